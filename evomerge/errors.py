@@ -1,0 +1,73 @@
+"""Every error that evomerge raises on purpose, under one base.
+
+A message says what was expected, what came and what to do. Anything that is not an `EvomergeError` is a bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class EvomergeError(Exception):
+    """Base of all errors raised on purpose; the command line prints its text and exits with 2."""
+
+
+class ConfigError(EvomergeError, ValueError):
+    """One or more mistakes in a configuration, all found before a model is loaded.
+
+    Attributes:
+        problems: one sentence per mistake, in the order of the configuration.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        if len(self.problems) == 1:
+            super().__init__(self.problems[0])
+        else:
+            lines = "\n".join(f"  - {problem}" for problem in self.problems)
+            super().__init__(f"{len(self.problems)} mistakes in the configuration:\n{lines}")
+
+
+class RecipeError(EvomergeError, ValueError):
+    """A recipe that cannot be read or does not describe a merge."""
+
+
+class CheckpointError(EvomergeError, ValueError):
+    """A parent that is missing, unreadable, broken (NaN) or does not fit the others."""
+
+
+class EvaluationError(EvomergeError, RuntimeError):
+    """A candidate could not be scored; the candidate fails and the search goes on."""
+
+
+class RunError(EvomergeError, RuntimeError):
+    """A run folder cannot be used: locked, damaged, not writable, or not a run."""
+
+
+class ExportError(EvomergeError, RuntimeError):
+    """A model could not be exported or pushed."""
+
+
+class Interrupted(EvomergeError):
+    """The user asked to stop, or a deadline passed, while a candidate was running; nothing was recorded for it."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that `name` is not a known `kind`, with the nearest known names first.
+
+    Args:
+        kind: what the name should name, for example "merge method".
+        name: what came.
+        known: all names that would have been accepted.
+
+    Returns:
+        One sentence, for example "unknown merge method 'tie'; did you mean 'ties'? Known: linear, slerp, ties".
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(repr(other) for other in near)}?" if near else "."
+    # Some registries hold ten thousand names (lm-eval's tasks): the full list helps only while it can be read.
+    if len(names) <= 40:
+        return f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}"
+    return f"unknown {kind} {name!r}{hint} ({len(names)} are known)"

@@ -1,0 +1,137 @@
+"""What happened to a candidate: its state, its item scores, and the numbers made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from evomerge.recipe import Recipe
+
+
+class State(StrEnum):
+    """Where a candidate stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INVALID = "invalid"  # the recipe cannot be built (a method refuses its parameters)
+    FAILED = "failed"  # it was built, but could not be scored
+
+
+class Split(StrEnum):
+    """Which of the three fixed parts of a task's items; test items never reach the search."""
+
+    SEARCH = "search"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """The scores of one model on one item.
+
+    Attributes:
+        task: the name of the task in the configuration.
+        item: index of the item in the task's documents (of the task that the split draws from).
+        metrics: metric name to score; larger or smaller is better as the task says.
+    """
+
+    task: str
+    item: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over items with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def to_data(self) -> dict[str, Any]:
+        """Return `{"mean", "low", "high", "n"}`."""
+        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for a worker: build this recipe and score it on one split.
+
+    Attributes:
+        candidate: the number under which the outcome is recorded.
+        items: task name to item indices; None: all items of the split.
+    """
+
+    candidate: int
+    recipe: Recipe
+    split: Split
+    items: Mapping[str, tuple[int, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job.
+
+    Attributes:
+        state: COMPLETE, INVALID or FAILED.
+        scores: one per task and item, in the order of the split; empty unless COMPLETE.
+        seconds: wall time of building and scoring.
+        device: where it ran, for example "cpu" or "cuda:0".
+        error: the reason, where the state is not COMPLETE.
+    """
+
+    job: Job
+    state: State
+    scores: tuple[ItemScore, ...]
+    seconds: float
+    device: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One candidate as the run remembers it.
+
+    Attributes:
+        number: its id: 0 is the first proposal. Baselines have negative numbers.
+        name: "candidate 17", or the baseline's name ("math", "average").
+        genome: gene values in the order of `evomerge space`; None for baselines.
+        fitness: what the optimizer was told (larger is better); None where the candidate failed.
+        scores: split name to the objective's score, for the splits it was scored on.
+        same_as: number of the earlier candidate with the same recipe, whose scores were taken over.
+    """
+
+    number: int
+    name: str
+    state: State
+    recipe: Recipe
+    genome: tuple[float, ...] | None = None
+    fitness: float | None = None
+    scores: Mapping[Split, Score] | None = None
+    seconds: float = 0.0
+    device: str = ""
+    error: str | None = None
+    same_as: int | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a parent or the plain average rather than a proposal of the optimizer."""
+        return self.number < 0
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the line that `evomerge records` prints."""
+        return {
+            "id": self.number,
+            "name": self.name,
+            "state": str(self.state),
+            "recipe_hash": self.recipe.content_hash,
+            "genome": None if self.genome is None else list(self.genome),
+            "fitness": self.fitness,
+            "scores": {str(split): score.to_data() for split, score in (self.scores or {}).items()},
+            "same_as": self.same_as,
+            "error": self.error,
+        }
