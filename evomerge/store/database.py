@@ -1,0 +1,488 @@
+"""The memory of a run: a SQLite database in which a record, its item scores and the optimizer's state are one commit.
+
+After `kill -9` at any instant the database holds exactly the transactions that were committed; what was half written
+is undone by the next process that opens it. It uses SQLite's rollback journal rather than its write-ahead log, since
+that one needs shared memory: it fails on network file systems and on read-only folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import RecipeError, RunError
+from evomerge.recipe import Recipe
+from evomerge.record import ItemScore, Record, Score, Split, State
+from evomerge.store.files import damaged, explain_database_errors, explain_os_errors, sync_folder
+from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
+
+FORMAT = 1
+"""Version of the tables below. A database of a newer format is refused; an older one is read or migrated here."""
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;        -- value: JSON
+CREATE TABLE progress (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;    -- value: JSON
+CREATE TABLE splits (task TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;      -- data: JSON
+CREATE TABLE optimizer (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL, crc32 INTEGER NOT NULL);
+CREATE TABLE recipes (hash TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;     -- data: JSON
+CREATE TABLE candidates (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    recipe TEXT NOT NULL REFERENCES recipes (hash),
+    genome TEXT,                                                                    -- JSON, or NULL for a baseline
+    fitness REAL,
+    seconds REAL NOT NULL,
+    device TEXT NOT NULL,
+    error TEXT,
+    same_as INTEGER
+);
+CREATE INDEX candidates_by_recipe ON candidates (recipe);
+CREATE TABLE scores (                                                               -- NULL: NaN
+    candidate INTEGER NOT NULL REFERENCES candidates (number),
+    split TEXT NOT NULL,
+    mean REAL,
+    low REAL,
+    high REAL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (candidate, split)
+) WITHOUT ROWID;
+CREATE TABLE item_sets (id INTEGER PRIMARY KEY, items BLOB NOT NULL UNIQUE);        -- packed int64
+CREATE TABLE item_scores (
+    id INTEGER PRIMARY KEY,                                                         -- keeps the order of tasks
+    candidate INTEGER NOT NULL REFERENCES candidates (number),
+    split TEXT NOT NULL,
+    task TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    items INTEGER NOT NULL REFERENCES item_sets (id),
+    "values" BLOB NOT NULL,                                                         -- packed float64
+    UNIQUE (candidate, split, task, metric)
+);
+CREATE INDEX item_scores_by_task ON item_scores (task, metric, split, candidate);
+"""
+
+_PAGE = 256
+_COLUMNS = "number, name, state, recipe, genome, fitness, seconds, device, error, same_as"
+
+
+class Database:
+    """Records of one run.
+
+    Readers may be open beside the writer and in any number. No method keeps a read lock after it returns (an iterator
+    reads page by page), so a slow reader never stops the writer. An object belongs to the thread that made it.
+    """
+
+    def __init__(self, path: Path, *, write: bool, busy_seconds: float) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self._write = write
+        # A reader asks for write access too where it may have it: what a killed writer left must be undone before
+        # anything can be read. `query_only` keeps it from writing on its own; SQLite falls back to read-only access.
+        with explain_database_errors(path):
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=busy_seconds, isolation_level=None
+            )
+        try:
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    @classmethod
+    def create(cls, path: str | Path) -> Database:
+        """Make a new, empty database, open for writing; the file appears only when it is complete.
+
+        Raises:
+            RunError: if the file exists, or cannot be written.
+        """
+        path = Path(path)
+        if path.exists():
+            raise RunError(f"{path} exists already. `evomerge resume {path.parent}` continues a run")
+        aside = path.with_name(f".{path.name}.partial")
+        with explain_os_errors(path), explain_database_errors(path):
+            for leftover in (aside, aside.with_name(f"{aside.name}-journal")):
+                leftover.unlink(missing_ok=True)
+            with contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as db:
+                db.execute("PRAGMA synchronous = EXTRA")
+                # In the same transaction: a file with tables but without its format would not be readable.
+                db.executescript(
+                    f"BEGIN; {_SCHEMA} INSERT INTO meta (key, value) VALUES ('format', '{FORMAT}'); COMMIT;"
+                )
+            aside.rename(path)
+            sync_folder(path.parent)
+        return cls.open(path, write=True)
+
+    @classmethod
+    def open(cls, path: str | Path, *, write: bool = False, busy_seconds: float = 60.0) -> Database:
+        """Open a database.
+
+        Args:
+            write: also check the whole file, and that it can be written.
+            busy_seconds: how long to wait for other processes that read or write at this instant.
+
+        Raises:
+            RunError: if it is missing, damaged, of a newer format, or (for writing) read-only.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise RunError(f"there is no database {path}; the folder holds no run")
+        return cls(path, write=write, busy_seconds=busy_seconds)
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._db.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- writing: each method is one transaction ----
+
+    def add(
+        self,
+        record: Record,
+        *,
+        optimizer_state: bytes | None = None,
+        scores: Mapping[Split, Sequence[ItemScore]] | None = None,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Commit a record with its item scores, the optimizer's state and the progress: all of it or nothing.
+
+        Args:
+            optimizer_state: replaces the state before; None leaves that one in place.
+            scores: item scores per split; where `record.same_as` is set they can be left out.
+            progress: JSON values by key; keys that are not named keep their values.
+
+        Raises:
+            RunError: if the number is taken, or the database cannot be written (nothing of this record is kept then).
+        """
+        columns = {split: to_columns(items) for split, items in (scores or {}).items()}
+        recipe_hash = record.recipe.content_hash
+        with self._transaction():
+            if self._one("SELECT 1 FROM candidates WHERE number = ?", record.number) is not None:
+                raise RunError(f"candidate {record.number} is already recorded in {self.path}")
+            self._db.execute(
+                "INSERT OR IGNORE INTO recipes (hash, data) VALUES (?, ?)",
+                (recipe_hash, _json(record.recipe.to_data())),
+            )
+            self._db.execute(
+                f"INSERT INTO candidates ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    record.number,
+                    record.name,
+                    str(record.state),
+                    recipe_hash,
+                    None if record.genome is None else _json([float(gene) for gene in record.genome]),
+                    None if record.fitness is None else float(record.fitness),
+                    float(record.seconds),
+                    record.device,
+                    record.error,
+                    record.same_as,
+                ),
+            )
+            for split, score in (record.scores or {}).items():
+                self._put_score(record.number, split, score)
+            for split, split_columns in columns.items():
+                self._put_columns(record.number, split, split_columns)
+            if optimizer_state is not None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO optimizer (id, state, crc32) VALUES (1, ?, ?)",
+                    (optimizer_state, zlib.crc32(optimizer_state)),
+                )
+            self._put_progress(progress)
+
+    def add_scores(
+        self,
+        number: int,
+        split: Split,
+        score: Score,
+        items: Sequence[ItemScore],
+        *,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Commit the scores of a recorded candidate on another split; scores on that split before are replaced.
+
+        Raises:
+            RunError: if there is no such candidate, or the database cannot be written.
+        """
+        columns = to_columns(items)
+        with self._transaction():
+            if self._one("SELECT 1 FROM candidates WHERE number = ?", number) is None:
+                raise RunError(f"there is no candidate {number} in {self.path}")
+            self._db.execute("DELETE FROM item_scores WHERE candidate = ? AND split = ?", (number, str(split)))
+            self._put_score(number, split, score)
+            self._put_columns(number, split, columns)
+            self._put_progress(progress)
+
+    def update_progress(self, progress: Mapping[str, Any]) -> None:
+        """Commit progress values; keys that are not named keep theirs."""
+        with self._transaction():
+            self._put_progress(progress)
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Commit a JSON value under a key."""
+        if key == "format":
+            raise ValueError("the key 'format' is the database's own")
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, _json(value)))
+
+    def set_splits(self, splits: Mapping[str, Any]) -> None:
+        """Commit how each task's items are split, as JSON data by task; once recorded, a split never changes.
+
+        Raises:
+            RunError: if a task's split was recorded differently.
+        """
+        with self._transaction():
+            for task, data in splits.items():
+                text = _json(data)
+                before = self._one("SELECT data FROM splits WHERE task = ?", task)
+                if before is not None and before[0] != text:
+                    raise RunError(
+                        f"the items of task {task!r} now split differently from when the run {self.path.parent} was "
+                        "started: the task's data or the split's settings changed. Undo that, or start a new run"
+                    )
+                self._db.execute("INSERT OR IGNORE INTO splits (task, data) VALUES (?, ?)", (task, text))
+
+    # ---- reading ----
+
+    def records(self, *, baselines: bool = False) -> Iterator[Record]:
+        """Yield the records in order of number; baselines (negative numbers) first where they are asked for."""
+        last = -(2**63) if baselines else -1
+        recipes: dict[str, Recipe] = {}
+        while page := self._read_records("number > ? ORDER BY number LIMIT ?", (last, _PAGE), recipes):
+            yield from page
+            last = page[-1].number
+
+    def record(self, number: int) -> Record | None:
+        """Return one record, or None where there is none of that number."""
+        found = self._read_records("number = ?", (number,), {})
+        return found[0] if found else None
+
+    def find_by_recipe(self, recipe_hash: str) -> Record | None:
+        """Return the candidate or baseline that was itself run with this recipe, or None.
+
+        Of several, a complete one, then the one with the lowest number.
+        """
+        where = "recipe = ? AND same_as IS NULL ORDER BY state <> ?, number LIMIT 1"
+        found = self._read_records(where, (recipe_hash, str(State.COMPLETE)), {})
+        return found[0] if found else None
+
+    def count(self, *, baselines: bool = False) -> int:
+        """Return the number of records."""
+        row = self._one("SELECT COUNT(*) FROM candidates" + ("" if baselines else " WHERE number >= 0"))
+        return int(row[0]) if row else 0
+
+    def item_scores(self, number: int, split: Split) -> list[ItemScore]:
+        """Return a candidate's item scores on one split, task by task, in the order in which they were added.
+
+        A candidate that took over the scores of an earlier one (`same_as`) and has none of its own shows that one's.
+        """
+        sql = (
+            'SELECT s.task, s.metric, i.items, s."values" FROM item_scores s JOIN item_sets i ON i.id = s.items '
+            "WHERE s.candidate = ? AND s.split = ? ORDER BY s.id"
+        )
+        rows = self._all(sql, number, str(split))
+        if not rows:
+            earlier = self._one("SELECT same_as FROM candidates WHERE number = ?", number)
+            if earlier is not None and earlier[0] is not None:
+                rows = self._all(sql, earlier[0], str(split))
+        with self._explain_damage():
+            return from_columns(
+                Column(task, metric, unpack_items(items), unpack_values(values)) for task, metric, items, values in rows
+            )
+
+    def response_matrix(
+        self, task: str, metric: str, split: Split = Split.SEARCH, *, baselines: bool = True
+    ) -> tuple[list[int], list[int], NDArray[np.float64]]:
+        """Return who answered what.
+
+        Candidates that took over another's scores are left out: their rows would be copies.
+
+        Returns:
+            Candidate numbers, item indices (both ascending), and the scores `(n_candidates, n_items)`, NaN where a
+            candidate was not scored on an item.
+        """
+        rows = self._all(
+            'SELECT s.candidate, s.items, s."values" FROM item_scores s '
+            "WHERE s.task = ? AND s.metric = ? AND s.split = ? AND s.candidate >= ? ORDER BY s.candidate",
+            *(task, metric, str(split), -(2**63) if baselines else 0),
+        )
+        with self._explain_damage():
+            used = {row[1] for row in rows}
+            stored = self._all("SELECT id, items FROM item_sets") if used else []
+            sets = {key: unpack_items(blob) for key, blob in stored if key in used}
+            items = np.unique(np.concatenate(list(sets.values()))) if sets else np.empty(0, dtype=np.int64)
+            places = {key: np.searchsorted(items, indices) for key, indices in sets.items()}
+            matrix = np.full((len(rows), len(items)), np.nan)
+            for row, (_, key, values) in enumerate(rows):
+                matrix[row, places[key]] = unpack_values(values)
+        return [row[0] for row in rows], items.tolist(), matrix
+
+    def optimizer_state(self) -> bytes | None:
+        """Return the state of the last commit that had one, or None."""
+        row = self._one("SELECT state, crc32 FROM optimizer")
+        if row is None:
+            return None
+        # SQLite has no checksums of its own, and a state that is almost right would change the search unseen.
+        if zlib.crc32(row[0]) != row[1]:
+            raise damaged(self.path, "the optimizer's state does not match its checksum")
+        return bytes(row[0])
+
+    def progress(self) -> dict[str, Any]:
+        """Return the progress values of the last commit."""
+        with self._explain_damage():
+            return {key: json.loads(value) for key, value in self._all("SELECT key, value FROM progress")}
+
+    def splits(self) -> dict[str, Any]:
+        """Return the recorded splits by task; empty before `set_splits`."""
+        with self._explain_damage():
+            return {task: json.loads(data) for task, data in self._all("SELECT task, data FROM splits")}
+
+    def get_meta(self, key: str, default: Any = None) -> Any:
+        """Return the JSON value under a key."""
+        row = self._one("SELECT value FROM meta WHERE key = ?", key)
+        with self._explain_damage():
+            return default if row is None else json.loads(row[0])
+
+    # ---- inside ----
+
+    def _prepare(self) -> None:
+        with explain_database_errors(self.path):
+            self._db.execute("PRAGMA foreign_keys = ON")
+            # EXTRA is FULL and also syncs the folder when the journal goes, so a commit survives a power cut.
+            self._db.execute("PRAGMA synchronous = EXTRA")
+            if not self._write:
+                self._db.execute("PRAGMA query_only = ON")
+        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
+            raise damaged(self.path, "it is empty, or no database of evomerge")
+        found = self.get_meta("format")
+        if not isinstance(found, int) or found < 1:
+            raise damaged(self.path, f"its format is {found!r}")
+        if found > FORMAT:
+            raise RunError(
+                f"{self.path} has format {found}, but this evomerge reads formats up to {FORMAT}: "
+                "upgrade evomerge to the version that wrote the run (see its environment.json)"
+            )
+        if self._write:
+            problems = [row[0] for row in self._all("PRAGMA quick_check(3)")]
+            if problems != ["ok"]:
+                raise damaged(self.path, "; ".join(problems))
+            with self._transaction():  # a commit that changes nothing shows now, not after hours, that commits work
+                self._db.execute("UPDATE meta SET value = value WHERE key = 'format'")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if not self._write:
+            raise RunError(f"{self.path} was opened for reading only")
+        with explain_database_errors(self.path):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:  # Ctrl-C too
+                if self._db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Let several reads see the same commit."""
+        with explain_database_errors(self.path):
+            self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _explain_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (zlib.error, ValueError, KeyError, TypeError, RecipeError) as error:
+            raise damaged(self.path, error) from error
+
+    def _all(self, sql: str, *values: Any) -> list[Any]:
+        with explain_database_errors(self.path):
+            return self._db.execute(sql, values).fetchall()
+
+    def _one(self, sql: str, *values: Any) -> Any:
+        rows = self._all(sql, *values)
+        return rows[0] if rows else None
+
+    def _put_score(self, number: int, split: Split, score: Score) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO scores (candidate, split, mean, low, high, n) VALUES (?, ?, ?, ?, ?, ?)",
+            (number, str(split), float(score.mean), float(score.low), float(score.high), int(score.n)),
+        )
+
+    def _put_columns(self, number: int, split: Split, columns: Iterable[Column]) -> None:
+        for column in columns:
+            items = pack(column.items)
+            self._db.execute("INSERT OR IGNORE INTO item_sets (items) VALUES (?)", (items,))
+            self._db.execute(
+                'INSERT INTO item_scores (candidate, split, task, metric, items, "values") '
+                "VALUES (?, ?, ?, ?, (SELECT id FROM item_sets WHERE items = ?), ?)",
+                (number, str(split), column.task, column.metric, items, pack(column.values)),
+            )
+
+    def _put_progress(self, progress: Mapping[str, Any] | None) -> None:
+        for key, value in (progress or {}).items():
+            self._db.execute("INSERT OR REPLACE INTO progress (key, value) VALUES (?, ?)", (key, _json(value)))
+
+    def _read_records(self, where: str, values: tuple[Any, ...], recipes: dict[str, Recipe]) -> list[Record]:
+        """Read whole rows, scores included, from one snapshot; no lock outlives the call."""
+        picked = f"SELECT {_COLUMNS} FROM candidates WHERE {where}"
+        with self._snapshot():
+            rows = self._all(f"SELECT p.*, r.data FROM ({picked}) p LEFT JOIN recipes r ON r.hash = p.recipe", *values)
+            score_rows = self._all(
+                "SELECT candidate, split, mean, low, high, n FROM scores "
+                f"WHERE candidate IN (SELECT number FROM ({picked}))",
+                *values,
+            )
+        rows.sort(key=lambda row: row[0])  # a join need not keep the order of what it joins
+        scores: dict[int, dict[Split, Score]] = {}
+        with self._explain_damage():
+            for number, split, mean, low, high, n in score_rows:
+                scores.setdefault(number, {})[Split(split)] = Score(_nan(mean), _nan(low), _nan(high), n)
+            return [self._record(row, scores, recipes) for row in rows]
+
+    def _record(self, row: Any, scores: dict[int, dict[Split, Score]], recipes: dict[str, Recipe]) -> Record:
+        number, name, state, recipe_hash, genome, fitness, seconds, device, error, same_as, recipe_data = row
+        if recipe_data is None:
+            raise ValueError(f"the recipe of candidate {number} is missing")
+        if recipe_hash not in recipes:
+            recipes[recipe_hash] = Recipe.from_data(json.loads(recipe_data))
+        return Record(
+            number=number,
+            name=name,
+            state=State(state),
+            recipe=recipes[recipe_hash],
+            genome=None if genome is None else tuple(json.loads(genome)),
+            fitness=fitness,
+            scores=scores.get(number),
+            seconds=seconds,
+            device=device,
+            error=error,
+            same_as=same_as,
+        )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,135 @@
+"""Files that are whole or absent, and errors of the system in words that say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from evomerge.errors import RunError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file aside, force it to disk and rename it, so that readers see the old or the new content only.
+
+    Raises:
+        RunError: if it cannot be written; the earlier file is then unchanged.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with explain_os_errors(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        aside = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp gives 0600, which hides a shared run
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk, so that a rename survives a power cut; where folders can be synced at all."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` about `path` into a `RunError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(_os_problem(error, path)) from error
+
+
+@contextlib.contextmanager
+def explain_database_errors(path: Path) -> Iterator[None]:
+    """Turn an error of SQLite about the database `path` into a `RunError` that says what to do.
+
+    Misuse of the sqlite3 module and broken constraints stay as they are: those are bugs of ours.
+    """
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError):
+        raise
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR" and "no such" not in str(error):
+            raise
+        raise RunError(_database_problem(error, path)) from error
+
+
+def damaged(path: Path, reason: object) -> RunError:
+    """Return the error for a database whose content cannot be trusted."""
+    damaged_file, rescued = shlex.quote(str(path)), shlex.quote(str(path.with_name("recovered.sqlite")))
+    return RunError(
+        f"the run's database {path} is damaged ({reason}). Nothing was written to it. Copy the folder first; records "
+        f"up to the damage may be recovered with SQLite's own command line tool: "
+        f"sqlite3 {damaged_file} .recover | sqlite3 {rescued}"
+    )
+
+
+def _os_problem(error: OSError, path: Path) -> str:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"cannot write {path}: {_DISK_FULL} ({reason}). {_CONTINUE}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"cannot write {path}: the folder is read-only for this user ({reason}). {_READ_ONLY}"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"cannot use {path}: something that is not a folder is in the way ({reason}). Choose another folder"
+    return f"cannot use {path}: {reason}"
+
+
+def _database_problem(error: sqlite3.Error, path: Path) -> str:
+    name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+    primary = name.split("_")[1] if "_" in name else name  # SQLITE_READONLY_ROLLBACK -> READONLY
+    reason = f"{error}; {name}"
+    if primary == "FULL":
+        return f"cannot write the database {path}: {_DISK_FULL} ({reason}). {_CONTINUE}"
+    if name in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_CANTLOCK", "SQLITE_READONLY_RECOVERY"):
+        return (
+            f"the database {path} was left in the middle of a write, which must be undone before it can be read, but "
+            f"its folder is read-only ({reason}). Make it writable, or copy the folder (with {path.name}-journal) to "
+            "a place where you may write"
+        )
+    if primary in ("READONLY", "PERM"):
+        return f"cannot write the database {path}: it is read-only for this user ({reason}). {_READ_ONLY}"
+    if primary in ("BUSY", "LOCKED"):
+        return (
+            f"the database {path} is held by another program ({reason}). Close what reads it (for example a sqlite3 "
+            f"shell). {_CONTINUE}"
+        )
+    if primary == "CANTOPEN":
+        return f"cannot open the database {path} ({reason}). Check that it is there and that you may read its folder"
+    if primary == "IOERR":
+        return f"the disk gave an error on the database {path} ({reason}). Check the disk and its quota. {_CONTINUE}"
+    if primary in ("CORRUPT", "NOTADB", "ERROR", "FORMAT"):
+        return str(damaged(path, reason))
+    return f"the database {path} cannot be used ({reason})"
+
+
+def _umask() -> int:
+    # The mask can only be read by setting it; on Linux the kernel also shows it, without a window for other threads.
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    return 0o022
+
+
+_DISK_FULL = "the disk is full"
+_CONTINUE = "All that was committed before is kept: set this right and continue with `evomerge resume`"
+_READ_ONLY = "It can be read, but to continue the run make it writable, or copy it and resume the copy"

@@ -1,0 +1,118 @@
+"""One writer per run: a lock that the kernel drops with the process, also on `kill -9`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import platform
+import time
+import weakref
+from datetime import datetime
+from pathlib import Path
+
+from evomerge.errors import RunError
+from evomerge.store.files import explain_os_errors
+
+_ATTEMPTS = 6
+_PAUSE_SECONDS = 0.05
+
+
+class WriterLock:
+    """An exclusive lock on a file that names its holder; held from construction to `release`.
+
+    The file stays when the lock is released: to delete it would let two processes lock two files of one name.
+    `flock` also refuses a second lock within one process, and works over NFS on Linux.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            RunError: if another process (or another object of this one) holds it, or the folder is read-only.
+        """
+        self.path = path
+        with explain_os_errors(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._take(handle)
+        except BaseException:
+            os.close(handle)
+            raise
+        self._handle: int | None = handle
+        _drop_in_forks(self)
+
+    def release(self) -> None:
+        """Give the lock back; may be called twice."""
+        if self._handle is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._handle, 0)
+            self.drop()
+
+    def drop(self) -> None:
+        """Close this process's handle only; a parent process that shares the lock keeps it."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _take(self, handle: int) -> None:
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise RunError(
+                    f"the run {self.path.parent} is being written by {_holder(handle)}. Two processes cannot write one "
+                    "run: wait until that one ends, or stop it (then `evomerge resume` continues)"
+                ) from error
+            raise RunError(
+                f"cannot lock {self.path} ({error.strerror}): runs need a file system with locks. "
+                "Choose a folder on a local disk"
+            ) from error
+        holder = {
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+        }
+        with explain_os_errors(self.path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(holder).encode(), 0)
+
+
+def _lock(handle: int) -> None:
+    """Lock, trying for a moment: whoever asks whether a run is locked holds a shared lock for an instant."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _holder(handle: int) -> str:
+    try:
+        holder = json.loads(os.pread(handle, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"  # it has the lock, but had no time yet to write its name
+
+
+# A forked child (a data loader, say) shares the lock, and would keep it after the parent's death.
+_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+_registered = False
+
+
+def _drop_in_forks(lock: WriterLock) -> None:
+    global _registered
+    _held.add(lock)
+    if not _registered:
+        os.register_at_fork(after_in_child=_drop_all)
+        _registered = True
+
+
+def _drop_all() -> None:
+    for lock in list(_held):
+        lock.drop()

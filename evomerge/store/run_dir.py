@@ -1,0 +1,192 @@
+"""The folder of one run.
+
+outputs/<name>/<time>/
+  config.yaml        the composed configuration
+  environment.json   versions and machine
+  run.sqlite         records, item scores, optimizer state
+  run.log
+  best.yaml          the best recipe so far
+  run.lock           who writes the run now
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evomerge.errors import RunError
+from evomerge.recipe import Recipe
+from evomerge.store.database import Database
+from evomerge.store.environment import collect_environment
+from evomerge.store.files import explain_os_errors, write_atomically
+from evomerge.store.lock import WriterLock
+
+CONFIG, ENVIRONMENT, DATABASE, LOG, BEST, LOCK = (
+    "config.yaml",
+    "environment.json",
+    "run.sqlite",
+    "run.log",
+    "best.yaml",
+    "run.lock",
+)
+
+
+class RunDir:
+    """One run's folder, open for reading, or (for one process at a time) for writing.
+
+    Attributes:
+        path: the folder.
+        database: its records.
+    """
+
+    def __init__(self, path: Path, database: Database, lock: WriterLock | None) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self.database = database
+        self._lock = lock
+
+    @classmethod
+    def create(
+        cls, path: str | Path, *, config: Mapping[str, Any], environment: Mapping[str, Any] | None = None
+    ) -> RunDir:
+        """Start a run: make the folder and lock it for this process.
+
+        The database comes last and makes the folder a run: a start that was cut short leaves no half run behind, and
+        can be repeated.
+
+        Args:
+            config: the composed configuration, of plain YAML values.
+            environment: added to what `collect_environment` finds.
+
+        Raises:
+            RunError: if the folder holds a run or another program's config.yaml, or cannot be written.
+        """
+        path = Path(path)
+        _refuse_existing(path)
+        with explain_os_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        known_leftover = (path / LOCK).exists()
+        if (path / CONFIG).exists() and not known_leftover:
+            raise RunError(f"{path} holds a {CONFIG} that is not of a run; choose another folder")
+        lock = WriterLock(path / LOCK)
+        try:
+            _refuse_existing(path)  # another process may have been faster
+            write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
+            facts = {**collect_environment(), **(environment or {})}
+            write_atomically(path / ENVIRONMENT, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+            return cls(path, Database.create(path / DATABASE), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, path: str | Path, *, write: bool = False) -> RunDir:
+        """Open a run.
+
+        Args:
+            write: to continue it: takes the writer's lock and checks the whole database. Reading needs no lock, and
+                works beside the writer and on a read-only folder.
+
+        Raises:
+            RunError: if it is no run, another process writes it, it is damaged, or (for writing) read-only.
+        """
+        path = Path(path)
+        if not (path / DATABASE).is_file() or not (path / CONFIG).is_file():
+            raise RunError(_not_a_run(path))
+        lock = WriterLock(path / LOCK) if write else None
+        try:
+            return cls(path, Database.open(path / DATABASE, write=write), lock)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+
+    @property
+    def writable(self) -> bool:
+        """Whether this object may write the run."""
+        return self._lock is not None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The composed configuration."""
+        try:
+            data = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunError(f"cannot read {self.path / CONFIG}: {error}") from error
+        if not isinstance(data, dict):
+            raise RunError(f"{self.path / CONFIG} must hold a mapping, but holds {type(data).__name__}")
+        return data
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions and machine of the process that started the run; empty where the file is missing."""
+        try:
+            data = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {self.path / ENVIRONMENT}: {error}") from error
+        return data if isinstance(data, dict) else {}
+
+    @property
+    def log_path(self) -> Path:
+        """Where the run's log goes."""
+        return self.path / LOG
+
+    @property
+    def best_path(self) -> Path:
+        """Where `write_best` puts the best recipe."""
+        return self.path / BEST
+
+    def write_best(self, recipe: Recipe) -> Path:
+        """Replace the best recipe; readers see the earlier or the new one, never a half.
+
+        Raises:
+            RunError: if the run is open for reading only, or the file cannot be written.
+        """
+        if self._lock is None:
+            raise RunError(f"the run {self.path} was opened for reading only")
+        write_atomically(self.best_path, recipe.to_yaml())
+        return self.best_path
+
+    def best(self) -> Recipe | None:
+        """Return the recipe of `write_best`, or None where none was written yet."""
+        return Recipe.load(self.best_path) if self.best_path.is_file() else None
+
+    def close(self) -> None:
+        """Close the database and give the lock back; may be called twice."""
+        self.database.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _refuse_existing(path: Path) -> None:
+    if (path / DATABASE).exists():
+        raise RunError(f"{path} already holds a run: `evomerge resume {path}` continues it; or choose another folder")
+
+
+def _not_a_run(path: Path) -> str:
+    if not path.exists():
+        return f"there is no folder {path}; a run is a folder outputs/<name>/<time> made by `evomerge search`"
+    message = f"{path} is not a run: a run is a folder with {CONFIG} and {DATABASE}, made by `evomerge search`"
+    inner = sorted(found.parent for found in path.glob(f"*/{DATABASE}")) if path.is_dir() else []
+    return f"{message}. Did you mean the latest run in it, {inner[-1]}?" if inner else message
+
+
+def _plain(value: Any) -> Any:
+    """Copy mappings and sequences of any kind into those that YAML writes."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
