@@ -1,0 +1,15 @@
+"""From a recipe or a run to a model folder that any Hugging Face tool loads, and to the Hub.
+
+- `hf_folder.py`: weights, config, tokenizer, recipe and card into one folder that appears whole
+- `from_run.py`: the winner of a run, with what its database says about it
+- `model_card.py`: README.md with Hub metadata, scores with intervals, and how to reproduce
+- `licences.py`: the models a recipe is made of, their licences and languages
+- `hub.py`: upload, private unless told otherwise
+"""
+
+from evomerge.export.from_run import export_run
+from evomerge.export.hf_folder import export_recipe
+from evomerge.export.hub import HubFile, push
+from evomerge.export.model_card import model_card
+
+__all__ = ["HubFile", "export_recipe", "export_run", "model_card", "push"]

@@ -1,0 +1,131 @@
+"""The winner of a run as a model folder, with what the run's database says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evomerge.errors import ExportError
+from evomerge.export.hf_folder import export_recipe, refuse_used
+from evomerge.export.licences import describe_parents
+from evomerge.export.model_card import model_card, without_folders
+from evomerge.record import Record, Score, Split
+from evomerge.store.run_dir import RunDir
+
+CONFIG_FILE = "evomerge.yaml"
+"""The name under which the run's composed configuration goes into the folder."""
+
+
+def export_run(
+    run: RunDir,
+    out: str | Path,
+    *,
+    number: int | None = None,
+    title: str | None = None,
+    shard_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the best candidate of a run (or any other one) as a model folder with a card.
+
+    Args:
+        number: of the candidate; None: the winner.
+        title: the model's name in the card; None: the name of the folder.
+        shard_size: as in `export_recipe`; so is `progress`.
+
+    Raises:
+        ExportError: if there is no such candidate, or the folder cannot be written.
+    """
+    out = Path(out).expanduser()
+    refuse_used(out)  # before the parents' cards are read, which may take the network
+    record = chosen_record(run, number)
+    return export_recipe(
+        record.recipe,
+        out,
+        card=run_card(run, record, title=title or out.resolve().name),
+        extra_files={CONFIG_FILE: _config_text(run.config)},
+        shard_size=shard_size,
+        progress=progress,
+    )
+
+
+def chosen_record(run: RunDir, number: int | None = None) -> Record:
+    """Return a record by number, or the winner: chosen on validation, or else the best on the search items so far.
+
+    Raises:
+        ExportError: if there is none.
+    """
+    if number is None:
+        number = run.database.get_meta("best")
+    if number is not None:
+        record = run.database.record(number)
+        if record is None:
+            raise ExportError(f"the run {run.path} has no candidate {number}; `evomerge records {run.path}` lists them")
+        return record
+    scored = [record for record in run.database.records() if record.fitness is not None]
+    if not scored:
+        raise ExportError(
+            f"the run {run.path} has no scored candidate yet; continue it with `evomerge resume {run.path}`"
+        )
+    return max(scored, key=lambda record: (record.fitness or 0.0, -record.number))
+
+
+def run_card(run: RunDir, record: Record, *, title: str) -> str:
+    """Return the model card of a candidate, compared with the run's parents and plain average."""
+    config = run.config
+    baselines = sorted((r for r in run.database.records(baselines=True) if r.is_baseline), key=lambda r: -r.number)
+    scores: dict[str, Mapping[Split, Score]] = {title: record.scores or {}}
+    for baseline in baselines:
+        name = baseline.name if baseline.name not in scores else f"{baseline.name} (baseline)"
+        scores[name] = baseline.scores or {}
+    return model_card(
+        record.recipe,
+        title=title,
+        parents=describe_parents(record.recipe),
+        scores=scores,
+        tasks=_tasks(config),
+        facts=_facts(run, config, record),
+        commands=(
+            "evomerge merge recipe.yaml DIR  # builds these weights again",
+            f"evomerge search {CONFIG_FILE} run.dir=outputs/again  # the search that found them",
+        ),
+        environment=run.environment,
+    )
+
+
+def _config_text(config: Mapping[str, Any]) -> str:
+    """The configuration for other people's eyes; the run's own config.yaml keeps the whole paths."""
+    shown = without_folders(config)
+    note = "" if shown == config else "# Local paths are cut to their last part: put in where yours are.\n"
+    # `evomerge search FILE` composes a file over the defaults; this one leaves nothing to them.
+    return "defaults: [search, _self_]\n" + note + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+
+
+def _tasks(config: Mapping[str, Any]) -> dict[str, str]:
+    tasks = _section(config, "evaluation").get("tasks") or ()
+    return {str(task["name"]): str(task.get("metric", "score")) for task in tasks if isinstance(task, Mapping)}
+
+
+def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    spent = _section(run.database.progress(), "spent")
+    optimizer = config.get("optimizer")
+    name = optimizer.get("name") if isinstance(optimizer, Mapping) else optimizer
+    facts = {
+        "optimizer": name,
+        "seed": config.get("seed"),
+        "candidates tried": run.database.count(),
+        "item evaluations": spent.get("items"),
+        "wall time": f"{spent['seconds']:.0f} s" if "seconds" in spent else None,
+        "finalists on validation": _section(config, "evaluation").get("finalists"),
+        "chosen": "the baseline " + record.name if record.is_baseline else record.name,
+    }
+    if run.database.get_meta("best") is None:
+        facts["state"] = "exported before the search ended; chosen on the search items alone"
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _section(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, Mapping) else {}

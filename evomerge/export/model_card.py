@@ -1,0 +1,217 @@
+"""A model card: what a merge is made of, how good it is and how sure that is, and how to make it again.
+
+The YAML block on top follows the Hub's model card metadata
+(https://github.com/huggingface/hub-docs/blob/main/modelcard.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from evomerge.export.licences import ParentModel, describe_parents, merged_licence
+from evomerge.recipe import Recipe
+from evomerge.record import Score, Split
+
+TAGS = ("merge", "evomerge", "evolutionary-model-merge", "model-merging")
+
+_HEADINGS = {
+    Split.TEST: "test (never seen before the end)",
+    Split.VALIDATION: "validation (chose among the finalists)",
+    Split.SEARCH: "search (optimized; expect it to flatter)",
+}
+
+
+def model_card(
+    recipe: Recipe,
+    *,
+    title: str,
+    parents: Sequence[ParentModel] | None = None,
+    scores: Mapping[str, Mapping[Split, Score]] | None = None,
+    tasks: Mapping[str, str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    commands: Sequence[str] = (),
+    environment: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the text of README.md.
+
+    Args:
+        title: the model's name.
+        parents: what the recipe is made of; None: `describe_parents(recipe)`.
+        scores: model name to its scores; the merge itself first, under `title`, then what it is compared with.
+        tasks: task name to metric name, of the objective that `scores` are scores of.
+        facts: how it was found, as rows of a table: optimizer, seed, candidates, …
+        commands: the command lines that make it again.
+        environment: of the run, as `evomerge.store.collect_environment` returns it.
+    """
+    parents = describe_parents(recipe) if parents is None else parents
+    scores, tasks = scores or {}, tasks or {}
+    licence, licence_note = merged_licence(parents)
+    metadata = _metadata(recipe, title, parents, licence, scores.get(title), tasks)
+    parts = [
+        "---\n" + yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True) + "---",
+        f"# {title}",
+        _summary(recipe, parents, searched=bool(scores)),
+        "## Use\n\n" + _usage(title),
+        "## Scores\n\n" + _score_table(scores, tasks) if scores else "",
+        "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
+        "## How it was found\n\n" + _table(("", ""), [(key, str(value)) for key, value in facts.items()])
+        if facts
+        else "",
+        "## How to reproduce\n\n" + _reproduce(recipe, commands, environment or {}),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def without_folders(data: Any) -> Any:
+    """Copy plain data with local paths cut to their last part: a public card must not show the author's folders."""
+    if isinstance(data, Mapping):
+        return {key: without_folders(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [without_folders(value) for value in data]
+    if isinstance(data, str) and data.startswith(("/", "~/", "./", "../")):
+        return data.rstrip("/").rsplit("/", 1)[-1]
+    return data
+
+
+def _metadata(
+    recipe: Recipe,
+    title: str,
+    parents: Sequence[ParentModel],
+    licence: Mapping[str, str],
+    result: Mapping[Split, Score] | None,
+    tasks: Mapping[str, str],
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    languages = list(dict.fromkeys(language for parent in parents for language in parent.languages))
+    if languages:
+        metadata["language"] = languages
+    metadata.update(licence)
+    metadata["library_name"] = "transformers"
+    metadata["pipeline_tag"] = "text-generation"
+    hub_ids = list(dict.fromkeys(parent.hub_id for parent in parents if parent.hub_id))
+    if hub_ids:
+        metadata["base_model"] = hub_ids
+        metadata["base_model_relation"] = "merge"
+    metadata["tags"] = [*TAGS, recipe.method.replace("_", "-")]
+    index = _model_index(title, result or {}, tasks)
+    if index:
+        metadata["model-index"] = index
+    return metadata
+
+
+def _model_index(title: str, result: Mapping[Split, Score], tasks: Mapping[str, str]) -> list[dict[str, Any]]:
+    # A score on the items that were optimized is not a result.
+    split = next((split for split in (Split.TEST, Split.VALIDATION) if split in result), None)
+    if split is None or not math.isfinite(result[split].mean):
+        return []
+    metrics = sorted(set(tasks.values()))
+    metric = metrics[0] if len(metrics) == 1 else "mean-score"
+    score = result[split]
+    return [
+        {
+            "name": title,
+            "results": [
+                {
+                    "task": {"type": "text-generation", "name": "Text generation"},
+                    "dataset": {
+                        "type": next(iter(tasks)) if len(tasks) == 1 else "evomerge-objective",
+                        "name": ", ".join(tasks) or "objective",
+                        "split": str(split),
+                    },
+                    "metrics": [
+                        {
+                            "type": metric,
+                            "name": f"{metric}, 95 % interval {_number(score.low)} to {_number(score.high)}",
+                            "value": score.mean,
+                        }
+                    ],
+                }
+            ],
+        }
+    ]
+
+
+def _summary(recipe: Recipe, parents: Sequence[ParentModel], *, searched: bool) -> str:
+    names = [parent.label for parent in parents if parent.role == "parent"]
+    how = "Its recipe was found by an evolutionary search with" if searched else "It was built with"
+    return (
+        f"A merge of {len(names)} model{'s' * (len(names) != 1)} ({', '.join(f'`{name}`' for name in names)}) with the "
+        f"method `{recipe.method}`. {how} evomerge. No weight was trained; it loads like any model of its architecture."
+    )
+
+
+def _usage(title: str) -> str:
+    return (
+        "```python\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{title}")  # this folder, or its id on the Hub\n'
+        f'model = AutoModelForCausalLM.from_pretrained("{title}")\n'
+        "```"
+    )
+
+
+def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str, str]) -> str:
+    splits = [split for split in _HEADINGS if any(split in row for row in scores.values())]
+    rows = []
+    for place, (name, row) in enumerate(scores.items()):
+        shown = f"**{_cell(name)}**" if place == 0 else _cell(name)
+        rows.append((shown, *(_score(row.get(split)) for split in splits)))
+    measured = "; ".join(f"`{task}` ({metric})" for task, metric in tasks.items())
+    return (
+        (f"Objective over {measured}. " if measured else "")
+        + "Mean over items with its 95 % confidence interval; n is the number of items.\n\n"
+        + _table(("model", *(_HEADINGS[split] for split in splits)), rows, escaped=True)
+    )
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    return f"{_number(score.mean)} [{_number(score.low)}, {_number(score.high)}] (n = {score.n})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) >= 1000 else f"{value:.4f}"
+
+
+def _parent_table(parents: Sequence[ParentModel]) -> str:
+    rows = []
+    for parent in parents:
+        model = f"[{parent.hub_id}](https://huggingface.co/{parent.hub_id})" if parent.hub_id else f"`{parent.label}`"
+        where = "" if parent.hub_id or parent.label.startswith("zoo:") else " (local folder)"
+        licence = str(parent.licence) if parent.licence else "unknown"
+        rows.append((parent.name, parent.role, model + where, parent.revision or "", licence))
+    return _table(("name", "role", "model", "revision", "licence"), rows)
+
+
+def _reproduce(recipe: Recipe, commands: Sequence[str], environment: Mapping[str, Any]) -> str:
+    packages = environment.get("packages", {})
+    version = packages.get("evomerge")
+    lines = [
+        f"pip install evomerge{f'=={version}' if version else ''}",
+        *(commands or ("evomerge merge recipe.yaml DIR",)),
+    ]
+    parts = ["```sh\n" + "\n".join(lines) + "\n```"]
+    versions = {"python": environment.get("python"), **packages}
+    known = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+    if known:
+        parts.append(f"Versions: {known}.")
+    shown = yaml.safe_dump(without_folders(recipe.to_data()), sort_keys=False, allow_unicode=True)
+    parts.append(
+        f"<details><summary>The recipe</summary>\n\nSHA-256 `{recipe.content_hash}`\n\n"
+        f"```yaml\n{shown}```\n\n</details>"
+    )
+    return "\n\n".join(parts)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, escaped: bool = False) -> str:
+    lines = [head, ["---"] * len(head), *([cell if escaped else _cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
