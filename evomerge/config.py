@@ -1,0 +1,332 @@
+"""The configuration of a search, as plain data: read, completed and checked in one place.
+
+`SearchConfig.from_data` takes the nested mapping that Hydra composes (or a Python dict with the same keys) and reports
+every mistake at once. What needs more than the mapping itself (do the parents fit each other? does the task exist?) is
+checked by `evomerge.build`, still before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evomerge.budget import Budget
+from evomerge.errors import ConfigError, RecipeError, unknown_name
+from evomerge.evaluation.task import SplitSizes, TaskSpec, spec_problems
+from evomerge.recipe import DTYPES, Parent, Recipe
+
+
+@dataclass(frozen=True)
+class ModelsConfig:
+    """Which models are merged: `parents` in order, and the `base` that task vectors are measured from."""
+
+    parents: tuple[Parent, ...]
+    base: Parent | None = None
+    dtype: str | None = None
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The merge method and the parameters that are fixed rather than evolved."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """How tensors are grouped and which genes each group has; see `evomerge.genome.parameter`."""
+
+    blocks: int | str | tuple[tuple[int, int], ...] = 4
+    roles: Mapping[str, tuple[str, ...]] | None = None
+    embeddings: str = "own"
+    genes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer by name, and its own options."""
+
+    name: str = "cma"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What candidates are scored on.
+
+    Attributes:
+        include_path: folders with own task YAML files; `zoo:tasks` is the built-in zoo's.
+        split: how many items each of search, validation and test takes.
+        finalists: how many of the best candidates are scored again on the validation items.
+    """
+
+    tasks: tuple[TaskSpec, ...]
+    include_path: tuple[str, ...] = ()
+    split: SplitSizes = field(default_factory=SplitSizes)
+    batch_size: int = 64
+    finalists: int = 8
+    apply_chat_template: bool = False
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """Where candidates run: `device` "auto", "cpu", "cuda"…; `dtype` in which they run; `threads` of torch."""
+
+    name: str = "local"
+    device: str = "auto"
+    dtype: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """A whole search; the YAML under `configs/` has the same keys."""
+
+    models: ModelsConfig
+    method: MethodConfig
+    evaluation: EvaluationConfig
+    name: str = "search"
+    seed: int = 0
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    budget: Budget = field(default_factory=Budget)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> SearchConfig:
+        """Read a composed configuration.
+
+        Raises:
+            ConfigError: with every mistake that the mapping alone shows.
+        """
+        reader = _Reader()
+        config = reader.search(data)
+        if reader.problems:
+            raise ConfigError(reader.problems)
+        assert config is not None
+        return config
+
+
+class _Reader:
+    """Reads the mapping and notes down what is wrong instead of stopping at the first mistake."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def search(self, data: Mapping[str, Any]) -> SearchConfig | None:
+        known = ("name", "seed", "run", "models", "method", "space", "optimizer", "budget", "evaluation", "execution")
+        top = self.section(data, "the configuration", known)
+        for key in ("models", "method", "evaluation"):
+            if not top.get(key):
+                self.problems.append(f"`{key}` is missing; see configs/experiment/ for whole examples")
+        seed = self.integer(top, "seed", "seed", default=0, low=0)
+        config = {
+            "models": self.models(top.get("models") or {}),
+            "method": self.method(top.get("method") or {}),
+            "space": self.space(top.get("space") or {}),
+            "optimizer": self.optimizer(top.get("optimizer") or {}),
+            "budget": self.budget(top.get("budget") or {}),
+            "evaluation": self.evaluation(top.get("evaluation") or {}),
+            "execution": self.execution(top.get("execution") or {}),
+        }
+        if self.problems or any(value is None for value in config.values()):
+            return None
+        return SearchConfig(name=str(top.get("name") or "search"), seed=seed or 0, **config)  # type: ignore[arg-type]
+
+    def models(self, data: Any) -> ModelsConfig | None:
+        section = self.section(data, "models", ("base", "parents", "dtype", "tokenizer"))
+        parents = section.get("parents")
+        if not section:
+            return None
+        if not isinstance(parents, Mapping) or not parents:
+            self.problems.append("`models.parents` must map at least one name to a model, like {math: org/math-model}")
+            return None
+        self.choice(section, "dtype", "models.dtype", (*DTYPES, None))
+        try:
+            # A recipe reads its models in the same form, and checks names and dtype on the way.
+            draft = {key: section[key] for key in ("base", "parents", "dtype", "tokenizer") if section.get(key)}
+            recipe = Recipe.from_data({"method": "linear", **draft})
+        except RecipeError as error:
+            self.problems.append(f"models: {error}")
+            return None
+        if "base" in parents:
+            self.problems.append("no parent may be called 'base': that name is kept for `models.base`")
+        return ModelsConfig(recipe.parents, recipe.base, recipe.dtype, recipe.tokenizer)
+
+    def method(self, data: Any) -> MethodConfig | None:
+        if isinstance(data, str):
+            data = {"name": data}
+        section = self.section(data, "method", ("name", "parameters"))
+        if not section:
+            return None
+        if not section.get("name"):
+            self.problems.append("`method.name` is missing; `evomerge methods` lists the merge methods")
+            return None
+        return MethodConfig(str(section["name"]), dict(self.mapping(section, "parameters", "method.parameters")))
+
+    def space(self, data: Any) -> SpaceConfig | None:
+        section = self.section(data, "space", ("blocks", "roles", "embeddings", "genes"))
+        blocks = section.get("blocks", SpaceConfig.blocks)
+        if isinstance(blocks, Sequence) and not isinstance(blocks, str):
+            blocks = tuple(tuple(pair) if isinstance(pair, Sequence) else pair for pair in blocks)
+        roles = section.get("roles")
+        if roles is not None:
+            roles = {str(name): tuple(group) for name, group in self.mapping(section, "roles", "space.roles").items()}
+        genes = self.mapping(section, "genes", "space.genes")
+        for name, gene in genes.items():
+            if gene is not None and not isinstance(gene, Mapping):
+                self.problems.append(
+                    f"`space.genes.{name}` must be a mapping like {{low:, high:, start:}}, not {gene!r}"
+                )
+        return SpaceConfig(
+            blocks=blocks,
+            roles=roles,
+            embeddings=str(section.get("embeddings") or "own"),
+            genes={str(name): dict(gene or {}) for name, gene in genes.items() if isinstance(gene or {}, Mapping)},
+        )
+
+    def optimizer(self, data: Any) -> OptimizerConfig | None:
+        if isinstance(data, str):
+            data = {"name": data}
+        if not isinstance(data, Mapping):
+            self.problems.append(f"`optimizer` must be a name or a mapping with `name`, but came {data!r}")
+            return None
+        options = {str(key): value for key, value in data.items() if key != "name"}
+        return OptimizerConfig(str(data.get("name") or "cma"), options)
+
+    def budget(self, data: Any) -> Budget | None:
+        section = self.section(data, "budget", ("candidates", "items", "seconds"))
+        if all(section.get(key) is None for key in ("candidates", "items", "seconds")):
+            self.problems.append("`budget` needs at least one limit: candidates, items or seconds")
+        return Budget(
+            candidates=self.integer(section, "candidates", "budget.candidates", low=1),
+            items=self.integer(section, "items", "budget.items", low=1),
+            seconds=self.number(section, "seconds", "budget.seconds", low=0.0, strict=True),
+        )
+
+    def evaluation(self, data: Any) -> EvaluationConfig | None:
+        known = ("tasks", "include_path", "split", "batch_size", "finalists", "apply_chat_template")
+        section = self.section(data, "evaluation", known)
+        if not section:
+            return None
+        tasks = section.get("tasks") or ()
+        if not isinstance(tasks, Sequence) or isinstance(tasks, str) or not tasks:
+            self.problems.append(
+                "`evaluation.tasks` must list at least one task, like [{name: gsm8k, metric: exact_match}]"
+            )
+            tasks = ()
+        specs = [self.task(task, f"evaluation.tasks[{i}]") for i, task in enumerate(tasks)]
+        self.problems += spec_problems([spec for spec in specs if spec is not None]) if tasks else []
+        include = section.get("include_path") or ()
+        split = self.section(section.get("split") or {}, "evaluation.split", ("search", "validation", "test"))
+        sizes = SplitSizes()
+        try:
+            sizes = SplitSizes(**split)
+        except ConfigError as error:
+            self.problems += error.problems
+        return EvaluationConfig(
+            tasks=tuple(task for task in specs if task is not None),
+            include_path=(include,) if isinstance(include, str) else tuple(str(path) for path in include),
+            split=sizes,
+            batch_size=self.integer(section, "batch_size", "evaluation.batch_size", default=64, low=1) or 64,
+            finalists=self.integer(section, "finalists", "evaluation.finalists", default=8, low=1) or 8,
+            apply_chat_template=bool(section.get("apply_chat_template", False)),
+        )
+
+    def task(self, data: Any, where: str) -> TaskSpec | None:
+        # The values themselves are checked by `spec_problems`.
+        known = ("name", "metric", "filter", "weight", "direction", "validation", "test", "num_fewshot")
+        section = self.section(data, where, known)
+        missing = [key for key in ("name", "metric") if not section.get(key)]
+        if missing:
+            self.problems.append(f"`{where}` needs {' and '.join(missing)}; came {dict(section)}")
+            return None
+        weight = section.get("weight")
+        return TaskSpec(
+            name=str(section["name"]),
+            metric=str(section["metric"]),
+            filter=section.get("filter"),
+            weight=1.0 if weight is None else weight,
+            direction=section.get("direction"),
+            validation=section.get("validation"),
+            test=section.get("test"),
+            num_fewshot=section.get("num_fewshot"),
+        )
+
+    def execution(self, data: Any) -> ExecutionConfig | None:
+        if isinstance(data, str):
+            data = {"name": data}
+        section = self.section(data, "execution", ("name", "device", "dtype", "threads"))
+        self.choice(section, "name", "execution.name", ("local", None))
+        self.choice(section, "dtype", "execution.dtype", (*DTYPES, None))
+        return ExecutionConfig(
+            name=str(section.get("name") or "local"),
+            device=str(section.get("device") or "auto"),
+            dtype=section.get("dtype"),
+            threads=self.integer(section, "threads", "execution.threads", low=1),
+        )
+
+    # --- the kinds of values -------------------------------------------------------------------------------------
+
+    def section(self, data: Any, where: str, known: Sequence[str]) -> Mapping[str, Any]:
+        """Return the known keys of a mapping, noting the others."""
+        if not isinstance(data, Mapping):
+            self.problems.append(f"`{where}` must be a mapping with {', '.join(known)}, but came {data!r}")
+            return {}
+        for key in data:
+            if key not in known:
+                self.problems.append(unknown_name(f"key in {where}", str(key), known))
+        return {key: value for key, value in data.items() if key in known}
+
+    def mapping(self, data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+        value = data.get(key) or {}
+        if isinstance(value, Mapping):
+            return value
+        self.problems.append(f"`{where}` must be a mapping, but came {value!r}")
+        return {}
+
+    def choice(self, data: Mapping[str, Any], key: str, where: str, known: Sequence[str | None]) -> None:
+        value = data.get(key)
+        if value not in known:
+            self.problems.append(unknown_name(where, str(value), [name for name in known if name is not None]))
+
+    def integer(
+        self, data: Mapping[str, Any], key: str, where: str, *, default: int | None = None, low: int
+    ) -> int | None:
+        value = data.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            self.problems.append(f"`{where}` must be a whole number from {low}, but came {value!r}")
+            return default
+        return value
+
+    def number(
+        self,
+        data: Mapping[str, Any],
+        key: str,
+        where: str,
+        *,
+        default: float | None = None,
+        low: float = -math.inf,
+        strict: bool = False,
+    ) -> float | None:
+        value = data.get(key)
+        if value is None:
+            return default
+        fits: Callable[[float], bool] = (lambda v: v > low) if strict else (lambda v: v >= low)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not math.isfinite(value)
+            or not fits(value)
+        ):
+            self.problems.append(
+                f"`{where}` must be a number {'above' if strict else 'from'} {low:g}, but came {value!r}"
+            )
+            return default
+        return float(value)

@@ -1,0 +1,322 @@
+"""The loop: ask, build, score, tell, remember.
+
+Only this module draws the arrow from scores back to the optimizer. One pass of the loop reads like the paper's
+pseudo-code (Akiba et al., arXiv 2403.13187, section 3): a genome is proposed, decoded into a recipe, materialized,
+scored and told. Around it stand what makes the result honest: the parents and the plain average are scored first, the
+best k candidates are scored again on validation items that the loop never saw, and only the winner meets the test
+items.
+
+Every step is one transaction in the run's database, so the loop can be killed anywhere and continued by running it
+again on the same run: what was in flight is run again, and the optimizer continues from the state stored with the last
+record.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from evomerge.budget import Budget, Spent
+from evomerge.errors import ConfigError, EvaluationError, Interrupted
+from evomerge.execution.base import Executor, StopSignal
+from evomerge.genome.space import Space
+from evomerge.optimizers.base import Optimizer, Proposal
+from evomerge.recipe import Recipe
+from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State
+from evomerge.store.run_dir import RunDir
+
+MAX_REPEATS = 1000
+"""So many proposals in a row that were all scored before end a search: the optimizer has nothing new to say."""
+
+
+class Measure(Protocol):
+    """Turns item scores into the numbers that a search needs; `evomerge.evaluation.objective.Objective` is one."""
+
+    def fitness(self, scores: Sequence[ItemScore]) -> float:
+        """Return the number that the optimizer maximizes."""
+        ...
+
+    def score(self, scores: Sequence[ItemScore]) -> Score:
+        """Return the objective's mean with its 95 % interval."""
+        ...
+
+
+class Listener(Protocol):
+    """Is told what a search does, to show it."""
+
+    def phase(self, name: str, total: int | None, done: int) -> None:
+        """A phase begins: "baselines", "search", "validation" or "test"; `total` candidates, `done` of them before."""
+        ...
+
+    def scored(self, record: Record, split: Split, score: Score | None) -> None:
+        """A candidate was scored on a split (score None: it failed)."""
+        ...
+
+
+@dataclass
+class Search:
+    """One search over one run folder.
+
+    Attributes:
+        baselines: name to recipe, in the order in which they are scored; numbered -1, -2, …
+        items_per_candidate: how many search items one candidate costs.
+        finalists: how many of the best candidates are scored on the validation items.
+        splits: the splits that have items; without validation items the best on the search items wins.
+    """
+
+    run_dir: RunDir
+    space: Space
+    optimizer: Optimizer
+    executor: Executor
+    measure: Measure
+    baselines: Mapping[str, Recipe]
+    budget: Budget
+    items_per_candidate: int
+    finalists: int = 8
+    splits: Collection[Split] = tuple(Split)
+    stop: StopSignal = field(default_factory=StopSignal)
+    listener: Listener | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        if self.budget.items is not None and self.budget.items < self.items_per_candidate:
+            raise ConfigError(
+                f"budget.items is {self.budget.items}, but one candidate takes {self.items_per_candidate} items; "
+                f"raise the budget or lower evaluation.split.search"
+            )
+        self._db = self.run_dir.database
+        self._spent = Spent()
+        self._pending: dict[int, Proposal] = {}  # asked and not told
+        self._running: set[int] = set()  # of these, those that an executor works on
+        self._followers: dict[int, list[Record]] = {}  # number that runs -> proposals with the same recipe
+        self._ready: deque[Record] = deque()  # decided without an executor: the recipe was scored before
+        self._numbers: dict[str, int] = {}  # recipe hash -> the number it is (being) scored under
+        self._repeats = 0
+        self._best = -math.inf
+
+    def run(self) -> Record:
+        """Run what is left of the search and return the winner's record, with its validation and test scores.
+
+        Raises:
+            Interrupted: if the stop signal came first; everything scored so far is in the run.
+            EvaluationError: if no candidate could be scored.
+        """
+        self._score_baselines()
+        self._evolve()
+        winner = self._choose_winner()
+        self._test(winner)
+        return self._record(winner)
+
+    # --- parents and plain average -------------------------------------------------------------------------------
+
+    def _score_baselines(self) -> None:
+        self._tell_phase("baselines", len(self.baselines))
+        for i, (name, recipe) in enumerate(self.baselines.items()):
+            number = -1 - i
+            if self._db.record(number) is None:
+                outcome = self._execute(Job(number, recipe, Split.SEARCH))
+                self._commit(self._judge(outcome, Record(number, name, State.RUNNING, recipe)), outcome.scores)
+            self._rescore(number, Split.VALIDATION)
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def _evolve(self) -> None:
+        self._take_up()
+        self._tell_phase("search", self.budget.candidates, self._spent.candidates)
+        began = self.clock() - self._spent.seconds
+        if self.budget.seconds is not None:
+            self.stop.deadline = began + self.budget.seconds
+        try:
+            while True:
+                while self._wants_more():
+                    self._spent.candidates += 1
+                    self._start(self.optimizer.ask())
+                if self._ready:
+                    record, scores = self._ready.popleft(), ()
+                elif self._running:
+                    outcome = self.executor.collect()
+                    record, scores = self._finish(outcome), outcome.scores
+                else:
+                    break
+                del self._pending[record.number]
+                self.optimizer.tell(record.number, record.fitness)
+                self._spent.seconds = self.clock() - began
+                self._commit(record, scores, state=self.optimizer.dump_state())
+        except Interrupted:
+            if not self.stop.overdue:
+                raise
+            # Time is up: what was running is dropped, as the budget says. It was never told, so nothing depends on it.
+            self._pending.clear()
+        finally:
+            self.stop.deadline = None
+        if self.stop.draining:
+            raise Interrupted("stopped as asked; everything scored so far is in the run")
+
+    def _take_up(self) -> None:
+        """Take up the optimizer, the counts and the proposals in flight where the last record left them."""
+        progress = self._db.progress()
+        self._spent = Spent(**progress.get("spent", {}))
+        for record in self._db.records(baselines=True):
+            self._numbers.setdefault(record.recipe.content_hash, record.number)
+            if not record.is_baseline and record.fitness is not None:
+                self._best = max(self._best, record.fitness)
+        state = self._db.optimizer_state()
+        if state is not None:
+            self.optimizer.load_state(state)
+        for number, x in progress.get("pending", []):
+            self._start(Proposal(number, np.array(x, dtype=np.float64)))
+
+    def _wants_more(self) -> bool:
+        """Whether another candidate should start now, within the budget."""
+        if self.stop.draining or self.stop.overdue or len(self._running) >= self.executor.capacity:
+            return False
+        if not self.budget.allows(self._spent, (len(self._running) + 1) * self.items_per_candidate):
+            return False
+        # Proposals that were all scored before cost nothing; without this, a search bounded by items might never end.
+        return len(self._ready) == 0 and self._repeats < MAX_REPEATS
+
+    def _start(self, proposal: Proposal) -> None:
+        """Decode a proposal and submit it, unless its recipe was scored before or is running."""
+        self._pending[proposal.number] = proposal
+        genome = self.space.genome(proposal.x)
+        recipe = self.space.decode(genome)
+        record = Record(proposal.number, f"candidate {proposal.number}", State.RUNNING, recipe, genome)
+        earlier = self._numbers.setdefault(recipe.content_hash, proposal.number)
+        if earlier == proposal.number:
+            self._running.add(proposal.number)
+            self.executor.submit(Job(proposal.number, recipe, Split.SEARCH))
+        elif earlier in self._running:
+            self._followers.setdefault(earlier, []).append(record)
+        else:
+            self._ready.append(self._copied(record, self._record(earlier)))
+
+    def _finish(self, outcome: Outcome) -> Record:
+        """Turn what came back into a record, and count what it cost."""
+        number = outcome.job.candidate
+        genome = self.space.genome(self._pending[number].x)
+        record = self._judge(outcome, Record(number, f"candidate {number}", State.RUNNING, outcome.job.recipe, genome))
+        self._running.discard(number)
+        self._repeats = 0
+        if record.state != State.INVALID:
+            self._spent.items += self.items_per_candidate
+        for follower in self._followers.pop(number, []):
+            self._ready.append(self._copied(follower, record))
+        return record
+
+    def _copied(self, record: Record, earlier: Record) -> Record:
+        """Give a proposal the result of the earlier candidate with the same recipe."""
+        self._repeats += 1
+        self._spent.hits += 1
+        return replace(
+            record,
+            state=earlier.state,
+            fitness=earlier.fitness,
+            scores={split: score for split, score in (earlier.scores or {}).items() if split == Split.SEARCH},
+            error=earlier.error,
+            same_as=earlier.number if earlier.same_as is None else earlier.same_as,
+        )
+
+    # --- the winner ----------------------------------------------------------------------------------------------
+
+    def _choose_winner(self) -> int:
+        """Score the best candidates on the validation items; the best there wins (ties: fitness, then age)."""
+        ranked = sorted(
+            (r for r in self._db.records() if r.fitness is not None and r.same_as is None),
+            key=lambda record: (-(record.fitness or 0.0), record.number),
+        )
+        if not ranked:
+            reasons = {record.error for record in self._db.records()} - {None}
+            raise EvaluationError(
+                f"no candidate could be scored, so there is no best merge; the reasons: {'; '.join(map(str, reasons))}"
+            )
+        best = ranked[: self.finalists]
+        self._tell_phase("validation", len(best))
+        for record in best:
+            self._rescore(record.number, Split.VALIDATION)
+        scored = [
+            record for record in map(self._record, (r.number for r in best)) if self._has(record, Split.VALIDATION)
+        ]
+        if not scored:
+            raise EvaluationError("none of the best candidates could be scored on the validation items; see run.log")
+        winner = max(scored, key=lambda r: (r.scores[Split.VALIDATION].mean, r.fitness, -r.number))  # type: ignore[index]
+        return winner.number
+
+    def _test(self, winner: int) -> None:
+        """Score the winner, the parents and the average on the test items."""
+        numbers = [winner, *(-1 - i for i in range(len(self.baselines)))]
+        self._tell_phase("test", len(numbers))
+        for number in numbers:
+            self._rescore(number, Split.TEST)
+        self.run_dir.write_best(self._record(winner).recipe)
+        self._db.set_meta("best", winner)
+
+    def _rescore(self, number: int, split: Split) -> None:
+        """Score a recorded candidate on a further split, unless that was done before."""
+        record = self._record(number)
+        if split not in self.splits or record.state != State.COMPLETE or self._has(record, split):
+            return
+        outcome = self._execute(Job(number, record.recipe, split))
+        score = None
+        if outcome.state == State.COMPLETE:
+            score = self.measure.score(outcome.scores)
+            self._db.add_scores(number, split, score, outcome.scores, progress=self._progress())
+        self._tell_scored(record, split, score)
+
+    # --- small steps ---------------------------------------------------------------------------------------------
+
+    def _execute(self, job: Job) -> Outcome:
+        """Run one job by itself."""
+        if self.stop.draining:
+            raise Interrupted("stopped as asked; everything scored so far is in the run")
+        self.executor.submit(job)
+        return self.executor.collect()
+
+    def _judge(self, outcome: Outcome, record: Record) -> Record:
+        """Put what came of a search job into its record."""
+        record = replace(
+            record, state=outcome.state, seconds=outcome.seconds, device=outcome.device, error=outcome.error
+        )
+        if outcome.state != State.COMPLETE:
+            return record
+        try:
+            fitness, score = self.measure.fitness(outcome.scores), self.measure.score(outcome.scores)
+        except EvaluationError as error:
+            return replace(record, state=State.FAILED, error=str(error))
+        if math.isnan(fitness):
+            return replace(record, state=State.FAILED, error="the objective is not a number (NaN) on the search items")
+        return replace(record, fitness=fitness, scores={Split.SEARCH: score})
+
+    def _commit(self, record: Record, scores: Sequence[ItemScore], *, state: bytes | None = None) -> None:
+        """Write record, item scores, optimizer state and counts in one transaction."""
+        self._db.add(record, optimizer_state=state, scores={Split.SEARCH: scores}, progress=self._progress())
+        if not record.is_baseline and record.fitness is not None and record.fitness > self._best:
+            self._best = record.fitness
+            self.run_dir.write_best(record.recipe)
+        self._tell_scored(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))
+
+    def _progress(self) -> dict[str, Any]:
+        pending = [[number, proposal.x.tolist()] for number, proposal in sorted(self._pending.items())]
+        return {"spent": asdict(self._spent), "pending": pending}
+
+    def _record(self, number: int) -> Record:
+        record = self._db.record(number)
+        assert record is not None, f"candidate {number} was committed before"
+        return record
+
+    @staticmethod
+    def _has(record: Record, split: Split) -> bool:
+        return split in (record.scores or {})
+
+    def _tell_phase(self, name: str, total: int | None, done: int = 0) -> None:
+        if self.listener is not None:
+            self.listener.phase(name, total, done)
+
+    def _tell_scored(self, record: Record, split: Split, score: Score | None) -> None:
+        if self.listener is not None:
+            self.listener.scored(record, split, score)

@@ -1,0 +1,84 @@
+import copy
+
+import pytest
+
+from evomerge.config import SearchConfig
+from evomerge.errors import ConfigError
+
+WHOLE = {
+    "name": "mine",
+    "seed": 3,
+    "run": {"dir": "somewhere"},
+    "models": {"base": "org/base", "parents": {"a": "org/a", "b": {"path": "org/b", "revision": "main"}}},
+    "method": {"name": "ties", "parameters": {"lambda": 1.0}},
+    "space": {"blocks": [[0, 2], [2, 4]], "roles": {"all": ["attention", "mlp"]}, "genes": {"weight": {"high": 2}}},
+    "optimizer": {"name": "cma", "sigma": 0.1},
+    "budget": {"candidates": 10},
+    "evaluation": {"tasks": [{"name": "gsm8k", "metric": "exact_match"}], "split": {"search": 50, "test": None}},
+    "execution": {"device": "cpu"},
+}
+
+
+def changed(path: str, value: object) -> dict:
+    data = copy.deepcopy(WHOLE)
+    keys = path.split(".")
+    inner = data
+    for key in keys[:-1]:
+        inner = inner.setdefault(key, {})
+    inner[keys[-1]] = value
+    return data
+
+
+def test_a_whole_configuration_is_read() -> None:
+    config = SearchConfig.from_data(WHOLE)
+    assert [parent.name for parent in config.models.parents] == ["a", "b"]
+    assert config.space.blocks == ((0, 2), (2, 4))
+    assert config.optimizer.options == {"sigma": 0.1}
+    assert config.evaluation.split.search == 50 and config.evaluation.split.test is None
+    assert (config.seed, config.budget.candidates, config.execution.device) == (3, 10, "cpu")
+
+
+def test_names_alone_do_for_method_and_optimizer() -> None:
+    config = SearchConfig.from_data({**WHOLE, "method": "linear", "optimizer": "random"})
+    assert (config.method.name, config.optimizer.name) == ("linear", "random")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("budget.candidates", 0, r"`budget.candidates` must be a whole number from 1, but came 0"),
+        ("budget.seconds", 0, r"`budget.seconds` must be a number above 0"),
+        ("budget", {}, r"`budget` needs at least one limit"),
+        ("budget", {"candidate": 3}, r"unknown key in budget 'candidate'; did you mean 'candidates'"),
+        ("seed", -1, r"`seed` must be a whole number from 0"),
+        ("seed", 1.5, r"`seed` must be a whole number"),
+        ("modles", {}, r"unknown key in the configuration 'modles'; did you mean 'models'"),
+        ("models", {}, r"`models` is missing"),
+        ("models.parents", {}, r"`models.parents` must map at least one name"),
+        ("models.parents", {"base": "x"}, r"no parent may be called 'base'"),
+        ("models.dtype", "fp8", r"unknown models.dtype 'fp8'"),
+        ("models.tokenizer", "c", r"tokenizer must name a parent"),
+        ("method", None, r"`method` is missing"),
+        ("method", {"name": None, "parameters": {}}, r"`method.name` is missing"),
+        ("space.genes", {"weight": 3}, r"`space.genes.weight` must be a mapping"),
+        ("evaluation.tasks", [], r"must list at least one task"),
+        ("evaluation.tasks", [{"name": "gsm8k"}], r"needs metric"),
+        ("evaluation.tasks", [{"name": "a", "metric": "acc", "weight": -1}], r"weight must be a finite number"),
+        ("evaluation.tasks", [{"name": "a", "metric": "acc", "direction": "up"}], r"direction must be 'maximize'"),
+        ("evaluation.split.search", 1.5, r"size of the search split must be"),
+        ("evaluation.split.train", 3, r"unknown key in evaluation.split 'train'"),
+        ("execution.name", "slurm", r"unknown execution.name 'slurm'"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(path: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SearchConfig.from_data(changed(path, value))
+
+
+def test_all_mistakes_come_at_once() -> None:
+    data = changed("budget.candidates", 0)
+    data["seed"] = "x"
+    data["evaluation"]["tasks"][0]["weight"] = -1
+    with pytest.raises(ConfigError, match="3 mistakes") as caught:
+        SearchConfig.from_data(data)
+    assert len(caught.value.problems) == 3

@@ -1,0 +1,324 @@
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evomerge.budget import Budget
+from evomerge.errors import ConfigError, EvaluationError, Interrupted
+from evomerge.execution.base import StopSignal
+from evomerge.optimizers.base import Proposal
+from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State
+from evomerge.search import MAX_REPEATS, Search
+from evomerge.store.run_dir import RunDir
+from evomerge.store.status import run_status
+
+N_ITEMS = 5
+
+
+class Line:
+    """A space of one gene, the weight of one parent, rounded so that proposals can repeat."""
+
+    def __init__(self, digits: int = 12) -> None:
+        self.n_dims = 1
+        self.digits = digits
+
+    def genome(self, x: np.ndarray) -> tuple[float, ...]:
+        return (round(float(x[0]), self.digits),)
+
+    def decode(self, genome: tuple[float, ...]) -> Recipe:
+        return Recipe("linear", (Parent("a", ModelSource("a")),), parameters={"weight": genome[0]})
+
+
+class Walk:
+    """An optimizer whose next point depends on all that it was told, so that a lost tell shows."""
+
+    n_dims = 1
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.asked = 0
+        self.told: dict[int, float | None] = {}
+
+    def ask(self) -> Proposal:
+        drift = 0.01 * sum(1 for fitness in self.told.values() if fitness is not None and fitness > 0.5)
+        x = np.array([(self.rng.random() + drift) % 1.0])
+        self.asked += 1
+        return Proposal(self.asked - 1, x)
+
+    def tell(self, number: int, fitness: float | None) -> None:
+        assert 0 <= number < self.asked
+        assert number not in self.told
+        self.told[number] = fitness
+
+    def dump_state(self) -> bytes:
+        return pickle.dumps((self.rng.bit_generator.state, self.asked, self.told))
+
+    def load_state(self, state: bytes) -> None:
+        self.rng.bit_generator.state, self.asked, self.told = pickle.loads(state)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+@dataclass
+class Machine:
+    """An executor that scores by the weight: item i is right where the weight is above i / N_ITEMS."""
+
+    capacity: int = 1
+    die_at: int | None = None
+    fails: Callable[[Job], State | None] = lambda job: None
+    before: Callable[[], None] = lambda: None
+    jobs: list[Job] = field(default_factory=list)
+    ran: list[Job] = field(default_factory=list)
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def collect(self) -> Outcome:
+        assert self.jobs
+        if self.die_at is not None and len(self.ran) >= self.die_at:
+            raise Killed
+        self.before()
+        job = self.jobs.pop(len(self.jobs) // 2)  # not in order of submission
+        self.ran.append(job)
+        state = self.fails(job)
+        if state is not None:
+            return Outcome(job, state, (), 0.1, "cpu", "it broke")
+        weight = float(job.recipe.parameters["weight"])  # type: ignore[arg-type]
+        shift = {Split.SEARCH: 0.0, Split.VALIDATION: 0.05, Split.TEST: 0.1}[job.split]
+        scores = tuple(ItemScore("t", i, {"acc": float(weight > i / N_ITEMS + shift)}) for i in range(N_ITEMS))
+        return Outcome(job, State.COMPLETE, scores, 0.1, "cpu")
+
+    def close(self) -> None:
+        pass
+
+
+class Accuracy:
+    def fitness(self, scores) -> float:
+        return float(np.mean([score.metrics["acc"] for score in scores]))
+
+    def score(self, scores) -> Score:
+        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
+
+
+def baseline(weight: float) -> Recipe:
+    return Recipe("linear", (Parent("p", ModelSource("p")),), parameters={"weight": weight})
+
+
+def make(run: RunDir, machine: Machine, *, budget: Budget | None = None, digits: int = 12, **options) -> Search:
+    return Search(
+        run_dir=run,
+        space=Line(digits),
+        optimizer=Walk(),
+        executor=machine,
+        measure=Accuracy(),
+        baselines={"a": baseline(0.2), "average": baseline(0.5)},
+        budget=budget or Budget(candidates=20),
+        items_per_candidate=N_ITEMS,
+        finalists=3,
+        **options,
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with RunDir.create(tmp_path / "run", config={"name": "test", "budget": {}}) as made:
+        yield made
+
+
+def rows(run: RunDir) -> list[tuple]:
+    return [(r.number, r.state, r.genome, r.fitness, r.recipe.content_hash) for r in run.database.records()]
+
+
+def test_parents_and_average_are_scored_before_the_first_candidate(run: RunDir) -> None:
+    machine = Machine()
+    make(run, machine).run()
+    searched = [job.candidate for job in machine.ran if job.split == Split.SEARCH]
+    assert searched[:3] == [-1, -2, 0]
+    assert [b["name"] for b in run_status(run)["baselines"]] == ["a", "average"]
+
+
+def test_the_winner_is_chosen_on_validation_items_among_the_best_k_and_only_it_meets_the_test_items(
+    run: RunDir,
+) -> None:
+    machine = Machine()
+    winner = make(run, machine).run()
+    validated = [job.candidate for job in machine.ran if job.split == Split.VALIDATION and job.candidate >= 0]
+    best = sorted(run.database.records(), key=lambda r: (-r.fitness, r.number))[:3]
+    assert validated == [record.number for record in best]
+    assert [job.candidate for job in machine.ran if job.split == Split.TEST] == [winner.number, -1, -2]
+    assert winner.scores is not None and set(winner.scores) == set(Split)
+    validation = {n: run.database.record(n).scores[Split.VALIDATION].mean for n in validated}
+    assert validation[winner.number] == max(validation.values())
+    assert run.best() == winner.recipe
+
+
+def test_a_budget_in_candidates_is_kept_exactly(run: RunDir) -> None:
+    make(run, Machine(), budget=Budget(candidates=7)).run()
+    assert [record.number for record in run.database.records()] == list(range(7))
+
+
+@pytest.mark.parametrize(("items", "candidates"), [(5, 1), (9, 1), (10, 2), (52, 10)])
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_a_budget_in_items_is_never_exceeded(tmp_path: Path, items: int, candidates: int, capacity: int) -> None:
+    with RunDir.create(tmp_path / "r", config={}) as run:
+        make(run, Machine(capacity=capacity), budget=Budget(items=items)).run()
+        assert run.database.count() == candidates
+        assert run_status(run)["items"] == candidates * N_ITEMS <= items
+
+
+def test_a_budget_below_one_candidate_is_refused(run: RunDir) -> None:
+    with pytest.raises(ConfigError, match=r"budget.items is 4, but one candidate takes 5 items"):
+        make(run, Machine(), budget=Budget(items=4))
+
+
+def test_a_budget_in_seconds_drops_the_candidate_that_runs_over(run: RunDir) -> None:
+    now = [0.0]
+    stop = StopSignal(clock=lambda: now[0])
+
+    def before() -> None:
+        now[0] += 1.0
+        if stop.deadline is not None and stop.now():
+            raise Interrupted("deadline")
+
+    make(run, Machine(before=before), budget=Budget(seconds=4.5), stop=stop, clock=lambda: now[0]).run()
+    assert run.database.count() == 4
+    assert run_status(run)["best"]["test"] is not None
+
+
+def test_the_first_limit_counts(run: RunDir) -> None:
+    make(run, Machine(), budget=Budget(candidates=9, items=17)).run()
+    assert run.database.count() == 3
+
+
+@pytest.mark.parametrize("capacity", [1, 4])
+def test_a_recipe_is_not_scored_twice(tmp_path: Path, capacity: int) -> None:
+    with RunDir.create(tmp_path / "r", config={}) as run:
+        machine = Machine(capacity=capacity)
+        make(run, machine, digits=1, budget=Budget(candidates=60)).run()
+        hashes = [job.recipe.content_hash for job in machine.ran if job.split == Split.SEARCH]
+        assert len(set(hashes)) == len(hashes) <= 11 + 2
+        records = list(run.database.records())
+        assert [record.number for record in records] == list(range(60))
+        first: dict[str, Record] = {}
+        for record in records:
+            original = first.setdefault(record.recipe.content_hash, record)
+            assert record.fitness == original.fitness
+            assert record.same_as == (None if record is original else original.number) or capacity > 1
+        assert run_status(run)["cache_hits"] == 60 - len(first)
+
+
+def test_a_search_bounded_by_items_ends_when_the_optimizer_has_nothing_new(run: RunDir) -> None:
+    make(run, Machine(), digits=0, budget=Budget(items=100)).run()
+    assert MAX_REPEATS <= run.database.count() <= MAX_REPEATS + 20
+
+
+def test_failed_and_invalid_candidates_are_records_and_the_search_goes_on(run: RunDir) -> None:
+    def fails(job: Job) -> State | None:
+        return {2: State.FAILED, 3: State.INVALID}.get(job.candidate)
+
+    search = make(run, Machine(fails=fails), budget=Budget(candidates=10))
+    search.run()
+    records = list(run.database.records())
+    assert [records[i].state for i in (1, 2, 3, 4)] == [State.COMPLETE, State.FAILED, State.INVALID, State.COMPLETE]
+    assert records[2].error == "it broke"
+    assert search.optimizer.told[2] is None and search.optimizer.told[4] is not None
+    assert run_status(run)["failed"] == 2
+
+
+def test_a_search_in_which_everything_fails_says_why(run: RunDir) -> None:
+    def fails(job: Job) -> State | None:
+        return State.FAILED if job.candidate >= 0 else None
+
+    with pytest.raises(EvaluationError, match=r"no candidate could be scored.*it broke"):
+        make(run, Machine(fails=fails), budget=Budget(candidates=3)).run()
+    assert run.database.count() == 3
+
+
+def test_a_nan_objective_is_a_failed_candidate(run: RunDir) -> None:
+    class Strange(Accuracy):
+        def fitness(self, scores) -> float:
+            value = super().fitness(scores)
+            return float("nan") if value > 0.7 else value
+
+    search = make(run, Machine(), budget=Budget(candidates=12))
+    search.measure = Strange()
+    search.run()
+    failed = [record for record in run.database.records() if record.state == State.FAILED]
+    assert failed and all("not a number" in (record.error or "") for record in failed)
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_a_search_killed_anywhere_and_resumed_has_each_candidate_once(tmp_path: Path, capacity: int) -> None:
+    with RunDir.create(tmp_path / "whole", config={}) as run:
+        machine = Machine(capacity=capacity)
+        whole = make(run, machine, digits=2).run()
+        expected = rows(run)
+    for die_at in range(0, len(machine.ran), 2):
+        path = tmp_path / f"killed{die_at}"
+        with RunDir.create(path, config={}) as run, pytest.raises(Killed):
+            make(run, Machine(capacity=capacity, die_at=die_at), digits=2).run()
+        with RunDir.open(path, write=True) as run:
+            winner = make(run, Machine(capacity=capacity), digits=2).run()
+            found = rows(run)
+        assert [row[0] for row in found] == list(range(20))
+        if capacity == 1:  # with one worker the order of tells is fixed, so the trajectory is the same bit for bit
+            assert found == expected
+            assert winner.number == whole.number
+
+
+def test_a_run_killed_again_and_again_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
+    with RunDir.create(tmp_path / "whole", config={}) as run:
+        make(run, Machine(), digits=2).run()
+        expected = rows(run)
+    path = tmp_path / "killed"
+    RunDir.create(path, config={}).close()
+    for _ in range(100):
+        with RunDir.open(path, write=True) as run:
+            try:
+                make(run, Machine(die_at=1), digits=2).run()
+                break
+            except Killed:
+                continue
+    with RunDir.open(path) as run:
+        assert rows(run) == expected
+        assert run_status(run)["best"]["test"] is not None
+
+
+def test_a_larger_budget_continues_as_if_it_had_been_there_from_the_start(tmp_path: Path) -> None:
+    with RunDir.create(tmp_path / "whole", config={}) as run:
+        make(run, Machine(), budget=Budget(candidates=20)).run()
+        expected = rows(run)
+    with RunDir.create(tmp_path / "parts", config={}) as run:
+        make(run, Machine(), budget=Budget(candidates=8)).run()
+    with RunDir.open(tmp_path / "parts", write=True) as run:
+        make(run, Machine(), budget=Budget(candidates=20)).run()
+        assert rows(run) == expected
+
+
+def test_one_request_to_stop_finishes_the_running_candidate(run: RunDir) -> None:
+    stop = StopSignal()
+    machine = Machine()
+
+    def before() -> None:
+        if machine.jobs[0].candidate == 5:
+            stop.request()
+
+    machine.before = before
+    with pytest.raises(Interrupted, match="stopped as asked"):
+        make(run, machine, stop=stop).run()
+    assert [record.number for record in run.database.records()] == list(range(6))
+    make(run, Machine()).run()
+    assert run.database.count() == 20
+
+
+def test_a_finished_search_run_again_scores_nothing(run: RunDir) -> None:
+    first = make(run, Machine()).run()
+    machine = Machine()
+    assert make(run, machine).run() == first
+    assert machine.ran == []
