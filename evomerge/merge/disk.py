@@ -1,0 +1,186 @@
+"""Merge to disk: a Hugging Face folder, written tensor by tensor, complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from evomerge.errors import ExportError
+from evomerge.merge.apply import merge_tensor
+from evomerge.merge.checkpoint import INDEX, SINGLE
+from evomerge.merge.plan import Plan, TensorTask
+from evomerge.merge.sources import Sources
+from evomerge.recipe import Recipe
+
+SHARD_BYTES = 5_000_000_000
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+Progress = Callable[[int, int], None]
+"""Called with (tensors done, tensors in all)."""
+
+
+def merge_to_disk(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    shard_size: int = SHARD_BYTES,
+    progress: Progress | None = None,
+    sources: Sources | None = None,
+) -> Path:
+    """Build the model of a recipe as a Hugging Face folder, which `from_pretrained` loads.
+
+    The folder is written under another name beside `out` and renamed at the end, so what is called `out` is always
+    whole. Memory: one shard and a few tensors.
+
+    Args:
+        recipe: what to build; it is written into the folder as `recipe.yaml`.
+        out: the folder to make; it must not exist, or be empty.
+        shard_size: largest weight file, in bytes (a larger tensor gets a file of its own).
+        progress: called after each tensor.
+        sources: opened models to share.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RecipeError: if the recipe is wrong, or its result is not finite.
+        CheckpointError: if its models cannot be read or do not fit together.
+        ExportError: if the folder cannot be written, or already holds something.
+    """
+    out = Path(out)
+    if shard_size <= 0:
+        raise ExportError(f"the shard size must be a positive number of bytes, but came {shard_size}")
+    _check_free(out)
+    sources = sources if sources is not None else Sources()
+    plan = sources.plan(recipe)
+    tokenizer = sources.tokenizer_of(recipe)
+    with _appearing(out) as folder:
+        _write_config(plan, folder)
+        _write_weights(plan, folder, shard_size, progress)
+        for name in TOKENIZER_FILES:
+            _copy(tokenizer.tokenizer_folder / name, folder)
+        (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    return out
+
+
+def _check_free(out: Path) -> None:
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise ExportError(f"{out} already holds something; choose another folder, or empty it")
+    elif out.exists() or out.is_symlink():
+        raise ExportError(f"{out} is a file, not a folder; choose another name")
+
+
+@contextlib.contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` that becomes `out` at the end, or is removed if anything goes wrong."""
+    folder = out.parent / f".{out.name}.{os.getpid()}.partial"
+    try:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had our number
+            folder.mkdir()
+            yield folder
+            folder.rename(out)  # replaces an empty folder, refuses any other
+        except (OSError, SafetensorError) as error:
+            raise ExportError(f"cannot write {out}: {_reason(error)}; nothing was left there") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if "No space left" in text or "os error 28" in text:
+        return "the disk is full"
+    return text
+
+
+def _write_weights(plan: Plan, folder: Path, shard_size: int, progress: Progress | None) -> None:
+    shards = _shards(plan.tasks, shard_size)
+    names = [SINGLE] if len(shards) == 1 else [
+        f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
+    ]  # fmt: skip
+    done = 0
+    for name, shard in zip(names, shards, strict=True):
+        tensors: dict[str, torch.Tensor] = {}
+        for task in shard:
+            # A parent's own tensor may share memory with others (a view into its file): safetensors wants it whole.
+            tensors[task.name] = merge_tensor(plan, task).contiguous()
+            done += 1
+            if progress is not None:
+                progress(done, len(plan.tasks))
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+        # safetensors writes 0600; a server under another account must be able to read a model.
+        (folder / name).chmod((folder / "config.json").stat().st_mode)
+    if len(shards) > 1:
+        places = {task.name: name for name, shard in zip(names, shards, strict=True) for task in shard}
+        index = {"metadata": {"total_size": sum(task.n_bytes for task in plan.tasks)}, "weight_map": places}
+        _write_json(folder / INDEX, index)
+
+
+def _shards(tasks: Sequence[TensorTask], shard_size: int) -> list[list[TensorTask]]:
+    """Fill one shard after the other, in the order of the tasks."""
+    shards: list[list[TensorTask]] = [[]]
+    size = 0
+    for task in tasks:
+        if shards[-1] and size + task.n_bytes > shard_size:
+            shards.append([])
+            size = 0
+        shards[-1].append(task)
+        size += task.n_bytes
+    return shards
+
+
+def _write_config(plan: Plan, folder: Path) -> None:
+    donor = plan.family.model(plan.family.donor)
+    config = json.loads((donor.folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    # Older files call it torch_dtype; keep the word that the model's users know.
+    key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
+    config[key] = str(_main_dtype(plan)).removeprefix("torch.")
+    _write_json(folder / "config.json", config)
+    _copy(donor.folder / "generation_config.json", folder)
+    if donor.trust_remote_code:
+        for path in sorted(donor.folder.glob("*.py")):
+            _copy(path, folder)
+
+
+def _main_dtype(plan: Plan) -> torch.dtype:
+    size: dict[torch.dtype, int] = {}
+    for task in plan.tasks:
+        if task.dtype.is_floating_point:
+            size[task.dtype] = size.get(task.dtype, 0) + task.n_bytes
+    return max(size, key=lambda dtype: size[dtype], default=torch.float32)
+
+
+def _copy(path: Path, folder: Path) -> None:
+    if path.is_file():
+        # Hub caches hold links to read-only files: copy the bytes, not the link or the mode.
+        shutil.copyfile(path, folder / path.name)
+
+
+def _write_json(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

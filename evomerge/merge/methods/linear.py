@@ -1,0 +1,65 @@
+"""Linear averaging, θ = Σ w_i θ_i / Σ w_i: model soups, https://arxiv.org/abs/2203.05482, with weights.
+
+A base takes no part in the average; where a recipe names one, it only lends its configuration and tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+
+from evomerge.merge.methods.base import Method, Values, nonzero
+from evomerge.method import MethodSpec, Parameter
+
+SMALLEST_SUM = 1e-8
+"""Weights whose sum is closer to 0 than this cannot be normalised."""
+
+
+def linear(parents: Sequence[torch.Tensor], *, weight: Sequence[float], normalize: bool) -> torch.Tensor:
+    """Return Σ w_i θ_i, divided by Σ w_i if `normalize`."""
+    total = torch.zeros_like(parents[0])
+    for w, parent in zip(weight, parents, strict=True):
+        total.add_(parent, alpha=w)
+    return total.div_(sum(weight)) if normalize else total
+
+
+def _active(values: Values) -> tuple[int, ...]:
+    weight = cast("tuple[float, ...]", values["weight"])
+    # All weights 0 without normalisation is a model of zeros, and still needs a tensor to take the shape from.
+    return nonzero(values, "weight") or tuple(range(len(weight)))
+
+
+def _one_input(values: Values) -> int | None:
+    active = nonzero(values, "weight")
+    weight = cast("tuple[float, ...]", values["weight"])
+    return active[0] if len(active) == 1 and (values["normalize"] or weight[active[0]] == 1.0) else None
+
+
+def _problems(values: Values) -> list[str]:
+    weight = cast("tuple[float, ...]", values["weight"])
+    if values["normalize"] and abs(sum(weight)) < SMALLEST_SUM:
+        listed = ", ".join(f"{w:g}" for w in weight)
+        return [f"the weights ({listed}) sum to 0 and cannot be normalised; change one or set normalize: false"]
+    return []
+
+
+METHOD = Method(
+    spec=MethodSpec(
+        name="linear",
+        summary="weighted average of the parents",
+        paper="https://arxiv.org/abs/2203.05482",
+        parameters=(
+            Parameter("weight", 1.0, 0.0, 1.0, per_parent=True, doc="w_i, each parent's share"),
+            Parameter("normalize", True, gene=False, doc="divide by the sum of the weights"),
+        ),
+        needs_base=False,
+    ),
+    merge=lambda inputs: linear(
+        inputs.parents, weight=inputs.numbers("weight"), normalize=bool(inputs.values["normalize"])
+    ),
+    active=_active,
+    one_input=_one_input,
+    problems=_problems,
+)

@@ -1,0 +1,53 @@
+"""Task arithmetic, θ = θ0 + λ Σ w_i τ_i with τ_i = θ_i − θ0: https://arxiv.org/abs/2212.04089.
+
+The paper shares one λ and has no w_i (all 1); a negative weight forgets a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+
+from evomerge.merge.methods.base import BASE, SUM_LAMBDA, WEIGHT, Method, Values, nonzero, task_vectors
+from evomerge.method import MethodSpec
+
+
+def add_task_vectors(
+    base: torch.Tensor, task_vectors: Sequence[torch.Tensor], *, weight: Sequence[float], scale: float
+) -> torch.Tensor:
+    """Return θ0 + λ Σ w_i τ_i, with `scale` for λ."""
+    total = torch.zeros_like(base)
+    for w, task_vector in zip(weight, task_vectors, strict=True):
+        total.add_(task_vector, alpha=w)
+    return total.mul_(scale).add_(base)
+
+
+def sum_is_base(values: Values, active: Sequence[int]) -> bool:
+    """Whether no task vector is left or λ is 0, so that the result is the base."""
+    return not active or values["lambda"] == 0.0
+
+
+def _one_input(values: Values) -> int | None:
+    active = nonzero(values, "weight")
+    if sum_is_base(values, active):
+        return BASE
+    weight = cast("tuple[float, ...]", values["weight"])
+    return active[0] if len(active) == 1 and weight[active[0]] * cast(float, values["lambda"]) == 1.0 else None
+
+
+METHOD = Method(
+    spec=MethodSpec(
+        name="task_arithmetic",
+        summary="base plus the weighted sum of task vectors",
+        paper="https://arxiv.org/abs/2212.04089",
+        parameters=(WEIGHT, SUM_LAMBDA),
+    ),
+    merge=lambda inputs: add_task_vectors(
+        inputs.origin, task_vectors(inputs), weight=inputs.numbers("weight"), scale=inputs.number("lambda")
+    ),
+    active=lambda values: nonzero(values, "weight"),
+    one_input=_one_input,
+    problems=lambda values: [],
+)

@@ -1,0 +1,149 @@
+"""One model in memory that candidates are written into, in place: no disk, no reload."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.apply import merge_tensor
+from evomerge.merge.parents import Family, OpenModel, config_differences
+from evomerge.merge.plan import TORCH_DTYPES, Plan
+from evomerge.merge.sources import Sources
+from evomerge.recipe import ModelSource, Recipe
+
+
+class LiveModel:
+    """A transformers model whose parameters take the values of one recipe after another.
+
+    A parameter gets the value that the recipe has on disk (in the recipe's own dtype), converted to the live dtype:
+    where the two agree, saving the live model gives the bytes that `merge_to_disk` writes.
+
+    Attributes:
+        model: the model, in eval mode, without gradients; always the same object.
+        recipe: what it holds now; None for the weights it was opened with, and after a write that failed half-way.
+        device: where its parameters are.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource | Recipe,
+        *,
+        dtype: str | None = None,
+        device: str | torch.device = "cpu",
+        sources: Sources | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            source: lends the configuration, the first weights and the tokenizer: the base, or the first parent.
+            dtype: to compute in, one of `evomerge.recipe.DTYPES`; None: the source's own.
+            device: for example "cpu" or "cuda:0".
+            sources: opened models to share.
+
+        Raises:
+            CheckpointError: if the source cannot be opened or holds NaN or Inf.
+            RecipeError: if the source is a recipe that cannot be built.
+        """
+        self.sources = sources if sources is not None else Sources()
+        self.device = torch.device(device)
+        self.recipe: Recipe | None = None
+        self._opened = self.sources.open(source)
+        self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype]).to(self.device)
+        self._tokenizer_folder = (self._opened.tokenizer_folder, self._opened.trust_remote_code)
+        self._tokenizers: dict[Path, Any] = {}
+        self._fitting: set[int] = set()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the present recipe's result carries; at first the source's."""
+        folder, trust_remote_code = self._tokenizer_folder
+        if folder not in self._tokenizers:
+            from transformers import AutoTokenizer
+
+            try:
+                self._tokenizers[folder] = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            except Exception as error:  # transformers raises almost anything on missing or broken files
+                raise CheckpointError(f"{folder} has no tokenizer that transformers can load: {error}") from error
+        return self._tokenizers[folder]
+
+    def write(self, recipe: Recipe) -> None:
+        """Give the model's parameters the values of a recipe.
+
+        All that can be known without reading weights is checked before the first parameter changes. After an error
+        that comes later (NaN in a parent, a result that is not finite) the model holds a mixture; the next write
+        repairs it.
+
+        Raises:
+            RecipeError: if the recipe is wrong, or its result is not finite.
+            CheckpointError: if its models cannot be read or do not fit together, or do not fit the live model.
+        """
+        plan = self.sources.plan(recipe)
+        self._check_fits(plan.family)
+        lender = self.sources.tokenizer_of(recipe)
+        self.recipe = None
+        self._write(plan)
+        self.recipe = recipe
+        self._tokenizer_folder = (lender.tokenizer_folder, lender.trust_remote_code)
+
+    @torch.no_grad()
+    def _write(self, plan: Plan) -> None:
+        naming = plan.family.model(plan.family.donor).naming
+        waiting: dict[str, dict[str, torch.Tensor]] = {}
+        for task in plan.tasks:
+            target = naming.targets[task.name]
+            if target not in naming.parts:
+                self._parameters[target].copy_(merge_tensor(plan, task))
+                continue
+            parts = waiting.setdefault(target, {})
+            parts[task.name] = merge_tensor(plan, task)
+            if len(parts) == len(naming.parts[target]):
+                for name, tensor in naming.convert(target, waiting.pop(target)).items():
+                    self._parameters[name].copy_(tensor)
+
+    @cached_property
+    def _parameters(self) -> dict[str, torch.Tensor]:
+        """Parameters and saved buffers by name; tied names share their storage."""
+        return dict(self.model.state_dict(keep_vars=True))
+
+    def _check_fits(self, family: Family) -> None:
+        if id(family) in self._fitting:
+            return
+        donor = family.model(family.donor)
+        problems = [] if donor is self._opened else config_differences(donor.config, self._opened.config)
+        if donor.architecture.canonical != self._opened.architecture.canonical:
+            problems.append("its tensors have other names or ties")
+        elif donor.architecture.shapes != self._opened.architecture.shapes:
+            problems.append("its tensors have other shapes")
+        if problems:
+            raise CheckpointError(
+                f"{donor.label} does not fit the live model of {self._opened.label}: {'; '.join(problems)}"
+            )
+        self._fitting.add(id(family))  # families are kept by `sources`, so the id stays theirs
+
+
+def _load(opened: OpenModel, dtype: torch.dtype | None) -> Any:
+    """Build the model with its own weights, through transformers, so that its buffers are what they should be."""
+    from transformers import GenerationConfig
+
+    state = {
+        name: opened.load(name)
+        for target, name in sorted((target, name) for name, target in opened.naming.targets.items())
+    }
+    config = copy.deepcopy(opened.config)
+    config.name_or_path = str(opened.folder)
+    model = type(opened.architecture.model).from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype if dtype is not None else opened.dtype
+    )
+    files = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+    for parameter in model.state_dict(keep_vars=True).values():
+        # A parameter that is still the mapped file itself must not be written into.
+        if parameter.untyped_storage().data_ptr() in files:
+            parameter.data = parameter.data.clone()
+    if (opened.folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(opened.folder)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,109 @@
+"""The models that recipes name, each opened once and kept: checkpoints, and recipes as parents of recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.apply import merge_tensor
+from evomerge.merge.checkpoint import TensorInfo
+from evomerge.merge.parents import Family, OpenModel, open_checkpoint
+from evomerge.merge.plan import Plan, check_recipe, make_plan
+from evomerge.recipe import ModelSource, Parent, Recipe
+
+
+class RecipeTensors:
+    """The tensors of a recipe, computed as they are read; the bytes are those of the recipe merged to disk."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._tasks = {task.name: task for task in plan.tasks}
+        self.infos: Mapping[str, TensorInfo] = MappingProxyType(
+            {task.name: TensorInfo(task.tensor.info.shape, task.dtype) for task in plan.tasks}
+        )
+
+    def load(self, name: str) -> torch.Tensor:
+        """Compute one tensor."""
+        return merge_tensor(self._plan, self._tasks[name])
+
+
+class Sources:
+    """Opens models and plans merges; what it opened stays open (memory-mapped) and is shared by all later recipes.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[ModelSource | Recipe, OpenModel] = {}
+        self._families: dict[tuple[Parent, ...], Family] = {}
+
+    def open(self, source: ModelSource | Recipe) -> OpenModel:
+        """Open a checkpoint or a recipe; no weights are read.
+
+        Raises:
+            CheckpointError: if a checkpoint is missing, unreadable, or does not fit the others of its recipe.
+            RecipeError: if a recipe is wrong.
+        """
+        if source not in self._models:
+            opened = open_checkpoint(source) if isinstance(source, ModelSource) else self._open_recipe(source)
+            self._models[source] = opened
+        return self._models[source]
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """Check a recipe against its models and decide every tensor; no weights are read.
+
+        Raises:
+            RecipeError: with every mistake that the recipe itself holds.
+            CheckpointError: with every model that cannot be opened, or every mismatch between the models.
+        """
+        check_recipe(recipe)
+        return make_plan(recipe, self.family(recipe))
+
+    def family(self, recipe: Recipe) -> Family:
+        """Return the parents and the base of a recipe, checked to fit together.
+
+        Raises:
+            CheckpointError: with every model that cannot be opened, or every mismatch between the models.
+        """
+        members = (*recipe.parents, recipe.base) if recipe.base is not None else recipe.parents
+        key = (*recipe.parents, recipe.base or Parent("", ModelSource("")))
+        if key not in self._families:
+            opened: list[OpenModel] = []
+            problems = []
+            for member in members:
+                try:
+                    opened.append(self.open(member.source))
+                except CheckpointError as error:
+                    problems.append(f"{'base' if member is recipe.base else f'parent {member.name!r}'}: {error}")
+            if problems:
+                raise CheckpointError(
+                    problems[0]
+                    if len(problems) == 1
+                    else "\n".join([f"{len(problems)} models cannot be used:", *(f"  - {one}" for one in problems)])
+                )
+            named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
+            self._families[key] = Family(named, opened[-1] if recipe.base is not None else None)
+        return self._families[key]
+
+    def tokenizer_of(self, recipe: Recipe) -> OpenModel:
+        """Return the model whose tokenizer the recipe's result carries."""
+        family = self.family(recipe)
+        if recipe.tokenizer is None:
+            return family.model(family.donor)
+        named = {parent.name: i for i, parent in enumerate(recipe.parents)}
+        return family.model(named.get(recipe.tokenizer, family.donor))
+
+    def _open_recipe(self, recipe: Recipe) -> OpenModel:
+        plan = self.plan(recipe)
+        donor = plan.family.model(plan.family.donor)
+        return OpenModel(
+            label=f"recipe {recipe.content_hash[:12]} ({recipe.method})",
+            config=donor.config,
+            tensors=RecipeTensors(plan),
+            folder=donor.folder,
+            tokenizer_folder=self.tokenizer_of(recipe).tokenizer_folder,
+            trust_remote_code=donor.trust_remote_code,
+        )

@@ -1,0 +1,198 @@
+"""What is refused before a weight is read, and with which words."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from tiny_models import edit_config, make, near, recipe
+
+from evomerge.errors import CheckpointError, RecipeError
+from evomerge.merge.checkpoint import SafetensorsCheckpoint
+from evomerge.merge.methods import METHODS
+from evomerge.merge.plan import check_recipe
+from evomerge.merge.sources import Sources
+from evomerge.recipe import Group, ModelSource, Recipe
+
+
+def refused(of: Recipe) -> str:
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(of)
+    return str(caught.value)
+
+
+def of(method: str = "ties", *, base: bool = True, parents: int = 2, **fields: Any) -> Recipe:
+    """A recipe over models that do not exist: these mistakes must show without them."""
+    return recipe(method, Path("/b") if base else None, {f"m{i}": Path(f"/{i}") for i in range(parents)}, **fields)
+
+
+def test_an_unknown_method_names_the_nearest() -> None:
+    assert refused(of("tie")).startswith("unknown merge method 'tie'; did you mean 'ties'")
+
+
+def test_an_unknown_parameter_names_the_nearest() -> None:
+    assert "unknown parameter of ties 'wieght'; did you mean 'weight'" in refused(of(parameters={"wieght": 1.0}))
+    text = refused(of(groups=(Group({"t": 0.1}, roles=("mlp",), name="early"),)))
+    assert text.startswith("groups[0] (early): unknown parameter of ties 't'")
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_slerp_takes_two_parents(n: int) -> None:
+    assert f"slerp takes exactly 2 parents, but came {n}: m0" in refused(of("slerp", parents=n))
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.spec.needs_base])
+def test_a_missing_base_is_asked_for(method: str) -> None:
+    assert refused(of(method, base=False)) == f"{method} measures task vectors from a base; name one with `base:`"
+
+
+def test_all_mistakes_of_a_recipe_come_at_once() -> None:
+    text = refused(of("slerp", parents=3, tokenizer="base", base=False, parameters={"weight": 1.0, "t": {"m0": 1.0}}))
+    assert text.startswith("4 mistakes in the recipe:")
+    for part in ("exactly 2 parents", "unknown parameter of slerp 'weight'", "t is one number for all parents",
+                 "tokenizer is 'base', but the recipe has no base"):  # fmt: skip
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "message"),
+    [
+        ("ties", {"weight": -0.5}, "weight must not be negative with this method .* but came -0.5"),
+        ("dare_ties", {"weight": {"m0": 1.0, "m1": -2.0}}, "weight must not be negative .* but came -2"),
+        ("ties", {"density": 1.5}, "density must be between 0 and 1, but came 1.5"),
+        ("dare_linear", {"density": -0.1}, "density must be between 0 and 1, but came -0.1"),
+        ("slerp", {"t": 2.0}, "t must be between 0 and 1, but came 2"),
+        ("linear", {"weight": {"m0": 1.0, "m1": -1.0}}, r"the weights \(1, -1\) sum to 0 and cannot be normalised"),
+        ("linear", {"weight": 0.0}, "sum to 0"),
+        ("linear", {"normalize": 1.0}, "normalize must be true or false, but came 1.0"),
+        ("ties", {"weight": {"m0": 1.0}}, r"weight gives no number for m1, but came \{'m0': 1.0\}"),
+        ("ties", {"weight": True}, r"weight must be a number \(or one per parent\), but came True"),
+        ("ties", {"lambda": "big"}, "lambda must be a number, but came 'big'"),
+        ("ties", {"election": "summ"}, "unknown election 'summ'; did you mean 'sum'"),
+        ("ties", {"election": 1.0}, "election must be one of sum, count, but came 1.0"),
+    ],
+)
+def test_wrong_values_are_refused(method: str, parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        check_recipe(of(method, parameters=parameters))
+
+
+def test_values_are_checked_in_each_group() -> None:
+    text = refused(of(groups=(Group({"weight": 1.0}), Group({"density": 7.0}, name="late"))))
+    assert text == "groups[1] (late): density must be between 0 and 1, but came 7"
+    everywhere = of(parameters={"density": 7.0}, groups=(Group({"weight": 1.0}),))
+    assert refused(everywhere) == "density must be between 0 and 1, but came 7"
+
+
+def test_layers_beyond_the_model_are_refused(family: SimpleNamespace) -> None:
+    bad = recipe("ties", family.base, {"m": family.math}, groups=(Group({"weight": 0.3}, layers=(1, 3)),))
+    with pytest.raises(RecipeError, match=r"groups\[0\]: layers \[1, 3\] reach beyond the 2 layers of the model"):
+        Sources().plan(bad)
+
+
+def test_groups_reach_the_tensors_they_name(family: SimpleNamespace) -> None:
+    groups = (
+        Group({"weight": 0.1}, layers=(1, 2), roles=("attention",)),
+        Group({"weight": {"m": 0.2}}, roles=("head",)),
+    )
+    plan = Sources().plan(recipe("ties", family.base, {"m": family.math}, parameters={"weight": 0.9}, groups=groups))
+    for task in plan.tasks:
+        assert task.values is not None
+        inside = "layers.1.self_attn" in task.name and "norm" not in task.name
+        assert task.values["weight"] == ((0.1,) if inside else (0.2,) if "lm_head" in task.name else (0.9,))
+
+
+def test_planning_reads_no_weights_and_skips_parents_that_do_not_count(
+    family: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(self: object, name: str) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(SafetensorsCheckpoint, "load", forbidden)
+    parents = {"b": family.math, "a": family.japanese}
+    plan = Sources().plan(recipe("ties", family.base, parents, parameters={"weight": {"a": 0.0, "b": 0.4}}))
+    assert {task.inputs for task in plan.tasks} == {(0,)}
+    assert {task.values["weight"] for task in plan.tasks if task.values} == {(0.4,)}
+
+
+# ---- parents that do not fit
+
+
+def mismatch(base: Path, **parents: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        Sources().plan(recipe("ties", base, parents))
+    return str(caught.value)
+
+
+def test_all_mismatches_of_all_parents_come_at_once(tmp_path: Path) -> None:
+    base = make(tmp_path / "base", 0)
+    vocabulary = make(tmp_path / "vocabulary", 1, vocab_size=30)
+    settings = make(tmp_path / "settings", 2, rms_norm_eps=1e-3, hidden_act="gelu", rope_theta=500.0)
+    biased = make(tmp_path / "biased", 3, attention_bias=True)
+    deep = make(tmp_path / "deep", 4, num_hidden_layers=3)
+    text = mismatch(base, vocabulary=vocabulary, settings=settings, biased=biased, deep=deep)
+    assert text.startswith(f"the models do not fit base ({base}):")
+    for line in (
+        f"vocabulary ({vocabulary}): vocab_size is 30 instead of 24",
+        f"vocabulary ({vocabulary}): model.embed_tokens.weight has shape 30×16 instead of 24×16",
+        f"vocabulary ({vocabulary}): lm_head.weight has shape 30×16 instead of 24×16",
+        f"settings ({settings}): rms_norm_eps is 0.001 instead of 1e-06",
+        f"settings ({settings}): hidden_act is 'gelu' instead of 'silu'",
+        f"settings ({settings}): rope_parameters.rope_theta is 500.0 instead of 10000.0",
+        f"biased ({biased}): attention_bias is True instead of False",
+        f"biased ({biased}): has 8 more tensors: model.layers.0.self_attn.k_proj.bias",
+        f"deep ({deep}): num_hidden_layers is 3 instead of 2",
+        f"deep ({deep}): has 9 more tensors: model.layers.2.input_layernorm.weight",
+    ):
+        assert line in text
+    assert "lacks 9 tensors: model.layers.2." in mismatch(deep, shallow=base)
+
+
+def test_tied_and_untied_heads_do_not_mix(tmp_path: Path) -> None:
+    base = make(tmp_path / "base", 0)
+    text = mismatch(base, tied=make(tmp_path / "tied", 1, tie_word_embeddings=True))
+    assert "tie_word_embeddings is True instead of False" in text
+    assert "lacks 1 tensors: lm_head.weight" in text
+
+
+def test_another_hidden_size_does_not_print_a_page_of_shapes(tmp_path: Path) -> None:
+    text = mismatch(make(tmp_path / "base", 0), wide=make(tmp_path / "wide", 1, hidden_size=32))
+    assert "hidden_size is 32 instead of 16" in text
+    assert "more tensors of another shape or type" in text
+    assert len(text.splitlines()) < 20
+
+
+def test_settings_without_effect_may_differ(tmp_path: Path) -> None:
+    base = make(tmp_path / "base", 0)
+    a = near(tmp_path / "a", base, 1)
+    edit_config(a, eos_token_id=3, attention_dropout=0.1, max_position_embeddings=64, use_cache=False,
+                initializer_range=0.5, transformers_version="4.0.0", max_window_layers=3)  # fmt: skip
+    Sources().plan(recipe("ties", base, {"a": a}))
+
+
+def test_all_models_that_cannot_be_opened_are_named(family: SimpleNamespace, tmp_path: Path) -> None:
+    text = mismatch(tmp_path / "nobase", good=family.math, bad=tmp_path / "nowhere")
+    assert text.startswith("2 models cannot be used:")
+    assert f"parent 'bad': there is no folder {tmp_path / 'nowhere'}" in text
+    assert f"base: there is no folder {tmp_path / 'nobase'}" in text
+
+
+def test_a_parent_that_does_not_hold_its_own_config_is_among_the_mismatches(tmp_path: Path) -> None:
+    base = make(tmp_path / "base", 0)
+    a = near(tmp_path / "a", base, 1)
+    tensors = load_file(a / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, a / "model.safetensors", metadata={"format": "pt"})
+    text = mismatch(base, a=a, wide=make(tmp_path / "wide", 2, intermediate_size=28))
+    assert f"a ({a}): {a} does not hold what its config.json describes: model.norm.weight is missing" in text
+    assert "intermediate_size is 28 instead of 20" in text
+
+
+def test_sources_open_each_model_once(family: SimpleNamespace) -> None:
+    sources = Sources()
+    one = sources.plan(recipe("ties", family.base, {"m": family.math}, parameters={"weight": 0.1}))
+    other = sources.plan(recipe("dare_ties", family.base, {"m": family.math}, parameters={"weight": 0.2}))
+    assert one.family is other.family
+    assert sources.open(ModelSource(str(family.math))) is one.family.model(0)
+    assert one.family.summary.n_layers == 2
