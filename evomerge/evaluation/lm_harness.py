@@ -1,0 +1,331 @@
+"""Scores live models on lm-eval tasks: tasks loaded once, requests built once, then only forward passes per candidate.
+
+Scores equal those of `lm_eval.simple_evaluate` on the same items, item by item, at a sixth of its time or less for
+small models. Decoding is greedy; nothing random is drawn while a candidate is scored.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import ConfigError, EvaluationError, Interrupted
+from evomerge.evaluation.catalog import TaskCatalog, check
+from evomerge.evaluation.prepared import PreparedTask, Requests, by_request_type, put_responses, reset
+from evomerge.evaluation.quiet import compiled_templates, quiet
+from evomerge.evaluation.subset import Drawn, draw_splits
+from evomerge.evaluation.task import SplitSizes, TaskSpec
+from evomerge.record import ItemScore, Split
+
+
+class LmHarness:
+    """The tasks of a search, their splits, and the way to score a model on them.
+
+    Mistakes in names are found when it is made, without a dataset; datasets are loaded and splits drawn by `prepare`
+    (called by whatever needs it); requests are built at the first `score` of a split.
+    """
+
+    check = staticmethod(check)
+
+    def __init__(
+        self,
+        specs: Sequence[TaskSpec],
+        *,
+        sizes: SplitSizes | None = None,
+        seed: int = 0,
+        include_path: Sequence[str | Path] = (),
+        batch_size: int = 64,
+        max_length: int | None = None,
+        apply_chat_template: bool = False,
+        allow_unsafe_code: bool = False,
+        recorded_splits: Mapping[str, Any] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Check the specs and keep the settings.
+
+        Args:
+            sizes: how many items each split takes; None: a fifth each for validation and test, the rest for search.
+            seed: the run's seed; fixes the splits.
+            include_path: folders (or single files) with the user's own task YAML.
+            batch_size: sequences in a forward pass.
+            max_length: longest prompt with its answer, in tokens; None: what the model's config says.
+            apply_chat_template: put prompts (and few-shot examples, as turns) into the tokenizer's chat template.
+            allow_unsafe_code: run tasks that execute what the model writes.
+            recorded_splits: what `split_data` gave when the run began; None: draw the splits.
+            should_stop: asked before every forward pass; True ends a running `score` with `Interrupted`.
+
+        Raises:
+            ConfigError: with every mistake in names, filters, metrics and numbers.
+        """
+        problems = check(specs, include_path, allow_unsafe_code=allow_unsafe_code)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            problems.append(f"batch_size must be a whole number of at least 1, but came {batch_size!r}")
+        if problems:
+            raise ConfigError(problems)
+        self._given = tuple(specs)
+        self._sizes = sizes or SplitSizes()
+        self._seed = seed
+        self._include_path = tuple(include_path)
+        self._batch_size = batch_size
+        self._max_length = max_length
+        self._apply_chat_template = apply_chat_template
+        self._allow_unsafe_code = allow_unsafe_code
+        self._recorded = recorded_splits
+        self._should_stop = should_stop
+        self._specs: tuple[TaskSpec, ...] = ()
+        self._tasks: dict[tuple[str, int | None], PreparedTask] = {}
+        self._splits: dict[str, dict[Split, Drawn]] = {}
+        self._requests: dict[tuple[Split, str | None], dict[str, Requests]] = {}
+        self._lm: tuple[Any, Any, Any] | None = None  # model, tokenizer, lm-eval's wrapper around them
+
+    @property
+    def specs(self) -> tuple[TaskSpec, ...]:
+        """The tasks, each with its filter and direction filled in; loads the tasks."""
+        self.prepare()
+        return self._specs
+
+    def prepare(self) -> None:
+        """Load the tasks and their datasets and draw the splits; a second call does nothing.
+
+        Raises:
+            ConfigError: if a task or dataset cannot be loaded, does not fit its spec, has too few items, or no longer
+                is what the recorded splits were drawn from.
+        """
+        if self._specs:
+            return
+        catalog = TaskCatalog(self._include_path)
+        problems: list[str] = []
+        specs = []
+        for spec in self._given:
+            try:
+                specs.append(self._prepare_spec(spec, catalog))
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        self._specs = tuple(specs)
+
+    def split_items(self, split: Split) -> dict[str, tuple[int, ...]]:
+        """Return the items of a split: task name to indices, ascending; the order in which `score` answers."""
+        self.prepare()
+        return {name: drawn[split].items for name, drawn in self._splits.items()}
+
+    def split_data(self) -> dict[str, Any]:
+        """Return what was drawn, JSON-able; `recorded_splits` takes it back."""
+        self.prepare()
+        tasks = {
+            name: {str(split): one.to_data() for split, one in drawn.items()} for name, drawn in self._splits.items()
+        }
+        return {"seed": self._seed, "tasks": tasks}
+
+    def tasks_info(self) -> list[dict[str, Any]]:
+        """Return what is measured, JSON-able: each spec with the lm-eval tasks behind its splits."""
+        import lm_eval
+
+        self.prepare()
+        return [
+            {
+                **spec.to_data(),
+                "lm_eval": lm_eval.__version__,
+                "apply_chat_template": self._apply_chat_template,
+                "sources": [self._task(spec, name).info() for name in spec.sources],
+            }
+            for spec in self._specs
+        ]
+
+    def score(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None = None,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> tuple[ItemScore, ...]:
+        """Score a live transformers model.
+
+        Args:
+            model: a causal language model on its device; only its forward passes and `generate` are used.
+            tokenizer: its transformers tokenizer; it is not changed.
+            split: which items.
+            items: task name to items of the split; None: the whole split. Tasks that are left out are not run.
+            should_stop: instead of the one given at the start.
+
+        Returns:
+            One score per task and item: tasks in the order of the specs, items ascending. Every numeric metric of the
+            task is kept (see `metrics`), as "metric", or as "metric,filter" where the task has several filters.
+
+        Raises:
+            EvaluationError: if the model cannot be scored: logits that are not finite, a failing generation, a
+                failing filter or metric. The message names the task and the cause.
+            Interrupted: if `should_stop` said so.
+            ConfigError: if the prompts cannot be built.
+            ValueError: if `items` names a task or an item that the split does not have.
+        """
+        self.prepare()
+        with quiet():
+            lm = self._lm_for(model, tokenizer)
+        requests = self._built(split, lm, tokenizer)
+        if items is not None:
+            unknown = set(items) - set(requests)
+            if unknown:
+                raise ValueError(f"items of {sorted(unknown)} came, but the tasks are {', '.join(requests)}")
+            requests = {name: one.only(items[name]) for name, one in requests.items() if name in items}
+        reset(list(requests.values()))
+        try:
+            with quiet(), _watched(model, should_stop or self._should_stop):
+                for kind, pairs in by_request_type(requests).items():
+                    self._run(lm, kind, pairs)
+            with quiet(), compiled_templates():
+                scores = [
+                    score
+                    for spec in self._specs
+                    if spec.name in requests
+                    for score in self._task(spec, spec.source(split)).item_scores(spec.name, requests[spec.name])
+                ]
+        finally:
+            reset(list(requests.values()))
+        return tuple(scores)
+
+    def release(self) -> None:
+        """Let go of the last model, which is otherwise kept until another one is scored."""
+        self._lm = None
+
+    def _prepare_spec(self, spec: TaskSpec, catalog: TaskCatalog) -> TaskSpec:
+        resolved = spec
+        for name in spec.sources:
+            key = (name, spec.num_fewshot)
+            entry = catalog.find(name)
+            if entry is None:
+                raise ConfigError(f"task {name!r} was there when it was checked, but its file is gone")
+            if key not in self._tasks:
+                self._tasks[key] = PreparedTask(
+                    name, entry.path, num_fewshot=spec.num_fewshot, allow_unsafe_code=self._allow_unsafe_code
+                )
+            fitted = self._tasks[key].resolve(spec)
+            if name == spec.name:
+                resolved = fitted
+        n_docs = {name: self._task(spec, name).n_docs for name in spec.sources}
+        if self._recorded is None:
+            self._splits[spec.name] = draw_splits(spec, n_docs, self._sizes, self._seed)
+        else:
+            self._splits[spec.name] = _recorded(spec, n_docs, self._recorded)
+        return resolved
+
+    def _task(self, spec: TaskSpec, source: str) -> PreparedTask:
+        return self._tasks[source, spec.num_fewshot]
+
+    def _built(self, split: Split, lm: Any, tokenizer: Any) -> dict[str, Requests]:
+        # With a chat template the prompts depend on the tokenizer, and a recipe may change which one it is.
+        template = None
+        if self._apply_chat_template:
+            template = str(getattr(tokenizer, "chat_template", None) or "")
+            if not template:
+                raise ConfigError("apply_chat_template is set, but the tokenizer has no chat template; unset it")
+        key = (split, template)
+        if key not in self._requests:
+            built = {}
+            for spec in self._specs:
+                drawn = self._splits[spec.name]
+                mine = drawn[split]
+                # The earliest split that shares the pool: search items, if any; test items only for themselves.
+                shots_from = next((d.items for d in drawn.values() if d.source == mine.source and d.items), ())
+                built[spec.name] = self._task(spec, mine.source).build(
+                    mine.items,
+                    shots_from=shots_from,
+                    chat_template=None if template is None else lm.apply_chat_template,
+                )
+            self._requests[key] = built
+        return self._requests[key]
+
+    def _lm_for(self, model: Any, tokenizer: Any) -> Any:
+        """Return lm-eval's wrapper of the model, made once for a model that is written in place."""
+        if self._lm is not None:
+            last_model, last_tokenizer, lm = self._lm
+            if last_model is model and last_tokenizer is tokenizer and lm.device == model.device:
+                model.eval()
+                return lm
+        from lm_eval.models.huggingface import HFLM
+
+        self._lm = None
+        lm = HFLM(
+            pretrained=model,
+            # A copy: lm-eval gives it a pad token and changes its padding side, and it is exported with the winner.
+            tokenizer=copy.deepcopy(tokenizer),
+            backend="causal",
+            batch_size=self._batch_size,
+            max_length=self._max_length,
+        )
+        self._lm = (model, tokenizer, lm)
+        return lm
+
+    def _run(self, lm: Any, kind: str, pairs: Sequence[tuple[str, Any]]) -> None:
+        names = ", ".join(repr(name) for name in dict.fromkeys(name for name, _ in pairs))
+        instances = [instance for _, instance in pairs]
+        try:
+            responses = getattr(lm, kind)(instances, disable_tqdm=True)
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except EvaluationError as error:
+            raise EvaluationError(f"task {names}: {error}") from error
+        except Exception as error:
+            text = " ".join(str(error).split())
+            hint = "; lower batch_size" if "out of memory" in text.lower() else ""
+            raise EvaluationError(f"task {names}: {kind} failed: {type(error).__name__}: {text}{hint}") from error
+        for (name, instance), response in zip(pairs, responses, strict=True):
+            value = response[0] if isinstance(response, tuple) else response
+            if isinstance(value, float) and math.isnan(value):
+                raise EvaluationError(f"task {name!r}: the log-likelihood of document {instance.doc_id} is NaN")
+        put_responses(instances, responses)
+
+
+@contextmanager
+def _watched(model: Any, should_stop: Callable[[], bool] | None) -> Iterator[None]:
+    """Ask before every forward pass whether to stop, and check after it that the logits are numbers."""
+
+    def before(*_: Any) -> None:
+        if should_stop is not None and should_stop():
+            raise Interrupted("stopped while a candidate was being scored; its scores are dropped")
+
+    def after(_module: Any, _inputs: Any, output: Any) -> None:
+        # A NaN or infinity at any token reaches the last position, which attends to all; `amax` hands NaN on. Some
+        # models mask unused vocabulary with -inf, which is legitimate and does not show here.
+        logits = output.logits[:, -1]  # (batch, vocabulary)
+        if not bool(logits.amax(dim=-1).isfinite().all()):
+            raise EvaluationError(
+                "the model's logits are not finite (NaN or infinity): its weights hold such values, "
+                f"or are too large for {logits.dtype}"
+            )
+
+    hooks = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
+    try:
+        before()
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _recorded(spec: TaskSpec, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:
+    """Read the splits of one task as recorded, and hold them against what was loaded."""
+    tasks = recorded.get("tasks", {})
+    if spec.name not in tasks:
+        raise ConfigError(f"task {spec.name!r} is not in the recorded splits, which have {', '.join(tasks) or 'none'}")
+    drawn = {split: Drawn.from_data(tasks[spec.name][str(split)]) for split in Split}
+    for split, one in drawn.items():
+        if one.source != spec.source(split):
+            raise ConfigError(
+                f"task {spec.name!r}: its {split} items were drawn from {one.source!r}, "
+                f"but now {spec.source(split)!r} is named"
+            )
+        if one.n_docs != n_docs[one.source]:
+            raise ConfigError(
+                f"task {one.source!r} had {one.n_docs} documents when the splits were drawn and has "
+                f"{n_docs[one.source]} now: the dataset changed, so recorded items would name other documents; "
+                "restore it, or start a new run"
+            )
+    return drawn

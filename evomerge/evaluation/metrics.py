@@ -1,0 +1,139 @@
+"""What a task reports for one item, as plain numbers whose mean over items is the task's score.
+
+Most lm-eval metrics are means of per-item numbers already (`acc`, `exact_match`). Of the others:
+
+- `perplexity`, `word_perplexity`, `byte_perplexity` are kept as their logarithms `log_…` (nats per item's target, per
+  word, per byte): the mean of these over items can be searched on. For the last two it weighs every document alike,
+  while lm-eval pools all words or bytes.
+- `bits_per_byte` is kept per document, with the same remark.
+- `brier_score` is the item's own squared error.
+- Scores of a whole corpus (F1, MCC, BLEU, chrF, TER, and whatever a task's own function aggregates in another way
+  than the mean) have no per-item value that could be averaged, and cannot be an objective.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.evaluation.task import Direction
+
+_LOGS = {"perplexity", "weighted_perplexity"}
+_MEANS = {"mean", "nanmean"}
+_OTHER_PER_ITEM = {"bits_per_byte", "brier_score"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that a task reports.
+
+    Attributes:
+        per_item: whether its mean over items is meaningful; None: unknown until the task is loaded.
+        direction: as the task says; None: it does not say.
+        reason: why it cannot be an objective, where `per_item` is False.
+    """
+
+    per_item: bool | None
+    direction: Direction | None
+    reason: str = ""
+
+
+def declared_metrics(config: Mapping[str, Any], output_type: str) -> dict[str, Metric]:
+    """Return the metrics that a task's YAML declares (or lm-eval's defaults for its output type), by their name here.
+
+    A perplexity appears twice: as what the task calls it, which cannot be averaged, and as its logarithm.
+    """
+    from lm_eval.api import metrics as _registers_metrics  # noqa: F401
+    from lm_eval.api import registry
+
+    listed = config.get("metric_list")
+    if listed is None:
+        listed = [{"metric": name} for name in registry.DEFAULT_METRIC_REGISTRY[output_type]]
+    reported: dict[str, Metric] = {}
+    names = {function: name for name, function in registry.AGGREGATION_REGISTRY.items()}
+    for one in listed:
+        name = str(one["metric"]).removeprefix("!function ").rpartition(".")[2]
+        aggregation = one.get("aggregation")
+        if aggregation is None:
+            aggregation = names.get(registry.METRIC_AGGREGATION_REGISTRY.get(name, None))
+        higher = one.get("higher_is_better")
+        if higher is None:
+            higher = registry.HIGHER_IS_BETTER_REGISTRY.get(name, None)
+        _add(reported, name, None if aggregation is None else str(aggregation), higher)
+    return reported
+
+
+def loaded_metrics(task: Any) -> dict[str, Metric]:
+    """Return the metrics of a loaded lm-eval task, by their name here; `per_item` is never None."""
+    higher = task.higher_is_better()
+    reported: dict[str, Metric] = {}
+    for name, function in task.aggregation().items():
+        kind = _kind(function)
+        if kind is None:
+            kind = "mean" if _is_mean(function) else f"its own function {getattr(function, '__name__', function)!r}"
+        _add(reported, str(name), kind, higher.get(name))
+    return {
+        name: Metric(False, one.direction, one.reason) if one.per_item is None else one
+        for name, one in reported.items()
+    }
+
+
+def item_metrics(result: Mapping[str, Any], aggregation: Mapping[str, Callable[..., Any]]) -> dict[str, float]:
+    """Return the numbers that one item contributes, by their name here.
+
+    Args:
+        result: what the task's `process_results` returned for the item.
+        aggregation: the task's metric name to aggregation function.
+    """
+    numbers_: dict[str, float] = {}
+    for name, value in result.items():
+        function = aggregation.get(name)
+        kind = _kind(function)
+        if kind == "perplexity":
+            numbers_[f"log_{name}"] = -float(value)
+        elif kind == "weighted_perplexity":
+            numbers_[f"log_{name}"] = -float(value[0]) / value[1]
+        elif kind == "bits_per_byte":
+            numbers_[name] = -float(value[0]) / (value[1] * math.log(2))
+        elif kind == "brier_score" and function is not None:
+            numbers_[name] = float(function([value]))
+        elif isinstance(value, numbers.Real) or (getattr(value, "ndim", None) == 0 and hasattr(value, "item")):
+            numbers_[name] = float(value)
+    return numbers_
+
+
+def _add(reported: dict[str, Metric], name: str, kind: str | None, higher: bool | None) -> None:
+    direction: Direction | None = None if higher is None else ("maximize" if higher else "minimize")
+    if kind in _LOGS:
+        reason = f"a perplexity is no mean over items; use 'log_{name}', the logarithm of each item's"
+        reported[name] = Metric(False, direction, reason)
+        reported[f"log_{name}"] = Metric(True, direction)
+    elif kind in _MEANS or kind in _OTHER_PER_ITEM:
+        reported[name] = Metric(True, direction)
+    else:
+        reason = f"it is aggregated by {kind or 'nothing known'}, not by a mean over items, so it has no per-item value"
+        # A function (and a default that only its loading shows) is judged once the task is loaded.
+        known = kind is not None and not kind.startswith("!function")
+        reported[name] = Metric(False if known else None, direction, reason)
+
+
+def _kind(function: Callable[..., Any] | None) -> str | None:
+    """Return lm-eval's name of an aggregation function, or None for a task's own."""
+    from lm_eval.api import metrics as _registers_metrics  # noqa: F401
+    from lm_eval.api import registry
+
+    return next((str(name) for name, known in registry.AGGREGATION_REGISTRY.items() if known is function), None)
+
+
+def _is_mean(function: Callable[..., Any]) -> bool:
+    """Whether a task's own aggregation is a mean under another name, by trying it on a few numbers."""
+    try:
+        return all(
+            abs(float(function(list(values))) - sum(values) / len(values)) < 1e-12
+            for values in ((0.0, 1.0, 1.0), (0.25, 0.5, 0.125, 1.0), (1.0,))
+        )
+    except Exception:  # it expects something else than numbers
+        return False
