@@ -137,8 +137,9 @@ class Search:
                 while self._wants_more():
                     self._spent.candidates += 1
                     self._start(self.optimizer.ask())
+                scores: tuple[ItemScore, ...] = ()
                 if self._ready:
-                    record, scores = self._ready.popleft(), ()
+                    record = self._ready.popleft()
                 elif self._running:
                     outcome = self.executor.collect()
                     record, scores = self._finish(outcome), outcome.scores

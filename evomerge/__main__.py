@@ -1,0 +1,7 @@
+"""`python -m evomerge` is the command `evomerge`."""
+
+import sys
+
+from evomerge.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,256 @@
+"""From a configuration to the objects of a search. Everything that can be wrong is checked before weights are read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evomerge.config import SearchConfig
+from evomerge.errors import CheckpointError, ConfigError, RecipeError, unknown_name
+from evomerge.evaluation.catalog import check as check_tasks
+from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.objective import Objective
+from evomerge.execution.base import Executor, StopSignal
+from evomerge.execution.local import LocalExecutor
+from evomerge.execution.worker import Worker
+from evomerge.genome.parameter import ParameterSpace
+from evomerge.genome.space import Space
+from evomerge.merge.architecture import ArchitectureSummary
+from evomerge.merge.methods import METHODS
+from evomerge.merge.plan import check_recipe
+from evomerge.merge.resident import LiveModel
+from evomerge.merge.sources import Sources
+from evomerge.method import MethodSpec
+from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.registry import check_optimizer, make_optimizer
+from evomerge.recipe import Recipe
+from evomerge.record import Split
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Prepared:
+    """A checked configuration and what was opened to check it; no weights have been read.
+
+    Attributes:
+        sources: the parents, opened and known to fit together.
+        baselines: name to recipe: each parent alone, and their plain average.
+        harness: tasks with their datasets and splits.
+        objective: turns item scores into fitness.
+    """
+
+    config: SearchConfig
+    space: Space
+    sources: Sources
+    baselines: Mapping[str, Recipe]
+    harness: LmHarness
+    objective: Objective
+
+    @property
+    def splits(self) -> list[Split]:
+        """The splits that have items."""
+        return [split for split in Split if any(self.harness.split_items(split).values())]
+
+    @property
+    def items_per_candidate(self) -> int:
+        """How many search items one candidate costs."""
+        return sum(len(items) for items in self.harness.split_items(Split.SEARCH).values())
+
+    def optimizer(self) -> Optimizer:
+        """Make the optimizer, at the start of the space."""
+        chosen = self.config.optimizer
+        return make_optimizer(
+            chosen.name, n_dims=self.space.n_dims, start=self.space.start, seed=self.config.seed, **chosen.options
+        )
+
+    def executor(self, stop: StopSignal) -> Executor:
+        """Load the live model and make the executor around it; this is where weights are first read."""
+        set_threads(self.config.execution.threads)
+        live = LiveModel(
+            lender(self.config),
+            dtype=self.config.execution.dtype or self.config.models.dtype,
+            device=find_device(self.config.execution.device),
+            sources=self.sources,
+        )
+        return LocalExecutor(Worker(live, self.harness, stop=stop))
+
+
+def prepare(config: SearchConfig, *, recorded_splits: Mapping[str, Any] | None = None) -> Prepared:
+    """Check a configuration against its models and tasks, and draw the splits.
+
+    Args:
+        recorded_splits: the splits of a run that is continued; None: draw them.
+
+    Raises:
+        ConfigError: with every mistake that names, model headers and task files show; then, if there is none, with
+            every mistake that the datasets show.
+    """
+    sources = Sources()
+    problems, space = _check_models(config, sources)
+    include = include_paths(config.evaluation.include_path)
+    problems += check_tasks(config.evaluation.tasks, include)
+    problems += _tokenizer_problems(config, sources) if space is not None else []
+    problems += _device_problems(config.execution.device)
+    if space is not None:
+        problems += check_optimizer(config.optimizer.name, config.optimizer.options, space.n_dims)
+    if problems or space is None:
+        raise ConfigError(problems)
+    harness = LmHarness(
+        config.evaluation.tasks,
+        sizes=config.evaluation.split,
+        seed=config.seed,
+        include_path=include,
+        batch_size=config.evaluation.batch_size,
+        apply_chat_template=config.evaluation.apply_chat_template,
+        recorded_splits=recorded_splits,
+    )
+    prepared = Prepared(config, space, sources, baselines(config), harness, Objective(harness.specs))
+    needed, allowed = prepared.items_per_candidate, config.budget.items
+    if allowed is not None and allowed < needed:
+        raise ConfigError(
+            f"budget.items is {allowed}, but one candidate takes {needed} items; raise it or lower "
+            "evaluation.split.search"
+        )
+    return prepared
+
+
+def prepare_space(config: SearchConfig) -> Space:
+    """Check models, method and genes only, and return the space.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    problems, space = _check_models(config, Sources())
+    if problems or space is None:
+        raise ConfigError(problems)
+    return space
+
+
+def baselines(config: SearchConfig) -> dict[str, Recipe]:
+    """Return what every search is measured against: each parent alone, and the plain average of all parents."""
+    models = config.models
+    recipes = {
+        parent.name: Recipe("linear", (parent,), dtype=models.dtype, seed=config.seed) for parent in models.parents
+    }
+    if len(models.parents) > 1:
+        name = "average" if "average" not in recipes else "plain average"
+        recipes[name] = Recipe("linear", models.parents, base=models.base, dtype=models.dtype, seed=config.seed)
+    return recipes
+
+
+def lender(config: SearchConfig) -> Any:
+    """Return the model that lends the live model its configuration: the base, else the first parent."""
+    return (config.models.base or config.models.parents[0]).source
+
+
+def include_paths(paths: tuple[str, ...] | list[str]) -> list[Path]:
+    """Resolve `zoo:tasks` and user folders."""
+    from evomerge.zoo import tasks_path
+
+    return [tasks_path() if path == "zoo:tasks" else Path(path).expanduser() for path in paths]
+
+
+def find_device(name: str) -> str:
+    """Turn "auto" into the device that candidates run on."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit torch's CPU threads, where the user asked for it."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _check_models(config: SearchConfig, sources: Sources) -> tuple[list[str], Space | None]:
+    """Check method, parents and space; what depends on an earlier mistake is left for the next try."""
+    problems: list[str] = []
+    method = METHODS.get(config.method.name)
+    if method is None:
+        problems.append(unknown_name("merge method", config.method.name, METHODS))
+    summary = _try(problems, lambda: _summary(config, sources))
+    if method is None or summary is None:
+        return problems, None
+    space = _try(problems, lambda: _space(config, method.spec, summary))
+    if space is None:
+        return problems, None
+    # The first candidate stands for all: what a method asks for does not depend on the values inside their ranges.
+    _try(problems, lambda: check_recipe(space.decode(space.genome(space.start))))
+    return problems, space
+
+
+def _summary(config: SearchConfig, sources: Sources) -> ArchitectureSummary:
+    return sources.family(_average(config)).architecture.summary
+
+
+def _space(config: SearchConfig, method: MethodSpec, summary: ArchitectureSummary) -> Space:
+    models = config.models
+    return ParameterSpace(
+        method=method,
+        parents=models.parents,
+        base=models.base,
+        n_layers=summary.n_layers,
+        tied=summary.tied,
+        blocks=config.space.blocks,
+        roles=config.space.roles,
+        embeddings=config.space.embeddings,
+        genes=config.space.genes,
+        parameters=config.method.parameters,
+        dtype=models.dtype,
+        tokenizer=models.tokenizer,
+        seed=config.seed,
+    )
+
+
+def _try(problems: list[str], step: Callable[[], Any]) -> Any:
+    """Run a step; note its mistakes instead of raising them."""
+    try:
+        return step()
+    except ConfigError as error:
+        problems += error.problems
+    except (CheckpointError, RecipeError) as error:
+        problems.append(str(error))
+    return None
+
+
+def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
+    """Load the tokenizer of each model that will be asked: of the parents as baselines, and of the merge."""
+    from transformers import AutoTokenizer
+
+    problems = []
+    recipes = [*baselines(config).values(), _average(config)]
+    for opened in {id(model): model for model in map(sources.tokenizer_of, recipes)}.values():
+        try:
+            AutoTokenizer.from_pretrained(opened.tokenizer_folder, trust_remote_code=opened.trust_remote_code)
+        except Exception as error:  # transformers raises almost anything on missing or broken files
+            reason = str(error).splitlines()[0]
+            problems.append(f"{opened.label} has no tokenizer that transformers can load: {reason}")
+    return problems
+
+
+def _average(config: SearchConfig) -> Recipe:
+    """All models of the search in one recipe that needs no parameters."""
+    models = config.models
+    return Recipe("linear", models.parents, base=models.base, tokenizer=models.tokenizer, dtype=models.dtype)
+
+
+def _device_problems(name: str) -> list[str]:
+    import torch
+
+    if name == "auto":
+        return []
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        return [f"execution.device {name!r} cannot be used: {str(error).splitlines()[0]}; use cpu, cuda or auto"]
+    return []

@@ -1,0 +1,158 @@
+"""What a person sees of a search: a live view on a terminal, plain lines elsewhere, and the closing table."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from evomerge.record import Record, Score, Split
+
+BARS = "▁▂▃▄▅▆▇█"
+PLAIN_SECONDS = 10.0
+"""Without a terminal, a line at least this often (and at each improvement)."""
+
+
+def percent(score: Mapping[str, Any] | Score | None) -> str:
+    """Return "51.2 % [46.1, 56.3]", or a dash where there is no score."""
+    if score is None:
+        return "–"
+    data = score.to_data() if isinstance(score, Score) else score
+    return f"{100 * data['mean']:5.1f} % [{100 * data['low']:.1f}, {100 * data['high']:.1f}]"
+
+
+def sparkline(values: list[float], width: int = 60) -> str:
+    """Draw values in [0, 1] as a row of bars; more values than the width: the best of each stretch."""
+    if not values:
+        return ""
+    step = max(1, -(-len(values) // width))
+    top = max(max(values), 1e-9)
+    best = [max(values[i : i + step]) for i in range(0, len(values), step)]
+    return "".join(BARS[min(int(max(value, 0.0) / top * (len(BARS) - 1) + 0.5), len(BARS) - 1)] for value in best)
+
+
+def result_table(status: Mapping[str, Any]) -> Table:
+    """Lay out parents, average and best merge, with the validation and test scores of each."""
+    best = status.get("best")
+    n = next((s["n"] for s in ((best or {}).get("test"), *(b["test"] for b in status["baselines"])) if s), None)
+    table = Table(title=f"{status['name']}: score and 95 % interval" + (f", {n} test items" if n else ""))
+    table.add_column("model")
+    table.add_column("validation", justify="right")
+    table.add_column("test", justify="right")
+    for row in status["baselines"]:
+        table.add_row(row["name"], percent(row["validation"]), percent(row["test"]))
+    if best is not None:
+        name = Text(f"best merge (candidate {best['id']})", style="bold green")
+        table.add_row(name, percent(best["validation"]), percent(best["test"]), end_section=True)
+    return table
+
+
+class Display:
+    """Shows a search while it runs; give it to `evomerge.api.search` as the listener.
+
+    Args:
+        console: where to write; whether it is a terminal decides between the live view and plain lines.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._fitness: list[float] = []
+        self._best: Record | None = None
+        self._phase = ""
+        self._last_line = time.monotonic()
+        self._baselines: list[tuple[str, Score | None]] = []
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        )
+        self._task: TaskID | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._live = Live(self._view(), console=self.console, refresh_per_second=4)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.update(self._view())
+            self._live.__exit__(None, None, None)
+            self._live = None
+
+    def note(self, text: str) -> None:
+        """Say something once, for example what is being loaded."""
+        self.console.print(text, highlight=False)
+
+    def phase(self, name: str, total: int | None, done: int) -> None:
+        """A phase of the search begins."""
+        self._phase = name
+        self._task = self._progress.add_task(name, total=total, completed=done)
+        if self._live is None:
+            size = f" {total} candidates" if total is not None else ""
+            self.note(f"{name}:{size}" + (f" ({done} done before)" if done else ""))
+        self._refresh()
+
+    def scored(self, record: Record, split: Split, score: Score | None) -> None:
+        """A candidate was scored."""
+        if self._task is not None and not (self._phase == "baselines" and split != Split.SEARCH):
+            self._progress.advance(self._task)
+        improved = False
+        if split == Split.SEARCH and record.is_baseline:
+            self._baselines.append((record.name, score))
+        elif split == Split.SEARCH and record.fitness is not None:
+            self._fitness.append(record.fitness)
+            improved = self._best is None or record.fitness > (self._best.fitness or 0.0)
+            if improved:
+                self._best = record
+        if self._live is None:
+            self._line(record, split, score, improved)
+        self._refresh()
+
+    def _line(self, record: Record, split: Split, score: Score | None, improved: bool) -> None:
+        due = time.monotonic() - self._last_line > PLAIN_SECONDS
+        searching = split == Split.SEARCH and not record.is_baseline
+        if not searching or improved or due or record.error:
+            what = record.error if record.error else percent(score)
+            best = f"   best {percent(self._search_score(self._best))}" if searching and self._best else ""
+            self.note(f"  {record.name:<16} {split:<10} {what}{best}")
+            self._last_line = time.monotonic()
+
+    def _refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._view())
+
+    @staticmethod
+    def _search_score(record: Record | None) -> Score | None:
+        return None if record is None else (record.scores or {}).get(Split.SEARCH)
+
+    def _view(self) -> Group:
+        rows: list[Any] = []
+        if self._baselines:
+            scores = ", ".join(f"{name} {percent(score).split('[')[0].strip()}" for name, score in self._baselines)
+            rows.append(Text(f"on the search items: {scores}", style="dim"))
+        if self._best is not None:
+            rows.append(
+                Text.assemble(
+                    (sparkline(self._fitness), "cyan"),
+                    f"  best so far {percent(self._search_score(self._best))} ({self._best.name})",
+                )
+            )
+        rows.append(self._progress)
+        return Group(*rows)
+
+
+@contextlib.contextmanager
+def steps(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of a job that reports (steps done, steps in all); on a terminal only."""
+    console = Console(stderr=True)
+    columns = (TextColumn(f"{what:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,26 @@
+"""`evomerge export`: the best merge of a run as a Hugging Face folder with a model card."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from evomerge.cli.display import steps
+
+
+def run(words: Sequence[str]) -> int:
+    """Write the best merge of a run: weights, config, tokenizer, recipe, model card."""
+    parser = argparse.ArgumentParser(prog="evomerge export", description="Write a run's best merge as a model folder.")
+    parser.add_argument("run", type=Path, help="the run folder, outputs/<name>/<time>")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write; must not exist or be empty")
+    parser.add_argument("--shard-gb", type=float, default=5.0, help="largest weight file, in GB (default 5)")
+    arguments = parser.parse_args(words)
+
+    from evomerge import api
+
+    with steps("exporting") as progress:
+        out = api.export(arguments.run, arguments.out, shard_size=int(arguments.shard_gb * 1e9), progress=progress)
+    print(f"wrote {out}")
+    print(f'load it: transformers.AutoModelForCausalLM.from_pretrained("{out}")')
+    return 0

@@ -1,0 +1,70 @@
+"""The command `evomerge`: finds the module of the subcommand, and turns errors into messages and exit statuses.
+
+Exit status: 0 on success, 2 on bad input, 130 on interrupt, 1 on anything else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from evomerge.cli.failures import report_failure
+from evomerge.errors import ConfigError, unknown_name
+
+COMMANDS = {
+    "search": "evolve a merge: evomerge search experiment=zoo_ja_math, or your own YAML file",
+    "resume": "continue a run after Ctrl-C or a crash, or with a larger budget",
+    "status": "where a run stands: budget spent, baselines, best",
+    "records": "one JSON line per candidate, in order of proposal",
+    "space": "list the genes of a configuration with their ranges and starts",
+    "methods": "list the merge methods and their parameters",
+    "merge": "build the model of a recipe on disk",
+    "evaluate": "score a model, a recipe or a run's best on tasks",
+    "export": "write a run's best merge as a Hugging Face folder with a model card",
+    "push": "upload a run's best merge to the Hub (private unless told otherwise)",
+    "zoo": "the built-in tiny models: list them, or train them anew",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        from evomerge import __version__
+
+        print(f"evomerge {__version__}")
+        return 0
+    if not sys.stderr.isatty():
+        # The bars of transformers, datasets and the Hub would fill a log file; read when those are first imported.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        if words[0] not in COMMANDS:
+            raise ConfigError(unknown_name("command", words[0], COMMANDS))
+        status: int = importlib.import_module(f"evomerge.cli.{words[0]}").run(words[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of a pipe (head) has gone. Keep Python from flushing into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (Exception, KeyboardInterrupt) as error:
+        return report_failure(error)
+    return status
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        "evomerge: evolve model-merge recipes\n\n"
+        f"usage: evomerge COMMAND [ARGUMENTS]\n\n{lines}\n\n"
+        "`evomerge COMMAND --help` says more."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

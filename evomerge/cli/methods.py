@@ -1,0 +1,47 @@
+"""`evomerge methods`: the merge methods and what each asks for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+
+def run(words: Sequence[str]) -> int:
+    """List the merge methods with their parameters, defaults and ranges."""
+    parser = argparse.ArgumentParser(prog="evomerge methods", description="The merge methods and their parameters.")
+    parser.add_argument("--json", action="store_true", help="a JSON list")
+    arguments = parser.parse_args(words)
+
+    from evomerge import api
+
+    methods = api.methods()
+    if arguments.json:
+        print(json.dumps(methods, indent=2, ensure_ascii=False))
+        return 0
+    table = Table("method", "parents", "base", "parameter", "default", "range", "per", show_lines=False)
+    for method in methods:
+        low, high = method["n_parents"]
+        head = [
+            method["name"],
+            str(low) if low == high else f"{low}–{high or '∞'}",
+            "yes" if method["needs_base"] else "",
+        ]
+        for parameter in method["parameters"] or [None]:
+            row = ["", "", "", ""]
+            if parameter is not None:
+                numeric = not parameter["choices"] and not isinstance(parameter["default"], bool)
+                span = f"{parameter['low']:g} … {parameter['high']:g}" if numeric else "/".join(parameter["choices"])
+                per = "parent" if parameter["per_parent"] else "tensor"
+                row = [parameter["name"], str(parameter["default"]), span, per]
+            table.add_row(*head, *row)
+            head = ["", "", ""]
+        table.add_section()
+    console = Console()
+    console.print(table)
+    for method in methods:
+        console.print(f"[bold]{method['name']}[/bold]: {method['summary']} ({method['paper']})", highlight=False)
+    return 0

@@ -1,0 +1,22 @@
+"""`evomerge records`: every candidate of a run, one JSON line each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run(words: Sequence[str]) -> int:
+    """Print one JSON line per candidate, in order of proposal."""
+    parser = argparse.ArgumentParser(prog="evomerge records", description="One JSON line per candidate of a run.")
+    parser.add_argument("run", type=Path, help="the run folder, outputs/<name>/<time>")
+    parser.add_argument("--baselines", action="store_true", help="also the parents and the average, first")
+    arguments = parser.parse_args(words)
+
+    from evomerge import api
+
+    for record in api.records(arguments.run, baselines=arguments.baselines):
+        print(json.dumps(record.to_data(), ensure_ascii=False))
+    return 0

@@ -1,0 +1,67 @@
+"""What `search` and `resume` share: the display, Ctrl-C, and the closing table."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evomerge.cli.display import Display, result_table
+from evomerge.execution.base import StopSignal
+
+
+@contextlib.contextmanager
+def stop_on_ctrl_c(display: Display) -> Iterator[StopSignal]:
+    """Turn Ctrl-C (and SIGTERM) into a stop signal: the first finishes the running candidate, the second stops now."""
+    stop = StopSignal()
+
+    def handle(number: int, frame: object) -> None:
+        requests = stop.request()
+        if requests == 1:
+            display.note("stopping after the running candidate; press Ctrl-C again to stop at once")
+        elif requests > 2:
+            raise KeyboardInterrupt  # the running step does not listen: a long merge, or a library that hangs
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_search(data: Mapping[str, Any], folder: Path) -> int:
+    """Start the search of a composed configuration in a run folder, and show it."""
+    from evomerge import api
+
+    with Display() as display, stop_on_ctrl_c(display) as stop:
+        display.note(f"run folder {folder}")
+        run = api.search(data, run_dir=folder, listener=display, stop=stop, note=display.note)
+    return show_result(run)
+
+
+def resume_search(folder: Path, budget: Mapping[str, Any]) -> int:
+    """Continue a run, and show it."""
+    from evomerge import api
+
+    with Display() as display, stop_on_ctrl_c(display) as stop:
+        run = api.resume(folder, budget=budget, listener=display, stop=stop, note=display.note)
+    return show_result(run)
+
+
+def show_result(run: Any) -> int:
+    """Print the closing table and where to go from here."""
+    console = Console()
+    console.print(result_table(run.status()))
+    for warning in run.warnings():
+        console.print(f"note: {warning}", highlight=False)
+    console.print(f"next: evomerge export {run.path} --out my-merge", highlight=False, soft_wrap=True)
+    return 0

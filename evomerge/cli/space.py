@@ -1,0 +1,37 @@
+"""`evomerge space`: what a search would evolve, before it does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from evomerge.cli.compose import compose
+
+
+def run(words: Sequence[str]) -> int:
+    """List every gene of a configuration with its range and start."""
+    parser = argparse.ArgumentParser(
+        prog="evomerge space", description="List every gene with its range and start; no weights are read."
+    )
+    parser.add_argument("config", nargs="+", help="as for `evomerge search`: experiment=NAME or FILE.yaml, overrides")
+    parser.add_argument("--json", action="store_true", help="a JSON list of genes")
+    arguments = parser.parse_args(words)
+
+    from evomerge import api
+
+    genes = api.space(compose(arguments.config))
+    if arguments.json:
+        print(json.dumps(genes, indent=2, ensure_ascii=False))
+        return 0
+    table = Table(title=f"{len(genes)} genes")
+    for column in ("gene", "low", "high", "start", "scale"):
+        table.add_column(column, justify="left" if column in ("gene", "scale") else "right")
+    for gene in genes:
+        numbers = [f"{gene[key]:g}" for key in ("low", "high", "start")]
+        table.add_row(gene["name"], *numbers, "log" if gene["log"] else "linear")
+    Console().print(table)
+    return 0

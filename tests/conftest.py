@@ -1,0 +1,23 @@
+"""Fixtures that several parts share."""
+
+from pathlib import Path
+
+import pytest
+
+SMALL = [
+    "experiment=zoo_ja_math",
+    "budget.candidates=5",
+    "evaluation.split={search:6,validation:6,test:6}",
+    "evaluation.finalists=2",
+    "execution.threads=1",
+]
+"""A search of the built-in zoo that takes seconds."""
+
+
+@pytest.fixture(scope="session")
+def zoo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished small search of the zoo; tests must not change it."""
+    from evomerge import api
+    from evomerge.cli.compose import compose
+
+    return api.search(compose(SMALL), run_dir=tmp_path_factory.mktemp("runs") / "zoo").path
