@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from evomerge.budget import Budget, Spent
-from evomerge.errors import ConfigError, EvaluationError, Interrupted
+from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.genome.space import Space
 from evomerge.optimizers.base import Optimizer, Proposal
@@ -105,6 +105,7 @@ class Search:
 
         Raises:
             Interrupted: if the stop signal came first; everything scored so far is in the run.
+            CheckpointError: if a parent cannot be built, for example because its weights are NaN.
             EvaluationError: if no candidate could be scored.
         """
         self._score_baselines()
@@ -121,6 +122,9 @@ class Search:
             number = -1 - i
             if self._db.record(number) is None:
                 outcome = self._execute(Job(number, recipe, Split.SEARCH))
+                if outcome.state == State.INVALID:
+                    # A parent that cannot be built (NaN weights, say) spoils every candidate: better now than at the end.
+                    raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
                 self._commit(self._judge(outcome, Record(number, name, State.RUNNING, recipe)), outcome.scores)
             self._rescore(number, Split.VALIDATION)
 

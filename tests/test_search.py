@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evomerge.budget import Budget
-from evomerge.errors import ConfigError, EvaluationError, Interrupted
+from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
 from evomerge.execution.base import StopSignal
 from evomerge.optimizers.base import Proposal
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -238,6 +238,17 @@ def test_a_search_in_which_everything_fails_says_why(run: RunDir) -> None:
     with pytest.raises(EvaluationError, match=r"no candidate could be scored.*it broke"):
         make(run, Machine(fails=fails), budget=Budget(candidates=3)).run()
     assert run.database.count() == 3
+
+
+def test_a_parent_that_cannot_be_built_ends_the_search_before_the_first_candidate(run: RunDir) -> None:
+    def fails(job: Job) -> State | None:
+        return State.INVALID if job.candidate == -1 else None
+
+    with pytest.raises(CheckpointError, match=r"baseline 'a' cannot be built: it broke"):
+        make(run, Machine(fails=fails)).run()
+    assert run.database.count(baselines=True) == 0
+    make(run, Machine()).run()  # the parent was mended
+    assert run.database.count() == 20
 
 
 def test_a_nan_objective_is_a_failed_candidate(run: RunDir) -> None:

@@ -22,7 +22,9 @@ def run(words: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(methods, indent=2, ensure_ascii=False))
         return 0
-    table = Table("method", "parents", "base", "parameter", "default", "range", "per", show_lines=False)
+    table = Table()
+    for column in ("method", "parents", "base", "parameter", "default", "range", "per"):
+        table.add_column(column, no_wrap=True)
     for method in methods:
         low, high = method["n_parents"]
         head = [

@@ -1,0 +1,103 @@
+from types import SimpleNamespace
+
+import pytest
+
+from evomerge.errors import CheckpointError, EvaluationError, Interrupted, RecipeError
+from evomerge.execution.base import StopSignal
+from evomerge.execution.local import LocalExecutor
+from evomerge.execution.worker import Worker
+from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.record import ItemScore, Job, Split, State
+
+RECIPE = Recipe("linear", (Parent("a", ModelSource("a")),))
+SCORES = (ItemScore("t", 0, {"acc": 1.0}),)
+
+
+class Harness:
+    def __init__(self, result=SCORES) -> None:
+        self.result = result
+        self.calls: list[tuple] = []
+
+    def score(self, model, tokenizer, split, items=None, *, should_stop=None):
+        self.calls.append((model, tokenizer, split, items, should_stop))
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result
+
+
+class Live(SimpleNamespace):
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(model="model", tokenizer="tokenizer", device="cpu", error=error, written=[])
+
+    def write(self, recipe: Recipe) -> None:
+        self.written.append(recipe)
+        if self.error is not None:
+            raise self.error
+
+
+def job(number: int = 0) -> Job:
+    return Job(number, RECIPE, Split.SEARCH, {"t": (0,)})
+
+
+def test_a_candidate_is_written_into_the_live_model_and_scored_there() -> None:
+    live, harness, stop = Live(), Harness(), StopSignal()
+    outcome = Worker(live, harness, stop=stop).run(job())
+    assert (outcome.state, outcome.scores, outcome.device, outcome.error) == (State.COMPLETE, SCORES, "cpu", None)
+    assert live.written == [RECIPE]
+    assert harness.calls == [("model", "tokenizer", Split.SEARCH, {"t": (0,)}, stop.now)]
+    assert outcome.seconds >= 0
+
+
+@pytest.mark.parametrize("error", [RecipeError("weights sum to 0"), CheckpointError("math holds NaN")])
+def test_a_recipe_that_cannot_be_built_is_invalid_and_not_scored(error: Exception) -> None:
+    harness = Harness()
+    outcome = Worker(Live(error), harness, stop=StopSignal()).run(job())
+    assert (outcome.state, outcome.error, outcome.scores) == (State.INVALID, str(error), ())
+    assert harness.calls == []
+
+
+@pytest.mark.parametrize(
+    "error", [EvaluationError("logits are not finite"), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
+)
+def test_a_candidate_that_cannot_be_scored_has_failed_with_the_reason(error: Exception) -> None:
+    outcome = Worker(Live(), Harness(error), stop=StopSignal()).run(job())
+    assert outcome.state == State.FAILED
+    assert str(error) in (outcome.error or "")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), Interrupted("stop"), KeyboardInterrupt()])
+def test_bugs_and_interruptions_are_raised(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        Worker(Live(), Harness(error), stop=StopSignal()).run(job())
+
+
+def test_the_local_executor_runs_jobs_in_order_when_they_are_collected() -> None:
+    live = Live()
+    executor = LocalExecutor(Worker(live, Harness(), stop=StopSignal()))
+    for number in range(3):
+        executor.submit(job(number))
+    assert live.written == []
+    assert [executor.collect().job.candidate for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="no job is outstanding"):
+        executor.collect()
+    executor.submit(job())
+    executor.close()
+    executor.close()
+
+
+def test_a_stop_signal_drains_first_and_stops_second() -> None:
+    stop = StopSignal()
+    assert not stop.draining and not stop.now()
+    assert stop.request() == 1
+    assert stop.draining and not stop.now()
+    stop.request()
+    assert stop.now()
+
+
+def test_a_deadline_stops_the_running_candidate() -> None:
+    clock = [0.0]
+    stop = StopSignal(clock=lambda: clock[0])
+    stop.deadline = 5.0
+    assert not stop.now() and not stop.overdue
+    clock[0] = 5.0
+    assert stop.now() and stop.overdue and not stop.draining
