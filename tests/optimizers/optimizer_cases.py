@@ -1,0 +1,71 @@
+"""The optimizers that the conformance suite runs, and the landscape they climb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.optimizers import Optimizer, Proposal, make_optimizer
+
+
+@dataclass(frozen=True)
+class Case:
+    """One optimizer of the suite."""
+
+    name: str
+    n_dims: int = 5
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, seed: int = 7) -> Optimizer:
+        start = np.linspace(0.2, 0.8, self.n_dims)
+        return make_optimizer(self.name, n_dims=self.n_dims, start=start, seed=seed, **self.options)
+
+    def __str__(self) -> str:
+        return "-".join([self.name, str(self.n_dims), *(f"{key}={value}" for key, value in self.options.items())])
+
+
+CASES = (
+    Case("cma"),
+    Case("cma", 1),
+    Case("cma", 2),
+    Case("cma", 5, {"separable": True}),
+    Case("cma", 7, {"population": 4}),
+    Case("random"),
+    *(
+        Case(f"nevergrad:{name}")
+        for name in ("CMA", "DE", "PSO", "OnePlusOne", "TBPSA", "NGOpt", "DiscreteOnePlusOne", "ScrHammersleySearch")
+    ),
+)
+
+
+def sphere(x: NDArray[np.float64]) -> float:
+    """Largest (0) at 0.35 in each dimension."""
+    return -float(np.sum((x - 0.35) ** 2))
+
+
+def fitness_of(proposal: Proposal) -> float | None:
+    """The sphere, on which every seventh candidate fails in one way or another."""
+    failures = {3: None, 10: float("nan"), 17: float("-inf")}
+    return failures.get(proposal.number % 21, sphere(proposal.x))
+
+
+def drive(optimizer: Optimizer, n_asks: int, outstanding: int = 1) -> list[NDArray[np.float64]]:
+    """Ask and tell with so many proposals outstanding; the newest is told first, one in eleven never."""
+    points: list[NDArray[np.float64]] = []
+    waiting: list[Proposal] = []
+    while len(points) < n_asks:
+        waiting.append(optimizer.ask())
+        points.append(waiting[-1].x)
+        if len(waiting) >= outstanding:
+            proposal = waiting.pop() if len(points) % 2 else waiting.pop(0)
+            if proposal.number % 11 != 10:
+                optimizer.tell(proposal.number, fitness_of(proposal))
+    return points
+
+
+def assert_equal_points(one: list[NDArray[np.float64]], other: list[NDArray[np.float64]]) -> None:
+    """Bit for bit."""
+    assert [x.tobytes() for x in one] == [x.tobytes() for x in other]

@@ -1,0 +1,75 @@
+"""Optimizers by name, and every mistake named at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from evomerge.errors import ConfigError
+from evomerge.optimizers import check_optimizer, make_optimizer
+from evomerge.optimizers.cma_es import CMA
+from evomerge.optimizers.nevergrad_adapter import Nevergrad
+from evomerge.optimizers.random_search import RandomSearch
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("cma", CMA), ("random", RandomSearch), ("nevergrad:DE", Nevergrad), ("nevergrad:PSO", Nevergrad)],
+)
+def test_a_name_makes_its_optimizer(name: str, kind: type) -> None:
+    optimizer = make_optimizer(name, n_dims=3, start=[0.5] * 3, seed=0)
+    assert isinstance(optimizer, kind)
+    assert optimizer.n_dims == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "messages"),
+    [
+        ("cam", {}, [r"unknown optimizer 'cam'; did you mean 'cma'"]),
+        ("nevergrad", {}, [r"`nevergrad` needs the name .*nevergrad:DE"]),
+        ("nevergrad:DEE", {}, [r"unknown nevergrad optimizer 'DEE'; did you mean 'DE'"]),
+        ("random", {"sigma": 0.1}, [r"unknown option of the optimizer random 'sigma'"]),
+        (
+            "cma",
+            {"sigmma": 0.1, "population": 3, "separable": "yes"},
+            [r"'sigmma'; did you mean 'sigma'", r"`population` .* from 4.*not 3", r"auto, true or false, not 'yes'"],
+        ),
+        ("cma", {"sigma": 0.0}, [r"`sigma` .* above 0 .* not 0\.0"]),
+        ("cma", {"sigma": True}, [r"`sigma` .* not True"]),
+        ("cma", {"sigma": "wide"}, [r"`sigma` .* not 'wide'"]),
+        ("cma", {"sigma": float("nan")}, [r"`sigma` .* not nan"]),
+        ("cma", {"population": 9.5}, [r"`population` .* not 9\.5"]),
+        ("nevergrad:DE", {"budget": 0, "workers": None}, [r"`budget` .* not 0", r"`workers` .* not None"]),
+    ],
+)
+def test_all_mistakes_are_named_at_once(name: str, options: dict[str, object], messages: list[str]) -> None:
+    problems = check_optimizer(name, options, 3)
+    assert len(problems) == len(messages)
+    with pytest.raises(ConfigError) as caught:
+        make_optimizer(name, n_dims=3, start=[0.5] * 3, seed=0, **options)
+    assert list(caught.value.problems) == problems
+    for problem, message in zip(problems, messages, strict=True):
+        with pytest.raises(ConfigError, match=message):
+            raise ConfigError(problem)
+
+
+def test_right_options_have_no_problems() -> None:
+    assert check_optimizer("cma", {"sigma": 0.2, "population": None, "separable": "auto"}, 16) == []
+    assert check_optimizer("cma", {"sigma": 1, "population": 20, "separable": True}, 16) == []
+    assert check_optimizer("random", {}, 1) == []
+
+
+@pytest.mark.parametrize("name", ["cma", "random"])
+def test_a_check_loads_only_the_library_that_it_is_about(name: str) -> None:
+    code = f"""
+import sys
+from evomerge.optimizers import check_optimizer, make_optimizer
+check_optimizer({name!r}, {{}}, 4)
+assert "cma" not in sys.modules
+make_optimizer({name!r}, n_dims=4, start=[.5] * 4, seed=0)
+assert "nevergrad" not in sys.modules and ("cma" in sys.modules) == ({name!r} == "cma")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
