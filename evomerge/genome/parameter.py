@@ -1,0 +1,199 @@
+"""The parameter space: how much of each parent goes into each group of tensors.
+
+Akiba et al. (arXiv 2403.13187, section 3.1) evolve a mixing weight and a density per parent and layer, embeddings
+included; here any number of layers and roles can share a gene, down to one gene per layer and role. Weights are free to
+sum to more than one: the paper's best merge sums to about two.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import ConfigError, RecipeError
+from evomerge.genome.layout import Region, make_regions
+from evomerge.genome.settings import Range, Setting, read_settings
+from evomerge.genome.space import Gene, check_genome, genome_of
+from evomerge.method import MethodSpec
+from evomerge.recipe import Group, Parent, Recipe, Value
+
+
+class ParameterSpace:
+    """The genes of one merge method, and the recipes that they stand for.
+
+    A parameter of the method is a gene unless it is fixed, is no number, or the method says that a search leaves it
+    alone (`Parameter.gene`; naming it in `genes` overrides that). Per-parent parameters have one gene per parent. All
+    but `lambda` have one per region of the model (see `evomerge.genome.layout`). Genes start at the method's default,
+    or in the middle of their range where the default is not inside.
+
+    Args:
+        method: the merge method.
+        parents: the models that are merged, in order.
+        base: the model that task vectors are measured from; None for methods that need none.
+        n_layers: layers of the models.
+        tied: whether the head is the embedding.
+        blocks: layers that share genes: a number of blocks, "layers" (each its own) or a list of `[start, stop)`.
+        roles: roles that share genes within a block: `{attention: [attention], mlp: [mlp, norm, other]}`; None: all.
+        embeddings: "own": genes of their own for the embedding and for the head with the final norm; "shared": the same
+            ones for both; "block": those of the first and of the last block.
+        genes: per parameter `{low, high, start, log, fixed, scope, parents: {name: {low, high, start, log, fixed}}}`;
+            `scope` is "group" (one gene per region) or "global" (one for the model).
+        parameters: per parameter a fixed value; per-parent ones may name only some parents.
+        dtype, tokenizer, seed: of the recipes.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+
+    def __init__(
+        self,
+        method: MethodSpec,
+        parents: Sequence[Parent],
+        *,
+        n_layers: int,
+        base: Parent | None = None,
+        tied: bool = False,
+        blocks: int | str | Sequence[Sequence[int]] = 4,
+        roles: Mapping[str, Sequence[str]] | Sequence[Sequence[str]] | None = None,
+        embeddings: str = "own",
+        genes: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+        tokenizer: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        problems = _parent_problems(method, parents, base)
+        layout: list[str] = []
+        self.regions: tuple[Region, ...] = make_regions(n_layers, blocks, roles, embeddings, tied, layout)
+        problems += layout
+        names = [parent.name for parent in parents]
+        self._settings = read_settings(method, names, dict(parameters or {}), dict(genes or {}), problems)
+        try:
+            # What all decoded recipes have in common; checks names, dtype and tokenizer on the way.
+            self._frame = Recipe(method.name, tuple(parents), base, dtype=dtype, tokenizer=tokenizer, seed=seed)
+        except RecipeError as error:
+            problems.append(str(error))
+        if not problems and not any(setting.evolves for setting in self._settings):
+            problems.append(
+                f"every parameter of {method.name} is fixed, so there is nothing to evolve; free at least one in "
+                "`space.genes`, or build the one merge with `evomerge merge`"
+            )
+        if problems:
+            raise ConfigError(problems)
+        self._genes = tuple(self._make_genes())
+        twice = [name for name, count in Counter(gene.name for gene in self._genes).items() if count > 1]
+        if twice:
+            raise ConfigError(f"rename a parent or a role group: several genes would have the name {twice[0]!r}")
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """The genes, in the order of a genome: by parameter, parent, and region in the order of the forward pass."""
+        return self._genes
+
+    @property
+    def n_dims(self) -> int:
+        """Number of genes."""
+        return len(self._genes)
+
+    @property
+    def start(self) -> NDArray[np.float64]:
+        """`(n_dims,)`, the point of the unit cube where a search begins."""
+        return np.array([gene.unit(gene.start) for gene in self._genes])
+
+    def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
+        """Return the gene values at `(n_dims,)` `x` in the unit cube.
+
+        Raises:
+            ValueError: if `x` has another length or leaves the cube.
+        """
+        return genome_of(self._genes, x)
+
+    def decode(self, genome: Sequence[float]) -> Recipe:
+        """Return the recipe that a genome stands for; values go into it as they are.
+
+        Raises:
+            ValueError: if the genome has another length, or a value is outside its gene's range.
+        """
+        check_genome(self._genes, genome)
+        values = {gene.name: float(value) for gene, value in zip(self._genes, genome, strict=True)}
+        everywhere: dict[str, Value] = {}
+        somewhere: list[Setting] = []
+        for setting in self._settings:
+            if setting.evolves and setting.scope == "group":
+                somewhere.append(setting)
+            else:
+                everywhere[setting.parameter.name] = _value(setting, "", values)
+        inside: list[Group] = []
+        outside: list[Group] = []
+        for region in self.regions if somewhere else ():
+            parameters = {setting.parameter.name: _value(setting, region.name, values) for setting in somewhere}
+            for place in region.places:
+                # The first group that matches counts, and one without layers also matches inside layers: those go last.
+                groups = outside if place.layers is None else inside
+                groups.append(Group(parameters, place.layers, place.roles, region.name))
+        frame = self._frame
+        return Recipe(
+            method=frame.method,
+            parents=frame.parents,
+            base=frame.base,
+            parameters=everywhere,
+            groups=(*inside, *outside),
+            dtype=frame.dtype,
+            tokenizer=frame.tokenizer,
+            seed=frame.seed,
+        )
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one row a gene: name, low, high, start, log, doc."""
+        return [gene.to_data() for gene in self._genes]
+
+    def _make_genes(self) -> list[Gene]:
+        genes = []
+        for setting in self._settings:
+            regions = [region.name for region in self.regions] if setting.scope == "group" else [""]
+            for parent, value in setting.values.items():
+                if isinstance(value, Range):
+                    genes += [
+                        Gene(
+                            _gene_name(setting, parent, region),
+                            value.low,
+                            value.high,
+                            value.start,
+                            value.log,
+                            setting.parameter.doc,
+                        )
+                        for region in regions
+                    ]
+        return genes
+
+
+def _parent_problems(method: MethodSpec, parents: Sequence[Parent], base: Parent | None) -> list[str]:
+    problems = []
+    low, high = method.n_parents
+    if 0 < len(parents) < low or (high is not None and len(parents) > high):
+        wanted = f"{low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
+        problems.append(f"{method.name} merges {wanted} parents, but there are {len(parents)}")
+    if method.needs_base and base is None:
+        problems.append(f"{method.name} measures task vectors from a base, but there is none; set `models.base`")
+    return problems
+
+
+def _gene_name(setting: Setting, parent: str | None, region: str) -> str:
+    return ".".join(part for part in (setting.parameter.name, parent, region) if part)
+
+
+def _value(setting: Setting, region: str, values: Mapping[str, float]) -> Value:
+    """Return the value of a parameter in a region ("" for the whole model), for all parents or by parent name."""
+    found: dict[str | None, Any] = {
+        parent: values[_gene_name(setting, parent, region)] if isinstance(value, Range) else value
+        for parent, value in setting.values.items()
+    }
+    if None in found:
+        return found[None]
+    if not setting.evolves and len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return {str(parent): value for parent, value in found.items()}
