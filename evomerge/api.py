@@ -62,7 +62,7 @@ class Run:
 
 
 def search(
-    config: SearchConfig | Mapping[str, Any],
+    config: Mapping[str, Any],
     *,
     run_dir: str | Path | None = None,
     listener: Listener | None = None,
@@ -89,16 +89,14 @@ def search(
     """
     from evomerge.build import prepare
 
-    data = config if isinstance(config, Mapping) else None
-    parsed = config if isinstance(config, SearchConfig) else SearchConfig.from_data(config)
-    if data is None:
-        raise ConfigError("search takes a mapping, so that the run folder can keep it; see configs/search.yaml")
-    folder = Path(run_dir or (data.get("run") or {}).get("dir") or _default_folder(parsed.name))
     if note is not None:
         note("checking models and tasks")
-    prepared = prepare(parsed)
-    plain = {key: value for key, value in data.items() if key != "run"}
+    prepared = prepare(config)
+    folder = Path(run_dir or (config.get("run") or {}).get("dir") or _default_folder(prepared.config.name))
+    plain = {key: value for key, value in config.items() if key != "run"}
     with RunDir.create(folder, config=plain) as run:
+        if note is not None:
+            note(f"run folder {folder}")
         splits = prepared.harness.split_data()
         run.database.set_splits(splits["tasks"])
         return _carry_out(run, prepared, listener=listener, stop=stop, note=note)
@@ -129,13 +127,12 @@ def resume(
     with RunDir.open(run_dir, write=True) as run:
         data = run.config
         data["budget"] = {**(data.get("budget") or {}), **run.database.get_meta("budget", {}), **(budget or {})}
-        config = SearchConfig.from_data(data)
         for change in changed_versions(run.environment):
             log.warning("since the run began, %s", change)
         if note is not None:
             note("checking models and tasks")
-        recorded = {"seed": config.seed, "tasks": run.database.splits()}
-        prepared = prepare(config, recorded_splits=recorded if recorded["tasks"] else None)
+        recorded = {"seed": data.get("seed", 0), "tasks": run.database.splits()}
+        prepared = prepare(data, recorded_splits=recorded if recorded["tasks"] else None)
         run.database.set_splits(prepared.harness.split_data()["tasks"])
         if budget:
             run.database.set_meta("budget", dict(budget))
@@ -152,12 +149,11 @@ def records(run_dir: str | Path, *, baselines: bool = False) -> list[Record]:
     return Run(Path(run_dir)).records(baselines=baselines)
 
 
-def space(config: SearchConfig | Mapping[str, Any]) -> list[dict[str, Any]]:
+def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every gene of a configuration: name, low, high, start, log, doc. No weights are read."""
     from evomerge.build import prepare_space
 
-    parsed = config if isinstance(config, SearchConfig) else SearchConfig.from_data(config)
-    return prepare_space(parsed).describe()
+    return prepare_space(SearchConfig.from_data(config)).describe()
 
 
 def methods() -> list[dict[str, Any]]:

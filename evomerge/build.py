@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evomerge.config import SearchConfig
 from evomerge.errors import CheckpointError, ConfigError, RecipeError, unknown_name
 from evomerge.evaluation.catalog import check as check_tasks
@@ -79,23 +81,29 @@ class Prepared:
         return LocalExecutor(Worker(live, self.harness, stop=stop))
 
 
-def prepare(config: SearchConfig, *, recorded_splits: Mapping[str, Any] | None = None) -> Prepared:
-    """Check a configuration against its models and tasks, and draw the splits.
+def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | None = None) -> Prepared:
+    """Read a configuration, check it against its models and tasks, and draw the splits.
 
     Args:
+        data: the composed configuration, a nested mapping.
         recorded_splits: the splits of a run that is continued; None: draw them.
 
     Raises:
-        ConfigError: with every mistake that names, model headers and task files show; then, if there is none, with
-            every mistake that the datasets show.
+        ConfigError: with every mistake that the mapping, model headers and task files show; then, if there is none,
+            with every mistake that the datasets show.
     """
+    config, problems = SearchConfig.read(data)
+    if config is None:
+        raise ConfigError(problems)
     sources = Sources()
-    problems, space = _check_models(config, sources)
+    model_problems, space = _check_models(config, sources)
+    problems += model_problems
     include = include_paths(config.evaluation.include_path)
-    problems += check_tasks(config.evaluation.tasks, include)
+    # What the specs themselves show was noted when the mapping was read.
+    problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
     problems += _tokenizer_problems(config, sources) if space is not None else []
     problems += _device_problems(config.execution.device)
-    if space is not None:
+    if space is not None and recorded_splits is None:  # a run that is continued has shown that its optimizer works
         problems += check_optimizer(config.optimizer.name, config.optimizer.options, space.n_dims)
     if problems or space is None:
         raise ConfigError(problems)
@@ -183,8 +191,12 @@ def _check_models(config: SearchConfig, sources: Sources) -> tuple[list[str], Sp
     space = _try(problems, lambda: _space(config, method.spec, summary))
     if space is None:
         return problems, None
-    # The first candidate stands for all: what a method asks for does not depend on the values inside their ranges.
-    _try(problems, lambda: check_recipe(space.decode(space.genome(space.start))))
+    # What a method refuses (a negative density, say) shows at the corners of the ranges, if it shows at all.
+    for x in (space.start, np.zeros(space.n_dims), np.ones(space.n_dims)):
+        before = len(problems)
+        _try(problems, lambda x=x: check_recipe(space.decode(space.genome(x))))  # type: ignore[misc]
+        if len(problems) > before:
+            break
     return problems, space
 
 

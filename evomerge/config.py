@@ -103,12 +103,21 @@ class SearchConfig:
         Raises:
             ConfigError: with every mistake that the mapping alone shows.
         """
-        reader = _Reader()
-        config = reader.search(data)
-        if reader.problems:
-            raise ConfigError(reader.problems)
-        assert config is not None
+        config, problems = cls.read(data)
+        if problems or config is None:
+            raise ConfigError(problems)
         return config
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> tuple[SearchConfig | None, list[str]]:
+        """Read a composed configuration as far as it can be read.
+
+        Returns:
+            The configuration (with defaults where a value is wrong; None where a whole section cannot be read), and
+            every mistake that the mapping alone shows. So that mistakes of all kinds can be reported together.
+        """
+        reader = _Reader()
+        return reader.search(data), reader.problems
 
 
 class _Reader:
@@ -133,7 +142,7 @@ class _Reader:
             "evaluation": self.evaluation(top.get("evaluation") or {}),
             "execution": self.execution(top.get("execution") or {}),
         }
-        if self.problems or any(value is None for value in config.values()):
+        if any(value is None for value in config.values()):
             return None
         return SearchConfig(name=str(top.get("name") or "search"), seed=seed or 0, **config)  # type: ignore[arg-type]
 
@@ -221,6 +230,8 @@ class _Reader:
             tasks = ()
         specs = [self.task(task, f"evaluation.tasks[{i}]") for i, task in enumerate(tasks)]
         self.problems += spec_problems([spec for spec in specs if spec is not None]) if tasks else []
+        if not specs or None in specs:
+            return None
         include = section.get("include_path") or ()
         split = self.section(section.get("split") or {}, "evaluation.split", ("search", "validation", "test"))
         sizes = SplitSizes()

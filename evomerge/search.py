@@ -123,7 +123,7 @@ class Search:
             if self._db.record(number) is None:
                 outcome = self._execute(Job(number, recipe, Split.SEARCH))
                 if outcome.state == State.INVALID:
-                    # A parent that cannot be built (NaN weights, say) spoils every candidate: better now than at the end.
+                    # A parent that cannot be built (NaN weights, say) spoils every candidate.
                     raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
                 self._commit(self._judge(outcome, Record(number, name, State.RUNNING, recipe)), outcome.scores)
             self._rescore(number, Split.VALIDATION)

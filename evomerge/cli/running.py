@@ -43,7 +43,6 @@ def run_search(data: Mapping[str, Any], folder: Path) -> int:
     from evomerge import api
 
     with Display() as display, stop_on_ctrl_c(display) as stop:
-        display.note(f"run folder {folder}")
         run = api.search(data, run_dir=folder, listener=display, stop=stop, note=display.note)
     return show_result(run)
 

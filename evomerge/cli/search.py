@@ -68,3 +68,6 @@ def _remove_if_empty(folder: Path) -> None:
     """Hydra makes the folder before the job starts; a search that never began should leave none behind."""
     with contextlib.suppress(OSError):
         folder.rmdir()
+        if not folder.is_absolute():  # outputs/<name>/<time>; what the user named is the user's
+            for parent in folder.parents[:2]:
+                parent.rmdir()
