@@ -208,6 +208,7 @@ def evaluate(
         tasks: lm-eval task names; for a run none are needed: its own tasks and test items are taken.
         include_path: folders with task YAML files; `zoo:tasks` for the zoo's.
         limit: only so many items a task, drawn by `seed`.
+        dtype: in which the model runs; None: float32 on a CPU, its own elsewhere.
 
     Returns:
         Task to metric to mean with 95 % interval.
@@ -217,12 +218,13 @@ def evaluate(
         CheckpointError: if the model cannot be read.
         EvaluationError: if it cannot be scored.
     """
-    from evomerge.build import find_device
+    from evomerge.build import find_device, running_dtype
     from evomerge.merge.resident import LiveModel
 
     recipe, harness, split = _what_to_score(target, tasks, include_path, limit, seed, batch_size)
     source = recipe.base.source if recipe.base is not None else recipe.parents[0].source
-    live = LiveModel(source, dtype=dtype, device=find_device(device))
+    chosen = find_device(device)
+    live = LiveModel(source, dtype=running_dtype(dtype, chosen), device=chosen)
     live.write(recipe)
     return _means(harness.score(live.model, live.tokenizer, split))
 

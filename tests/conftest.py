@@ -1,8 +1,12 @@
 """Fixtures that several parts share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Models here are tiny: threads only wait for each other, on a busy machine for long. Read when torch is first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SMALL = [
     "experiment=zoo_ja_math",
