@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evomerge.config import SearchConfig
-from evomerge.errors import ConfigError, Interrupted, RunError
 from evomerge.execution.base import StopSignal
-from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Record, Score, Split
-from evomerge.search import Listener, Search
+from evomerge.recipe import Recipe
+from evomerge.record import Record, Score
+from evomerge.running import Note, carry_out, warnings_of
+from evomerge.search import Listener
 from evomerge.store.run_dir import RunDir
-from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING, run_status
-
-if TYPE_CHECKING:
-    from evomerge.build import Prepared
+from evomerge.store.status import run_status
 
 log = logging.getLogger("evomerge")
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Run:
 
     def warnings(self) -> list[str]:
         """Return what to bear in mind when reading the result, one sentence each."""
-        return list(_warnings(self.status()))
+        return list(warnings_of(self.status()))
 
 
 def search(
@@ -99,7 +93,8 @@ def search(
             note(f"run folder {folder}")
         splits = prepared.harness.split_data()
         run.database.set_splits(splits["tasks"])
-        return _carry_out(run, prepared, listener=listener, stop=stop, note=note)
+        carry_out(run, prepared, listener=listener, stop=stop, note=note)
+    return Run(folder)
 
 
 def resume(
@@ -136,7 +131,8 @@ def resume(
         run.database.set_splits(prepared.harness.split_data()["tasks"])
         if budget:
             run.database.set_meta("budget", dict(budget))
-        return _carry_out(run, prepared, listener=listener, stop=stop, note=note)
+        carry_out(run, prepared, listener=listener, stop=stop, note=note)
+    return Run(Path(run_dir))
 
 
 def status(run_dir: str | Path) -> dict[str, Any]:
@@ -218,15 +214,18 @@ def evaluate(
         CheckpointError: if the model cannot be read.
         EvaluationError: if it cannot be scored.
     """
-    from evomerge.build import find_device, running_dtype
-    from evomerge.merge.resident import LiveModel
+    from evomerge.one_model import score_one_model
 
-    recipe, harness, split = _what_to_score(target, tasks, include_path, limit, seed, batch_size)
-    source = recipe.base.source if recipe.base is not None else recipe.parents[0].source
-    chosen = find_device(device)
-    live = LiveModel(source, dtype=running_dtype(dtype, chosen), device=chosen)
-    live.write(recipe)
-    return _means(harness.score(live.model, live.tokenizer, split))
+    return score_one_model(
+        target,
+        tasks=tasks,
+        include_path=include_path,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+    )
 
 
 def export(
@@ -273,205 +272,8 @@ def push(
         return [(file.path, file.size) for file in files]
 
 
-# --- one run, from the database to the winner --------------------------------------------------------------------
-
-
-def _carry_out(
-    run: RunDir, prepared: Prepared, *, listener: Listener | None, stop: StopSignal | None, note: Note | None
-) -> Run:
-    """Run what is left of a search, and write down how it ended."""
-    stop = stop or StopSignal()
-    database = run.database
-    with _logging_to(run.log_path):
-        database.set_meta("state", RUNNING)
-        try:
-            optimizer = prepared.optimizer()
-            if note is not None:
-                note("loading the parents")
-            executor = prepared.executor(stop)
-            try:
-                winner = Search(
-                    run_dir=run,
-                    space=prepared.space,
-                    optimizer=optimizer,
-                    executor=executor,
-                    measure=prepared.objective,
-                    baselines=prepared.baselines,
-                    budget=prepared.config.budget,
-                    items_per_candidate=prepared.items_per_candidate,
-                    finalists=prepared.config.evaluation.finalists,
-                    splits=prepared.splits,
-                    stop=stop,
-                    listener=_Logged(listener),
-                ).run()
-            finally:
-                executor.close()
-        except (Interrupted, KeyboardInterrupt):
-            database.set_meta("state", INTERRUPTED)
-            log.info("interrupted")
-            raise
-        except Exception as error:
-            log.exception("the search ended with an error")
-            # The database itself may be what failed: the error that the user must see is the first one.
-            with _first_error_counts():
-                database.set_meta("error", str(error))
-                database.set_meta("state", FAILED)
-            raise
-        database.set_meta("error", None)
-        database.set_meta("state", COMPLETE)
-        log.info("complete: the winner is %s", winner.name)
-    return Run(run.path)
-
-
-class _Logged:
-    """Writes every step to the run's log, and passes it on."""
-
-    def __init__(self, listener: Listener | None) -> None:
-        self._listener = listener
-
-    def phase(self, name: str, total: int | None, done: int) -> None:
-        log.info("%s: %s candidates, %d done before", name, "unbounded" if total is None else total, done)
-        if self._listener is not None:
-            self._listener.phase(name, total, done)
-
-    def scored(self, record: Record, split: Split, score: Score | None) -> None:
-        mean = "no score" if score is None else f"{score.mean:.4f}"
-        log.info("%s, %s: %s %s%s", record.name, split, record.state, mean, f": {record.error}" if record.error else "")
-        if self._listener is not None:
-            self._listener.scored(record, split, score)
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Write this package's log lines to a file, besides wherever the program sends them."""
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        handler.close()
-
-
-@contextmanager
-def _first_error_counts() -> Iterator[None]:
-    try:
-        yield
-    except RunError as error:
-        log.error("the state could not be written either: %s", error)
-
-
-def _warnings(found: Mapping[str, Any]) -> Iterator[str]:
-    best = found.get("best")
-    if best is None or best.get("test") is None:
-        return
-    test = best["test"]
-    for baseline in found["baselines"]:
-        other = baseline.get("test")
-        if other is not None and test["low"] <= other["high"]:
-            yield (
-                f"the best merge's interval overlaps that of {baseline['name']}: the gain may be noise; "
-                "more test items would tell"
-            )
-    if best.get("search") and best["search"]["mean"] > test["high"]:
-        yield "the search score lies above the test interval: it is the best of many noisy scores, so trust the test"
-
-
 def _default_folder(name: str) -> Path:
     return Path("outputs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
-
-
-# --- scoring one model -------------------------------------------------------------------------------------------
-
-
-def _what_to_score(
-    target: str | Path | Recipe,
-    tasks: Sequence[str],
-    include_path: Sequence[str],
-    limit: int | None,
-    seed: int,
-    batch_size: int,
-) -> tuple[Recipe, Any, Split]:
-    """Return the recipe to build, the tasks, and the split that holds the items."""
-    from evomerge.build import include_paths
-    from evomerge.evaluation.lm_harness import LmHarness
-    from evomerge.evaluation.task import SplitSizes
-    from evomerge.store.run_dir import DATABASE
-
-    path = None if isinstance(target, Recipe) else Path(target)
-    if path is not None and (path / DATABASE).is_file():
-        with RunDir.open(path) as run:
-            recipe, config = run.best(), SearchConfig.from_data(run.config)
-            recorded = {"seed": config.seed, "tasks": run.database.splits()}
-        if recipe is None:
-            raise RunError(f"the run {path} has no best merge yet; continue it with `evomerge resume {path}`")
-        if not tasks:
-            evaluation = config.evaluation
-            harness = LmHarness(
-                evaluation.tasks,
-                sizes=evaluation.split,
-                seed=config.seed,
-                include_path=include_paths(evaluation.include_path),
-                batch_size=batch_size,
-                apply_chat_template=evaluation.apply_chat_template,
-                recorded_splits=recorded,
-            )
-            return recipe, harness, Split.TEST
-    else:
-        recipe = _as_recipe(target)
-    if not tasks:
-        raise ConfigError("name at least one task to score the model on, for example --task gsm8k")
-    sizes = SplitSizes(search=limit, validation=0, test=0)
-    paths = include_paths(list(include_path))
-    specs = [_any_spec(task, paths) for task in tasks]
-    return recipe, LmHarness(specs, sizes=sizes, seed=seed, include_path=paths, batch_size=batch_size), Split.SEARCH
-
-
-def _any_spec(task: str, include_path: Sequence[Path]) -> Any:
-    """Return a spec of a task with its first metric and filter: all of them are reported anyway.
-
-    Args:
-        task: a name; for a task written in Python, whose metrics no file lists, "name:metric".
-    """
-    from evomerge.evaluation.catalog import TaskCatalog, filter_names, read_config
-    from evomerge.evaluation.metrics import declared_metrics
-    from evomerge.evaluation.task import TaskSpec
-
-    name, _, metric = task.partition(":")
-    entry = TaskCatalog(include_path).find(name)
-    if entry is None or entry.kind != "task" or metric:
-        return TaskSpec(name, metric or "acc", direction="maximize")  # the harness says what is wrong
-    task_config = read_config(entry.path)
-    declared = declared_metrics(task_config, task_config.get("output_type", "generate_until"))
-    usable = [key for key, one in declared.items() if one.per_item is not False] or ["acc"]
-    return TaskSpec(name, usable[0], filter=filter_names(task_config)[0], direction="maximize")
-
-
-def _as_recipe(target: str | Path | Recipe) -> Recipe:
-    if isinstance(target, Recipe):
-        return target
-    if Path(target).suffix in (".yaml", ".yml"):
-        return Recipe.load(target)
-    return Recipe("linear", (Parent("model", ModelSource(str(target))),))
-
-
-def _means(scores: Sequence[Any]) -> dict[str, dict[str, Score]]:
-    from evomerge.evaluation.intervals import mean_score
-
-    values: dict[str, dict[str, list[float]]] = {}
-    for item in scores:
-        for metric, value in item.metrics.items():
-            values.setdefault(item.task, {}).setdefault(metric, []).append(value)
-    return {task: {metric: mean_score(found) for metric, found in metrics.items()} for task, metrics in values.items()}
 
 
 __all__ = [
