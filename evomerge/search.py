@@ -157,6 +157,7 @@ class Search:
             if not self.stop.overdue:
                 raise
             # Time is up: what was running is dropped, as the budget says. It was never told, so nothing depends on it.
+            self._spent.candidates -= len(self._pending)
             self._pending.clear()
         finally:
             self.stop.deadline = None
@@ -240,6 +241,8 @@ class Search:
             raise EvaluationError(
                 f"no candidate could be scored, so there is no best merge; the reasons: {'; '.join(map(str, reasons))}"
             )
+        if Split.VALIDATION not in self.splits:
+            return ranked[0].number
         best = ranked[: self.finalists]
         self._tell_phase("validation", len(best))
         for record in best:

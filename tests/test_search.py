@@ -189,6 +189,15 @@ def test_a_budget_in_seconds_drops_the_candidate_that_runs_over(run: RunDir) -> 
     make(run, Machine(before=before), budget=Budget(seconds=4.5), stop=stop, clock=lambda: now[0]).run()
     assert run.database.count() == 4
     assert run_status(run)["best"]["test"] is not None
+    # The one that was dropped is proposed again when there is more to spend, and counts once.
+    make(run, Machine(), budget=Budget(candidates=7), clock=lambda: now[0]).run()
+    assert [record.number for record in run.database.records()] == list(range(7))
+
+
+def test_without_validation_items_the_best_on_the_search_items_wins(run: RunDir) -> None:
+    winner = make(run, Machine(), splits=(Split.SEARCH, Split.TEST)).run()
+    assert winner.fitness == max(record.fitness for record in run.database.records())
+    assert winner.scores is not None and set(winner.scores) == {Split.SEARCH, Split.TEST}
 
 
 def test_the_first_limit_counts(run: RunDir) -> None:
