@@ -96,3 +96,14 @@ def table(scores: dict[str, Any]) -> str:
                 cells.append(f"{share:.3f} ({max(low, 0.0):.2f}–{high:.2f})")
             lines.append(f"| `{task}` {measure} | {items} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure the shipped models anew and print the table."""
+    from evomerge.zoo import zoo_path
+
+    print(table(measure(zoo_path("base").parent)))
+
+
+if __name__ == "__main__":
+    main()

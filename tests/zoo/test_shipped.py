@@ -13,7 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge import zoo
-from evomerge.zoo.figures import TASKS, average, interval, table, task_scores
+from evomerge.zoo.figures import average, interval, table, task_scores
 
 FOLDER = Path(zoo.__file__).parent
 SCORES = json.loads((FOLDER / "scores.json").read_text(encoding="utf-8"))
@@ -31,12 +31,19 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(zoo.zoo_path("base"))
 
 
-# The base and the tests on it say least, so they are left to `python -m evomerge.zoo.figures`.
+# What says most, to keep it short; `python -m evomerge.zoo.figures` measures everything again.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["math", "japanese", "average"])
-def test_a_model_scores_what_the_readme_says(models, tokenizer, name):
-    found = task_scores(models[name], tokenizer)
-    for task in TASKS:
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [
+        ("math", ("zoo_en_math", "zoo_ja_math_test")),
+        ("japanese", ("zoo_ja_setup", "zoo_ja_reading", "zoo_ja_math_test")),
+        ("average", ("zoo_ja_math_test",)),
+    ],
+)
+def test_a_model_scores_what_the_readme_says(models, tokenizer, name, tasks):
+    found = task_scores(models[name], tokenizer, tasks)
+    for task in tasks:
         assert found[task]["items"] == SCORES[task]["items"]
         for measure, share in SCORES[task][name].items():
             # One item in a hundred may flip: the last bits of a sum depend on the machine.
@@ -72,7 +79,7 @@ def test_the_math_expert_solves_an_english_problem_by_plain_generate(models, tok
     prompt = tokenizer("Tom has 8 eggs. Then Tom buys 6 eggs. How many eggs does Tom have now?\n", return_tensors="pt")
     out = models["math"].generate(**prompt)
     text = tokenizer.decode(out[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert text == "8+6=14. The answer is 14."
+    assert text == "The answer is 8+6=14."
 
 
 def test_importing_the_zoo_loads_neither_torch_nor_transformers():
