@@ -105,15 +105,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         problems += check_optimizer(config.optimizer.name, config.optimizer.options, n_dims)
     if problems or space is None:
         raise ConfigError(problems)
-    harness = LmHarness(
-        config.evaluation.tasks,
-        sizes=config.evaluation.split,
-        seed=config.seed,
-        include_path=include,
-        batch_size=config.evaluation.batch_size,
-        apply_chat_template=config.evaluation.apply_chat_template,
-        recorded_splits=recorded_splits,
-    )
+    harness = make_harness(config, recorded_splits=recorded_splits)
     prepared = Prepared(config, space, sources, baselines(config), harness, Objective(harness.specs))
     needed, allowed = prepared.items_per_candidate, config.budget.items
     if allowed is not None and allowed < needed:
@@ -122,6 +114,27 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
             "evaluation.split.search"
         )
     return prepared
+
+
+def make_harness(
+    config: SearchConfig, *, recorded_splits: Mapping[str, Any] | None, batch_size: int | None = None
+) -> LmHarness:
+    """Return the tasks of a configuration.
+
+    Args:
+        recorded_splits: the splits of a run; None: draw them.
+        batch_size: instead of the configuration's.
+    """
+    evaluation = config.evaluation
+    return LmHarness(
+        evaluation.tasks,
+        sizes=evaluation.split,
+        seed=config.seed,
+        include_path=include_paths(evaluation.include_path),
+        batch_size=batch_size or evaluation.batch_size,
+        apply_chat_template=evaluation.apply_chat_template,
+        recorded_splits=recorded_splits,
+    )
 
 
 def prepare_space(config: SearchConfig) -> Space:

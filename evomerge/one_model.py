@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evomerge.build import find_device, include_paths, running_dtype
+from evomerge.build import find_device, include_paths, make_harness, running_dtype
 from evomerge.config import SearchConfig
 from evomerge.errors import ConfigError, RunError
 from evomerge.evaluation.catalog import TaskCatalog, filter_names, read_config
@@ -56,16 +56,7 @@ def _what_to_score(
         if recipe is None:
             raise RunError(f"the run {path} has no best merge yet; continue it with `evomerge resume {path}`")
         if not tasks:
-            evaluation = config.evaluation
-            harness = LmHarness(
-                evaluation.tasks,
-                sizes=evaluation.split,
-                seed=config.seed,
-                include_path=include_paths(evaluation.include_path),
-                batch_size=batch_size,
-                apply_chat_template=evaluation.apply_chat_template,
-                recorded_splits=recorded,
-            )
+            harness = make_harness(config, recorded_splits=recorded, batch_size=batch_size)
             return recipe, harness, Split.TEST
     else:
         recipe = _as_recipe(target)
@@ -102,7 +93,6 @@ def _as_recipe(target: str | Path | Recipe) -> Recipe:
 
 
 def _means(scores: Sequence[ItemScore]) -> dict[str, dict[str, Score]]:
-
     values: dict[str, dict[str, list[float]]] = {}
     for item in scores:
         for metric, value in item.metrics.items():
