@@ -14,6 +14,12 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
     tokenizer: japanese                        # whose tokenizer the result carries; left out: the base's or first
     seed: 0                                    # of the random masks (DARE)
 
+or, where whole layers are stacked rather than weights mixed (the data-flow space)::
+
+    method: passthrough
+    parents: {math: org/math-model, japanese: org/ja-model}   # the first one lends embeddings, final norm and head
+    path: [{parent: math, layers: [0, 8]}, {parent: japanese, layers: [4, 6], scale: 0.9}, …]   # see layer_path.py
+
 No torch here: recipes are made, hashed and stored by processes that never load a model.
 """
 
@@ -31,6 +37,8 @@ from typing import Any, TypeAlias
 import yaml
 
 from evomerge.errors import RecipeError
+from evomerge.layer_path import Step as Step
+from evomerge.layer_path import path_from_data, path_to_data
 
 Value: TypeAlias = "float | bool | str | Mapping[str, float]"
 """A parameter: one number (or flag, or word) for all parents, or a number per parent name."""
@@ -39,6 +47,9 @@ ROLES = ("embedding", "attention", "mlp", "norm", "other", "head")
 """Tensor roles, in the order of the forward pass. `norm` and `other` occur inside and outside of layers."""
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+PASSTHROUGH = "passthrough"
+"""The method that copies whole layers: the only one with a layer path."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,8 @@ class Recipe:
         dtype: of the result, one of `DTYPES`; None: the base's (or the first parent's) own.
         tokenizer: name of the parent (or "base") whose tokenizer the result carries; None: base, else first parent.
         seed: of random masks; together with the parent's name and the tensor's name it fixes every mask.
+        path: of the method "passthrough": the layers of the result, in order; empty: the one parent as it is. The first
+            parent lends everything outside of the layers.
     """
 
     method: str
@@ -120,8 +133,10 @@ class Recipe:
     dtype: str | None = None
     tokenizer: str | None = None
     seed: int = 0
+    path: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", tuple(self.path))
         object.__setattr__(self, "parents", tuple(self.parents))
         object.__setattr__(self, "groups", tuple(self.groups))
         object.__setattr__(self, "parameters", _freeze(self.parameters))
@@ -134,11 +149,23 @@ class Recipe:
             raise RecipeError(f"dtype must be one of {', '.join(DTYPES)}, but came {self.dtype!r}")
         if self.tokenizer is not None and self.tokenizer not in {*names, "base"}:
             raise RecipeError(f"tokenizer must name a parent ({', '.join(names)}) or 'base', not {self.tokenizer!r}")
+        self._check_path(names)
         for values in (self.parameters, *(group.parameters for group in self.groups)):
             for key, value in values.items():
                 unknown = set(value) - set(names) if isinstance(value, Mapping) else set()
                 if unknown:
                     raise RecipeError(f"parameter {key!r} names {sorted(unknown)}, but the parents are {names}")
+
+    def _check_path(self, names: list[str]) -> None:
+        if self.path and self.method != PASSTHROUGH:
+            raise RecipeError(f"a layer path is built by the method {PASSTHROUGH}, but the method is {self.method}")
+        if self.method == PASSTHROUGH and not self.path and len(names) > 1:
+            raise RecipeError(f"{PASSTHROUGH} with {len(names)} parents needs a `path` that says which layer comes next")
+        if self.method == PASSTHROUGH and self.base is not None:
+            raise RecipeError(f"{PASSTHROUGH} takes no base; a model that lends layers is a parent")
+        unknown = sorted({step.parent for step in self.path} - set(names))
+        if unknown:
+            raise RecipeError(f"the path names {', '.join(unknown)}, but the parents are {', '.join(names)}")
 
     def __hash__(self) -> int:
         return hash(self.content_hash)
@@ -168,6 +195,8 @@ class Recipe:
             data["parameters"] = _thaw(self.parameters)
         if self.groups:
             data["groups"] = [_group_to_data(group) for group in self.groups]
+        if self.path:
+            data["path"] = path_to_data(self.path)
         if self.dtype is not None:
             data["dtype"] = self.dtype
         if self.tokenizer is not None:
@@ -187,7 +216,7 @@ class Recipe:
         """
         if not isinstance(data, Mapping):
             raise RecipeError(f"a recipe is a mapping with `method` and `parents`, but came {type(data).__name__}")
-        known = {"method", "base", "parents", "parameters", "groups", "dtype", "tokenizer", "order", "seed"}
+        known = {"method", "base", "parents", "parameters", "groups", "path", "dtype", "tokenizer", "order", "seed"}
         unknown = set(data) - known
         if unknown:
             raise RecipeError(f"unknown keys in the recipe: {sorted(unknown)}. Known: {', '.join(sorted(known))}")
@@ -210,6 +239,7 @@ class Recipe:
             dtype=data.get("dtype"),
             tokenizer=data.get("tokenizer"),
             seed=int(data.get("seed", 0)),
+            path=path_from_data(data.get("path")),
         )
 
     def to_yaml(self) -> str:

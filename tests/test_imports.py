@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "evomerge"
 MAY_IMPORT = {
     "errors": set(),
-    "recipe": {"errors"},
+    "layer_path": {"errors"},
+    "recipe": {"errors", "layer_path"},
     "method": {"errors"},
     "record": {"errors", "recipe"},
     "budget": set(),

@@ -75,6 +75,7 @@ class Architecture:
         canonical: name of each saved tensor to the first one that shares its storage (itself, where none does).
         shapes: name of each saved tensor to its shape.
         n_layers: length of the list of layers; 0 where there is none.
+        layers_name: name of that list in the module tree, "model.layers" for a Llama; "" where there is none.
     """
 
     def __init__(self, config: Any, *, trust_remote_code: bool = False) -> None:
@@ -82,6 +83,7 @@ class Architecture:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         self.canonical = _shared(self.model, self.shapes)
         prefix, layers = _layers(self.model)
+        self.layers_name = prefix
         self.n_layers = len(layers)
         embeddings = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
         roles = _RoleFinder(self.model, embeddings, prefix)
@@ -96,6 +98,13 @@ class Architecture:
     def tied(self) -> bool:
         """Whether tensors share storage (in practice: the head is the embedding)."""
         return any(name != first for name, first in self.canonical.items())
+
+    def layer_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Return the tensors of one layer: name inside of the layer ("mlp.down_proj.weight") to shape."""
+        prefix = f"{self.layers_name}.{layer}."
+        return {
+            name.removeprefix(prefix): shape for name, shape in self.shapes.items() if name.startswith(prefix)
+        }  # fmt: skip
 
     @property
     def summary(self) -> ArchitectureSummary:

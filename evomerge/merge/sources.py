@@ -52,6 +52,18 @@ class Sources:
             self._models[source] = opened
         return self._models[source]
 
+    def like(self, source: ModelSource | Recipe) -> OpenModel:
+        """Return an opened model with the architecture (and depth) of a source, without building a merge for it.
+
+        A search changes the parameters of a merge with every candidate; what its model looks like stays the same.
+
+        Raises:
+            CheckpointError, RecipeError: as `open`.
+        """
+        if isinstance(source, Recipe) and not source.path:
+            return self.like((source.base or source.parents[0]).source)
+        return self.open(source)
+
     def plan(self, recipe: Recipe) -> Plan:
         """Check a recipe against its models and decide every tensor; no weights are read.
 
@@ -90,6 +102,10 @@ class Sources:
 
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose tokenizer the recipe's result carries."""
+        if recipe.path:  # its parents may differ in depth, so they are no family
+            chosen = next((parent for parent in recipe.parents if parent.name == recipe.tokenizer), recipe.parents[0])
+            inner = chosen.source
+            return self.tokenizer_of(inner) if isinstance(inner, Recipe) else self.open(inner)
         family = self.family(recipe)
         if recipe.tokenizer is None:
             return family.model(family.donor)

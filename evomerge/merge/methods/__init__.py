@@ -7,6 +7,7 @@
 ``slerp``            the arc between two parents
 ``ties``             trim, elect, disjoint mean
 ``dare``             random drop and rescale, then linear or TIES
+``passthrough``      layers as they are: the method of layer paths
 ===================  ==========================================================================
 
 To add a method, write its file and list it in `METHODS`; the conformance tests then pick it up.
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from evomerge.merge.methods import dare, linear, slerp, task_arithmetic, ties
+from evomerge.merge.methods import dare, linear, passthrough, slerp, task_arithmetic, ties
 from evomerge.merge.methods.base import Inputs, Method
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -30,6 +31,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             ties.METHOD,
             dare.LINEAR,
             dare.TIES,
+            passthrough.METHOD,
         )
     }
 )

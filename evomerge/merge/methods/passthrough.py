@@ -1,0 +1,25 @@
+"""Whole layers, copied: the method of layer paths (`Recipe.path`); without a path, its one parent as it is.
+
+What a path builds is decided in `evomerge.merge.path_plan` (as files) and `evomerge.merge.dataflow` (in memory). As
+mergekit's method of that name, it mixes no weights.
+"""
+
+from __future__ import annotations
+
+from evomerge.merge.methods.base import Method
+from evomerge.method import MethodSpec
+from evomerge.recipe import PASSTHROUGH
+
+METHOD = Method(
+    spec=MethodSpec(
+        name=PASSTHROUGH,
+        summary="layers of the parents in a new order, with scales (a layer path)",
+        paper="https://arxiv.org/abs/2403.13187",
+        parameters=(),
+        needs_base=False,
+    ),
+    merge=lambda inputs: inputs.parents[0],
+    active=lambda values: (0,),
+    one_input=lambda values: 0,
+    problems=lambda values: [],
+)
