@@ -146,10 +146,12 @@ def records(run_dir: str | Path, *, baselines: bool = False) -> list[Record]:
 
 
 def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return every gene of a configuration: name, low, high, start, log, doc. No weights are read."""
-    from evomerge.build import prepare_space
+    """Return every gene of a configuration: name, low, high, start, log, kind, doc and stage. No weights are read."""
+    from evomerge.build import prepare_spaces
 
-    return prepare_space(SearchConfig.from_data(config)).describe()
+    checked = SearchConfig.from_data(config)
+    spaces = zip(checked.stages, prepare_spaces(checked), strict=True)
+    return [{**gene, "stage": stage.name} for stage, space in spaces for gene in space.describe()]
 
 
 def methods() -> list[dict[str, Any]]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+_ROUNDING = 1e-6
+"""Shares such as 1/3 + 2/3 need not sum to exactly 1; no limit may lose a candidate by that."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,14 @@ class Budget:
         if self.candidates is not None and spent.candidates >= self.candidates:
             return False
         return self.items is None or spent.items + items <= self.items
+
+    def part(self, share: float) -> Budget:
+        """Return the limits up to a share of the whole; 1 gives the budget itself."""
+        return Budget(
+            candidates=None if self.candidates is None else math.floor(self.candidates * share + _ROUNDING),
+            items=None if self.items is None else math.floor(self.items * share + _ROUNDING),
+            seconds=None if self.seconds is None else self.seconds * share,
+        )
 
 
 @dataclass

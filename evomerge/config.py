@@ -36,14 +36,59 @@ class MethodConfig:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+SPACES = ("parameter", "dataflow", "joint")
+
+PATH_KEYS = (
+    *("encoding", "parents", "repeats", "scales", "scale_low", "scale_high", "offset", "max_layers", "min_layers"),
+    *("segments", "max_repeat", "hidden"),
+)
+
+
+@dataclass(frozen=True)
+class PathConfig:
+    """The layer paths of a data-flow space; see `evomerge.genome.dataflow` and `evomerge.genome.segments`.
+
+    Attributes:
+        encoding: "indicators" or "segments".
+        parents: names of the models whose layers may be taken; None: all.
+        options: the encoding's own, by name; what is left out has the encoding's default.
+    """
+
+    encoding: str = "indicators"
+    parents: tuple[str, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class SpaceConfig:
-    """How tensors are grouped and which genes each group has; see `evomerge.genome.parameter`."""
+    """What is evolved.
 
+    Attributes:
+        name: "parameter" (weights and densities per group of tensors), "dataflow" (layer paths) or "joint" (both).
+        blocks, roles, embeddings, genes: how tensors are grouped and which genes each group has; see
+            `evomerge.genome.parameter`.
+        path: of the data-flow space.
+        layer_cost: fitness that one layer more costs, in units of the score; layers fewer than the first parent's earn
+            as much.
+    """
+
+    name: str = "parameter"
     blocks: int | str | tuple[tuple[int, int], ...] = 4
     roles: Mapping[str, tuple[str, ...]] | None = None
     embeddings: str = "own"
     genes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    path: PathConfig = field(default_factory=PathConfig)
+    layer_cost: float = 0.0
+
+    @property
+    def merges(self) -> bool:
+        """Whether a merge method takes part."""
+        return self.name != "dataflow"
+
+    @property
+    def stacks(self) -> bool:
+        """Whether layer paths take part."""
+        return self.name != "parameter"
 
 
 @dataclass(frozen=True)
@@ -52,6 +97,20 @@ class OptimizerConfig:
 
     name: str = "cma"
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A part of a search: the best merge of the stages before it joins the models whose layers it stacks.
+
+    Attributes:
+        share: of the whole budget.
+    """
+
+    name: str
+    share: float
+    space: SpaceConfig
+    optimizer: OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -84,15 +143,19 @@ class ExecutionConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """A whole search; the YAML under `configs/` has the same keys."""
+    """A whole search; the YAML under `configs/` has the same keys.
+
+    Attributes:
+        method: None where no stage merges weights.
+        stages: what is searched, one after the other; at least one.
+    """
 
     models: ModelsConfig
-    method: MethodConfig
+    method: MethodConfig | None
     evaluation: EvaluationConfig
     name: str = "search"
     seed: int = 0
-    space: SpaceConfig = field(default_factory=SpaceConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    stages: tuple[StageConfig, ...] = (StageConfig("search", 1.0, SpaceConfig(), OptimizerConfig()),)
     budget: Budget = field(default_factory=Budget)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
@@ -127,24 +190,66 @@ class _Reader:
         self.problems: list[str] = []
 
     def search(self, data: Mapping[str, Any]) -> SearchConfig | None:
-        known = ("name", "seed", "run", "models", "method", "space", "optimizer", "budget", "evaluation", "execution")
-        top = self.section(data, "the configuration", known)
+        known = ("name", "seed", "run", "models", "method", "space", "optimizer", "stages")
+        top = self.section(data, "the configuration", (*known, "budget", "evaluation", "execution"))
+        stages = self.stages(top)
+        merges = any(stage.space.merges for stage in stages)
         for key in ("models", "method", "evaluation"):
-            if not top.get(key):
+            if not top.get(key) and (key != "method" or merges):
                 self.problems.append(f"`{key}` is missing; see configs/experiment/ for whole examples")
         seed = self.integer(top, "seed", "seed", default=0, low=0)
         config = {
             "models": self.models(top.get("models") or {}),
-            "method": self.method(top.get("method") or {}),
-            "space": self.space(top.get("space") or {}),
-            "optimizer": self.optimizer(top.get("optimizer") or {}),
             "budget": self.budget(top.get("budget") or {}),
             "evaluation": self.evaluation(top.get("evaluation") or {}),
             "execution": self.execution(top.get("execution") or {}),
         }
-        if any(value is None for value in config.values()):
+        method = self.method(top.get("method") or {}) if merges else None
+        if any(value is None for value in config.values()) or (merges and method is None) or not stages:
             return None
-        return SearchConfig(name=str(top.get("name") or "search"), seed=seed or 0, **config)  # type: ignore[arg-type]
+        return SearchConfig(
+            name=str(top.get("name") or "search"),
+            seed=seed or 0,
+            method=method,
+            stages=stages,
+            **config,  # type: ignore[arg-type]
+        )
+
+    def stages(self, top: Mapping[str, Any]) -> tuple[StageConfig, ...]:
+        space, optimizer = top.get("space") or {}, top.get("optimizer") or {}
+        given = self.mapping(top, "stages", "stages")
+        if not given:
+            return (StageConfig("search", 1.0, self.space(space, "space"), self.optimizer(optimizer, "optimizer")),)
+        stages = []
+        for name, data in given.items():
+            where = f"stages.{name}"
+            section = self.section(data or {}, where, ("share", "space", "optimizer"))
+            own_space = section.get("space") or {}
+            if isinstance(own_space, Mapping) and isinstance(space, Mapping):
+                # What a stage does not say is as it is for the whole search.
+                own_path = own_space.get("path") or {}
+                paths = {**(space.get("path") or {}), **own_path} if isinstance(own_path, Mapping) else own_path
+                own_space = {**space, **own_space, "path": paths}
+            share = self.number(section, "share", f"{where}.share", default=1.0 / len(given), low=0.0, strict=True)
+            own_optimizer = section.get("optimizer") or optimizer
+            stages.append(
+                StageConfig(
+                    str(name),
+                    share or 0.0,
+                    self.space(own_space, f"{where}.space"),
+                    self.optimizer(own_optimizer, f"{where}.optimizer"),
+                )
+            )
+        total = math.fsum(stage.share for stage in stages)
+        if abs(total - 1.0) > 1e-6:
+            self.problems.append(f"the shares of the stages must sum to 1, but sum to {total:g}")
+        for stage in stages[1:]:
+            if stage.space.name != "dataflow":
+                self.problems.append(
+                    f"`stages.{stage.name}.space.name` must be dataflow: a stage after the first stacks layers of the "
+                    f"best merge so far and of its parents, but it is {stage.space.name}"
+                )
+        return tuple(stages)
 
     def models(self, data: Any) -> ModelsConfig | None:
         section = self.section(data, "models", ("base", "parents", "dtype", "tokenizer"))
@@ -177,33 +282,52 @@ class _Reader:
             return None
         return MethodConfig(str(section["name"]), dict(self.mapping(section, "parameters", "method.parameters")))
 
-    def space(self, data: Any) -> SpaceConfig | None:
-        section = self.section(data, "space", ("blocks", "roles", "embeddings", "genes"))
+    def space(self, data: Any, where: str) -> SpaceConfig:
+        known = ("name", "blocks", "roles", "embeddings", "genes", "path", "layer_cost")
+        section = self.section(data, where, known)
+        self.choice(section, "name", f"{where}.name", (*SPACES, None))
         blocks = section.get("blocks", SpaceConfig.blocks)
         if isinstance(blocks, Sequence) and not isinstance(blocks, str):
             blocks = tuple(tuple(pair) if isinstance(pair, Sequence) else pair for pair in blocks)
         roles = section.get("roles")
         if roles is not None:
-            roles = {str(name): tuple(group) for name, group in self.mapping(section, "roles", "space.roles").items()}
-        genes = self.mapping(section, "genes", "space.genes")
+            roles = {str(name): tuple(group) for name, group in self.mapping(section, "roles", f"{where}.roles").items()}
+        genes = self.mapping(section, "genes", f"{where}.genes")
         for name, gene in genes.items():
             if gene is not None and not isinstance(gene, Mapping):
                 self.problems.append(
-                    f"`space.genes.{name}` must be a mapping like {{low:, high:, start:}}, not {gene!r}"
+                    f"`{where}.genes.{name}` must be a mapping like {{low:, high:, start:}}, not {gene!r}"
                 )
+        name = section.get("name")
         return SpaceConfig(
+            name=name if name in SPACES else "parameter",
             blocks=blocks,
             roles=roles,
             embeddings=str(section.get("embeddings") or "own"),
             genes={str(name): dict(gene or {}) for name, gene in genes.items() if isinstance(gene or {}, Mapping)},
+            path=self.path(section.get("path") or {}, f"{where}.path"),
+            layer_cost=self.number(section, "layer_cost", f"{where}.layer_cost", default=0.0) or 0.0,
         )
 
-    def optimizer(self, data: Any) -> OptimizerConfig | None:
+    def path(self, data: Any, where: str) -> PathConfig:
+        section = self.section(data, where, PATH_KEYS)
+        self.choice(section, "encoding", f"{where}.encoding", ("indicators", "segments", None))
+        parents = section.get("parents")
+        if parents is not None and (not isinstance(parents, Sequence) or isinstance(parents, str) or not parents):
+            self.problems.append(f"`{where}.parents` must list names of parents, but came {parents!r}")
+            parents = None
+        options = {
+            key: value for key, value in section.items() if key not in ("encoding", "parents") and value is not None
+        }
+        names = None if parents is None else tuple(str(name) for name in parents)
+        return PathConfig(str(section.get("encoding") or "indicators"), names, options)
+
+    def optimizer(self, data: Any, where: str) -> OptimizerConfig:
         if isinstance(data, str):
             data = {"name": data}
         if not isinstance(data, Mapping):
-            self.problems.append(f"`optimizer` must be a name or a mapping with `name`, but came {data!r}")
-            return None
+            self.problems.append(f"`{where}` must be a name or a mapping with `name`, but came {data!r}")
+            return OptimizerConfig()
         options = {str(key): value for key, value in data.items() if key != "name"}
         return OptimizerConfig(str(data.get("name") or "cma"), options)
 

@@ -34,15 +34,13 @@ def carry_out(
     with _logging_to(run.log_path):
         database.set_meta("state", RUNNING)
         try:
-            optimizer = prepared.optimizer()
             if note is not None:
                 note("loading the parents")
             executor = prepared.executor(stop)
             try:
                 winner = Search(
                     run_dir=run,
-                    space=prepared.space,
-                    optimizer=optimizer,
+                    stages=prepared.stages(),
                     executor=executor,
                     measure=prepared.objective,
                     baselines=prepared.baselines,
@@ -52,6 +50,7 @@ def carry_out(
                     splits=prepared.splits,
                     stop=stop,
                     listener=_Logged(listener),
+                    cost=prepared.cost(),
                 ).run()
             finally:
                 executor.close()

@@ -51,7 +51,10 @@ class Listener(Protocol):
     """Is told what a search does, to show it."""
 
     def phase(self, name: str, total: int | None, done: int) -> None:
-        """A phase begins: "baselines", "search", "validation" or "test"; `total` candidates, `done` of them before."""
+        """A phase begins: "baselines", "search" ("search: NAME" where there are several stages), "validation" or "test".
+
+        It takes `total` candidates (None: not known), `done` of them before.
+        """
         ...
 
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
@@ -59,20 +62,35 @@ class Listener(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a search with a space and an optimizer of its own.
+
+    Attributes:
+        until: share of the whole budget at which it ends; 1 for the last.
+        begin: makes the space and the optimizer from the best recipe of the stages before (None in the first).
+    """
+
+    name: str
+    until: float
+    begin: Callable[[Recipe | None], tuple[Space, Optimizer]]
+
+
 @dataclass
 class Search:
     """One search over one run folder.
 
     Attributes:
+        stages: what is searched, one after the other, within one budget.
         baselines: name to recipe, in the order in which they are scored; numbered -1, -2, …
         items_per_candidate: how many search items one candidate costs.
         finalists: how many of the best candidates are scored on the validation items.
         splits: the splits that have items; without validation items the best on the search items wins.
+        cost: what a recipe costs beyond its answers (the length of its path), in units of the fitness.
     """
 
     run_dir: RunDir
-    space: Space
-    optimizer: Optimizer
+    stages: Sequence[Stage]
     executor: Executor
     measure: Measure
     baselines: Mapping[str, Recipe]
@@ -83,6 +101,7 @@ class Search:
     stop: StopSignal = field(default_factory=StopSignal)
     listener: Listener | None = None
     clock: Callable[[], float] = time.monotonic
+    cost: Callable[[Recipe], float] = lambda recipe: 0.0
 
     def __post_init__(self) -> None:
         if self.budget.items is not None and self.budget.items < self.items_per_candidate:
@@ -92,6 +111,9 @@ class Search:
             )
         self._db = self.run_dir.database
         self._spent = Spent()
+        self._stage = 0
+        self._first = 0  # number of the stage's first candidate
+        self._elite: int | None = None  # number of the recipe that the stage began with
         self._pending: dict[int, Proposal] = {}  # asked and not told
         self._running: set[int] = set()  # of these, those that an executor works on
         self._followers: dict[int, list[Record]] = {}  # number that runs -> proposals with the same recipe
@@ -132,27 +154,17 @@ class Search:
 
     def _evolve(self) -> None:
         self._take_up()
-        self._tell_phase("search", self.budget.candidates, self._spent.candidates)
-        began = self.clock() - self._spent.seconds
+        self._began = self.clock() - self._spent.seconds
         if self.budget.seconds is not None:
-            self.stop.deadline = began + self.budget.seconds
+            self.stop.deadline = self._began + self.budget.seconds
         try:
-            while True:
-                while self._wants_more():
-                    self._spent.candidates += 1
-                    self._start(self.optimizer.ask())
-                scores: tuple[ItemScore, ...] = ()
-                if self._ready:
-                    record = self._ready.popleft()
-                elif self._running:
-                    outcome = self.executor.collect()
-                    record, scores = self._finish(outcome), outcome.scores
-                else:
-                    break
-                del self._pending[record.number]
-                self.optimizer.tell(record.number, record.fitness)
-                self._spent.seconds = self.clock() - began
-                self._commit(record, scores, state=self.optimizer.dump_state())
+            self._run_stage()
+            while self._stage + 1 < len(self.stages) and not self.stop.draining and not self.stop.overdue:
+                elite = self._best_number()
+                if elite is None:
+                    break  # nothing to begin with: choosing the winner will say why
+                self._next_stage(elite)
+                self._run_stage()
         except Interrupted:
             if not self.stop.overdue:
                 raise
@@ -164,10 +176,53 @@ class Search:
         if self.stop.draining:
             raise Interrupted("stopped as asked; everything scored so far is in the run")
 
+    def _run_stage(self) -> None:
+        total = None if self._limit.candidates is None else self._limit.candidates - self._first
+        name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._stage].name}"
+        self._tell_phase(name, total, self._spent.candidates - self._first)
+        while True:
+            while self._wants_more():
+                self._spent.candidates += 1
+                proposal = self.optimizer.ask()
+                self._start(self._first + proposal.number, proposal)
+            scores: tuple[ItemScore, ...] = ()
+            if self._ready:
+                record = self._ready.popleft()
+            elif self._running:
+                outcome = self.executor.collect()
+                record, scores = self._finish(outcome), outcome.scores
+            else:
+                return
+            proposal = self._pending.pop(record.number)
+            self.optimizer.tell(proposal.number, record.fitness)
+            self._spent.seconds = self.clock() - self._began
+            self._commit(record, scores, state=self.optimizer.dump_state())
+
+    def _next_stage(self, elite: int) -> None:
+        """Begin the next stage with the best recipe so far. Nothing is in flight between two stages."""
+        self._stage += 1
+        self._first = self._spent.candidates
+        self._elite = elite
+        self._repeats = 0
+        self._begin_stage()
+
+    def _begin_stage(self) -> None:
+        elite = None if self._elite is None else self._record(self._elite).recipe
+        stage = self.stages[self._stage]
+        self.space, self.optimizer = stage.begin(elite)
+        self._limit = self.budget.part(stage.until)
+
+    def _best_number(self) -> int | None:
+        scored = [record for record in self._db.records() if record.fitness is not None]
+        best = max(scored, key=lambda record: (record.fitness or 0.0, -record.number), default=None)
+        return None if best is None else best.number
+
     def _take_up(self) -> None:
-        """Take up the optimizer, the counts and the proposals in flight where the last record left them."""
+        """Take up the stage, its optimizer, the counts and the proposals in flight where the last record left them."""
         progress = self._db.progress()
         self._spent = Spent(**progress.get("spent", {}))
+        self._stage, self._first, self._elite = progress.get("stage", (0, 0, None))
+        self._begin_stage()
         for record in self._db.records(baselines=True):
             self._numbers.setdefault(record.recipe.content_hash, record.number)
             if not record.is_baseline and record.fitness is not None:
@@ -176,27 +231,29 @@ class Search:
         if state is not None:
             self.optimizer.load_state(state)
         for number, x in progress.get("pending", []):
-            self._start(Proposal(number, np.array(x, dtype=np.float64)))
+            self._start(number, Proposal(number - self._first, np.array(x, dtype=np.float64)))
 
     def _wants_more(self) -> bool:
         """Whether another candidate should start now, within the budget."""
         if self.stop.draining or self.stop.overdue or len(self._running) >= self.executor.capacity:
             return False
-        if not self.budget.allows(self._spent, (len(self._running) + 1) * self.items_per_candidate):
+        if not self._limit.allows(self._spent, (len(self._running) + 1) * self.items_per_candidate):
+            return False
+        if self._limit.seconds is not None and self.clock() - self._began >= self._limit.seconds:
             return False
         # Proposals that were all scored before cost nothing; without this, a search bounded by items might never end.
         return len(self._ready) == 0 and self._repeats < MAX_REPEATS
 
-    def _start(self, proposal: Proposal) -> None:
+    def _start(self, number: int, proposal: Proposal) -> None:
         """Decode a proposal and submit it, unless its recipe was scored before or is running."""
-        self._pending[proposal.number] = proposal
+        self._pending[number] = proposal
         genome = self.space.genome(proposal.x)
         recipe = self.space.decode(genome)
-        record = Record(proposal.number, f"candidate {proposal.number}", State.RUNNING, recipe, genome)
-        earlier = self._numbers.setdefault(recipe.content_hash, proposal.number)
-        if earlier == proposal.number:
-            self._running.add(proposal.number)
-            self.executor.submit(Job(proposal.number, recipe, Split.SEARCH))
+        record = Record(number, f"candidate {number}", State.RUNNING, recipe, genome)
+        earlier = self._numbers.setdefault(recipe.content_hash, number)
+        if earlier == number:
+            self._running.add(number)
+            self.executor.submit(Job(number, recipe, Split.SEARCH))
         elif earlier in self._running:
             self._followers.setdefault(earlier, []).append(record)
         else:
@@ -252,8 +309,12 @@ class Search:
         ]
         if not scored:
             raise EvaluationError("none of the best candidates could be scored on the validation items; see run.log")
-        winner = max(scored, key=lambda r: (r.scores[Split.VALIDATION].mean, r.fitness, -r.number))  # type: ignore[index]
+        winner = max(scored, key=lambda r: (self._worth(r, Split.VALIDATION), r.fitness or 0.0, -r.number))
         return winner.number
+
+    def _worth(self, record: Record, split: Split) -> float:
+        """The score on a split, less what the recipe costs."""
+        return (record.scores or {})[split].mean - self.cost(record.recipe)
 
     def _test(self, winner: int) -> None:
         """Score the winner, the parents and the average on the test items."""
@@ -294,6 +355,7 @@ class Search:
             return record
         try:
             fitness, score = self.measure.fitness(outcome.scores), self.measure.score(outcome.scores)
+            fitness -= self.cost(record.recipe)
         except EvaluationError as error:
             return replace(record, state=State.FAILED, error=str(error))
         if math.isnan(fitness):
@@ -310,7 +372,7 @@ class Search:
 
     def _progress(self) -> dict[str, Any]:
         pending = [[number, proposal.x.tolist()] for number, proposal in sorted(self._pending.items())]
-        return {"spent": asdict(self._spent), "pending": pending}
+        return {"spent": asdict(self._spent), "pending": pending, "stage": [self._stage, self._first, self._elite]}
 
     def _record(self, number: int) -> Record:
         record = self._db.record(number)

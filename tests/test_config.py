@@ -32,15 +32,16 @@ def changed(path: str, value: object) -> dict:
 def test_a_whole_configuration_is_read() -> None:
     config = SearchConfig.from_data(WHOLE)
     assert [parent.name for parent in config.models.parents] == ["a", "b"]
-    assert config.space.blocks == ((0, 2), (2, 4))
-    assert config.optimizer.options == {"sigma": 0.1}
+    (stage,) = config.stages
+    assert (stage.share, stage.space.name, stage.space.blocks) == (1.0, "parameter", ((0, 2), (2, 4)))
+    assert stage.optimizer.options == {"sigma": 0.1}
     assert config.evaluation.split.search == 50 and config.evaluation.split.test is None
     assert (config.seed, config.budget.candidates, config.execution.device) == (3, 10, "cpu")
 
 
 def test_names_alone_do_for_method_and_optimizer() -> None:
     config = SearchConfig.from_data({**WHOLE, "method": "linear", "optimizer": "random"})
-    assert (config.method.name, config.optimizer.name) == ("linear", "random")
+    assert (config.method.name, config.stages[0].optimizer.name) == ("linear", "random")
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,15 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
         ("method", None, r"`method` is missing"),
         ("method", {"name": None, "parameters": {}}, r"`method.name` is missing"),
         ("space.genes", {"weight": 3}, r"`space.genes.weight` must be a mapping"),
+        ("space.name", "layers", r"unknown space.name 'layers'"),
+        ("space.path", {"encoding": "bits"}, r"unknown space.path.encoding 'bits'"),
+        ("space.path", {"repeat": 2}, r"unknown key in space.path 'repeat'; did you mean 'repeats'"),
+        ("space.path", {"parents": "a"}, r"`space.path.parents` must list names of parents, but came 'a'"),
+        ("space.layer_cost", "dear", r"`space.layer_cost` must be a number"),
+        ("stages", {"a": {"share": 0.5}}, r"the shares of the stages must sum to 1, but sum to 0.5"),
+        ("stages", {"a": {"share": 0}, "b": {"share": 1}}, r"`stages.a.share` must be a number above 0"),
+        ("stages", {"a": {"spaces": {}}}, r"unknown key in stages.a 'spaces'; did you mean 'space'"),
+        ("stages", {"a": {}, "b": {}}, r"`stages.b.space.name` must be dataflow: .* but it is parameter"),
         ("evaluation.tasks", [], r"must list at least one task"),
         ("evaluation.tasks", [{"name": "gsm8k"}], r"needs metric"),
         ("evaluation.tasks", [{"name": "a", "metric": "acc", "weight": -1}], r"weight must be a finite number"),
@@ -82,3 +92,32 @@ def test_all_mistakes_come_at_once() -> None:
     with pytest.raises(ConfigError, match="3 mistakes") as caught:
         SearchConfig.from_data(data)
     assert len(caught.value.problems) == 3
+
+
+def test_a_stage_takes_what_it_does_not_say_from_the_whole_search() -> None:
+    data = changed("space.path", {"repeats": 2, "max_layers": 9})
+    data["stages"] = {
+        "weights": {"share": 0.25},
+        "layers": {
+            "share": 0.75,
+            "space": {"name": "dataflow", "path": {"max_layers": 5}},
+            "optimizer": {"name": "random"},
+        },
+    }
+    weights, layers = SearchConfig.from_data(data).stages
+    assert (weights.name, weights.share, weights.space.name, weights.space.merges) == (
+        "weights",
+        0.25,
+        "parameter",
+        True,
+    )
+    assert weights.space.genes == {"weight": {"high": 2}}
+    assert weights.optimizer.options == {"sigma": 0.1}
+    assert (layers.share, layers.space.stacks, layers.space.merges) == (0.75, True, False)
+    assert layers.space.path.options == {"repeats": 2, "max_layers": 5}
+    assert layers.optimizer.name == "random"
+
+
+def test_layer_paths_alone_need_no_method() -> None:
+    data = {key: value for key, value in WHOLE.items() if key != "method"}
+    assert SearchConfig.from_data({**data, "space": {"name": "dataflow"}}).method is None

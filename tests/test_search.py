@@ -12,7 +12,7 @@ from evomerge.execution.base import StopSignal
 from evomerge.optimizers.base import Proposal
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State
-from evomerge.search import MAX_REPEATS, Search
+from evomerge.search import MAX_REPEATS, Search, Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
 
@@ -110,11 +110,10 @@ def baseline(weight: float) -> Recipe:
     return Recipe("linear", (Parent("p", ModelSource("p")),), parameters={"weight": weight})
 
 
-def make(run: RunDir, machine: Machine, *, budget: Budget | None = None, digits: int = 12, **options) -> Search:
+def make(run: RunDir, machine: Machine, *, budget: Budget | None = None, digits: int = 12, stages=None, **options) -> Search:
     return Search(
         run_dir=run,
-        space=Line(digits),
-        optimizer=Walk(),
+        stages=stages or [Stage("search", 1.0, lambda best: (Line(digits), Walk()))],
         executor=machine,
         measure=Accuracy(),
         baselines={"a": baseline(0.2), "average": baseline(0.5)},
@@ -342,3 +341,69 @@ def test_a_finished_search_run_again_scores_nothing(run: RunDir) -> None:
     machine = Machine()
     assert make(run, machine).run() == first
     assert machine.ran == []
+
+
+class From(Line):
+    """A space whose weights lie above that of the recipe that the stage began with."""
+
+    def __init__(self, elite: Recipe) -> None:
+        super().__init__()
+        self.low = float(elite.parameters["weight"])  # type: ignore[arg-type]
+
+    def decode(self, genome: tuple[float, ...]) -> Recipe:
+        return Recipe("linear", (Parent("b", ModelSource("b")),), parameters={"weight": self.low + genome[0] / 4})
+
+
+def two_stages(begun: list[Recipe | None] | None = None) -> list[Stage]:
+    def begin(elite: Recipe | None) -> tuple:
+        if begun is not None:
+            begun.append(elite)
+        return (Line(), Walk()) if elite is None else (From(elite), Walk(seed=9))
+
+    return [Stage("one", 0.4, begin), Stage("two", 1.0, begin)]
+
+
+def test_a_later_stage_begins_with_the_best_recipe_so_far_and_both_share_one_budget(run: RunDir) -> None:
+    begun: list[Recipe | None] = []
+    make(run, Machine(), budget=Budget(candidates=20), stages=two_stages(begun)).run()
+    records = list(run.database.records())
+    assert [record.number for record in records] == list(range(20))
+    first = records[:8]
+    best = max(first, key=lambda r: (r.fitness, -r.number))
+    assert begun == [None, best.recipe]
+    assert [r.recipe.parents[0].name for r in records] == ["a"] * 8 + ["b"] * 12
+
+
+@pytest.mark.parametrize("budget", [Budget(items=103), Budget(candidates=21)])
+@pytest.mark.parametrize("capacity", [1, 3])
+@pytest.mark.parametrize("die_at", [3, 9, 10, 11, 12, 17])
+def test_a_run_of_two_stages_that_is_killed_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, budget: Budget, die_at: int, capacity: int
+) -> None:
+    with RunDir.create(tmp_path / "whole", config={}) as run:
+        make(run, Machine(capacity=capacity), budget=budget, stages=two_stages()).run()
+        expected = rows(run)
+    with RunDir.create(tmp_path / "killed", config={}) as run, pytest.raises(Killed):
+        make(run, Machine(capacity=capacity, die_at=die_at), budget=budget, stages=two_stages()).run()
+    with RunDir.open(tmp_path / "killed", write=True) as run:
+        make(run, Machine(capacity=capacity), budget=budget, stages=two_stages()).run()
+        assert len(rows(run)) == len(expected)
+        if capacity == 1:  # with more, the order of tells depends on the moment of the kill
+            assert rows(run) == expected
+
+
+def test_a_stage_without_any_scored_candidate_ends_the_search_with_the_reasons(run: RunDir) -> None:
+    fails = Machine(fails=lambda job: State.FAILED if job.candidate >= 0 else None)
+    with pytest.raises(EvaluationError, match="no candidate could be scored.*it broke"):
+        make(run, fails, stages=two_stages()).run()
+    assert len(rows(run)) == 8
+
+
+def test_what_a_recipe_costs_is_taken_off_its_fitness_and_counts_for_the_winner(run: RunDir) -> None:
+    def cost(recipe: Recipe) -> float:
+        return 2.0 if float(recipe.parameters["weight"]) > 0.5 else 0.0  # type: ignore[arg-type]
+
+    winner = make(run, Machine(), cost=cost).run()
+    assert float(winner.recipe.parameters["weight"]) <= 0.5  # type: ignore[arg-type]
+    for record in run.database.records():
+        assert record.fitness == pytest.approx(record.scores[Split.SEARCH].mean - cost(record.recipe))

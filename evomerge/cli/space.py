@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -27,11 +28,17 @@ def run(words: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(genes, indent=2, ensure_ascii=False))
         return 0
-    table = Table(title=f"{len(genes)} genes")
+    for stage in dict.fromkeys(gene["stage"] for gene in genes):
+        Console().print(_table(stage, [gene for gene in genes if gene["stage"] == stage]))
+    return 0
+
+
+def _table(stage: str, genes: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=f"{stage}: {len(genes)} genes")
     for column in ("gene", "low", "high", "start", "scale"):
         table.add_column(column, justify="left" if column in ("gene", "scale") else "right")
     for gene in genes:
         numbers = [f"{gene[key]:g}" for key in ("low", "high", "start")]
-        table.add_row(gene["name"], *numbers, "log" if gene["log"] else "linear")
-    Console().print(table)
-    return 0
+        kind = ("log" if gene["log"] else "linear") if gene["kind"] == "float" else gene["kind"]
+        table.add_row(gene["name"], *numbers, kind)
+    return table
