@@ -21,9 +21,9 @@ from evomerge.execution.worker import Worker
 from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.space import Space
 from evomerge.merge.architecture import ArchitectureSummary
+from evomerge.merge.live import LiveModels
 from evomerge.merge.methods import METHODS
 from evomerge.merge.plan import check_recipe
-from evomerge.merge.resident import LiveModel
 from evomerge.merge.sources import Sources
 from evomerge.method import MethodSpec
 from evomerge.optimizers.base import Optimizer
@@ -74,7 +74,8 @@ class Prepared:
         set_threads(self.config.execution.threads)
         device = find_device(self.config.execution.device)
         dtype = running_dtype(self.config.execution.dtype, device)
-        live = LiveModel(lender(self.config), dtype=dtype, device=device, sources=self.sources)
+        live = LiveModels(dtype=dtype, device=device, sources=self.sources)
+        live.load(lender(self.config))
         return LocalExecutor(Worker(live, self.harness, stop=stop))
 
 

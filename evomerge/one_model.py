@@ -13,7 +13,7 @@ from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.metrics import declared_metrics
 from evomerge.evaluation.task import SplitSizes, TaskSpec
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.live import LiveModels
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import DATABASE, RunDir
@@ -32,9 +32,8 @@ def score_one_model(
 ) -> dict[str, dict[str, Score]]:
     """Score a model; see `evomerge.api.evaluate`."""
     recipe, harness, split = _what_to_score(target, tasks, include_path, limit, seed, batch_size)
-    source = recipe.base.source if recipe.base is not None else recipe.parents[0].source
     chosen = find_device(device)
-    live = LiveModel(source, dtype=running_dtype(dtype, chosen), device=chosen)
+    live = LiveModels(dtype=running_dtype(dtype, chosen), device=chosen)
     live.write(recipe)
     return _means(harness.score(live.model, live.tokenizer, split))
 

@@ -1,4 +1,4 @@
-"""A worker: one live model and one set of prepared tasks. The only place where merging meets evaluation."""
+"""A worker: its live models and one set of prepared tasks. The only place where merging meets evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from evomerge.errors import CheckpointError, EvaluationError, RecipeError
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.execution.base import StopSignal
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.live import LiveModels
 from evomerge.record import ItemScore, Job, Outcome, State
 
 
@@ -21,13 +21,13 @@ class Works(Protocol):
 
 
 class Worker:
-    """Builds each candidate in its live model and scores it there; nothing is written to disk.
+    """Builds each candidate in its live models and scores it there; nothing is written to disk.
 
     A candidate's own faults (a refused recipe, weights or logits that are not finite, a generation that fails, memory
     that runs out) become its outcome. Anything else is a bug and is raised.
     """
 
-    def __init__(self, live: LiveModel, harness: LmHarness, *, stop: StopSignal) -> None:
+    def __init__(self, live: LiveModels, harness: LmHarness, *, stop: StopSignal) -> None:
         self._live = live
         self._harness = harness
         self._stop = stop

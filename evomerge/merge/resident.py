@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from evomerge.errors import CheckpointError
+from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.parents import Family, OpenModel, config_differences
-from evomerge.merge.plan import TORCH_DTYPES, Plan
+from evomerge.merge.plan import TORCH_DTYPES, Plan, TensorTask
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe
 
@@ -26,6 +26,7 @@ class LiveModel:
     Attributes:
         model: the model, in eval mode, without gradients; always the same object.
         recipe: what it holds now; None for the weights it was opened with, and after a write that failed half-way.
+        rounded: the dtype that the recipe's values were rounded to on the way, beyond its own; None: to no other.
         device: where its parameters are.
     """
 
@@ -52,31 +53,35 @@ class LiveModel:
         self.sources = sources if sources is not None else Sources()
         self.device = torch.device(device)
         self.recipe: Recipe | None = None
+        self.rounded: str | None = None
         self._opened = self.sources.open(source)
         self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype]).to(self.device)
-        self._tokenizer_folder = (self._opened.tokenizer_folder, self._opened.trust_remote_code)
-        self._tokenizers: dict[Path, Any] = {}
+        self._lender = self._opened
+        self._tokenizers = Tokenizers()
         self._fitting: set[int] = set()
 
     @property
     def tokenizer(self) -> Any:
         """The tokenizer that the present recipe's result carries; at first the source's."""
-        folder, trust_remote_code = self._tokenizer_folder
-        if folder not in self._tokenizers:
-            from transformers import AutoTokenizer
+        return self._tokenizers.of(self._lender)
 
-            try:
-                self._tokenizers[folder] = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            except Exception as error:  # transformers raises almost anything on missing or broken files
-                raise CheckpointError(f"{folder} has no tokenizer that transformers can load: {error}") from error
-        return self._tokenizers[folder]
+    def fits(self, recipe: Recipe) -> bool:
+        """Whether a recipe builds a model like this one.
 
-    def write(self, recipe: Recipe) -> None:
+        Raises:
+            CheckpointError: if its models cannot be read or do not fit together.
+        """
+        return not self._misfits(self.sources.family(recipe))
+
+    def write(self, recipe: Recipe, *, rounded: str | None = None) -> None:
         """Give the model's parameters the values of a recipe.
 
         All that can be known without reading weights is checked before the first parameter changes. After an error
         that comes later (NaN in a parent, a result that is not finite) the model holds a mixture; the next write
         repairs it.
+
+        Args:
+            rounded: round its values to this dtype too: what they become as a parent of a recipe of that dtype.
 
         Raises:
             RecipeError: if the recipe is wrong, or its result is not finite.
@@ -86,21 +91,21 @@ class LiveModel:
         self._check_fits(plan.family)
         lender = self.sources.tokenizer_of(recipe)
         self.recipe = None
-        self._write(plan)
-        self.recipe = recipe
-        self._tokenizer_folder = (lender.tokenizer_folder, lender.trust_remote_code)
+        self._write(plan, None if rounded is None else TORCH_DTYPES[rounded])
+        self.recipe, self.rounded = recipe, rounded
+        self._lender = lender
 
     @torch.no_grad()
-    def _write(self, plan: Plan) -> None:
+    def _write(self, plan: Plan, rounded: torch.dtype | None) -> None:
         naming = plan.family.model(plan.family.donor).naming
         waiting: dict[str, dict[str, torch.Tensor]] = {}
         for task in plan.tasks:
             target = naming.targets[task.name]
             if target not in naming.parts:
-                self._parameters[target].copy_(merge_tensor(plan, task))
+                self._parameters[target].copy_(_value(plan, task, rounded))
                 continue
             parts = waiting.setdefault(target, {})
-            parts[task.name] = merge_tensor(plan, task)
+            parts[task.name] = _value(plan, task, rounded)
             if len(parts) == len(naming.parts[target]):
                 for name, tensor in naming.convert(target, waiting.pop(target)).items():
                     self._parameters[name].copy_(tensor)
@@ -111,19 +116,61 @@ class LiveModel:
         return dict(self.model.state_dict(keep_vars=True))
 
     def _check_fits(self, family: Family) -> None:
+        problems = self._misfits(family)
+        if problems:
+            label = family.model(family.donor).label
+            raise CheckpointError(f"{label} does not fit the live model of {self._opened.label}: {'; '.join(problems)}")
+
+    def _misfits(self, family: Family) -> list[str]:
         if id(family) in self._fitting:
-            return
+            return []
         donor = family.model(family.donor)
         problems = [] if donor is self._opened else config_differences(donor.config, self._opened.config)
         if donor.architecture.canonical != self._opened.architecture.canonical:
             problems.append("its tensors have other names or ties")
         elif donor.architecture.shapes != self._opened.architecture.shapes:
             problems.append("its tensors have other shapes")
-        if problems:
-            raise CheckpointError(
-                f"{donor.label} does not fit the live model of {self._opened.label}: {'; '.join(problems)}"
-            )
-        self._fitting.add(id(family))  # families are kept by `sources`, so the id stays theirs
+        if not problems:
+            self._fitting.add(id(family))  # families are kept by `sources`, so the id stays theirs
+        return problems
+
+
+def _value(plan: Plan, task: TensorTask, rounded: torch.dtype | None) -> torch.Tensor:
+    """Return one tensor of a recipe, rounded to a further dtype where one is given."""
+    made = merge_tensor(plan, task)
+    if rounded is None or rounded == made.dtype or task.tensor.place.buffer or not made.is_floating_point():
+        return made
+    result = made.to(rounded)
+    if not result.isfinite().all():
+        raise RecipeError(
+            f"{task.name} of {plan.family.members[plan.family.donor][0]} does not fit "
+            f"{str(rounded).removeprefix('torch.')}: its values are not finite there (largest value "
+            f"{made.abs().max().item():g}); use a type with a wider range"
+        )
+    return result
+
+
+class Tokenizers:
+    """Tokenizers of opened models; each is loaded once, so that the same one is always the same object."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[Path, Any] = {}
+
+    def of(self, lender: OpenModel) -> Any:
+        """Return the tokenizer that a model carries.
+
+        Raises:
+            CheckpointError: if transformers cannot load it.
+        """
+        folder = lender.tokenizer_folder
+        if folder not in self._loaded:
+            from transformers import AutoTokenizer
+
+            try:
+                self._loaded[folder] = AutoTokenizer.from_pretrained(folder, trust_remote_code=lender.trust_remote_code)
+            except Exception as error:  # transformers raises almost anything on missing or broken files
+                raise CheckpointError(f"{folder} has no tokenizer that transformers can load: {error}") from error
+        return self._loaded[folder]
 
 
 def _load(opened: OpenModel, dtype: torch.dtype | None) -> Any:

@@ -1,0 +1,271 @@
+"""What a worker holds: the live models that any recipe of a search is written into or run over.
+
+A merge of weights is written into one model, in place. A layer path runs over its parents, each of which is resident
+once, whatever the path: a checkpoint as it is, a merge (of an earlier stage, or one that changes with every candidate)
+written anew where it changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import torch
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.dataflow import PathModel, path_problems
+from evomerge.merge.parents import OpenModel
+from evomerge.merge.plan import TORCH_DTYPES, check_recipe
+from evomerge.merge.pool import Pool
+from evomerge.merge.resident import LiveModel, Tokenizers
+from evomerge.merge.sources import Sources
+from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
+
+
+class LiveModels:
+    """Makes one recipe after another live, with as few weights in memory as they allow.
+
+    Memory: one model for merges (a further one for each other architecture or depth that comes), and for paths one
+    model for each parent. A layer path allocates no weights, nor does switching from one candidate to the next.
+
+    A parent has the values that the recipe has on disk, in the recipe's dtype, converted to the live dtype; see
+    `LiveModel`. Where a recipe names no dtype, that is each parent's own, or the first parent's for those of another.
+
+    Attributes:
+        model: the model of the present recipe; None before the first. It stays the same object as long as recipes are
+            of the same kind: merges of the same architecture, or paths over the same parents.
+        recipe: what `model` holds; None before the first write and after one that failed.
+        device: where the parameters are.
+        sources: the opened models.
+    """
+
+    def __init__(
+        self,
+        *,
+        dtype: str | None = None,
+        device: str | torch.device = "cpu",
+        sources: Sources | None = None,
+    ) -> None:
+        """Load nothing yet.
+
+        Args:
+            dtype: to compute in, one of `evomerge.recipe.DTYPES`; None: the lender's (or a path's first parent's) own.
+            device: for example "cpu" or "cuda:0".
+            sources: opened models to share.
+        """
+        self.sources = sources if sources is not None else Sources()
+        self.device = torch.device(device)
+        self.model: Any = None
+        self.recipe: Recipe | None = None
+        self._dtype = dtype
+        self._merges: list[LiveModel] = []
+        self._parents: dict[Any, LiveModel] = {}
+        self._pools: dict[tuple[tuple[str, int], ...], Pool] = {}
+        self._paths: dict[tuple[tuple[str, int], ...], PathModel] = {}
+        self._lender: OpenModel | None = None
+        self._tokenizers = Tokenizers()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the present recipe's result carries.
+
+        Raises:
+            RuntimeError: before the first write.
+            CheckpointError: if transformers cannot load it.
+        """
+        if self._lender is None:
+            raise RuntimeError("no recipe has been written yet, so there is no tokenizer; call `write` first")
+        return self._tokenizers.of(self._lender)
+
+    def load(self, lender: ModelSource | Recipe) -> None:
+        """Load the model that merges are written into now, so that its faults show before a search.
+
+        Args:
+            lender: of the configuration and the first weights: the base, or the first parent.
+
+        Raises:
+            CheckpointError: if it cannot be opened or holds NaN or Inf.
+            RecipeError: if it is a recipe that cannot be built.
+        """
+        self._merges.append(
+            LiveModel(_weights_of(lender), dtype=self._dtype, device=self.device, sources=self.sources)
+        )  # fmt: skip
+
+    def write(self, recipe: Recipe) -> None:
+        """Make `model` the model of a recipe.
+
+        After an error the present model may hold a mixture; the next write puts it right.
+
+        Raises:
+            RecipeError: if the recipe is wrong, or its result is not finite.
+            CheckpointError: if its models cannot be read or do not fit together.
+        """
+        self.recipe = None
+        check_recipe(recipe)
+        if recipe.path:
+            model = self._path(recipe)
+        elif recipe.method == PASSTHROUGH:
+            model = self._parent(recipe.parents[0].source, recipe, 0).model
+        else:
+            model = self._merge(recipe).model
+        self._lender = self.sources.tokenizer_of(recipe)
+        self.model, self.recipe = model, recipe
+
+    def _merge(self, recipe: Recipe) -> LiveModel:
+        if not any(live.fits(recipe) for live in self._merges):
+            self.load((recipe.base or recipe.parents[0]).source)
+        live = next(live for live in self._merges if live.fits(recipe))
+        live.write(recipe)
+        return live
+
+    def _path(self, recipe: Recipe) -> Any:
+        pool = self.pool(recipe.parents)
+        pool.check_path(recipe.path)
+        self._drop_paths_beside(recipe)
+        used = {step.parent for step in recipe.path} | {recipe.parents[0].name}
+        before: Counter[int] = Counter()
+        slots: dict[str, LiveModel] = {}
+        for parent in recipe.parents:
+            opened = pool.model(parent.name)
+            # A merge that the path passes by need not be computed, but it is held to what a recipe must be.
+            if _merged(parent.source) and parent.name not in used:
+                self.sources.plan(parent.source)
+            slots[parent.name] = self._parent(parent.source, recipe, before[id(opened)], write=parent.name in used)
+            before[id(opened)] += _merged(parent.source)
+        key = tuple((name, id(slot)) for name, slot in slots.items())
+        if key not in self._paths:
+            self._paths[key] = PathModel(pool, {name: slot.model for name, slot in slots.items()})
+        self._paths[key].follow(recipe.path)
+        return self._paths[key].model
+
+    def pool(self, parents: Sequence[Parent]) -> Pool:
+        """Return the parents of a path, opened and checked to fit together.
+
+        Raises:
+            CheckpointError: with every mismatch.
+            RecipeError: if a parent is a recipe that is wrong.
+        """
+        like = [(parent.name, self.sources.like(parent.source)) for parent in parents]
+        key = tuple((name, id(opened)) for name, opened in like)
+        if key not in self._pools:
+            self._pools[key] = Pool(like)
+        return self._pools[key]
+
+    def _parent(self, source: ModelSource | Recipe, recipe: Recipe, nth: int, *, write: bool = True) -> LiveModel:
+        """Return the resident model of a parent, holding what it is to hold.
+
+        Args:
+            recipe: whose parent it is.
+            nth: how many merges that look like it come before it among the recipe's parents.
+        """
+        dtype = self._dtype or self._dtype_of(recipe.parents[0].source)
+        key = (id(self.sources.like(source)), nth, dtype) if _merged(source) else (source, dtype)
+        if key not in self._parents:
+            self._parents[key] = LiveModel(
+                _weights_of(source), dtype=dtype, device=self.device, sources=self.sources
+            )  # fmt: skip
+        slot = self._parents[key]
+        rounded = self._rounded(source, recipe)
+        wanted = source if _merged(source) else Recipe(PASSTHROUGH, (Parent("parent", source),))
+        if write and (slot.recipe, slot.rounded) != (wanted, rounded):
+            slot.write(wanted, rounded=rounded)
+        return slot
+
+    def _rounded(self, source: ModelSource | Recipe, recipe: Recipe) -> str | None:
+        if recipe.dtype is not None:
+            return recipe.dtype
+        first, mine = self._dtype_of(recipe.parents[0].source), self._dtype_of(source)
+        return None if mine == first else first
+
+    def _dtype_of(self, source: ModelSource | Recipe) -> str | None:
+        """The type of most values of a parent; None where it is none that evomerge writes."""
+        while isinstance(source, Recipe):
+            if source.dtype is not None:
+                return source.dtype
+            source = (source.base or source.parents[0]).source
+        mine = self.sources.open(source).dtype
+        return next((name for name, dtype in TORCH_DTYPES.items() if dtype == mine), None)
+
+    def _drop_paths_beside(self, recipe: Recipe) -> None:
+        """Let go of parents that are paths themselves, but for this recipe's: each holds weights of its own."""
+        kept = {parent.source for parent in recipe.parents}
+        gone = [key for key in self._parents if isinstance(key[0], Recipe) and key[0] not in kept]
+        ids = {id(self._parents.pop(key)) for key in gone}
+        self._paths = {key: path for key, path in self._paths.items() if not ids & {slot for _, slot in key}}
+
+
+def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) -> None:
+    """Make sure that layer paths over these parents compute what they should, before a search relies on it.
+
+    First what shows without weights; then a rehearsal with random tokens. The parents stay loaded.
+
+    Args:
+        parents: as a path's recipe has them, the lender of embeddings and head first.
+        dtype: the recipe's.
+
+    Raises:
+        CheckpointError: with every reason why not.
+        RecipeError: if a parent is a recipe that cannot be built.
+    """
+    pool = live.pool(parents)
+    problems = [f"{name} ({one.label}): {problem}" for name, one in pool.members for problem in path_problems(one)]
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise CheckpointError(f"the layers of these models cannot run in another order:\n{lines}")
+    first = parents[0].name
+    whole = [Step(first, layer) for layer in range(pool.n_layers[first])]
+    foreign = [Step(parent.name, pool.n_layers[parent.name] - 1) for parent in parents[1:]]
+    mixed = [*whole, *foreign, whole[0], whole[-1]]
+    tokens = _random_tokens(pool.first.config.vocab_size).to(live.device)
+
+    def rehearse(path: Sequence[Step]) -> Any:
+        live.write(Recipe(PASSTHROUGH, tuple(parents), path=tuple(path), dtype=dtype))
+        return live.model
+
+    with torch.no_grad():
+        alone = rehearse(whole)(tokens).logits
+        live.write(Recipe(PASSTHROUGH, (parents[0],), dtype=dtype))
+        if not torch.equal(live.model(tokens).logits, alone):
+            raise CheckpointError(
+                f"all layers of {first} in their order do not give what {first} itself gives, so its class keeps "
+                "something outside of its layers that a path cannot follow; evolve its weights instead of its layers"
+            )
+        for path in (mixed, [*whole, whole[-1]], whole):
+            model = rehearse(path)
+            full = model(tokens, use_cache=False).logits
+            # A strange path may be beyond the range of half precision, which tells nothing about its cache.
+            if full.isfinite().all():
+                _check_cache(model, tokens, full, first)
+                break
+
+
+def _check_cache(model: Any, tokens: torch.Tensor, full: torch.Tensor, name: str) -> None:
+    cut = tokens.shape[1] // 2
+    start = model(tokens[:, :cut], use_cache=True)
+    rest = model(tokens[:, cut:], use_cache=True, past_key_values=start.past_key_values)
+    cached = torch.cat([start.logits, rest.logits], dim=1).float()  # (batch, tokens, vocabulary)
+    difference = float((cached - full.float()).abs().max() / full.float().abs().max())
+    allowed = 1e-3 if full.dtype == torch.float32 else 0.1
+    if not difference <= allowed:
+        raise CheckpointError(
+            f"a path over layers of {name} gives other logits with a cache than without (relative difference "
+            f"{difference:.2g}, allowed {allowed:g}), so its layers share state that a path cannot follow; "
+            "evolve its weights instead of its layers"
+        )
+
+
+def _random_tokens(vocab_size: int) -> torch.Tensor:
+    return torch.randint(vocab_size, (2, 12), generator=torch.Generator().manual_seed(0))  # (batch, tokens)
+
+
+def _merged(source: ModelSource | Recipe) -> TypeGuard[Recipe]:
+    """Whether a parent is a merge of weights: it has one place in memory, whatever its numbers are."""
+    return isinstance(source, Recipe) and not source.path
+
+
+def _weights_of(source: ModelSource | Recipe) -> ModelSource | Recipe:
+    """Return what lends a merge its first weights: the checkpoint (or path) at the end of its bases."""
+    while isinstance(source, Recipe) and not source.path:
+        source = (source.base or source.parents[0]).source
+    return source
