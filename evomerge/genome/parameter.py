@@ -7,7 +7,6 @@ sum to more than one: the paper's best merge sums to about two.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from evomerge.errors import ConfigError, RecipeError
 from evomerge.genome.layout import Region, make_regions
 from evomerge.genome.settings import Range, Setting, read_settings
-from evomerge.genome.space import Gene, check_genome, genome_of
+from evomerge.genome.space import Gene, check_genome, genome_of, kinds_of, name_problems
 from evomerge.method import MethodSpec
-from evomerge.recipe import Group, Parent, Recipe, Value
+from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe, Value
 
 
 class ParameterSpace:
@@ -77,6 +76,11 @@ class ParameterSpace:
             self._frame = Recipe(method.name, tuple(parents), base, dtype=dtype, tokenizer=tokenizer, seed=seed)
         except RecipeError as error:
             problems.append(str(error))
+        if method.name == PASSTHROUGH:
+            # Without a path its recipe has other mistakes, which would lead nowhere.
+            problems = [
+                f"{method.name} mixes no weights, so its path is all there is to evolve: set `space.name` to dataflow"
+            ]
         if not problems and not any(setting.evolves for setting in self._settings):
             problems.append(
                 f"every parameter of {method.name} is fixed, so there is nothing to evolve; free at least one in "
@@ -85,9 +89,9 @@ class ParameterSpace:
         if problems:
             raise ConfigError(problems)
         self._genes = tuple(self._make_genes())
-        twice = [name for name, count in Counter(gene.name for gene in self._genes).items() if count > 1]
-        if twice:
-            raise ConfigError(f"rename a parent or a role group: several genes would have the name {twice[0]!r}")
+        problems = name_problems(self._genes)
+        if problems:
+            raise ConfigError(problems)
 
     @property
     def genes(self) -> tuple[Gene, ...]:
@@ -103,6 +107,11 @@ class ParameterSpace:
     def start(self) -> NDArray[np.float64]:
         """`(n_dims,)`, the point of the unit cube where a search begins."""
         return np.array([gene.unit(gene.start) for gene in self._genes])
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """Per gene 0: all are floats."""
+        return kinds_of(self._genes)
 
     def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
         """Return the gene values at `(n_dims,)` `x` in the unit cube.
@@ -148,7 +157,7 @@ class ParameterSpace:
         )
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return one row a gene: name, low, high, start, log, doc."""
+        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
         return [gene.to_data() for gene in self._genes]
 
     def _make_genes(self) -> list[Gene]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,19 +11,32 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.errors import unknown_name
 from evomerge.recipe import Recipe
+
+KINDS = ("float", "integer", "choice")
 
 
 @dataclass(frozen=True)
 class Gene:
     """One number that a search evolves.
 
+    Integers and choices divide the unit interval into equal bins, so that an optimizer which knows only floats can move
+    them too.
+
     Attributes:
         name: unique in its space, for example "weight.math.layers0-1.attention".
-        low, high: its range; both ends can be reached.
+        low, high: its range; both ends can be reached. Whole numbers unless `kind` is "float".
         start: where a search begins.
-        log: whether equal steps of the optimizer multiply it by equal factors, rather than add equal amounts.
+        log: whether equal steps of the optimizer multiply it by equal factors, rather than add equal amounts; of floats
+            only.
         doc: what it does, for people.
+        kind: "float"; "integer": the whole numbers from `low` to `high`; or "choice": the index of one of `choices`,
+            whose order means nothing.
+        choices: the words of a choice.
+
+    Raises:
+        ValueError: if the kind is unknown, or the range of an integer or a choice is not one.
     """
 
     name: str
@@ -31,6 +45,38 @@ class Gene:
     start: float
     log: bool = False
     doc: str = ""
+    kind: str = "float"
+    choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(unknown_name(f"kind of the gene {self.name}", self.kind, KINDS))
+        if self.kind == "float":
+            return
+        whole = all(float(number).is_integer() for number in (self.low, self.high, self.start))
+        if self.log or not whole or not self.low <= self.start <= self.high:
+            raise ValueError(
+                f"gene {self.name} ({self.kind}) needs whole numbers low <= start <= high and no log scale, but came "
+                f"low {self.low!r}, high {self.high!r}, start {self.start!r}, log {self.log!r}"
+            )
+        if self.kind == "choice" and (self.low, self.high) != (0, len(self.choices) - 1):
+            raise ValueError(f"gene {self.name} has {len(self.choices)} choices, but the range {self.low}..{self.high}")
+
+    @classmethod
+    def integer(cls, name: str, low: int, high: int, start: int, doc: str = "") -> Gene:
+        """Return a gene for the whole numbers from `low` to `high`."""
+        return cls(name, float(low), float(high), float(start), doc=doc, kind="integer")
+
+    @classmethod
+    def choice(cls, name: str, choices: Sequence[str], start: str, doc: str = "") -> Gene:
+        """Return a gene for one of some words; its value is the word's index."""
+        words = tuple(choices)
+        return cls(name, 0.0, len(words) - 1.0, float(words.index(start)), doc=doc, kind="choice", choices=words)
+
+    @property
+    def n_values(self) -> int:
+        """How many values it can take; 0 for a float."""
+        return 0 if self.kind == "float" else int(self.high - self.low) + 1
 
     def value(self, x: float) -> float:
         """Return the value at `x` in [0, 1]; 0 gives exactly `low` and 1 exactly `high`."""
@@ -38,11 +84,18 @@ class Gene:
             return self.low
         if x >= 1.0:
             return self.high
+        if self.kind != "float":
+            return self.low + min(math.floor(x * self.n_values), self.n_values - 1)
         value = self.low * (self.high / self.low) ** x if self.log else self.low + x * (self.high - self.low)
         return min(max(value, self.low), self.high)  # rounding must not leave the range
 
     def unit(self, value: float) -> float:
-        """Return the `x` in [0, 1] that stands for a value of the range; undoes `value` up to rounding."""
+        """Return the `x` in [0, 1] that stands for a value of the range; undoes `value` up to rounding.
+
+        For integers and choices it is the centre of the value's bin, and `value` gives exactly the value back.
+        """
+        if self.kind != "float":
+            return (value - self.low + 0.5) / self.n_values
         if self.log:
             x = math.log(value / self.low) / math.log(self.high / self.low)
         else:
@@ -58,6 +111,8 @@ class Gene:
             "start": self.start,
             "log": self.log,
             "doc": self.doc,
+            "kind": self.kind,
+            "choices": list(self.choices),
         }
 
 
@@ -65,7 +120,9 @@ class Space(Protocol):
     """Turns points of the unit cube, which optimizers move, into genomes, and genomes into recipes.
 
     What callers may assume: both steps are functions of their argument alone (the same point gives an equal recipe in
-    any process), and two different genomes give recipes with different hashes.
+    any process). In a parameter space, two different genomes give recipes with different hashes. A space of layer paths
+    ignores the genes of what is switched off (the scale of a layer that the path leaves out): there many genomes may
+    give one path, and equal paths give equal recipes, so that they are scored once.
     """
 
     @property
@@ -81,6 +138,14 @@ class Space(Protocol):
     @property
     def start(self) -> NDArray[np.float64]:
         """`(n_dims,)`, the point of the unit cube where a search begins."""
+        ...
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """Per gene, for optimizers that can use it: 0: a float; n: an integer with n values; -n: a choice of n.
+
+        The n values are equal bins of the unit interval, in order.
+        """
         ...
 
     def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
@@ -100,8 +165,19 @@ class Space(Protocol):
         ...
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return one row a gene: name, low, high, start, log, doc."""
+        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
         ...
+
+
+def kinds_of(genes: Sequence[Gene]) -> tuple[int, ...]:
+    """Return the `kinds` of a space with these genes: 0: a float; n: an integer with n values; -n: a choice of n."""
+    return tuple(-gene.n_values if gene.kind == "choice" else gene.n_values for gene in genes)
+
+
+def name_problems(genes: Sequence[Gene]) -> list[str]:
+    """Return a sentence if two genes have the same name."""
+    twice = [name for name, count in Counter(gene.name for gene in genes).items() if count > 1]
+    return [f"rename a parent or a role group: several genes would have the name {twice[0]!r}"] if twice else []
 
 
 def genome_of(genes: Sequence[Gene], x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
@@ -129,3 +205,5 @@ def check_genome(genes: Sequence[Gene], genome: Sequence[float]) -> None:
     for gene, value in zip(genes, genome, strict=True):
         if not gene.low <= value <= gene.high:
             raise ValueError(f"gene {gene.name} must lie in [{gene.low:g}, {gene.high:g}], but came {value!r}")
+        if gene.kind != "float" and not float(value).is_integer():
+            raise ValueError(f"gene {gene.name} must be a whole number, but came {value!r}")

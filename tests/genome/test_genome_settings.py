@@ -10,7 +10,7 @@ from genome_cases import BASE, PARENTS, make, only
 from evomerge.errors import ConfigError
 from evomerge.genome import Gene
 from evomerge.method import MethodSpec, Parameter
-from evomerge.recipe import ModelSource, Parent
+from evomerge.recipe import PASSTHROUGH, ModelSource, Parent
 
 
 def by_name(**arguments: Any) -> dict[str, Gene]:
@@ -201,10 +201,17 @@ def test_genes_with_the_same_name_are_refused() -> None:
         make(method=only("weight"), parents=parents, roles={"head": ["attention"], "mlp": ["mlp"]})
 
 
-def test_every_real_method_has_a_space() -> None:
+def test_a_method_that_mixes_no_weights_has_no_parameter_space() -> None:
+    with pytest.raises(ConfigError, match=r"^passthrough mixes no weights, so its path is all there is to evolve"):
+        make(method=MethodSpec("passthrough", "", "", ()))
+
+
+def test_every_method_that_mixes_weights_has_a_space() -> None:
     from evomerge.merge.methods import METHODS
 
     for method in METHODS.values():
+        if method.spec.name == PASSTHROUGH:
+            continue
         space = make(method=method.spec)
         recipe = space.decode(space.genome(space.start))
         assert recipe.method == method.spec.name

@@ -33,6 +33,41 @@ def test_equal_steps_of_a_logarithmic_gene_are_equal_factors() -> None:
     assert Gene("weight", 0.0, 2.0, 0.1).value(0.25) == 0.5
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 100])
+def test_integers_and_choices_fill_the_unit_interval_with_equal_bins(n: int) -> None:
+    integer = Gene.integer("g", -2, n - 3, -2)
+    choice = Gene.choice("c", [f"word{i}" for i in range(n)], f"word{n - 1}")
+    assert (integer.n_values, choice.n_values) == (n, n)
+    assert choice.start == n - 1
+    for gene in (integer, choice):
+        assert (gene.value(0.0), gene.value(1.0)) == (gene.low, gene.high)
+        values = [gene.value((i + 0.5) / (20 * n)) for i in range(20 * n)]
+        assert values == [gene.low + i // 20 for i in range(20 * n)]
+        for value in set(values):
+            assert gene.value(gene.unit(value)) == value
+            assert gene.unit(gene.value(gene.unit(value))) == gene.unit(value)
+            assert 0.0 < gene.unit(value) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "int"}, "unknown kind of the gene g 'int'; did you mean"),
+        ({"kind": "integer", "low": 0.5}, r"gene g \(integer\) needs whole numbers .* came low 0\.5"),
+        ({"kind": "integer", "log": True}, "no log scale"),
+        ({"kind": "integer", "start": 9.0}, "low <= start <= high"),
+        ({"kind": "choice", "choices": ("a", "b")}, r"gene g has 2 choices, but the range 0\.0\.\.3\.0"),
+    ],
+)
+def test_a_gene_of_a_kind_that_does_not_go_with_its_range_is_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Gene(**{"name": "g", "low": 0.0, "high": 3.0, "start": 1.0, **arguments})
+
+
+def test_the_kinds_of_a_parameter_space_are_floats() -> None:
+    assert make().kinds == (0,) * make().n_dims
+
+
 def test_the_start_is_in_the_unit_cube_and_decodes_to_the_stated_values() -> None:
     space: Space = make(genes={"weight": {"parents": {"math": {"start": 0.8}}}, "density": {"start": 0.3}})
     start = space.start
@@ -163,5 +198,7 @@ def test_the_description_lists_every_gene_with_range_and_start() -> None:
         "start": 0.6,
         "log": False,
         "doc": "how much",
+        "kind": "float",
+        "choices": [],
     }
     assert len(rows) == 8

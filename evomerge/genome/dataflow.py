@@ -1,0 +1,188 @@
+"""The data-flow space of Akiba et al. (arXiv 2403.13187, section 3.2): which layers a token passes, at what scales.
+
+The layers of all parents in sequence, repeated r times, make T = M r positions. Each has an indicator gene; a position
+is part of the path where its indicator is above 0. That shrinks the (M + 1)^T paths of the naive encoding to 2^T and
+keeps layers in the order in which their parents have them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import ConfigError, unknown_name
+from evomerge.genome.frame import PathFrame, is_whole
+from evomerge.genome.scales import SCALES, LayerSequence, hidden_problems, make_rule, range_problems
+from evomerge.genome.space import Gene, check_genome, genome_of, kinds_of, name_problems
+from evomerge.recipe import Parent, Recipe, Step
+
+
+class PathSpace:
+    """Indicators of the positions, then the genes of the scales.
+
+    The first position, the first parent's first layer, begins every path and has no indicator; the first parent's last
+    layer is appended at the end of every path, and where it stands in the sequence it may come in addition. The search
+    starts at the first parent itself: the indicators of its other layers in the first pass are on, all others off.
+
+    A path that would be longer than `max_layers` keeps the positions with the largest indicators, and one that would be
+    shorter than `min_layers` gets the largest of those that are off (the first of equal ones). So the limits hold for
+    every genome; where they exclude the first parent, the search starts near it.
+
+    Args:
+        parents: at least one; the first lends tokenizer, embeddings and head.
+        n_layers: parent name to its depth; depths may differ.
+        repeats: r, how often the sequence of all layers is repeated.
+        scales: "none"; "step": one per position and one for the last layer; "matrix": one for each pair of layers;
+            "network": by a small network. See `evomerge.genome.scales`.
+        scale_low, scale_high: range of a scale; it starts at 1 and moves on a logarithmic scale.
+        hidden: hidden units of the network.
+        offset: how far from 0 the indicators start, as a share of their range, up to 0.5. The paper starts 2 sigma
+            away; 0.4 is that at the default step size 0.2.
+        max_layers, min_layers: limits on the length of a path, its first and last layer included; None: no limit.
+        dtype, tokenizer, seed: of the recipes.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+
+    def __init__(
+        self,
+        parents: Sequence[Parent],
+        *,
+        n_layers: Mapping[str, int],
+        repeats: int = 1,
+        scales: str = "step",
+        scale_low: float = 0.5,
+        scale_high: float = 2.0,
+        hidden: int = 8,
+        offset: float = 0.4,
+        max_layers: int | None = None,
+        min_layers: int | None = None,
+        dtype: str | None = None,
+        tokenizer: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        problems = _problems(repeats, scales, offset) + range_problems(scale_low, scale_high) + hidden_problems(hidden)
+        # Wrong depths or repeats have their own sentences, so the length that the genes spell may be wrong then.
+        depths = [n_layers[parent.name] for parent in parents if is_whole(n_layers.get(parent.name), 1)]
+        longest = sum(depths) * (repeats if is_whole(repeats, 1) else 1) - 1
+        try:
+            self._frame = PathFrame(
+                parents,
+                n_layers,
+                longest=longest,
+                min_layers=min_layers,
+                max_layers=max_layers,
+                dtype=dtype,
+                tokenizer=tokenizer,
+                seed=seed,
+            )
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        depth_of = self._frame.n_layers
+        layers = tuple((name, layer) for name, depth in depth_of.items() for layer in range(depth))
+        self._sequence = LayerSequence(layers, tuple(depth_of.values()), repeats)
+        self._indicators = tuple(self._indicator(position, offset) for position in range(1, self._sequence.n_positions))
+        self._rule = make_rule(scales, self._sequence, float(scale_low), float(scale_high), hidden)
+        self._genes = (*self._indicators, *self._rule.genes)
+        if self._sequence.n_positions == 1:
+            problems.append("one layer, passed once, leaves nothing to evolve; add parents, or raise `repeats`")
+        problems += name_problems(self._genes)
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The models whose layers a path may use; the first lends everything else."""
+        return self._frame.parents
+
+    @property
+    def n_layers(self) -> Mapping[str, int]:
+        """Parent name to its depth."""
+        return self._frame.n_layers
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """The genes, in the order of a genome: indicators by position, then those of the scales."""
+        return self._genes
+
+    @property
+    def n_dims(self) -> int:
+        """Number of genes."""
+        return len(self._genes)
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """Per gene 0: all are floats."""
+        return kinds_of(self._genes)
+
+    @property
+    def start(self) -> NDArray[np.float64]:
+        """`(n_dims,)`, the point of the unit cube that stands for the first parent."""
+        return np.array([gene.unit(gene.start) for gene in self._genes])
+
+    def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
+        """Return the gene values at `(n_dims,)` `x` in the unit cube.
+
+        Raises:
+            ValueError: if `x` has another length or leaves the cube.
+        """
+        return genome_of(self._genes, x)
+
+    def decode(self, genome: Sequence[float]) -> Recipe:
+        """Return the recipe of the path that a genome stands for.
+
+        Raises:
+            ValueError: if the genome has another length, or a value is outside its gene's range.
+        """
+        check_genome(self._genes, genome)
+        inner = self._included(genome[: len(self._indicators)])
+        positions = [0, *inner, self._sequence.n_positions]
+        scales = self._rule.scales(genome[len(self._indicators) :], positions)
+        steps = [
+            Step(*self._sequence.layers[self._sequence.layer_at(position)], scale)
+            for position, scale in zip(positions, scales, strict=True)
+        ]
+        return self._frame.recipe(steps[1:-1], steps[-1].scale)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
+        return [gene.to_data() for gene in self._genes]
+
+    def _included(self, indicators: Sequence[float]) -> list[int]:
+        """Return the positions between the first and the last layer, in order."""
+        wanted = sum(indicator > 0.0 for indicator in indicators)
+        count = min(max(wanted, self._frame.fewest), self._frame.most)
+        largest = sorted(range(len(indicators)), key=lambda i: (-indicators[i], i))
+        return sorted(i + 1 for i in largest[:count])
+
+    def _indicator(self, position: int, offset: float) -> Gene:
+        size = len(self._sequence.layers)
+        start = 2.0 * offset if position < self._frame.depth - 1 else -2.0 * offset
+        return Gene(
+            f"include.pass{position // size + 1}.{self._sequence.name(position % size)}",
+            -1.0,
+            1.0,
+            start,
+            doc="above 0: the path includes this layer here",
+        )
+
+
+def _problems(repeats: Any, scales: Any, offset: Any) -> list[str]:
+    problems = []
+    if not is_whole(repeats, 1):
+        problems.append(f"`repeats` must be a whole number from 1, but came {repeats!r}")
+    if scales not in SCALES:
+        problems.append(unknown_name("kind of `scales`", str(scales), SCALES))
+    number = isinstance(offset, (int, float)) and not isinstance(offset, bool) and math.isfinite(offset)
+    if not number or not 0.0 < offset <= 0.5:
+        problems.append(
+            f"`offset` must be a number above 0 and at most 0.5 (a share of the range), but came {offset!r}"
+        )
+    return problems

@@ -1,0 +1,147 @@
+"""What all spaces of layer paths share: their parents, the first and the last layer, and the limits on the length.
+
+Akiba et al. (arXiv 2403.13187, section 3.2): the first parent lends tokenizer, embeddings and head, so every path
+begins with its first layer and ends with its last one, where the residual stream is what they expect. What lies between
+is the inner path, and the spaces differ in how genes spell it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evomerge.errors import ConfigError, RecipeError, unknown_name
+from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
+
+
+class PathFrame:
+    """The part of a path that no gene changes.
+
+    Args:
+        parents: at least one; the first lends everything outside of the layers.
+        n_layers: parent name to its depth.
+        longest: how many inner steps the genes can spell.
+        min_layers, max_layers: limits on the length of the whole path; None: no limit.
+        dtype, tokenizer, seed: of the recipes.
+
+    Attributes:
+        parents, n_layers: as given, in the order of the parents.
+        fewest, most: limits on the number of inner steps.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+
+    def __init__(
+        self,
+        parents: Sequence[Parent],
+        n_layers: Mapping[str, int],
+        *,
+        longest: int,
+        min_layers: int | None = None,
+        max_layers: int | None = None,
+        dtype: str | None = None,
+        tokenizer: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        problems = depth_problems(parents, n_layers)
+        problems += [
+            f"`{name}` must be a whole number from 1, or null for no limit, but came {value!r}"
+            for name, value in (("min_layers", min_layers), ("max_layers", max_layers))
+            if value is not None and not is_whole(value, 1)
+        ]
+        try:
+            step = Step(parents[0].name if parents else "", 0)
+            self._shape = Recipe(
+                PASSTHROUGH,
+                tuple(parents),
+                dtype=dtype,
+                tokenizer=tokenizer,
+                seed=seed,
+                path=(step,) if parents else (),
+            )
+        except RecipeError as error:
+            problems.append(str(error))
+        if problems:
+            raise ConfigError(problems)
+        self.parents = tuple(parents)
+        self.n_layers = {parent.name: int(n_layers[parent.name]) for parent in parents}
+        self.fewest, self.most = self._inner_limits(min_layers, max_layers, longest)
+
+    @property
+    def first(self) -> str:
+        """Name of the first parent."""
+        return self.parents[0].name
+
+    @property
+    def depth(self) -> int:
+        """Number of layers of the first parent."""
+        return self.n_layers[self.first]
+
+    @property
+    def whole(self) -> tuple[Step, ...]:
+        """The path that is exactly the first parent."""
+        return tuple(Step(self.first, layer) for layer in range(self.depth))
+
+    def recipe(self, inner: Sequence[Step], last_scale: float = 1.0) -> Recipe:
+        """Return the recipe of a path: first layer, inner steps, last layer with this scale of its input.
+
+        A first parent with a single layer, and nothing between, is that layer once. Parents that no step uses are left
+        out, so that equal paths have equal hashes whatever else could have been chosen; the first one stays, and so
+        does the one whose tokenizer the result carries.
+        """
+        path = [Step(self.first, 0), *inner]
+        if self.depth > 1 or inner:
+            path.append(Step(self.first, self.depth - 1, last_scale))
+        shape = self._shape
+        used = {step.parent for step in path} | {shape.tokenizer}
+        return Recipe(
+            method=PASSTHROUGH,
+            parents=tuple(parent for parent in self.parents if parent.name in used),
+            dtype=shape.dtype,
+            tokenizer=shape.tokenizer,
+            seed=shape.seed,
+            path=tuple(path),
+        )
+
+    def _inner_limits(self, min_layers: int | None, max_layers: int | None, longest: int) -> tuple[int, int]:
+        """Return the smallest and the largest number of inner steps.
+
+        Raises:
+            ConfigError: if no path keeps the limits.
+        """
+        # The two ends of the path; a first parent with one layer, and nothing between, is one step.
+        shortest = min(2, self.depth)
+        most = longest if max_layers is None else min(longest, max(0, max_layers - 2))
+        fewest = 0 if min_layers is None or min_layers <= shortest else max(1, min_layers - 2)
+        problems = []
+        if max_layers is not None and max_layers < shortest:
+            problems.append(
+                f"`max_layers` is {max_layers}, but a path has at least {shortest} layers: the first and the last one "
+                f"of {self.first}"
+            )
+        elif fewest > most:
+            reason = f"`max_layers` is {max_layers}" if most < longest else f"the genes spell {longest + 2} at most"
+            problems.append(f"`min_layers` is {min_layers}, but {reason}, so no path would be long enough")
+        if problems:
+            raise ConfigError(problems)
+        return fewest, most
+
+
+def depth_problems(parents: Sequence[Parent], n_layers: Mapping[str, int]) -> list[str]:
+    """Return what is wrong with the depths of the parents, one sentence each."""
+    names = [parent.name for parent in parents]
+    problems = [unknown_name("parent in `n_layers`", str(name), names) for name in n_layers if name not in names]
+    for name in names:
+        if name not in n_layers:
+            problems.append(f"`n_layers` must say how many layers each parent has, but {name} is missing")
+        elif not is_whole(n_layers[name], 1):
+            problems.append(
+                f"the number of layers of {name} must be a whole number from 1, but came {n_layers[name]!r}"
+            )
+    return problems
+
+
+def is_whole(value: Any, low: int) -> bool:
+    """Whether a value is a whole number (no flag) from `low` on."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low

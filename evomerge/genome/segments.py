@@ -1,0 +1,194 @@
+"""A compact space of layer paths for small budgets: a few segments, each a run of neighbouring layers of one parent.
+
+Mergekit users write such stacks by hand ("layers 0 to 24 of this, then 8 to 32 of that"). Where the indicators of
+`evomerge.genome.dataflow` need a gene per layer, a segment needs five, of mixed kinds: a choice, three integers and a
+float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import ConfigError, unknown_name
+from evomerge.genome.frame import PathFrame, is_whole
+from evomerge.genome.scales import range_problems, scale_gene, snapped
+from evomerge.genome.space import Gene, check_genome, genome_of, kinds_of, name_problems
+from evomerge.recipe import Parent, Recipe, Step
+
+SCALES = ("none", "segment")
+
+
+class SegmentSpace:
+    """Segments between the first parent's first and last layer, in order.
+
+    A segment has a source (one of the parents), a start and a length (layers of the source; clipped to its depth;
+    length 0: the segment is off), how often it is repeated, and a scale of what goes into its first layer. Genes that
+    could take one value only (the source, with one parent) are left out. The search starts at the first parent itself:
+    the first segment holds all layers between its ends, the others are off.
+
+    A path that would be longer than `max_layers` keeps its first layers (and the last one); one that would be shorter
+    than `min_layers` gets, in front of its last layer, the layers that stand there in the first parent. So the limits
+    hold for every genome; where they exclude the first parent, the search starts near it.
+
+    Args:
+        parents: at least one; the first lends tokenizer, embeddings and head.
+        n_layers: parent name to its depth; depths may differ.
+        segments: how many segments a path can have.
+        repeats: how often a segment can be repeated, from 1.
+        scales: "none", or "segment": one per segment and one for the last layer.
+        scale_low, scale_high: range of a scale; it starts at 1 and moves on a logarithmic scale.
+        max_layers, min_layers: limits on the length of a path, its first and last layer included; None: no limit.
+        dtype, tokenizer, seed: of the recipes.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+
+    def __init__(
+        self,
+        parents: Sequence[Parent],
+        *,
+        n_layers: Mapping[str, int],
+        segments: int = 4,
+        repeats: int = 2,
+        scales: str = "segment",
+        scale_low: float = 0.5,
+        scale_high: float = 2.0,
+        max_layers: int | None = None,
+        min_layers: int | None = None,
+        dtype: str | None = None,
+        tokenizer: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        problems = [
+            f"`{name}` must be a whole number from 1, but came {value!r}"
+            for name, value in (("segments", segments), ("repeats", repeats))
+            if not is_whole(value, 1)
+        ]
+        if scales not in SCALES:
+            problems.append(unknown_name("kind of `scales`", str(scales), SCALES))
+        problems += range_problems(scale_low, scale_high)
+        # Wrong counts have their own sentences, so the length that the genes spell may be wrong then.
+        depths = [n_layers[parent.name] for parent in parents if is_whole(n_layers.get(parent.name), 1)]
+        counts = [count if is_whole(count, 1) else 1 for count in (segments, repeats)]
+        try:
+            self._frame = PathFrame(
+                parents,
+                n_layers,
+                longest=counts[0] * counts[1] * max(depths, default=1),
+                min_layers=min_layers,
+                max_layers=max_layers,
+                dtype=dtype,
+                tokenizer=tokenizer,
+                seed=seed,
+            )
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        self._n_segments = segments
+        self._scale_range = None if scales == "none" else (float(scale_low), float(scale_high))
+        self._genes = tuple(self._make_genes(repeats))
+        problems = name_problems(self._genes)
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The models whose layers a path may use; the first lends everything else."""
+        return self._frame.parents
+
+    @property
+    def n_layers(self) -> Mapping[str, int]:
+        """Parent name to its depth."""
+        return self._frame.n_layers
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """The genes, in the order of a genome: by segment, then the scale of the last layer."""
+        return self._genes
+
+    @property
+    def n_dims(self) -> int:
+        """Number of genes."""
+        return len(self._genes)
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """Per gene: 0 for a float, n for an integer with n values, -n for a choice of n."""
+        return kinds_of(self._genes)
+
+    @property
+    def start(self) -> NDArray[np.float64]:
+        """`(n_dims,)`, the point of the unit cube that stands for the first parent."""
+        return np.array([gene.unit(gene.start) for gene in self._genes])
+
+    def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
+        """Return the gene values at `(n_dims,)` `x` in the unit cube.
+
+        Raises:
+            ValueError: if `x` has another length or leaves the cube.
+        """
+        return genome_of(self._genes, x)
+
+    def decode(self, genome: Sequence[float]) -> Recipe:
+        """Return the recipe of the path that a genome stands for.
+
+        Raises:
+            ValueError: if the genome has another length, or a value is outside its gene's range or no whole number.
+        """
+        check_genome(self._genes, genome)
+        values = {gene.name: value for gene, value in zip(self._genes, genome, strict=True)}
+        inner: list[Step] = []
+        for number in range(1, self._n_segments + 1):
+            inner += self._segment(number, values)
+        inner = inner[: self._frame.most]
+        inner += self._filling(self._frame.fewest - len(inner))
+        return self._frame.recipe(inner, snapped(values.get("scale.last", 1.0)))
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
+        return [gene.to_data() for gene in self._genes]
+
+    def _segment(self, number: int, values: Mapping[str, float]) -> list[Step]:
+        parent = self.parents[int(values.get(f"segment{number}.source", 0))].name
+        depth = self.n_layers[parent]
+        start = min(int(values.get(f"segment{number}.start", 0)), depth - 1)
+        stop = min(start + int(values[f"segment{number}.length"]), depth)
+        steps = [Step(parent, layer) for layer in range(start, stop)] * int(values.get(f"segment{number}.repeat", 1))
+        if steps:
+            steps[0] = Step(parent, start, snapped(values.get(f"segment{number}.scale", 1.0)))
+        return steps
+
+    def _filling(self, missing: int) -> list[Step]:
+        """Return so many layers of the first parent, those before its last one; starting again if it has too few."""
+        depth = self._frame.depth
+        own = range(1, depth - 1) or range(1)
+        return [Step(self._frame.first, own[(i - missing) % len(own)]) for i in range(missing)]
+
+    def _make_genes(self, repeats: int) -> list[Gene]:
+        names = [parent.name for parent in self.parents]
+        deepest = max(self.n_layers.values())
+        inner = max(0, self._frame.depth - 2)
+        genes = []
+        for i in range(self._n_segments):
+            prefix = f"segment{i + 1}"
+            # Those that are off wait at another parent's middle, so that switching one on is a step worth trying.
+            source = names[i % len(names)]
+            start, length = (min(1, deepest - 1), inner) if i == 0 else (self.n_layers[source] // 2, 0)
+            if len(names) > 1:
+                genes.append(Gene.choice(f"{prefix}.source", names, source, "the parent that lends the layers"))
+            if deepest > 1:
+                genes.append(Gene.integer(f"{prefix}.start", 0, deepest - 1, start, "the first layer, from 0"))
+            genes.append(Gene.integer(f"{prefix}.length", 0, deepest, length, "how many layers; 0: none"))
+            if repeats > 1:
+                genes.append(Gene.integer(f"{prefix}.repeat", 1, repeats, 1, "how often they are passed"))
+            if self._scale_range:
+                genes.append(scale_gene(f"{prefix}.scale", *self._scale_range, "multiplies what goes into the segment"))
+        if self._scale_range:
+            genes.append(scale_gene("scale.last", *self._scale_range, "multiplies the input of the last layer"))
+        return genes
