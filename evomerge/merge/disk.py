@@ -7,7 +7,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +19,10 @@ from safetensors.torch import save_file
 from evomerge.errors import ExportError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.checkpoint import INDEX, SINGLE
-from evomerge.merge.plan import Plan, TensorTask
+from evomerge.merge.parents import OpenModel
+from evomerge.merge.path_config import check_written, config_json
+from evomerge.merge.path_plan import PathTask
+from evomerge.merge.plan import TensorTask
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
 
@@ -74,15 +80,42 @@ def merge_to_disk(
         raise ExportError(f"the shard size must be a positive number of bytes, but came {shard_size}")
     _check_free(out)
     sources = sources if sources is not None else Sources()
-    plan = sources.plan(recipe)
+    build = _build(recipe, sources)
     tokenizer = sources.tokenizer_of(recipe)
     with _appearing(out) as folder:
-        _write_config(plan, folder)
-        _write_weights(plan, folder, shard_size, progress)
+        _write_config(build, folder)
+        _write_weights(build, folder, shard_size, progress)
         for name in TOKENIZER_FILES:
             _copy(tokenizer.tokenizer_folder / name, folder)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     return out
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What both kinds of plans come down to here.
+
+    Attributes:
+        tasks: the tensors, in the order of writing.
+        load: computes one.
+        donor: lends config.json, generation settings and custom code.
+        config: of the result.
+    """
+
+    tasks: Sequence[TensorTask | PathTask]
+    load: Callable[[Any], torch.Tensor]
+    donor: OpenModel
+    config: Any
+
+
+def _build(recipe: Recipe, sources: Sources) -> _Build:
+    if recipe.path:
+        path = sources.path_plan(recipe)
+        _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
+        return _Build(path.tasks, path.load, path.pool.first, path.config)
+    plan = sources.plan(recipe)
+    donor = plan.family.model(plan.family.donor)
+    return _Build(plan.tasks, partial(merge_tensor, plan), donor, donor.config)
 
 
 def _check_free(out: Path) -> None:
@@ -118,8 +151,8 @@ def _reason(error: Exception) -> str:
     return text
 
 
-def _write_weights(plan: Plan, folder: Path, shard_size: int, progress: Progress | None) -> None:
-    shards = _shards(plan.tasks, shard_size)
+def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progress | None) -> None:
+    shards = _shards(build.tasks, shard_size)
     names = [SINGLE] if len(shards) == 1 else [
         f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
     ]  # fmt: skip
@@ -128,22 +161,22 @@ def _write_weights(plan: Plan, folder: Path, shard_size: int, progress: Progress
         tensors: dict[str, torch.Tensor] = {}
         for task in shard:
             # A parent's own tensor may share memory with others (a view into its file): safetensors wants it whole.
-            tensors[task.name] = merge_tensor(plan, task).contiguous()
+            tensors[task.name] = build.load(task).contiguous()
             done += 1
             if progress is not None:
-                progress(done, len(plan.tasks))
+                progress(done, len(build.tasks))
         save_file(tensors, folder / name, metadata={"format": "pt"})
         # safetensors writes 0600; a server under another account must be able to read a model.
         (folder / name).chmod((folder / "config.json").stat().st_mode)
     if len(shards) > 1:
         places = {task.name: name for name, shard in zip(names, shards, strict=True) for task in shard}
-        index = {"metadata": {"total_size": sum(task.n_bytes for task in plan.tasks)}, "weight_map": places}
+        index = {"metadata": {"total_size": sum(task.n_bytes for task in build.tasks)}, "weight_map": places}
         _write_json(folder / INDEX, index)
 
 
-def _shards(tasks: Sequence[TensorTask], shard_size: int) -> list[list[TensorTask]]:
+def _shards(tasks: Sequence[TensorTask | PathTask], shard_size: int) -> list[list[TensorTask | PathTask]]:
     """Fill one shard after the other, in the order of the tasks."""
-    shards: list[list[TensorTask]] = [[]]
+    shards: list[list[TensorTask | PathTask]] = [[]]
     size = 0
     for task in tasks:
         if shards[-1] and size + task.n_bytes > shard_size:
@@ -154,23 +187,24 @@ def _shards(tasks: Sequence[TensorTask], shard_size: int) -> list[list[TensorTas
     return shards
 
 
-def _write_config(plan: Plan, folder: Path) -> None:
-    donor = plan.family.model(plan.family.donor)
-    config = json.loads((donor.folder / "config.json").read_text(encoding="utf-8"))
+def _write_config(build: _Build, folder: Path) -> None:
+    donor = build.donor
+    config = config_json(donor.folder, build.config)
     config.pop("_name_or_path", None)
     # Older files call it torch_dtype; keep the word that the model's users know.
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
-    config[key] = str(_main_dtype(plan)).removeprefix("torch.")
+    config[key] = str(_main_dtype(build.tasks)).removeprefix("torch.")
     _write_json(folder / "config.json", config)
     _copy(donor.folder / "generation_config.json", folder)
     if donor.trust_remote_code:
         for path in sorted(donor.folder.glob("*.py")):
             _copy(path, folder)
+    check_written(folder, build.config, trust_remote_code=donor.trust_remote_code)
 
 
-def _main_dtype(plan: Plan) -> torch.dtype:
+def _main_dtype(tasks: Sequence[TensorTask | PathTask]) -> torch.dtype:
     size: dict[torch.dtype, int] = {}
-    for task in plan.tasks:
+    for task in tasks:
         if task.dtype.is_floating_point:
             size[task.dtype] = size.get(task.dtype, 0) + task.n_bytes
     return max(size, key=lambda dtype: size[dtype], default=torch.float32)

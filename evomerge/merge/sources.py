@@ -11,7 +11,9 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.checkpoint import TensorInfo
 from evomerge.merge.parents import Family, OpenModel, open_checkpoint
+from evomerge.merge.path_plan import PathPlan, make_path_plan
 from evomerge.merge.plan import Plan, check_recipe, make_plan
+from evomerge.merge.pool import Pool
 from evomerge.recipe import ModelSource, Parent, Recipe
 
 
@@ -30,6 +32,21 @@ class RecipeTensors:
         return merge_tensor(self._plan, self._tasks[name])
 
 
+class PathTensors:
+    """The tensors of an unrolled path, computed as they are read; the bytes are those of the recipe on disk."""
+
+    def __init__(self, plan: PathPlan) -> None:
+        self._plan = plan
+        self._tasks = {task.name: task for task in plan.tasks}
+        self.infos: Mapping[str, TensorInfo] = MappingProxyType(
+            {task.name: TensorInfo(task.info.shape, task.dtype) for task in plan.tasks}
+        )
+
+    def load(self, name: str) -> torch.Tensor:
+        """Compute one tensor."""
+        return self._plan.load(self._tasks[name])
+
+
 class Sources:
     """Opens models and plans merges; what it opened stays open (memory-mapped) and is shared by all later recipes.
 
@@ -39,6 +56,7 @@ class Sources:
     def __init__(self) -> None:
         self._models: dict[ModelSource | Recipe, OpenModel] = {}
         self._families: dict[tuple[Parent, ...], Family] = {}
+        self._pools: dict[tuple[Parent, ...], Pool] = {}
 
     def open(self, source: ModelSource | Recipe) -> OpenModel:
         """Open a checkpoint or a recipe; no weights are read.
@@ -65,14 +83,40 @@ class Sources:
         return self.open(source)
 
     def plan(self, recipe: Recipe) -> Plan:
-        """Check a recipe against its models and decide every tensor; no weights are read.
+        """Check a recipe without a path against its models and decide every tensor; no weights are read.
 
         Raises:
             RecipeError: with every mistake that the recipe itself holds.
             CheckpointError: with every model that cannot be opened, or every mismatch between the models.
+            ValueError: if the recipe has a path: `path_plan` is for those.
         """
+        if recipe.path:
+            raise ValueError("a recipe with a layer path merges no tensors; ask for its path_plan")
         check_recipe(recipe)
         return make_plan(recipe, self.family(recipe))
+
+    def path_plan(self, recipe: Recipe) -> PathPlan:
+        """Check a recipe with a path against its models and decide every tensor; no weights are read.
+
+        Raises:
+            RecipeError: with every mistake that the recipe itself holds.
+            CheckpointError: with every model that cannot be opened, every mismatch between the models, layers that are
+                not there, or the reason why scales cannot be folded into this architecture.
+        """
+        check_recipe(recipe)
+        return make_path_plan(recipe, self.pool(recipe))
+
+    def pool(self, recipe: Recipe) -> Pool:
+        """Return the parents of a recipe with a path, checked to fit into one model.
+
+        Raises:
+            CheckpointError: with every model that cannot be opened, or every mismatch between the models.
+        """
+        if recipe.parents not in self._pools:
+            opened = self._open_all(recipe.parents, None)
+            named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=True)]
+            self._pools[recipe.parents] = Pool(named)
+        return self._pools[recipe.parents]
 
     def family(self, recipe: Recipe) -> Family:
         """Return the parents and the base of a recipe, checked to fit together.
@@ -80,25 +124,29 @@ class Sources:
         Raises:
             CheckpointError: with every model that cannot be opened, or every mismatch between the models.
         """
-        members = (*recipe.parents, recipe.base) if recipe.base is not None else recipe.parents
         key = (*recipe.parents, recipe.base or Parent("", ModelSource("")))
         if key not in self._families:
-            opened: list[OpenModel] = []
-            problems = []
-            for member in members:
-                try:
-                    opened.append(self.open(member.source))
-                except CheckpointError as error:
-                    problems.append(f"{'base' if member is recipe.base else f'parent {member.name!r}'}: {error}")
-            if problems:
-                raise CheckpointError(
-                    problems[0]
-                    if len(problems) == 1
-                    else "\n".join([f"{len(problems)} models cannot be used:", *(f"  - {one}" for one in problems)])
-                )
+            opened = self._open_all(recipe.parents, recipe.base)
             named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
             self._families[key] = Family(named, opened[-1] if recipe.base is not None else None)
         return self._families[key]
+
+    def _open_all(self, parents: tuple[Parent, ...], base: Parent | None) -> list[OpenModel]:
+        """Open the parents, then the base, and name all that cannot be opened."""
+        opened: list[OpenModel] = []
+        problems = []
+        for member in parents if base is None else (*parents, base):
+            try:
+                opened.append(self.open(member.source))
+            except CheckpointError as error:
+                problems.append(f"{'base' if member is base else f'parent {member.name!r}'}: {error}")
+        if problems:
+            raise CheckpointError(
+                problems[0]
+                if len(problems) == 1
+                else "\n".join([f"{len(problems)} models cannot be used:", *(f"  - {one}" for one in problems)])
+            )
+        return opened
 
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose tokenizer the recipe's result carries."""
@@ -113,6 +161,8 @@ class Sources:
         return family.model(named.get(recipe.tokenizer, family.donor))
 
     def _open_recipe(self, recipe: Recipe) -> OpenModel:
+        if recipe.path:
+            return self._open_path(recipe)
         plan = self.plan(recipe)
         donor = plan.family.model(plan.family.donor)
         return OpenModel(
@@ -122,4 +172,16 @@ class Sources:
             folder=donor.folder,
             tokenizer_folder=self.tokenizer_of(recipe).tokenizer_folder,
             trust_remote_code=donor.trust_remote_code,
+        )
+
+    def _open_path(self, recipe: Recipe) -> OpenModel:
+        plan = self.path_plan(recipe)
+        first = plan.pool.first
+        return OpenModel(
+            label=f"recipe {recipe.content_hash[:12]} (a path of {len(recipe.path)} layers)",
+            config=plan.config,
+            tensors=PathTensors(plan),
+            folder=first.folder,
+            tokenizer_folder=self.tokenizer_of(recipe).tokenizer_folder,
+            trust_remote_code=first.trust_remote_code,
         )
