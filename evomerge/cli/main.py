@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "where a run stands: budget spent, baselines, best",
     "records": "one JSON line per candidate, in order of proposal",
     "space": "list the genes of a configuration with their ranges and starts",
+    "show": "draw the layer path of a run's best merge, or of a recipe, as SVG and PNG",
     "methods": "list the merge methods and their parameters",
     "merge": "build the model of a recipe on disk",
     "evaluate": "score a model, a recipe or a run's best on tasks",

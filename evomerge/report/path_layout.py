@@ -1,0 +1,87 @@
+"""Where each step of a layer path stands in its picture: rows of columns, and a lane per parent in each row."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from evomerge.layer_path import Step
+from evomerge.recipe import Recipe
+
+STEPS_PER_ROW = 20
+"""More would make the numbers too small to read where a picture is scaled to the width of a page."""
+
+
+class Move(Enum):
+    """What leads from one step to the next."""
+
+    NEXT = "the parent's next layer"
+    ONWARD = "onward: skips layers or changes the model"
+    BACK = "back to the same or an earlier depth"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A step in its place.
+
+    Attributes:
+        row, column: both from 0; the first column of a row is left to what comes before it.
+        lane: index of the parent's lane.
+        use: 1 where the layer occurs for the first time, 2 for the second, and so on.
+    """
+
+    step: Step
+    row: int
+    column: int
+    lane: int
+    use: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A path laid out.
+
+    Attributes:
+        lanes: parent names from top to bottom: the first parent, then the others that the path uses.
+        steps: in order.
+        n_rows, n_columns: how many rows, and steps in the longest one.
+    """
+
+    lanes: tuple[str, ...]
+    steps: tuple[Placed, ...]
+    n_rows: int
+    n_columns: int
+
+
+def lay_out(recipe: Recipe) -> Layout:
+    """Place the steps of a recipe's path; rows differ in length by at most one."""
+    path = recipe.path
+    used = {step.parent for step in path}
+    lanes = tuple(p.name for i, p in enumerate(recipe.parents) if i == 0 or p.name in used)
+    n_rows = math.ceil(len(path) / STEPS_PER_ROW)
+    lengths = [len(path) // n_rows + (row < len(path) % n_rows) for row in range(n_rows)]
+    places = [(row, column) for row, length in enumerate(lengths) for column in range(length)]
+    uses: Counter[tuple[str, int]] = Counter()
+    steps = []
+    for step, (row, column) in zip(path, places, strict=True):
+        uses[step.parent, step.layer] += 1
+        steps.append(Placed(step, row, column + 1, lanes.index(step.parent), uses[step.parent, step.layer]))
+    return Layout(lanes, tuple(steps), n_rows, max(lengths))
+
+
+def moves(path: Sequence[Step]) -> list[Move]:
+    """Return what leads from each step to the next: one fewer than steps.
+
+    Depth is the layer's index in its own parent, also where two parents differ in their number of layers.
+    """
+    return [_move(before, after) for before, after in itertools.pairwise(path)]
+
+
+def _move(before: Step, after: Step) -> Move:
+    if after.layer <= before.layer:
+        return Move.BACK
+    return Move.NEXT if (before.parent, before.layer + 1) == (after.parent, after.layer) else Move.ONWARD
