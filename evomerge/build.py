@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evomerge.config import SearchConfig
-from evomerge.errors import CheckpointError, ConfigError, RecipeError, unknown_name
+from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.objective import Objective
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
-from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.space import Space
-from evomerge.merge.architecture import ArchitectureSummary
-from evomerge.merge.live import LiveModels
-from evomerge.merge.methods import METHODS
-from evomerge.merge.plan import check_recipe
+from evomerge.merge.live import LiveModels, check_paths
 from evomerge.merge.sources import Sources
-from evomerge.method import MethodSpec
-from evomerge.optimizers.base import Optimizer
-from evomerge.optimizers.registry import check_optimizer, make_optimizer
-from evomerge.recipe import Recipe
+from evomerge.recipe import PASSTHROUGH, Recipe
 from evomerge.record import Split
+from evomerge.search import Stage
+from evomerge.stages import average, baselines, check_optimizers, check_stages, layer_cost, make_stages
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +32,7 @@ class Prepared:
     """A checked configuration and what was opened to check it; no weights have been read.
 
     Attributes:
+        spaces: of each stage; of later ones as if the best merge were the start of the first.
         sources: the parents, opened and known to fit together.
         baselines: name to recipe: each parent alone, and their plain average.
         harness: tasks with their datasets and splits.
@@ -46,7 +40,7 @@ class Prepared:
     """
 
     config: SearchConfig
-    space: Space
+    spaces: Sequence[Space]
     sources: Sources
     baselines: Mapping[str, Recipe]
     harness: LmHarness
@@ -62,20 +56,24 @@ class Prepared:
         """How many search items one candidate costs."""
         return sum(len(items) for items in self.harness.split_items(Split.SEARCH).values())
 
-    def optimizer(self) -> Optimizer:
-        """Make the optimizer, at the start of the space."""
-        chosen = self.config.optimizer
-        return make_optimizer(
-            chosen.name, n_dims=self.space.n_dims, start=self.space.start, seed=self.config.seed, **chosen.options
-        )
+    def stages(self) -> list[Stage]:
+        """Return what is searched, one stage after the other."""
+        return make_stages(self.config, self.sources)
+
+    def cost(self) -> Callable[[Recipe], float]:
+        """Return what a recipe costs beyond its answers."""
+        return layer_cost(self.config, self.sources)
 
     def executor(self, stop: StopSignal) -> Executor:
-        """Load the live model and make the executor around it; this is where weights are first read."""
+        """Load the live models and make the executor around them; this is where weights are first read."""
         set_threads(self.config.execution.threads)
         device = find_device(self.config.execution.device)
         dtype = running_dtype(self.config.execution.dtype, device)
         live = LiveModels(dtype=dtype, device=device, sources=self.sources)
-        live.load(lender(self.config))
+        if any(stage.space.merges for stage in self.config.stages):
+            live.load(lender(self.config))
+        if any(stage.space.stacks for stage in self.config.stages):
+            check_paths(live, self.config.models.parents, self.config.models.dtype)
         return LocalExecutor(Worker(live, self.harness, stop=stop))
 
 
@@ -94,20 +92,19 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     if config is None:
         raise ConfigError(problems)
     sources = Sources()
-    model_problems, space = _check_models(config, sources)
+    model_problems, spaces = check_stages(config, sources)
     problems += model_problems
     include = include_paths(config.evaluation.include_path)
     # What the specs themselves show was noted when the mapping was read.
     problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
-    problems += _tokenizer_problems(config, sources) if space is not None else []
+    problems += _tokenizer_problems(config, sources) if not model_problems else []
     problems += _device_problems(config.execution.device)
     if recorded_splits is None:  # a run that is continued has shown that its optimizer works
-        n_dims = 2 if space is None else space.n_dims
-        problems += check_optimizer(config.optimizer.name, config.optimizer.options, n_dims)
-    if problems or space is None:
+        problems += check_optimizers(config, spaces)
+    if problems:
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
-    prepared = Prepared(config, space, sources, baselines(config), harness, Objective(harness.specs))
+    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs))
     needed, allowed = prepared.items_per_candidate, config.budget.items
     if allowed is not None and allowed < needed:
         raise ConfigError(
@@ -138,28 +135,16 @@ def make_harness(
     )
 
 
-def prepare_space(config: SearchConfig) -> Space:
-    """Check models, method and genes only, and return the space.
+def prepare_spaces(config: SearchConfig) -> list[Space]:
+    """Check models, method and genes only, and return the space of each stage.
 
     Raises:
         ConfigError: with every mistake.
     """
-    problems, space = _check_models(config, Sources())
-    if problems or space is None:
+    problems, spaces = check_stages(config, Sources())
+    if problems:
         raise ConfigError(problems)
-    return space
-
-
-def baselines(config: SearchConfig) -> dict[str, Recipe]:
-    """Return what every search is measured against: each parent alone, and the plain average of all parents."""
-    models = config.models
-    recipes = {
-        parent.name: Recipe("linear", (parent,), dtype=models.dtype, seed=config.seed) for parent in models.parents
-    }
-    if len(models.parents) > 1:
-        name = "average" if "average" not in recipes else "plain average"
-        recipes[name] = Recipe("linear", models.parents, base=models.base, dtype=models.dtype, seed=config.seed)
-    return recipes
+    return spaces
 
 
 def lender(config: SearchConfig) -> Any:
@@ -199,67 +184,15 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _check_models(config: SearchConfig, sources: Sources) -> tuple[list[str], Space | None]:
-    """Check method, parents and space; what depends on an earlier mistake is left for the next try."""
-    problems: list[str] = []
-    method = METHODS.get(config.method.name)
-    if method is None:
-        problems.append(unknown_name("merge method", config.method.name, METHODS))
-    summary = _try(problems, lambda: _summary(config, sources))
-    if method is None or summary is None:
-        return problems, None
-    space = _try(problems, lambda: _space(config, method.spec, summary))
-    if space is None:
-        return problems, None
-    # What a method refuses (a negative density, say) shows at the corners of the ranges, if it shows at all.
-    for x in (space.start, np.zeros(space.n_dims), np.ones(space.n_dims)):
-        before = len(problems)
-        _try(problems, lambda x=x: check_recipe(space.decode(space.genome(x))))  # type: ignore[misc]
-        if len(problems) > before:
-            break
-    return problems, space
-
-
-def _summary(config: SearchConfig, sources: Sources) -> ArchitectureSummary:
-    return sources.family(_average(config)).architecture.summary
-
-
-def _space(config: SearchConfig, method: MethodSpec, summary: ArchitectureSummary) -> Space:
-    models = config.models
-    return ParameterSpace(
-        method=method,
-        parents=models.parents,
-        base=models.base,
-        n_layers=summary.n_layers,
-        tied=summary.tied,
-        blocks=config.space.blocks,
-        roles=config.space.roles,
-        embeddings=config.space.embeddings,
-        genes=config.space.genes,
-        parameters=config.method.parameters,
-        dtype=models.dtype,
-        tokenizer=models.tokenizer,
-        seed=config.seed,
-    )
-
-
-def _try(problems: list[str], step: Callable[[], Any]) -> Any:
-    """Run a step; note its mistakes instead of raising them."""
-    try:
-        return step()
-    except ConfigError as error:
-        problems += error.problems
-    except (CheckpointError, RecipeError) as error:
-        problems.append(str(error))
-    return None
-
-
 def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
     """Load the tokenizer of each model that will be asked: of the parents as baselines, and of the merge."""
     from transformers import AutoTokenizer
 
     problems = []
-    recipes = [*baselines(config).values(), _average(config)]
+    first = next(iter(config.models.parents))
+    recipes = [*baselines(config, sources).values(), Recipe(PASSTHROUGH, (first,))]
+    if any(stage.space.merges for stage in config.stages):
+        recipes.append(average(config))
     for opened in {id(model): model for model in map(sources.tokenizer_of, recipes)}.values():
         try:
             AutoTokenizer.from_pretrained(opened.tokenizer_folder, trust_remote_code=opened.trust_remote_code)
@@ -267,12 +200,6 @@ def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
             reason = str(error).splitlines()[0]
             problems.append(f"{opened.label} has no tokenizer that transformers can load: {reason}")
     return problems
-
-
-def _average(config: SearchConfig) -> Recipe:
-    """All models of the search in one recipe that needs no parameters."""
-    models = config.models
-    return Recipe("linear", models.parents, base=models.base, tokenizer=models.tokenizer, dtype=models.dtype)
 
 
 def _device_problems(name: str) -> list[str]:

@@ -38,10 +38,9 @@ class MethodConfig:
 
 SPACES = ("parameter", "dataflow", "joint")
 
-PATH_KEYS = (
-    *("encoding", "parents", "repeats", "scales", "scale_low", "scale_high", "offset", "max_layers", "min_layers"),
-    *("segments", "max_repeat", "hidden"),
-)
+_BOTH = ("repeats", "scales", "scale_low", "scale_high", "max_layers", "min_layers")
+ENCODINGS = {"indicators": (*_BOTH, "offset", "hidden"), "segments": (*_BOTH, "segments")}
+"""Encodings of layer paths, each with its options: the arguments of the space."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +290,9 @@ class _Reader:
             blocks = tuple(tuple(pair) if isinstance(pair, Sequence) else pair for pair in blocks)
         roles = section.get("roles")
         if roles is not None:
-            roles = {str(name): tuple(group) for name, group in self.mapping(section, "roles", f"{where}.roles").items()}
+            roles = {
+                str(name): tuple(group) for name, group in self.mapping(section, "roles", f"{where}.roles").items()
+            }
         genes = self.mapping(section, "genes", f"{where}.genes")
         for name, gene in genes.items():
             if gene is not None and not isinstance(gene, Mapping):
@@ -310,17 +311,22 @@ class _Reader:
         )
 
     def path(self, data: Any, where: str) -> PathConfig:
-        section = self.section(data, where, PATH_KEYS)
-        self.choice(section, "encoding", f"{where}.encoding", ("indicators", "segments", None))
+        known = dict.fromkeys(option for options in ENCODINGS.values() for option in options)
+        section = self.section(data, where, ("encoding", "parents", *known))
+        self.choice(section, "encoding", f"{where}.encoding", (*ENCODINGS, None))
+        encoding = section.get("encoding") if section.get("encoding") in ENCODINGS else "indicators"
         parents = section.get("parents")
         if parents is not None and (not isinstance(parents, Sequence) or isinstance(parents, str) or not parents):
             self.problems.append(f"`{where}.parents` must list names of parents, but came {parents!r}")
             parents = None
-        options = {
-            key: value for key, value in section.items() if key not in ("encoding", "parents") and value is not None
-        }
+        options = {key: value for key, value in section.items() if key in known and value is not None}
+        self.problems += [
+            f"`{where}.{key}` is no option of the encoding {encoding}, which has {', '.join(ENCODINGS[encoding])}"
+            for key in options
+            if key not in ENCODINGS[encoding]
+        ]
         names = None if parents is None else tuple(str(name) for name in parents)
-        return PathConfig(str(section.get("encoding") or "indicators"), names, options)
+        return PathConfig(encoding, names, options)
 
     def optimizer(self, data: Any, where: str) -> OptimizerConfig:
         if isinstance(data, str):

@@ -65,6 +65,11 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
         ("space.name", "layers", r"unknown space.name 'layers'"),
         ("space.path", {"encoding": "bits"}, r"unknown space.path.encoding 'bits'"),
         ("space.path", {"repeat": 2}, r"unknown key in space.path 'repeat'; did you mean 'repeats'"),
+        (
+            "space.path",
+            {"encoding": "segments", "offset": 0.1},
+            r"`space.path.offset` is no option of the encoding segm",
+        ),
         ("space.path", {"parents": "a"}, r"`space.path.parents` must list names of parents, but came 'a'"),
         ("space.layer_cost", "dear", r"`space.layer_cost` must be a number"),
         ("stages", {"a": {"share": 0.5}}, r"the shares of the stages must sum to 1, but sum to 0.5"),
