@@ -181,6 +181,9 @@ def path_problems(opened: OpenModel) -> list[str]:
     own = {id(value) for module in model.modules() for key, value in vars(module).items() if _is_config(value)}
     if own != {id(model.config)}:
         problems.append("its modules have configurations of their own, which cannot follow a path")
+    n_shared = getattr(opened.config, "num_kv_shared_layers", None)
+    if n_shared:
+        problems.append(f"its last {n_shared} layers read the KV cache of others, which a path may leave out")
     layers: Any = model.get_submodule(layers_name)
     for index, layer in enumerate(layers):
         numbers = [part.layer_idx for part in _numbered(layer)]

@@ -22,6 +22,8 @@ from evomerge.merge.resident import LiveModel, Tokenizers
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
 
+_INSTEAD = "evolve its weights instead of its layers"
+
 
 class LiveModels:
     """Makes one recipe after another live, with as few weights in memory as they allow.
@@ -219,21 +221,21 @@ def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) 
     mixed = [*whole, *foreign, whole[0], whole[-1]]
     tokens = _random_tokens(pool.first.config.vocab_size).to(live.device)
 
-    def rehearse(path: Sequence[Step]) -> Any:
+    def on(path: Sequence[Step]) -> Any:
         live.write(Recipe(PASSTHROUGH, tuple(parents), path=tuple(path), dtype=dtype))
         return live.model
 
     with torch.no_grad():
-        alone = rehearse(whole)(tokens).logits
+        as_path = _logits(on(whole), tokens, first)
         live.write(Recipe(PASSTHROUGH, (parents[0],), dtype=dtype))
-        if not torch.equal(live.model(tokens).logits, alone):
+        if not torch.equal(_logits(live.model, tokens, first), as_path):
             raise CheckpointError(
                 f"all layers of {first} in their order do not give what {first} itself gives, so its class keeps "
-                "something outside of its layers that a path cannot follow; evolve its weights instead of its layers"
+                f"something outside of its layers that a path cannot follow; {_INSTEAD}"
             )
         for path in (mixed, [*whole, whole[-1]], whole):
-            model = rehearse(path)
-            full = model(tokens, use_cache=False).logits
+            model = on(path)
+            full = _logits(model, tokens, first)
             # A strange path may be beyond the range of half precision, which tells nothing about its cache.
             if full.isfinite().all():
                 _check_cache(model, tokens, full, first)
@@ -241,18 +243,28 @@ def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) 
 
 
 def _check_cache(model: Any, tokens: torch.Tensor, full: torch.Tensor, name: str) -> None:
-    cut = tokens.shape[1] // 2
-    start = model(tokens[:, :cut], use_cache=True)
-    rest = model(tokens[:, cut:], use_cache=True, past_key_values=start.past_key_values)
-    cached = torch.cat([start.logits, rest.logits], dim=1).float()  # (batch, tokens, vocabulary)
+    cached = _logits(model, tokens, name, cut=tokens.shape[1] // 2).float()
     difference = float((cached - full.float()).abs().max() / full.float().abs().max())
     allowed = 1e-3 if full.dtype == torch.float32 else 0.1
     if not difference <= allowed:
         raise CheckpointError(
             f"a path over layers of {name} gives other logits with a cache than without (relative difference "
-            f"{difference:.2g}, allowed {allowed:g}), so its layers share state that a path cannot follow; "
-            "evolve its weights instead of its layers"
+            f"{difference:.2g}, allowed {allowed:g}), so its layers share state that a path cannot follow; {_INSTEAD}"
         )
+
+
+def _logits(model: Any, tokens: torch.Tensor, name: str, *, cut: int = 0) -> torch.Tensor:
+    """Return logits, (batch, tokens, vocabulary): without a cache, or with one that is filled at `cut`."""
+    try:
+        if not cut:
+            return model(tokens, use_cache=False).logits  # type: ignore[no-any-return]
+        start = model(tokens[:, :cut], use_cache=True)
+        rest = model(tokens[:, cut:], use_cache=True, past_key_values=start.past_key_values)
+    except Exception as error:  # a class that was not made for this may break in any way
+        raise CheckpointError(
+            f"a path over layers of {name} cannot be run: {type(error).__name__}: {error}; {_INSTEAD}"
+        ) from error
+    return torch.cat([start.logits, rest.logits], dim=1)
 
 
 def _random_tokens(vocab_size: int) -> torch.Tensor:

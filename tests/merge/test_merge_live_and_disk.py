@@ -13,17 +13,18 @@ from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.disk import merge_to_disk
 from evomerge.merge.methods import METHODS
 from evomerge.merge.resident import LiveModel
-from evomerge.recipe import Group, ModelSource, Recipe
+from evomerge.recipe import PASSTHROUGH, Group, ModelSource, Recipe
 
 
 def mixed(method: str, family: SimpleNamespace, dtype: str | None = None) -> Recipe:
     known = {p.name for p in METHODS[method].spec.parameters}
     parameters = {"weight": {"math": 0.8, "japanese": 0.5}, "density": 0.5, "t": 0.3}
     inner = {"weight": 1.1, "t": 0.9}
+    copies = method == PASSTHROUGH  # without a path: one parent, and nothing to measure from
     return recipe(
         method,
-        family.base,
-        {"math": family.math, "japanese": family.japanese},
+        None if copies else family.base,
+        {"math": family.math} if copies else {"math": family.math, "japanese": family.japanese},
         parameters={k: v for k, v in parameters.items() if k in known},
         groups=(Group({k: v for k, v in inner.items() if k in known}, layers=(0, 1), roles=("attention", "mlp")),),
         dtype=dtype,
