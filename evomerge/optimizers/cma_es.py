@@ -55,6 +55,10 @@ _NOT_STATE = frozenset(
     }
 )
 
+# The steps drawn last, which pycma keeps and never reads: a third of a state of thousands of dimensions. Older states
+# have them, so they may be read back.
+_NEVER_READ = "ary"
+
 
 def problems(options: dict[str, Any], n_dims: int) -> list[str]:
     """Return what is wrong with the options, one sentence each."""
@@ -336,7 +340,7 @@ def _parts(es: Any, randn: Any) -> dict[str, object]:
 
 
 def _attributes(part: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name not in _NOT_STATE}
+    return {name: value for name, value in vars(part).items() if name not in _NOT_STATE and name != _NEVER_READ}
 
 
 def _set_attributes(part: Any, values: dict[str, Any]) -> None:

@@ -18,13 +18,15 @@ class Case:
     name: str
     n_dims: int = 5
     options: dict[str, Any] = field(default_factory=dict)
+    kinds: tuple[int, ...] | None = None
 
     def make(self, seed: int = 7) -> Optimizer:
         start = np.linspace(0.2, 0.8, self.n_dims)
-        return make_optimizer(self.name, n_dims=self.n_dims, start=start, seed=seed, **self.options)
+        return make_optimizer(self.name, n_dims=self.n_dims, start=start, seed=seed, kinds=self.kinds, **self.options)
 
     def __str__(self) -> str:
-        return "-".join([self.name, str(self.n_dims), *(f"{key}={value}" for key, value in self.options.items())])
+        options = self.options if self.kinds is None else {**self.options, "kinds": self.kinds}
+        return "-".join([self.name, str(self.n_dims), *(f"{key}={value}" for key, value in options.items())])
 
 
 CASES = (
@@ -33,6 +35,10 @@ CASES = (
     Case("cma", 2),
     Case("cma", 5, {"separable": True}),
     Case("cma", 7, {"population": 4}),
+    Case("mixed"),
+    Case("mixed", 1),
+    Case("mixed", 5, {"population": 1}, (0, 9, -4, 0, 2)),
+    Case("mixed", 4, {}, (20, -20, 7, -3)),
     Case("random"),
     *(
         Case(f"nevergrad:{name}")

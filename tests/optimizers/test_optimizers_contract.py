@@ -221,7 +221,7 @@ def test_the_state_is_saved_in_milliseconds(case: Case) -> None:
     [([0.5] * 4, r"shape \(5,\)"), ([0.5, 0.5, 0.5, 0.5, 1.5], "unit cube"), ([float("nan")] * 5, "unit cube")],
 )
 def test_a_start_outside_the_cube_is_refused(start: list[float], message: str) -> None:
-    for name in ("cma", "random", "nevergrad:DE"):
+    for name in ("cma", "mixed", "random", "nevergrad:DE"):
         with pytest.raises(ValueError, match=message):
             make_optimizer(name, n_dims=5, start=start, seed=0)
 

@@ -10,13 +10,20 @@ import pytest
 from evomerge.errors import ConfigError
 from evomerge.optimizers import check_optimizer, make_optimizer
 from evomerge.optimizers.cma_es import CMA
+from evomerge.optimizers.mixed_es import MixedES
 from evomerge.optimizers.nevergrad_adapter import Nevergrad
 from evomerge.optimizers.random_search import RandomSearch
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("cma", CMA), ("random", RandomSearch), ("nevergrad:DE", Nevergrad), ("nevergrad:PSO", Nevergrad)],
+    [
+        ("cma", CMA),
+        ("mixed", MixedES),
+        ("random", RandomSearch),
+        ("nevergrad:DE", Nevergrad),
+        ("nevergrad:PSO", Nevergrad),
+    ],
 )
 def test_a_name_makes_its_optimizer(name: str, kind: type) -> None:
     optimizer = make_optimizer(name, n_dims=3, start=[0.5] * 3, seed=0)
@@ -41,6 +48,16 @@ def test_a_name_makes_its_optimizer(name: str, kind: type) -> None:
         ("cma", {"sigma": "wide"}, [r"`sigma` .* not 'wide'"]),
         ("cma", {"sigma": float("nan")}, [r"`sigma` .* not nan"]),
         ("cma", {"population": 9.5}, [r"`population` .* not 9\.5"]),
+        (
+            "mixed",
+            {"sigma": 0, "population": 0, "separable": True},
+            [
+                r"option of the optimizer mixed 'separable'",
+                r"`sigma` .* from 0\.0001 to 1 .* not 0",
+                r"`population` .* not 0",
+            ],
+        ),
+        ("mixed", {"sigma": float("nan"), "population": True}, [r"`sigma` .* not nan", r"`population` .* not True"]),
         ("nevergrad:DE", {"budget": 0, "workers": None}, [r"`budget` .* not 0", r"`workers` .* not None"]),
     ],
 )
@@ -61,7 +78,17 @@ def test_right_options_have_no_problems() -> None:
     assert check_optimizer("random", {}, 1) == []
 
 
-@pytest.mark.parametrize("name", ["cma", "random"])
+@pytest.mark.parametrize("name", ["cma", "mixed", "random", "nevergrad:DE"])
+def test_kinds_of_another_length_are_refused_where_they_are_used(name: str) -> None:
+    with pytest.raises(ValueError, match="kinds must have 3 entries, one per dimension, but has 2"):
+        check_optimizer(name, {}, 3, kinds=(0, 2))
+    assert make_optimizer(name, n_dims=3, start=[0.5] * 3, seed=0, kinds=(0, 2, -3)).n_dims == 3
+    if name == "mixed":
+        with pytest.raises(ValueError, match=r"kinds must have the shape \(3,\), one per dimension, but has \(2,\)"):
+            make_optimizer(name, n_dims=3, start=[0.5] * 3, seed=0, kinds=(0, 2))
+
+
+@pytest.mark.parametrize("name", ["cma", "mixed", "random"])
 def test_a_check_loads_only_the_library_that_it_is_about(name: str) -> None:
     code = f"""
 import sys

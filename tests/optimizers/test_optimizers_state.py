@@ -27,7 +27,7 @@ class Evil:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("name", ["cma", "random", "nevergrad:DE"])
+@pytest.mark.parametrize("name", ["cma", "mixed", "random", "nevergrad:DE"])
 def test_a_malicious_state_runs_nothing(name: str, tmp_path: Path) -> None:
     trace = tmp_path / "it-ran"
     payload = pickle.dumps(Evil(trace))
@@ -99,3 +99,12 @@ def test_parts_are_named_not_contained() -> None:
 def test_what_is_not_plain_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match=r"plain data only|arrays of numbers only"):
         flatten([value])
+
+
+def test_states_of_thousands_of_dimensions_are_not_compressed_and_come_back() -> None:
+    rng = np.random.default_rng(0)
+    small, large = flatten(np.zeros(1000)), flatten(rng.random(200_000))
+    assert len(pack({"n": 1}, small)) < len(small) / 10
+    assert 0 < len(pack({"n": 1}, large)) - len(large) < 1000
+    for payload in (small, large):
+        assert unpack(pack({"n": 1}, payload), {"n": 1}) == payload
