@@ -1,9 +1,9 @@
 """A layer path as the YAML of mergekit's passthrough merge, for `mergekit-yaml FILE DIR`.
 
 Run with mergekit 0.1.5, such files gave the tensors of `evomerge merge` bit for bit. Each slice copies whole layers;
-embeddings come from the first slice's model, final norm and head from the last slice's; configuration and tokenizer come
-from `base_model`, and without it from a model that differs from one process to the next. `dtype` casts every tensor once;
-without it each keeps its own.
+embeddings come from the first slice's model, final norm and head from the last slice's; configuration and tokenizer
+come from `base_model`, and without it from a model that differs from one process to the next. `dtype` casts every
+tensor once; without it each keeps its own.
 
 mergekit writes the number of layers into the configuration, but not the settings that list one entry per layer (Gemma's
 and Qwen's `layer_types`): those stay the first parent's, which a recipe cannot show.
