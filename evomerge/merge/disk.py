@@ -160,8 +160,11 @@ def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progr
     for name, shard in zip(names, shards, strict=True):
         tensors: dict[str, torch.Tensor] = {}
         for task in shard:
-            # A parent's own tensor may share memory with others (a view into its file): safetensors wants it whole.
-            tensors[task.name] = build.load(task).contiguous()
+            # A parent's own tensor may share memory with others (a view into its file, a layer that a path repeats):
+            # safetensors wants it whole, and its memory under one name only.
+            tensor = build.load(task).contiguous()
+            shared = any(tensor.data_ptr() == other.data_ptr() for other in tensors.values())
+            tensors[task.name] = tensor.clone() if shared else tensor
             done += 1
             if progress is not None:
                 progress(done, len(build.tasks))

@@ -55,6 +55,9 @@ def find_fold(model: OpenModel) -> Fold:
         CheckpointError: with the reason, where the scales of a path cannot be folded into this architecture.
     """
     kind = getattr(model.config, "model_type", type(model.config).__name__)
+    key = f"{type(model.config)} {model.config.to_json_string(use_diff=False)}"
+    if key in _FOUND:
+        return _FOUND[key]
     try:
         probe = _Probe(model)
         chosen = probe.collect()
@@ -69,7 +72,12 @@ def find_fold(model: OpenModel) -> Fold:
     for name, offset in chosen:
         index, _, inside = name.removeprefix(f"{prefix}.").partition(".")
         layers[int(index)][inside] = offset
-    return Fold(tuple(layers))
+    _FOUND[key] = Fold(tuple(layers))
+    return _FOUND[key]
+
+
+_FOUND: dict[str, Fold] = {}
+"""What was found, by configuration: the parents of a path mostly differ in nothing else than weights and depth."""
 
 
 class _Probe:

@@ -1,0 +1,282 @@
+"""Whether a saved checkpoint computes what its recipe does: both are run on the same prompts, in float32.
+
+The checkpoint is loaded as anybody would load it, with plain `AutoModelForCausalLM.from_pretrained`; the recipe is made
+live as in a search. A merge has the same bytes in both, and a layer path whose scales were folded into weights (see
+`evomerge.merge.fold`) another order of the same arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evomerge.errors import CheckpointError, ExportError
+from evomerge.merge.checkpoint import SafetensorsCheckpoint
+from evomerge.merge.live import LiveModels
+from evomerge.merge.sources import Sources
+from evomerge.recipe import Recipe
+
+EXACT = 1e-4
+"""Default tolerance where the bytes are the same, or in float32: the order of summation, and the norms' epsilon."""
+
+HALF_PRECISION_ROUNDINGS = 8
+"""Default tolerance in half precision, in units of the type's rounding error u (2⁻⁸ for bfloat16, 2⁻¹¹ for float16).
+
+A weight that was divided is rounded anew, by up to u of its size; u/√3 in the mean square. Each branch is then off by
+about that, whatever its width, since errors and terms add up alike; 8u leaves room for what later layers make of it.
+"""
+
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How a checkpoint compares with the live model of its recipe.
+
+    Attributes:
+        logit_difference: max |a - b| / max |a| of a prompt's logits (all positions; a: live, b: checkpoint), the
+            largest over the prompts.
+        tolerance: the largest `logit_difference` that passes.
+        equal_tokens: share of the greedy tokens, generated with cache, that are the same at the same place.
+        n_prompts: prompts that were compared, given and random ones.
+        n_tokens: greedy tokens that were compared, over all prompts.
+        dtype: of the checkpoint's weights.
+        folded: whether the scales of a path were folded into them.
+        problems: everything else that is wrong, one sentence each: tensors lost, another tokenizer.
+    """
+
+    logit_difference: float
+    tolerance: float
+    equal_tokens: float
+    n_prompts: int
+    n_tokens: int
+    dtype: str
+    folded: bool
+    problems: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the checkpoint computes what the recipe does."""
+        return not self.problems and self.logit_difference <= self.tolerance  # NaN does not pass
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the JSON form; a difference that is not finite is None."""
+        data = {**asdict(self), "passed": self.passed, "problems": list(self.problems)}
+        if not math.isfinite(self.logit_difference):
+            data["logit_difference"] = None
+        return data
+
+    def __str__(self) -> str:
+        """One sentence with the numbers."""
+        found = (
+            f"largest relative logit difference {self.logit_difference:.2g} (allowed {self.tolerance:.2g}), "
+            f"{self.equal_tokens:.1%} of {self.n_tokens} greedy tokens equal, on {self.n_prompts} prompts"
+        )
+        return "; ".join([found, *self.problems])
+
+
+def verify(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    prompts: Sequence[str] = (),
+    n_random: int = 8,
+    length: int = 48,
+    new_tokens: int = 32,
+    seed: int = 0,
+    tolerance: float | None = None,
+    device: str | torch.device = "cpu",
+    sources: Sources | None = None,
+) -> Verification:
+    """Compare a checkpoint with the live model of a recipe. One of the two is in memory at a time.
+
+    Args:
+        folder: the checkpoint.
+        prompts: texts; the recipe's tokenizer encodes them, and the folder's must do so alike.
+        n_random: further prompts, of random tokens.
+        length: tokens of each random prompt (fewer where the model holds no more).
+        new_tokens: greedy tokens to generate after each prompt.
+        seed: of the random tokens.
+        tolerance: the largest relative difference of logits that passes. None: 1e-4 where the folder is in float32 or
+            no scales were folded; else 8 times the rounding error of its type.
+        device: where both run, one after the other.
+        sources: opened models to share.
+
+    Raises:
+        ExportError: if the folder cannot be loaded, or there is nothing to compare on.
+        CheckpointError: if the parents of the recipe cannot be read.
+        RecipeError: if the recipe is wrong.
+    """
+    folder = Path(folder)
+    if not prompts and n_random < 1:
+        raise ExportError("there is nothing to compare on: give prompts, or let it draw random ones")
+    if length < 1 or new_tokens < 0:
+        raise ExportError(f"prompts need at least 1 token, new_tokens at least 0; came {length} and {new_tokens}")
+    dtype = _dtype(folder)
+    live = LiveModels(dtype="float32", device=device, sources=sources)
+    live.write(recipe)
+    tokenizer = _live_tokenizer(live, prompts)
+    batches = _batches(_tokens(live.model, tokenizer, prompts, n_random, length, new_tokens, seed))
+    folded = any(step.scale != 1.0 for step in recipe.path)
+    with tempfile.TemporaryDirectory(prefix="evomerge-verify-") as scratch:
+        # Logits of many prompts and a large vocabulary may be larger than the model.
+        for i, batch in enumerate(batches):
+            torch.save(_run(live.model, batch, new_tokens), Path(scratch) / f"{i}.pt")
+        del live
+        saved, problems = _load(folder, device, trust_remote_code=_needs_code(recipe))
+        problems += _tokenizer_problems(folder, tokenizer, prompts, batches, trust_remote_code=_needs_code(recipe))
+        differences = []
+        equal = []
+        for i, batch in enumerate(batches):
+            logits, tokens = torch.load(Path(scratch) / f"{i}.pt")
+            own_logits, own_tokens = _run(saved, batch, new_tokens)
+            differences += _differences(logits, own_logits)
+            equal += (tokens == own_tokens).flatten().tolist()
+    return Verification(
+        logit_difference=max(differences, key=lambda one: math.inf if math.isnan(one) else one),
+        tolerance=tolerance if tolerance is not None else default_tolerance(dtype, folded=folded),
+        equal_tokens=sum(equal) / len(equal) if equal else 1.0,
+        n_prompts=sum(len(batch) for batch in batches),
+        n_tokens=len(equal),
+        dtype=str(dtype).removeprefix("torch."),
+        folded=folded,
+        problems=tuple(problems),
+    )
+
+
+def default_tolerance(dtype: torch.dtype, *, folded: bool) -> float:
+    """Return the largest relative difference of logits that passes; see `EXACT` and `HALF_PRECISION_ROUNDINGS`."""
+    if not folded or dtype == torch.float32:
+        return EXACT
+    return HALF_PRECISION_ROUNDINGS * torch.finfo(dtype).eps / 2
+
+
+def _dtype(folder: Path) -> torch.dtype:
+    """The type of most of the values."""
+    try:
+        infos = SafetensorsCheckpoint(folder).infos.values()
+    except CheckpointError as error:
+        raise ExportError(f"{folder} cannot be verified: {error}") from error
+    size: dict[torch.dtype, int] = {}
+    for info in infos:
+        if info.dtype.is_floating_point:
+            size[info.dtype] = size.get(info.dtype, 0) + info.n_bytes
+    return max(size, key=lambda dtype: size[dtype], default=torch.float32)
+
+
+def _needs_code(recipe: Recipe) -> bool:
+    """Whether the recipe's own configuration comes with custom code; the checkpoint then carries it along."""
+    source = (recipe.base or recipe.parents[0]).source
+    return _needs_code(source) if isinstance(source, Recipe) else source.trust_remote_code
+
+
+def _load(folder: Path, device: str | torch.device, *, trust_remote_code: bool) -> tuple[Any, list[str]]:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+    except Exception as error:  # transformers raises almost anything on a broken folder
+        raise ExportError(f"AutoModelForCausalLM.from_pretrained cannot load {folder}: {error}") from error
+    problems = []
+    for key, what in (("missing_keys", "lacks"), ("mismatched_keys", "holds in another shape")):
+        names = sorted(str(name) for name in info.get(key) or ())
+        if names:
+            problems.append(f"the folder {what} {', '.join(names[:5])}{' and more' if names[5:] else ''}")
+    return model.to(device).eval().requires_grad_(False), problems
+
+
+def _live_tokenizer(live: LiveModels, prompts: Sequence[str]) -> Any:
+    try:
+        return live.tokenizer
+    except CheckpointError:
+        if prompts:
+            raise
+        return None
+
+
+def _tokenizer_problems(
+    folder: Path, tokenizer: Any, prompts: Sequence[str], batches: Sequence[torch.Tensor], *, trust_remote_code: bool
+) -> list[str]:
+    from transformers import AutoTokenizer
+
+    if tokenizer is None:
+        return []
+    try:
+        own = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises almost anything on missing or broken files
+        return [f"the folder has no tokenizer that transformers can load: {error}"]
+    problems = []
+    if own.get_vocab() != tokenizer.get_vocab():
+        problems.append("its tokenizer has another vocabulary")
+    texts = [*prompts, *(tokenizer.decode(row) for batch in batches for row in batch)]
+    other = sum(tokenizer(text)["input_ids"] != own(text)["input_ids"] for text in texts)
+    if other:
+        problems.append(f"its tokenizer encodes {other} of {len(texts)} texts differently")
+    return problems
+
+
+def _tokens(
+    model: Any, tokenizer: Any, prompts: Sequence[str], n_random: int, length: int, new_tokens: int, seed: int
+) -> list[torch.Tensor]:
+    """Return the prompts as rows of token ids, short enough to be continued."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    room = max(1, limit - new_tokens) if isinstance(limit, int) else None
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.long)[:room] for text in prompts]
+    if any(len(row) == 0 for row in rows):
+        raise ExportError("a prompt encodes to no token at all; leave it out")
+    n_vocabulary = model.get_input_embeddings().num_embeddings
+    size = length if room is None else min(length, room)
+    return [*rows, *(torch.randint(n_vocabulary, (size,), generator=generator) for _ in range(n_random))]
+
+
+def _batches(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return rows of equal length together, (rows, tokens): padding would be one more thing to go wrong."""
+    by_length: dict[int, list[torch.Tensor]] = {}
+    for row in rows:
+        by_length.setdefault(len(row), []).append(row)
+    return [
+        torch.stack(same[start : start + _BATCH])
+        for same in by_length.values()
+        for start in range(0, len(same), _BATCH)
+    ]
+
+
+@torch.no_grad()
+def _run(model: Any, tokens: torch.Tensor, new_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits of prompts, (rows, tokens, vocabulary), and the greedy tokens after them, (rows, new_tokens)."""
+    place = next(model.parameters()).device
+    output = model(tokens.to(place), use_cache=True)
+    logits, made = output.logits.float().cpu(), []
+    for i in range(new_tokens):
+        latest = output.logits[:, -1:].argmax(-1)
+        made.append(latest.cpu())
+        if i + 1 < new_tokens:
+            output = model(latest, past_key_values=output.past_key_values, use_cache=True)
+    return logits, torch.cat(made, 1) if made else torch.empty((len(tokens), 0), dtype=torch.long)
+
+
+def _differences(live: torch.Tensor, saved: torch.Tensor) -> list[float]:
+    if live.shape != saved.shape:
+        return [math.inf] * len(live)
+    return [float((a - b).abs().max() / a.abs().max()) for a, b in zip(live, saved, strict=True)]
+
+
+def summary_rows(verification: Verification) -> Mapping[str, str]:
+    """Return the measurements as rows of a table."""
+    one = verification
+    return {
+        "largest relative logit difference": f"{one.logit_difference:.2g} (allowed {one.tolerance:.2g})",
+        "equal greedy tokens": f"{one.equal_tokens:.1%} of {one.n_tokens}",
+        "prompts": str(one.n_prompts),
+        "weights": f"{one.dtype}{', scales folded in' if one.folded else ''}",
+        "other problems": "; ".join(one.problems) or "none",
+    }
