@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "store": {"errors", "recipe", "record"},
     "execution": {"errors", "recipe", "record", "merge", "evaluation"},
     "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "store"},
-    "export": {"errors", "recipe", "record", "merge", "store"},
+    "export": {"errors", "recipe", "layer_path", "record", "merge", "store", "interop"},
     "report": {"errors", "recipe", "layer_path", "record", "store"},
     "interop": {"errors", "recipe", "layer_path"},
     "zoo": set(),
