@@ -62,6 +62,7 @@ class PathModel:
         self.model.generation_config = copy.deepcopy(first.generation_config)
         self._layers: nn.ModuleList = self.model.get_submodule(pool.layers_name)
         self._layers._modules.clear()
+        self._shell = [module for _, module in _outside(self.model, pool.layers_name)]
         self._settings = _settings_of_layers(pool)
         self._depths = self._follow_kinds()
 
@@ -131,7 +132,7 @@ class PathModel:
 
     def _forget_captures(self) -> None:
         """Drop the hooks by which transformers records hidden states, where someone asked: they sit in the layers."""
-        for module in self.model.modules():
+        for module in self._shell:
             if vars(module).pop(_HOOKED, False):
                 for occurrence in self._copies.values():
                     occurrence.drop_hooks()

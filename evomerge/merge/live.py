@@ -65,6 +65,7 @@ class LiveModels:
         self._parents: dict[Any, LiveModel] = {}
         self._pools: dict[tuple[tuple[str, int], ...], Pool] = {}
         self._paths: dict[tuple[tuple[str, int], ...], PathModel] = {}
+        self._dtypes: dict[ModelSource, str | None] = {}
         self._lender: OpenModel | None = None
         self._tokenizers = Tokenizers()
 
@@ -186,8 +187,10 @@ class LiveModels:
             if source.dtype is not None:
                 return source.dtype
             source = (source.base or source.parents[0]).source
-        mine = self.sources.open(source).dtype
-        return next((name for name, dtype in TORCH_DTYPES.items() if dtype == mine), None)
+        if source not in self._dtypes:
+            mine = self.sources.open(source).dtype
+            self._dtypes[source] = next((name for name, dtype in TORCH_DTYPES.items() if dtype == mine), None)
+        return self._dtypes[source]
 
     def _drop_paths_beside(self, recipe: Recipe) -> None:
         """Let go of parents that are paths themselves, but for this recipe's: each holds weights of its own."""
@@ -257,7 +260,7 @@ def _logits(model: Any, tokens: torch.Tensor, name: str, *, cut: int = 0) -> tor
     """Return logits, (batch, tokens, vocabulary): without a cache, or with one that is filled at `cut`."""
     try:
         if not cut:
-            return model(tokens, use_cache=False).logits  # type: ignore[no-any-return]
+            return model(tokens, use_cache=False).logits
         start = model(tokens[:, :cut], use_cache=True)
         rest = model(tokens[:, cut:], use_cache=True, past_key_values=start.past_key_values)
     except Exception as error:  # a class that was not made for this may break in any way

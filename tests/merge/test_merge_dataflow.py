@@ -171,6 +171,7 @@ def test_a_path_holds_the_parents_parameters_and_switching_makes_no_tensor(pair:
     for path in paths:  # the occurrences are made
         pair.live.write(stack(pair.a, pair.b, path))
     model = pair.live.model
+    model.tie_weights()  # as lm-eval does when it wraps a model
 
     def n_tensors() -> int:
         gc.collect()
@@ -226,6 +227,19 @@ def test_switching_between_merges_parents_and_paths_gives_what_each_gives_alone(
     random.Random(0).shuffle(order)
     for index in order:
         assert torch.equal(logits(together, recipes[index]), expected[index]), index
+
+
+def test_two_merges_that_look_alike_stand_in_one_path(llamas: SimpleNamespace, tmp_path: Path) -> None:
+    one = recipe("linear", None, {"x": llamas.a, "y": llamas.a}, parameters={"weight": {"x": 0.4, "y": 0.9}})
+    two = recipe("task_arithmetic", llamas.a, {"x": near(tmp_path / "near", llamas.a, 1, scale=0.2)})
+    files = [merge_to_disk(each, tmp_path / each.method) for each in (one, two)]
+    live = LiveModels()
+    path = [Step("a", 0), Step("b", 1), Step("b", 0), Step("a", 1)]
+    for parents in ((0, 1), (1, 0), (1, 1)):
+        live.write(stack(*((one, two)[index] for index in parents), path))
+        found = live.model(tokens()).logits
+        live.write(stack(*(files[index] for index in parents), path))
+        assert torch.equal(found, live.model(tokens()).logits)
 
 
 def test_a_parent_that_is_merged_anew_for_each_candidate_takes_no_more_memory(
@@ -315,7 +329,8 @@ def test_hooks_on_the_path_model_stay_there(llamas: SimpleNamespace) -> None:
     seen = live.model(tokens(), output_hidden_states=True, output_attentions=True)
     assert (len(seen.hidden_states), len(calls)) == (len(WILD) + 1, 1)
     parent(tokens())
-    live.write(stack(llamas.a, llamas.b, WILD[:4]))
+    again = [Step("a", 0), Step("b", 1), Step("a", 1), Step("b", 1)]  # with layers that were not there before
+    live.write(stack(llamas.a, llamas.b, again))
     live.model(tokens())
     handle.remove()
     assert len(calls) == 2
