@@ -3,6 +3,7 @@
 import copy
 import gc
 import random
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -268,6 +269,20 @@ def test_a_parent_that_is_merged_anew_for_each_candidate_takes_no_more_memory(
         fresh = LiveModels(dtype="float32")
         fresh.write(stack(merge, other, path))
         assert torch.equal(live.model(tokens() % 24).logits, fresh.model(tokens() % 24).logits)
+
+
+def test_a_path_is_a_parent_of_another_and_leaves_with_it(llamas: SimpleNamespace) -> None:
+    inner = stack(llamas.a, llamas.b, [Step("a", 0), Step("b", 2), Step("b", 0)])
+    live = LiveModels()
+    live.write(stack(llamas.a, llamas.b, [Step("b", 0), Step("b", 2), Step("b", 1, 0.5)]))
+    expected = live.model(tokens()).logits
+    live.write(stack(inner, llamas.b, [Step("a", 2), Step("a", 1), Step("b", 1, 0.5)]))
+    assert torch.equal(live.model(tokens()).logits, expected)
+    gone = weakref.ref(live.model)
+    other = stack(llamas.a, llamas.b, [Step("b", 0), Step("b", 1)])
+    live.write(stack(other, llamas.b, [Step("a", 1)]))
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_merge_that_the_path_passes_by_is_not_computed_but_still_checked(
