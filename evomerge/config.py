@@ -294,18 +294,18 @@ class _Reader:
                 str(name): tuple(group) for name, group in self.mapping(section, "roles", f"{where}.roles").items()
             }
         genes = self.mapping(section, "genes", f"{where}.genes")
-        for name, gene in genes.items():
+        for gene_name, gene in genes.items():
             if gene is not None and not isinstance(gene, Mapping):
                 self.problems.append(
-                    f"`{where}.genes.{name}` must be a mapping like {{low:, high:, start:}}, not {gene!r}"
+                    f"`{where}.genes.{gene_name}` must be a mapping like {{low:, high:, start:}}, not {gene!r}"
                 )
-        name = section.get("name")
+        chosen = str(section.get("name"))
         return SpaceConfig(
-            name=name if name in SPACES else "parameter",
+            name=chosen if chosen in SPACES else "parameter",
             blocks=blocks,
             roles=roles,
             embeddings=str(section.get("embeddings") or "own"),
-            genes={str(name): dict(gene or {}) for name, gene in genes.items() if isinstance(gene or {}, Mapping)},
+            genes={str(key): dict(gene or {}) for key, gene in genes.items() if isinstance(gene or {}, Mapping)},
             path=self.path(section.get("path") or {}, f"{where}.path"),
             layer_cost=self.number(section, "layer_cost", f"{where}.layer_cost", default=0.0) or 0.0,
         )
@@ -314,7 +314,8 @@ class _Reader:
         known = dict.fromkeys(option for options in ENCODINGS.values() for option in options)
         section = self.section(data, where, ("encoding", "parents", *known))
         self.choice(section, "encoding", f"{where}.encoding", (*ENCODINGS, None))
-        encoding = section.get("encoding") if section.get("encoding") in ENCODINGS else "indicators"
+        encoding = str(section.get("encoding"))
+        encoding = encoding if encoding in ENCODINGS else "indicators"
         parents = section.get("parents")
         if parents is not None and (not isinstance(parents, Sequence) or isinstance(parents, str) or not parents):
             self.problems.append(f"`{where}.parents` must list names of parents, but came {parents!r}")

@@ -110,7 +110,9 @@ def baseline(weight: float) -> Recipe:
     return Recipe("linear", (Parent("p", ModelSource("p")),), parameters={"weight": weight})
 
 
-def make(run: RunDir, machine: Machine, *, budget: Budget | None = None, digits: int = 12, stages=None, **options) -> Search:
+def make(
+    run: RunDir, machine: Machine, *, budget: Budget | None = None, digits: int = 12, stages=None, **options
+) -> Search:
     return Search(
         run_dir=run,
         stages=stages or [Stage("search", 1.0, lambda best: (Line(digits), Walk()))],
@@ -394,7 +396,7 @@ def test_a_run_of_two_stages_that_is_killed_goes_on_as_if_nothing_had_happened(
 
 def test_a_stage_without_any_scored_candidate_ends_the_search_with_the_reasons(run: RunDir) -> None:
     fails = Machine(fails=lambda job: State.FAILED if job.candidate >= 0 else None)
-    with pytest.raises(EvaluationError, match="no candidate could be scored.*it broke"):
+    with pytest.raises(EvaluationError, match=r"no candidate could be scored.*it broke"):
         make(run, fails, stages=two_stages()).run()
     assert len(rows(run)) == 8
 
