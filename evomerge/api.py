@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.config import SearchConfig
 from evomerge.errors import RecipeError, RunError
@@ -23,6 +23,10 @@ from evomerge.running import Note, carry_out, warnings_of
 from evomerge.search import Listener
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+
+if TYPE_CHECKING:
+    from evomerge.export import ExportReport
+    from evomerge.export.verify import Verification
 
 log = logging.getLogger("evomerge")
 
@@ -238,17 +242,86 @@ def export(
     *,
     shard_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    verify: bool = True,
+    tolerance: float | None = None,
+    report: Callable[[ExportReport], None] | None = None,
 ) -> Path:
     """Write the best merge of a run as a Hugging Face folder: weights, config, tokenizer, recipe, model card.
 
+    Args:
+        verify: whether the finished folder is compared with the live model before it appears.
+        tolerance: of that comparison; see `evomerge.export.verify.verify`.
+        report: is told what is known of the folder: the comparison, what repeated layers cost.
+
     Raises:
         RunError: if the folder is no run.
-        ExportError: if there is no best yet, or the folder cannot be written.
+        ExportError: if there is no best yet, the folder cannot be written, or it fails the comparison.
     """
     from evomerge.export import export_run
 
     with RunDir.open(run_dir) as run:
-        return export_run(run, out, shard_size=shard_size, progress=progress)
+        return export_run(
+            run,
+            out,
+            shard_size=shard_size,
+            progress=progress,
+            verify=verify,
+            tolerance=tolerance,
+            report=report,
+        )
+
+
+def verify(
+    target: str | Path | Recipe,
+    folder: str | Path,
+    *,
+    prompts: Sequence[str] = (),
+    n_random: int = 8,
+    length: int = 48,
+    new_tokens: int = 32,
+    seed: int = 0,
+    tolerance: float | None = None,
+    device: str = "cpu",
+) -> Verification:
+    """Compare a saved checkpoint with the live model of a recipe, on random and given prompts, in float32.
+
+    Args:
+        target: a recipe (file), or a run folder (its best merge).
+        folder: the checkpoint.
+        prompts: texts; further arguments as in `evomerge.export.verify.verify`.
+
+    Returns:
+        Largest relative difference of logits, share of equal greedy tokens, and whether they pass.
+
+    Raises:
+        RunError: if the run has no best merge yet.
+        ExportError: if the folder cannot be loaded.
+        CheckpointError, RecipeError: if the recipe cannot be built.
+    """
+    from evomerge.export.verify import verify as compare
+
+    return compare(
+        _recipe_of(target),
+        folder,
+        prompts=prompts,
+        n_random=n_random,
+        length=length,
+        new_tokens=new_tokens,
+        seed=seed,
+        tolerance=tolerance,
+        device=device,
+    )
+
+
+def _recipe_of(target: str | Path | Recipe) -> Recipe:
+    if isinstance(target, Recipe):
+        return target
+    if Path(target).is_dir():
+        best = Run(Path(target)).best()
+        if best is None:
+            raise RunError(f"the run {target} has no best merge yet; continue it with `evomerge resume {target}`")
+        return best
+    return Recipe.load(target)
 
 
 def show(target: str | Path | Recipe, *, candidate: int | None = None, out: str | Path | None = None) -> Shown:
@@ -350,4 +423,5 @@ __all__ = [
     "show",
     "space",
     "status",
+    "verify",
 ]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evomerge.cli.display import steps
+
+if TYPE_CHECKING:
+    from evomerge.export import ExportReport
 
 
 def run(words: Sequence[str]) -> int:
@@ -15,12 +19,27 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, help="the run folder, outputs/<name>/<time>")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write; must not exist or be empty")
     parser.add_argument("--shard-gb", type=float, default=5.0, help="largest weight file, in GB (default 5)")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare the folder with the live model")
+    parser.add_argument("--tolerance", type=float, help="largest relative logit difference that passes")
     arguments = parser.parse_args(words)
 
     from evomerge import api
 
+    reports: list[ExportReport] = []
     with steps("exporting") as progress:
-        out = api.export(arguments.run, arguments.out, shard_size=int(arguments.shard_gb * 1e9), progress=progress)
+        out = api.export(
+            arguments.run,
+            arguments.out,
+            shard_size=int(arguments.shard_gb * 1e9),
+            progress=progress,
+            verify=not arguments.no_verify,
+            tolerance=arguments.tolerance,
+            report=reports.append,
+        )
+    for report in reports:
+        if report.repeated is not None:
+            print(report.repeated)
+        print(f"verified: {report.verification}" if report.verification is not None else "not verified")
     print(f"wrote {out}")
     print(f'load it: transformers.AutoModelForCausalLM.from_pretrained("{out}")')
     return 0

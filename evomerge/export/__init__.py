@@ -1,6 +1,7 @@
 """From a recipe or a run to a model folder that any Hugging Face tool loads, and to the Hub.
 
 - `hf_folder.py`: weights, config, tokenizer, recipe and card into one folder that appears whole
+- `verify.py`: whether such a folder computes what its recipe does
 - `from_run.py`: the winner of a run, with what its database says about it
 - `model_card.py`: README.md with Hub metadata, scores with intervals, and how to reproduce
 - `licences.py`: the models a recipe is made of, their licences and languages
@@ -8,8 +9,8 @@
 """
 
 from evomerge.export.from_run import export_run
-from evomerge.export.hf_folder import export_recipe
+from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.hub import HubFile, push
 from evomerge.export.model_card import model_card
 
-__all__ = ["HubFile", "export_recipe", "export_run", "model_card", "push"]
+__all__ = ["ExportReport", "HubFile", "export_recipe", "export_run", "model_card", "push"]

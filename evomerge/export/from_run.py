@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from evomerge.errors import ExportError
-from evomerge.export.hf_folder import export_recipe, refuse_used
+from evomerge.export.hf_folder import ExportReport, export_recipe, refuse_used
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card, without_folders
 from evomerge.record import Record, Score, Split
@@ -27,16 +27,19 @@ def export_run(
     title: str | None = None,
     shard_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    verify: bool = True,
+    tolerance: float | None = None,
+    report: Callable[[ExportReport], None] | None = None,
 ) -> Path:
     """Write the best candidate of a run (or any other one) as a model folder with a card.
 
     Args:
         number: of the candidate; None: the winner.
         title: the model's name in the card; None: the name of the folder.
-        shard_size: as in `export_recipe`; so is `progress`.
+        shard_size: as in `export_recipe`; so are `progress`, `verify`, `tolerance` and `report`.
 
     Raises:
-        ExportError: if there is no such candidate, or the folder cannot be written.
+        ExportError: if there is no such candidate, or the folder cannot be written or fails its verification.
     """
     out = Path(out).expanduser()
     refuse_used(out)  # before the parents' cards are read, which may take the network
@@ -44,10 +47,13 @@ def export_run(
     return export_recipe(
         record.recipe,
         out,
-        card=run_card(run, record, title=title or out.resolve().name),
+        card=lambda known: run_card(run, record, title=title or out.resolve().name, report=known),
         extra_files={CONFIG_FILE: _config_text(run.config)},
         shard_size=shard_size,
         progress=progress,
+        verify=verify,
+        tolerance=tolerance,
+        report=report,
     )
 
 
@@ -72,8 +78,12 @@ def chosen_record(run: RunDir, number: int | None = None) -> Record:
     return max(scored, key=lambda record: (record.fitness or 0.0, -record.number))
 
 
-def run_card(run: RunDir, record: Record, *, title: str) -> str:
-    """Return the model card of a candidate, compared with the run's parents and plain average."""
+def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | None = None) -> str:
+    """Return the model card of a candidate, compared with the run's parents and plain average.
+
+    Args:
+        report: what is known of its folder.
+    """
     config = run.config
     baselines = sorted((r for r in run.database.records(baselines=True) if r.is_baseline), key=lambda r: -r.number)
     scores: dict[str, Mapping[Split, Score]] = {title: record.scores or {}}
@@ -92,6 +102,7 @@ def run_card(run: RunDir, record: Record, *, title: str) -> str:
             f"evomerge search {CONFIG_FILE} run.dir=outputs/again  # the search that found them",
         ),
         environment=run.environment,
+        report=report,
     )
 
 

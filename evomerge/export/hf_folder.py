@@ -6,22 +6,48 @@ import errno
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import ExportError
 from evomerge.recipe import Recipe
 from evomerge.store.files import sync_folder
+
+if TYPE_CHECKING:
+    from evomerge.export.verify import Verification
+    from evomerge.merge.path_plan import RepeatedLayers
+    from evomerge.merge.sources import Sources
+
+MERGEKIT_FILE = "mergekit.yaml"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What is known of an exported folder.
+
+    Attributes:
+        verification: how it compares with the live model; None: not asked for.
+        repeated: what layers cost that a path visits more than once; None: the recipe has no path.
+        files: names of the files beside weights, config and tokenizer.
+    """
+
+    verification: Verification | None = None
+    repeated: RepeatedLayers | None = None
+    files: tuple[str, ...] = ()
 
 
 def export_recipe(
     recipe: Recipe,
     out: str | Path,
     *,
-    card: str | None = None,
+    card: str | Callable[[ExportReport], str] | None = None,
     extra_files: Mapping[str, str] | None = None,
     shard_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    verify: bool = True,
+    tolerance: float | None = None,
+    report: Callable[[ExportReport], None] | None = None,
 ) -> Path:
     """Build a recipe's model and write it with its card.
 
@@ -29,24 +55,31 @@ def export_recipe(
 
     Args:
         out: must not exist, or be an empty folder.
-        card: the text of README.md; None: no card.
+        card: the text of README.md, or what makes it of the report; None: no card.
         extra_files: further text files by name.
         shard_size: bytes of the largest weight file; None: the default of `merge_to_disk`.
         progress: called with (steps done, steps in all).
+        verify: whether the finished folder is compared with the live model before it appears.
+        tolerance: of that comparison; see `evomerge.export.verify.verify`.
+        report: called at the end with what is known of the folder.
 
     Returns:
-        `out`, with safetensors, config, tokenizer, recipe.yaml and README.md.
+        `out`, with safetensors, config, tokenizer, recipe.yaml, README.md, and for a layer path without scales
+        mergekit.yaml.
 
     Raises:
-        ExportError: if `out` is in use or cannot be written; nothing is left behind then.
+        ExportError: if `out` is in use or cannot be written, or the folder does not compute what the recipe does;
+            nothing is left behind then.
         CheckpointError: if a parent is missing or does not fit the others.
         RecipeError: if the recipe's method refuses its parameters.
     """
     from evomerge.merge.disk import merge_to_disk
+    from evomerge.merge.sources import Sources as OpenedSources
 
     out = Path(out).expanduser()
     refuse_used(out)
     options: dict[str, Any] = {} if shard_size is None else {"shard_size": shard_size}
+    sources = OpenedSources()
     aside: Path | None = None
     try:
         target = out.resolve()  # a link to an empty folder is filled, not replaced
@@ -54,10 +87,18 @@ def export_recipe(
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
         model = aside / "model"  # its own aside-and-rename then stays inside of ours
         try:
-            merge_to_disk(recipe, model, progress=progress, **options)
+            merge_to_disk(recipe, model, progress=progress, sources=sources, **options)
         except ExportError as error:  # it names the hidden folder, which means nothing to the user
             raise ExportError(str(error).replace(str(model), str(out))) from error
-        for name, text in {**(extra_files or {}), **({} if card is None else {"README.md": card})}.items():
+        texts = {**_mergekit(recipe, sources), **(extra_files or {})}
+        known = ExportReport(
+            verification=_verified(recipe, model, sources, tolerance) if verify else None,
+            repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
+            files=tuple(texts),
+        )
+        if card is not None:
+            texts["README.md"] = card if isinstance(card, str) else card(known)
+        for name, text in texts.items():
             (model / name).write_text(text, encoding="utf-8")
         sync_folder(model)
         refuse_used(out)
@@ -68,7 +109,34 @@ def export_recipe(
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
+    if report is not None:
+        report(known)
     return out
+
+
+def _verified(recipe: Recipe, model: Path, sources: Sources, tolerance: float | None) -> Verification:
+    from evomerge.export.verify import verify
+
+    found = verify(recipe, model, sources=sources, tolerance=tolerance)
+    if not found.passed:
+        hint = ""
+        if found.folded and not found.problems:
+            hint = (
+                ". Scales are folded exactly but for the norms' epsilon: where the hidden states of the path are "
+                "small, allow more with --tolerance; --no-verify writes the folder as it is"
+            )
+        raise ExportError(f"the exported model does not compute what the recipe does: {found}{hint}")
+    return found
+
+
+def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
+    """The recipe in mergekit's words, where it has words for it."""
+    from evomerge.interop.mergekit import passthrough_problems, passthrough_yaml
+
+    if not recipe.path or passthrough_problems(recipe):
+        return {}
+    own = str(sources.pool(recipe).first.dtype).removeprefix("torch.")
+    return {MERGEKIT_FILE: passthrough_yaml(recipe, dtype=own)}
 
 
 def refuse_used(out: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import yaml
 
+from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
+from evomerge.layer_path import runs
 from evomerge.recipe import Recipe
 from evomerge.record import Score, Split
 
@@ -35,6 +37,7 @@ def model_card(
     facts: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
     environment: Mapping[str, Any] | None = None,
+    report: ExportReport | None = None,
 ) -> str:
     """Return the text of README.md.
 
@@ -46,6 +49,7 @@ def model_card(
         facts: how it was found, as rows of a table: optimizer, seed, candidates, …
         commands: the command lines that make it again.
         environment: of the run, as `evomerge.store.collect_environment` returns it.
+        report: what is known of the folder: how it was verified, what its repeated layers cost.
     """
     parents = describe_parents(recipe) if parents is None else parents
     scores, tasks = scores or {}, tasks or {}
@@ -56,6 +60,8 @@ def model_card(
         f"# {title}",
         _summary(recipe, parents, searched=bool(scores)),
         "## Use\n\n" + _usage(title),
+        _layer_path(recipe, report) if recipe.path else "",
+        _verified(report) if report is not None and report.verification is not None else "",
         "## Scores\n\n" + _score_table(scores, tasks) if scores else "",
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
         "## How it was found\n\n" + _table(("", ""), [(key, str(value)) for key, value in facts.items()])
@@ -138,9 +144,40 @@ def _model_index(title: str, result: Mapping[Split, Score], tasks: Mapping[str, 
 def _summary(recipe: Recipe, parents: Sequence[ParentModel], *, searched: bool) -> str:
     names = [parent.label for parent in parents if parent.role == "parent"]
     how = "Its recipe was found by an evolutionary search with" if searched else "It was built with"
+    if recipe.path:
+        return (
+            f"A stack of {len(recipe.path)} layers from {len(names)} model{'s' * (len(names) != 1)} "
+            f"({', '.join(f'`{name}`' for name in names)}). {how} evomerge. No weight was trained; it is an ordinary "
+            "checkpoint of the parents' architecture, without code of its own."
+        )
     return (
         f"A merge of {len(names)} model{'s' * (len(names) != 1)} ({', '.join(f'`{name}`' for name in names)}) with the "
         f"method `{recipe.method}`. {how} evomerge. No weight was trained; it loads like any model of its architecture."
+    )
+
+
+def _layer_path(recipe: Recipe, report: ExportReport | None) -> str:
+    rows = [
+        (parent, str(start) if stop == start + 1 else f"{start} to {stop - 1}", "" if scale == 1 else f"{scale:.4g}")
+        for parent, start, stop, scale in runs(recipe.path)
+    ]
+    parts = [
+        f"Embeddings, final norm and head are those of `{_cell(recipe.parents[0].name)}`. From input to output:",
+        _table(("from", "layers", "input scale"), rows),
+    ]
+    if any(step.scale != 1.0 for step in recipe.path):
+        parts.append("The input scales are divided into the weights that write to the residual stream.")
+    if report is not None and report.repeated is not None and report.repeated.layers:
+        parts.append(f"Of these layers, {report.repeated}.")
+    if report is not None and MERGEKIT_FILE in report.files:
+        parts.append(f"`{MERGEKIT_FILE}` says the same to mergekit.")
+    return "## Layers\n\n" + "\n\n".join(parts)
+
+
+def _verified(report: ExportReport) -> str:
+    return (
+        "## Verified\n\nThis folder, loaded with `AutoModelForCausalLM.from_pretrained`, was compared with the model "
+        f"that was scored, both in float32: {report.verification}."
     )
 
 

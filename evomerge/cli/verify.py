@@ -1,0 +1,69 @@
+"""`evomerge verify`: does a saved checkpoint compute what its recipe does?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from evomerge.errors import ConfigError
+
+
+def run(words: Sequence[str]) -> int:
+    """Compare a checkpoint with the live model of a recipe; the exit status is 1 where they differ."""
+    parser = argparse.ArgumentParser(
+        prog="evomerge verify",
+        description="Compare a saved model folder with the live model of a recipe file or a run (its best merge).",
+    )
+    parser.add_argument("target", help="a run folder or a recipe YAML file")
+    parser.add_argument("folder", type=Path, help="the model folder, as `evomerge export` or `evomerge merge` wrote it")
+    parser.add_argument("--prompts", type=Path, help="a text file with one prompt a line, beside the random ones")
+    parser.add_argument("--random", type=int, default=8, help="prompts of random tokens (default 8)")
+    parser.add_argument("--length", type=int, default=48, help="tokens of each random prompt (default 48)")
+    parser.add_argument("--tokens", type=int, default=32, help="greedy tokens after each prompt (default 32)")
+    parser.add_argument("--tolerance", type=float, help="largest relative logit difference that passes")
+    parser.add_argument("--seed", type=int, default=0, help="of the random prompts")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    arguments = parser.parse_args(words)
+
+    from evomerge import api
+    from evomerge.export.verify import summary_rows
+
+    found = api.verify(
+        arguments.target,
+        arguments.folder,
+        prompts=_prompts(arguments.prompts),
+        n_random=arguments.random,
+        length=arguments.length,
+        new_tokens=arguments.tokens,
+        seed=arguments.seed,
+        tolerance=arguments.tolerance,
+        device=arguments.device,
+    )
+    if arguments.json:
+        print(json.dumps(found.to_data(), indent=2, ensure_ascii=False))
+    else:
+        table = Table("measured", "found", title=f"{arguments.folder} and {arguments.target}")
+        for name, value in summary_rows(found).items():
+            table.add_row(name, value)
+        Console().print(table)
+        print("passed" if found.passed else "FAILED: the folder does not compute what the recipe does")
+    return 0 if found.passed else 1
+
+
+def _prompts(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the prompts in {path}: {error}") from error
+    prompts = [line for line in lines if line.strip()]
+    if not prompts:
+        raise ConfigError(f"{path} holds no prompt; write one on each line")
+    return prompts
