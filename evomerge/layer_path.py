@@ -1,7 +1,7 @@
 """A layer path: which layer of which parent a token passes next, and at what scale. Plain data.
 
-Akiba et al. (arXiv 2403.13187, section 3.2): the input of each layer of the path is multiplied by a scale. In YAML, a run
-of neighbouring layers of one parent is one entry; its scale applies to the input of its first layer::
+Akiba et al. (arXiv 2403.13187, section 3.2): the input of each layer of the path is multiplied by a scale. In YAML, a
+run of neighbouring layers of one parent is one entry; its scale applies to the input of its first layer::
 
     path:
       - {parent: math, layers: [0, 4]}                  # layers 0, 1, 2, 3
@@ -88,7 +88,7 @@ def _run_from_data(entry: Any) -> list[Step]:
     whole = isinstance(layers, (list, tuple)) and len(layers) == 2
     if not whole or any(isinstance(i, bool) or not isinstance(i, int) for i in layers):
         raise RecipeError(
-            f"an entry of `path` is {{parent: NAME, layers: [start, stop]}} or {{parent: NAME, layer: n}}, each with an "
+            "an entry of `path` is {parent: NAME, layers: [start, stop]} or {parent: NAME, layer: n}, each with an "
             f"optional scale, but came {entry!r}"
         )
     start, stop = (layers[0], layers[0] + 1) if "layer" in entry else layers

@@ -160,7 +160,9 @@ class Recipe:
         if self.path and self.method != PASSTHROUGH:
             raise RecipeError(f"a layer path is built by the method {PASSTHROUGH}, but the method is {self.method}")
         if self.method == PASSTHROUGH and not self.path and len(names) > 1:
-            raise RecipeError(f"{PASSTHROUGH} with {len(names)} parents needs a `path` that says which layer comes next")
+            raise RecipeError(
+                f"{PASSTHROUGH} with {len(names)} parents needs a `path` that says which layer comes next"
+            )
         if self.method == PASSTHROUGH and self.base is not None:
             raise RecipeError(f"{PASSTHROUGH} takes no base; a model that lends layers is a parent")
         unknown = sorted({step.parent for step in self.path} - set(names))

@@ -51,7 +51,7 @@ class Listener(Protocol):
     """Is told what a search does, to show it."""
 
     def phase(self, name: str, total: int | None, done: int) -> None:
-        """A phase begins: "baselines", "search" ("search: NAME" where there are several stages), "validation" or "test".
+        """A phase begins: "baselines", "search" ("search: NAME" where there are stages), "validation" or "test".
 
         It takes `total` candidates (None: not known), `done` of them before.
         """

@@ -1,7 +1,7 @@
 """The spaces of a search: from a configuration and opened models to the stages that `search.py` runs.
 
-One stage evolves one space. In the founding paper (Akiba et al., arXiv 2403.13187, section 3.3) the parameter space comes
-first, and its best merge joins the models whose layers the data-flow space then stacks.
+One stage evolves one space. In the founding paper (Akiba et al., arXiv 2403.13187, section 3.3) the parameter space
+comes first, and its best merge joins the models whose layers the data-flow space then stacks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from evomerge.merge.pool import Pool
 from evomerge.merge.sources import Sources
 from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.registry import check_optimizer, make_optimizer
-from evomerge.recipe import PASSTHROUGH, Parent, Recipe
+from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
 from evomerge.search import Stage
 
 MERGED = "merged"
@@ -123,14 +123,16 @@ def layer_cost(config: SearchConfig, sources: Sources) -> Callable[[Recipe], flo
 
 
 def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
-    """Return what every search is measured against: each parent alone, and the plain average where parents allow one."""
+    """Return what every search is measured against: each parent alone, and, where there is one, the plain average."""
     models = config.models
     merges = any(stage.space.merges for stage in config.stages)
-    # A parent as it is: in a search that stacks layers only, its layers are in memory for the paths already.
-    method = "linear" if merges else PASSTHROUGH
-    recipes = {
-        parent.name: Recipe(method, (parent,), dtype=models.dtype, seed=config.seed) for parent in models.parents
-    }
+    recipes = {}
+    for parent in models.parents:
+        # In a search that stacks layers only, a parent is the path over all its layers: they are in memory for the
+        # other paths already, and where the search comes upon that path, it has been scored.
+        path = () if merges else tuple(Step(parent.name, layer) for layer in range(_depth(parent, sources)))
+        method = "linear" if merges else PASSTHROUGH
+        recipes[parent.name] = Recipe(method, (parent,), dtype=models.dtype, seed=config.seed, path=path)
     if len(models.parents) > 1 and (merges or _average_exists(config, sources)):
         name = "average" if "average" not in recipes else "plain average"
         recipes[name] = Recipe("linear", models.parents, base=models.base, dtype=models.dtype, seed=config.seed)

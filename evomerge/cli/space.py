@@ -38,7 +38,8 @@ def _table(stage: str, genes: Sequence[Mapping[str, Any]]) -> Table:
     for column in ("gene", "low", "high", "start", "scale"):
         table.add_column(column, justify="left" if column in ("gene", "scale") else "right")
     for gene in genes:
-        numbers = [f"{gene[key]:g}" for key in ("low", "high", "start")]
+        words = gene["choices"] or None
+        numbers = [f"{gene[key]:g}" if words is None else words[int(gene[key])] for key in ("low", "high", "start")]
         kind = ("log" if gene["log"] else "linear") if gene["kind"] == "float" else gene["kind"]
-        table.add_row(gene["name"], *numbers, kind)
+        table.add_row(gene["name"], *numbers, kind if words is None else f"one of {', '.join(words)}")
     return table

@@ -88,12 +88,16 @@ class PathFrame:
 
         A first parent with a single layer, and nothing between, is that layer once. Parents that no step uses are left
         out, so that equal paths have equal hashes whatever else could have been chosen; the first one stays, and so
-        does the one whose tokenizer the result carries.
+        does the one whose tokenizer the result carries. A path that is all of a first parent which is itself a recipe
+        (the best merge of an earlier stage) is that recipe: it was scored before.
         """
         path = [Step(self.first, 0), *inner]
         if self.depth > 1 or inner:
             path.append(Step(self.first, self.depth - 1, last_scale))
-        shape = self._shape
+        shape, source = self._shape, self.parents[0].source
+        same_form = shape.tokenizer in (None, self.first) and isinstance(source, Recipe)
+        if same_form and tuple(path) == self.whole and shape.dtype in (None, source.dtype):
+            return source
         used = {step.parent for step in path} | {shape.tokenizer}
         return Recipe(
             method=PASSTHROUGH,

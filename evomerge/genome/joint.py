@@ -101,7 +101,7 @@ class JointSpace:
         check_genome(self._genes, genome)
         merge = self._parameters.decode(genome[: self._parameters.n_dims])
         path = self._paths.decode(genome[self._parameters.n_dims :])
-        if path.path == self._whole:
+        if path.path in ((), self._whole):
             return merge
         return replace(path, parents=(Parent(self._first, merge), *path.parents[1:]))
 

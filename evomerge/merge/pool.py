@@ -1,4 +1,4 @@
-"""The parents of a layer path: whether layers of all of them can stand in one model, and the configuration of that model.
+"""The parents of a layer path: whether layers of all can stand in one model, and that model's configuration.
 
 The parents may differ in depth, and in settings that list one entry per layer (sliding or full attention, say): those
 follow the layer. Everything else that changes what weights compute must be the same, since the path is one model of
@@ -40,7 +40,9 @@ class Pool:
         self._models = dict(self.members)
         problems = []
         if not self.layers_name:
-            problems.append(f"{first_name} ({first.label}): its model class has no list of layers that a path could use")
+            problems.append(
+                f"{first_name} ({first.label}): its model class has no list of layers that a path could use"
+            )
         elif not _depth_keys(first.config, self.n_layers[first_name]):
             problems.append(f"{first_name} ({first.label}): its config.json does not say how many layers it has")
         for name, model in self.members[1:]:
@@ -79,9 +81,7 @@ class Pool:
         """
         self.check_path(path)
         config = copy.deepcopy(self.first.config)
-        lists = {
-            name: per_layer_settings(model.config, model.architecture.n_layers) for name, model in self.members
-        }
+        lists = {name: per_layer_settings(model.config, model.architecture.n_layers) for name, model in self.members}
         for key in lists[self.members[0][0]]:
             setattr(config, key, [lists[step.parent][key][step.layer] for step in path])
         for key in _depth_keys(self.first.config, self.first.architecture.n_layers):

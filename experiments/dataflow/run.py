@@ -3,8 +3,8 @@
     .venv/bin/python experiments/dataflow/run.py                            # all arms, seeds 0, 1, 2
     .venv/bin/python experiments/dataflow/run.py --arms PS joint --seeds 0 --jobs 1
 
-Every search gets the same budget of item evaluations (proposals that repeat an earlier path cost none), the same search,
-validation and test items per seed, and the same finalists. Results are added to results.json here as they come.
+Every search gets the same budget of item evaluations (proposals that repeat an earlier path cost none), the same
+search, validation and test items per seed, and the same finalists. Results are added to results.json here as they come.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ITEMS = 14_400
+SEGMENTS_WITHOUT_SCALES = "{encoding:segments,segments:4,max_layers:12,scales:none}"
 ARMS = {
     "PS": ["zoo_ja_math"],
     "DFS": ["zoo_dataflow"],
-    "DFS, W = 1": ["zoo_dataflow", "space.path.scales=none"],
-    "DFS, math first": ["zoo_dataflow", "~models.parents", "+models.parents={math:zoo:math,japanese:zoo:japanese}"],
-    "DFS, segments": ["zoo_dataflow", "space.path={encoding:segments,segments:4,max_layers:12}", "optimizer=mixed"],
+    "DFS, W = 1": ["zoo_dataflow", f"space.path={SEGMENTS_WITHOUT_SCALES}"],
+    "DFS, indicators": ["zoo_dataflow", "space.path={offset:0.2,max_layers:12}", "optimizer=cma"],
     "PS then DFS": ["zoo_ps_then_dfs"],
-    "PS then DFS, W = 1": ["zoo_ps_then_dfs", "stages.layers.space.path.scales=none"],
+    "PS then DFS, W = 1": ["zoo_ps_then_dfs", f"stages.layers.space.path={SEGMENTS_WITHOUT_SCALES}"],
     "joint": ["zoo_joint"],
-    "joint, W = 1": ["zoo_joint", "space.path.scales=none"],
 }
 
 
