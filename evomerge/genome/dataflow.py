@@ -11,17 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evomerge.errors import ConfigError, unknown_name
 from evomerge.genome.frame import PathFrame, is_whole
 from evomerge.genome.scales import SCALES, LayerSequence, hidden_problems, make_rule, range_problems
-from evomerge.genome.space import Gene, check_genome, genome_of, kinds_of, name_problems
+from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
 from evomerge.recipe import Parent, Recipe, Step
 
 
-class PathSpace:
+class PathSpace(GeneSpace):
     """Indicators of the positions, then the genes of the scales.
 
     The first position, the first parent's first layer, begins every path and has no indicator; the first parent's last
@@ -107,34 +104,6 @@ class PathSpace:
         """Parent name to its depth."""
         return self._frame.n_layers
 
-    @property
-    def genes(self) -> tuple[Gene, ...]:
-        """The genes, in the order of a genome: indicators by position, then those of the scales."""
-        return self._genes
-
-    @property
-    def n_dims(self) -> int:
-        """Number of genes."""
-        return len(self._genes)
-
-    @property
-    def kinds(self) -> tuple[int, ...]:
-        """Per gene 0: all are floats."""
-        return kinds_of(self._genes)
-
-    @property
-    def start(self) -> NDArray[np.float64]:
-        """`(n_dims,)`, the point of the unit cube that stands for the first parent."""
-        return np.array([gene.unit(gene.start) for gene in self._genes])
-
-    def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
-        """Return the gene values at `(n_dims,)` `x` in the unit cube.
-
-        Raises:
-            ValueError: if `x` has another length or leaves the cube.
-        """
-        return genome_of(self._genes, x)
-
     def decode(self, genome: Sequence[float]) -> Recipe:
         """Return the recipe of the path that a genome stands for.
 
@@ -150,10 +119,6 @@ class PathSpace:
             for position, scale in zip(positions, scales, strict=True)
         ]
         return self._frame.recipe(steps[1:-1], steps[-1].scale)
-
-    def describe(self) -> list[dict[str, Any]]:
-        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
-        return [gene.to_data() for gene in self._genes]
 
     def _included(self, indicators: Sequence[float]) -> list[int]:
         """Return the positions between the first and the last layer, in order."""

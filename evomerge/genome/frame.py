@@ -95,9 +95,10 @@ class PathFrame:
         if self.depth > 1 or inner:
             path.append(Step(self.first, self.depth - 1, last_scale))
         shape, source = self._shape, self.parents[0].source
-        same_form = shape.tokenizer in (None, self.first) and isinstance(source, Recipe)
-        if same_form and tuple(path) == self.whole and shape.dtype in (None, source.dtype):
-            return source
+        if isinstance(source, Recipe) and tuple(path) == self.whole:
+            same_form = shape.dtype in (None, source.dtype) and shape.tokenizer in (None, self.first)
+            if same_form:
+                return source
         used = {step.parent for step in path} | {shape.tokenizer}
         return Recipe(
             method=PASSTHROUGH,

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from evomerge.errors import ConfigError
 from evomerge.genome.dataflow import PathSpace
 from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.segments import SegmentSpace
-from evomerge.genome.space import Gene, check_genome, genome_of, kinds_of, name_problems
+from evomerge.genome.space import GeneSpace, check_genome, name_problems
 from evomerge.recipe import Parent, Recipe, Step
 
 
-class JointSpace:
+class JointSpace(GeneSpace):
     """The genes of a parameter space, then those of a path space whose first parent is the merge.
 
     A path that is exactly the merged model, with all scales 1, is the merge itself: the recipe is the parameter space's
@@ -64,34 +60,6 @@ class JointSpace:
         """Parent name to its depth."""
         return self._paths.n_layers
 
-    @property
-    def genes(self) -> tuple[Gene, ...]:
-        """The genes, in the order of a genome: of the merge, then of the path."""
-        return self._genes
-
-    @property
-    def n_dims(self) -> int:
-        """Number of genes."""
-        return len(self._genes)
-
-    @property
-    def kinds(self) -> tuple[int, ...]:
-        """Per gene: 0 for a float, n for an integer with n values, -n for a choice of n."""
-        return kinds_of(self._genes)
-
-    @property
-    def start(self) -> NDArray[np.float64]:
-        """`(n_dims,)`, the point of the unit cube that stands for the merge at its start, without another path."""
-        return np.concatenate([self._parameters.start, self._paths.start])
-
-    def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
-        """Return the gene values at `(n_dims,)` `x` in the unit cube.
-
-        Raises:
-            ValueError: if `x` has another length or leaves the cube.
-        """
-        return genome_of(self._genes, x)
-
     def decode(self, genome: Sequence[float]) -> Recipe:
         """Return the path through the merge and the other parents, or the merge alone where the path is all of it.
 
@@ -104,7 +72,3 @@ class JointSpace:
         if path.path in ((), self._whole):
             return merge
         return replace(path, parents=(Parent(self._first, merge), *path.parents[1:]))
-
-    def describe(self) -> list[dict[str, Any]]:
-        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
-        return [gene.to_data() for gene in self._genes]

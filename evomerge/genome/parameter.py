@@ -10,24 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evomerge.errors import ConfigError, RecipeError
 from evomerge.genome.layout import Region, make_regions
 from evomerge.genome.settings import Range, Setting, read_settings
-from evomerge.genome.space import Gene, check_genome, genome_of, kinds_of, name_problems
+from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
 from evomerge.method import MethodSpec
 from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe, Value
 
 
-class ParameterSpace:
+class ParameterSpace(GeneSpace):
     """The genes of one merge method, and the recipes that they stand for.
 
     A parameter of the method is a gene unless it is fixed, is no number, or the method says that a search leaves it
     alone (`Parameter.gene`; naming it in `genes` overrides that). Per-parent parameters have one gene per parent. All
     but `lambda` have one per region of the model (see `evomerge.genome.layout`). Genes start at the method's default,
-    or in the middle of their range where the default is not inside.
+    or in the middle of their range where the default is not inside. Their order: by parameter, parent, and region in the
+    order of the forward pass.
 
     Args:
         method: the merge method.
@@ -93,34 +91,6 @@ class ParameterSpace:
         if problems:
             raise ConfigError(problems)
 
-    @property
-    def genes(self) -> tuple[Gene, ...]:
-        """The genes, in the order of a genome: by parameter, parent, and region in the order of the forward pass."""
-        return self._genes
-
-    @property
-    def n_dims(self) -> int:
-        """Number of genes."""
-        return len(self._genes)
-
-    @property
-    def start(self) -> NDArray[np.float64]:
-        """`(n_dims,)`, the point of the unit cube where a search begins."""
-        return np.array([gene.unit(gene.start) for gene in self._genes])
-
-    @property
-    def kinds(self) -> tuple[int, ...]:
-        """Per gene 0: all are floats."""
-        return kinds_of(self._genes)
-
-    def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
-        """Return the gene values at `(n_dims,)` `x` in the unit cube.
-
-        Raises:
-            ValueError: if `x` has another length or leaves the cube.
-        """
-        return genome_of(self._genes, x)
-
     def decode(self, genome: Sequence[float]) -> Recipe:
         """Return the recipe that a genome stands for; values go into it as they are.
 
@@ -155,10 +125,6 @@ class ParameterSpace:
             tokenizer=frame.tokenizer,
             seed=frame.seed,
         )
-
-    def describe(self) -> list[dict[str, Any]]:
-        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
-        return [gene.to_data() for gene in self._genes]
 
     def _make_genes(self) -> list[Gene]:
         genes = []

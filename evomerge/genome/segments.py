@@ -8,21 +8,17 @@ float.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from evomerge.errors import ConfigError, unknown_name
 from evomerge.genome.frame import PathFrame, is_whole
 from evomerge.genome.scales import range_problems, scale_gene, snapped
-from evomerge.genome.space import Gene, check_genome, genome_of, kinds_of, name_problems
+from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
 from evomerge.recipe import Parent, Recipe, Step
 
 SCALES = ("none", "segment")
 
 
-class SegmentSpace:
+class SegmentSpace(GeneSpace):
     """Segments between the first parent's first and last layer, in order.
 
     A segment has a source (one of the parents), a start and a length (layers of the source; clipped to its depth;
@@ -107,34 +103,6 @@ class SegmentSpace:
         """Parent name to its depth."""
         return self._frame.n_layers
 
-    @property
-    def genes(self) -> tuple[Gene, ...]:
-        """The genes, in the order of a genome: by segment, then the scale of the last layer."""
-        return self._genes
-
-    @property
-    def n_dims(self) -> int:
-        """Number of genes."""
-        return len(self._genes)
-
-    @property
-    def kinds(self) -> tuple[int, ...]:
-        """Per gene: 0 for a float, n for an integer with n values, -n for a choice of n."""
-        return kinds_of(self._genes)
-
-    @property
-    def start(self) -> NDArray[np.float64]:
-        """`(n_dims,)`, the point of the unit cube that stands for the first parent."""
-        return np.array([gene.unit(gene.start) for gene in self._genes])
-
-    def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
-        """Return the gene values at `(n_dims,)` `x` in the unit cube.
-
-        Raises:
-            ValueError: if `x` has another length or leaves the cube.
-        """
-        return genome_of(self._genes, x)
-
     def decode(self, genome: Sequence[float]) -> Recipe:
         """Return the recipe of the path that a genome stands for.
 
@@ -149,10 +117,6 @@ class SegmentSpace:
         inner = inner[: self._frame.most]
         inner += self._filling(self._frame.fewest - len(inner))
         return self._frame.recipe(inner, snapped(values.get("scale.last", 1.0)))
-
-    def describe(self) -> list[dict[str, Any]]:
-        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
-        return [gene.to_data() for gene in self._genes]
 
     def _segment(self, number: int, values: Mapping[str, float]) -> list[Step]:
         parent = self.parents[int(values.get(f"segment{number}.source", 0))].name

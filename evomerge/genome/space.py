@@ -169,6 +169,47 @@ class Space(Protocol):
         ...
 
 
+class GeneSpace:
+    """What all spaces of a fixed list of genes share; a subclass sets the genes and decodes.
+
+    The search starts where every gene has its own start.
+    """
+
+    _genes: tuple[Gene, ...]
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """The genes, in the order of a genome."""
+        return self._genes
+
+    @property
+    def n_dims(self) -> int:
+        """Number of genes."""
+        return len(self._genes)
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """Per gene: 0 for a float, n for an integer with n values, -n for a choice of n."""
+        return kinds_of(self._genes)
+
+    @property
+    def start(self) -> NDArray[np.float64]:
+        """`(n_dims,)`, the point of the unit cube where a search begins."""
+        return np.array([gene.unit(gene.start) for gene in self._genes])
+
+    def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
+        """Return the gene values at `(n_dims,)` `x` in the unit cube.
+
+        Raises:
+            ValueError: if `x` has another length or leaves the cube.
+        """
+        return genome_of(self._genes, x)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
+        return [gene.to_data() for gene in self._genes]
+
+
 def kinds_of(genes: Sequence[Gene]) -> tuple[int, ...]:
     """Return the `kinds` of a space with these genes: 0: a float; n: an integer with n values; -n: a choice of n."""
     return tuple(-gene.n_values if gene.kind == "choice" else gene.n_values for gene in genes)
