@@ -24,7 +24,7 @@ class ParameterSpace(GeneSpace):
     A parameter of the method is a gene unless it is fixed, is no number, or the method says that a search leaves it
     alone (`Parameter.gene`; naming it in `genes` overrides that). Per-parent parameters have one gene per parent. All
     but `lambda` have one per region of the model (see `evomerge.genome.layout`). Genes start at the method's default,
-    or in the middle of their range where the default is not inside. Their order: by parameter, parent, and region in the
+    or in the middle of their range where the default is not inside. By parameter, parent, and region, in the
     order of the forward pass.
 
     Args:
