@@ -7,7 +7,7 @@ cache, so prompts of different lengths can be read in groups and decoded togethe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -122,7 +122,7 @@ def all_attention(kinds: Collection[type]) -> bool:
     return bool(kinds) and set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}
 
 
-def left_alone(n_rows: int, gone: Sequence[int]) -> tuple[list[int], list[int], int]:
+def left_alone(n_rows: int, gone: Collection[int]) -> tuple[list[int], list[int], int]:
     """Say which rows move where when some leave, so that the others are the first ones.
 
     Returns:

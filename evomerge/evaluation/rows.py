@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,7 +101,7 @@ class Rows:
         logits = self._forward(tokens[:, None], keep=1, mask=mask, positions=positions[:, None], cache=self._cache)
         return logits[:, -1]
 
-    def drop(self, gone: Sequence[int]) -> list[int]:
+    def drop(self, gone: Collection[int]) -> list[int]:
         """Take rows out; return the old places of those that stay, in their new order."""
         sources, targets, n_rows = left_alone(len(self._lengths), gone)
         order = list(range(n_rows))
