@@ -10,7 +10,8 @@
 - `hf_engine`: the default engine; `lm_eval_engine`: lm-eval's own wrapper, for what the default one leaves to it
 - `generation`, `stopping`, `likelihood`: greedy answers, where they end, log-probabilities of continuations
 - `rows`, `kv_cache`, `forward`, `finite`: a batch on its way through the model; its cache, its passes, its check
-- `batching`, `memory`: which requests share a pass, within the measured memory; `support`: what a model can do, by trial
+- `batching`, `memory`: which requests share a pass, within the measured memory
+- `support`: what a model can do, found out by trial
 """
 
 from evomerge.evaluation.objective import Objective
