@@ -28,7 +28,7 @@ ARMS = {
     "DFS, W = 1": ["zoo_dataflow", f"space.path={SEGMENTS_WITHOUT_SCALES}"],
     "PS then DFS": ["zoo_ps_then_dfs"],
     "joint": ["zoo_joint"],
-    "PS then DFS, W = 1": ["zoo_ps_then_dfs", f"stages.layers.space.path={SEGMENTS_WITHOUT_SCALES}"],
+    "PS then DFS, W = 1": ["zoo_ps_then_dfs", "+stages.layers.space.path.scales=none"],
     "DFS, indicators": ["zoo_dataflow", "space.path={offset:0.2,max_layers:12}", "optimizer=cma"],
 }
 
