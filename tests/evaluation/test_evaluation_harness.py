@@ -162,7 +162,9 @@ def test_loglikelihood_tasks_report_accuracy_and_log_perplexity(tiny: Tiny, task
     scores = made.score(tiny.model, tiny.tokenizer, Split.SEARCH)
     for score in scores:
         theirs = expected[score.item, "none"]
-        assert score.metrics == {"acc": theirs["acc"], "log_perplexity": -theirs["perplexity"]}
+        # The head is computed for fewer positions than lm-eval's, so the last bits may differ.
+        log_perplexity = pytest.approx(-theirs["perplexity"], rel=1e-6)
+        assert score.metrics == {"acc": theirs["acc"], "log_perplexity": log_perplexity}
     mean = sum(score.metrics["log_perplexity"] for score in scores) / len(scores)
     assert Objective(made.specs).fitness(scores) == pytest.approx(-mean)
 
@@ -189,7 +191,7 @@ def test_a_brier_score_is_the_items_own_squared_error(tiny: Tiny, tasks: Path) -
     for score in made.score(tiny.model, tiny.tokenizer, Split.SEARCH):
         gold, probabilities = expected[score.item, "none"]["brier_score"]
         error = sum((p - (i == gold)) ** 2 for i, p in enumerate(probabilities))
-        assert score.metrics["brier_score"] == pytest.approx(float(error))
+        assert score.metrics["brier_score"] == pytest.approx(float(error), rel=1e-5)
 
 
 def test_items_of_another_task_form_the_test_split(tiny: Tiny, tasks: Path) -> None:
