@@ -27,7 +27,7 @@ from evaluation_helpers import make_model, make_tokenizer
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation import vllm_engine, vllm_weights
 from evomerge.evaluation.encoding import Encoder, Likelihood
-from evomerge.evaluation.engines import ENGINES, Call
+from evomerge.evaluation.engines import Call
 from evomerge.evaluation.lm_eval_engine import LmEvalEngine
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.task import SplitSizes, TaskSpec
@@ -144,7 +144,6 @@ def same(engine: VllmEngine, model: Any, tokenizer: Any, asked: Call, batch_size
 def test_the_zoo_scores_as_with_lm_evals_own_wrapper_item_by_item(
     zoo: LiveModel, started: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ENGINES, "vllm", "evomerge.evaluation.vllm_engine:VllmEngine")
     specs = [TaskSpec("zoo_ja_math", "acc"), TaskSpec("zoo_ja_reading", "acc")]
     sizes = SplitSizes(search=60, validation=0, test=0)
 
@@ -347,7 +346,7 @@ def test_tied_embeddings_and_a_second_engine_in_one_process(
         monkeypatch.setattr(vllm_weights, "_repack_tied", lambda model: None)
         engine.load(weights_of(models[1]).items())
         if models[0].device.type == "cpu":
-            with pytest.raises(ConfigError, match="does not compute the same model"):
+            with pytest.raises(ConfigError, match="it does not compute the same model"):
                 engine._probe(models[1])
         monkeypatch.undo()
         engine.load(weights_of(models[1]).items())
@@ -359,10 +358,10 @@ def test_tied_embeddings_and_a_second_engine_in_one_process(
 @needs_vllm
 def test_a_model_that_vllm_cannot_run_is_refused_at_the_start() -> None:
     engine = VllmEngine(batch_size=4, max_length=None)
-    with pytest.raises(ConfigError, match="computes in float32, bfloat16, float16, but .* float64"):
+    with pytest.raises(ConfigError, match=r"computes in float32, bfloat16, float16, but .* torch\.float64"):
         engine.start(make_model(40).double(), None)
     assert engine.n_starts == 0
-    with pytest.raises(ConfigError, match="vLLM cannot run LlamaForCausalLM: .*head.*engine=hf"):
+    with pytest.raises(ConfigError, match=r"vLLM cannot run LlamaForCausalLM: .*head.*engine=hf"):
         engine.start(make_model(40), None)  # heads of 8, for which vLLM's kernels were not built
     assert engine._llm is None
 
