@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Hashable
 from typing import Any
 
 from torch import Tensor
 
 from evomerge.errors import Interrupted
 from evomerge.evaluation.engines import StopCheck
+from evomerge.evaluation.kv_cache import layer_kinds
 
 
 class Forward:
@@ -18,12 +20,14 @@ class Forward:
         model: the live model.
         device: where its input must be.
         dtype: the type of its weights, which attention masks take.
+        cache_kinds: the kind of each layer of its cache, by its config as it is now.
     """
 
     def __init__(self, model: Any, should_stop: StopCheck | None = None) -> None:
         self.model = model
         self.device = model.device
         self.dtype = model.dtype
+        self.cache_kinds = layer_kinds(model.config)
         self._should_stop = should_stop
         names = inspect.signature(model.forward).parameters
         self._keeps = "logits_to_keep" in names
@@ -70,6 +74,12 @@ class Forward:
             given["logits_to_keep"] = keep
         logits: Tensor = self.model(**given).logits
         return logits[:, -keep:]
+
+    @property
+    def kind(self) -> Hashable:
+        """What it depends on which calls are right for a model; the number of its layers does not matter."""
+        attention = getattr(self.model.config, "_attn_implementation", None)
+        return type(self.model), attention, frozenset(self.cache_kinds), self.dtype, self.device
 
     def ask(self) -> None:
         """Raise `Interrupted` if it is time to stop."""

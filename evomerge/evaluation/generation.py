@@ -16,6 +16,9 @@ from evomerge.evaluation.stopping import Stops
 LOOK_EVERY = {"cpu": 1, "other": 8}
 """After how many tokens the answers are looked at: on an accelerator each look waits for the device."""
 
+LEAVE_SHARE = 1 / 16
+"""Rows leave once so many of the batch are over: moving others into their places costs about as much as a few rows."""
+
 
 def generate(
     forward: Forward,
@@ -53,22 +56,24 @@ def generate(
     alive = list(range(len(requests)))
     tokens, largest = _pick(rows.read())
     unseen = [(tokens, largest)]
+    over: set[int] = set()  # places of rows whose answer has ended, but that have not left yet
     while True:
         if len(unseen) == look_every:
             require_finite(torch.stack([values for _, values in unseen]))
             steps = torch.stack([picked for picked, _ in unseen]).tolist()  # (steps, rows)
             unseen.clear()
-            gone = [
-                place
-                for place, row in enumerate(alive)
-                if _ended(answers[row], [step[place] for step in steps], requests[row], stops[row], eos)
-            ]
-            if len(gone) == len(alive):
+            for place, row in enumerate(alive):
+                if place not in over:
+                    new = [step[place] for step in steps]
+                    if _ended(answers[row], new, requests[row], stops[row], eos):
+                        over.add(place)
+            if len(over) == len(alive):
                 return answers
-            if gone:
-                order = rows.drop(gone)
+            if len(over) >= LEAVE_SHARE * len(alive):
+                order = rows.drop(over)
                 alive = [alive[place] for place in order]
                 tokens = tokens[order]
+                over.clear()
         tokens, largest = _pick(rows.step(tokens))
         unseen.append((tokens, largest))
 

@@ -24,7 +24,7 @@ from evomerge.evaluation.likelihood import Answer, Row, by_context, by_input, sc
 from evomerge.evaluation.lm_eval_engine import LmEvalEngine
 from evomerge.evaluation.rows import Prefix, Rows, read_prefix
 from evomerge.evaluation.stopping import Stops
-from evomerge.evaluation.support import Support, end_tokens, examine, generation_obstacle, key_of
+from evomerge.evaluation.support import Support, end_tokens, examine, generation_obstacle
 
 log = logging.getLogger("evomerge.evaluation")
 T = TypeVar("T")
@@ -133,7 +133,7 @@ class HfEngine:
         self._lm_eval.release()
 
     def _support_of(self, forward: Forward) -> Support:
-        key = key_of(forward.model)
+        key = forward.kind
         if key not in self._support:
             self._support[key] = examine(forward)
         return self._support[key]
@@ -195,7 +195,7 @@ class HfEngine:
         run: Callable[[int, int], T],
     ) -> list[tuple[int, int, T]]:
         """Run batches; one for which the memory does not suffice is run again in halves."""
-        kind = (key_of(forward.model), work)
+        kind = (forward.kind, work)
         done: list[tuple[int, int, T]] = []
         waiting = list(self._budget.batches(kind, lengths, forward.device, probe))[::-1]
         while waiting:

@@ -7,7 +7,7 @@ cache, so prompts of different lengths can be read in groups and decoded togethe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -56,11 +56,12 @@ class ReservedLayer(DynamicLayer):
         for one in self._all or ():
             one[first:last, :, :end] = 0
 
-    def keep(self, sources: list[int], targets: list[int], n_rows: int) -> None:
+    def keep(self, sources: Tensor, targets: Tensor, n_rows: int) -> None:
         """Copy rows `sources` over rows `targets`, and forget all but the first `n_rows`."""
-        for one in self._all or ():
-            for source, target in zip(sources, targets, strict=True):
-                one[target, :, : self._end] = one[source, :, : self._end]
+        if self._all is not None and len(sources):
+            for one in self._all:
+                written = one[:, :, : self._end]
+                written.index_copy_(0, targets, written.index_select(0, sources))
         self._rows = slice(0, n_rows)
 
     def get_seq_length(self) -> int:
@@ -100,33 +101,28 @@ class ReservedCache(Cache):
         for layer in self.layers:
             layer.clear(first, last, end)
 
-    def keep(self, sources: list[int], targets: list[int], n_rows: int) -> None:
+    def keep(self, sources: Tensor, targets: Tensor, n_rows: int) -> None:
         """Move rows into freed places; see `ReservedLayer.keep`."""
         for layer in self.layers:
             layer.keep(sources, targets, n_rows)
 
 
-def layer_kinds(config: Any) -> frozenset[type]:
-    """Return the kinds of cache layers that transformers makes for a config."""
-    return frozenset(type(layer) for layer in DynamicCache(config=config).layers)
+def layer_kinds(config: Any) -> tuple[type, ...]:
+    """Return the kind of each layer of the cache that transformers makes for a config."""
+    return tuple(type(layer) for layer in DynamicCache(config=config).layers)
 
 
-def all_full(kinds: frozenset[type]) -> bool:
+def all_full(kinds: Collection[type]) -> bool:
     """Whether every layer attends to all tokens, so that a `ReservedCache` serves."""
-    return kinds == {DynamicLayer}
+    return set(kinds) == {DynamicLayer}
 
 
-def all_attention(kinds: frozenset[type]) -> bool:
+def all_attention(kinds: Collection[type]) -> bool:
     """Whether every layer keeps keys and values of all tokens or of a window of them (no recurrent state)."""
-    return bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+    return bool(kinds) and set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}
 
 
-def n_layers(config: Any) -> int:
-    """Return the number of layers that need a cache, from the config as it is now."""
-    return len(DynamicCache(config=config).layers)
-
-
-def left_alone(n_rows: int, gone: Sequence[int]) -> tuple[list[int], list[int], int]:
+def left_alone(n_rows: int, gone: Collection[int]) -> tuple[list[int], list[int], int]:
     """Say which rows move where when some leave, so that the others are the first ones.
 
     Returns:

@@ -18,7 +18,7 @@ from torch import Tensor
 from evomerge.evaluation.encoding import Likelihood
 from evomerge.evaluation.finite import require_finite
 from evomerge.evaluation.forward import Forward
-from evomerge.evaluation.kv_cache import ReservedCache, n_layers
+from evomerge.evaluation.kv_cache import ReservedCache
 from evomerge.evaluation.rows import Prefix, additive
 
 
@@ -133,7 +133,7 @@ def score_packed(forward: Forward, rows: Sequence[Row], prefix: Prefix | None = 
     allowed = before & ((seen == 0) | ((seen == asked) & (seen > 0))) | itself  # (rows, tokens, columns)
     cache = None
     if prefix is not None:
-        cache = ReservedCache(n_layers(forward.model.config), len(rows), columns)
+        cache = ReservedCache(len(forward.cache_kinds), len(rows), columns)
         cache.copy_in(prefix.cache, 0, len(rows), 0)
         cache.open(0, len(rows), 0, n_prefix)
     logits = forward(

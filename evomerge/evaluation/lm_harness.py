@@ -180,8 +180,23 @@ class LmHarness:
         """
         self.prepare()
         with quiet():
-            engine = self._engine_made()
-            encoder, encoder_key = self._encoder(engine, model, tokenizer)
+            return self._score(model, tokenizer, split, items, should_stop or self._should_stop)
+
+    def release(self) -> None:
+        """Let go of the last model, which is otherwise kept until another one is scored."""
+        if self._engine is not None:
+            self._engine.release()
+
+    def _score(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> tuple[ItemScore, ...]:
+        engine = self._engine_made()
+        encoder, encoder_key = self._encoder(engine, model, tokenizer)
         template, requests = self._built(split, encoder, tokenizer)
         chosen = None
         if items is not None:
@@ -192,12 +207,10 @@ class LmHarness:
             chosen = tuple((name, one.items) for name, one in requests.items())
         reset(list(requests.values()))
         try:
-            with quiet():
-                for call, prepared in self._calls(
-                    engine, encoder, encoder_key, (split, template, encoder_key, chosen), requests
-                ):
-                    self._run(engine, model, tokenizer, call, prepared, should_stop or self._should_stop)
-            with quiet(), compiled_templates():
+            key = (split, template, encoder_key, chosen)
+            for call, prepared in self._calls(engine, encoder, encoder_key, key, requests):
+                self._run(engine, model, tokenizer, call, prepared, should_stop)
+            with compiled_templates():
                 scores = [
                     score
                     for spec in self._specs
@@ -207,11 +220,6 @@ class LmHarness:
         finally:
             reset(list(requests.values()))
         return tuple(scores)
-
-    def release(self) -> None:
-        """Let go of the last model, which is otherwise kept until another one is scored."""
-        if self._engine is not None:
-            self._engine.release()
 
     def _prepare_spec(self, spec: TaskSpec, catalog: TaskCatalog) -> TaskSpec:
         resolved = spec

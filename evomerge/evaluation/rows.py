@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from evomerge.evaluation.batching import PASS_TOKENS, partition
 from evomerge.evaluation.forward import Forward
-from evomerge.evaluation.kv_cache import ReservedCache, left_alone, n_layers
+from evomerge.evaluation.kv_cache import ReservedCache, left_alone
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Prefix:
 
 def read_prefix(forward: Forward, tokens: tuple[int, ...]) -> Prefix:
     """Read a shared beginning once."""
-    cache = ReservedCache(n_layers(forward.model.config), 1, len(tokens))
+    cache = ReservedCache(len(forward.cache_kinds), 1, len(tokens))
     forward(torch.tensor([tokens], device=forward.device), keep=1, cache=cache)
     return Prefix(len(tokens), cache)
 
@@ -59,15 +59,14 @@ class Rows:
         self._prefix = prefix
         self._reserved = reserved
         self._width = self._end = len(prompts[0])
-        config = forward.model.config
         room = max(limits) + spare
         self._cache: Cache
         if reserved:
-            self._cache = ReservedCache(n_layers(config), len(prompts), self._width + room)
+            self._cache = ReservedCache(len(forward.cache_kinds), len(prompts), self._width + room)
             kind = "cpu" if forward.device.type == "cpu" else "other"
             self._groups = partition(tuple(map(len, prompts)), PASS_TOKENS[kind])
         else:
-            self._cache = DynamicCache(config=config)
+            self._cache = DynamicCache(config=forward.model.config)
             self._groups = ((0, len(prompts)),)
         valid = torch.zeros(len(prompts), self._width + room, dtype=torch.bool)
         valid[:, self._width :] = True
@@ -102,7 +101,7 @@ class Rows:
         logits = self._forward(tokens[:, None], keep=1, mask=mask, positions=positions[:, None], cache=self._cache)
         return logits[:, -1]
 
-    def drop(self, gone: Sequence[int]) -> list[int]:
+    def drop(self, gone: Collection[int]) -> list[int]:
         """Take rows out; return the old places of those that stay, in their new order."""
         sources, targets, n_rows = left_alone(len(self._lengths), gone)
         order = list(range(n_rows))
@@ -110,7 +109,8 @@ class Rows:
             order[target] = source
         index = torch.tensor(order, device=self._forward.device)
         if isinstance(self._cache, ReservedCache):
-            self._cache.keep(sources, targets, n_rows)
+            device = self._forward.device
+            self._cache.keep(torch.tensor(sources, device=device), torch.tensor(targets, device=device), n_rows)
         else:
             self._cache.batch_select_indices(index)
         self._lengths, self._last = self._lengths[index], self._last[index]

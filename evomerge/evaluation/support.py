@@ -7,7 +7,7 @@ differ, the engine does with less, down to leaving the model to lm-eval.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
@@ -18,7 +18,7 @@ from evomerge.errors import EvaluationError, Interrupted
 from evomerge.evaluation.encoding import Likelihood
 from evomerge.evaluation.finite import require_finite
 from evomerge.evaluation.forward import Forward
-from evomerge.evaluation.kv_cache import all_attention, all_full, layer_kinds
+from evomerge.evaluation.kv_cache import all_attention, all_full
 from evomerge.evaluation.likelihood import by_context, score_packed
 from evomerge.evaluation.rows import Rows, read_prefix
 
@@ -48,12 +48,6 @@ class Support(IntEnum):
     """A cache written in place, shared prefixes, and options packed behind their context."""
 
 
-def key_of(model: Any) -> Hashable:
-    """Return what the support of a model depends on; the number of its layers does not matter."""
-    config = model.config
-    return type(model), getattr(config, "_attn_implementation", None), layer_kinds(config), model.dtype, model.device
-
-
 def examine(forward: Forward) -> Support:
     """Try a model, from the most that it might do to the least.
 
@@ -62,9 +56,9 @@ def examine(forward: Forward) -> Support:
         EvaluationError: if its logits are not finite, so that nothing can be found out.
     """
     model = forward.model
-    kinds = layer_kinds(model.config)
+    kinds = forward.cache_kinds
     if not all_attention(kinds):
-        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        names = ", ".join(sorted(kind.__name__ for kind in set(kinds)))
         log.warning("%s keeps other states than keys and values (%s): lm-eval generates, more slowly",
                     type(model).__name__, names)  # fmt: skip
         return Support.LM_EVAL

@@ -163,7 +163,8 @@ def test_a_shared_beginning_is_read_once(tiny: Tiny) -> None:
 
 
 PAIRS = [
-    ("", "cat blue"), ("", "<eos>"), ("", "<eos>red"), ("red blue ", "cat"), ("red", " cat"), ("red", "cat dog"), ("red  ", " cat"),
+    ("", "cat blue"), ("", "<eos>"), ("", "<eos>red"), ("red blue ", "cat"), ("red", " cat"), ("red", "cat dog"),
+    ("red  ", " cat"),
     ("日本", "語 🙂"), ("a b", " "), ("<eos>red", " blue"), *[("one two :", f" {word}") for word in WORDS],
     *[("one two three four :", f" {a} {b} five") for a in WORDS[:3] for b in WORDS[4:7]],
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, continuation, m
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation import Objective, SplitSizes, TaskSpec
+from evomerge.evaluation import quiet as quiet_module
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.quiet import lm_eval_randomness, quiet
 from evomerge.record import ItemScore, Split
@@ -439,7 +440,10 @@ def test_prompts_can_go_through_the_chat_template(tiny: Tiny, tasks: Path) -> No
         assert group[0].args[0].count("[user]") == 3
 
 
-def test_a_cut_off_prompt_is_said_once(tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cut_off_prompt_is_said_once(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet_module._HANDLER, "_said", set())  # other tests of this process may have said it
     long = {"question": "red blue " * 100 + ":", "choices": ["cat", "dog"], "gold": 0}
     write_task(tmp_path, "long", {"test": [long] * 4}, **CHOICE)
     made = harness(tmp_path, TaskSpec("long", "acc"), sizes=ALL, max_length=64)
