@@ -97,7 +97,7 @@ class VllmEngine:
         Raises:
             ConfigError: if vLLM is not installed.
         """
-        if importlib.util.find_spec("vllm") is None:
+        if not _installed():
             raise ConfigError(f"evaluation.engine=vllm needs vLLM, which is not installed; run {INSTALL}")
         self._batch_size = batch_size
         self._max_length = max_length
@@ -502,6 +502,10 @@ def _free_share(device: torch.device) -> float:
     """Return the share of a GPU's memory that vLLM may ask for beside the parents and the live model."""
     free, total = torch.cuda.mem_get_info(device)
     return 0.9 * free / total
+
+
+def _installed() -> bool:
+    return importlib.util.find_spec("vllm") is not None
 
 
 def _said(error: Exception) -> str:

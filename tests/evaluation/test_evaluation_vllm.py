@@ -367,13 +367,13 @@ def test_a_model_that_vllm_cannot_run_is_refused_at_the_start() -> None:
 
 
 def test_without_vllm_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_engine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(vllm_engine, "_installed", lambda: False)
     with pytest.raises(ConfigError, match=r"needs vLLM.*pip install 'evomerge\[vllm\]'"):
         VllmEngine(batch_size=4, max_length=None)
 
 
 def test_requests_that_only_lm_eval_can_answer_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_engine.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(vllm_engine, "_installed", lambda: True)
     encoder = Encoder(make_tokenizer(), 64)
     asked = call("generate_until", encoder, [("red", {"until": ["\n"], "do_sample": True, "temperature": 0.7})])
     with pytest.raises(ConfigError, match=r"task 'task': 1 of .* sample.*engine=hf"):
