@@ -23,6 +23,7 @@ StopCheck: TypeAlias = Callable[[], bool]
 ENGINES = {
     "hf": "evomerge.evaluation.hf_engine:HfEngine",
     "lm-eval": "evomerge.evaluation.lm_eval_engine:LmEvalEngine",
+    "vllm": "evomerge.evaluation.vllm_engine:VllmEngine",
 }
 """Name to the class, as "module:class"; a class is made with `batch_size` and `max_length`."""
 
