@@ -15,6 +15,7 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.architecture import Architecture, ArchitectureSummary, Place
 from evomerge.merge.checkpoint import SafetensorsCheckpoint, TensorInfo, TensorSource, few, locate
 from evomerge.merge.naming import Naming, find_naming
+from evomerge.merge.prepared import Prepared
 from evomerge.recipe import ModelSource
 
 # What changes the function that the weights compute. Everything else (token ids, dropout, caches, names) may differ.
@@ -149,9 +150,12 @@ class Family:
         members: name and model of each parent in order, then the base if there is one (so that index -1 is the base).
         donor: index of the member that lends names, types, configuration: the base, else the first parent.
         tensors: every tensor of the result.
+        prepared: results of passes over the weights, kept within a memory budget.
     """
 
-    def __init__(self, parents: Sequence[tuple[str, OpenModel]], base: OpenModel | None) -> None:
+    def __init__(
+        self, parents: Sequence[tuple[str, OpenModel]], base: OpenModel | None, prepared: Prepared | None = None
+    ) -> None:
         self.members = (*parents, ("base", base)) if base is not None else tuple(parents)
         self.n_parents = len(parents)
         self.donor = -1 if base is not None else 0
@@ -161,12 +165,15 @@ class Family:
             Merged(name, donor.tensors.infos[name], donor.architecture.places[target])
             for name, target in donor.naming.targets.items()
         )
-        self.prepared: dict[Any, Any] = {}
-        """Results of passes over the weights (model-wide thresholds; later task vectors, SVDs), by what they are of."""
+        self.prepared = prepared if prepared is not None else Prepared()
 
     def model(self, index: int) -> OpenModel:
         """Return a member by its index."""
         return self.members[index][1]
+
+    def info(self, index: int, name: str) -> TensorInfo:
+        """Return shape and type of a tensor of a member by its name in the result; nothing is read."""
+        return self.model(index).tensors.infos[self._names[index][name]]
 
     def load(self, index: int, name: str) -> torch.Tensor:
         """Read a tensor of a member by its name in the result; do not change it.

@@ -1,0 +1,108 @@
+"""Who computes: the contract of an engine, and which one works on a device."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from evomerge.merge.kernels.program import Program
+
+VARIABLE = "EVOMERGE_KERNELS"
+"""Environment variable that forces an engine, "numba" or "torch", for example to compare them."""
+
+_log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Computes on contiguous floating-point tensors of one size, all on one device.
+
+    What callers may assume: the same bits from every engine, for any number of threads; inputs are not changed; no
+    memory is taken that grows with the tensors, but for what is returned.
+    """
+
+    def run(
+        self,
+        program: Program,
+        base: torch.Tensor | None,
+        parents: Sequence[torch.Tensor],
+        out: torch.Tensor,
+        *,
+        roundings: Sequence[torch.dtype] = (),
+    ) -> int | torch.Tensor:
+        """Write a program's result into `out`, rounded to each of `roundings` (at most two) and then to out's dtype.
+
+        Returns:
+            Whether an entry of the result is not finite: a number, or, so that a GPU need not be waited for, a tensor.
+        """
+        ...
+
+    def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
+        """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
+        ...
+
+    def histogram(
+        self, base: torch.Tensor, parent: torch.Tensor, shift: int, rows: np.ndarray | None, counts: np.ndarray
+    ) -> None:
+        """Add to `counts` how often the bits of |θ − θ0| occur (as fp32, they sort as the numbers do).
+
+        Args:
+            base: θ0.
+            parent: θ.
+            shift: how many lower bits there are.
+            rows: None, and counts[0, u] counts the entries with upper bits u; or for each u a row (−1: none), and
+                counts[row, l] counts those with upper bits u and lower bits l.
+            counts: int64, two-dimensional.
+        """
+        ...
+
+    def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
+        """Return the number of entries whose |θ − θ0| has bits in [low, high)."""
+        ...
+
+    def collect(
+        self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the bits and the flat indices of those entries, by rising index."""
+        ...
+
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
+        """Return the flat index of the n-th (from 1) of those entries, or −1, and how many were passed till the end."""
+        ...
+
+
+def engine_for(device: torch.device) -> Engine:
+    """Return the fastest engine for tensors of a device."""
+    forced = os.environ.get(VARIABLE, "")
+    if forced not in ("", "numba", "torch"):
+        raise ValueError(f"{VARIABLE} must be numba or torch, but is {forced!r}")
+    if forced == "torch" or device.type != "cpu":
+        return _torch_engine()
+    return _numba_engine() or _torch_engine()
+
+
+@cache
+def _torch_engine() -> Engine:
+    from evomerge.merge.kernels.torch_engine import TorchEngine
+
+    return TorchEngine()
+
+
+@cache
+def _numba_engine() -> Any:
+    if importlib.util.find_spec("numba") is None:
+        _log.warning("numba is not installed: merging runs on plain torch, several times slower (pip install numba)")
+        return None
+    try:
+        from evomerge.merge.kernels.numba_engine import NumbaEngine
+
+        return NumbaEngine()
+    except ImportError as error:  # numba refuses versions of numpy that are newer than itself
+        _log.warning("numba cannot be used (%s): merging runs on plain torch, several times slower", error)
+        return None
