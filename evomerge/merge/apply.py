@@ -125,7 +125,7 @@ def _on(device: torch.device, tensor: torch.Tensor) -> torch.Tensor:
 
 def _dots(plan: Plan, task: TensorTask, engine: Engine, parents: Sequence[torch.Tensor]) -> Dots:
     return plan.family.prepared.get(
-        ("dots", *(id(plan.family.model(index)) for index in task.inputs), task.name),
+        ("dots", *(plan.family.model(index).serial for index in task.inputs), task.name),
         lambda: engine.dots(*parents),
         lambda dots: 64,
         what="the norms and the angles of the parents' tensors",
@@ -175,8 +175,7 @@ def model_cuts(family: Family, parent: int, density: float, device: torch.device
 
 
 def _of(family: Family, parent: int) -> tuple[int, int]:
-    # Opened models are kept as long as what was prepared of them, so an id stays theirs. Families share them.
-    return id(family.model(BASE)), id(family.model(parent))
+    return family.model(BASE).serial, family.model(parent).serial
 
 
 def _pair(base: torch.Tensor, parent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _HARMLESS = re.compile(
     r"|^output_(attentions|hidden|router)|^return_|transformers_version|pruned"
 )
 _LIMIT = 12
+_SERIALS = itertools.count()
 
 
 class OpenModel:
@@ -41,6 +43,7 @@ class OpenModel:
         folder: the checkpoint that lends config.json, generation settings and custom code.
         tokenizer_folder: the checkpoint that lends the tokenizer.
         trust_remote_code: whether custom code in `folder` may run.
+        serial: a number of its own, which no other model gets even when this one is gone.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class OpenModel:
         self.folder = folder
         self.tokenizer_folder = tokenizer_folder
         self.trust_remote_code = trust_remote_code
+        self.serial = next(_SERIALS)
         self._checked: set[str] = set()
 
     @cached_property

@@ -86,8 +86,10 @@ class NumbaEngine:
             elif each.density < 1.0:
                 mask[k], limit[k] = native.DROP, each.below - 1
                 seed[k], rescale[k] = each.seed, each.rescale
-        wanted = [_CODES[dtype] for dtype in roundings if dtype != out.dtype and dtype in (torch.bfloat16, torch.float16)]
-        first, second, *_ = (*wanted, native.F32, native.F32)
+        steps = [_CODES[dtype] for dtype in roundings]
+        while steps and steps[-1] == _CODES[out.dtype]:  # storing does that
+            steps.pop()
+        first, second = (*steps, native.F32, native.F32)[:2]
         head = (
             np.array([parent.data_ptr() for parent in parents], np.int64),
             np.array([_CODES[parent.dtype] for parent in parents], np.int64),
