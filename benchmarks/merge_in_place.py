@@ -5,8 +5,8 @@
 Floor: every parent that the method reads (and the base) is copied into the output, one after the other, by torch's own
 copy on all its threads. Candidate: one `LiveModel.write` of a recipe whose parameters, densities among them, are new
 each time; what does not depend on them has been prepared by a first write, which is timed apart. Random bf16 models of
-Qwen2-0.5B's shapes (494M parameters; with `--quick` 30M): three fine-tunes of a base. Floor and candidate alternate; the
-figures are medians of the ratios of neighbours.
+Qwen2-0.5B's shapes (494M parameters; with `--quick` 30M): three fine-tunes of a base. Floor and candidate
+alternate; the figures are medians of the ratios of neighbours.
 """
 
 from __future__ import annotations

@@ -182,9 +182,7 @@ def _pair(base: torch.Tensor, parent: torch.Tensor) -> tuple[torch.Tensor, torch
     return base, parent
 
 
-def _table(
-    family: Family, engine: Engine, of: tuple[int, str | None], parts: Sequence[Deltas]
-) -> QuantileTable:
+def _table(family: Family, engine: Engine, of: tuple[int, str | None], parts: Sequence[Deltas]) -> QuantileTable:
     return family.prepared.get(
         ("quantiles", *_of(family, of[0]), of[1]),
         lambda: make_table(engine, parts),

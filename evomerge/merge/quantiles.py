@@ -65,7 +65,7 @@ class QuantileTable:
 
 
 def make_table(engine: Engine, parts: Sequence[Deltas]) -> QuantileTable:
-    """Count the magnitudes of one or more task vectors: one pass over them, or up to three where values are frequent."""
+    """Count the magnitudes of one or more task vectors: one pass, or up to three where values are frequent."""
     total = sum(part.n for part in parts)
     counts = np.zeros((1, _UPPER), np.int64)
     for part in parts:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from evomerge.errors import CheckpointError, RecipeError
+from evomerge.errors import CheckpointError
 from evomerge.merge.parents import Family, OpenModel, config_differences
-from evomerge.merge.plan import TORCH_DTYPES, Plan, TensorTask
+from evomerge.merge.plan import TORCH_DTYPES
 from evomerge.merge.sources import Sources
 from evomerge.merge.writing import Writer
 from evomerge.recipe import ModelSource, Recipe

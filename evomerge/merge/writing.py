@@ -139,9 +139,7 @@ def _signature(plan: Plan, task: TensorTask, rounded: torch.dtype | None) -> Has
     )
 
 
-def find_views(
-    naming: Naming, target: str, parameters: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor] | None:
+def find_views(naming: Naming, target: str, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
     """Find where in the parameters each of the tensors lies that are converted together.
 
     Transformers' own converter is given tensors of running numbers; what it makes of them shows where each entry goes.

@@ -66,9 +66,7 @@ class Engine(Protocol):
         """Return the number of entries whose |θ − θ0| has bits in [low, high)."""
         ...
 
-    def collect(
-        self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the bits and the flat indices of those entries, by rising index."""
         ...
 

@@ -8,6 +8,9 @@ kept in the user's cache) then serves them all.
 All in one file on purpose: numba notices a change of the file that holds a cached function, but not of others.
 """
 
+# mypy: ignore-errors
+# numba infers the types itself, from the signatures below.
+
 from __future__ import annotations
 
 import numpy as np
@@ -26,8 +29,8 @@ _F16, _F32 = ir.HalfType(), ir.FloatType()
 
 
 @intrinsic
-def _pointer(context, address):  # type: ignore[no-untyped-def]  # an address as a pointer
-    def build(_, b, signature, values):  # type: ignore[no-untyped-def]
+def _pointer(context, address):  # an address as a pointer
+    def build(_, b, signature, values):
         return b.inttoptr(values[0], ir.IntType(8).as_pointer())
 
     return types.voidptr(types.int64), build
@@ -37,16 +40,16 @@ def _pointer(context, address):  # type: ignore[no-untyped-def]  # an address as
 
 
 @intrinsic
-def _from_bf16(context, bits):  # type: ignore[no-untyped-def]
-    def build(_, b, signature, values):  # type: ignore[no-untyped-def]
+def _from_bf16(context, bits):
+    def build(_, b, signature, values):
         return b.bitcast(b.shl(b.zext(values[0], _I32), _I32(16)), _F32)
 
     return types.float32(types.uint16), build
 
 
 @intrinsic
-def _to_bf16(context, value):  # type: ignore[no-untyped-def]  # to nearest, ties to even; the value is never NaN
-    def build(_, b, signature, values):  # type: ignore[no-untyped-def]
+def _to_bf16(context, value):  # to nearest, ties to even; the value is never NaN
+    def build(_, b, signature, values):
         bits = b.bitcast(values[0], _I32)
         odd = b.and_(b.lshr(bits, _I32(16)), _I32(1))
         rounded = b.trunc(b.lshr(b.add(bits, b.add(odd, _I32(0x7FFF))), _I32(16)), _I16)
@@ -57,32 +60,32 @@ def _to_bf16(context, value):  # type: ignore[no-untyped-def]  # to nearest, tie
 
 
 @intrinsic
-def _from_f16(context, bits):  # type: ignore[no-untyped-def]
-    def build(_, b, signature, values):  # type: ignore[no-untyped-def]
+def _from_f16(context, bits):
+    def build(_, b, signature, values):
         return b.fpext(b.bitcast(values[0], _F16), _F32)
 
     return types.float32(types.uint16), build
 
 
 @intrinsic
-def _to_f16(context, value):  # type: ignore[no-untyped-def]
-    def build(_, b, signature, values):  # type: ignore[no-untyped-def]
+def _to_f16(context, value):
+    def build(_, b, signature, values):
         return b.bitcast(b.fptrunc(values[0], _F16), _I16)
 
     return types.uint16(types.float32), build
 
 
 @intrinsic
-def _magnitude(context, value):  # type: ignore[no-untyped-def]  # the bits of |x|, which sort as the numbers do
-    def build(_, b, signature, values):  # type: ignore[no-untyped-def]
+def _magnitude(context, value):  # the bits of |x|, which sort as the numbers do
+    def build(_, b, signature, values):
         return b.and_(b.bitcast(values[0], _I32), _I32(0x7FFFFFFF))
 
     return types.int32(types.float32), build
 
 
 @intrinsic
-def _note(context, flag, value):  # type: ignore[no-untyped-def]  # bit 31 of the flag is set by Inf and NaN
-    def build(_, b, signature, values):  # type: ignore[no-untyped-def]
+def _note(context, flag, value):  # bit 31 of the flag is set by Inf and NaN
+    def build(_, b, signature, values):
         exponent = b.and_(b.bitcast(values[1], _I32), _I32(0x7F800000))
         return b.or_(values[0], b.add(exponent, _I32(0x00800000)))
 
@@ -90,11 +93,9 @@ def _note(context, flag, value):  # type: ignore[no-untyped-def]  # bit 31 of th
 
 
 @intrinsic
-def _hit(context, count, value, low, high):  # type: ignore[no-untyped-def]  # count + (low <= value < high)
-    def build(_, b, signature, values):  # type: ignore[no-untyped-def]
-        inside = b.and_(
-            b.icmp_signed(">=", values[1], values[2]), b.icmp_signed("<", values[1], values[3])
-        )
+def _hit(context, count, value, low, high):  # count + (low <= value < high)
+    def build(_, b, signature, values):
+        inside = b.and_(b.icmp_signed(">=", values[1], values[2]), b.icmp_signed("<", values[1], values[3]))
         return b.add(values[0], b.zext(inside, _I32))
 
     return types.int32(types.int32, types.int32, types.int32, types.int32), build
@@ -104,7 +105,7 @@ _inner = njit(nogil=True, error_model="numpy", inline="never")
 
 
 @_inner
-def _fetch(address, code, start, n, into):  # type: ignore[no-untyped-def]
+def _fetch(address, code, start, n, into):
     if code == BF16:
         bf16 = carray(_pointer(address + 2 * start), (n,), np.uint16)
         for i in range(n):
@@ -124,7 +125,7 @@ def _fetch(address, code, start, n, into):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _round(code, n, x):  # type: ignore[no-untyped-def]
+def _round(code, n, x):
     if code == BF16:
         for i in range(n):
             x[i] = _from_bf16(_to_bf16(x[i]))
@@ -134,7 +135,7 @@ def _round(code, n, x):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _store(address, code, start, n, x):  # type: ignore[no-untyped-def]
+def _store(address, code, start, n, x):
     flag = np.uint32(0)
     if code == BF16:
         bf16 = carray(_pointer(address + 2 * start), (n,), np.uint16)
@@ -162,13 +163,13 @@ def _store(address, code, start, n, x):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _subtract(n, x, base):  # type: ignore[no-untyped-def]
+def _subtract(n, x, base):
     for i in range(n):
         x[i] -= base[i]
 
 
 @_inner
-def _trim(start, n, x, threshold, limit):  # type: ignore[no-untyped-def]
+def _trim(start, n, x, threshold, limit):
     zero = np.float32(0)
     if limit >= start + n:
         for i in range(n):
@@ -183,7 +184,7 @@ def _trim(start, n, x, threshold, limit):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _philox(group, seed, words):  # type: ignore[no-untyped-def]  # see philox.py, which this repeats
+def _philox(group, seed, words):  # see philox.py, which this repeats
     low = np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
     m0, m1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -205,27 +206,27 @@ def _philox(group, seed, words):  # type: ignore[no-untyped-def]  # see philox.p
 
 
 @_inner
-def _drop(n, x, words, last, rescale):  # type: ignore[no-untyped-def]
+def _drop(n, x, words, last, rescale):
     zero = np.float32(0)
     for i in range(n):
         x[i] = x[i] * rescale if words[i] <= last else zero
 
 
 @_inner
-def _add(n, total, x, w):  # type: ignore[no-untyped-def]
+def _add(n, total, x, w):
     for i in range(n):
         total[i] += x[i] * w
 
 
 @_inner
-def _vote(n, votes, x):  # type: ignore[no-untyped-def]
+def _vote(n, votes, x):
     one, zero = np.float32(1), np.float32(0)
     for i in range(n):
         votes[i] += (one if x[i] > zero else zero) - (one if x[i] < zero else zero)
 
 
 @_inner
-def _agree(n, votes, x, w, total, divisor):  # type: ignore[no-untyped-def]
+def _agree(n, votes, x, w, total, divisor):
     zero = np.float32(0)
     for i in range(n):
         agrees = (x[i] > zero) if votes[i] >= zero else (x[i] < zero)
@@ -235,20 +236,20 @@ def _agree(n, votes, x, w, total, divisor):  # type: ignore[no-untyped-def]
 
 
 @_inner
-def _divide(n, total, divisor):  # type: ignore[no-untyped-def]
+def _divide(n, total, divisor):
     zero, one = np.float32(0), np.float32(1)
     for i in range(n):
         total[i] /= one if divisor[i] == zero else divisor[i]
 
 
 @_inner
-def _finish(n, total, scale, base):  # type: ignore[no-untyped-def]
+def _finish(n, total, scale, base):
     for i in range(n):
         total[i] = total[i] * scale + base[i]
 
 
 @_inner
-def _zero(n, x):  # type: ignore[no-untyped-def]
+def _zero(n, x):
     for i in range(n):
         x[i] = np.float32(0)
 
@@ -260,12 +261,12 @@ RUN = (
 
 
 def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, base_code, scale, disjoint,
-        by_count, normalize, out, out_code, round_1, round_2, start, stop):  # type: ignore[no-untyped-def]  # fmt: skip
+        by_count, normalize, out, out_code, round_1, round_2, start, stop):  # fmt: skip
     """Compute the entries start … stop − 1 of a tensor; 1 if one of them is not finite, else 0.
 
     `start` is a multiple of `BLOCK`. A base of address 0 is none. `round_1` and `round_2` are dtypes to round to on the
-    way (`F32` for none). A single parent of weight 1 without base is only converted. For a `DROP`, `limit` is the largest
-    random word that is kept.
+    way (`F32` for none). A single parent of weight 1 without base is only converted. For a `DROP`, `limit` is the
+    largest random word that is kept.
     """
     n_parents = len(addresses)
     x = np.empty((n_parents, BLOCK), np.float32)
@@ -315,7 +316,7 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
 DOTS = "void(int64, int64, int64, int64, int64, int64, float64[:, ::1])"
 
 
-def dots(a, a_code, b, b_code, start, stop, sums):  # type: ignore[no-untyped-def]
+def dots(a, a_code, b, b_code, start, stop, sums):
     """Put ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩ of each `SEGMENT` of entries into a row of `sums`, in float64 and a fixed order."""
     x, y = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     aa, ab, bb = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
@@ -341,7 +342,7 @@ def dots(a, a_code, b, b_code, start, stop, sums):  # type: ignore[no-untyped-de
 
 
 @_inner
-def _bits(base, base_code, parent, code, at, n, origin, tau, bits):  # type: ignore[no-untyped-def]
+def _bits(base, base_code, parent, code, at, n, origin, tau, bits):
     _fetch(base, base_code, at, n, origin)
     _fetch(parent, code, at, n, tau)
     for i in range(n):
@@ -351,7 +352,7 @@ def _bits(base, base_code, parent, code, at, n, origin, tau, bits):  # type: ign
 HISTOGRAM = "void(int64, int64, int64, int64, int64, int64, int64, int32[::1], uint32[:, ::1])"
 
 
-def histogram(base, base_code, parent, code, start, stop, shift, rows, counts):  # type: ignore[no-untyped-def]
+def histogram(base, base_code, parent, code, start, stop, shift, rows, counts):
     """Count the bits of |τ|: of those whose upper bits (all but `shift`) have a row, one by their lower bits."""
     origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     bits = np.empty(BLOCK, np.int32)
@@ -373,7 +374,7 @@ def histogram(base, base_code, parent, code, start, stop, shift, rows, counts): 
 COUNT = "int64(int64, int64, int64, int64, int64, int64, int64, int64)"
 
 
-def count(base, base_code, parent, code, start, stop, low, high):  # type: ignore[no-untyped-def]
+def count(base, base_code, parent, code, start, stop, low, high):
     """Return how many of the entries have |τ| with bits in [low, high)."""
     origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     bits = np.empty(BLOCK, np.int32)
@@ -392,7 +393,7 @@ def count(base, base_code, parent, code, start, stop, low, high):  # type: ignor
 COLLECT = "int64(int64, int64, int64, int64, int64, int64, int64, int64, int32[::1], int64[::1])"
 
 
-def collect(base, base_code, parent, code, start, stop, low, high, values, indices):  # type: ignore[no-untyped-def]
+def collect(base, base_code, parent, code, start, stop, low, high, values, indices):
     """Write down the bits and the flat index of the entries whose |τ| has bits in [low, high); return how many."""
     origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     bits = np.empty(BLOCK, np.int32)

@@ -15,7 +15,7 @@ import torch
 
 from evomerge.merge.kernels import native
 from evomerge.merge.kernels.parallel import CHUNK, over_chunks
-from evomerge.merge.kernels.program import Cut, Drop, Program
+from evomerge.merge.kernels.program import Cut, Program
 
 _CODES = {torch.bfloat16: native.BF16, torch.float16: native.F16, torch.float32: native.F32, torch.float64: native.F64}
 _WAVE = 16
@@ -139,9 +139,7 @@ class NumbaEngine:
 
     def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Engine`."""
-        found = over_chunks(
-            base.numel(), lambda start, stop: self._collect_some(base, parent, start, stop, low, high)
-        )
+        found = over_chunks(base.numel(), lambda start, stop: self._collect_some(base, parent, start, stop, low, high))
         if not found:
             return np.zeros(0, np.int32), np.zeros(0, np.int64)
         return np.concatenate([values for values, _ in found]), np.concatenate([indices for _, indices in found])

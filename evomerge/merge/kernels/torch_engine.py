@@ -98,9 +98,7 @@ class TorchEngine:
         return -1, passed
 
 
-def _compute(
-    program: Program, base: torch.Tensor | None, parents: Sequence[torch.Tensor], start: int
-) -> torch.Tensor:
+def _compute(program: Program, base: torch.Tensor | None, parents: Sequence[torch.Tensor], start: int) -> torch.Tensor:
     origin = None if base is None else base.float()
     terms = [parent.float() if origin is None else parent.float() - origin for parent in parents]
     if origin is None and len(terms) == 1 and program.weight[0] == 1.0:

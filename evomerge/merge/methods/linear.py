@@ -62,9 +62,7 @@ METHOD = Method(
     merge=lambda inputs: linear(
         inputs.parents, weight=inputs.numbers("weight"), normalize=bool(inputs.values["normalize"])
     ),
-    program=lambda inputs: Program(
-        weight=shares(inputs.numbers("weight"), normalize=bool(inputs.values["normalize"]))
-    ),
+    program=lambda inputs: Program(weight=shares(inputs.numbers("weight"), normalize=bool(inputs.values["normalize"]))),
     active=_active,
     one_input=_one_input,
     problems=_problems,

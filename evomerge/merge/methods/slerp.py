@@ -23,6 +23,7 @@ PARALLEL = 0.9995
 
 _ENGINE = TorchEngine()
 
+
 def slerp(a: torch.Tensor, b: torch.Tensor, *, t: float) -> torch.Tensor:
     """Return the point at t between a (t = 0) and b (t = 1)."""
     return weighted_sum([a, b], arc(_ENGINE.dots(a, b), t=t))
