@@ -13,8 +13,8 @@ import numba
 import numpy as np
 import torch
 
-from evomerge.merge.kernels import native
-from evomerge.merge.kernels.parallel import CHUNK, over_chunks
+from evomerge.merge.kernels import native, parallel
+from evomerge.merge.kernels.parallel import over_chunks
 from evomerge.merge.kernels.program import Cut, Program
 
 _CODES = {torch.bfloat16: native.BF16, torch.float16: native.F16, torch.float32: native.F32, torch.float64: native.F64}
@@ -105,7 +105,7 @@ class NumbaEngine:
         """See `Engine`."""
         n = a.numel()
         sums, kernel = np.zeros((-(-n // native.SEGMENT), 3)), self._dots
-        over_chunks(n, lambda start, stop: kernel(*_at(a), *_at(b), start, stop, sums))
+        over_chunks(n, lambda start, stop: kernel(*_at(a), *_at(b), start, stop, sums), size=4 * native.SEGMENT)
         aa, ab, bb = (sum(column) for column in sums.T.tolist())
         return float(aa), float(ab), float(bb)
 
@@ -147,18 +147,18 @@ class NumbaEngine:
     def _collect_some(
         self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, low: int, high: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not hasattr(self._buffers, "values"):
-            self._buffers.values, self._buffers.indices = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int64)
+        if len(getattr(self._buffers, "values", ())) < stop - start:
+            self._buffers.values, self._buffers.indices = np.empty(parallel.CHUNK, np.int32), np.empty(parallel.CHUNK, np.int64)
         values, indices = self._buffers.values, self._buffers.indices
         n = self._collect(*_at(base), *_at(parent), start, stop, low, high, values, indices)
         return values[:n].copy(), indices[:n].copy()
 
     def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
         """See `Engine`."""
-        size, passed, kernel = base.numel(), 0, self._count
-        for begin in range(0, size, _WAVE * CHUNK):
+        size, chunk, passed, kernel = base.numel(), parallel.CHUNK, 0, self._count
+        for begin in range(0, size, _WAVE * chunk):
             counts = over_chunks(
-                min(size, begin + _WAVE * CHUNK),
+                min(size, begin + _WAVE * chunk),
                 lambda start, stop: kernel(*_at(base), *_at(parent), start, stop, low, high),
                 start=begin,
             )
@@ -167,8 +167,8 @@ class NumbaEngine:
                 continue
             for index, each in enumerate(counts):
                 if passed + each >= n:
-                    start = begin + index * CHUNK
-                    _, indices = self._collect_some(base, parent, start, min(size, start + CHUNK), low, high)
+                    start = begin + index * chunk
+                    _, indices = self._collect_some(base, parent, start, min(size, start + chunk), low, high)
                     return int(indices[n - passed - 1]), n
                 passed += each
         return -1, passed

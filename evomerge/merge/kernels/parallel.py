@@ -18,13 +18,14 @@ CHUNK = 1 << 18
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0) -> list[T]:
-    """Return work(first, last) for each chunk of the entries start … n − 1, in the order of the chunks.
+def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0, size: int | None = None) -> list[T]:
+    """Return work(first, last) for each chunk of the entries start … n − 1, in the order of the chunks (of CHUNK, or `size`).
 
     The work must let go of Python's lock to gain from several threads. Where it raises, the first error is raised
     again when all threads have stopped.
     """
-    bounds = [(at, min(at + CHUNK, n)) for at in range(start, n, CHUNK)]
+    size = size or CHUNK
+    bounds = [(at, min(at + size, n)) for at in range(start, n, size)]
     threads = min(torch.get_num_threads(), len(bounds))
     if threads <= 1:
         return [work(*each) for each in bounds]
