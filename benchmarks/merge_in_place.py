@@ -1,6 +1,6 @@
 """A candidate written into a live model, against plain copies of the same parents' bytes.
 
-    python benchmarks/merge_in_place.py [--quick] [--json] [--models FOLDER] [--pairs N]
+    python benchmarks/merge_in_place.py [--quick] [--json] [--models FOLDER] [--methods …] [--pairs N]
 
 Floor: every parent that the method reads (and the base) is copied into the output, one after the other, by torch's own
 copy on all its threads. Candidate: one `LiveModel.write` of a recipe whose parameters, densities among them, are new
@@ -17,7 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -116,12 +116,12 @@ def copies(live: LiveModel, sources: Sources, recipe: Recipe) -> Callable[[], No
     return run
 
 
-def measure(folders: dict[str, Path], pairs: int) -> dict[str, dict[str, float]]:
+def measure(folders: dict[str, Path], pairs: int, methods: Sequence[str]) -> dict[str, dict[str, float]]:
     """Time every method against its floor."""
     sources = Sources()
     live = LiveModel(ModelSource(str(folders["base"])), sources=sources)
     figures = {}
-    for method in LIMITS:
+    for method in methods:
         first = seconds(lambda: live.write(candidate(method, folders, 0)))  # noqa: B023
         floor = copies(live, sources, candidate(method, folders, 0))
         floor()
@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a model of 30M parameters")
     parser.add_argument("--json", action="store_true", help="print one object: method to ratio")
     parser.add_argument("--models", type=Path, help="folder to write the models into, and to leave them in")
+    parser.add_argument("--methods", help=f"of {', '.join(LIMITS)}; separated by commas")
     parser.add_argument("--pairs", type=int, default=5, help="timed pairs for each method")
     arguments = parser.parse_args()
     folder = arguments.models or Path(tempfile.mkdtemp(prefix="merge_in_place-"))
@@ -152,7 +153,7 @@ def main() -> None:
         names = {who: folder / who for who in ("base", "a", "b", "c")}
         there = all((path / "model.safetensors").is_file() for path in names.values())
         folders = names if there else write_models(folder, shapes(arguments.quick))
-        figures = measure(folders, arguments.pairs)
+        figures = measure(folders, arguments.pairs, arguments.methods.split(",") if arguments.methods else list(LIMITS))
     finally:
         if arguments.models is None:
             shutil.rmtree(folder, ignore_errors=True)

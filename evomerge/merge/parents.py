@@ -15,6 +15,7 @@ import torch
 from evomerge.errors import CheckpointError
 from evomerge.merge.architecture import Architecture, ArchitectureSummary, Place
 from evomerge.merge.checkpoint import SafetensorsCheckpoint, TensorInfo, TensorSource, few, locate
+from evomerge.merge.kernels.engine import engine_for
 from evomerge.merge.naming import Naming, find_naming
 from evomerge.merge.prepared import Prepared
 from evomerge.recipe import ModelSource
@@ -95,7 +96,7 @@ class OpenModel:
         """
         tensor = self.tensors.load(name)
         if name not in self._checked:
-            if tensor.is_floating_point() and not tensor.isfinite().all():
+            if tensor.is_floating_point() and not engine_for(tensor.device).finite(tensor.contiguous()):
                 kind = "NaN" if tensor.isnan().any() else "Inf"
                 raise CheckpointError(f"tensor {name} of {self.label} holds {kind}; this model cannot be merged")
             for copy in self.naming.copies.get(name, ()):

@@ -121,8 +121,10 @@ def test_an_infinite_entry_is_noticed_wherever_it_is(where: int, threads: int) -
         for dtype, bad in ((torch.float16, True), (torch.bfloat16, False), (torch.float32, False)):
             assert bool(engine.run(Program(weight=(1.0,)), None, [x], torch.empty(5000, dtype=dtype))) == bad
         assert engine.run(Program(weight=(1.0,)), None, [x], torch.empty(5000), roundings=(torch.float16,))
+        assert engine.finite(x)
         for broken in (torch.nan, torch.inf, -torch.inf):
             x[where] = broken
+            assert not any(engine.finite(x.to(dtype)) for dtype in DTYPES.values())
             assert engine.run(Program(weight=(1.0,)), None, [x], torch.empty(5000, dtype=torch.bfloat16))
         x[where] = 70_000.0
 

@@ -43,6 +43,10 @@ class Engine(Protocol):
         """
         ...
 
+    def finite(self, tensor: torch.Tensor) -> bool:
+        """Return whether every entry is finite."""
+        ...
+
     def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
         """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
         ...

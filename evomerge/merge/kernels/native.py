@@ -313,6 +313,21 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
     return flag
 
 
+FINITE = "uint32(int64, int64, int64, int64)"
+
+
+def finite(address, code, start, stop):
+    """Return 1 if one of the entries is not finite (as fp32), else 0."""
+    x = np.empty(BLOCK, np.float32)
+    flag = np.uint32(0)
+    for at in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - at)
+        _fetch(address, code, at, n, x)
+        for i in range(n):
+            flag = _note(flag, x[i])
+    return flag >> np.uint32(31)
+
+
 DOTS = "void(int64, int64, int64, int64, int64, int64, float64[:, ::1])"
 
 

@@ -52,6 +52,10 @@ class NumbaEngine:
         return _compile(native.run, native.RUN)
 
     @cached_property
+    def _finite(self) -> Any:
+        return _compile(native.finite, native.FINITE)
+
+    @cached_property
     def _dots(self) -> Any:
         return _compile(native.dots, native.DOTS)
 
@@ -100,6 +104,13 @@ class NumbaEngine:
         )  # fmt: skip
         kernel = self._run
         return max(over_chunks(out.numel(), lambda start, stop: kernel(*head, start, stop)), default=0)
+
+    def finite(self, tensor: torch.Tensor) -> bool:
+        """See `Engine`."""
+        if tensor.dtype == torch.float64:  # a large one is finite, though not as fp32
+            return bool(tensor.isfinite().all())
+        kernel = self._finite
+        return not any(over_chunks(tensor.numel(), lambda start, stop: kernel(*_at(tensor), start, stop)))
 
     def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
         """See `Engine`."""

@@ -54,6 +54,10 @@ class TorchEngine:
             bad |= ~target[start:stop].isfinite().all()
         return bad
 
+    def finite(self, tensor: torch.Tensor) -> bool:
+        """See `Engine`."""
+        return all(bool(piece.isfinite().all()) for piece in _flat(tensor).split(_chunk(tensor.device)))
+
     def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
         """See `Engine`."""
         sums = torch.cat([_segments(x, y) for x, y in _chunks(a, b, 64 * _LANES * _ROWS)]).T.tolist()
