@@ -1,17 +1,17 @@
 """Tables of quantiles of |τ|, so that another density of a trim needs no sort.
 
 As fp32, the bits of non-negative numbers sort as the numbers do, so ranking means counting bits. A table divides the
-entries of one task vector, or of a whole model's, into a few thousand groups by magnitude: single values where they are
-frequent (bf16 parents have few distinct deltas), ranges otherwise. It says at once which group the k-th largest entry
-is in; only within that group is anything left to decide, by looking at its few entries (a range) or at where the n-th
-one lies (a single value, of which the lowest flat indices are kept). The kept set is that of a stable sort.
+entries of one task vector, or of a whole model's, into a few thousand groups by magnitude. It says at once which group
+the k-th largest entry is in, and only within that group is anything left to decide: by looking at its few entries; or,
+where few values are frequent (bf16 parents have few distinct deltas), by counting them once and finding where the n-th
+of the value lies, of which the lowest flat indices are kept. The kept set is that of a stable sort.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,12 +23,9 @@ GROUPS = 4096
 """Groups of a table, about; a range then holds one entry in 4096."""
 
 FREQUENT = 1024
-"""Bins with more than this share of the entries are divided into their single values."""
+"""A bin with more than one entry in so many is not collected, but counted value by value."""
 
 _SHIFT = 11
-_ROWS = 512  # bins that are divided in one pass: 4 MiB of counters
-_UPPER = 1 << 31 - _SHIFT
-_LOWER = 1 << _SHIFT
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,13 @@ class QuantileTable:
         low: int32, the least bits of each group.
         high: int32, one more than its largest bits.
         at_least: int64, how many entries are in it or above it.
+        divided: counts of the single values of frequent groups, by the group's least bits; filled as they are asked for.
     """
 
     low: np.ndarray
     high: np.ndarray
     at_least: np.ndarray
+    divided: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def n(self) -> int:
@@ -65,55 +64,45 @@ class QuantileTable:
 
 
 def make_table(engine: Engine, parts: Sequence[Deltas]) -> QuantileTable:
-    """Count the magnitudes of one or more task vectors: one pass, or up to three where values are frequent."""
-    total = sum(part.n for part in parts)
-    counts = np.zeros((1, _UPPER), np.int64)
+    """Count the magnitudes of one or more task vectors, in one pass over them."""
+    counts = np.zeros(1 << 31 - _SHIFT, np.int64)
     for part in parts:
-        engine.histogram(*part.load(), _SHIFT, None, counts)
-    bins = counts[0].nonzero()[0]
-    size = counts[0, bins]
-    frequent = size > max(1, total // FREQUENT)
-    low, high, amount = [bins[~frequent] << _SHIFT], [bins[~frequent] + 1 << _SHIFT], [size[~frequent]]
-    single = [np.zeros(len(low[0]), bool)]
-    divided = bins[frequent]
-    for some in (divided[at : at + _ROWS] for at in range(0, len(divided), _ROWS)):
-        rows = np.full(_UPPER, -1, np.int32)
-        rows[some] = np.arange(len(some))
-        exact = np.zeros((len(some), _LOWER), np.int64)
-        for part in parts:
-            engine.histogram(*part.load(), _SHIFT, rows, exact)
-        row, lower = exact.nonzero()
-        values = (some[row] << _SHIFT) + lower
-        low.append(values)
-        high.append(values + 1)
-        amount.append(exact[row, lower])
-        single.append(np.ones(len(values), bool))
-    order = np.concatenate(low).argsort()
-    low_, high_, size, alone = (np.concatenate(each)[order] for each in (low, high, amount, single))
-    # A single value stays by itself; neighbouring ranges are joined until one holds its share of the entries.
+        engine.histogram(*part.load(), _SHIFT, counts)
+    bins = counts.nonzero()[0]
+    size, total = counts[bins], sum(part.n for part in parts)
+    # A frequent bin stays by itself; neighbours are joined until they hold their share of the entries.
+    alone = size > _frequent(total)
     share = (size.cumsum() - 1) * GROUPS // max(1, total)
     begins = np.ones(len(size), bool)
     begins[1:] = alone[1:] | alone[:-1] | (share[1:] != share[:-1])
     first = begins.nonzero()[0]
     last = np.append(first[1:], len(size)) - 1
     at_least = size[::-1].cumsum()[::-1]
-    return QuantileTable(low_[first].astype(np.int32), high_[last].astype(np.int32), at_least[first])
+    return QuantileTable(
+        (bins[first] << _SHIFT).astype(np.int32), (bins[last] + 1 << _SHIFT).astype(np.int32), at_least[first]
+    )
+
+
+def _frequent(n: int) -> int:
+    return max(1, n // FREQUENT)
 
 
 def cuts(engine: Engine, parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut]:
     """Return for each task vector the cut that keeps the k largest |τ| of all; of equal ones those that come first."""
     if k <= 0:
         return [Cut(math.inf, 0)] * len(parts)
-    # The last group (they rise) with at least k entries in it or above it.
-    group = len(table.at_least) - 1 - int(np.searchsorted(table.at_least[::-1], k))
-    above = int(table.at_least[group + 1]) if group + 1 < len(table.at_least) else 0
-    size, needed = int(table.at_least[group]) - above, k - above
+    group, size, needed = _group(table.at_least, k)
     low, high = int(table.low[group]), int(table.high[group])
     if needed == size:
         return [Cut(_value(low), part.n) for part in parts]
-    if high == 1:  # of zeros, kept and dropped ones are the same
-        return [Cut(0.0, 0)] * len(parts)
-    if high == low + 1:
+    if size > _frequent(table.n):
+        values, at_least = _divide(engine, parts, table, low, high)
+        group, size, needed = _group(at_least, needed)
+        low = int(values[group])
+        if needed == size:
+            return [Cut(_value(low), part.n) for part in parts]
+        if low == 0:  # of zeros, kept and dropped ones are the same
+            return [Cut(0.0, 0)] * len(parts)
         return _share_out(engine, parts, low, needed)
     found = [engine.collect(*part.load(), low, high) for part in parts]
     bits = np.concatenate([values for values, _ in found])
@@ -125,6 +114,24 @@ def cuts(engine: Engine, parts: Sequence[Deltas], table: QuantileTable, k: int) 
         made.append(Cut(_value(threshold), part.n if equal >= len(here) else int(here[equal]) if equal else 0))
         equal = max(0, equal - len(here))
     return made
+
+
+def _group(at_least: np.ndarray, k: int) -> tuple[int, int, int]:
+    """Return the group that holds the k-th largest entry, its size, and how many of it are among the k largest."""
+    group = len(at_least) - 1 - int(np.searchsorted(at_least[::-1], k))
+    above = int(at_least[group + 1]) if group + 1 < len(at_least) else 0
+    return group, int(at_least[group]) - above, k - above
+
+
+def _divide(
+    engine: Engine, parts: Sequence[Deltas], table: QuantileTable, low: int, high: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of a frequent bin, and how many entries of it are at least each; found once."""
+    if low not in table.divided:
+        counts = sum((engine.within(*part.load(), low, high) for part in parts), np.zeros(high - low, np.int64))
+        values = counts.nonzero()[0]
+        table.divided[low] = (values + low, counts[values][::-1].cumsum()[::-1])
+    return table.divided[low]
 
 
 def _share_out(engine: Engine, parts: Sequence[Deltas], bits: int, needed: int) -> list[Cut]:

@@ -51,19 +51,12 @@ class Engine(Protocol):
         """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
         ...
 
-    def histogram(
-        self, base: torch.Tensor, parent: torch.Tensor, shift: int, rows: np.ndarray | None, counts: np.ndarray
-    ) -> None:
-        """Add to `counts` how often the bits of |θ − θ0| occur (as fp32, they sort as the numbers do).
+    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
+        """Add to counts[u] how many |θ − θ0| have the upper bits u, all but `shift` (as fp32, bits sort as numbers do)."""
+        ...
 
-        Args:
-            base: θ0.
-            parent: θ.
-            shift: how many lower bits there are.
-            rows: None, and counts[0, u] counts the entries with upper bits u; or for each u a row (−1: none), and
-                counts[row, l] counts those with upper bits u and lower bits l.
-            counts: int64, two-dimensional.
-        """
+    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
+        """Return how many |θ − θ0| have each of the bits low … high − 1."""
         ...
 
     def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:

@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 BF16, F16, F32, F64 = 0, 1, 2, 3
 NO_MASK, CUT, DROP = 0, 1, 2
 BLOCK = 1024
-LANES = 256
+LANES = 128
 SEGMENT = 64 * BLOCK
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -48,15 +48,32 @@ def _from_bf16(context, bits):
 
 
 @intrinsic
-def _to_bf16(context, value):  # to nearest, ties to even; the value is never NaN
+def _nearest_bf16(context, value):  # the bits of the nearest bf16, ties to even, in the upper half
     def build(_, b, signature, values):
         bits = b.bitcast(values[0], _I32)
         odd = b.and_(b.lshr(bits, _I32(16)), _I32(1))
-        rounded = b.trunc(b.lshr(b.add(bits, b.add(odd, _I32(0x7FFF))), _I32(16)), _I16)
+        rounded = b.add(bits, b.add(odd, _I32(0x7FFF)))
         # A NaN with a full mantissa would carry over into a finite number: keep it a NaN.
-        return b.select(b.fcmp_unordered("uno", values[0], values[0]), _I16(0x7FC0), rounded)
+        kept = b.select(b.fcmp_unordered("uno", values[0], values[0]), _I32(0x7FC00000), rounded)
+        return b.and_(kept, _I32(-65536))
 
-    return types.uint16(types.float32), build
+    return types.uint32(types.float32), build
+
+
+@intrinsic
+def _upper_half(context, bits):
+    def build(_, b, signature, values):
+        return b.trunc(b.lshr(values[0], _I32(16)), _I16)
+
+    return types.uint16(types.uint32), build
+
+
+@intrinsic
+def _as_float(context, bits):
+    def build(_, b, signature, values):
+        return b.bitcast(values[0], _F32)
+
+    return types.float32(types.uint32), build
 
 
 @intrinsic
@@ -128,7 +145,7 @@ def _fetch(address, code, start, n, into):
 def _round(code, n, x):
     if code == BF16:
         for i in range(n):
-            x[i] = _from_bf16(_to_bf16(x[i]))
+            x[i] = _as_float(_nearest_bf16(x[i]))
     elif code == F16:
         for i in range(n):
             x[i] = _from_f16(_to_f16(x[i]))
@@ -140,9 +157,9 @@ def _store(address, code, start, n, x):
     if code == BF16:
         bf16 = carray(_pointer(address + 2 * start), (n,), np.uint16)
         for i in range(n):
-            bits = _to_bf16(x[i])
-            bf16[i] = bits
-            flag = _note(flag, _from_bf16(bits))
+            bits = _nearest_bf16(x[i])
+            bf16[i] = _upper_half(bits)
+            flag = _note(flag, _as_float(bits))
     elif code == F16:
         f16 = carray(_pointer(address + 2 * start), (n,), np.uint16)
         for i in range(n):
@@ -163,9 +180,37 @@ def _store(address, code, start, n, x):
 
 
 @_inner
-def _subtract(n, x, base):
-    for i in range(n):
-        x[i] -= base[i]
+def _fetch_delta(address, code, start, n, base, into):
+    if code == BF16:
+        bf16 = carray(_pointer(address + 2 * start), (n,), np.uint16)
+        for i in range(n):
+            into[i] = _from_bf16(bf16[i]) - base[i]
+    else:
+        _fetch(address, code, start, n, into)
+        for i in range(n):
+            into[i] -= base[i]
+
+
+@_inner
+def _fetch_add(address, code, start, n, w, total, buffer):
+    if code == BF16:
+        bf16 = carray(_pointer(address + 2 * start), (n,), np.uint16)
+        for i in range(n):
+            total[i] += _from_bf16(bf16[i]) * w
+    else:
+        _fetch(address, code, start, n, buffer)
+        _add(n, total, buffer, w)
+
+
+@_inner
+def _fetch_delta_add(address, code, start, n, base, w, total, buffer):
+    if code == BF16:
+        bf16 = carray(_pointer(address + 2 * start), (n,), np.uint16)
+        for i in range(n):
+            total[i] += (_from_bf16(bf16[i]) - base[i]) * w
+    else:
+        _fetch_delta(address, code, start, n, base, buffer)
+        _add(n, total, buffer, w)
 
 
 @_inner
@@ -185,8 +230,8 @@ def _trim(start, n, x, threshold, limit):
 
 @_inner
 def _philox(group, seed, words):  # see philox.py, which this repeats
-    low = np.uint64(0xFFFFFFFF)
-    half = np.uint64(32)
+    low, short = np.uint64(0xFFFFFFFF), np.uint64(0xFFFF)
+    half, quarter = np.uint64(32), np.uint64(16)
     m0, m1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
     s0, s1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
     first = np.uint64(group) * np.uint64(LANES)
@@ -199,10 +244,14 @@ def _philox(group, seed, words):  # see philox.py, which this repeats
             p0, p1 = (c0 & low) * m0, (c2 & low) * m1
             c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
             k0, k1 = (k0 + s0) & low, (k1 + s1) & low
-        words[l] = np.uint32(c0)
-        words[LANES + l] = np.uint32(c1)
-        words[2 * LANES + l] = np.uint32(c2)
-        words[3 * LANES + l] = np.uint32(c3)
+        words[l] = np.uint32(c0 & short)
+        words[LANES + l] = np.uint32(c0 >> quarter)
+        words[2 * LANES + l] = np.uint32(c1 & short)
+        words[3 * LANES + l] = np.uint32(c1 >> quarter)
+        words[4 * LANES + l] = np.uint32(c2 & short)
+        words[5 * LANES + l] = np.uint32(c2 >> quarter)
+        words[6 * LANES + l] = np.uint32(c3 & short)
+        words[7 * LANES + l] = np.uint32(c3 >> quarter)
 
 
 @_inner
@@ -219,10 +268,15 @@ def _add(n, total, x, w):
 
 
 @_inner
-def _vote(n, votes, x):
+def _sign(x):
     one, zero = np.float32(1), np.float32(0)
+    return (one if x > zero else zero) - (one if x < zero else zero)
+
+
+@_inner
+def _vote(n, votes, x):
     for i in range(n):
-        votes[i] += (one if x[i] > zero else zero) - (one if x[i] < zero else zero)
+        votes[i] += _sign(x[i])
 
 
 @_inner
@@ -233,6 +287,40 @@ def _agree(n, votes, x, w, total, divisor):
         product = x[i] * w
         total[i] += product if agrees else zero
         divisor[i] += w if agrees else zero
+
+
+@_inner
+def _disjoint_2(n, x, y, u, v, normalize, by_count, total):
+    zero, one = np.float32(0), np.float32(1)
+    for i in range(n):
+        a, b = x[i], y[i]
+        if by_count:
+            votes = _sign(a) + _sign(b)
+        else:
+            votes = a * u + b * v
+        up = votes >= zero
+        in_a, in_b = (a > zero) if up else (a < zero), (b > zero) if up else (b < zero)
+        product = (a * u if in_a else zero) + (b * v if in_b else zero)
+        share = (u if in_a else zero) + (v if in_b else zero)
+        total[i] = product / (one if share == zero else share) if normalize else product
+
+
+@_inner
+def _disjoint_3(n, x, y, z, u, v, w, normalize, by_count, total):
+    zero, one = np.float32(0), np.float32(1)
+    for i in range(n):
+        a, b, c = x[i], y[i], z[i]
+        if by_count:
+            votes = _sign(a) + _sign(b) + _sign(c)
+        else:
+            votes = a * u + b * v + c * w
+        up = votes >= zero
+        in_a, in_b, in_c = (a > zero) if up else (a < zero), (b > zero) if up else (b < zero), (
+            (c > zero) if up else (c < zero)
+        )
+        product = (a * u if in_a else zero) + (b * v if in_b else zero) + (c * w if in_c else zero)
+        share = (u if in_a else zero) + (v if in_b else zero) + (w if in_c else zero)
+        total[i] = product / (one if share == zero else share) if normalize else product
 
 
 @_inner
@@ -282,17 +370,26 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
         _zero(n, total)
         for k in range(n_parents):
             tau = x[k]
-            _fetch(addresses[k], codes[k], at, n, tau)
-            if base != 0:
-                _subtract(n, tau, origin)
-            if mask[k] == CUT:
-                _trim(at, n, tau, threshold[k], limit[k])
-            elif mask[k] == DROP:
-                _philox(at // BLOCK, seed[k], words)
-                _drop(n, tau, words, np.uint32(limit[k]), rescale[k])
-            if not disjoint and not convert:
-                _add(n, total, tau, weight[k])
-        if disjoint:
+            if convert:
+                _fetch(addresses[k], codes[k], at, n, tau)
+            elif base == 0:
+                _fetch_add(addresses[k], codes[k], at, n, weight[k], total, tau)
+            elif mask[k] == NO_MASK and not disjoint:
+                _fetch_delta_add(addresses[k], codes[k], at, n, origin, weight[k], total, tau)
+            else:
+                _fetch_delta(addresses[k], codes[k], at, n, origin, tau)
+                if mask[k] == CUT:
+                    _trim(at, n, tau, threshold[k], limit[k])
+                elif mask[k] == DROP:
+                    _philox(at // BLOCK, seed[k], words)
+                    _drop(n, tau, words, np.uint32(limit[k]), rescale[k])
+                if not disjoint:
+                    _add(n, total, tau, weight[k])
+        if disjoint and n_parents == 2:  # the usual numbers of parents in one loop
+            _disjoint_2(n, x[0], x[1], weight[0], weight[1], normalize, by_count, total)
+        elif disjoint and n_parents == 3:
+            _disjoint_3(n, x[0], x[1], x[2], weight[0], weight[1], weight[2], normalize, by_count, total)
+        elif disjoint:
             _zero(n, votes)
             _zero(n, divisor)
             for k in range(n_parents):
@@ -364,26 +461,50 @@ def _bits(base, base_code, parent, code, at, n, origin, tau, bits):
         bits[i] = _magnitude(tau[i] - origin[i])
 
 
-HISTOGRAM = "void(int64, int64, int64, int64, int64, int64, int64, int32[::1], uint32[:, ::1])"
+HISTOGRAM = "void(int64, int64, int64, int64, int64, int64, int64, uint32[:, ::1])"
 
 
-def histogram(base, base_code, parent, code, start, stop, shift, rows, counts):
-    """Count the bits of |τ|: of those whose upper bits (all but `shift`) have a row, one by their lower bits."""
+def histogram(base, base_code, parent, code, start, stop, shift, counts):
+    """Count the entries by the upper bits of |τ| (all but `shift`), spread over the four rows of `counts`."""
     origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     bits = np.empty(BLOCK, np.int32)
-    lower = (1 << shift) - 1
+    one = np.uint32(1)
+    # Neighbours often fall into the same bin: in rows of their own they need not wait for each other.
+    row_0, row_1, row_2, row_3 = counts[0], counts[1], counts[2], counts[3]
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         _bits(base, base_code, parent, code, at, n, origin, tau, bits)
-        if len(rows) == 0:
-            upper = counts[0]
-            for i in range(n):
-                upper[np.uint32(bits[i]) >> np.uint32(shift)] += np.uint32(1)
-        else:
-            for i in range(n):
-                row = rows[np.uint32(bits[i]) >> np.uint32(shift)]
-                if row >= 0:
-                    counts[row, bits[i] & lower] += np.uint32(1)
+        whole = n // 4 * 4
+        for i in range(0, whole, 4):
+            row_0[bits[i] >> shift] += one
+            row_1[bits[i + 1] >> shift] += one
+            row_2[bits[i + 2] >> shift] += one
+            row_3[bits[i + 3] >> shift] += one
+        for i in range(whole, n):
+            row_0[bits[i] >> shift] += one
+
+
+WITHIN = "void(int64, int64, int64, int64, int64, int64, int64, int64, int64[::1])"
+
+
+def within(base, base_code, parent, code, start, stop, low, high, counts):
+    """Count the entries whose |τ| has bits in [low, high), by value."""
+    origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    bits = np.empty(BLOCK, np.int32)
+    first, last = np.int32(low), np.int32(high)
+    for at in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - at)
+        _bits(base, base_code, parent, code, at, n, origin, tau, bits)
+        for begin in range(0, n, 64):
+            end = min(n, begin + 64)
+            run_bits = bits[begin:end]
+            hits = np.int32(0)
+            for i in range(end - begin):
+                hits = _hit(hits, run_bits[i], first, last)
+            if hits:
+                for i in range(begin, end):
+                    if low <= bits[i] < high:
+                        counts[bits[i] - low] += 1
 
 
 COUNT = "int64(int64, int64, int64, int64, int64, int64, int64, int64)"

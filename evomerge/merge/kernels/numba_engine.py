@@ -64,6 +64,10 @@ class NumbaEngine:
         return _compile(native.histogram, native.HISTOGRAM)
 
     @cached_property
+    def _within(self) -> Any:
+        return _compile(native.within, native.WITHIN)
+
+    @cached_property
     def _count(self) -> Any:
         return _compile(native.count, native.COUNT)
 
@@ -87,7 +91,7 @@ class NumbaEngine:
         for k, each in enumerate(program.masks):
             if isinstance(each, Cut):
                 mask[k], threshold[k], limit[k] = native.CUT, each.threshold, each.limit
-            elif each.density < 1.0:
+            elif each.below < 65536:
                 mask[k], limit[k] = native.DROP, each.below - 1
                 seed[k], rescale[k] = each.seed, each.rescale
         steps = [_CODES[dtype] for dtype in roundings]
@@ -120,26 +124,36 @@ class NumbaEngine:
         aa, ab, bb = (sum(column) for column in sums.T.tolist())
         return float(aa), float(ab), float(bb)
 
-    def histogram(
-        self, base: torch.Tensor, parent: torch.Tensor, shift: int, rows: np.ndarray | None, counts: np.ndarray
-    ) -> None:
+    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
         """See `Engine`."""
-        kernel, chosen = self._histogram, np.zeros(0, np.int32) if rows is None else rows
-        partial: list[np.ndarray] = []  # one for each thread, since they count at the same time
+        kernel = self._histogram
+        made: list[np.ndarray] = []  # one for each thread, since they count at the same time
         free: list[np.ndarray] = []
 
         def work(start: int, stop: int) -> None:
             try:
                 mine = free.pop()
             except IndexError:
-                mine = np.zeros(counts.shape, np.uint32)
-                partial.append(mine)
-            kernel(*_at(base), *_at(parent), start, stop, shift, chosen, mine)
+                mine = np.zeros((4, len(counts)), np.uint32)
+                made.append(mine)
+            kernel(*_at(base), *_at(parent), start, stop, shift, mine)
             free.append(mine)
 
         over_chunks(base.numel(), work)
-        for each in partial:
-            counts += each
+        for each in made:
+            for row in each:
+                counts += row
+
+    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
+        """See `Engine`."""
+        kernel = self._within
+
+        def work(start: int, stop: int) -> np.ndarray:
+            counts = np.zeros(high - low, np.int64)
+            kernel(*_at(base), *_at(parent), start, stop, low, high, counts)
+            return counts
+
+        return sum(over_chunks(base.numel(), work), np.zeros(high - low, np.int64))
 
     def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
         """See `Engine`."""

@@ -11,7 +11,6 @@ rounded before it is added, so that numba, torch and a GPU agree to the last bit
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +41,13 @@ class Drop:
 
     @property
     def below(self) -> int:
-        """An entry is kept where its 32 random bits are less than this, in [1, 2^32]."""
-        return math.ceil(self.density * 2.0**32)
+        """An entry is kept where its 16 random bits are less than this, in [1, 2^16]: the density as a 16-bit fraction."""
+        return max(1, round(self.density * 65536))
 
     @property
     def rescale(self) -> float:
-        """1 / density, as fp32."""
-        return float(np.float32(1.0 / self.density))
+        """One over the chance to be kept (which is the 16-bit fraction, so the mean stays that of τ), as fp32."""
+        return float(np.float32(65536 / self.below))
 
 
 @dataclass(frozen=True)

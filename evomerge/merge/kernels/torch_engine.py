@@ -64,17 +64,18 @@ class TorchEngine:
         aa, ab, bb = (sum(column) for column in sums)
         return float(aa), float(ab), float(bb)
 
-    def histogram(
-        self, base: torch.Tensor, parent: torch.Tensor, shift: int, rows: np.ndarray | None, counts: np.ndarray
-    ) -> None:
+    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
         """See `Engine`."""
         for bits in _bits(base, parent):
-            if rows is None:
-                counts[0] += torch.bincount(bits >> shift, minlength=counts.shape[1]).cpu().numpy()
-            else:
-                row = torch.from_numpy(rows).to(bits.device)[(bits >> shift).long()].long()
-                index = row * counts.shape[1] + (bits & (1 << shift) - 1)
-                counts += torch.bincount(index[row >= 0], minlength=counts.size).cpu().numpy().reshape(counts.shape)
+            counts += torch.bincount(bits >> shift, minlength=len(counts)).cpu().numpy()
+
+    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
+        """See `Engine`."""
+        counts = np.zeros(high - low, np.int64)
+        for bits in _bits(base, parent):
+            inside = bits[(bits >= low) & (bits < high)] - low
+            counts += torch.bincount(inside, minlength=high - low).cpu().numpy()
+        return counts
 
     def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
         """See `Engine`."""
@@ -132,7 +133,7 @@ def trimmed(tau: torch.Tensor, cut: Cut, start: int = 0) -> torch.Tensor:
 
 def dropped(tau: torch.Tensor, drop: Drop, start: int = 0) -> torch.Tensor:
     """Return τ with 0 where the drop does not keep it, and the rest rescaled."""
-    if drop.density >= 1.0:
+    if drop.below == 65536:
         return tau
     keep = philox.words(drop.seed, start, tau.numel(), tau.device) < drop.below
     return torch.where(keep.view(tau.shape), tau * drop.rescale, 0.0)
