@@ -1,16 +1,31 @@
-"""Compute one tensor of a plan: fp32 arithmetic, one cast at the end."""
+"""Compute one tensor of a plan, straight into the memory where it is wanted: fp32 arithmetic, one cast at the end.
+
+On disk and in memory it is the same function, so the same bytes.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
 
 import torch
 
 from evomerge.errors import RecipeError
+from evomerge.merge.kernels.engine import Engine, engine_for
+from evomerge.merge.kernels.program import Cut, Program
 from evomerge.merge.methods import Inputs
-from evomerge.merge.methods.base import BASE, Cut
+from evomerge.merge.methods.base import BASE, Dots
+from evomerge.merge.methods.ties import cut_of
 from evomerge.merge.parents import Family
 from evomerge.merge.plan import Plan, TensorTask
+from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table
+
+SMALL = 1 << 14
+"""Entries up to which a tensor is simply sorted: it takes no longer than looking its quantile up."""
+
+_COPY = Program(weight=(1.0,))
 
 
 def merge_tensor(plan: Plan, task: TensorTask) -> torch.Tensor:
@@ -20,100 +35,157 @@ def merge_tensor(plan: Plan, task: TensorTask) -> torch.Tensor:
         CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
         RecipeError: if the result is not finite in its final type.
     """
+    if task.copy_of is not None and plan.family.info(task.copy_of, task.name).dtype == task.dtype:
+        return plan.family.load(task.copy_of, task.name)
+    out = torch.empty(task.tensor.info.shape, dtype=task.dtype)
+    write_tensor(plan, task, out)
+    return out
+
+
+def write_tensor(plan: Plan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None) -> None:
+    """Give a tensor the values of a task, in place.
+
+    Args:
+        plan: of which the task is one.
+        task: what to compute.
+        out: where to; of the task's shape, in any floating-point type. The values are rounded to the task's type first.
+        rounded: a further type to round to, before out's own.
+
+    Raises:
+        CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf; `out` is then as it was.
+        RecipeError: if the result is not finite; `out` then holds a part of it.
+    """
+    bad = start_tensor(plan, task, out, rounded=rounded)
+    if bad:  # for a tensor of a GPU, this waits for it
+        refuse(plan, task, out, rounded)
+
+
+def start_tensor(
+    plan: Plan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None
+) -> int | torch.Tensor:
+    """Do as `write_tensor`, but return whether the result is not finite instead of raising; see `refuse`."""
     family, name = plan.family, task.name
+    if not task.dtype.is_floating_point or task.tensor.place.buffer:
+        out.copy_(family.load(cast(int, task.copy_of), name))
+        return 0
+    if not out.is_contiguous():
+        whole = torch.empty(out.shape, dtype=out.dtype, device=out.device)
+        bad = start_tensor(plan, task, whole, rounded=rounded)
+        out.copy_(whole)
+        return bad
+    roundings = [dtype for dtype in (task.dtype, rounded) if dtype is not None]
+    engine = engine_for(out.device)
     if task.copy_of is not None:
-        made = family.load(task.copy_of, name)
-        if made.dtype == task.dtype:
-            return made
-    else:
-        assert task.values is not None  # a task is either copied or merged
-        made = plan.method.merge(
-            Inputs(
-                base=family.load(BASE, name).float() if plan.method.spec.needs_base else None,
-                parents=[family.load(index, name).float() for index in task.inputs],
-                values=task.values,
-                seeds=task.seeds,
-                cuts=_model_cuts(plan, task),
-            )
-        )
-    result = made.to(task.dtype)
-    if result.is_floating_point() and not result.isfinite().all():
-        largest = made[made.isfinite()].abs().max().item() if made.isfinite().any() else math.nan
-        raise RecipeError(
-            f"the merged {name} does not fit {str(task.dtype).removeprefix('torch.')}: its values are not finite there "
-            f"(largest finite value {largest:g}); use smaller weights or a type with a wider range"
-        )
-    return result
+        source = family.load(task.copy_of, name)
+        if all(dtype == source.dtype for dtype in (*roundings, out.dtype)):
+            out.copy_(source)  # bit for bit, and known to be finite
+            return 0
+        return engine.run(_COPY, None, [_on(out.device, source)], out, roundings=roundings)
+    base = _on(out.device, family.load(BASE, name)) if plan.method.spec.needs_base else None
+    parents = [_on(out.device, family.load(index, name)) for index in task.inputs]
+    assert task.values is not None  # a task is either copied or merged
+    inputs = Inputs(
+        base,
+        parents,
+        task.values,
+        task.seeds,
+        cuts=_cuts(plan, task, engine, base, parents) if plan.method.prepares == "cuts" else None,
+        dots=_dots(plan, task, engine, parents) if plan.method.prepares == "dots" else None,
+    )
+    if plan.method.program is not None:
+        return engine.run(plan.method.program(inputs), base, parents, out, roundings=roundings)
+    made = plan.method.merge(
+        Inputs(None if base is None else base.float(), [each.float() for each in parents], task.values, task.seeds)
+    )
+    return engine.run(_COPY, None, [made.contiguous()], out, roundings=roundings)
 
 
-def _model_cuts(plan: Plan, task: TensorTask) -> list[Cut] | None:
-    """The cuts of a trim over the whole model; None where the method trims each tensor for itself."""
-    if task.values is None or task.values.get("scope") != "model":
-        return None
-    densities = task.values["density"]
-    assert isinstance(densities, tuple)  # per-parent parameters are tuples
-    return [
-        model_cuts(plan.family, index, density)[task.name]
-        for index, density in zip(task.inputs, densities, strict=True)
-    ]
+def refuse(plan: Plan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype | None = None) -> None:
+    """Raise the error of a result that is not finite.
+
+    Raises:
+        RecipeError: always.
+    """
+    made = torch.empty(out.shape, dtype=torch.float32, device=out.device)
+    exact = TensorTask(task.tensor, torch.float32, task.copy_of, task.inputs, task.values, task.seeds)
+    start_tensor(plan, exact, made)
+    finite = made[made.isfinite()].abs()
+    largest = finite.max().item() if finite.numel() else math.nan
+    steps = [dtype for dtype in (task.dtype, rounded, out.dtype) if dtype is not None]
+    at_fault = next((dtype for dtype in steps if not made.to(dtype).isfinite().all()), steps[-1])
+    raise RecipeError(
+        f"the merged {task.name} does not fit {str(at_fault).removeprefix('torch.')}: its values are not finite there "
+        f"(largest finite value {largest:g}); use smaller weights or a type with a wider range"
+    )
 
 
-def model_cuts(family: Family, parent: int, density: float) -> dict[str, Cut]:
+def _on(device: torch.device, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().to(device, non_blocking=True)
+
+
+def _dots(plan: Plan, task: TensorTask, engine: Engine, parents: Sequence[torch.Tensor]) -> Dots:
+    return plan.family.prepared.get(
+        ("dots", *(plan.family.model(index).serial for index in task.inputs), task.name),
+        lambda: engine.dots(*parents),
+        lambda dots: 64,
+        what="the norms and the angles of the parents' tensors",
+    )
+
+
+def _cuts(
+    plan: Plan, task: TensorTask, engine: Engine, base: torch.Tensor | None, parents: Sequence[torch.Tensor]
+) -> list[Cut]:
+    assert task.values is not None
+    assert base is not None  # a cut is of a task vector
+    densities = cast("tuple[float, ...]", task.values["density"])
+    family, name = plan.family, task.name
+    if task.values.get("scope") == "model":
+        return [
+            model_cuts(family, index, density, base.device)[name]
+            for index, density in zip(task.inputs, densities, strict=True)
+        ]
+    made = []
+    for index, density, parent in zip(task.inputs, densities, parents, strict=True):
+        if base.numel() <= SMALL:
+            made.append(cut_of(parent.float() - base.float(), density))
+            continue
+        deltas = [Deltas(base.numel(), partial(_pair, base, parent))]
+        table = _table(family, engine, (index, name), deltas)
+        made += cuts(engine, deltas, table, math.floor(density * table.n))
+    return made
+
+
+def model_cuts(family: Family, parent: int, density: float, device: torch.device) -> dict[str, Cut]:
     """Return, for each tensor, the cut that keeps the top ⌊density·q⌋ of all q entries of a parent's task vector.
 
-    Exact, and never holds more than one tensor: the bits of non-negative floats sort as integers, so two counting
-    passes (upper and lower 16 bits) find the threshold, and a third shares out the entries equal to it in the order of
-    the tensors. Kept for the next candidate: the first pass for any density, the cuts for the same density.
+    Of equal entries the first are kept, in the order of the tensors. Never holds more than one tensor.
     """
-    key = ("cuts", parent, density)
-    if key not in family.prepared:
-        upper = family.prepared.setdefault(("upper bits", parent), None)
-        if upper is None:
-            upper = torch.zeros(1 << 15, dtype=torch.int64)
-            for name in _merged_names(family):
-                upper += torch.bincount(_bits(family, parent, name) >> 16, minlength=1 << 15)
-            family.prepared["upper bits", parent] = upper
-        family.prepared[key] = _cuts(family, parent, math.floor(density * int(upper.sum())), upper)
-    cuts: dict[str, Cut] = family.prepared[key]
-    return cuts
+    engine = engine_for(device)
+
+    def load(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        return _on(device, family.load(BASE, name)), _on(device, family.load(parent, name))
+
+    def find() -> dict[str, Cut]:
+        names = [each.name for each in family.tensors if each.info.dtype.is_floating_point and not each.place.buffer]
+        parts = [Deltas(math.prod(family.info(BASE, name).shape), partial(load, name)) for name in names]
+        table = _table(family, engine, (parent, None), parts)
+        return dict(zip(names, cuts(engine, parts, table, math.floor(density * table.n)), strict=True))
+
+    return family.prepared.recent(("cuts", *_of(family, parent), density), find)
 
 
-def _cuts(family: Family, parent: int, k: int, upper: torch.Tensor) -> dict[str, Cut]:
-    names = _merged_names(family)
-    if k == 0:
-        return dict.fromkeys(names, Cut(math.inf, 0))
-    high, left = _find(upper, k)
-    lower = torch.zeros(1 << 16, dtype=torch.int64)
-    for name in names:
-        bits = _bits(family, parent, name)
-        lower += torch.bincount(bits[bits >> 16 == high] & 0xFFFF, minlength=1 << 16)
-    low, left = _find(lower, left)
-    threshold = high << 16 | low
-    value = torch.tensor(threshold, dtype=torch.int32).view(torch.float32).item()
-    cuts = {}
-    for name in names:
-        n_equal = min(left, int((_bits(family, parent, name) == threshold).sum())) if left else 0
-        cuts[name] = Cut(value, n_equal)
-        left -= n_equal
-    return cuts
+def _of(family: Family, parent: int) -> tuple[int, int]:
+    return family.model(BASE).serial, family.model(parent).serial
 
 
-def _find(counts: torch.Tensor, k: int) -> tuple[int, int]:
-    """Return the bin that holds the k-th largest entry, and how many of that bin are among the k largest."""
-    from_top = counts.flip(0).cumsum(0)
-    position = int(torch.searchsorted(from_top, k))
-    above = int(from_top[position - 1]) if position else 0
-    return counts.numel() - 1 - position, k - above
+def _pair(base: torch.Tensor, parent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return base, parent
 
 
-def _bits(family: Family, parent: int, name: str) -> torch.Tensor:
-    tau = family.load(parent, name).float() - family.load(BASE, name).float()
-    return tau.abs().reshape(-1).view(torch.int32)
-
-
-def _merged_names(family: Family) -> list[str]:
-    return [
-        tensor.name
-        for tensor in family.tensors
-        if tensor.info.dtype.is_floating_point and not tensor.place.buffer
-    ]  # fmt: skip
+def _table(family: Family, engine: Engine, of: tuple[int, str | None], parts: Sequence[Deltas]) -> QuantileTable:
+    return family.prepared.get(
+        ("quantiles", *_of(family, of[0]), of[1]),
+        lambda: make_table(engine, parts),
+        lambda table: table.n_bytes,
+        what="the quantile tables of the parents' task vectors",
+    )

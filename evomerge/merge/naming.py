@@ -38,6 +38,11 @@ class Naming:
     parts: Mapping[str, tuple[str, ...]]
     _converters: Mapping[str, tuple[Any, Mapping[str, str]]] = field(repr=False)
     _architecture: Architecture = field(repr=False)
+    _shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
+
+    def part_shapes(self, target: str) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the tensors of `parts[target]`, by name and in order."""
+        return {name: self._shapes[name] for name in self.parts[target]}
 
     def convert(self, target: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the parameters that the tensors of `parts[target]` fill, by name."""
@@ -100,9 +105,9 @@ def find_naming(infos: Mapping[str, TensorInfo], architecture: Architecture) -> 
             problems.append(f"{name} is missing")
     if problems:
         raise CheckpointError("; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if problems[20:] else ""))
-    return Naming(
-        targets, copies, {target: tuple(names) for target, names in grouped.items()}, converters, architecture
-    )
+    parts = {target: tuple(names) for target, names in grouped.items()}
+    shapes = {name: infos[name].shape for names in parts.values() for name in names}
+    return Naming(targets, copies, parts, converters, architecture, shapes)
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ import torch
 from evomerge.errors import CheckpointError
 from evomerge.merge.architecture import Architecture, ArchitectureSummary, Place
 from evomerge.merge.checkpoint import SafetensorsCheckpoint, TensorInfo, TensorSource, few, locate
+from evomerge.merge.kernels.engine import engine_for
 from evomerge.merge.naming import Naming, find_naming
+from evomerge.merge.prepared import Prepared
 from evomerge.recipe import ModelSource
 
 # What changes the function that the weights compute. Everything else (token ids, dropout, caches, names) may differ.
@@ -28,6 +31,7 @@ _HARMLESS = re.compile(
     r"|^output_(attentions|hidden|router)|^return_|transformers_version|pruned"
 )
 _LIMIT = 12
+_SERIALS = itertools.count()
 
 
 class OpenModel:
@@ -40,6 +44,7 @@ class OpenModel:
         folder: the checkpoint that lends config.json, generation settings and custom code.
         tokenizer_folder: the checkpoint that lends the tokenizer.
         trust_remote_code: whether custom code in `folder` may run.
+        serial: a number of its own, which no other model gets even when this one is gone.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class OpenModel:
         self.folder = folder
         self.tokenizer_folder = tokenizer_folder
         self.trust_remote_code = trust_remote_code
+        self.serial = next(_SERIALS)
         self._checked: set[str] = set()
 
     @cached_property
@@ -90,7 +96,7 @@ class OpenModel:
         """
         tensor = self.tensors.load(name)
         if name not in self._checked:
-            if tensor.is_floating_point() and not tensor.isfinite().all():
+            if tensor.is_floating_point() and not engine_for(tensor.device).finite(tensor.contiguous()):
                 kind = "NaN" if tensor.isnan().any() else "Inf"
                 raise CheckpointError(f"tensor {name} of {self.label} holds {kind}; this model cannot be merged")
             for copy in self.naming.copies.get(name, ()):
@@ -149,9 +155,12 @@ class Family:
         members: name and model of each parent in order, then the base if there is one (so that index -1 is the base).
         donor: index of the member that lends names, types, configuration: the base, else the first parent.
         tensors: every tensor of the result.
+        prepared: results of passes over the weights, kept within a memory budget.
     """
 
-    def __init__(self, parents: Sequence[tuple[str, OpenModel]], base: OpenModel | None) -> None:
+    def __init__(
+        self, parents: Sequence[tuple[str, OpenModel]], base: OpenModel | None, prepared: Prepared | None = None
+    ) -> None:
         self.members = (*parents, ("base", base)) if base is not None else tuple(parents)
         self.n_parents = len(parents)
         self.donor = -1 if base is not None else 0
@@ -161,12 +170,15 @@ class Family:
             Merged(name, donor.tensors.infos[name], donor.architecture.places[target])
             for name, target in donor.naming.targets.items()
         )
-        self.prepared: dict[Any, Any] = {}
-        """Results of passes over the weights (model-wide thresholds; later task vectors, SVDs), by what they are of."""
+        self.prepared = prepared if prepared is not None else Prepared()
 
     def model(self, index: int) -> OpenModel:
         """Return a member by its index."""
         return self.members[index][1]
+
+    def info(self, index: int, name: str) -> TensorInfo:
+        """Return shape and type of a tensor of a member by its name in the result; nothing is read."""
+        return self.model(index).tensors.infos[self._names[index][name]]
 
     def load(self, index: int, name: str) -> torch.Tensor:
         """Read a tensor of a member by its name in the result; do not change it.

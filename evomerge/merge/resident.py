@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from evomerge.errors import CheckpointError, RecipeError
-from evomerge.merge.apply import merge_tensor
+from evomerge.errors import CheckpointError
 from evomerge.merge.parents import Family, OpenModel, config_differences
-from evomerge.merge.plan import TORCH_DTYPES, Plan, TensorTask
+from evomerge.merge.plan import TORCH_DTYPES
 from evomerge.merge.sources import Sources
+from evomerge.merge.writing import Writer
 from evomerge.recipe import ModelSource, Recipe
 
 
@@ -91,29 +91,14 @@ class LiveModel:
         self._check_fits(plan.family)
         lender = self.sources.tokenizer_of(recipe)
         self.recipe = None
-        self._write(plan, None if rounded is None else TORCH_DTYPES[rounded])
+        self._writer.write(plan, None if rounded is None else TORCH_DTYPES[rounded])
         self.recipe, self.rounded = recipe, rounded
         self._lender = lender
 
-    @torch.no_grad()
-    def _write(self, plan: Plan, rounded: torch.dtype | None) -> None:
-        naming = plan.family.model(plan.family.donor).naming
-        waiting: dict[str, dict[str, torch.Tensor]] = {}
-        for task in plan.tasks:
-            target = naming.targets[task.name]
-            if target not in naming.parts:
-                self._parameters[target].copy_(_value(plan, task, rounded))
-                continue
-            parts = waiting.setdefault(target, {})
-            parts[task.name] = _value(plan, task, rounded)
-            if len(parts) == len(naming.parts[target]):
-                for name, tensor in naming.convert(target, waiting.pop(target)).items():
-                    self._parameters[name].copy_(tensor)
-
     @cached_property
-    def _parameters(self) -> dict[str, torch.Tensor]:
-        """Parameters and saved buffers by name; tied names share their storage."""
-        return dict(self.model.state_dict(keep_vars=True))
+    def _writer(self) -> Writer:
+        """Writes into the parameters and saved buffers; tied names share their storage."""
+        return Writer(self.model.state_dict(keep_vars=True))
 
     def _check_fits(self, family: Family) -> None:
         problems = self._misfits(family)
@@ -133,21 +118,6 @@ class LiveModel:
         if not problems:
             self._fitting.add(id(family))  # families are kept by `sources`, so the id stays theirs
         return problems
-
-
-def _value(plan: Plan, task: TensorTask, rounded: torch.dtype | None) -> torch.Tensor:
-    """Return one tensor of a recipe, rounded to a further dtype where one is given."""
-    made = merge_tensor(plan, task)
-    if rounded is None or rounded == made.dtype or task.tensor.place.buffer or not made.is_floating_point():
-        return made
-    result = made.to(rounded)
-    if not result.isfinite().all():
-        raise RecipeError(
-            f"{task.name} of {plan.family.members[plan.family.donor][0]} does not fit "
-            f"{str(rounded).removeprefix('torch.')}: its values are not finite there (largest value "
-            f"{made.abs().max().item():g}); use a type with a wider range"
-        )
-    return result
 
 
 class Tokenizers:

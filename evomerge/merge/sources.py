@@ -14,6 +14,7 @@ from evomerge.merge.parents import Family, OpenModel, open_checkpoint
 from evomerge.merge.path_plan import PathPlan, make_path_plan
 from evomerge.merge.plan import Plan, check_recipe, make_plan
 from evomerge.merge.pool import Pool
+from evomerge.merge.prepared import Prepared
 from evomerge.recipe import ModelSource, Parent, Recipe
 
 
@@ -53,7 +54,16 @@ class Sources:
     Not for use by several threads at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cache: str | float = "auto") -> None:
+        """Open nothing yet.
+
+        Args:
+            cache: memory for what is found out about the parents once: "none", "auto" or GiB; see `Prepared`.
+
+        Raises:
+            RecipeError: if it is none of these.
+        """
+        self.prepared = Prepared(cache)
         self._models: dict[ModelSource | Recipe, OpenModel] = {}
         self._families: dict[tuple[Parent, ...], Family] = {}
         self._pools: dict[tuple[Parent, ...], Pool] = {}
@@ -128,7 +138,7 @@ class Sources:
         if key not in self._families:
             opened = self._open_all(recipe.parents, recipe.base)
             named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
-            self._families[key] = Family(named, opened[-1] if recipe.base is not None else None)
+            self._families[key] = Family(named, opened[-1] if recipe.base is not None else None, self.prepared)
         return self._families[key]
 
     def _open_all(self, parents: tuple[Parent, ...], base: Parent | None) -> list[OpenModel]:

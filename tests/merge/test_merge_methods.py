@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from evomerge.merge.kernels.philox import words
+from evomerge.merge.kernels.program import Drop
 from evomerge.merge.methods import METHODS, Inputs
 from evomerge.merge.methods.dare import drop_and_rescale
 from evomerge.merge.methods.slerp import slerp
@@ -221,8 +223,9 @@ def test_dare_ties_elects_and_averages_what_the_masks_leave(n: int) -> None:
     for density in (0.0, 0.3, 0.8):
         taus = []
         for seed, parent in enumerate(parents):
-            mask = torch.rand(n, generator=torch.Generator().manual_seed(seed)).numpy() < density
-            taus.append(np.where(mask, parent.double().numpy() / (density or 1.0), 0.0))
+            drop = Drop(density, seed)
+            mask = words(seed, 0, n).numpy() < (drop.below if density else 0)
+            taus.append(np.where(mask, parent.double().numpy() * drop.rescale, 0.0))
         close(
             merge("dare_ties", torch.zeros(n), parents, weight=w, density=density), numpy_disjoint(taus, w, "sum", True)
         )

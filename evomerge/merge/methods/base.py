@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 
+from evomerge.merge.kernels.program import Cut, Program
 from evomerge.method import MethodSpec, Parameter
 
 Values: TypeAlias = Mapping[str, "float | bool | str | tuple[float, ...]"]
@@ -17,15 +18,8 @@ BASE = -1
 """Stands for the base where an input is named by its index among the parents."""
 
 
-@dataclass(frozen=True)
-class Cut:
-    """Which entries of a task vector a trim keeps.
-
-    Every |τ| above `threshold`, and the first `n_equal` (lowest flat index) of those equal to it.
-    """
-
-    threshold: float
-    n_equal: int
+Dots: TypeAlias = tuple[float, float, float]
+"""⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩ of two tensors."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,8 @@ class Inputs:
         parents: fp32, each of the base's shape; only the parents that have an effect.
         values: parameters; per-parent tuples are in the order of `parents`.
         seeds: one per parent, for the random mask of this tensor.
-        cuts: one per parent where a trim is over the whole model; else None.
+        cuts: one per parent, for methods that prepare "cuts"; None: find them from the tensors.
+        dots: of the two parents, for methods that prepare "dots"; None: find them from the tensors.
     """
 
     base: torch.Tensor | None
@@ -45,6 +40,7 @@ class Inputs:
     values: Values
     seeds: Sequence[int] = ()
     cuts: Sequence[Cut] | None = None
+    dots: Dots | None = None
 
     def number(self, name: str) -> float:
         """Return a parameter that is one number."""
@@ -67,10 +63,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Method:
-    """A merge method.
+    """A merge method: a reference, and what makes it fast.
+
+    The contract is "prepare once, apply per candidate". What can be known of the parents without a genome (see
+    `prepares`) is found once and kept; a candidate then costs one pass of a fused kernel over its inputs, described by
+    `program`. Both must give what `merge` gives, to the last bit; tests hold them to it.
 
     Attributes:
-        merge: the arithmetic, for one tensor.
+        merge: the reference: the arithmetic of the paper, for one tensor, in plain torch.
+        program: the same as a program for the fused kernels; it must not look into the tensors, only at values, seeds
+            and what was prepared. None: the method runs by its reference, several times slower.
+        prepares: what `program` wants of the parents: "cuts" (from quantile tables: one for each parent, by its
+            `density` and the method's `scope`), "dots" (of the two parents), or None.
         active: indices of the parents that have an effect under these values; the others are not even read.
         one_input: index of the input (`BASE` for the base) that the result equals exactly, or None. Such a tensor is
             copied bit for bit; fp32 arithmetic would not always give it back: θ0 + (θ − θ0) rounds.
@@ -85,6 +89,8 @@ class Method:
     one_input: Callable[[Values], int | None]
     problems: Callable[[Values], list[str]]
     order_free: bool = True
+    program: Callable[[Inputs], Program] | None = None
+    prepares: Literal["cuts", "dots"] | None = None
 
 
 def nonzero(values: Values, *names: str) -> tuple[int, ...]:
@@ -102,6 +108,14 @@ def out_of_range(values: Values, name: str, low: float, high: float) -> list[str
         for number in numbers
         if not low <= number <= high
     ]
+
+
+def weighted_sum(tensors: Sequence[torch.Tensor], weight: Sequence[float]) -> torch.Tensor:
+    """Return Σ w_i x_i; each product is rounded before it is added, as in the fused kernels."""
+    total = torch.zeros_like(tensors[0])
+    for w, tensor in zip(weight, tensors, strict=True):
+        total += tensor * w
+    return total
 
 
 def task_vectors(inputs: Inputs) -> list[torch.Tensor]:

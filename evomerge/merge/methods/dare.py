@@ -2,7 +2,8 @@
 
 τ̂_i = m ⊙ τ_i / density with m ~ Bernoulli(density) per entry, density = 1 − p of the paper, so that E[τ̂_i] = τ_i. Then
 the weighted sum (`dare_linear`) or TIES' election and mean without its trim (`dare_ties`). A mask is fixed by the
-recipe's seed, the parent's name and the tensor's name. Its uniform numbers do not depend on the density, so a smaller
+recipe's seed, the parent's name and the tensor's name: its random numbers are a function of these and of an entry's
+index (`evomerge.merge.kernels.philox`), so no mask is ever stored. They do not depend on the density, so a smaller
 density keeps a subset of what a larger one keeps: a search sees a smooth landscape, not new noise at every step.
 
 The authors warn that deltas larger than about 0.03 (continued pre-training) do not survive a small density.
@@ -15,6 +16,8 @@ from typing import cast
 
 import torch
 
+from evomerge.merge.kernels import philox
+from evomerge.merge.kernels.program import Drop, Program
 from evomerge.merge.methods.base import (
     BASE,
     ELECTION,
@@ -30,7 +33,7 @@ from evomerge.merge.methods.base import (
     task_vectors,
 )
 from evomerge.merge.methods.task_arithmetic import add_task_vectors
-from evomerge.merge.methods.ties import disjoint_merge, disjoint_one_input, disjoint_problems
+from evomerge.merge.methods.ties import disjoint_merge, disjoint_one_input, disjoint_problems, disjoint_program
 from evomerge.method import MethodSpec, Parameter
 
 PAPER = "https://arxiv.org/abs/2311.03099"
@@ -40,15 +43,18 @@ def drop_and_rescale(task_vector: torch.Tensor, *, density: float, seed: int) ->
     """Keep, in place, each entry with probability `density` and divide it by `density`; density 0 gives zeros."""
     if density == 0.0:
         return task_vector.zero_()
-    # Always drawn on the CPU: the same seed gives the same mask wherever the merge runs.
-    uniform = torch.rand(task_vector.shape, generator=torch.Generator().manual_seed(seed))
-    keep = (uniform < density).to(task_vector.device)
-    return task_vector.mul_(keep).div_(density)
+    drop = Drop(density, seed)
+    bits = philox.words(seed, 0, task_vector.numel(), task_vector.device).view(task_vector.shape)
+    return task_vector.mul_(drop.rescale).masked_fill_(bits >= drop.below, 0.0)
 
 
 def _sparse(inputs: Inputs) -> Sequence[torch.Tensor]:
     rows = zip(task_vectors(inputs), inputs.numbers("density"), inputs.seeds, strict=True)
     return [drop_and_rescale(tau, density=density, seed=seed) for tau, density, seed in rows]
+
+
+def _drops(inputs: Inputs) -> tuple[Drop, ...]:
+    return tuple(Drop(density, seed) for density, seed in zip(inputs.numbers("density"), inputs.seeds, strict=True))
 
 
 def _linear_one_input(values: Values) -> int | None:
@@ -72,6 +78,9 @@ LINEAR = Method(
     merge=lambda inputs: add_task_vectors(
         inputs.origin, _sparse(inputs), weight=inputs.numbers("weight"), scale=inputs.number("lambda")
     ),
+    program=lambda inputs: Program(
+        weight=inputs.numbers("weight"), from_base=True, scale=inputs.number("lambda"), masks=_drops(inputs)
+    ),
     active=lambda values: nonzero(values, "weight", "density"),
     one_input=_linear_one_input,
     problems=lambda values: out_of_range(values, "density", 0.0, 1.0),
@@ -92,6 +101,7 @@ TIES = Method(
         election=inputs.word("election"),
         normalize=bool(inputs.values["normalize"]),
     ),
+    program=lambda inputs: disjoint_program(inputs, _drops(inputs)),
     active=lambda values: nonzero(values, "weight", "density"),
     one_input=disjoint_one_input,
     problems=disjoint_problems,

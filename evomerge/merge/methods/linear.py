@@ -10,7 +10,8 @@ from typing import cast
 
 import torch
 
-from evomerge.merge.methods.base import Method, Values, nonzero
+from evomerge.merge.kernels.program import Program
+from evomerge.merge.methods.base import Method, Values, nonzero, weighted_sum
 from evomerge.method import MethodSpec, Parameter
 
 SMALLEST_SUM = 1e-8
@@ -19,10 +20,12 @@ SMALLEST_SUM = 1e-8
 
 def linear(parents: Sequence[torch.Tensor], *, weight: Sequence[float], normalize: bool) -> torch.Tensor:
     """Return Σ w_i θ_i, divided by Σ w_i if `normalize`."""
-    total = torch.zeros_like(parents[0])
-    for w, parent in zip(weight, parents, strict=True):
-        total.add_(parent, alpha=w)
-    return total.div_(sum(weight)) if normalize else total
+    return weighted_sum(parents, shares(weight, normalize=normalize))
+
+
+def shares(weight: Sequence[float], *, normalize: bool) -> tuple[float, ...]:
+    """Return the weights, divided by their sum if `normalize`."""
+    return tuple(w / sum(weight) for w in weight) if normalize else tuple(weight)
 
 
 def _active(values: Values) -> tuple[int, ...]:
@@ -59,6 +62,7 @@ METHOD = Method(
     merge=lambda inputs: linear(
         inputs.parents, weight=inputs.numbers("weight"), normalize=bool(inputs.values["normalize"])
     ),
+    program=lambda inputs: Program(weight=shares(inputs.numbers("weight"), normalize=bool(inputs.values["normalize"]))),
     active=_active,
     one_input=_one_input,
     problems=_problems,

@@ -13,19 +13,25 @@ from typing import cast
 
 import torch
 
-from evomerge.merge.methods.base import Method, Values, out_of_range
+from evomerge.merge.kernels.program import Program
+from evomerge.merge.kernels.torch_engine import TorchEngine
+from evomerge.merge.methods.base import Dots, Inputs, Method, Values, out_of_range, weighted_sum
 from evomerge.method import MethodSpec, Parameter
 
 PARALLEL = 0.9995
 """|cos Ω| above which the arc is replaced by the line."""
 
-# Below torch's grain size (32768) a reduction runs in one thread, so sums do not depend on the number of threads.
-_CHUNK = 1 << 14
+_ENGINE = TorchEngine()
 
 
 def slerp(a: torch.Tensor, b: torch.Tensor, *, t: float) -> torch.Tensor:
     """Return the point at t between a (t = 0) and b (t = 1)."""
-    aa, ab, bb = _dots(a, b)
+    return weighted_sum([a, b], arc(_ENGINE.dots(a, b), t=t))
+
+
+def arc(dots: Dots, *, t: float) -> tuple[float, float]:
+    """Return the shares of two tensors with these dot products in the point at t between them."""
+    aa, ab, bb = dots
     share_a, share_b = 1.0 - t, t
     if aa > 0.0 and bb > 0.0:
         c = ab / (math.sqrt(aa) * math.sqrt(bb))
@@ -36,18 +42,12 @@ def slerp(a: torch.Tensor, b: torch.Tensor, *, t: float) -> torch.Tensor:
         if abs(c) <= PARALLEL:
             omega = math.acos(c)
             share_a, share_b = math.sin((1.0 - t) * omega) / math.sin(omega), math.sin(t * omega) / math.sin(omega)
-    return (a * share_a).add_(b, alpha=share_b)
+    return share_a, share_b
 
 
-def _dots(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
-    """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
-    aa = ab = bb = 0.0
-    for a64, b64 in zip(a.reshape(-1).split(_CHUNK), b.reshape(-1).split(_CHUNK), strict=True):
-        x, y = a64.double(), b64.double()
-        aa += (x * x).sum().item()
-        ab += (x * y).sum().item()
-        bb += (y * y).sum().item()
-    return aa, ab, bb
+def _program(inputs: Inputs) -> Program:
+    assert inputs.dots is not None  # prepared: they do not depend on t
+    return Program(weight=arc(inputs.dots, t=inputs.number("t")))
 
 
 def _one_input(values: Values) -> int | None:
@@ -64,6 +64,8 @@ METHOD = Method(
         n_parents=(2, 2),
     ),
     merge=lambda inputs: slerp(inputs.parents[0], inputs.parents[1], t=inputs.number("t")),
+    program=_program,
+    prepares="dots",
     active=lambda values: (0, 1),
     one_input=_one_input,
     problems=lambda values: out_of_range(values, "t", 0.0, 1.0),

@@ -10,7 +10,8 @@ from typing import cast
 
 import torch
 
-from evomerge.merge.methods.base import BASE, SUM_LAMBDA, WEIGHT, Method, Values, nonzero, task_vectors
+from evomerge.merge.kernels.program import Program
+from evomerge.merge.methods.base import BASE, SUM_LAMBDA, WEIGHT, Method, Values, nonzero, task_vectors, weighted_sum
 from evomerge.method import MethodSpec
 
 
@@ -18,10 +19,7 @@ def add_task_vectors(
     base: torch.Tensor, task_vectors: Sequence[torch.Tensor], *, weight: Sequence[float], scale: float
 ) -> torch.Tensor:
     """Return θ0 + λ Σ w_i τ_i, with `scale` for λ."""
-    total = torch.zeros_like(base)
-    for w, task_vector in zip(weight, task_vectors, strict=True):
-        total.add_(task_vector, alpha=w)
-    return total.mul_(scale).add_(base)
+    return weighted_sum(task_vectors, weight).mul_(scale).add_(base)
 
 
 def sum_is_base(values: Values, active: Sequence[int]) -> bool:
@@ -47,6 +45,9 @@ METHOD = Method(
     merge=lambda inputs: add_task_vectors(
         inputs.origin, task_vectors(inputs), weight=inputs.numbers("weight"), scale=inputs.number("lambda")
     ),
+    # Task vectors are not kept: in fp32 (a narrower type would not be exact) one is twice the bytes of a 16-bit parent
+    # that must be read otherwise, and the base, which all parents share, is one more read among them.
+    program=lambda inputs: Program(weight=inputs.numbers("weight"), from_base=True, scale=inputs.number("lambda")),
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,
     problems=lambda values: [],

@@ -14,13 +14,13 @@ from typing import cast
 import numpy as np
 import torch
 
+from evomerge.merge.kernels.program import Cut, Drop, Program
 from evomerge.merge.methods.base import (
     BASE,
     ELECTION,
     MEAN_LAMBDA,
     NORMALIZE_MEAN,
     WEIGHT,
-    Cut,
     Inputs,
     Method,
     Values,
@@ -38,7 +38,8 @@ def cut_of(task_vector: torch.Tensor, density: float) -> Cut:
     if k <= 0:
         return Cut(math.inf, 0)
     threshold = _smallest(magnitude, magnitude.numel() - k)
-    return Cut(threshold, k - int((magnitude > threshold).sum()))
+    n_equal = k - int((magnitude > threshold).sum())
+    return Cut(threshold, int((magnitude == threshold).nonzero()[n_equal - 1, 0]) + 1)
 
 
 def _smallest(values: torch.Tensor, index: int) -> float:
@@ -53,9 +54,8 @@ def trim(task_vector: torch.Tensor, cut: Cut) -> torch.Tensor:
     flat = task_vector.view(-1)
     magnitude = flat.abs()
     keep = magnitude > cut.threshold
-    if cut.n_equal:
-        keep[(magnitude == cut.threshold).nonzero()[: cut.n_equal, 0]] = True
-    flat.mul_(keep)
+    keep[: cut.limit] |= magnitude[: cut.limit] == cut.threshold
+    flat.masked_fill_(~keep, 0.0)
     return task_vector
 
 
@@ -81,15 +81,15 @@ def disjoint_merge(
     votes = torch.zeros_like(base)
     for w, tau in zip(weight, trimmed, strict=True):
         if election == "count":
-            votes.add_(tau.sign())
+            votes += tau.sign()
         else:
-            votes.add_(tau, alpha=w)
+            votes += tau * w
     positive = votes >= 0
     total, divisor = votes.zero_(), torch.zeros_like(base)
     for w, tau in zip(weight, trimmed, strict=True):
         agrees = (tau != 0) & ((tau > 0) == positive)
-        total.add_(tau * agrees, alpha=w)
-        divisor.add_(agrees, alpha=w)
+        total += torch.where(agrees, tau * w, 0.0)
+        divisor += agrees * w
     if normalize:
         total.div_(divisor.masked_fill_(divisor == 0, 1.0))  # nobody agrees: total is 0 there
     return total.mul_(scale).add_(base)
@@ -127,6 +127,24 @@ def _ties(inputs: Inputs) -> torch.Tensor:
     )
 
 
+def _program(inputs: Inputs) -> Program:
+    assert inputs.cuts is not None  # prepared: a table of quantiles needs no sort for another density
+    return disjoint_program(inputs, tuple(inputs.cuts))
+
+
+def disjoint_program(inputs: Inputs, masks: tuple[Cut | Drop, ...]) -> Program:
+    """Return the election and disjoint mean of masked task vectors as a program."""
+    return Program(
+        weight=inputs.numbers("weight"),
+        from_base=True,
+        scale=inputs.number("lambda"),
+        masks=masks,
+        disjoint=True,
+        by_count=inputs.word("election") == "count",
+        normalize=bool(inputs.values["normalize"]),
+    )
+
+
 METHOD = Method(
     spec=MethodSpec(
         name="ties",
@@ -148,6 +166,8 @@ METHOD = Method(
         ),
     ),
     merge=_ties,
+    program=_program,
+    prepares="cuts",
     active=lambda values: nonzero(values, "weight", "density"),
     one_input=disjoint_one_input,
     problems=disjoint_problems,

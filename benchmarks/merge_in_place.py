@@ -1,0 +1,172 @@
+"""A candidate written into a live model, against plain copies of the same parents' bytes.
+
+    python benchmarks/merge_in_place.py [--quick] [--json] [--models FOLDER] [--methods …] [--pairs N]
+
+Floor: every parent that the method reads (and the base) is copied into the output, one after the other, by torch's own
+copy on all its threads. Candidate: one `LiveModel.write` of a recipe whose parameters, densities among them, are new
+each time; what does not depend on them has been prepared by a first write, which is timed apart. Random bf16 models of
+Qwen2-0.5B's shapes (494M parameters; with `--quick` 30M): three fine-tunes of a base. Floor and candidate
+alternate; the figures are medians of the ratios of neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, Qwen2Config
+
+from evomerge.merge.resident import LiveModel
+from evomerge.merge.sources import Sources
+from evomerge.recipe import ModelSource, Parent, Recipe
+
+LIMITS = {
+    "linear": 2.0,
+    "task_arithmetic": 2.0,
+    "slerp": 2.5,
+    "dare_linear": 3.5,
+    "ties": 3.5,
+    "dare_ties": 3.5,
+    "ties (scope: model)": 3.5,
+}
+"""What each method must stay under, in times of the floor."""
+
+
+def shapes(quick: bool) -> Qwen2Config:
+    """Qwen2-0.5B, or the same with fewer and narrower layers."""
+    full = {"vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
+    small = {"vocab_size": 16000, "hidden_size": 448, "intermediate_size": 2432, "num_hidden_layers": 6}
+    return Qwen2Config(
+        **(small if quick else full),
+        num_attention_heads=14, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+def write_models(folder: Path, config: Qwen2Config) -> dict[str, Path]:
+    """Write a base and three fine-tunes of it, each entry moved by a few percent."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    names = {name: parameter.shape for name, parameter in model.named_parameters()}
+    base: dict[str, torch.Tensor] = {}
+    folders = {}
+    for seed, who in enumerate(("base", "a", "b", "c")):
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {}
+        for name, shape in names.items():
+            noise = torch.randn(shape, generator=generator)
+            moved = noise.mul_(0.02) if who == "base" else noise.mul_(0.001).add_(base[name])
+            tensors[name] = moved.bfloat16()
+        base = base or tensors
+        config.dtype, config.architectures = torch.bfloat16, ["Qwen2ForCausalLM"]
+        config.save_pretrained(folder / who)
+        save_file(tensors, folder / who / "model.safetensors", metadata={"format": "pt"})
+        folders[who] = folder / who
+    return folders
+
+
+def candidate(method: str, folders: dict[str, Path], number: int) -> Recipe:
+    """A recipe of a method whose every gene differs from the last one's."""
+    step = 0.01 * (number % 20)
+    name, _, scope = method.partition(" ")
+    weights = {who: 0.3 + 0.1 * i + step for i, who in enumerate("abc")}
+    densities = {who: 0.15 + 0.2 * i + step for i, who in enumerate("abc")}
+    values = {
+        "linear": {"weight": weights},
+        "task_arithmetic": {"weight": weights, "lambda": 0.8},
+        "slerp": {"t": 0.3 + step},
+    }.get(name, {"weight": weights, "density": densities, "lambda": 1.1})
+    if scope:
+        values["scope"] = "model"
+    parents = tuple(Parent(who, ModelSource(str(folders[who]))) for who in ("ab" if name == "slerp" else "abc"))
+    base = None if name in ("linear", "slerp") else Parent("base", ModelSource(str(folders["base"])))
+    return Recipe(name, parents, base, values)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of a call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def copies(live: LiveModel, sources: Sources, recipe: Recipe) -> Callable[[], None]:
+    """Return a call that copies every input of a recipe into the live model's parameters."""
+    family = sources.family(recipe)
+    naming = family.model(family.donor).naming
+    parameters = live.model.state_dict(keep_vars=True)
+    pairs = [
+        (parameters[naming.targets[tensor.name]], family.load(index, tensor.name))
+        for index in range(len(family.members))
+        for tensor in family.tensors
+    ]
+
+    def run() -> None:
+        with torch.no_grad():
+            for out, source in pairs:
+                out.copy_(source)
+
+    return run
+
+
+def measure(folders: dict[str, Path], pairs: int, methods: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Time every method against its floor."""
+    sources = Sources()
+    live = LiveModel(ModelSource(str(folders["base"])), sources=sources)
+    figures = {}
+    for method in methods:
+        first = seconds(lambda: live.write(candidate(method, folders, 0)))  # noqa: B023
+        floor = copies(live, sources, candidate(method, folders, 0))
+        floor()
+        rows = []
+        for number in range(1, pairs + 1):
+            of = candidate(method, folders, number)
+            live._writer.forget()  # the copies have changed the model behind its back
+            rows.append((seconds(floor), seconds(lambda: live.write(of))))  # noqa: B023
+        figures[method] = {
+            "ratio": statistics.median(merge / copy for copy, merge in rows),
+            "floor": statistics.median(copy for copy, _ in rows),
+            "seconds": statistics.median(merge for _, merge in rows),
+            "first": first,
+            "prepared": sources.prepared.used / 2**20,
+        }
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a model of 30M parameters")
+    parser.add_argument("--json", action="store_true", help="print one object: method to ratio")
+    parser.add_argument("--models", type=Path, help="folder to write the models into, and to leave them in")
+    parser.add_argument("--methods", help=f"of {', '.join(LIMITS)}; separated by commas")
+    parser.add_argument("--pairs", type=int, default=5, help="timed pairs for each method")
+    arguments = parser.parse_args()
+    folder = arguments.models or Path(tempfile.mkdtemp(prefix="merge_in_place-"))
+    try:
+        names = {who: folder / who for who in ("base", "a", "b", "c")}
+        there = all((path / "model.safetensors").is_file() for path in names.values())
+        folders = names if there else write_models(folder, shapes(arguments.quick))
+        figures = measure(folders, arguments.pairs, arguments.methods.split(",") if arguments.methods else list(LIMITS))
+    finally:
+        if arguments.models is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    if arguments.json:
+        print(json.dumps({method: round(row["ratio"], 3) for method, row in figures.items()}))
+        return
+    print(f"{torch.get_num_threads()} threads; medians of {arguments.pairs} pairs")
+    print("| method | × floor | limit | floor (s) | candidate (s) | first (s) | prepared in all (MiB) |")
+    print("|---|---|---|---|---|---|---|")
+    for method, row in figures.items():
+        print(f"| {method} | {row['ratio']:.2f} | {LIMITS[method]} | {row['floor']:.3f} | {row['seconds']:.3f} | "
+              f"{row['first']:.2f} | {row['prepared']:.1f} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Who computes: the contract of an engine, and which one works on a device."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from evomerge.merge.kernels.program import Program
+
+VARIABLE = "EVOMERGE_KERNELS"
+"""Environment variable that forces an engine, "numba" or "torch", for example to compare them."""
+
+_log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Computes on contiguous floating-point tensors of one size, all on one device.
+
+    What callers may assume: the same bits from every engine, for any number of threads; inputs are not changed; no
+    memory is taken that grows with the tensors, but for what is returned.
+    """
+
+    def run(
+        self,
+        program: Program,
+        base: torch.Tensor | None,
+        parents: Sequence[torch.Tensor],
+        out: torch.Tensor,
+        *,
+        roundings: Sequence[torch.dtype] = (),
+    ) -> int | torch.Tensor:
+        """Write a program's result into `out`, rounded to each of `roundings` (at most two) and then to out's dtype.
+
+        Returns:
+            Whether an entry of the result is not finite: a number, or, so that a GPU need not be waited for, a tensor.
+        """
+        ...
+
+    def finite(self, tensor: torch.Tensor) -> bool:
+        """Return whether every entry is finite."""
+        ...
+
+    def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
+        """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
+        ...
+
+    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
+        """Add to counts[u] how many |θ − θ0| have the upper bits u, all but `shift` (as fp32, bits sort as numbers do)."""
+        ...
+
+    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
+        """Return how many |θ − θ0| have each of the bits low … high − 1."""
+        ...
+
+    def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
+        """Return the number of entries whose |θ − θ0| has bits in [low, high)."""
+        ...
+
+    def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the bits and the flat indices of those entries, by rising index."""
+        ...
+
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
+        """Return the flat index of the n-th (from 1) of those entries, or −1, and how many were passed till the end."""
+        ...
+
+
+def engine_for(device: torch.device) -> Engine:
+    """Return the fastest engine for tensors of a device."""
+    forced = os.environ.get(VARIABLE, "")
+    if forced not in ("", "numba", "torch"):
+        raise ValueError(f"{VARIABLE} must be numba or torch, but is {forced!r}")
+    if forced == "torch" or device.type != "cpu":
+        return _torch_engine()
+    return _numba_engine() or _torch_engine()
+
+
+@cache
+def _torch_engine() -> Engine:
+    from evomerge.merge.kernels.torch_engine import TorchEngine
+
+    return TorchEngine()
+
+
+@cache
+def _numba_engine() -> Any:
+    if importlib.util.find_spec("numba") is None:
+        _log.warning("numba is not installed: merging runs on plain torch, several times slower (pip install numba)")
+        return None
+    try:
+        from evomerge.merge.kernels.numba_engine import NumbaEngine
+
+        return NumbaEngine()
+    except ImportError as error:  # numba refuses versions of numpy that are newer than itself
+        _log.warning("numba cannot be used (%s): merging runs on plain torch, several times slower", error)
+        return None

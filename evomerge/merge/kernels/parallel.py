@@ -1,0 +1,57 @@
+"""Chunks of one tensor, spread over as many threads as torch uses."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+CHUNK = 1 << 18
+"""Entries that a thread takes at a time: large against the cost of a call, small against a matrix."""
+
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+
+def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0, size: int | None = None) -> list[T]:
+    """Return work(first, last) for each chunk of the entries start … n − 1, in the order of the chunks (of CHUNK, or `size`).
+
+    The work must let go of Python's lock to gain from several threads. Where it raises, the first error is raised
+    again when all threads have stopped.
+    """
+    size = size or CHUNK
+    bounds = [(at, min(at + size, n)) for at in range(start, n, size)]
+    threads = min(torch.get_num_threads(), len(bounds))
+    if threads <= 1:
+        return [work(*each) for each in bounds]
+    results: list[T | None] = [None] * len(bounds)
+    turn = itertools.count()  # its `next` is one step of the interpreter, so no chunk is taken twice
+
+    def some() -> None:
+        for index in iter(lambda: next(turn), None):
+            if index >= len(bounds):
+                return
+            results[index] = work(*bounds[index])
+
+    helpers = [_pool(threads - 1).submit(some) for _ in range(threads - 1)]
+    try:
+        some()
+    finally:
+        next(itertools.islice(turn, len(bounds), None))  # after an error here, nobody starts another chunk
+        errors = [helper.exception() for helper in helpers]  # waits: nobody may still write into our tensors
+    for error in errors:
+        if error is not None:
+            raise error
+    return results  # type: ignore[return-value]  # each was filled
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    key = os.getpid(), threads  # threads do not survive a fork
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="evomerge-kernel")
+    return _pools[key]

@@ -1,0 +1,46 @@
+"""Random numbers that are a function of (seed, flat index): Philox4x32-10, https://doi.org/10.1145/2063384.2063405.
+
+There is no state to pass on, so any part of a tensor can be computed by any thread, in any order, and no mask is ever
+stored. The 64 bits of the seed are the key. One counter gives four words of 32 bits, and each word 16 bits for two
+entries. So that a vector unit finds neighbours in memory, entries are taken in groups of 1024: the lower half of word v
+of counter 128·g + l belongs to entry 1024·g + 256·v + l, the upper half to the entry 128 further on.
+"""
+
+from __future__ import annotations
+
+import torch
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+GROUP = 1024
+LANES = GROUP // 8
+_MASK = 0xFFFFFFFF
+
+
+def philox(counter: tuple[torch.Tensor, ...], key: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Return the four words of each counter.
+
+    Args:
+        counter: four int64 tensors of one shape, with values in [0, 2^32).
+        key: two numbers in [0, 2^32).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        # The product of two 32-bit words may pass 2^63; its bits are right all the same, only the sign is not.
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c1, c2, c3 = (p1 >> 32 & _MASK) ^ c1 ^ k0, p1 & _MASK, (p0 >> 32 & _MASK) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = k0 + KEY_STEPS[0] & _MASK, k1 + KEY_STEPS[1] & _MASK
+    return c0, c1, c2, c3
+
+
+def words(seed: int, start: int, n: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Return the 16 random bits of the entries start … start + n − 1 of a tensor, as int64 of shape (n,)."""
+    first, last = start // GROUP, -(-(start + n) // GROUP)
+    counter = torch.arange(first * LANES, last * LANES, device=device)
+    zero = torch.zeros_like(counter)
+    made = philox((counter & _MASK, counter >> 32, zero, zero), (seed & _MASK, seed >> 32 & _MASK))
+    halves = [half.view(-1, LANES) for word in made for half in (word & 0xFFFF, word >> 16)]
+    grouped = torch.stack(halves, dim=1)
+    return grouped.view(-1)[start - first * GROUP : start - first * GROUP + n]

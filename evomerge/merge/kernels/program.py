@@ -1,0 +1,73 @@
+"""What a fused kernel computes for one tensor, as data; each implementation of it gives the same bits.
+
+With x_i a parent (or its task vector θ_i − θ0, where `from_base`), masked where a mask is given:
+
+    sum        Σ w_i x_i
+    disjoint   TIES' sign election and disjoint mean of the x_i
+
+and then, where `from_base`, θ0 + λ · that. All in fp32, in this order and without fused multiply-add: a product is
+rounded before it is added, so that numba, torch and a GPU agree to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which entries of a task vector a trim keeps.
+
+    Every |τ| above `threshold`, and those equal to it whose flat index is below `limit`.
+    """
+
+    threshold: float
+    limit: int
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Which entries of a task vector DARE keeps: those whose random number is below `density`; they are rescaled.
+
+    Attributes:
+        density: share that is kept, in (0, 1].
+        seed: key of the random numbers; see `evomerge.merge.kernels.philox`.
+    """
+
+    density: float
+    seed: int
+
+    @property
+    def below(self) -> int:
+        """An entry is kept where its 16 random bits are less than this, in [1, 2^16]: the density as a 16-bit fraction."""
+        return max(1, round(self.density * 65536))
+
+    @property
+    def rescale(self) -> float:
+        """One over the chance to be kept (which is the 16-bit fraction, so the mean stays that of τ), as fp32."""
+        return float(np.float32(65536 / self.below))
+
+
+@dataclass(frozen=True)
+class Program:
+    """The element-wise work for one tensor.
+
+    Attributes:
+        weight: w_i, one for each parent.
+        from_base: whether the parents count as task vectors, and are added to the base.
+        scale: λ.
+        masks: one for each parent, or empty for none at all.
+        disjoint: TIES' election and disjoint mean instead of the sum.
+        by_count: elect the sign of the majority instead of the weighted sum's.
+        normalize: divide by the weights of those that agree.
+    """
+
+    weight: tuple[float, ...]
+    from_base: bool = False
+    scale: float = 1.0
+    masks: tuple[Cut | Drop, ...] = ()
+    disjoint: bool = False
+    by_count: bool = False
+    normalize: bool = True

@@ -1,0 +1,188 @@
+"""The same bits with plain torch: for GPUs, and where numba is not installed.
+
+Products and sums are separate operations, since torch's fused forms (`add` with `alpha`, `addcmul`) round once on some
+processors and twice on others. A scalar is never a divisor, since a GPU multiplies by its reciprocal instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from evomerge.merge.kernels import philox
+from evomerge.merge.kernels.program import Cut, Drop, Program
+
+_LANES = 1024
+_ROWS = 64
+
+
+def _chunk(device: torch.device) -> int:
+    """Entries worked on at a time: on a CPU what stays in its cache, on a GPU what hides the start of a kernel."""
+    return 1 << 17 if device.type == "cpu" else 1 << 24
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1)
+
+
+class TorchEngine:
+    """Plain torch, one operation after the other, in chunks."""
+
+    def run(
+        self,
+        program: Program,
+        base: torch.Tensor | None,
+        parents: Sequence[torch.Tensor],
+        out: torch.Tensor,
+        *,
+        roundings: Sequence[torch.dtype] = (),
+    ) -> torch.Tensor:
+        """See `Engine`."""
+        target, step = out.view(-1), _chunk(out.device)
+        bad = torch.zeros((), dtype=torch.bool, device=out.device)
+        for start in range(0, target.numel(), step):
+            stop = min(start + step, target.numel())
+            made = _compute(
+                program, None if base is None else _flat(base)[start:stop],
+                [_flat(parent)[start:stop] for parent in parents], start,
+            )  # fmt: skip
+            for dtype in roundings:
+                made = made.to(dtype)
+            target[start:stop] = made
+            bad |= ~target[start:stop].isfinite().all()
+        return bad
+
+    def finite(self, tensor: torch.Tensor) -> bool:
+        """See `Engine`."""
+        return all(bool(piece.isfinite().all()) for piece in _flat(tensor).split(_chunk(tensor.device)))
+
+    def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
+        """See `Engine`."""
+        sums = torch.cat([_segments(x, y) for x, y in _chunks(a, b, 64 * _LANES * _ROWS)]).T.tolist()
+        aa, ab, bb = (sum(column) for column in sums)
+        return float(aa), float(ab), float(bb)
+
+    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
+        """See `Engine`."""
+        for bits in _bits(base, parent):
+            counts += torch.bincount(bits >> shift, minlength=len(counts)).cpu().numpy()
+
+    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
+        """See `Engine`."""
+        counts = np.zeros(high - low, np.int64)
+        for bits in _bits(base, parent):
+            inside = bits[(bits >= low) & (bits < high)] - low
+            counts += torch.bincount(inside, minlength=high - low).cpu().numpy()
+        return counts
+
+    def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
+        """See `Engine`."""
+        return sum(int(((bits >= low) & (bits < high)).sum()) for bits in _bits(base, parent))
+
+    def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Engine`."""
+        values, indices, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
+        for bits in _bits(base, parent):
+            hits = ((bits >= low) & (bits < high)).nonzero()[:, 0]
+            values.append(bits[hits].cpu().numpy())
+            indices.append(hits.cpu().numpy() + at)
+            at += bits.numel()
+        return np.concatenate(values), np.concatenate(indices)
+
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
+        """See `Engine`."""
+        passed = at = 0
+        for bits in _bits(base, parent):
+            hits = (bits >= low) & (bits < high)
+            here = int(hits.sum())
+            if passed + here >= n:
+                return at + int(hits.nonzero()[n - passed - 1, 0]), n
+            passed, at = passed + here, at + bits.numel()
+        return -1, passed
+
+
+def _compute(program: Program, base: torch.Tensor | None, parents: Sequence[torch.Tensor], start: int) -> torch.Tensor:
+    origin = None if base is None else base.float()
+    terms = [parent.float() if origin is None else parent.float() - origin for parent in parents]
+    if origin is None and len(terms) == 1 and program.weight[0] == 1.0:
+        return terms[0]
+    if program.masks:
+        terms = [_masked(term, mask, start) for term, mask in zip(terms, program.masks, strict=True)]
+    total = _disjoint(program, terms) if program.disjoint else weighted_sum(terms, program.weight)
+    return total if origin is None else total.mul_(program.scale).add_(origin)
+
+
+def _masked(term: torch.Tensor, mask: Cut | Drop, start: int) -> torch.Tensor:
+    if isinstance(mask, Cut):
+        return trimmed(term, mask, start)
+    return dropped(term, mask, start)
+
+
+def trimmed(tau: torch.Tensor, cut: Cut, start: int = 0) -> torch.Tensor:
+    """Return τ with 0 where the cut does not keep it; `start` is the flat index of its first entry."""
+    magnitude = tau.abs()
+    keep = magnitude > cut.threshold
+    if cut.limit > start:
+        equal = (magnitude == cut.threshold).view(-1)
+        equal[cut.limit - start :] = False
+        keep |= equal.view(keep.shape)
+    return torch.where(keep, tau, 0.0)
+
+
+def dropped(tau: torch.Tensor, drop: Drop, start: int = 0) -> torch.Tensor:
+    """Return τ with 0 where the drop does not keep it, and the rest rescaled."""
+    if drop.below == 65536:
+        return tau
+    keep = philox.words(drop.seed, start, tau.numel(), tau.device) < drop.below
+    return torch.where(keep.view(tau.shape), tau * drop.rescale, 0.0)
+
+
+def weighted_sum(terms: Sequence[torch.Tensor], weight: Sequence[float]) -> torch.Tensor:
+    """Return Σ w_i x_i, each product rounded before it is added."""
+    total = torch.zeros_like(terms[0])
+    for w, term in zip(weight, terms, strict=True):
+        total += term * w
+    return total
+
+
+def _disjoint(program: Program, terms: Sequence[torch.Tensor]) -> torch.Tensor:
+    if program.by_count:
+        positive = sum((term.sign() for term in terms), torch.zeros_like(terms[0])) >= 0
+    else:
+        positive = weighted_sum(terms, program.weight) >= 0
+    total, divisor = torch.zeros_like(terms[0]), torch.zeros_like(terms[0])
+    for w, term in zip(program.weight, terms, strict=True):
+        agrees = torch.where(positive, term > 0, term < 0)
+        total += torch.where(agrees, term * w, 0.0)
+        divisor += agrees * w
+    return total.div_(divisor.masked_fill_(divisor == 0, 1.0)) if program.normalize else total
+
+
+def _chunks(a: torch.Tensor, b: torch.Tensor, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return zip(_flat(a).split(step), _flat(b).split(step), strict=True)
+
+
+def _bits(base: torch.Tensor, parent: torch.Tensor) -> Iterator[torch.Tensor]:
+    for x, y in _chunks(base, parent, _chunk(base.device)):
+        yield (y.float() - x.float()).abs().view(torch.int32)
+
+
+def _segments(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩ of each segment of 64 × 1024 entries, as the compiled kernel sums them."""
+    n = -(-a.numel() // (_LANES * _ROWS))
+    x, y = (
+        torch.nn.functional.pad(each.float().double(), (0, n * _LANES * _ROWS - each.numel())).view(n, _ROWS, _LANES)
+        for each in (a, b)
+    )
+    columns = []
+    for p, q in ((x, x), (x, y), (y, y)):
+        lanes = torch.zeros(n, _LANES, dtype=torch.float64, device=a.device)
+        for row in range(_ROWS):
+            lanes += p[:, row] * q[:, row]
+        while lanes.shape[1] > 1:
+            half = lanes.shape[1] // 2
+            lanes = lanes[:, :half] + lanes[:, half:]
+        columns.append(lanes[:, 0])
+    return torch.stack(columns, dim=1)

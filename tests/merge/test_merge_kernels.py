@@ -1,0 +1,250 @@
+"""The fused kernels: both engines and the methods' references give the same bits, in any dtype, size and chunking."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from evomerge.merge.kernels import engine as engines
+from evomerge.merge.kernels import parallel, philox, torch_engine
+from evomerge.merge.kernels.program import Cut, Drop, Program
+from evomerge.merge.kernels.torch_engine import TorchEngine
+from evomerge.merge.methods import METHODS, Inputs
+from evomerge.merge.methods.ties import cut_of
+
+numba_engine = pytest.importorskip("evomerge.merge.kernels.numba_engine")
+
+FAST, PLAIN = numba_engine.NumbaEngine(), TorchEngine()
+DTYPES = {"b": torch.bfloat16, "h": torch.float16, "f": torch.float32, "d": torch.float64}
+SIZES = (1, 2, 7, 1000, 1024, 1025, 5000)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """That number of threads, and chunks small enough that each of them has something to do."""
+    monkeypatch.setattr(parallel, "CHUNK", 2048)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def tensors(n: int, dtypes: str, scale: float = 0.02) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(n)
+    return [(torch.randn(n, generator=generator) * scale).to(DTYPES[dtype]) for dtype in dtypes]
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a.view(torch.uint8), b.view(torch.uint8))
+
+
+def values_of(method: str, variant: int) -> dict[str, object]:
+    """Three parents' values (two for SLERP); the variants take the other choice of every switch."""
+    wanted = {
+        "weight": (0.3, 0.45, 1.1),
+        "density": (0.3, 0.75, 1.0),
+        "lambda": 1.3,
+        "t": 0.37,
+        "normalize": bool(variant),
+        "election": ("count", "sum")[variant],
+    }
+    return {each.name: wanted.get(each.name, each.default) for each in METHODS[method].spec.parameters}
+
+
+FUSED = [name for name, method in METHODS.items() if method.program is not None]
+
+
+def test_every_method_with_arithmetic_is_fused() -> None:
+    assert set(METHODS) - set(FUSED) == {"passthrough"}
+
+
+@pytest.mark.parametrize("method", FUSED)
+@pytest.mark.parametrize("dtypes", ["ffff", "bbbb", "hhhh", "fbhd"])
+def test_both_engines_give_the_bits_of_the_reference(method: str, dtypes: str, threads: int) -> None:
+    for n, variant in product(SIZES, (0, 1)):
+        base, *parents = tensors(n, dtypes)
+        parents = parents[: METHODS[method].spec.n_parents[1]]
+        origin = base if METHODS[method].spec.needs_base else None
+        values, seeds = values_of(method, variant), (5, 1 << 40, (1 << 63) - 1)
+        exact = [parent.float() for parent in parents]
+        reference = METHODS[method].merge(Inputs(None if origin is None else base.float(), exact, values, seeds))
+        inputs = Inputs(
+            origin, parents, values, seeds,
+            cuts=[cut_of(parent - base.float(), d) for parent, d in zip(exact, values["density"], strict=True)]
+            if METHODS[method].prepares == "cuts" else None,
+            dots=FAST.dots(*parents) if METHODS[method].prepares == "dots" else None,
+        )  # fmt: skip
+        program = METHODS[method].program(inputs)  # type: ignore[misc]
+        for dtype, engine in product((torch.float32, torch.bfloat16, torch.float16), (FAST, PLAIN)):
+            out = torch.empty(n, dtype=dtype)
+            assert not engine.run(program, origin, parents, out)
+            assert same(out, reference.to(dtype)), (n, variant, dtype, engine)
+
+
+def test_rounding_on_the_way_is_a_cast_each(threads: int) -> None:
+    (x,) = tensors(5000, "f", scale=3000.0)
+    for steps in ((torch.bfloat16,), (torch.float16,), (torch.float16, torch.bfloat16), (torch.bfloat16, torch.float16)):
+        for dtype, engine in product(DTYPES.values(), (FAST, PLAIN)):
+            out, expected = torch.empty(5000, dtype=dtype), x
+            engine.run(Program(weight=(1.0,)), None, [x], out, roundings=steps)
+            for step in steps:
+                expected = expected.to(step)
+            assert same(out, expected.to(dtype)), (steps, dtype, engine)
+
+
+def test_every_16_bit_number_is_converted_as_torch_does() -> None:
+    every = torch.arange(-(1 << 15), 1 << 15).to(torch.int16)
+    for dtype in (torch.bfloat16, torch.float16):
+        x = every.view(dtype)
+        x = x[x.isfinite()]
+        wide, back = torch.empty(x.numel()), torch.empty(x.numel(), dtype=dtype)
+        FAST.run(Program(weight=(1.0,)), None, [x], wide)
+        assert same(wide, x.float())
+        FAST.run(Program(weight=(1.0,)), None, [wide], back)
+        assert same(back, x)
+        # The midpoints between neighbours, where rounding to even decides, and the numbers just beside them.
+        ordered = x.float().sort().values
+        middle = (ordered[1:] + ordered[:-1]) / 2
+        for near in (middle, middle.nextafter(torch.tensor(torch.inf)), middle.nextafter(torch.tensor(-torch.inf))):
+            out = torch.empty(near.numel(), dtype=dtype)
+            FAST.run(Program(weight=(1.0,)), None, [near], out)
+            assert same(out, near.to(dtype))
+
+
+@pytest.mark.parametrize("where", [0, 1023, 1024, 4999])
+def test_an_infinite_entry_is_noticed_wherever_it_is(where: int, threads: int) -> None:
+    x = torch.zeros(5000)
+    x[where] = 70_000.0
+    for engine in (FAST, PLAIN):
+        for dtype, bad in ((torch.float16, True), (torch.bfloat16, False), (torch.float32, False)):
+            assert bool(engine.run(Program(weight=(1.0,)), None, [x], torch.empty(5000, dtype=dtype))) == bad
+        assert engine.run(Program(weight=(1.0,)), None, [x], torch.empty(5000), roundings=(torch.float16,))
+        assert engine.finite(x)
+        for broken in (torch.nan, torch.inf, -torch.inf):
+            x[where] = broken
+            assert not any(engine.finite(x.to(dtype)) for dtype in DTYPES.values())
+            assert engine.run(Program(weight=(1.0,)), None, [x], torch.empty(5000, dtype=torch.bfloat16))
+        x[where] = 70_000.0
+
+
+def test_dot_products_are_those_of_float64_and_the_same_in_both_engines(threads: int) -> None:
+    for n in (*SIZES, 200_003):
+        a, b = tensors(n, "bf")
+        found = FAST.dots(a, b)
+        assert found == PLAIN.dots(a, b)
+        x, y = a.double(), b.double()
+        assert found == pytest.approx([(x @ x).item(), (x @ y).item(), (y @ y).item()], rel=1e-12)
+
+
+def test_counting_and_finding_magnitudes(threads: int) -> None:
+    base, parent = tensors(9001, "bb")
+    bits = (parent.float() - base.float()).abs().view(torch.int32).numpy()
+    low, high = np.sort(bits)[[4000, 4100]].tolist()
+    inside = ((bits >= low) & (bits < high)).nonzero()[0]
+    for engine in (FAST, PLAIN):
+        assert engine.count(base, parent, low, high) == len(inside)
+        values, indices = engine.collect(base, parent, low, high)
+        np.testing.assert_array_equal(indices, inside)
+        np.testing.assert_array_equal(values, bits[inside])
+        for n in (1, 17, len(inside)):
+            assert engine.nth(base, parent, low, high, n) == (inside[n - 1], n)
+        assert engine.nth(base, parent, low, high, len(inside) + 1) == (-1, len(inside))
+        upper = np.zeros(1 << 20, np.int64)
+        engine.histogram(base, parent, 11, upper)
+        np.testing.assert_array_equal(upper, np.bincount(bits >> 11, minlength=1 << 20))
+        counts = engine.within(base, parent, low, high)
+        np.testing.assert_array_equal(counts, np.bincount(bits[inside] - low, minlength=high - low))
+
+
+# ---- random numbers
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [  # the vectors that the authors publish with Random123
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int], expected: tuple[int, ...]) -> None:
+    words = philox.philox(tuple(torch.tensor([each]) for each in counter), key)
+    assert tuple(int(word) for word in words) == expected
+
+
+def test_random_words_do_not_depend_on_where_a_piece_begins() -> None:
+    whole = philox.words(77, 0, 5000)
+    for start, n in ((0, 1), (1, 5), (1023, 3), (1024, 1024), (4000, 1000)):
+        assert torch.equal(philox.words(77, start, n), whole[start : start + n])
+    assert 0 <= whole.min() < whole.max() < 1 << 16
+    assert whole.unique().numel() > 4600  # of 65536 values, 5000 draws meet some twice
+    assert abs(whole.double().mean().item() / 2**16 - 0.5) < 0.02
+
+
+def test_a_density_keeps_that_share_and_one_keeps_all() -> None:
+    ones = torch.ones(200_000)
+    for density in (1e-3, 0.25, 0.9):
+        kept = (torch_engine.dropped(ones, Drop(density, 3)) != 0).double().mean().item()
+        assert abs(kept - density) < 5 * (density * (1 - density) / 200_000) ** 0.5
+    assert Drop(1.0, 3).below == 1 << 16
+    assert Drop(1e-9, 3).below == 1
+    assert all(abs(Drop(d, 3).below / 65536 - d) <= 2**-17 for d in (0.05, 0.1, 0.123456, 0.9))
+    out = torch.empty(200_000)
+    FAST.run(Program((1.0, 0.0), from_base=True, masks=(Drop(1.0, 3), Drop(1.0, 4))), ones * 0, [ones, ones], out)
+    assert torch.equal(out, ones)
+
+
+def test_the_entries_that_equal_the_threshold_are_kept_by_index() -> None:
+    level = torch.full((3000,), -0.5)
+    for limit in (0, 1, 1023, 1024, 1500, 3000):
+        for engine in (FAST, PLAIN):
+            out = torch.empty(3000)
+            masks = (Cut(0.5, limit), Cut(0.5, 0))
+            engine.run(Program((1.0, 1.0), from_base=True, masks=masks), level * 0, [level, level], out)
+            assert out.nonzero()[:, 0].tolist() == list(range(limit))
+
+
+# ---- the choice of an engine
+
+
+def test_without_numba_plain_torch_is_used_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engines._numba_engine.cache_clear()
+    monkeypatch.delenv(engines.VARIABLE, raising=False)
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    assert isinstance(engines.engine_for(torch.device("cpu")), TorchEngine)
+    assert "numba is not installed" in caplog.text
+    engines._numba_engine.cache_clear()
+
+
+def test_an_engine_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(engines.VARIABLE, "torch")
+    assert isinstance(engines.engine_for(torch.device("cpu")), TorchEngine)
+    monkeypatch.setenv(engines.VARIABLE, "numba")
+    assert isinstance(engines.engine_for(torch.device("cpu")), numba_engine.NumbaEngine)
+    monkeypatch.setenv(engines.VARIABLE, "cuda")
+    with pytest.raises(ValueError, match="must be numba or torch"):
+        engines.engine_for(torch.device("cpu"))
+
+
+def test_an_error_in_a_thread_is_raised_after_all_have_stopped(threads: int) -> None:
+    running = []
+
+    def work(start: int, stop: int) -> int:
+        if start == 4096:
+            raise RuntimeError("broken chunk")
+        running.append(start)
+        return start
+
+    with pytest.raises(RuntimeError, match="broken chunk"):
+        parallel.over_chunks(50_000, work)
+    before = len(running)
+    assert parallel.over_chunks(50_000, lambda start, stop: start) == list(range(0, 50_000, 2048))
+    assert len(running) == before
