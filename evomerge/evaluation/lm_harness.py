@@ -1,25 +1,29 @@
-"""Scores live models on lm-eval tasks: tasks loaded once, requests built once, then only forward passes per candidate.
+"""Scores live models on lm-eval tasks: tasks, prompts, token ids and their order once, then only forward passes.
 
-Scores equal those of `lm_eval.simple_evaluate` on the same items, item by item, at a sixth of its time or less for
-small models. Decoding is greedy; nothing random is drawn while a candidate is scored.
+Scores equal those of `lm_eval.simple_evaluate` on the same items, item by item. Decoding is greedy; nothing random is
+drawn while a candidate is scored. The forward passes are an engine's (`engines`).
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import ConfigError, EvaluationError, Interrupted
+from evomerge.errors import ConfigError, EvaluationError, Interrupted, unknown_name
 from evomerge.evaluation.catalog import TaskCatalog, check
+from evomerge.evaluation.encoding import Encoded, Encoder
+from evomerge.evaluation.engines import ENGINES, Call, Engine, make_engine
 from evomerge.evaluation.prepared import PreparedTask, Requests, by_request_type, put_responses, reset
 from evomerge.evaluation.quiet import compiled_templates, quiet
 from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.record import ItemScore, Split
+
+_PREPARED_KEPT = 16
+"""Selections of items whose order and batches are kept; a race of candidates uses a few again and again."""
 
 
 class LmHarness:
@@ -44,6 +48,7 @@ class LmHarness:
         allow_unsafe_code: bool = False,
         recorded_splits: Mapping[str, Any] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        engine: str = "hf",
     ) -> None:
         """Check the specs and keep the settings.
 
@@ -51,12 +56,13 @@ class LmHarness:
             sizes: how many items each split takes; None: a fifth each for validation and test, the rest for search.
             seed: the run's seed; fixes the splits.
             include_path: folders (or single files) with the user's own task YAML.
-            batch_size: sequences in a forward pass.
+            batch_size: most sequences in a forward pass; fewer where the memory does not suffice.
             max_length: longest prompt with its answer, in tokens; None: what the model's config says.
             apply_chat_template: put prompts (and few-shot examples, as turns) into the tokenizer's chat template.
             allow_unsafe_code: run tasks that execute what the model writes.
             recorded_splits: what `split_data` gave when the run began; None: draw the splits.
             should_stop: asked before every forward pass; True ends a running `score` with `Interrupted`.
+            engine: what runs the model (`engines.ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
 
         Raises:
             ConfigError: with every mistake in names, filters, metrics and numbers.
@@ -64,6 +70,8 @@ class LmHarness:
         problems = check(specs, include_path, allow_unsafe_code=allow_unsafe_code)
         if not isinstance(batch_size, int) or batch_size < 1:
             problems.append(f"batch_size must be a whole number of at least 1, but came {batch_size!r}")
+        if engine not in ENGINES:
+            problems.append(unknown_name("evaluation engine", engine, sorted(ENGINES)))
         if problems:
             raise ConfigError(problems)
         self._given = tuple(specs)
@@ -80,7 +88,11 @@ class LmHarness:
         self._tasks: dict[tuple[str, int | None], PreparedTask] = {}
         self._splits: dict[str, dict[Split, Drawn]] = {}
         self._requests: dict[tuple[Split, str | None], dict[str, Requests]] = {}
-        self._lm: tuple[Any, Any, Any] | None = None  # model, tokenizer, lm-eval's wrapper around them
+        self._engine_name = engine
+        self._engine: Engine | None = None
+        self._encoders: dict[tuple[int, int], tuple[Any, Encoder]] = {}
+        self._encoded: dict[tuple[int, int], dict[int, Encoded | None]] = {}  # encoder: id of an instance: token ids
+        self._prepared: OrderedDict[Any, list[tuple[Call, Any]]] = OrderedDict()
 
     @property
     def specs(self) -> tuple[TaskSpec, ...]:
@@ -168,19 +180,37 @@ class LmHarness:
         """
         self.prepare()
         with quiet():
-            lm = self._lm_for(model, tokenizer)
-        requests = self._built(split, lm, tokenizer)
+            return self._score(model, tokenizer, split, items, should_stop or self._should_stop)
+
+    def release(self) -> None:
+        """Let go of the last model, which is otherwise kept until another one is scored."""
+        if self._engine is not None:
+            self._engine.release()
+
+    def _score(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> tuple[ItemScore, ...]:
+        engine = self._engine_made()
+        encoder, encoder_key = self._encoder(engine, model, tokenizer)
+        template, requests = self._built(split, encoder, tokenizer)
+        chosen = None
         if items is not None:
             unknown = set(items) - set(requests)
             if unknown:
                 raise ValueError(f"items of {sorted(unknown)} came, but the tasks are {', '.join(requests)}")
             requests = {name: one.only(items[name]) for name, one in requests.items() if name in items}
+            chosen = tuple((name, one.items) for name, one in requests.items())
         reset(list(requests.values()))
         try:
-            with quiet(), _watched(model, should_stop or self._should_stop):
-                for kind, pairs in by_request_type(requests).items():
-                    self._run(lm, kind, pairs)
-            with quiet(), compiled_templates():
+            key = (split, template, encoder_key, chosen)
+            for call, prepared in self._calls(engine, encoder, encoder_key, key, requests):
+                self._run(engine, model, tokenizer, call, prepared, should_stop)
+            with compiled_templates():
                 scores = [
                     score
                     for spec in self._specs
@@ -190,10 +220,6 @@ class LmHarness:
         finally:
             reset(list(requests.values()))
         return tuple(scores)
-
-    def release(self) -> None:
-        """Let go of the last model, which is otherwise kept until another one is scored."""
-        self._lm = None
 
     def _prepare_spec(self, spec: TaskSpec, catalog: TaskCatalog) -> TaskSpec:
         resolved = spec
@@ -219,7 +245,7 @@ class LmHarness:
     def _task(self, spec: TaskSpec, source: str) -> PreparedTask:
         return self._tasks[source, spec.num_fewshot]
 
-    def _built(self, split: Split, lm: Any, tokenizer: Any) -> dict[str, Requests]:
+    def _built(self, split: Split, encoder: Encoder, tokenizer: Any) -> tuple[str | None, dict[str, Requests]]:
         # With a chat template the prompts depend on the tokenizer, and a recipe may change which one it is.
         template = None
         if self._apply_chat_template:
@@ -237,37 +263,61 @@ class LmHarness:
                 built[spec.name] = self._task(spec, mine.source).build(
                     mine.items,
                     shots_from=shots_from,
-                    chat_template=None if template is None else lm.apply_chat_template,
+                    chat_template=None if template is None else encoder.chat_template,
                 )
             self._requests[key] = built
-        return self._requests[key]
+        return template, self._requests[key]
 
-    def _lm_for(self, model: Any, tokenizer: Any) -> Any:
-        """Return lm-eval's wrapper of the model, made once for a model that is written in place."""
-        if self._lm is not None:
-            last_model, last_tokenizer, lm = self._lm
-            if last_model is model and last_tokenizer is tokenizer and lm.device == model.device:
-                model.eval()
-                return lm
-        from lm_eval.models.huggingface import HFLM
+    def _engine_made(self) -> Engine:
+        if self._engine is None:
+            self._engine = make_engine(self._engine_name, batch_size=self._batch_size, max_length=self._max_length)
+        return self._engine
 
-        self._lm = None
-        lm = HFLM(
-            pretrained=model,
-            # A copy: lm-eval gives it a pad token and changes its padding side, and it is exported with the winner.
-            tokenizer=copy.deepcopy(tokenizer),
-            backend="causal",
-            batch_size=self._batch_size,
-            max_length=self._max_length,
-        )
-        self._lm = (model, tokenizer, lm)
-        return lm
+    def _encoder(self, engine: Engine, model: Any, tokenizer: Any) -> tuple[Encoder, tuple[int, int]]:
+        key = (id(tokenizer), engine.context_length(model, tokenizer))
+        if key not in self._encoders:
+            # Holds the tokenizer, so that its id stays its own.
+            self._encoders[key] = (tokenizer, Encoder(tokenizer, key[1]))
+            self._encoded[key] = {}
+        return self._encoders[key][1], key
 
-    def _run(self, lm: Any, kind: str, pairs: Sequence[tuple[str, Any]]) -> None:
-        names = ", ".join(repr(name) for name in dict.fromkeys(name for name, _ in pairs))
-        instances = [instance for _, instance in pairs]
+    def _calls(
+        self, engine: Engine, encoder: Encoder, encoder_key: tuple[int, int], key: Any, requests: Mapping[str, Requests]
+    ) -> list[tuple[Call, Any]]:
+        """Return the requests by kind, encoded and made ready for the engine; once for the same requests."""
+        if key in self._prepared:
+            self._prepared.move_to_end(key)
+            return self._prepared[key]
+        known = self._encoded[encoder_key]
+        calls = []
+        for kind, pairs in by_request_type(requests).items():
+            for _, instance in pairs:
+                if id(instance) not in known:
+                    known[id(instance)] = encoder.encode(kind, instance.args)
+            call = Call(
+                kind,
+                tuple(instance for _, instance in pairs),
+                tuple(name for name, _ in pairs),
+                tuple(known[id(instance)] for _, instance in pairs),
+            )
+            calls.append((call, engine.prepare(call)))
+        self._prepared[key] = calls
+        if len(self._prepared) > _PREPARED_KEPT:
+            self._prepared.popitem(last=False)
+        return calls
+
+    def _run(
+        self,
+        engine: Engine,
+        model: Any,
+        tokenizer: Any,
+        call: Call,
+        prepared: Any,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        names = ", ".join(repr(name) for name in dict.fromkeys(call.tasks))
         try:
-            responses = getattr(lm, kind)(instances, disable_tqdm=True)
+            responses = engine.answer(model, tokenizer, prepared, should_stop)
         except (Interrupted, KeyboardInterrupt):
             raise
         except EvaluationError as error:
@@ -275,39 +325,12 @@ class LmHarness:
         except Exception as error:
             text = " ".join(str(error).split())
             hint = "; lower batch_size" if "out of memory" in text.lower() else ""
-            raise EvaluationError(f"task {names}: {kind} failed: {type(error).__name__}: {text}{hint}") from error
-        for (name, instance), response in zip(pairs, responses, strict=True):
+            raise EvaluationError(f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}") from error
+        for name, instance, response in zip(call.tasks, call.instances, responses, strict=True):
             value = response[0] if isinstance(response, tuple) else response
             if isinstance(value, float) and math.isnan(value):
                 raise EvaluationError(f"task {name!r}: the log-likelihood of document {instance.doc_id} is NaN")
-        put_responses(instances, responses)
-
-
-@contextmanager
-def _watched(model: Any, should_stop: Callable[[], bool] | None) -> Iterator[None]:
-    """Ask before every forward pass whether to stop, and check after it that the logits are numbers."""
-
-    def before(*_: Any) -> None:
-        if should_stop is not None and should_stop():
-            raise Interrupted("stopped while a candidate was being scored; its scores are dropped")
-
-    def after(_module: Any, _inputs: Any, output: Any) -> None:
-        # A NaN or infinity at any token reaches the last position, which attends to all; `amax` hands NaN on. Some
-        # models mask unused vocabulary with -inf, which is legitimate and does not show here.
-        logits = output.logits[:, -1]  # (batch, vocabulary)
-        if not bool(logits.amax(dim=-1).isfinite().all()):
-            raise EvaluationError(
-                "the model's logits are not finite (NaN or infinity): its weights hold such values, "
-                f"or are too large for {logits.dtype}"
-            )
-
-    hooks = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
-    try:
-        before()
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+        put_responses(call.instances, responses)
 
 
 def _recorded(spec: TaskSpec, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:

@@ -15,6 +15,8 @@ from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, qu
 from evomerge.evaluation.task import TaskSpec
 from evomerge.record import ItemScore
 
+_PLAIN = (str, int, float, bool, type(None))
+
 
 @dataclass
 class Requests:
@@ -193,8 +195,7 @@ class PreparedTask:
             for item, group, kept in zip(requests.items, requests.instances, metrics, strict=True):
                 responses = [instance.filtered_resps[ensemble.name] for instance in group]
                 try:
-                    # A copy, since some tasks change the document while they score it.
-                    result = self._task.process_results(copy.deepcopy(group[0].doc), responses)
+                    result = self._task.process_results(_copied(group[0].doc), responses)
                     values = item_metrics(result, aggregation)
                 except Exception as error:
                     raise EvaluationError(f"task {task!r}, item {item}: scoring failed: {_said(error)}") from error
@@ -256,6 +257,13 @@ class PreparedTask:
         self._task.sampler.replace_df([documents[index] for index in shots_from])
         # How lm-eval is told to leave out the item itself: it compares the two.
         self._task.fewshot_cfg.split = self._task.config.test_split
+
+
+def _copied(document: Any) -> Any:
+    """Return a copy of a document, since some tasks change it while they score it; quick for one without containers."""
+    if type(document) is dict and all(type(value) in _PLAIN for value in document.values()):
+        return dict(document)
+    return copy.deepcopy(document)
 
 
 def _load(name: str, path: Path) -> Any:

@@ -1,0 +1,166 @@
+"""From lm-eval's requests to token ids: its own rules for special tokens, boundaries and truncation, without a model.
+
+Done once per tokenizer and context length; a candidate only runs the token ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+_GREEDY_ONLY = {"top_k", "top_p", "min_p", "typical_p"}
+"""Settings of sampling, which greedy decoding ignores."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An answer to be written greedily.
+
+    Attributes:
+        prompt: token ids, cut from the left to leave room for the answer; at least one.
+        until: texts that end the answer; the tokenizer's end-of-text is the last one.
+        max_new_tokens: longest answer, in tokens.
+    """
+
+    prompt: tuple[int, ...]
+    until: tuple[str, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A continuation whose log-probability is asked for.
+
+    Attributes:
+        context: token ids, cut from the left to the context length; at least one.
+        continuation: token ids; at least one.
+    """
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+Encoded: TypeAlias = Generation | Likelihood | tuple[Likelihood, ...]
+"""One request; `loglikelihood_rolling` has a tuple: the windows of a text, whose log-probabilities add up."""
+
+
+class Encoder:
+    """Encodes the requests of one tokenizer, exactly as lm-eval's `HFLM` would.
+
+    Attributes:
+        max_length: context length, in tokens.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+        self._lm = _rules(tokenizer, max_length)
+
+    @property
+    def chat_template(self) -> Callable[..., str]:
+        """lm-eval's function from a chat to text."""
+        template: Callable[..., str] = self._lm.apply_chat_template
+        return template
+
+    def encode(self, kind: str, args: tuple[Any, ...]) -> Encoded | None:
+        """Return a request as token ids.
+
+        Args:
+            kind: lm-eval's request type.
+            args: the arguments of its instance.
+
+        Returns:
+            None if only lm-eval itself can answer it: sampling, beams, an empty prompt or continuation, no room for
+            an answer.
+        """
+        if kind == "generate_until":
+            return self._generation(*args)
+        if kind == "loglikelihood":
+            return self._likelihood(*args)
+        if kind == "loglikelihood_rolling":
+            return self._windows(*args)
+        return None
+
+    def _generation(self, context: str, settings: Mapping[str, Any]) -> Generation | None:
+        from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
+
+        lm = self._lm
+        if self._tokenizer.eos_token_id is None:
+            return None
+        wanted: dict[str, Any] = dict(normalize_gen_kwargs(dict(settings), lm.max_gen_toks))
+        eos = lm.tok_decode(lm.eot_token_id, skip_special_tokens=False)
+        until = handle_stop_sequences(wanted.pop("until", None), eos=eos)
+        max_new_tokens = wanted.pop("max_gen_toks")
+        room = self.max_length - max_new_tokens
+        sampled = wanted.pop("do_sample", False) or wanted.pop("temperature", 0.0) or wanted.pop("num_beams", 1) != 1
+        if sampled or wanted.keys() - _GREEDY_ONLY or room <= 0 or max_new_tokens < 1:
+            return None
+        # Not `tok_encode`: for generation lm-eval looks for the tokenizer's own begin-of-text only.
+        special = {"add_special_tokens": False} if has_bos_prefix(context, self._tokenizer.bos_token) else {}
+        prompt = self._tokenizer(context, **special)["input_ids"]
+        if len(prompt) > room:
+            _say_cut(len(prompt), room)
+        return Generation(tuple(prompt[-room:]), tuple(until), max_new_tokens) if prompt else None
+
+    def _likelihood(self, context: str, continuation: str) -> Likelihood | None:
+        lm = self._lm
+        if context == "":
+            tail = lm.tok_encode(continuation, add_special_tokens=False)
+            if not tail:
+                return None
+            # A text that begins with the prefix token itself is not given it twice.
+            head = [lm.prefix_token_id]
+            if tail[0] == head[0]:
+                head, tail = tail[:1], tail[1:]
+        else:
+            head, tail = lm._encode_pair(context, continuation)
+        return self._fit(head, tail)
+
+    def _windows(self, text: str) -> tuple[Likelihood, ...] | None:
+        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+        windows = get_rolling_token_windows(
+            token_list=self._lm.tok_encode(text),
+            prefix_token=self._lm.prefix_token_id,
+            max_seq_len=self.max_length,
+            context_len=1,
+        )
+        fitted = [self._fit(*make_disjoint_window(window)) for window in windows]
+        whole = tuple(one for one in fitted if one is not None)
+        return whole if len(whole) == len(fitted) else None
+
+    def _fit(self, context: list[int], continuation: list[int]) -> Likelihood | None:
+        if None in context or not context or not continuation or len(continuation) > self.max_length:
+            return None
+        # The last token is scored but never read, so the model sees one token less than there are.
+        kept = (context + continuation)[-(self.max_length + 1) :]
+        if len(kept) < len(context) + len(continuation):
+            _say_cut(len(context) + len(continuation) - 1, self.max_length)
+        return Likelihood(tuple(kept[: -len(continuation)]), tuple(continuation))
+
+
+def _rules(tokenizer: Any, max_length: int) -> Any:
+    """Return lm-eval's model wrapper without a model: only its methods that turn text into token ids work."""
+    from lm_eval.models.huggingface import HFLM
+
+    class Rules(HFLM):
+        def __init__(self) -> None:
+            # Not the parent's: it needs a model, and gives the tokenizer a pad token.
+            self.tokenizer = tokenizer
+            self.backend = "causal"
+            self.add_bos_token = None
+            self.custom_prefix_token_id = None
+            self.chat_template_args: dict[str, Any] = {}
+            self._max_length = max_length
+
+    return Rules()
+
+
+def _say_cut(length: int, room: int) -> None:
+    import logging
+
+    # Through lm-eval's logger, as its own warning: `quiet` says it once.
+    logging.getLogger("lm_eval").warning(
+        "a request of %d tokens exceeds model's maximum length (room for %d); truncating from the left", length, room
+    )

@@ -1,0 +1,96 @@
+"""What answers the requests of the tasks: the contract, and the engines by name.
+
+An engine gets the requests prepared (token ids, stop texts, order) and gives one response per request, so that another
+inference library fits in without a change to the harness.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from evomerge.errors import ConfigError, unknown_name
+from evomerge.evaluation.encoding import Encoded
+
+Response: TypeAlias = str | tuple[float, bool] | float
+"""Text of `generate_until`; (log-probability in nats, is greedy) of `loglikelihood`; log-probability of
+`loglikelihood_rolling`."""
+
+StopCheck: TypeAlias = Callable[[], bool]
+
+ENGINES = {
+    "hf": "evomerge.evaluation.hf_engine:HfEngine",
+    "lm-eval": "evomerge.evaluation.lm_eval_engine:LmEvalEngine",
+}
+"""Name to the class, as "module:class"; a class is made with `batch_size` and `max_length`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """All requests of one kind, over all tasks.
+
+    Attributes:
+        kind: lm-eval's request type: "generate_until", "loglikelihood" or "loglikelihood_rolling".
+        instances: lm-eval's instances; `args` holds the request as text.
+        tasks: the task of each.
+        encoded: each as token ids; None where only lm-eval itself knows what to do.
+    """
+
+    kind: str
+    instances: tuple[Any, ...]
+    tasks: tuple[str, ...]
+    encoded: tuple[Encoded | None, ...]
+
+
+class Engine(Protocol):
+    """Answers requests with a live model.
+
+    One engine serves one worker, one candidate after the other: the model's weights change between calls of `answer`
+    (the object may stay the same), so nothing that was computed from them may be kept. An engine is not thread-safe.
+    """
+
+    def context_length(self, model: Any, tokenizer: Any) -> int:
+        """Return the longest prompt with its answer, in tokens."""
+        ...
+
+    def prepare(self, call: Call) -> Any:
+        """Do everything that needs no model, such as the order of the requests; done once for many candidates."""
+        ...
+
+    def answer(self, model: Any, tokenizer: Any, prepared: Any, should_stop: StopCheck | None) -> Sequence[Response]:
+        """Return one response per request of the call that `prepared` was made from, in its order.
+
+        Args:
+            should_stop: asked before every forward pass (or as often as the engine can).
+
+        Raises:
+            Interrupted: if `should_stop` said so.
+            EvaluationError: if the model's logits are not finite.
+        """
+        ...
+
+    def release(self) -> None:
+        """Let go of the last model."""
+        ...
+
+
+def make_engine(name: str, *, batch_size: int, max_length: int | None) -> Engine:
+    """Return an engine by its name.
+
+    Args:
+        batch_size: most sequences in a forward pass.
+        max_length: longest prompt with its answer, in tokens; None: what the model says.
+
+    Raises:
+        ConfigError: if there is no such engine, or its library is not installed.
+    """
+    if name not in ENGINES:
+        raise ConfigError(unknown_name("evaluation engine", name, sorted(ENGINES)))
+    module, _, kind = ENGINES[name].partition(":")
+    try:
+        engine: Engine = getattr(importlib.import_module(module), kind)(batch_size=batch_size, max_length=max_length)
+    except ImportError as error:
+        raise ConfigError(f"evaluation engine {name!r} cannot be loaded: {error}; install what is missing") from error
+    return engine

@@ -1,0 +1,94 @@
+"""How much memory a forward pass takes: measured by running one, not guessed from the model's shape."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+SHARE = 0.5
+"""Share of the free memory that forward passes may take; the rest is for what grows elsewhere meanwhile."""
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most bytes of tensors, made by `run`, that are alive at one time; on any device.
+
+    Workspace inside a kernel is not seen, so a share of the memory must be left free.
+    """
+    with _Live() as live, torch.no_grad():
+        run()
+    return live.peak
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device: of a CPU, what the system or the container has left."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What the allocator holds without using it is free, too.
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    available = []
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        available += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        group = Path("/sys/fs/cgroup")
+        limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
+        if limit != "max":
+            available.append(int(limit) - int(used))
+    except (OSError, ValueError, IndexError):  # another system
+        pass
+    if not available:
+        available = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    return max(0, min(available))
+
+
+class _Live(TorchDispatchMode):
+    """Adds up the storages that operations return, until their last tensor is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._now = 0
+        self._held: dict[int, list[int]] = {}  # address: [tensors, bytes]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        # A view of (or a write into) a tensor that was there before adds nothing.
+        before = {_address(one) for one in _tensors((args, kwargs or {}))}
+        for tensor in _tensors(result):
+            address = _address(tensor)
+            if address in self._held:
+                self._held[address][0] += 1
+            elif address in before:
+                continue
+            else:
+                n_bytes = tensor.untyped_storage().nbytes()
+                self._held[address] = [1, n_bytes]
+                self._now += n_bytes
+                self.peak = max(self.peak, self._now)
+            weakref.finalize(tensor, self._drop, address).atexit = False
+        return result
+
+    def _drop(self, address: int) -> None:
+        held = self._held[address]
+        held[0] -= 1
+        if not held[0]:
+            self._now -= self._held.pop(address)[1]
+
+
+def _address(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [tensor for one in value for tensor in _tensors(one)]
+    return []

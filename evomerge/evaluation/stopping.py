@@ -1,0 +1,43 @@
+"""Where an answer ends: lm-eval's rule, at a dictionary look-up per token instead of a decoded text.
+
+lm-eval stops once a stop text stands in the decoded last `n + 2` tokens, `n` being the stop's own length in tokens. A
+new occurrence must end inside the new token, so the text is only decoded after tokens that can hold its last character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Stops:
+    """The stop texts of one request kind with one tokenizer."""
+
+    def __init__(self, tokenizer: Any, until: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        self._until = tuple(until)
+        self._windows = [(stop, len(tokenizer.encode(stop, add_special_tokens=False)) + 2) for stop in self._until]
+        self._possible: dict[int, list[tuple[str, int]]] = {}
+        self._anchor = [*tokenizer.encode("a", add_special_tokens=False)[-1:]]
+        self._anchor_text: str = tokenizer.decode(self._anchor)
+
+    def ended(self, tokens: Sequence[int]) -> bool:
+        """Whether the last of the tokens completes a stop text; to be asked after each token."""
+        possible = self._possible.get(tokens[-1])
+        if possible is None:
+            possible = self._possible[tokens[-1]] = self._ending_in(tokens[-1])
+        return any(stop in self._tokenizer.decode(tokens[-window:]) for stop, window in possible)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return an answer as lm-eval gives it: without special tokens, cut at the first stop text."""
+        from lm_eval.models.utils import postprocess_generated_text
+
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return str(postprocess_generated_text(text, list(self._until), None))
+
+    def _ending_in(self, token: int) -> list[tuple[str, int]]:
+        whole: str = self._tokenizer.decode([*self._anchor, token])
+        piece = whole[len(self._anchor_text) :]
+        # A part of a character, or a token that changes the text before it: every stop must be looked for.
+        unclear = not piece or "\ufffd" in piece or not whole.startswith(self._anchor_text)
+        return [(stop, window) for stop, window in self._windows if unclear or not stop or stop[-1] in piece]
