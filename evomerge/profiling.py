@@ -16,12 +16,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evomerge.budget import Budget
 from evomerge.build import Prepared, prepare
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted, RecipeError
 from evomerge.execution.base import StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
+from evomerge.genome.space import Space
 from evomerge.merge.live import LiveModels
 from evomerge.merge.prepared import free_memory
 from evomerge.merge.writing import Written
@@ -167,15 +170,11 @@ class _Listener:
 class _Noting:
     """A worker that notes what it evaluates."""
 
-    def __init__(self, worker: Worker, live: LiveModels, taken: _Taken) -> None:
-        self._worker, self._live, self._taken = worker, live, taken
+    def __init__(self, worker: Worker, taken: _Taken) -> None:
+        self._worker, self._taken = worker, taken
 
     def run(self, job: Job) -> Outcome:
-        """Build and score one candidate; before the first one, load every parent that later paths may use."""
-        if job.recipe.path and not self._taken.recipes:
-            everyone = tuple(Step(parent.name, 0) for parent in job.recipe.parents)
-            with contextlib.suppress(RecipeError, CheckpointError):  # the worker says what is wrong
-                self._live.write(replace(job.recipe, path=everyone))
+        """Build and score one candidate."""
         self._taken.recipes.append(job.recipe.content_hash)
         return self._worker.run(job)
 
@@ -194,6 +193,7 @@ def _run_stage(
 
     def begin(_: Recipe | None) -> Any:
         space, optimizer = stage.begin(elite)
+        _load_parents(live, space)
         return watch.timed(space, "decode_genome", "genome", "decode"), watch.timed(optimizer, "optimizer")
 
     worker = Worker(watch.timed(live, "merge", "write"), prepared.harness, stop=stop)
@@ -202,7 +202,7 @@ def _run_stage(
         search = Search(
             run_dir=timed_run,
             stages=[Stage(stage.name, 1.0, begin)],
-            executor=LocalExecutor(_Noting(worker, live, taken)),
+            executor=LocalExecutor(_Noting(worker, taken)),
             measure=prepared.objective,
             baselines={},
             budget=Budget(candidates=_TRIES * (plan.candidates + 1)),
@@ -222,6 +222,18 @@ def _run_stage(
                 f"{'; '.join(map(str, reasons)) or 'its space is too small'}"
             )
         return taken, run.best()
+
+
+def _load_parents(live: LiveModels, space: Space) -> None:
+    """Load every parent of a space's paths: else the first path that uses one would, whichever candidate that is."""
+    draw = np.random.default_rng(0)
+    for _ in range(_TRIES):
+        recipe = space.decode(space.genome(draw.random(space.n_dims)))
+        if recipe.path:  # a path that is one whole model is that model's recipe, without a path
+            everyone = tuple(Step(parent.name, 0) for parent in recipe.parents)
+            with contextlib.suppress(RecipeError, CheckpointError):  # the candidates' records will say what is wrong
+                live.write(replace(recipe, path=everyone))
+            return
 
 
 class _TimedRun:
