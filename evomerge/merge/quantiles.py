@@ -44,7 +44,7 @@ class QuantileTable:
         low: int32, the least bits of each group.
         high: int32, one more than its largest bits.
         at_least: int64, how many entries are in it or above it.
-        divided: counts of the single values of frequent groups, by the group's least bits; filled as they are asked for.
+        divided: counts of the single values of frequent groups, by the group's least bits; filled when asked for.
     """
 
     low: np.ndarray

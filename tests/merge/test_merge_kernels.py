@@ -85,7 +85,12 @@ def test_both_engines_give_the_bits_of_the_reference(method: str, dtypes: str, t
 
 def test_rounding_on_the_way_is_a_cast_each(threads: int) -> None:
     (x,) = tensors(5000, "f", scale=3000.0)
-    for steps in ((torch.bfloat16,), (torch.float16,), (torch.float16, torch.bfloat16), (torch.bfloat16, torch.float16)):
+    for steps in (
+        (torch.bfloat16,),
+        (torch.float16,),
+        (torch.float16, torch.bfloat16),
+        (torch.bfloat16, torch.float16),
+    ):
         for dtype, engine in product(DTYPES.values(), (FAST, PLAIN)):
             out, expected = torch.empty(5000, dtype=dtype), x
             engine.run(Program(weight=(1.0,)), None, [x], out, roundings=steps)

@@ -1,4 +1,4 @@
-"""Quantile tables: the kept set is that of a stable sort by magnitude, for every density; and the cache that keeps them."""
+"""Quantile tables: the kept set is a stable sort's by magnitude, for every density; and the cache that keeps them."""
 
 import logging
 import math

@@ -52,7 +52,7 @@ class Engine(Protocol):
         ...
 
     def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
-        """Add to counts[u] how many |θ − θ0| have the upper bits u, all but `shift` (as fp32, bits sort as numbers do)."""
+        """Add to counts[u] how many |θ − θ0| have, as fp32, the upper bits u: all bits but the `shift` lowest."""
         ...
 
     def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:

@@ -118,6 +118,50 @@ def _hit(context, count, value, low, high):  # count + (low <= value < high)
     return types.int32(types.int32, types.int32, types.int32, types.int32), build
 
 
+# Choices are written as selects: a branch of Python's would keep LLVM from using the vector unit.
+
+
+@intrinsic
+def _if_positive(context, test, value):  # value where test > 0, else 0
+    def build(_, b, signature, values):
+        return b.select(b.fcmp_ordered(">", values[0], _F32(0)), values[1], _F32(0))
+
+    return types.float32(types.float32, types.float32), build
+
+
+@intrinsic
+def _direction(context, votes):  # the elected sign; a draw is +
+    def build(_, b, signature, values):
+        return b.select(b.fcmp_ordered(">=", values[0], _F32(0)), _F32(1), _F32(-1))
+
+    return types.float32(types.float32), build
+
+
+@intrinsic
+def _divisor(context, share):
+    def build(_, b, signature, values):
+        return b.select(b.fcmp_ordered("==", values[0], _F32(0)), _F32(1), values[0])
+
+    return types.float32(types.float32), build
+
+
+@intrinsic
+def _if_least(context, x, least):  # x where the bits of |x| are at least that, else 0
+    def build(_, b, signature, values):
+        magnitude = b.and_(b.bitcast(values[0], _I32), _I32(0x7FFFFFFF))
+        return b.select(b.icmp_signed(">=", magnitude, values[1]), values[0], _F32(0))
+
+    return types.float32(types.float32, types.int32), build
+
+
+@intrinsic
+def _if_drawn(context, word, last, x):  # x where word <= last, else 0
+    def build(_, b, signature, values):
+        return b.select(b.icmp_unsigned("<=", values[0], values[1]), values[2], _F32(0))
+
+    return types.float32(types.uint32, types.uint32, types.float32), build
+
+
 _inner = njit(nogil=True, error_model="numpy", inline="never")
 
 
@@ -215,17 +259,15 @@ def _fetch_delta_add(address, code, start, n, base, w, total, buffer):
 
 @_inner
 def _trim(start, n, x, threshold, limit):
-    zero = np.float32(0)
-    if limit >= start + n:
-        for i in range(n):
-            x[i] = x[i] if abs(x[i]) >= threshold else zero
-    elif limit <= start:
-        for i in range(n):
-            x[i] = x[i] if abs(x[i]) > threshold else zero
-    else:
-        for i in range(n):
-            kept = abs(x[i]) > threshold or (abs(x[i]) == threshold and start + i < limit)
-            x[i] = x[i] if kept else zero
+    # Those equal to the threshold are kept in the first `within` entries of the block.
+    within = min(max(limit - start, 0), n)
+    equal = _magnitude(threshold)
+    above = np.int32(equal + 1)
+    for i in range(within):
+        x[i] = _if_least(x[i], equal)
+    rest = x[within:n]
+    for i in range(n - within):
+        rest[i] = _if_least(rest[i], above)
 
 
 @_inner
@@ -256,9 +298,8 @@ def _philox(group, seed, words):  # see philox.py, which this repeats
 
 @_inner
 def _drop(n, x, words, last, rescale):
-    zero = np.float32(0)
     for i in range(n):
-        x[i] = x[i] * rescale if words[i] <= last else zero
+        x[i] = _if_drawn(words[i], last, x[i] * rescale)
 
 
 @_inner
@@ -268,66 +309,44 @@ def _add(n, total, x, w):
 
 
 @_inner
-def _sign(x):
-    one, zero = np.float32(1), np.float32(0)
-    return (one if x > zero else zero) - (one if x < zero else zero)
-
-
-@_inner
 def _vote(n, votes, x):
+    one = np.float32(1)
     for i in range(n):
-        votes[i] += _sign(x[i])
+        votes[i] += _if_positive(x[i], one) - _if_positive(-x[i], one)
 
 
 @_inner
 def _agree(n, votes, x, w, total, divisor):
-    zero = np.float32(0)
     for i in range(n):
-        agrees = (x[i] > zero) if votes[i] >= zero else (x[i] < zero)
-        product = x[i] * w
-        total[i] += product if agrees else zero
-        divisor[i] += w if agrees else zero
-
-
-@_inner
-def _disjoint_2(n, x, y, u, v, normalize, by_count, total):
-    zero, one = np.float32(0), np.float32(1)
-    for i in range(n):
-        a, b = x[i], y[i]
-        if by_count:
-            votes = _sign(a) + _sign(b)
-        else:
-            votes = a * u + b * v
-        up = votes >= zero
-        in_a, in_b = (a > zero) if up else (a < zero), (b > zero) if up else (b < zero)
-        product = (a * u if in_a else zero) + (b * v if in_b else zero)
-        share = (u if in_a else zero) + (v if in_b else zero)
-        total[i] = product / (one if share == zero else share) if normalize else product
-
-
-@_inner
-def _disjoint_3(n, x, y, z, u, v, w, normalize, by_count, total):
-    zero, one = np.float32(0), np.float32(1)
-    for i in range(n):
-        a, b, c = x[i], y[i], z[i]
-        if by_count:
-            votes = _sign(a) + _sign(b) + _sign(c)
-        else:
-            votes = a * u + b * v + c * w
-        up = votes >= zero
-        in_a, in_b, in_c = (a > zero) if up else (a < zero), (b > zero) if up else (b < zero), (
-            (c > zero) if up else (c < zero)
-        )
-        product = (a * u if in_a else zero) + (b * v if in_b else zero) + (c * w if in_c else zero)
-        share = (u if in_a else zero) + (v if in_b else zero) + (w if in_c else zero)
-        total[i] = product / (one if share == zero else share) if normalize else product
+        agrees = x[i] * _direction(votes[i])
+        total[i] += _if_positive(agrees, x[i] * w)
+        divisor[i] += _if_positive(agrees, w)
 
 
 @_inner
 def _divide(n, total, divisor):
-    zero, one = np.float32(0), np.float32(1)
     for i in range(n):
-        total[i] /= one if divisor[i] == zero else divisor[i]
+        total[i] /= _divisor(divisor[i])
+
+
+@_inner
+def _disjoint_2(n, x, y, u, v, total):
+    for i in range(n):
+        a, b = x[i], y[i]
+        p, q = a * u, b * v
+        up = _direction(p + q)
+        share = _if_positive(a * up, u) + _if_positive(b * up, v)
+        total[i] = (_if_positive(a * up, p) + _if_positive(b * up, q)) / _divisor(share)
+
+
+@_inner
+def _disjoint_3(n, x, y, z, u, v, w, total):
+    for i in range(n):
+        a, b, c = x[i], y[i], z[i]
+        p, q, r = a * u, b * v, c * w
+        up = _direction(p + q + r)
+        share = _if_positive(a * up, u) + _if_positive(b * up, v) + _if_positive(c * up, w)
+        total[i] = (_if_positive(a * up, p) + _if_positive(b * up, q) + _if_positive(c * up, r)) / _divisor(share)
 
 
 @_inner
@@ -385,10 +404,10 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
                     _drop(n, tau, words, np.uint32(limit[k]), rescale[k])
                 if not disjoint:
                     _add(n, total, tau, weight[k])
-        if disjoint and n_parents == 2:  # the usual numbers of parents in one loop
-            _disjoint_2(n, x[0], x[1], weight[0], weight[1], normalize, by_count, total)
-        elif disjoint and n_parents == 3:
-            _disjoint_3(n, x[0], x[1], x[2], weight[0], weight[1], weight[2], normalize, by_count, total)
+        if disjoint and normalize and not by_count and n_parents == 2:  # the usual cases take one loop
+            _disjoint_2(n, x[0], x[1], weight[0], weight[1], total)
+        elif disjoint and normalize and not by_count and n_parents == 3:
+            _disjoint_3(n, x[0], x[1], x[2], weight[0], weight[1], weight[2], total)
         elif disjoint:
             _zero(n, votes)
             _zero(n, divisor)

@@ -173,7 +173,10 @@ class NumbaEngine:
         self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, low: int, high: int
     ) -> tuple[np.ndarray, np.ndarray]:
         if len(getattr(self._buffers, "values", ())) < stop - start:
-            self._buffers.values, self._buffers.indices = np.empty(parallel.CHUNK, np.int32), np.empty(parallel.CHUNK, np.int64)
+            self._buffers.values, self._buffers.indices = (
+                np.empty(parallel.CHUNK, np.int32),
+                np.empty(parallel.CHUNK, np.int64),
+            )
         values, indices = self._buffers.values, self._buffers.indices
         n = self._collect(*_at(base), *_at(parent), start, stop, low, high, values, indices)
         return values[:n].copy(), indices[:n].copy()

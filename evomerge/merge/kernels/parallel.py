@@ -19,7 +19,7 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0, size: int | None = None) -> list[T]:
-    """Return work(first, last) for each chunk of the entries start … n − 1, in the order of the chunks (of CHUNK, or `size`).
+    """Return work(first, last) for each chunk (of `size`, or CHUNK) of the entries start … n − 1, in their order.
 
     The work must let go of Python's lock to gain from several threads. Where it raises, the first error is raised
     again when all threads have stopped.

@@ -41,7 +41,7 @@ class Drop:
 
     @property
     def below(self) -> int:
-        """An entry is kept where its 16 random bits are less than this, in [1, 2^16]: the density as a 16-bit fraction."""
+        """An entry is kept where its 16 random bits are less than this, in [1, 2^16]: density · 2^16, rounded."""
         return max(1, round(self.density * 65536))
 
     @property
