@@ -343,11 +343,12 @@ class _Reader:
         if parents is not None and (not isinstance(parents, Sequence) or isinstance(parents, str) or not parents):
             self.problems.append(f"`{where}.parents` must list names of parents, but came {parents!r}")
             parents = None
-        options = {key: value for key, value in section.items() if key in known and value is not None}
+        given = {key: value for key, value in section.items() if key in known and value is not None}
+        options = {key: value for key, value in given.items() if key in ENCODINGS[encoding]}
         self.problems += [
             f"`{where}.{key}` is no option of the encoding {encoding}, which has {', '.join(ENCODINGS[encoding])}"
-            for key in options
-            if key not in ENCODINGS[encoding]
+            for key in given
+            if key not in options
         ]
         names = None if parents is None else tuple(str(name) for name in parents)
         return PathConfig(encoding, names, options)

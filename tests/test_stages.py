@@ -162,15 +162,16 @@ def test_all_is_refused_at_once_by_the_front_door() -> None:
     from evomerge import api
 
     with pytest.raises(ConfigError) as caught:
+        # An option of the other encoding must not stop the checks that follow.
         api.search(
             {
                 "models": {"parents": ZOO},
-                "space": {"name": "dataflow", "path": {"max_layers": 1}},
+                "space": {"name": "dataflow", "path": {"encoding": "segments", "max_layers": 1, "offset": 0.2}},
                 "optimizer": {"name": "cma", "sigma": 5},
                 "budget": {"candidates": 0},
                 "evaluation": {"tasks": [{"name": "zoo_ja_mth", "metric": "acc"}], "include_path": "zoo:tasks"},
             }
         )
     text = "\n".join(caught.value.problems)
-    for part in ("max_layers", "sigma", "budget.candidates", "zoo_ja_mth"):
+    for part in ("path.offset", "max_layers", "sigma", "budget.candidates", "zoo_ja_mth"):
         assert part in text

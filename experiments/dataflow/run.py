@@ -22,14 +22,15 @@ HERE = Path(__file__).parent
 ITEMS = 9_600
 SEGMENTS_WITHOUT_SCALES = "{encoding:segments,segments:4,max_layers:12,scales:none}"
 SEGMENTS_WITHOUT_SCALES = "{encoding:segments,segments:4,max_layers:12,scales:none}"
+INDICATORS = "space.path={encoding:indicators,segments:null,offset:0.2,max_layers:12}"
 ARMS = {
     "PS": ["zoo_ja_math"],
     "DFS": ["zoo_dataflow"],
     "DFS, W = 1": ["zoo_dataflow", f"space.path={SEGMENTS_WITHOUT_SCALES}"],
     "PS then DFS": ["zoo_ps_then_dfs"],
     "joint": ["zoo_joint"],
-    "PS then DFS, W = 1": ["zoo_ps_then_dfs", f"stages.layers.space.path={SEGMENTS_WITHOUT_SCALES}"],
-    "DFS, indicators": ["zoo_dataflow", "space.path={offset:0.2,max_layers:12}", "optimizer=cma"],
+    "PS then DFS, W = 1": ["zoo_ps_then_dfs", "+stages.layers.space.path.scales=none"],
+    "DFS, indicators": ["zoo_dataflow", INDICATORS, "optimizer=cma"],
 }
 
 
