@@ -160,6 +160,34 @@ def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**gene, "stage": stage.name} for stage, space in spaces for gene in space.describe()]
 
 
+def profile(
+    config: Mapping[str, Any], *, candidates: int = 3, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Run a few candidates of a configuration, after one that warms up, and say where their time goes.
+
+    The search's own loop runs them (on the search items, without baselines), once for each stage; nothing is left on
+    the disk. Numbers are means over the candidates of a stage.
+
+    Args:
+        config: as in `search`; its budget is not used.
+        candidates: how many are timed in each stage.
+        progress: is told (candidates done, candidates in all).
+
+    Returns:
+        What ran (`device`, `dtype`, `threads`, `engine`, `cache`, `items` per candidate), `memory_bandwidth` (bytes
+        read and written per second, measured), and for each of `stages`: `seconds` of each part
+        (`evomerge.profiling.PARTS`) and in `total`, `share` of each part, what the `merge` moved, `tokens_per_second`
+        of `prefill` and `decode` (positions computed, padding included), `cache_hits` among the `proposals`.
+
+    Raises:
+        ConfigError: with every mistake, before a model is loaded.
+        EvaluationError: if too few candidates could be scored.
+    """
+    from evomerge.profiling import profile as take
+
+    return take(config, candidates=candidates, progress=progress)
+
+
 def methods() -> list[dict[str, Any]]:
     """Return the merge methods: name, summary, paper, needs_base, n_parents, parameters."""
     from dataclasses import asdict

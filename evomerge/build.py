@@ -11,6 +11,7 @@ from typing import Any
 from evomerge.config import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
+from evomerge.evaluation.engines import engine_problems
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.objective import Objective
 from evomerge.execution.base import Executor, StopSignal
@@ -65,7 +66,11 @@ class Prepared:
         return layer_cost(self.config, self.sources)
 
     def executor(self, stop: StopSignal) -> Executor:
-        """Load the live models and make the executor around them; this is where weights are first read."""
+        """Load the live models and make the executor around them."""
+        return LocalExecutor(Worker(self.live_models(), self.harness, stop=stop))
+
+    def live_models(self) -> LiveModels:
+        """Load what candidates are written into; this is where weights are first read."""
         set_threads(self.config.execution.threads)
         device = find_device(self.config.execution.device)
         dtype = running_dtype(self.config.execution.dtype, device)
@@ -74,7 +79,7 @@ class Prepared:
             live.load(lender(self.config))
         if any(stage.space.stacks for stage in self.config.stages):
             check_paths(live, self.config.models.parents, self.config.models.dtype)
-        return LocalExecutor(Worker(live, self.harness, stop=stop))
+        return live
 
 
 def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | None = None) -> Prepared:
@@ -91,7 +96,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     config, problems = SearchConfig.read(data)
     if config is None:
         raise ConfigError(problems)
-    sources = Sources()
+    sources = Sources(cache=config.execution.cache)
     model_problems, spaces = check_stages(config, sources)
     problems += model_problems
     include = include_paths(config.evaluation.include_path)
@@ -99,6 +104,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
     problems += _tokenizer_problems(config, sources) if not model_problems else []
     problems += _device_problems(config.execution.device)
+    problems += engine_problems(config.evaluation.engine)
     if recorded_splits is None:  # a run that is continued has shown that its optimizer works
         problems += check_optimizers(config, spaces)
     if problems:
@@ -132,6 +138,7 @@ def make_harness(
         batch_size=batch_size or evaluation.batch_size,
         apply_chat_template=evaluation.apply_chat_template,
         recorded_splits=recorded_splits,
+        engine=evaluation.engine,
     )
 
 

@@ -38,6 +38,12 @@ class MethodConfig:
 
 SPACES = ("parameter", "dataflow", "joint")
 
+EVALUATION_ENGINES = ("hf", "vllm", "lm-eval")
+"""What runs the forward passes; `evomerge.evaluation.engines` has the same names."""
+
+CACHES = ("auto", "none")
+"""Words for `execution.cache`, which otherwise is a size in GiB."""
+
 _BOTH = ("repeats", "scales", "scale_low", "scale_high", "max_layers", "min_layers")
 ENCODINGS = {"indicators": (*_BOTH, "offset", "hidden"), "segments": (*_BOTH, "segments")}
 """Encodings of layer paths, each with its options: the arguments of the space."""
@@ -120,6 +126,8 @@ class EvaluationConfig:
         include_path: folders with own task YAML files; `zoo:tasks` is the built-in zoo's.
         split: how many items each of search, validation and test takes.
         finalists: how many of the best candidates are scored again on the validation items.
+        engine: what runs the forward passes: "hf" (our own decoding through the live model), "vllm" (an extra; needs
+            layers that stay in place), or "lm-eval" (lm-eval's own slower wrapper, to compare with).
     """
 
     tasks: tuple[TaskSpec, ...]
@@ -128,16 +136,26 @@ class EvaluationConfig:
     batch_size: int = 64
     finalists: int = 8
     apply_chat_template: bool = False
+    engine: str = "hf"
 
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """Where candidates run: `device` "auto", "cpu", "cuda"…; `dtype` in which they run; `threads` of torch."""
+    """Where candidates run.
+
+    Attributes:
+        device: "auto", "cpu", "cuda"….
+        dtype: in which they run.
+        threads: of torch.
+        cache: memory for what is found out about the parents once and used by every candidate: "auto" (a quarter of
+            what is free when the search begins), "none", or GiB.
+    """
 
     name: str = "local"
     device: str = "auto"
     dtype: str | None = None
     threads: int | None = None
+    cache: str | float = "auto"
 
 
 @dataclass(frozen=True)
@@ -203,6 +221,11 @@ class _Reader:
             "evaluation": self.evaluation(top.get("evaluation") or {}),
             "execution": self.execution(top.get("execution") or {}),
         }
+        if any(stage.space.stacks for stage in stages) and getattr(config["evaluation"], "engine", None) == "vllm":
+            self.problems.append(
+                "`evaluation.engine` is vllm, whose model has a fixed list of layers, but this search stacks layers "
+                "(space.name dataflow or joint); set `evaluation.engine: hf`"
+            )
         method = self.method(top.get("method") or {}) if merges else None
         if any(value is None for value in config.values()) or (merges and method is None) or not stages:
             return None
@@ -350,10 +373,11 @@ class _Reader:
         )
 
     def evaluation(self, data: Any) -> EvaluationConfig | None:
-        known = ("tasks", "include_path", "split", "batch_size", "finalists", "apply_chat_template")
+        known = ("tasks", "include_path", "split", "batch_size", "finalists", "apply_chat_template", "engine")
         section = self.section(data, "evaluation", known)
         if not section:
             return None
+        self.choice(section, "engine", "evaluation.engine", (*EVALUATION_ENGINES, None))
         tasks = section.get("tasks") or ()
         if not isinstance(tasks, Sequence) or isinstance(tasks, str) or not tasks:
             self.problems.append(
@@ -378,6 +402,7 @@ class _Reader:
             batch_size=self.integer(section, "batch_size", "evaluation.batch_size", default=64, low=1) or 64,
             finalists=self.integer(section, "finalists", "evaluation.finalists", default=8, low=1) or 8,
             apply_chat_template=bool(section.get("apply_chat_template", False)),
+            engine=str(section.get("engine") or EvaluationConfig.engine),
         )
 
     def task(self, data: Any, where: str) -> TaskSpec | None:
@@ -403,7 +428,7 @@ class _Reader:
     def execution(self, data: Any) -> ExecutionConfig | None:
         if isinstance(data, str):
             data = {"name": data}
-        section = self.section(data, "execution", ("name", "device", "dtype", "threads"))
+        section = self.section(data, "execution", ("name", "device", "dtype", "threads", "cache"))
         self.choice(section, "name", "execution.name", ("local", None))
         self.choice(section, "dtype", "execution.dtype", (*DTYPES, None))
         return ExecutionConfig(
@@ -411,7 +436,18 @@ class _Reader:
             device=str(section.get("device") or "auto"),
             dtype=section.get("dtype"),
             threads=self.integer(section, "threads", "execution.threads", low=1),
+            cache=self.cache(section.get("cache")),
         )
+
+    def cache(self, value: Any) -> str | float:
+        if value is None:
+            return ExecutionConfig.cache
+        if isinstance(value, str) and value in CACHES:
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value < math.inf:
+            return float(value)
+        self.problems.append(f"`execution.cache` must be auto, none or a size in GiB, but came {value!r}")
+        return ExecutionConfig.cache
 
     # --- the kinds of values -------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from evomerge.config import SearchConfig
+from evomerge.config import EVALUATION_ENGINES, SearchConfig
 from evomerge.errors import ConfigError
 
 WHOLE = {
@@ -82,7 +82,12 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
         ("evaluation.tasks", [{"name": "a", "metric": "acc", "direction": "up"}], r"direction must be 'maximize'"),
         ("evaluation.split.search", 1.5, r"size of the search split must be"),
         ("evaluation.split.train", 3, r"unknown key in evaluation.split 'train'"),
+        ("evaluation.engine", "vlm", r"unknown evaluation.engine 'vlm'; did you mean 'vllm'"),
         ("execution.name", "slurm", r"unknown execution.name 'slurm'"),
+        ("execution.cache", "much", r"`execution.cache` must be auto, none or a size in GiB, but came 'much'"),
+        ("execution.cache", -1, r"`execution.cache` must be auto, none or a size in GiB, but came -1"),
+        ("execution.cache", float("inf"), r"`execution.cache` must be .* came inf"),
+        ("execution.cache", True, r"`execution.cache` must be .* came True"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(path: str, value: object, message: str) -> None:
@@ -126,3 +131,29 @@ def test_a_stage_takes_what_it_does_not_say_from_the_whole_search() -> None:
 def test_layer_paths_alone_need_no_method() -> None:
     data = {key: value for key, value in WHOLE.items() if key != "method"}
     assert SearchConfig.from_data({**data, "space": {"name": "dataflow"}}).method is None
+
+
+@pytest.mark.parametrize(("given", "read"), [(None, "auto"), ("auto", "auto"), ("none", "none"), (0, 0.0), (1.5, 1.5)])
+def test_the_cache_is_a_word_or_a_size(given: object, read: object) -> None:
+    assert SearchConfig.from_data(changed("execution.cache", given)).execution.cache == read
+
+
+def test_the_engine_is_our_own_unless_another_is_named() -> None:
+    assert SearchConfig.from_data(WHOLE).evaluation.engine == "hf"
+    assert SearchConfig.from_data(changed("evaluation.engine", "vllm")).evaluation.engine == "vllm"
+
+
+def test_the_engines_are_those_that_evaluation_has() -> None:
+    from evomerge.evaluation.engines import ENGINES
+
+    assert set(EVALUATION_ENGINES) == set(ENGINES)
+
+
+@pytest.mark.parametrize("space", ["dataflow", "joint"])
+def test_vllm_and_layer_paths_do_not_go_together(space: str) -> None:
+    data = changed("space", {"name": space})
+    data["evaluation"]["engine"] = "vllm"
+    with pytest.raises(ConfigError, match=r"`evaluation.engine` is vllm.*stacks layers.*set `evaluation.engine: hf`"):
+        SearchConfig.from_data(data)
+    data["evaluation"]["engine"] = "hf"
+    assert SearchConfig.from_data(data).stages[0].space.name == space

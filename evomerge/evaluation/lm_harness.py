@@ -21,6 +21,7 @@ from evomerge.evaluation.quiet import compiled_templates, quiet
 from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.record import ItemScore, Split
+from evomerge.watch import UNWATCHED, Watch
 
 _PREPARED_KEPT = 16
 """Selections of items whose order and batches are kept; a race of candidates uses a few again and again."""
@@ -31,6 +32,9 @@ class LmHarness:
 
     Mistakes in names are found when it is made, without a dataset; datasets are loaded and splits drawn by `prepare`
     (called by whatever needs it); requests are built at the first `score` of a split.
+
+    Attributes:
+        watch: is told what the time goes to: "engine" (with the model's passes in it) and "scoring".
     """
 
     check = staticmethod(check)
@@ -88,6 +92,7 @@ class LmHarness:
         self._tasks: dict[tuple[str, int | None], PreparedTask] = {}
         self._splits: dict[str, dict[Split, Drawn]] = {}
         self._requests: dict[tuple[Split, str | None], dict[str, Requests]] = {}
+        self.watch: Watch = UNWATCHED
         self._engine_name = engine
         self._engine: Engine | None = None
         self._encoders: dict[tuple[int, int], tuple[Any, Encoder]] = {}
@@ -208,9 +213,10 @@ class LmHarness:
         reset(list(requests.values()))
         try:
             key = (split, template, encoder_key, chosen)
-            for call, prepared in self._calls(engine, encoder, encoder_key, key, requests):
-                self._run(engine, model, tokenizer, call, prepared, should_stop)
-            with compiled_templates():
+            with self.watch.section("engine"), self.watch.passes(model):
+                for call, prepared in self._calls(engine, encoder, encoder_key, key, requests):
+                    self._run(engine, model, tokenizer, call, prepared, should_stop)
+            with self.watch.section("scoring"), compiled_templates():
                 scores = [
                     score
                     for spec in self._specs

@@ -20,6 +20,7 @@ from evomerge.merge.plan import TORCH_DTYPES, check_recipe
 from evomerge.merge.pool import Pool
 from evomerge.merge.resident import LiveModel, Tokenizers
 from evomerge.merge.sources import Sources
+from evomerge.merge.writing import Written
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
 
 _INSTEAD = "evolve its weights instead of its layers"
@@ -38,6 +39,7 @@ class LiveModels:
         model: the model of the present recipe; None before the first. It stays the same object as long as recipes are
             of the same kind: merges of the same architecture, or paths over the same parents.
         recipe: what `model` holds; None before the first write and after one that failed.
+        written: what the last write had to do, over all resident models that the recipe uses.
         device: where the parameters are.
         sources: the opened models.
     """
@@ -60,6 +62,7 @@ class LiveModels:
         self.device = torch.device(device)
         self.model: Any = None
         self.recipe: Recipe | None = None
+        self.written = Written()
         self._dtype = dtype
         self._merges: list[LiveModel] = []
         self._parents: dict[Any, LiveModel] = {}
@@ -105,6 +108,7 @@ class LiveModels:
             CheckpointError: if its models cannot be read or do not fit together.
         """
         self.recipe = None
+        self.written = Written()
         check_recipe(recipe)
         if recipe.path:
             model = self._path(recipe)
@@ -120,6 +124,7 @@ class LiveModels:
             self.load((recipe.base or recipe.parents[0]).source)
         live = next(live for live in self._merges if live.fits(recipe))
         live.write(recipe)
+        self.written += live.written
         return live
 
     def _path(self, recipe: Recipe) -> Any:
@@ -173,6 +178,9 @@ class LiveModels:
         wanted = source if _merged(source) else Recipe(PASSTHROUGH, (Parent("parent", source),))
         if write and (slot.recipe, slot.rounded) != (wanted, rounded):
             slot.write(wanted, rounded=rounded)
+            self.written += slot.written
+        elif write:
+            self.written += slot.written.nothing
         return slot
 
     def _rounded(self, source: ModelSource | Recipe, recipe: Recipe) -> str | None:

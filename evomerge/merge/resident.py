@@ -13,7 +13,7 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.parents import Family, OpenModel, config_differences
 from evomerge.merge.plan import TORCH_DTYPES
 from evomerge.merge.sources import Sources
-from evomerge.merge.writing import Writer
+from evomerge.merge.writing import Writer, Written
 from evomerge.recipe import ModelSource, Recipe
 
 
@@ -94,6 +94,11 @@ class LiveModel:
         self._writer.write(plan, None if rounded is None else TORCH_DTYPES[rounded])
         self.recipe, self.rounded = recipe, rounded
         self._lender = lender
+
+    @property
+    def written(self) -> Written:
+        """What the last write had to do."""
+        return self._writer.written
 
     @cached_property
     def _writer(self) -> Writer:

@@ -17,6 +17,29 @@ LARGEST_PROBE = 1 << 28
 """Entries of a stacked parameter up to which it is found out where each of its parts lies (8 bytes each, once)."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a write had to do.
+
+    Attributes:
+        tensors: how many it gave new values.
+        of: how many there are.
+        n_bytes: what it must at least have moved: each input of those tensors read once, the result written once.
+    """
+
+    tensors: int = 0
+    of: int = 0
+    n_bytes: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.tensors + other.tensors, self.of + other.of, self.n_bytes + other.n_bytes)
+
+    @property
+    def nothing(self) -> Written:
+        """The same tensors, with all of them left alone."""
+        return Written(of=self.of)
+
+
 class Writer:
     """Gives parameters the values of one plan after another, with no copy of the model and none of a tensor.
 
@@ -25,11 +48,13 @@ class Writer:
 
     Attributes:
         n_written: tensors that the last write changed.
+        written: the same with their bytes; up to the error, if there was one.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
         """Take parameters and buffers by name."""
         self.n_written = 0
+        self.written = Written()
         self._parameters = parameters
         self._holds: dict[str, dict[str, Hashable]] = {}
         self._views: dict[tuple[str, ...], dict[str, torch.Tensor] | None] = {}
@@ -47,11 +72,12 @@ class Writer:
             RecipeError: if a result is not finite.
         """
         self.n_written = 0
+        self.written = Written(of=len(plan.tasks))
         naming = plan.family.model(plan.family.donor).naming
         waiting: list[tuple[_Change, torch.Tensor]] = []
         for change in self._changes(plan, naming, rounded):
             change.holds.pop(change.task.name, None)
-            self.n_written += 1
+            self._count(plan, change.task, change.out)
             bad = start_tensor(plan, change.task, change.out, rounded=rounded)
             if isinstance(bad, torch.Tensor) and bad.device.type != "cpu":
                 waiting.append((change, bad))  # not to wait for a GPU with every tensor
@@ -102,7 +128,7 @@ class Writer:
         made = {}
         for name in naming.parts[target]:
             made[name] = merge_tensor(plan, tasks[name])
-            self.n_written += 1
+            self._count(plan, tasks[name], made[name])
             if rounded is not None and made[name].is_floating_point() and not tasks[name].tensor.place.buffer:
                 part = torch.empty(made[name].shape, dtype=rounded)
                 if start_tensor(plan, tasks[name], part):
@@ -110,6 +136,14 @@ class Writer:
                 made[name] = part
         for name, tensor in naming.convert(target, made).items():
             self._parameters[name].copy_(tensor)
+
+    def _count(self, plan: Plan, task: TensorTask, out: torch.Tensor) -> None:
+        self.n_written += 1
+        inputs = task.inputs if task.copy_of is None else (task.copy_of,)
+        if task.copy_of is None and plan.method.spec.needs_base:
+            inputs = (*inputs, BASE)
+        read = sum(plan.family.info(index, task.name).n_bytes for index in inputs)
+        self.written += Written(1, 0, read + out.numel() * out.element_size())
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,7 @@ def test_a_merge_that_the_path_passes_by_is_not_computed_but_still_checked(
     bad = recipe("linear", None, {"x": llamas.b, "y": llamas.b}, parameters={"weight": -1.0, "wait": 3.0})
     path = [Step("a", 0), Step("a", 1)]
     live.write(stack(llamas.a, good, [*path, Step("b", 0)]))
-    monkeypatch.setattr("evomerge.merge.resident.merge_tensor", lambda *_: pytest.fail("it is computed"))
+    monkeypatch.setattr("evomerge.merge.writing.start_tensor", lambda *_, **__: pytest.fail("it is computed"))
     other = recipe("linear", None, {"x": llamas.b, "y": llamas.b}, parameters={"weight": {"x": 1.0, "y": 3.0}})
     live.write(stack(llamas.a, other, path))
     with pytest.raises(RecipeError, match="unknown parameter of linear 'wait'"):

@@ -1,0 +1,174 @@
+"""Where the time of a candidate goes: what is told to a stopwatch, and the stopwatch.
+
+Code that takes time names it (`with watch.section("scoring")`); nobody listens unless a `Stopwatch` is put in. What has
+no place for a watch is timed from outside: `timed` wraps any object, `passes` hooks into a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Watch(Protocol):
+    """Is told what is being done."""
+
+    def section(self, name: str) -> AbstractContextManager[None]:
+        """Take the time of a block, without the sections within it."""
+        ...
+
+    def passes(self, model: Any) -> AbstractContextManager[None]:
+        """Take the time of the forward passes of a model within a block."""
+        ...
+
+
+class _Unwatched:
+    """Nobody listens."""
+
+    _NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
+
+    def section(self, name: str) -> AbstractContextManager[None]:
+        return self._NOTHING
+
+    def passes(self, model: Any) -> AbstractContextManager[None]:
+        return self._NOTHING
+
+
+UNWATCHED: Watch = _Unwatched()
+
+
+@dataclass(frozen=True)
+class Lap:
+    """What was timed between two looks at a stopwatch.
+
+    Attributes:
+        total: seconds in all.
+        seconds: section to its own seconds; they and `rest` sum to `total`.
+        counts: "prefill passes", "prefill tokens", "decode passes", "decode tokens": positions that the model
+            computed, padding included.
+    """
+
+    total: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rest(self) -> float:
+        """Seconds that no section took."""
+        return self.total - sum(self.seconds.values())
+
+
+class Stopwatch:
+    """Takes the time of nested sections; each instant belongs to the innermost one. Not for several threads.
+
+    Args:
+        synchronize: called before each look at the clock: waits for a device that works behind the program's back.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, *, synchronize: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._synchronize = synchronize
+        self._clock = clock
+        self._open: list[str] = []
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._began = self._last = clock()
+
+    @contextlib.contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Take the time of a block, without the sections within it."""
+        self._enter(name)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @contextlib.contextmanager
+    def passes(self, model: Any) -> Iterator[None]:
+        """Take the time of the forward passes of a model within a block, as sections "prefill" and "decode".
+
+        A pass that reads one token per row behind those in a cache is decoding; every other one is prefill.
+
+        Args:
+            model: a transformers model.
+        """
+
+        def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]  # (rows, tokens)
+            cache = kwargs.get("past_key_values")
+            kind = "decode" if ids.shape[1] == 1 and cache is not None and cache.get_seq_length() > 0 else "prefill"
+            self._counts[f"{kind} passes"] += 1
+            self._counts[f"{kind} tokens"] += ids.numel()
+            self._enter(kind)
+
+        def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            self._leave()
+
+        handles = [
+            model.register_forward_pre_hook(before, with_kwargs=True),
+            model.register_forward_hook(after, with_kwargs=True, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def timed(self, inner: Any, name: str, *only: str) -> Any:
+        """Return an object that does what another one does, with the time of its methods taken as a section.
+
+        Args:
+            inner: any object; what its methods return is given out as it is.
+            only: these methods; none: all.
+        """
+        return _Timed(self, inner, name, only)
+
+    def lap(self) -> Lap:
+        """Return what was timed since the last lap, and begin the next one. Sections may be open."""
+        now = self._tick()
+        lap = Lap(now - self._began, dict(self._seconds), dict(self._counts))
+        self._seconds, self._counts, self._began = defaultdict(float), defaultdict(int), now
+        return lap
+
+    def _enter(self, name: str) -> None:
+        self._tick()
+        self._open.append(name)
+
+    def _leave(self) -> None:
+        self._tick()
+        self._open.pop()
+
+    def _tick(self) -> float:
+        """Give the time since the last tick to the innermost section."""
+        self._synchronize()
+        now = self._clock()
+        if self._open:
+            self._seconds[self._open[-1]] += now - self._last
+        self._last = now
+        return now
+
+
+class _Timed:
+    def __init__(self, watch: Stopwatch, inner: Any, name: str, only: tuple[str, ...]) -> None:
+        self.__dict__.update(_watch=watch, _inner=inner, _name=name, _only=only)
+
+    def __getattr__(self, key: str) -> Any:
+        value = getattr(self._inner, key)
+        if not callable(value) or (self._only and key not in self._only):
+            return value
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            with self._watch.section(self._name):
+                return value(*args, **kwargs)
+
+        return method
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        setattr(self._inner, key, value)
