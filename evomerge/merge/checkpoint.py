@@ -33,6 +33,9 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+"""How a safetensors header calls each type."""
+
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "consolidated.00.pth")
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model")
 
@@ -83,8 +86,8 @@ class SafetensorsCheckpoint:
         """
         path = self._files[name]
         try:
-            if path not in self._open:
-                self._open[path] = safe_open(path, framework="pt", device="cpu")
+            if path not in self._open:  # two threads may come here: both go on with the same one
+                self._open.setdefault(path, safe_open(path, framework="pt", device="cpu"))
             tensor: torch.Tensor = self._open[path].get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"cannot read {name} from {path}: {error}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -13,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
-from evomerge.errors import ExportError
+from evomerge.errors import CheckpointError, ExportError
+from evomerge.merge import pages
 from evomerge.merge.apply import merge_tensor
-from evomerge.merge.checkpoint import INDEX, SINGLE
+from evomerge.merge.checkpoint import INDEX, SINGLE, SafetensorsCheckpoint
+from evomerge.merge.methods.base import BASE
 from evomerge.merge.parents import OpenModel
 from evomerge.merge.path_config import check_written, config_json
 from evomerge.merge.path_plan import PathTask
 from evomerge.merge.plan import TensorTask
 from evomerge.merge.sources import Sources
+from evomerge.merge.stream import Piece, write_files
 from evomerge.recipe import Recipe
 
 SHARD_BYTES = 5_000_000_000
@@ -58,7 +61,9 @@ def merge_to_disk(
     """Build the model of a recipe as a Hugging Face folder, which `from_pretrained` loads.
 
     The folder is written under another name beside `out` and renamed at the end, so what is called `out` is always
-    whole. Memory: one shard and a few tensors.
+    whole. Reading, arithmetic and writing go on at the same time, on all of torch's threads and two more; the bytes
+    do not depend on their number. Memory: at most (parents and base + 2) times the largest tensor, however large a
+    shard is, beside what a method without a fused kernel takes for itself and what parents that are recipes read.
 
     Args:
         recipe: what to build; it is written into the folder as `recipe.yaml`.
@@ -98,12 +103,16 @@ class _Build:
     Attributes:
         tasks: the tensors, in the order of writing.
         load: computes one.
+        inputs: models and their names of the tensors that one is computed of.
+        copied: whether what `load` returns is the input itself.
         donor: lends config.json, generation settings and custom code.
         config: of the result.
     """
 
     tasks: Sequence[TensorTask | PathTask]
     load: Callable[[Any], torch.Tensor]
+    inputs: Callable[[Any], list[tuple[OpenModel, str]]]
+    copied: Callable[[Any], bool]
     donor: OpenModel
     config: Any
 
@@ -112,10 +121,28 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
     if recipe.path:
         path = sources.path_plan(recipe)
         _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
-        return _Build(path.tasks, path.load, path.pool.first, path.config)
+        return _Build(
+            path.tasks,
+            path.load,
+            lambda task: [(path.pool.model(task.parent), task.source)],
+            lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
+            path.pool.first,
+            path.config,
+        )
     plan = sources.plan(recipe)
-    donor = plan.family.model(plan.family.donor)
-    return _Build(plan.tasks, partial(merge_tensor, plan), donor, donor.config)
+    family = plan.family
+    donor = family.model(family.donor)
+
+    def inputs(task: TensorTask) -> list[tuple[OpenModel, str]]:
+        if task.copy_of is not None:
+            return [family.source(task.copy_of, task.name)]
+        members = (*task.inputs, BASE) if plan.method.spec.needs_base else task.inputs
+        return [family.source(index, task.name) for index in members]
+
+    def copied(task: TensorTask) -> bool:
+        return task.copy_of is not None and family.info(task.copy_of, task.name).dtype == task.dtype
+
+    return _Build(plan.tasks, partial(merge_tensor, plan), inputs, copied, donor, donor.config)
 
 
 def _check_free(out: Path) -> None:
@@ -136,19 +163,32 @@ def _appearing(out: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had our number
             folder.mkdir()
             yield folder
+            for path in folder.iterdir():
+                _sync(path)
+            _sync(folder)
             folder.rename(out)  # replaces an empty folder, refuses any other
-        except (OSError, SafetensorError) as error:
+            _sync(out.parent)
+        except OSError as error:
             raise ExportError(f"cannot write {out}: {_reason(error)}; nothing was left there") from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if "No space left" in text or "os error 28" in text:
+def _sync(path: Path) -> None:
+    """Force a file, or a folder's entries where those can be forced, to the disk, so that it survives a power cut."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"
-    return text
+    return error.strerror or str(error)
 
 
 def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progress | None) -> None:
@@ -156,25 +196,47 @@ def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progr
     names = [SINGLE] if len(shards) == 1 else [
         f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
     ]  # fmt: skip
-    done = 0
-    for name, shard in zip(names, shards, strict=True):
-        tensors: dict[str, torch.Tensor] = {}
-        for task in shard:
-            # A parent's own tensor may share memory with others (a view into its file, a layer that a path repeats):
-            # safetensors wants it whole, and its memory under one name only.
-            tensor = build.load(task).contiguous()
-            shared = any(tensor.data_ptr() == other.data_ptr() for other in tensors.values())
-            tensors[task.name] = tensor.clone() if shared else tensor
-            done += 1
-            if progress is not None:
-                progress(done, len(build.tasks))
-        save_file(tensors, folder / name, metadata={"format": "pt"})
-        # safetensors writes 0600; a server under another account must be able to read a model.
-        (folder / name).chmod((folder / "config.json").stat().st_mode)
+    done = itertools.count(1)
+
+    def count() -> None:
+        if progress is not None:
+            progress(next(done), len(build.tasks))
+
+    files = {
+        folder / name: [_piece(build, task) for task in shard] for name, shard in zip(names, shards, strict=True)
+    }
+    write_files(files, count)
     if len(shards) > 1:
         places = {task.name: name for name, shard in zip(names, shards, strict=True) for task in shard}
         index = {"metadata": {"total_size": sum(task.n_bytes for task in build.tasks)}, "weight_map": places}
         _write_json(folder / INDEX, index)
+
+
+def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
+    inputs = build.inputs(task)
+    infos = [model.tensors.infos[name] for model, name in inputs]
+    mapped = [(model.tensors, name) for model, name in inputs if isinstance(model.tensors, SafetensorsCheckpoint)]
+    shape = task.info.shape if isinstance(task, PathTask) else task.tensor.info.shape
+
+    def fetch() -> None:
+        for tensors, name in mapped:
+            with contextlib.suppress(CheckpointError):  # said when it is really read
+                pages.fetch(tensors.load(name))
+
+    def release() -> None:
+        for tensors, name in mapped:
+            pages.release(tensors.load(name))
+
+    return Piece(
+        task.name,
+        shape,
+        task.dtype,
+        n_inputs=sum(info.n_bytes for info in infos),
+        copied=build.copied(task),
+        load=partial(build.load, task),
+        fetch=fetch,
+        release=release,
+    )
 
 
 def _shards(tasks: Sequence[TensorTask | PathTask], shard_size: int) -> list[list[TensorTask | PathTask]]:

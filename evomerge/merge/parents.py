@@ -180,6 +180,10 @@ class Family:
         """Return shape and type of a tensor of a member by its name in the result; nothing is read."""
         return self.model(index).tensors.infos[self._names[index][name]]
 
+    def source(self, index: int, name: str) -> tuple[OpenModel, str]:
+        """Return a member, and its own name of a tensor of the result."""
+        return self.model(index), self._names[index][name]
+
     def load(self, index: int, name: str) -> torch.Tensor:
         """Read a tensor of a member by its name in the result; do not change it.
 

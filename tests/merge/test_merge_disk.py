@@ -4,17 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny_models import edit_config, recipe, same_bytes, tensors_of
 from transformers import AutoModelForCausalLM
 
 from evomerge.errors import CheckpointError, ExportError
-from evomerge.merge import disk
 from evomerge.merge.disk import merge_to_disk
 from evomerge.recipe import Recipe
 
@@ -69,30 +68,33 @@ def test_an_empty_folder_may_be_filled(of: Recipe, tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate", "fsync"])
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "cannot write .*: the disk is full; nothing was left there"),
-        (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
     ],
     ids=str,
 )
 def test_a_full_or_read_only_disk_leaves_nothing(
-    error: Exception, message: str, of: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: OSError, message: str, call: str, of: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
+    real = getattr(os, call)
 
-    def failing(tensors: dict, path: Path, **options: object) -> None:
-        calls.append(path)
-        if len(calls) > 1:
+    def failing(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) > 3:
             raise error
-        save_file(tensors, path, **options)
+        return real(*arguments)
 
-    monkeypatch.setattr(disk, "save_file", failing)
+    monkeypatch.setattr(os, call, failing)
     with pytest.raises(ExportError, match=message):
         merge_to_disk(of, tmp_path / "out", shard_size=3000)
     assert leftovers(tmp_path) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("evomerge-read", "evomerge-write"))]
 
 
 def test_a_place_that_cannot_hold_folders_is_explained(of: Recipe, tmp_path: Path) -> None:
