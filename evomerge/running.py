@@ -54,6 +54,7 @@ def carry_out(
                 ).run()
             finally:
                 executor.close()
+                prepared.harness.release()  # an engine may hold a second copy of the weights
         except (Interrupted, KeyboardInterrupt):
             database.set_meta("state", INTERRUPTED)
             log.info("interrupted")

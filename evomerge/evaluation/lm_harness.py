@@ -324,8 +324,8 @@ class LmHarness:
         names = ", ".join(repr(name) for name in dict.fromkeys(call.tasks))
         try:
             responses = engine.answer(model, tokenizer, prepared, should_stop)
-        except (Interrupted, KeyboardInterrupt):
-            raise
+        except (Interrupted, KeyboardInterrupt, ConfigError):
+            raise  # the last: the engine cannot run such models at all, which no other candidate will change
         except EvaluationError as error:
             raise EvaluationError(f"task {names}: {error}") from error
         except Exception as error:
