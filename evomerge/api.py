@@ -176,8 +176,10 @@ def profile(
     Returns:
         What ran (`device`, `dtype`, `threads`, `engine`, `cache`, `items` per candidate), `memory_bandwidth` (bytes
         read and written per second, measured), and for each of `stages`: `seconds` of each part
-        (`evomerge.profiling.PARTS`) and in `total`, `share` of each part, what the `merge` moved, `tokens_per_second`
-        of `prefill` and `decode` (positions computed, padding included), `cache_hits` among the `proposals`.
+        (`evomerge.profiling.PARTS`) and in `total`, `share` of each part, `share_outside_passes` (None for an engine
+        whose passes are not seen, such as vLLM: they count as its part "engine"), what the `merge` moved,
+        `tokens_per_second` of `prefill` and `decode` (positions computed, padding included), `cache_hits` among the
+        `proposals`.
 
     Raises:
         ConfigError: with every mistake, before a model is loaded.

@@ -300,6 +300,7 @@ def _report(taken: _Taken, bandwidth: float) -> dict[str, Any]:
     seconds = {part: sum(one[part] for one in each) / n for part in PARTS}
     n_bytes = sum(one.n_bytes for one in taken.written) / n
     rate = n_bytes / seconds["merge"] if n_bytes else None
+    passes = seconds["prefill"] + seconds["decode"]
     return {
         "candidates": n,
         "proposals": taken.n_proposals,
@@ -309,7 +310,8 @@ def _report(taken: _Taken, bandwidth: float) -> dict[str, Any]:
         "evaluated_recipes": len(set(taken.recipes)),
         "seconds": {**seconds, "total": total},
         "share": {part: value / total for part, value in seconds.items()},
-        "share_outside_passes": 1.0 - (seconds["prefill"] + seconds["decode"]) / total,
+        # An engine with a model of its own (vLLM) makes its passes unseen.
+        "share_outside_passes": 1.0 - passes / total if passes else None,
         "candidates_per_minute": 60.0 / total,
         "merge": {
             "tensors_written": sum(one.tensors for one in taken.written) / n,

@@ -56,8 +56,12 @@ def _table(stage: Mapping[str, Any]) -> Table:
     table.add_column("share", justify="right")
     table.add_column("at")
     for part, share in stage["share"].items():
+        unseen = part == "engine" and stage["share_outside_passes"] is None
         table.add_row(
-            _WORDS.get(part, part), _milliseconds(stage["seconds"][part]), f"{100 * share:.1f} %", _speed(stage, part)
+            "engine, passes and all" if unseen else _WORDS.get(part, part),
+            _milliseconds(stage["seconds"][part]),
+            f"{100 * share:.1f} %",
+            _speed(stage, part),
         )
     table.add_section()
     table.add_row("a candidate", _milliseconds(total), "100 %", f"{stage['candidates_per_minute']:.1f} a minute")
@@ -83,8 +87,9 @@ def _speed(stage: Mapping[str, Any], part: str) -> str:
 
 
 def _closing(stage: Mapping[str, Any]) -> str:
+    outside = stage["share_outside_passes"]
     said = [
-        f"outside of forward passes: {100 * stage['share_outside_passes']:.1f} %",
+        *([] if outside is None else [f"outside of forward passes: {100 * outside:.1f} %"]),
         f"warming up took {stage['warm_up']['total']:.2f} s",
         f"{stage['proposals']} proposals, {stage['cache_hits']} of them scored before",
     ]

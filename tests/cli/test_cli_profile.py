@@ -1,5 +1,6 @@
 """`evomerge profile` as a user types it."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from evomerge.errors import ConfigError
 from evomerge.merge.live import LiveModels
 from evomerge.profiling import PARTS, memory_bandwidth
 from evomerge.recipe import PASSTHROUGH, Group, ModelSource, Parent, Recipe, Step
+from evomerge.watch import Stopwatch
 
 SMALL = ["evaluation.split={search:6,validation:6,test:6}", "execution.threads=1"]
 
@@ -83,6 +85,18 @@ def test_each_stage_is_profiled_and_paths_move_no_weights(empty: Path) -> None:
     assert layers["merge"]["bytes_per_second"] is None
     assert layers["seconds"]["prefill"] > 0
     assert told == [(i, 6) for i in range(1, 7)]
+
+
+def test_an_engine_whose_passes_are_not_seen_is_timed_as_a_whole(empty: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(Stopwatch, "passes", lambda self, model: contextlib.nullcontext())
+    words = ["zoo_ja_math", *SMALL, "--candidates", "1"]
+    assert main(["profile", *words, "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    assert stage["share_outside_passes"] is None and stage["prefill"]["tokens_per_second"] is None
+    assert stage["share"]["engine"] > 0.1
+    assert main(["profile", *words]) == 0
+    out = capsys.readouterr().out
+    assert "engine, passes and all" in out and "outside of forward passes" not in out
 
 
 def test_a_joint_search_writes_the_merge_and_leaves_the_parents(empty: Path, capsys) -> None:
