@@ -202,9 +202,7 @@ def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progr
         if progress is not None:
             progress(next(done), len(build.tasks))
 
-    files = {
-        folder / name: [_piece(build, task) for task in shard] for name, shard in zip(names, shards, strict=True)
-    }
+    files = {folder / name: [_piece(build, task) for task in shard] for name, shard in zip(names, shards, strict=True)}
     write_files(files, count)
     if len(shards) > 1:
         places = {task.name: name for name, shard in zip(names, shards, strict=True) for task in shard}

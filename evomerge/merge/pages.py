@@ -37,7 +37,7 @@ _sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ct
 
 
 def fetch(tensor: torch.Tensor) -> None:
-    """Read the pages of a mapped tensor; returns when they are there. Does nothing where the system has no such advice."""
+    """Read the pages of a mapped tensor, and return when they are there; does nothing on systems other than Linux."""
     start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     start -= start % mmap.PAGESIZE
     if _madvise is not None and stop > start and _madvise(start, stop - start, _POPULATE_READ) != 0:

@@ -114,7 +114,10 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
     for thread in threads:
         thread.start()
     try:
-        while (piece := fetched.get()) is not None:
+        for _ in pieces:
+            piece = fetched.get()
+            if piece is None:
+                raise _StoppedError
             ledger.check()
             made.put((piece, piece.load()))
             if not piece.copied:

@@ -94,7 +94,9 @@ def test_a_full_or_read_only_disk_leaves_nothing(
     with pytest.raises(ExportError, match=message):
         merge_to_disk(of, tmp_path / "out", shard_size=3000)
     assert leftovers(tmp_path) == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("evomerge-read", "evomerge-write"))]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith(("evomerge-read", "evomerge-write"))
+    ]
 
 
 def test_a_place_that_cannot_hold_folders_is_explained(of: Recipe, tmp_path: Path) -> None:
