@@ -176,7 +176,7 @@ def _new_file(path: Path, beginning: bytes, size: int) -> Iterator[int]:
 
 
 def _write(file: int, at: int, tensor: torch.Tensor, ledger: _Ledger) -> None:
-    data = memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
     for start in range(0, len(data), _BLOCK):
         ledger.check()
         block = data[start : start + _BLOCK]

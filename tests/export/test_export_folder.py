@@ -79,13 +79,11 @@ def test_an_empty_folder_is_filled_and_a_used_one_left_alone(tmp_path, recipe):
 
 @pytest.mark.parametrize("moment", ["merge", "card", "rename"])
 def test_a_failed_export_leaves_nothing_behind(tmp_path, recipe, monkeypatch, moment):
-    from evomerge.merge import disk
-
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     if moment == "merge":
-        monkeypatch.setattr(disk, "save_file", full)
+        monkeypatch.setattr(os, "pwrite", full)
     elif moment == "card":
         write_text = Path.write_text
         monkeypatch.setattr(

@@ -1,5 +1,6 @@
 """A layer path as a stock checkpoint: it computes what the live path computes, or says why it cannot."""
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +25,6 @@ from transformers import (
 )
 
 from evomerge.errors import CheckpointError, ExportError, RecipeError
-from evomerge.merge import disk
 from evomerge.merge.disk import merge_to_disk
 from evomerge.merge.fold import find_fold
 from evomerge.merge.live import LiveModels
@@ -299,7 +299,7 @@ def test_a_failed_write_of_a_path_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(disk, "save_file", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(ExportError, match="the disk is full; nothing was left there"):
         merge_to_disk(passthrough({"math": family.math}, (Step("math", 1), Step("math", 0))), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
