@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import edit_config, make, same_bytes
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.checkpoint import SafetensorsCheckpoint, locate
+from evomerge.merge.checkpoint import SafetensorsCheckpoint, locate, read_header
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource
 
@@ -35,6 +35,18 @@ def test_headers_give_shapes_and_types_and_load_gives_the_bytes(family: SimpleNa
         assert (info.shape, info.dtype) == (tuple(tensors[name].shape), tensors[name].dtype)
         assert info.n_bytes == tensors[name].numel() * 4
     assert same_bytes({name: checkpoint.load(name) for name in tensors}, tensors)
+
+
+def test_a_tensor_is_a_view_of_the_file_and_is_made_once(family: SimpleNamespace) -> None:
+    checkpoint = SafetensorsCheckpoint(family.base)
+    names = sorted(checkpoint.infos)
+    first = [checkpoint.load(name) for name in names]
+    assert [checkpoint.load(name).data_ptr() for name in names] == [tensor.data_ptr() for tensor in first]
+    # All in one mapping, in the order and at the distances of the file: nothing was copied.
+    header = read_header(family.base / "model.safetensors")
+    origin = min(tensor.data_ptr() for tensor in first)
+    offsets = {name: header[name]["data_offsets"][0] for name in names}
+    assert {name: t.data_ptr() - origin for name, t in zip(names, first, strict=True)} == offsets
 
 
 def test_shards_read_like_one_file(tmp_path: Path) -> None:
