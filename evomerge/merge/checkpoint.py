@@ -94,8 +94,8 @@ class SafetensorsCheckpoint:
             tensor: torch.Tensor = self._open[path].get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"cannot read {name} from {path}: {error}") from error
-        # A view of the mapped file, so keeping it keeps no bytes. Asking safetensors anew for each candidate cost a third
-        # of what merging a small model takes.
+        # A view of the mapped file, so keeping it keeps no bytes. Asking safetensors anew for each candidate cost a
+        # third of what merging a small model takes.
         return self._views.setdefault(name, tensor)
 
     def _header(self, path: Path) -> dict[str, TensorInfo]:
