@@ -153,8 +153,8 @@ def test_pages_of_a_mapped_tensor_go_and_come_back(tmp_path: Path) -> None:
     mapped = SafetensorsCheckpoint(tmp_path).load("w")
 
     def resident() -> int:
-        """Bytes of the file that count as ours."""
-        maps = Path("/proc/self/smaps").read_text().split("model.safetensors")[1:]
+        """Bytes of this file (other tests may have files of that name mapped) that count as ours."""
+        maps = Path("/proc/self/smaps").read_text().split(str(tmp_path / "model.safetensors"))[1:]
         return sum(int(each.split("Rss:")[1].split()[0]) * 1024 for each in maps)
 
     pages.fetch(mapped)
