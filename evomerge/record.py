@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -135,3 +135,9 @@ class Record:
             "same_as": self.same_as,
             "error": self.error,
         }
+
+
+def best_scored(records: Iterable[Record]) -> Record | None:
+    """Return the record with the largest fitness, of equal ones the oldest; None if none was scored."""
+    scored = (record for record in records if record.fitness is not None)
+    return max(scored, key=lambda record: (record.fitness or 0.0, -record.number), default=None)

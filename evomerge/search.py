@@ -28,7 +28,7 @@ from evomerge.execution.base import Executor, StopSignal
 from evomerge.genome.space import Space
 from evomerge.optimizers.base import Optimizer, Proposal
 from evomerge.recipe import Recipe
-from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State, best_scored
 from evomerge.store.run_dir import RunDir
 
 MAX_REPEATS = 1000
@@ -213,8 +213,7 @@ class Search:
         self._limit = self.budget.part(stage.until)
 
     def _best_number(self) -> int | None:
-        scored = [record for record in self._db.records() if record.fitness is not None]
-        best = max(scored, key=lambda record: (record.fitness or 0.0, -record.number), default=None)
+        best = best_scored(self._db.records())
         return None if best is None else best.number
 
     def _take_up(self) -> None:

@@ -12,7 +12,7 @@ from evomerge.errors import ExportError
 from evomerge.export.hf_folder import ExportReport, export_recipe, refuse_used
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card, without_folders
-from evomerge.record import Record, Score, Split
+from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import RunDir
 
 CONFIG_FILE = "evomerge.yaml"
@@ -70,12 +70,12 @@ def chosen_record(run: RunDir, number: int | None = None) -> Record:
         if record is None:
             raise ExportError(f"the run {run.path} has no candidate {number}; `evomerge records {run.path}` lists them")
         return record
-    scored = [record for record in run.database.records() if record.fitness is not None]
-    if not scored:
+    best = best_scored(run.database.records())
+    if best is None:
         raise ExportError(
             f"the run {run.path} has no scored candidate yet; continue it with `evomerge resume {run.path}`"
         )
-    return max(scored, key=lambda record: (record.fitness or 0.0, -record.number))
+    return best
 
 
 def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | None = None) -> str:

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evomerge.errors import ConfigError, unknown_name
-from evomerge.genome.frame import PathFrame, is_whole
+from evomerge.genome.frame import PathFrame, PathGenes, is_whole
 from evomerge.genome.scales import SCALES, LayerSequence, hidden_problems, make_rule, range_problems
-from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
+from evomerge.genome.space import Gene, check_genome, name_problems
 from evomerge.recipe import Parent, Recipe, Step
 
 
-class PathSpace(GeneSpace):
+class PathSpace(PathGenes):
     """Indicators of the positions, then the genes of the scales.
 
     The first position, the first parent's first layer, begins every path and has no indicator; the first parent's last
@@ -68,7 +68,7 @@ class PathSpace(GeneSpace):
         depths = [n_layers[parent.name] for parent in parents if is_whole(n_layers.get(parent.name), 1)]
         longest = sum(depths) * (repeats if is_whole(repeats, 1) else 1) - 1
         try:
-            self._frame = PathFrame(
+            self.frame = PathFrame(
                 parents,
                 n_layers,
                 longest=longest,
@@ -82,7 +82,7 @@ class PathSpace(GeneSpace):
             problems += error.problems
         if problems:
             raise ConfigError(problems)
-        depth_of = self._frame.n_layers
+        depth_of = self.frame.n_layers
         layers = tuple((name, layer) for name, depth in depth_of.items() for layer in range(depth))
         self._sequence = LayerSequence(layers, tuple(depth_of.values()), repeats)
         self._indicators = tuple(self._indicator(position, offset) for position in range(1, self._sequence.n_positions))
@@ -93,16 +93,6 @@ class PathSpace(GeneSpace):
         problems += name_problems(self._genes)
         if problems:
             raise ConfigError(problems)
-
-    @property
-    def parents(self) -> tuple[Parent, ...]:
-        """The models whose layers a path may use; the first lends everything else."""
-        return self._frame.parents
-
-    @property
-    def n_layers(self) -> Mapping[str, int]:
-        """Parent name to its depth."""
-        return self._frame.n_layers
 
     def decode(self, genome: Sequence[float]) -> Recipe:
         """Return the recipe of the path that a genome stands for.
@@ -118,18 +108,18 @@ class PathSpace(GeneSpace):
             Step(*self._sequence.layers[self._sequence.layer_at(position)], scale)
             for position, scale in zip(positions, scales, strict=True)
         ]
-        return self._frame.recipe(steps[1:-1], steps[-1].scale)
+        return self.frame.recipe(steps[1:-1], steps[-1].scale)
 
     def _included(self, indicators: Sequence[float]) -> list[int]:
         """Return the positions between the first and the last layer, in order."""
         wanted = sum(indicator > 0.0 for indicator in indicators)
-        count = min(max(wanted, self._frame.fewest), self._frame.most)
+        count = min(max(wanted, self.frame.fewest), self.frame.most)
         largest = sorted(range(len(indicators)), key=lambda i: (-indicators[i], i))
         return sorted(i + 1 for i in largest[:count])
 
     def _indicator(self, position: int, offset: float) -> Gene:
         size = len(self._sequence.layers)
-        start = 2.0 * offset if position < self._frame.depth - 1 else -2.0 * offset
+        start = 2.0 * offset if position < self.frame.depth - 1 else -2.0 * offset
         return Gene(
             f"include.pass{position // size + 1}.{self._sequence.name(position % size)}",
             -1.0,

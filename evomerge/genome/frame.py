@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evomerge.errors import ConfigError, RecipeError, unknown_name
+from evomerge.genome.space import GeneSpace
 from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
 
 
@@ -131,6 +132,26 @@ class PathFrame:
         if problems:
             raise ConfigError(problems)
         return fewest, most
+
+
+class PathGenes(GeneSpace):
+    """A space of genes that spell layer paths; a subclass sets the frame too.
+
+    Attributes:
+        frame: the part of its paths that no gene changes.
+    """
+
+    frame: PathFrame
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The models whose layers a path may use; the first lends everything else."""
+        return self.frame.parents
+
+    @property
+    def n_layers(self) -> Mapping[str, int]:
+        """Parent name to its depth."""
+        return self.frame.n_layers
 
 
 def depth_problems(parents: Sequence[Parent], n_layers: Mapping[str, int]) -> list[str]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evomerge.errors import ConfigError, unknown_name
-from evomerge.genome.frame import PathFrame, is_whole
+from evomerge.genome.frame import PathFrame, PathGenes, is_whole
 from evomerge.genome.scales import range_problems, scale_gene, snapped
-from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
+from evomerge.genome.space import Gene, check_genome, name_problems
 from evomerge.recipe import Parent, Recipe, Step
 
 SCALES = ("none", "segment")
 
 
-class SegmentSpace(GeneSpace):
+class SegmentSpace(PathGenes):
     """Segments between the first parent's first and last layer, in order.
 
     A segment has a source (one of the parents), a start and a length (layers of the source; clipped to its depth;
@@ -72,7 +72,7 @@ class SegmentSpace(GeneSpace):
         depths = [n_layers[parent.name] for parent in parents if is_whole(n_layers.get(parent.name), 1)]
         counts = [count if is_whole(count, 1) else 1 for count in (segments, repeats)]
         try:
-            self._frame = PathFrame(
+            self.frame = PathFrame(
                 parents,
                 n_layers,
                 longest=counts[0] * counts[1] * max(depths, default=1),
@@ -93,16 +93,6 @@ class SegmentSpace(GeneSpace):
         if problems:
             raise ConfigError(problems)
 
-    @property
-    def parents(self) -> tuple[Parent, ...]:
-        """The models whose layers a path may use; the first lends everything else."""
-        return self._frame.parents
-
-    @property
-    def n_layers(self) -> Mapping[str, int]:
-        """Parent name to its depth."""
-        return self._frame.n_layers
-
     def decode(self, genome: Sequence[float]) -> Recipe:
         """Return the recipe of the path that a genome stands for.
 
@@ -114,9 +104,9 @@ class SegmentSpace(GeneSpace):
         inner: list[Step] = []
         for number in range(1, self._n_segments + 1):
             inner += self._segment(number, values)
-        inner = inner[: self._frame.most]
-        inner += self._filling(self._frame.fewest - len(inner))
-        return self._frame.recipe(inner, snapped(values.get("scale.last", 1.0)))
+        inner = inner[: self.frame.most]
+        inner += self._filling(self.frame.fewest - len(inner))
+        return self.frame.recipe(inner, snapped(values.get("scale.last", 1.0)))
 
     def _segment(self, number: int, values: Mapping[str, float]) -> list[Step]:
         parent = self.parents[int(values.get(f"segment{number}.source", 0))].name
@@ -130,14 +120,14 @@ class SegmentSpace(GeneSpace):
 
     def _filling(self, missing: int) -> list[Step]:
         """Return so many layers of the first parent, those before its last one; starting again if it has too few."""
-        depth = self._frame.depth
+        depth = self.frame.depth
         own = range(1, depth - 1) or range(1)
-        return [Step(self._frame.first, own[(i - missing) % len(own)]) for i in range(missing)]
+        return [Step(self.frame.first, own[(i - missing) % len(own)]) for i in range(missing)]
 
     def _make_genes(self, repeats: int) -> list[Gene]:
         names = [parent.name for parent in self.parents]
         deepest = max(self.n_layers.values())
-        inner = max(0, self._frame.depth - 2)
+        inner = max(0, self.frame.depth - 2)
         genes = []
         for i in range(self._n_segments):
             prefix = f"segment{i + 1}"

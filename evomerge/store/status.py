@@ -6,7 +6,7 @@ import fcntl
 import os
 from typing import Any
 
-from evomerge.record import Record, Split, State
+from evomerge.record import Record, Split, State, best_scored
 from evomerge.store.run_dir import LOCK, RunDir
 
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
@@ -66,9 +66,7 @@ def _is_locked(run: RunDir) -> bool:
 def _best(proposals: list[Record], winner: int | None) -> dict[str, Any] | None:
     """The winner once the finalists were compared; before that, the best on the search items."""
     scored = [record for record in proposals if record.fitness is not None]
-    best = next((record for record in scored if record.number == winner), None)
-    if best is None and scored:
-        best = max(scored, key=lambda record: (record.fitness or 0.0, -record.number))
+    best = next((record for record in scored if record.number == winner), None) or best_scored(scored)
     if best is None:
         return None
     return {"id": best.number, "recipe_hash": best.recipe.content_hash, **_scores(best)}
