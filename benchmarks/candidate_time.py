@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +23,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import torch
+from machine import machine
 from transformers import AutoTokenizer
 
 from evomerge.evaluation.lm_harness import LmHarness
@@ -111,9 +110,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(ratios))
         return
-    facts = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.split(": ")[1] for line in facts if line.startswith("model name")), platform.machine())
-    print(f"{name}, {os.cpu_count()} cores, torch {torch.__version__}, 1 thread, float32, {rounds} candidates")
+    print(f"{machine()}, float32, {rounds} candidates")
     print("engine     candidate ms   merge   forward   the rest   passes")
     for engine in harnesses:
         whole, merge, forward = (1e3 * median(engine, part) for part in ("all", "merge", "forward"))

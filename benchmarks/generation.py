@@ -12,10 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,6 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import torch
+from machine import machine
 from transformers import AutoTokenizer
 
 from evomerge.evaluation.engines import Call, Engine, Response, make_engine
@@ -110,12 +109,6 @@ def same(mine: Response, theirs: Response) -> bool:
     return mine == theirs
 
 
-def machine() -> str:
-    facts = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.split(": ")[1] for line in facts if line.startswith("model name")), platform.machine())
-    return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}, 1 thread, float32"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, help="pairs of runs for each task")
@@ -129,7 +122,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({f"{task}: lm-eval / ours": one["ratio"] for task, one in found.items()}))
         return
-    print(machine())
+    print(f"{machine()}, float32")
     print("task             lm-eval / ours   ours ms   lm-eval ms (its best batch size)")
     for task, one in found.items():
         print(

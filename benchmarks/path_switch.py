@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -31,6 +30,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import numpy as np
 import torch
+from machine import machine
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -97,11 +97,6 @@ def weights(model: Any) -> dict[int, int]:
 def resident() -> int:
     """Bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def cpu_name() -> str:
-    facts = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(": ")[1] for line in facts if line.startswith("model name")), platform.machine())
 
 
 def measure_times(live: LiveModels, harness: Any, recipes: list[Recipe]) -> dict[str, Any]:
@@ -186,7 +181,7 @@ def main() -> None:
         batch_size=128,
     )
     ratios: dict[str, float] = {}
-    lines = [f"{cpu_name()}, {os.cpu_count()} cores, torch {torch.__version__}, 1 thread"]
+    lines = [machine()]
     for name, parents in POOLS.items():
         live = LiveModels(dtype="float32", device="cpu", sources=sources)
         timed = measure_times(live, harness, list(draw_paths(parents, n_layers, n + WARM_UP, seed=0)))
