@@ -348,7 +348,7 @@ class _Reader:
         self.problems += [
             f"`{where}.{key}` is no option of the encoding {encoding}, which has {', '.join(ENCODINGS[encoding])}"
             for key in given
-            if key not in options
+            if key not in options and section.get("encoding") in (encoding, None)  # else it is not known whose they are
         ]
         names = None if parents is None else tuple(str(name) for name in parents)
         return PathConfig(encoding, names, options)

@@ -95,6 +95,12 @@ def test_a_mistake_is_named_with_its_place(path: str, value: object, message: st
         SearchConfig.from_data(changed(path, value))
 
 
+def test_options_of_an_unknown_encoding_are_no_mistakes_of_their_own() -> None:
+    with pytest.raises(ConfigError) as caught:
+        SearchConfig.from_data(changed("space.path", {"encoding": "segment", "segments": 3}))
+    assert [problem[:37] for problem in caught.value.problems] == ["unknown space.path.encoding 'segment'"]
+
+
 def test_all_mistakes_come_at_once() -> None:
     data = changed("budget.candidates", 0)
     data["seed"] = "x"
