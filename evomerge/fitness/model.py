@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_ROUNDS = 12
+_ROUNDS = 20
 _SHARE_PRIOR = (4.2, 1.5)
 """Mean and deviation of what "all references right" adds to the logit over "none is": logit .94 - logit .18 = 4.27."""
 _REFERENCE_DEVIATION = 1.0
@@ -38,7 +38,7 @@ _SPREADS = (0.25, 0.5, 1.0, 2.0)
 _NUGGETS = (0.05, 0.2, 0.5)
 _START_SPREAD = 1.5
 """Prior deviation of ability before any candidate was seen."""
-_TAU_START, _TAU_PRIOR_WEIGHT = 1.0, 20.0
+_TAU_START, _TAU_PRIOR_WEIGHT, _TAU_MOST = 1.0, 20.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ class RunModel:
             weight, residual = self._working(filled, seen, theta)
             w_row = weight.sum(axis=1)
             z_row = theta + residual.sum(axis=1) / np.maximum(w_row, 1e-9)
-            if turn in (2, 5, 8):
+            if turn in (5, 10, 15):
                 self._fit_landscape(z_row, 1.0 / np.maximum(w_row, 1e-9))
             theta, _ = self._leave_in(z_row, w_row)
-        self._z, self._w = z_row, w_row
+        self._finish(filled, seen, theta)
         self._prepare_prediction()
 
     def predict(self, point: Array | None, answers: Array) -> Prediction:
@@ -181,8 +181,23 @@ class RunModel:
         if not self._binary:
             even = np.where(seen, 1.0 / self._noise_scale, 0.0)
             return even, even * (filled - eta)
-        p = _sigmoid(eta)
-        return np.where(seen, np.maximum(p * (1.0 - p), 1e-4), 0.0), np.where(seen, filled - p, 0.0)
+        # The weights of Polya-Gamma augmentation (Polson, Scott and Windle, JASA 108:1339, 2013): unlike Newton's p (1 - p),
+        # which vanish where an item is nearly always right, each step with them raises the posterior.
+        half = np.maximum(np.abs(eta), 1e-6) / 2.0
+        weight = np.where(seen, np.tanh(half) / (4.0 * half), 0.0)
+        return weight, np.where(seen, filled - 0.5 - weight * eta, 0.0)
+
+    def _finish(self, filled: Array, seen: NDArray[np.bool_], theta: Array) -> None:
+        """Take the curvature at the optimum for how well items and abilities are known."""
+        if self._binary:
+            p = _sigmoid(theta[:, None] + self._easiness)
+            weight = np.where(seen, np.maximum(p * (1.0 - p), 0.01), 0.0)
+            residual = np.where(seen, filled - p, 0.0)
+        else:
+            weight, residual = self._working(filled, seen, theta)
+        self._item_variance = 1.0 / (1.0 / self._tau2 + weight.sum(axis=0))
+        self._w = weight.sum(axis=1)
+        self._z = theta + residual.sum(axis=1) / np.maximum(self._w, 1e-9)
 
     def _expect(self, theta: float, variance: float) -> tuple[Array, Array, Array]:
         """Return the expected answers and their slopes, averaged over what is not known of item (and ability).
@@ -214,7 +229,8 @@ class RunModel:
         looked = w_item > 0
         second = ((self._easiness - expected) ** 2 + self._item_variance)[looked].sum()
         prior = _TAU_PRIOR_WEIGHT * (_TAU_START * self._unit) ** 2
-        self._tau2 = float((second + prior) / (looked.sum() + _TAU_PRIOR_WEIGHT))
+        tau2 = float((second + prior) / (looked.sum() + _TAU_PRIOR_WEIGHT))
+        self._tau2 = min(tau2, (_TAU_MOST * self._unit) ** 2)
 
     def _fit_landscape(self, z: Array, variance: Array) -> None:
         """Choose length, spread and nugget of the landscape by the marginal likelihood of the abilities."""
