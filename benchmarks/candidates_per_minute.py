@@ -205,6 +205,8 @@ def main() -> None:
     )
     for part in rows[0][0]["parts"]:
         print(f"  theirs, {part}: {1e3 * median(row[0]['parts'][part] for row in rows):.0f} ms")
+    cpu = [1e3 * median(row[side]["cpu"] for row in rows) for side in (0, 1)]
+    print(f"  CPU time: theirs {cpu[0]:.0f} ms, ours {cpu[1]:.0f} ms")
     print(f"  ours, all: {1e3 * median(row[1]['seconds'] for row in rows):.0f} ms")
     for name, value in ratios.items():
         print(f"{name}: {value:.2f}")
