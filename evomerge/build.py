@@ -20,6 +20,7 @@ from evomerge.execution.worker import Worker
 from evomerge.fitness.pool import Pool, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
+from evomerge.footprint import live_bytes, memory_problems, tell_streaming
 from evomerge.genome.space import Space
 from evomerge.merge.live import LiveModels, check_paths
 from evomerge.merge.sources import Sources
@@ -101,6 +102,9 @@ class Prepared:
         dtype = running_dtype(self.config.execution.dtype, device)
         live = LiveModels(dtype=dtype, device=device, sources=self.sources)
         if any(stage.space.merges for stage in self.config.stages):
+            models = self.config.models
+            taken = live_bytes(self.config, self.sources, dtype) if device == "cpu" else 0
+            tell_streaming(self.sources, [*models.parents, *([models.base] if models.base else [])], taken)
             live.load(lender(self.config))
         if any(stage.space.stacks for stage in self.config.stages):
             check_paths(live, self.config.models.parents, self.config.models.dtype)
@@ -128,7 +132,11 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     # What the specs themselves show was noted when the mapping was read.
     problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
     problems += _tokenizer_problems(config, sources) if not model_problems else []
-    problems += _device_problems(config.execution.device)
+    device_problems = _device_problems(config.execution.device)
+    problems += device_problems
+    if not model_problems and not device_problems:
+        device = find_device(config.execution.device)
+        problems += memory_problems(config, sources, device, running_dtype(config.execution.dtype, device))
     problems += engine_problems(config.evaluation.engine)
     if recorded_splits is None:  # a run that is continued has shown that its optimizer works
         problems += check_optimizers(config, spaces)

@@ -25,8 +25,8 @@ from evomerge.execution.base import StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
 from evomerge.genome.space import Space
+from evomerge.memory import free_memory
 from evomerge.merge.live import LiveModels
-from evomerge.merge.prepared import free_memory
 from evomerge.merge.writing import Written
 from evomerge.recipe import Recipe, Step
 from evomerge.record import Job, Outcome, Record, Score, Split, State
