@@ -19,10 +19,11 @@ from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Score, Split
 from evomerge.report import Shown, path_text
-from evomerge.running import Note, carry_out, warnings_of
+from evomerge.running import Note, carry_out
 from evomerge.search import Listener
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+from evomerge.verdict import warnings_of, with_verdict
 
 if TYPE_CHECKING:
     from evomerge.export import ExportReport
@@ -42,9 +43,12 @@ class Run:
     path: Path
 
     def status(self) -> dict[str, Any]:
-        """Return where the run stands; see `evomerge.store.status.run_status`."""
+        """Return where the run stands and what its scores are worth.
+
+        See `evomerge.store.status.run_status` and `evomerge.verdict.with_verdict` for the keys.
+        """
         with RunDir.open(self.path) as run:
-            return run_status(run)
+            return with_verdict(run, run_status(run))
 
     def records(self, *, baselines: bool = False) -> list[Record]:
         """Return the candidates in order of proposal; with `baselines`, the parents and the average first."""
@@ -142,7 +146,7 @@ def resume(
 
 
 def status(run_dir: str | Path) -> dict[str, Any]:
-    """Return where a run stands; see `evomerge.store.status.run_status` for the keys."""
+    """Return where a run stands; see `Run.status`."""
     return Run(Path(run_dir)).status()
 
 

@@ -24,8 +24,9 @@ MAY_IMPORT = {
     "store": {"errors", "recipe", "record"},
     "execution": {"errors", "recipe", "record", "merge", "evaluation"},
     "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "store"},
-    "export": {"errors", "recipe", "layer_path", "record", "merge", "store", "interop"},
+    "export": {"errors", "recipe", "layer_path", "record", "merge", "store", "interop", "verdict"},
     "report": {"errors", "recipe", "layer_path", "record", "store"},
+    "verdict": {"errors", "record", "store", "evaluation"},
     "interop": {"errors", "recipe", "layer_path"},
     "zoo": set(),
 }
