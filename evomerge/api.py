@@ -294,7 +294,7 @@ def evaluate_full(
             holds already are taken from there.
         force: score them all the same, and replace their rows.
         batch_size: instead of the configuration's; so is `device`.
-        progress: is told (parts done, parts in all), two a model.
+        progress: is told (parts done, parts in all), a few for each model.
         note: is told what takes a while.
 
     Returns:

@@ -1,12 +1,12 @@
 """All items of a configuration's tasks, rather than one split: for models before a search, and for its winner after.
 
-Prompts are those of the search: few-shot examples come from the same items, so that an item has the same prompt here
-as in a candidate's score. The response matrix can be kept in a file and is continued there model by model.
+An item of a split has the prompt here that it has in a candidate's score, with the same few-shot examples. The response
+matrix can be kept in a file and is continued there model by model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,11 @@ from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.objective import metric_key
 from evomerge.evaluation.subset import Drawn
 from evomerge.evaluation.task import TaskSpec
+from evomerge.merge.live import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.responses import Responses
 from evomerge.store.run_dir import DATABASE, RunDir
-
-_PARTS = (Split.SEARCH, Split.VALIDATION)
-"""Where the whole benchmark's own harness keeps the items that give few-shot examples, and all others."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +129,8 @@ def score_everything(
         raise ConfigError("the whole benchmark of a winner (--full) needs a run; a configuration has none yet")
     if device is not None:
         data["execution"] = {**(data.get("execution") or {}), "device": device}
+    if batch_size is not None:
+        data["evaluation"] = {**(data.get("evaluation") or {}), "batch_size": batch_size}
     if note is not None:
         note("checking models and tasks")
     prepared = prepare(data, recorded_splits={"seed": data.get("seed", 0), "tasks": recorded} if recorded else None)
@@ -141,7 +141,7 @@ def score_everything(
     if note is not None and len(missing) < len(models):
         note(f"already in {out}: {', '.join(name for name in models if name not in missing)}")
     if missing:
-        found = _score(missing, prepared, columns, found, out, batch_size, progress, note)
+        found = _score(missing, prepared, columns, found, out, progress, note)
     scores = {name: _summary(columns, found, name, recorded is not None) for name in models}
     return FullResult(columns, scores, found, recorded is not None)
 
@@ -192,8 +192,11 @@ def _columns(prepared: Prepared) -> tuple[Column, ...]:
     return tuple(found.values())
 
 
-def _harness(prepared: Prepared, columns: Sequence[Column], batch_size: int | None) -> LmHarness:
-    """Return a harness over all documents of each task, with the prompts that the search gives them."""
+def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
+    """Return a harness over the documents that are in no split, or None where there are none.
+
+    Few-shot examples come from the items that they come from in the search: those of the earliest split of the task.
+    """
     evaluation = prepared.config.evaluation
     specs: dict[str, TaskSpec] = {}
     for spec, resolved in zip(evaluation.tasks, prepared.harness.specs, strict=True):
@@ -207,25 +210,28 @@ def _harness(prepared: Prepared, columns: Sequence[Column], batch_size: int | No
     splits = {}
     for name in specs:
         column = next(column for column in columns if column.source == name)
-        # Few-shot examples come from the earliest split that has items of this task.
         first = next((split for split in Split if column.seen(split)), None)
-        shots = tuple(item for item in column.items if column.splits.get(item) == first and first is not None)
-        rest = tuple(item for item in column.items if item not in set(shots))
-        parts = zip(Split, (shots, rest, ()), strict=True)
-        splits[name] = {str(split): Drawn(name, len(column.items), items).to_data() for split, items in parts}
-    return LmHarness(
+        shots = tuple(item for item in column.items if first is not None and column.splits.get(item) == first)
+        rest = tuple(item for item in column.items if item not in column.splits)
+        parts = {Split.SEARCH: shots, Split.VALIDATION: rest, Split.TEST: ()}
+        splits[name] = {str(split): Drawn(name, len(column.items), parts[split]).to_data() for split in Split}
+    if not any(splits[name][str(Split.VALIDATION)]["items"] for name in splits):
+        return None
+    harness = LmHarness(
         list(specs.values()),
         seed=prepared.config.seed,
         include_path=include_paths(evaluation.include_path),
-        batch_size=batch_size or evaluation.batch_size,
+        batch_size=evaluation.batch_size,
         apply_chat_template=evaluation.apply_chat_template,
         recorded_splits={"seed": prepared.config.seed, "tasks": splits},
         engine=evaluation.engine,
     )
+    harness.share_engine(prepared.harness)
+    return harness
 
 
 def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[str, Recipe], force: bool) -> Responses:
-    """Return the matrix that the file holds, or an empty one."""
+    """Return the matrix that the file holds, or an empty one; mistakes show before a model is scored."""
     columns_of = [(column, item) for column in columns for item in column.items]
     empty = Responses(
         models=(),
@@ -235,7 +241,11 @@ def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[
         recipes=(),
         split=tuple(str(column.splits.get(item, "")) for column, item in columns_of),
     )
-    if out is None or not Path(out).expanduser().exists():
+    if out is None:
+        return empty
+    if not Path(out).expanduser().parent.is_dir():
+        raise ConfigError(f"the responses cannot be written to {out}: its folder does not exist; make it first")
+    if not Path(out).expanduser().exists():
         return empty
     found = Responses.load(out)
     if (found.items, found.metric) != (empty.items, empty.metric):
@@ -262,35 +272,52 @@ def _score(
     columns: Sequence[Column],
     found: Responses,
     out: str | Path | None,
-    batch_size: int | None,
     progress: Callable[[int, int], None] | None,
     note: Callable[[str], None] | None,
 ) -> Responses:
-    harness = _harness(prepared, columns, batch_size)
+    """Score models and return the matrix with their rows; the file is written after each model."""
+    rest = _rest(prepared, columns)
     if note is not None:
         note("loading the parents")
     live = prepared.live_models()
-    total = len(_PARTS) * len(models)
+    parts = len(prepared.splits) + (rest is not None)
+    done = 0
     try:
-        for i, (name, recipe) in enumerate(models.items()):
+        for name, recipe in models.items():
             if note is not None:
                 note(f"scoring {name} on {len(found.items)} items")
             live.write(recipe)
-            scores: list[ItemScore] = []
-            for j, part in enumerate(_PARTS):
-                scores += harness.score(live.model, live.tokenizer, part)
+            answers: dict[tuple[str, int], Mapping[str, float]] = {}
+            for scores, source in _parts(prepared, rest, live):
+                answers.update({(source(score.task), score.item): score.metrics for score in scores})
+                done += 1
                 if progress is not None:
-                    progress(len(_PARTS) * i + j + 1, total)
-            found = found.with_row(name, recipe.content_hash, _row(columns, scores))
+                    progress(done, parts * len(models))
+            found = found.with_row(name, recipe.content_hash, _row(columns, answers))
             if out is not None:
                 found.save(out)
     finally:
-        harness.release()
+        prepared.harness.release()
     return found
 
 
-def _row(columns: Sequence[Column], scores: Sequence[ItemScore]) -> NDArray[np.float64]:
-    answers = {(score.task, score.item): score.metrics for score in scores}
+def _parts(
+    prepared: Prepared, rest: LmHarness | None, live: LiveModels
+) -> Iterator[tuple[Sequence[ItemScore], Callable[[str], str]]]:
+    """Yield the scores of one part of the items after the other, and what leads from their tasks to lm-eval's.
+
+    A split is scored as the search scores it: lm-eval draws few-shot examples document by document, so that a prompt
+    depends on what else is asked.
+    """
+    specs = {spec.name: spec for spec in prepared.config.evaluation.tasks}
+    for split in prepared.splits:
+        scores = prepared.harness.score(live.model, live.tokenizer, split)
+        yield scores, lambda task, split=split: specs[task].source(split)  # type: ignore[misc]
+    if rest is not None:
+        yield rest.score(live.model, live.tokenizer, Split.VALIDATION), str
+
+
+def _row(columns: Sequence[Column], answers: Mapping[tuple[str, int], Mapping[str, float]]) -> NDArray[np.float64]:
     row = []
     for column in columns:
         for item in column.items:

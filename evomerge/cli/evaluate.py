@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evomerge.cli.display import percent, steps
+from evomerge.errors import ConfigError
 
 if TYPE_CHECKING:
     from evomerge.whole_benchmark import Column, FullResult
@@ -92,7 +93,9 @@ def _everything(arguments: argparse.Namespace) -> int:
 
     words = arguments.target
     target: Path | Mapping[str, Any] = Path(words[0])
-    if not (len(words) == 1 and Path(words[0]).is_dir()) and not arguments.full:
+    if arguments.full and len(words) > 1:
+        raise ConfigError(f"--full takes one run folder, but came {' '.join(words)}")
+    if not arguments.full and not (len(words) == 1 and Path(words[0]).is_dir()):
         target = compose(words)
     out = arguments.out or (RESPONSES if arguments.all_parents else None)
     err = Console(stderr=True)
