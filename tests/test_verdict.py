@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from evomerge.errors import EvaluationError
 from evomerge.evaluation.comparison import mcnemar, tango
 from evomerge.evaluation.objective import Objective
 from evomerge.evaluation.selection import adjusted_for_selection
@@ -14,6 +17,7 @@ from evomerge.evaluation.task import TaskSpec
 from evomerge.export.from_run import run_card
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Record, Split, State
+from evomerge.running import carry_out
 from evomerge.store import RunDir
 from evomerge.store.status import run_status
 from evomerge.verdict import OBJECTIVE, PUBLIC_TASKS, warnings_of, with_verdict
@@ -181,3 +185,19 @@ def test_a_layer_cost_counts_in_the_repeated_choice(tmp_path: Path) -> None:
         run.database.set_meta("best", 1)
         status = with_verdict(run, run_status(run))
     assert status["best"]["adjusted"]["mean"] == pytest.approx(answers(0.3, seed=1)[0].mean(), abs=0.02)
+
+
+def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report(run: RunDir) -> None:
+    run.database.set_meta(OBJECTIVE, None)
+    told: list[str] = []
+
+    def no_executor(stop: object) -> None:
+        raise EvaluationError("the models could not be loaded")
+
+    prepared: Any = SimpleNamespace(objective=Objective([SPEC]), public_tasks=["gsm8k"], executor=no_executor)
+    with pytest.raises(EvaluationError):
+        carry_out(run, prepared, listener=None, stop=None, note=told.append)
+    assert told[0].startswith("warning: search items come from the public test set of gsm8k")
+    assert run.database.get_meta(OBJECTIVE) == [SPEC.to_data()]
+    assert run.database.get_meta(PUBLIC_TASKS) == ["gsm8k"]
+    assert "public test set of gsm8k" in run.log_path.read_text()
