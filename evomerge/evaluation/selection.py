@@ -4,7 +4,8 @@ The winner's validation mean is the largest of k noisy means, and so too good on
 (BBC-CV: Tsamardinos, Greasidou & Borboudakis 2018, Machine Learning 107:1895) repeats the choice: items
 are drawn with replacement, the best finalist on the drawn items is chosen, and it is scored on the items that were
 not drawn. The mean over the draws estimates the score of *choosing the best of these k*, and the 2.5 % and 97.5 %
-quantiles are its interval.
+quantiles are its interval; but no narrower than a mean of so many items has without a choice, since resampling shows
+no spread where the finalists have everything right, or everything wrong.
 
 Why this one: the items that choose never score, so finalists that are all equal are estimated without bias whatever
 the metric's distribution; finalists are compared on the same drawn items, so that their correlation (most merges of
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.evaluation.intervals import mean_score, weighted_sum, wilson
 from evomerge.record import Score
 
 DRAWS = 1000
@@ -57,17 +59,33 @@ def adjusted_for_selection(
     k = ks.pop()
     cost = np.zeros(k) if costs is None else np.asarray(costs, float)
     generator = np.random.default_rng(seed)
-    inside, outside = np.zeros((draws, k)), np.zeros((draws, k))
+    inside, whole, outside = np.zeros((draws, k)), np.zeros(k), {}
     for task, rows in used.items():
         counts = _counts(generator, rows.shape[1], draws)
         inside += weights[task] * (counts @ rows.T) / rows.shape[1]
+        whole += weights[task] * rows.mean(axis=1)
         left_out = (counts == 0).astype(float)
-        outside += weights[task] * (left_out @ rows.T) / left_out.sum(axis=1, keepdims=True)
+        outside[task] = (left_out @ rows.T) / left_out.sum(axis=1, keepdims=True)
     # Of equal ones the first, as in the search, where the order of the rows is that of the finalists.
     chosen = np.argmax(inside - cost, axis=1)
-    scores = outside[np.arange(draws), chosen]
-    low, high = np.quantile(scores, [0.025, 0.975])
-    return Score(float(scores.mean()), float(low), float(high), sum(rows.shape[1] for rows in used.values()))
+    best = int(np.argmax(whole - cost))
+    drawn = {task: scores[np.arange(draws), chosen] for task, scores in outside.items()}
+    total = np.sum([weights[task] * scores for task, scores in drawn.items()], axis=0)
+    low, high = np.quantile(total, [0.025, 0.975])
+    least = weighted_sum(
+        [_plain_interval(float(drawn[task].mean()), rows[best]) for task, rows in used.items()],
+        [weights[task] for task in used],
+    )
+    return Score(least.mean, min(float(low), least.low), max(float(high), least.high), least.n)
+
+
+def _plain_interval(mean: float, values: NDArray[np.float64]) -> Score:
+    """Return the interval that a mean has without any choice; where all items are equal, resampling shows no spread."""
+    n = len(values)
+    if np.isin(values, (0.0, 1.0)).all() and 0.0 <= mean <= 1.0:
+        return Score(mean, *wilson(mean * n, n), n)
+    plain = mean_score(values.tolist())
+    return Score(mean, mean - (plain.mean - plain.low), mean + (plain.high - plain.mean), n)
 
 
 def _counts(generator: np.random.Generator, n: int, draws: int) -> NDArray[np.float64]:

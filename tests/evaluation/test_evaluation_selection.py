@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evomerge.evaluation.intervals import mean_score, weighted_sum, wilson
 from evomerge.evaluation.selection import adjusted_for_selection
 
 
@@ -62,6 +63,16 @@ def test_one_item_that_only_one_has_right_is_no_evidence() -> None:
     answers[1, 7] = 1.0
     score = adjusted_for_selection({"t": answers}, {"t": 1.0})
     assert score.mean == 0.0
+
+
+def test_items_that_are_all_right_or_wrong_leave_the_doubt_that_so_few_items_leave() -> None:
+    # Resampling twelve zeros gives zeros; a share of 0 in 12 items is still anything up to 24 %.
+    values = {"right": np.ones((3, 12)), "wrong": np.zeros((3, 12))}
+    score = adjusted_for_selection(values, {"right": 0.5, "wrong": 0.5})
+    expected = weighted_sum([mean_score([1.0] * 12), mean_score([0.0] * 12)], [0.5, 0.5])
+    assert (score.mean, score.low, score.high, score.n) == (0.5, expected.low, expected.high, 24)
+    alone = adjusted_for_selection({"wrong": np.zeros((3, 12))}, {"wrong": 1.0})
+    assert (alone.low, alone.high) == wilson(0, 12)
 
 
 def test_tasks_weigh_as_in_the_objective_and_costs_count_in_the_choice_only() -> None:
