@@ -208,6 +208,21 @@ def test_the_command_prints_shares_and_writes_the_matrix(run: Path, full, tmp_pa
     assert Responses.load("run.npz").models[:3] == ("math", "japanese", "average")
 
 
+def test_the_command_takes_a_configuration_as_search_does(tasks: Path, full, tmp_path: Path, capsys) -> None:
+    Responses.load(full[1]).save(tmp_path / "r.npz")
+    overrides = [
+        "models.dtype=null",  # the recipes of the run: its rows are taken
+        "evaluation.tasks=[{name: sums, metric: brier_score, test: held_out, num_fewshot: 1}]",
+        f"evaluation.include_path=[{tasks}]",
+        "evaluation.split={search: 5, validation: 4, test: 3}",
+    ]
+    words = ["--all-parents", "experiment=zoo_ja_math", *overrides, "--out", str(tmp_path / "r.npz")]
+    assert main(["evaluate", *words]) == 0
+    captured = capsys.readouterr()
+    assert "already in" in captured.err and "math, japanese, average, base" in captured.err
+    assert "sums, brier_score: 14 items" in captured.out and "unseen" not in captured.out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
