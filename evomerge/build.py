@@ -18,6 +18,9 @@ from evomerge.evaluation.objective import Objective
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
+from evomerge.fitness.pool import Pool, Term
+from evomerge.fitness.race import Race
+from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Space
 from evomerge.merge.live import LiveModels, check_paths
 from evomerge.merge.sources import Sources
@@ -53,10 +56,32 @@ class Prepared:
         """The splits that have items."""
         return [split for split in Split if any(self.harness.split_items(split).values())]
 
+    def scoring(self) -> Scoring:
+        """Return what candidates are asked, and what their answers are worth."""
+        terms = [
+            Term(spec.name, spec.name, weight)
+            for spec, weight in zip(self.objective.specs, self.objective.weights, strict=True)
+        ]
+        fitness = self.config.fitness
+        race = None
+        if fitness.race is not None:
+            block = fitness.race.block or max(1, (fitness.items or 1) // 3)
+            race = Race(fitness.race.rule, block=block, level=fitness.race.level, most=fitness.race.most)
+        return Scoring(
+            self.objective,
+            Pool(self.harness.split_items(Split.SEARCH), terms),
+            items=fitness.items,
+            choose=fitness.choose,
+            fresh=fitness.fresh,
+            estimator=fitness.estimator,
+            race=race,
+            seed=self.config.seed,
+        )
+
     @property
     def items_per_candidate(self) -> int:
-        """How many search items one candidate costs."""
-        return sum(len(items) for items in self.harness.split_items(Split.SEARCH).values())
+        """How many search items one candidate costs, on average at most."""
+        return self.scoring().items_per_candidate
 
     @property
     def public_tasks(self) -> list[str]:
@@ -118,11 +143,17 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
     prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs))
+    pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
+    if config.fitness.items is not None and config.fitness.items > pool:
+        raise ConfigError(
+            f"fitness.items is {config.fitness.items}, but there are {pool} search items (evaluation.split.search); "
+            "lower it, or leave it out for all of them"
+        )
     needed, allowed = prepared.items_per_candidate, config.budget.items
     if allowed is not None and allowed < needed:
         raise ConfigError(
             f"budget.items is {allowed}, but one candidate takes {needed} items; raise it or lower "
-            "evaluation.split.search"
+            "fitness.items or evaluation.split.search"
         )
     return prepared
 

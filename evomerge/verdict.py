@@ -76,10 +76,8 @@ def objective_of(run: RunDir) -> Objective | None:
 
 def values_of(run: RunDir, objective: Objective, number: int, split: Split) -> dict[str, dict[int, float]]:
     """Return the objective's metric of each item that a candidate answered, by task."""
-    values: dict[str, dict[int, float]] = {spec.name: {} for spec in objective.specs}
-    for score in run.database.item_scores(number, split):
-        values[score.task][score.item] = objective.item_value(score)
-    return values
+    found = objective.answers(run.database.item_scores(number, split))
+    return {spec.name: found.get(spec.name, {}) for spec in objective.specs}
 
 
 def best_parent(run: RunDir, status: Mapping[str, Any]) -> str | None:
@@ -190,7 +188,7 @@ def _usable(run: RunDir, objective: Objective, number: int, split: Split) -> Val
     """Return a candidate's values on a split, or None where a task that counts has none."""
     try:
         values = values_of(run, objective, number, split)
-    except (EvaluationError, KeyError):
+    except EvaluationError:
         return None  # recorded under another objective
     counting = [task for task, weight in _weights(objective).items() if weight != 0.0]
     return values if all(values[task] for task in counting) else None

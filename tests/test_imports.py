@@ -21,9 +21,10 @@ MAY_IMPORT = {
     "merge": {"errors", "recipe", "method", "zoo"},  # of zoo only the place of its models
     "watch": set(),
     "evaluation": {"errors", "record", "watch"},
+    "fitness": {"errors", "record"},
     "store": {"errors", "recipe", "record"},
     "execution": {"errors", "recipe", "record", "merge", "evaluation"},
-    "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "store"},
+    "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "fitness", "store"},
     "export": {"errors", "recipe", "layer_path", "record", "merge", "store", "interop", "verdict"},
     "report": {"errors", "recipe", "layer_path", "record", "store"},
     "verdict": {"errors", "record", "store", "evaluation"},

@@ -70,6 +70,17 @@ class Objective:
         """
         return {name: mean_score(values) for name, values in self._values(scores).items()}
 
+    def answers(self, scores: Sequence[ItemScore]) -> dict[str, dict[int, float]]:
+        """Return term name to item to value, in the metric's own unit and direction; terms may lack items.
+
+        Raises:
+            EvaluationError: if an item lacks its metric, or a value is not finite.
+        """
+        values: dict[str, dict[int, float]] = {}
+        for score in scores:
+            values.setdefault(score.task, {})[score.item] = self.item_value(score)
+        return values
+
     def item_value(self, score: ItemScore) -> float:
         """Return the objective's metric of one item, in its own direction.
 
