@@ -11,6 +11,7 @@ from typing import Any
 from evomerge.config import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
+from evomerge.evaluation.catalog import public_sources
 from evomerge.evaluation.engines import engine_problems
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.objective import Objective
@@ -82,6 +83,12 @@ class Prepared:
     def items_per_candidate(self) -> int:
         """How many search items one candidate costs, on average at most."""
         return self.scoring().items_per_candidate
+
+    @property
+    def public_tasks(self) -> list[str]:
+        """The public benchmarks whose own evaluation items are the search items."""
+        evaluation = self.config.evaluation
+        return public_sources(evaluation.tasks, include_paths(evaluation.include_path))
 
     def stages(self) -> list[Stage]:
         """Return what is searched, one stage after the other."""

@@ -1,6 +1,6 @@
 """Whole searches in the simulator: what is found, for how many evaluated items, under which settings.
 
-    python benchmarks/simulator/run.py            # the table; --searches N a setting, --workers 2; --quick; --json
+python benchmarks/simulator/run.py            # the table; --searches N a setting, --workers 2; --quick; --json
 """
 
 from __future__ import annotations
