@@ -45,13 +45,16 @@ class Plan:
 class Accuracy:
     """The mean of the answers, as the real objective gives it."""
 
-    def answers(self, scores):  # noqa: ANN001, ANN201, D102
+    def answers(self, scores):
+        """Return the answers."""
         return {"t": {score.item: score.metrics["acc"] for score in scores}}
 
-    def fitness(self, scores):  # noqa: ANN001, ANN201, D102
+    def fitness(self, scores):
+        """Return their mean."""
         return float(np.mean([score.metrics["acc"] for score in scores]))
 
-    def score(self, scores):  # noqa: ANN001, ANN201, D102
+    def score(self, scores):
+        """Return it as a score."""
         return Score(self.fitness(scores), 0.0, 1.0, len(scores))
 
 
@@ -113,7 +116,7 @@ def one_search(plan: Plan, law: Law, settings: Settings, parents: np.ndarray, se
     }
 
 
-def scores_of(row: np.ndarray, items) -> list[ItemScore]:  # noqa: ANN001
+def scores_of(row: np.ndarray, items) -> list[ItemScore]:
     """Return item scores of a row."""
     return [ItemScore("t", item, {"acc": float(row[item])}) for item in items]
 

@@ -1,14 +1,14 @@
 """A search without models: candidates whose answers follow what real merges and their parents answered.
 
-The rows of real parents (Open LLM Leaderboard, GSM8K, 552 items) are taken as they are. A candidate at the point x of the
-unit cube answers item i rightly where
+The rows of real parents (Open LLM Leaderboard, GSM8K, 552 items) are taken as they are. A candidate at the point x of
+the unit cube answers item i rightly where
 
     theta(x) + w_0 + w_1 share_i + e_i + l_i . u(x) + z_i(x) > 0
 
-with share_i the part of its parents that is right on the item, e_i the item's own easiness, l_i . u(x) what makes candidates
-good at different items, and z_i(x) a standard logistic-like field over the cube: a candidate's neighbours give the same
-answers, as neighbouring merges do, so a search can learn items by heart. theta is a smooth hill with a rough surface. w and
-the spread of e are fitted to the real merges among the models (`fit`); hill, roughness and lengths are settings.
+with share_i the part of its parents that is right on the item, e_i the item's own easiness, l_i . u(x) what makes
+candidates good at different items, and z_i(x) a standard logistic-like field over the cube: a candidate's neighbours give
+the same answers, as neighbouring merges do, so a search can learn items by heart. theta is a smooth hill with a rough
+surface. w and the spread of e are fitted to the real merges among the models (`fit`); the rest are settings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PROBIT = 1.702  # logistic(x) is close to Phi(x / 1.702)
 
 @dataclass(frozen=True)
 class Law:
-    """What real merges say: intercept and slope of the share of parents that are right, spread of items and abilities."""
+    """What real merges say: intercept and slope of the parents' share of right answers, spread of items and abilities."""
 
     intercept: float
     slope: float
@@ -65,7 +65,7 @@ def load(folder: Path) -> tuple[np.ndarray, list[str], list[dict]]:
 
 
 def fit(matrix: np.ndarray, models: list[str], merges: list[dict]) -> Law:
-    """Fit the law to the merges: logistic regression with an ability per merge, by Newton's method; spreads by moments."""
+    """Fit the law to the merges: logistic regression with an ability per merge and a spread of items."""
     row = {name: index for index, name in enumerate(models)}
     shares, answers, who, which = [], [], [], []
     for number, merge in enumerate(merges):
@@ -124,7 +124,7 @@ class World:
         self._ripples = rng.normal(0.0, settings.rough * math.sqrt(2.0 / features), features)
         self._easiness = law.slope * share + rng.normal(0.0, law.item_spread, n)
         self.top = 0.5 + rng.choice([-1.0, 1.0], d) * rng.uniform(0.15, 0.4, d)
-        self._level = law.intercept + law.slope * 0.0
+        self._level = law.intercept
         # Items that no search sees: the same law for the same shares, averaged over what makes items differ.
         self._fresh = law.slope * rng.choice(share, 4000) + rng.normal(0.0, law.item_spread, 4000)
         self._fresh_loadings = rng.normal(0.0, settings.mixed, (4000, 2))

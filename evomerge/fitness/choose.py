@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 POLICIES = ("uniform", "stratified", "information")
 """`uniform`: any items. `stratified`: spread evenly over tasks and difficulty. `information`: each candidate gets the
 items whose answer is least certain for it (maximum Fisher information at its present ability), spread over tasks."""
-
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 def uniform_order(n_items: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
@@ -22,9 +18,10 @@ def uniform_order(n_items: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
 def stratified_order(strata: NDArray[np.int64], level: NDArray[np.float64], seed: tuple[int, ...]) -> NDArray[np.int64]:
     """Return an order in which the first n items are spread evenly over strata and levels, for every n.
 
-    Items are ranked by stratum and level (equal ones at random), and taken in the order of the golden-ratio sequence
-    {u + r (sqrt(5) - 1)/2}: by the three-distance theorem the ranks with the smallest n values lie evenly. The shift u
-    is random, so each item is as likely as any other, and a plain mean over the items stays unbiased.
+    Items are ranked by stratum and level (equal ones at random); the ranks are halved again and again, and the halves
+    take turns, which of the two begins being drawn each time: a van der Corput sequence with Owen's scrambling (Owen
+    1995, in Monte Carlo and Quasi-Monte Carlo Methods). So each item is as likely as any other, and a plain mean over
+    the items stays unbiased.
 
     Args:
         strata: `(n_items,)`, the task of each item.
@@ -33,8 +30,22 @@ def stratified_order(strata: NDArray[np.int64], level: NDArray[np.float64], seed
     """
     rng = np.random.default_rng(seed)
     ranked = np.lexsort((rng.random(len(strata)), level, strata))
-    value = (rng.random() + np.arange(len(strata)) * _GOLDEN) % 1.0
-    return ranked[np.argsort(value, kind="stable")].astype(np.int64)
+    return _in_turns(ranked.astype(np.int64), rng)
+
+
+def _in_turns(ranked: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Let the two halves of a list take turns, each in such an order itself."""
+    if len(ranked) < 2:
+        return ranked
+    larger_first = bool(rng.integers(2))
+    middle = (len(ranked) + int(larger_first)) // 2
+    halves = [_in_turns(ranked[:middle], rng), _in_turns(ranked[middle:], rng)]
+    # The larger half begins, since the turn after the last is its own; of equal halves any.
+    if len(halves[1]) > len(halves[0]) or (len(halves[0]) == len(halves[1]) and larger_first):
+        halves.reverse()
+    order = np.empty_like(ranked)
+    order[0::2], order[1::2] = halves
+    return order
 
 
 def information_order(

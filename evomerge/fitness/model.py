@@ -181,8 +181,8 @@ class RunModel:
         if not self._binary:
             even = np.where(seen, 1.0 / self._noise_scale, 0.0)
             return even, even * (filled - eta)
-        # The weights of Polya-Gamma augmentation (Polson, Scott and Windle, JASA 108:1339, 2013): unlike Newton's p (1 - p),
-        # which vanish where an item is nearly always right, each step with them raises the posterior.
+        # The weights of Polya-Gamma augmentation (Polson, Scott and Windle, JASA 108:1339, 2013): unlike Newton's
+        # p (1 - p), which vanish where an item is nearly always right, each step with them raises the posterior.
         half = np.maximum(np.abs(eta), 1e-6) / 2.0
         weight = np.where(seen, np.tanh(half) / (4.0 * half), 0.0)
         return weight, np.where(seen, filled - 0.5 - weight * eta, 0.0)
