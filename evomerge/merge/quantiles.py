@@ -5,6 +5,8 @@ entries of one task vector, or of a whole model's, into a few thousand groups by
 the k-th largest entry is in, and only within that group is anything left to decide: by looking at its few entries; or,
 where few values are frequent (bf16 parents have few distinct deltas), by counting them once and finding where the n-th
 of the value lies, of which the lowest flat indices are kept. The kept set is that of a stable sort.
+
+What is left to decide for all parents of a tensor (or of a model) is found in one survey, which reads each tensor once.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from evomerge.merge.kernels.engine import Engine
+from evomerge.merge.kernels.engine import PIECE, Engine, Range, Survey
 from evomerge.merge.kernels.program import Cut
 
 GROUPS = 4096
@@ -25,15 +27,15 @@ GROUPS = 4096
 FREQUENT = 1024
 """A bin with more than one entry in so many is not collected, but counted value by value."""
 
-_SHIFT = 11
+_SHIFT = 13
 
 
 @dataclass(frozen=True)
 class Deltas:
-    """A task vector that need not be in memory: `load` gives θ0 and θ, contiguous and of n entries."""
+    """Task vectors that need not be in memory: `load` gives θ0 and one θ each, contiguous and of n entries."""
 
     n: int
-    load: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    load: Callable[[], tuple[torch.Tensor, Sequence[torch.Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,18 @@ class QuantileTable:
         return self.low.nbytes + self.high.nbytes + self.at_least.nbytes
 
 
-def make_table(engine: Engine, parts: Sequence[Deltas]) -> QuantileTable:
-    """Count the magnitudes of one or more task vectors, in one pass over them."""
+def make_table(engine: Engine, parts: Sequence[Deltas], which: int = 0) -> QuantileTable:
+    """Count the magnitudes of one task vector, or of several tensors' as one, in a pass over them.
+
+    Args:
+        engine: counts.
+        parts: a tensor each.
+        which: number of the task vector among those of each part.
+    """
     counts = np.zeros(1 << 31 - _SHIFT, np.int64)
     for part in parts:
-        engine.histogram(*part.load(), _SHIFT, counts)
+        base, parents = part.load()
+        engine.histogram(base, parents[which], _SHIFT, counts)
     bins = counts.nonzero()[0]
     size, total = counts[bins], sum(part.n for part in parts)
     # A frequent bin stays by itself; neighbours are joined until they hold their share of the entries.
@@ -87,33 +96,87 @@ def _frequent(n: int) -> int:
     return max(1, n // FREQUENT)
 
 
-def cuts(engine: Engine, parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut]:
-    """Return for each task vector the cut that keeps the k largest |τ| of all; of equal ones those that come first."""
+def cuts(
+    engine: Engine, parts: Sequence[Deltas], tables: Sequence[QuantileTable], ks: Sequence[int]
+) -> list[list[Cut]]:
+    """Return the cuts that keep the k largest |τ| of each task vector; of equal ones those that come first.
+
+    Args:
+        engine: looks at the entries.
+        parts: a tensor each, with the task vectors of several parents.
+        tables: one for each parent, of its entries in all parts.
+        ks: how many each parent keeps.
+
+    Returns:
+        For each parent a cut for each part.
+    """
+    made: list[list[Cut]] = [[] for _ in ks]
+    searches: dict[int, _Search] = {}
+    for index, (table, k) in enumerate(zip(tables, ks, strict=True)):
+        _take(_begin(parts, table, k), index, made, searches)
+    while searches:
+        surveys: dict[int, list[Survey]] = {index: [] for index in searches}
+        for part in parts:
+            base, parents = part.load()
+            ranges = [Range(each.low, each.high, each.listed) for each in searches.values()]
+            found = engine.survey(base, [parents[index] for index in searches], ranges)
+            for index, survey in zip(searches, found, strict=True):
+                surveys[index].append(survey)
+        for index, seen in surveys.items():
+            search = searches.pop(index)
+            if search.listed:
+                made[index] = _from_list(parts, seen, search.needed)
+                continue
+            value = min(each.least for each in seen if each.n)
+            if value == max(each.most for each in seen if each.n):
+                if search.high - search.low > 1:  # the group has but this value
+                    tables[index].divided[search.low] = np.array([value]), np.array([search.size])
+                made[index] = _share_out(engine, parts, index, seen, value, search.needed)
+            else:
+                _take(_divide(engine, parts, index, tables[index], search), index, made, searches)
+    return made
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is left to decide: which `needed` of `size` entries with bits in [low, high) are kept."""
+
+    low: int
+    high: int
+    size: int
+    needed: int
+    listed: bool
+
+
+def _take(result: list[Cut] | _Search, index: int, made: list[list[Cut]], searches: dict[int, _Search]) -> None:
+    if isinstance(result, _Search):
+        searches[index] = result
+    else:
+        made[index] = result
+
+
+def _begin(parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut] | _Search:
+    """Return the cuts if the table alone says what they are, else what is left to decide."""
     if k <= 0:
         return [Cut(math.inf, 0)] * len(parts)
     group, size, needed = _group(table.at_least, k)
     low, high = int(table.low[group]), int(table.high[group])
     if needed == size:
         return [Cut(_value(low), part.n) for part in parts]
-    if size > _frequent(table.n):
-        values, at_least = _divide(engine, parts, table, low, high)
-        group, size, needed = _group(at_least, needed)
-        low = int(values[group])
-        if needed == size:
-            return [Cut(_value(low), part.n) for part in parts]
-        if low == 0:  # of zeros, kept and dropped ones are the same
-            return [Cut(0.0, 0)] * len(parts)
-        return _share_out(engine, parts, low, needed)
-    found = [engine.collect(*part.load(), low, high) for part in parts]
-    bits = np.concatenate([values for values, _ in found])
-    threshold = int(np.partition(bits, size - needed)[size - needed])
-    equal = needed - int((bits > threshold).sum())
-    made = []
-    for part, (values, indices) in zip(parts, found, strict=True):
-        here = indices[values == threshold]
-        made.append(Cut(_value(threshold), part.n if equal >= len(here) else int(here[equal]) if equal else 0))
-        equal = max(0, equal - len(here))
-    return made
+    if low in table.divided:
+        return _of_values(parts, *table.divided[low], needed)
+    return _Search(low, high, size, needed, listed=size <= _frequent(table.n))
+
+
+def _of_values(parts: Sequence[Deltas], values: np.ndarray, at_least: np.ndarray, needed: int) -> list[Cut] | _Search:
+    """Do the same for a frequent group whose values have been counted."""
+    group, size, needed = _group(at_least, needed)
+    low = int(values[group])
+    if needed == size:
+        return [Cut(_value(low), part.n) for part in parts]
+    if low == 0:  # of zeros, kept and dropped ones are the same
+        return [Cut(0.0, 0)] * len(parts)
+    return _Search(low, low + 1, size, needed, listed=False)
 
 
 def _group(at_least: np.ndarray, k: int) -> tuple[int, int, int]:
@@ -124,26 +187,48 @@ def _group(at_least: np.ndarray, k: int) -> tuple[int, int, int]:
 
 
 def _divide(
-    engine: Engine, parts: Sequence[Deltas], table: QuantileTable, low: int, high: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of a frequent bin, and how many entries of it are at least each; found once."""
-    if low not in table.divided:
-        counts = sum((engine.within(*part.load(), low, high) for part in parts), np.zeros(high - low, np.int64))
-        values = counts.nonzero()[0]
-        table.divided[low] = (values + low, counts[values][::-1].cumsum()[::-1])
-    return table.divided[low]
-
-
-def _share_out(engine: Engine, parts: Sequence[Deltas], bits: int, needed: int) -> list[Cut]:
-    """Keep the first `needed` of the entries with these bits."""
-    made = []
+    engine: Engine, parts: Sequence[Deltas], index: int, table: QuantileTable, search: _Search
+) -> list[Cut] | _Search:
+    """Count the values of a frequent group, once."""
+    counts = np.zeros(search.high - search.low, np.int64)
     for part in parts:
-        if needed == 0:
-            made.append(Cut(_value(bits), 0))
-            continue
-        index, passed = engine.nth(*part.load(), bits, bits + 1, needed)
-        made.append(Cut(_value(bits), part.n if index < 0 else index + 1))
-        needed -= passed
+        base, parents = part.load()
+        counts += engine.within(base, parents[index], search.low, search.high)
+    values = counts.nonzero()[0]
+    table.divided[search.low] = values + search.low, counts[values][::-1].cumsum()[::-1]
+    return _of_values(parts, *table.divided[search.low], search.needed)
+
+
+def _from_list(parts: Sequence[Deltas], seen: Sequence[Survey], needed: int) -> list[Cut]:
+    """Rank the few entries that a survey listed."""
+    bits = np.concatenate([each.bits for each in seen])
+    threshold = int(np.partition(bits, len(bits) - needed)[len(bits) - needed])
+    equal = needed - int((bits > threshold).sum())
+    made = []
+    for part, each in zip(parts, seen, strict=True):
+        here = each.places[each.bits == threshold]
+        made.append(Cut(_value(threshold), part.n if equal >= len(here) else int(here[equal]) if equal else 0))
+        equal = max(0, equal - len(here))
+    return made
+
+
+def _share_out(
+    engine: Engine, parts: Sequence[Deltas], index: int, seen: Sequence[Survey], bits: int, needed: int
+) -> list[Cut]:
+    """Keep the first `needed` of the entries with these bits, whose counts are known."""
+    made = []
+    for part, survey in zip(parts, seen, strict=True):
+        if needed in (0, survey.n) or needed > survey.n:
+            limit = part.n if needed else 0
+        else:
+            passed = survey.counts.cumsum()
+            piece = int(np.searchsorted(passed, needed))
+            before = int(passed[piece - 1]) if piece else 0
+            start, stop = piece * PIECE, min(part.n, (piece + 1) * PIECE)
+            base, parents = part.load()
+            limit = engine.nth(base, parents[index], start, stop, bits, needed - before) + 1
+        made.append(Cut(_value(bits), limit))
+        needed = max(0, needed - survey.n)
     return made
 
 

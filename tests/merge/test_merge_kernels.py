@@ -148,14 +148,23 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
     bits = (parent.float() - base.float()).abs().view(torch.int32).numpy()
     low, high = np.sort(bits)[[4000, 4100]].tolist()
     inside = ((bits >= low) & (bits < high)).nonzero()[0]
+    exact = int(bits[inside[3]])
+    same_bits = (bits == exact).nonzero()[0]
+    pieces = np.bincount(inside // engines.PIECE, minlength=3)
     for engine in (FAST, PLAIN):
-        assert engine.count(base, parent, low, high) == len(inside)
-        values, indices = engine.collect(base, parent, low, high)
-        np.testing.assert_array_equal(indices, inside)
-        np.testing.assert_array_equal(values, bits[inside])
-        for n in (1, 17, len(inside)):
-            assert engine.nth(base, parent, low, high, n) == (inside[n - 1], n)
-        assert engine.nth(base, parent, low, high, len(inside) + 1) == (-1, len(inside))
+        ranges = [engines.Range(low, high, listed=True), engines.Range(low, high, listed=False),
+                  engines.Range(exact, exact + 1, listed=False), engines.Range(1, 2, listed=False)]  # fmt: skip
+        listed, counted, one, none = engine.survey(base, [parent] * 4, ranges)
+        np.testing.assert_array_equal(listed.places, inside)
+        np.testing.assert_array_equal(listed.bits, bits[inside])
+        np.testing.assert_array_equal(counted.counts, pieces)
+        assert (counted.least, counted.most, counted.n) == (bits[inside].min(), bits[inside].max(), len(inside))
+        assert (one.least, one.most, one.n) == (exact, exact, len(same_bits))
+        assert none.n == 0
+        for start in (0, engines.PIECE):
+            places = same_bits[same_bits >= start]
+            for n in range(1, len(places) + 1):
+                assert engine.nth(base, parent, start, 9001, exact, n) == places[n - 1]
         upper = np.zeros(1 << 20, np.int64)
         engine.histogram(base, parent, 11, upper)
         np.testing.assert_array_equal(upper, np.bincount(bits >> 11, minlength=1 << 20))

@@ -53,7 +53,7 @@ def sort_reference(tau: torch.Tensor, k: int) -> np.ndarray:
 
 
 def deltas(tau: torch.Tensor) -> Deltas:
-    return Deltas(tau.numel(), lambda: (torch.zeros_like(tau), tau))
+    return Deltas(tau.numel(), lambda: (torch.zeros_like(tau), [tau]))
 
 
 @pytest.fixture(params=[NumbaEngine, TorchEngine])
@@ -70,7 +70,7 @@ def test_the_kept_set_is_that_of_a_sort(what: str, engine: Engine) -> None:
     assert (table.low[1:] >= table.high[:-1]).all()
     for density in DENSITIES:
         k = math.floor(density * N)
-        (cut,) = cuts(engine, [deltas(tau)], table, k)
+        [[cut]] = cuts(engine, [deltas(tau)], [table], [k])
         np.testing.assert_array_equal(trimmed(tau, cut).numpy(), sort_reference(tau, k), err_msg=f"{density}")
 
 
@@ -79,7 +79,7 @@ def test_small_and_odd_sizes_for_every_k(n: int, engine: Engine) -> None:
     for tau in (drawn()[:n], few_values()[:n]):
         table = make_table(engine, [deltas(tau)])
         for k in sorted({*range(min(n, 8) + 1), n // 2, n - 1, n}):
-            (cut,) = cuts(engine, [deltas(tau)], table, k)
+            [[cut]] = cuts(engine, [deltas(tau)], [table], [k])
             np.testing.assert_array_equal(trimmed(tau, cut).numpy(), sort_reference(tau, k))
 
 
@@ -90,7 +90,7 @@ def test_one_ranking_over_several_tensors(tau: torch.Tensor, engine: Engine) -> 
     table = make_table(engine, parts)
     for density in DENSITIES:
         k = math.floor(density * N)
-        found = cuts(engine, parts, table, k)
+        (found,) = cuts(engine, parts, [table], [k])
         kept = torch.cat([trimmed(piece, cut) for piece, cut in zip(pieces, found, strict=True)])
         np.testing.assert_array_equal(kept.numpy(), sort_reference(tau, k))
 
@@ -100,11 +100,11 @@ def test_a_table_is_small_and_answers_without_a_pass_where_a_group_is_whole(engi
     assert len(table.low) <= quantiles.GROUPS + quantiles.FREQUENT
     assert table.n_bytes == 16 * len(table.low)
 
-    def never() -> tuple[torch.Tensor, torch.Tensor]:
+    def never() -> tuple[torch.Tensor, list[torch.Tensor]]:
         raise AssertionError("the tensors were read again")
 
     for k in table.at_least[[0, 5, -1]].tolist():
-        (cut,) = cuts(engine, [Deltas(N, never)], table, k)
+        [[cut]] = cuts(engine, [Deltas(N, never)], [table], [k])
         tau = TASK_VECTORS["normal"]
         assert int((trimmed(tau, cut) != 0).sum()) == k
 

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
@@ -18,6 +19,43 @@ VARIABLE = "EVOMERGE_KERNELS"
 """Environment variable that forces an engine, "numba" or "torch", for example to compare them."""
 
 _log = logging.getLogger(__name__)
+
+
+PIECE = 4096
+"""Entries that a survey counts together."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a survey looks for in one task vector: bits of |τ| in [low, high), to be `listed` or only counted."""
+
+    low: int
+    high: int
+    listed: bool
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a survey found of one task vector.
+
+    Attributes:
+        counts: int64, entries in each `PIECE`; empty where they were listed.
+        least: the smallest of their bits; only where they were counted and there are any.
+        most: the largest.
+        bits: int32, those of each entry that was listed.
+        places: int64, the flat index of each, rising.
+    """
+
+    counts: np.ndarray
+    least: int
+    most: int
+    bits: np.ndarray
+    places: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """How many entries were counted."""
+        return int(self.counts.sum())
 
 
 class Engine(Protocol):
@@ -59,16 +97,15 @@ class Engine(Protocol):
         """Return how many |θ − θ0| have each of the bits low … high − 1."""
         ...
 
-    def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
-        """Return the number of entries whose |θ − θ0| has bits in [low, high)."""
+    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
+        """Look, in one pass, for the entries of each parent whose |θ − θ0| has bits in the parent's range."""
         ...
 
-    def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the bits and the flat indices of those entries, by rising index."""
-        ...
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
+        """Return the flat index of the n-th (from 1) of the entries start … stop − 1 whose |θ − θ0| has these bits.
 
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
-        """Return the flat index of the n-th (from 1) of those entries, or −1, and how many were passed till the end."""
+        `start` is a multiple of `PIECE`, and there are at least n.
+        """
         ...
 
 

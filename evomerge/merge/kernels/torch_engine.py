@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from evomerge.merge.kernels import philox
+from evomerge.merge.kernels.engine import PIECE, Range, Survey
 from evomerge.merge.kernels.program import Cut, Drop, Program
 
 _LANES = 1024
@@ -77,30 +78,37 @@ class TorchEngine:
             counts += torch.bincount(inside, minlength=high - low).cpu().numpy()
         return counts
 
-    def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
+    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
         """See `Engine`."""
-        return sum(int(((bits >= low) & (bits < high)).sum()) for bits in _bits(base, parent))
+        return [_survey(base, parent, each) for parent, each in zip(parents, ranges, strict=True)]
 
-    def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
         """See `Engine`."""
-        values, indices, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
-        for bits in _bits(base, parent):
-            hits = ((bits >= low) & (bits < high)).nonzero()[:, 0]
-            values.append(bits[hits].cpu().numpy())
-            indices.append(hits.cpu().numpy() + at)
-            at += bits.numel()
-        return np.concatenate(values), np.concatenate(indices)
+        for some in _bits(_flat(base)[start:stop], _flat(parent)[start:stop]):
+            hits = (some == bits).nonzero()[:, 0]
+            if n <= hits.numel():
+                return start + int(hits[n - 1])
+            start, n = start + some.numel(), n - hits.numel()
+        return -1
 
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
-        """See `Engine`."""
-        passed = at = 0
-        for bits in _bits(base, parent):
-            hits = (bits >= low) & (bits < high)
-            here = int(hits.sum())
-            if passed + here >= n:
-                return at + int(hits.nonzero()[n - passed - 1, 0]), n
-            passed, at = passed + here, at + bits.numel()
-        return -1, passed
+
+def _survey(base: torch.Tensor, parent: torch.Tensor, wanted: Range) -> Survey:
+    low, high = wanted.low, wanted.high
+    values, places, counts, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    least, most = high, low
+    for bits in _bits(base, parent):
+        hits = (bits >= low) & (bits < high)
+        if wanted.listed:
+            here = hits.nonzero()[:, 0]
+            values.append(bits[here].cpu().numpy())
+            places.append(here.cpu().numpy() + at)
+        else:
+            padded = torch.nn.functional.pad(hits, (0, -hits.numel() % PIECE))
+            counts.append(padded.view(-1, PIECE).sum(dim=1).cpu().numpy())
+            least = min(least, int(torch.where(hits, bits, high).min()))
+            most = max(most, int(torch.where(hits, bits, low).max()))
+        at += bits.numel()
+    return Survey(np.concatenate(counts), least, most, np.concatenate(values), np.concatenate(places))
 
 
 def _compute(program: Program, base: torch.Tensor | None, parents: Sequence[torch.Tensor], start: int) -> torch.Tensor:
