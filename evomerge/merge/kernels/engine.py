@@ -27,11 +27,14 @@ PIECE = 4096
 
 @dataclass(frozen=True)
 class Range:
-    """What a survey looks for in one task vector: bits of |τ| in [low, high), to be `listed` or only counted."""
+    """What a survey looks for in one task vector: the entries whose |τ| has bits in [low, high).
+
+    Those with just the bits `value`, which is one of them or −1 for none, are only counted; the others are listed.
+    """
 
     low: int
     high: int
-    listed: bool
+    value: int = -1
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,12 @@ class Survey:
     """What a survey found of one task vector.
 
     Attributes:
-        counts: int64, entries in each `PIECE`; empty where they were listed.
-        least: the smallest of their bits; only where they were counted and there are any.
-        most: the largest.
-        bits: int32, those of each entry that was listed.
-        places: int64, the flat index of each, rising.
+        counts: int64, entries with the bits `value` in each `PIECE`.
+        bits: int32, those of each of the others.
+        places: int64, the flat index of each of the others, rising.
     """
 
     counts: np.ndarray
-    least: int
-    most: int
     bits: np.ndarray
     places: np.ndarray
 
@@ -89,12 +88,13 @@ class Engine(Protocol):
         """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
         ...
 
-    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
-        """Add to counts[u] how many |θ − θ0| have, as fp32, the upper bits u: all bits but the `shift` lowest."""
-        ...
+    def histogram(
+        self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
+    ) -> None:
+        """Add to counts[u] how many |θ − θ0| have, as fp32, the upper bits u: all bits but the `shift` lowest.
 
-    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
-        """Return how many |θ − θ0| have each of the bits low … high − 1."""
+        member[u] becomes all the bits of one of them, if one is at an index that 4 divides; it is int32.
+        """
         ...
 
     def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:

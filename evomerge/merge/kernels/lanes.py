@@ -178,20 +178,16 @@ def below(context, x, y):
     return INTS(INTS, INTS), _masks(lambda b, x, y: b.icmp_unsigned("<", x, y))
 
 
-def _choice(sign):
-    return lambda _, b, signature, values: b.select(b.icmp_unsigned(sign, *values), *values)
-
-
 @intrinsic
-def smaller(context, x, y):
-    """The smaller of x and y, as unsigned numbers."""
-    return INTS(INTS, INTS), _choice("<")
+def same(context, x, y):
+    """All bits set where x = y."""
+    return INTS(INTS, INTS), _masks(lambda b, x, y: b.icmp_signed("==", x, y))
 
 
 @intrinsic
 def larger(context, x, y):
     """The larger of x and y, as unsigned numbers."""
-    return INTS(INTS, INTS), _choice(">")
+    return INTS(INTS, INTS), lambda _, b, signature, values: b.select(b.icmp_unsigned(">", *values), *values)
 
 
 @intrinsic
@@ -211,6 +207,17 @@ def _over(combine):
 
 
 @intrinsic
+def anything(context, x):
+    """Whether a bit of any lane is set."""
+
+    def build(_, b, signature, values):
+        some = b.icmp_unsigned("!=", values[0], _all(_V32, 0))
+        return b.icmp_unsigned("!=", b.bitcast(some, ir.IntType(WIDTH)), ir.Constant(ir.IntType(WIDTH), 0))
+
+    return types.boolean(INTS), build
+
+
+@intrinsic
 def total(context, x):
     """The sum of the lanes."""
     return types.int32(INTS), _over(lambda b, x, y: b.add(x, y))
@@ -220,9 +227,3 @@ def total(context, x):
 def largest(context, x):
     """The largest lane, as unsigned number."""
     return types.uint32(INTS), _over(lambda b, x, y: b.select(b.icmp_unsigned(">", x, y), x, y))
-
-
-@intrinsic
-def smallest(context, x):
-    """The smallest lane, as unsigned number."""
-    return types.uint32(INTS), _over(lambda b, x, y: b.select(b.icmp_unsigned("<", x, y), x, y))

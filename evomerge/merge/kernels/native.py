@@ -471,7 +471,7 @@ def dots(a, a_code, b, b_code, start, stop, sums):
 
 @_inner
 def _magnitudes(base, base_code, parent, code, at, n, origin, tau, into):
-    """Put the bits of |τ| into `into`, and fill the last vector with −1."""
+    """Put the bits of |τ| into `into`, and fill the last vector with a number that no bits are and nobody looks for."""
     _fetch(base, base_code, at, n, origin)
     _magnitudes_from(parent, code, at, n, origin, tau, into)
 
@@ -488,102 +488,87 @@ def _magnitudes_from(parent, code, at, n, origin, tau, into):
         for i in range(0, n, WIDTH):
             store(into, i, bits(load(tau, i) - load(origin, i)) & magnitude)
         for i in range(n, (n + WIDTH - 1) // WIDTH * WIDTH):
-            into[i] = np.int32(-1)
+            into[i] = np.int32(-2)
 
 
-HISTOGRAM = "void(int64, int64, int64, int64, int64, int64, int64, uint32[:, ::1])"
+HISTOGRAM = "void(int64, int64, int64, int64, int64, int64, int64, uint32[:, ::1], int32[::1])"
 
 
-def histogram(base, base_code, parent, code, start, stop, shift, counts):
-    """Count the entries by the upper bits of |τ| (all but `shift`), spread over the four rows of `counts`."""
+def histogram(base, base_code, parent, code, start, stop, shift, counts, member):
+    """Count the entries by the upper bits of |τ| (all but `shift`); each bin has four counters, to be added up.
+
+    `member` gets all the bits of one of a bin's entries, of those bins that have one at an index divisible by 4.
+    """
     origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
     found = np.empty(BLOCK, np.int32)
     one = np.uint32(1)
-    # Neighbours often fall into the same bin: in rows of their own they need not wait for each other.
-    row_0, row_1, row_2, row_3 = counts[0], counts[1], counts[2], counts[3]
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
-        whole = n // 4 * 4
-        for i in range(0, whole, 4):
-            row_0[np.uint64(found[i] >> shift)] += one
-            row_1[np.uint64(found[i + 1] >> shift)] += one
-            row_2[np.uint64(found[i + 2] >> shift)] += one
-            row_3[np.uint64(found[i + 3] >> shift)] += one
-        for i in range(whole, n):
-            row_0[found[i] >> shift] += one
+        # Neighbours often fall into the same bin: with counters of their own they need not wait for each other.
+        for i in range(0, n // 4 * 4, 4):
+            counts[np.uint64(found[i] >> shift), 0] += one
+            member[np.uint64(found[i] >> shift)] = found[i]
+            counts[np.uint64(found[i + 1] >> shift), 1] += one
+            counts[np.uint64(found[i + 2] >> shift), 2] += one
+            counts[np.uint64(found[i + 3] >> shift), 3] += one
+        for i in range(n // 4 * 4, n):
+            counts[np.uint64(found[i] >> shift), 0] += one
+            member[np.uint64(found[i] >> shift)] = found[i]
 
 
-@_inner
-def _hits(found, begin, low, width):
-    """Return how many of a run of magnitudes are in [low, low + width)."""
-    first, size, hits = ints(low), ints(width), ints(np.int32(0))
-    for i in range(begin, begin + RUN_OF, WIDTH):
-        hits = hits - lanes.below(load(found, i) - first, size)
-    return lanes.total(hits)
+TAKE = "void(uint32[:, ::1], int64[::1])"
 
 
-WITHIN = "void(int64, int64, int64, int64, int64, int64, int64, int64, int64[::1])"
-
-
-def within(base, base_code, parent, code, start, stop, low, high, counts):
-    """Count the entries whose |τ| has bits in [low, high), by value."""
-    origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    found = np.full(BLOCK, -1, np.int32)
-    for at in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - at)
-        _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
-        for begin in range(0, n, RUN_OF):
-            if _hits(found, begin, np.int32(low), np.int32(high - low)):
-                for i in range(begin, min(n, begin + RUN_OF)):
-                    if low <= found[i] < high:
-                        counts[found[i] - low] += 1
+def take(counts, into):
+    """Add the four counters of each bin to `into`, and set them to 0."""
+    for i in range(len(counts)):
+        into[i] += np.int64(counts[i, 0]) + np.int64(counts[i, 1]) + np.int64(counts[i, 2]) + np.int64(counts[i, 3])
+        for j in range(4):
+            counts[i, j] = 0
 
 
 SURVEY = (
-    "void(int64, int64, int64[::1], int64[::1], int64, int64, int32[::1], int32[::1], boolean[::1], int32[:, ::1], "
-    "uint32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1])"
+    "void(int64, int64, int64[::1], int64[::1], int64, int64, int32[::1], int32[::1], int32[::1], int32[:, ::1], "
+    "int64[::1], int32[:, ::1], int32[:, ::1])"
 )
 
 
-def survey(base, base_code, addresses, codes, start, stop, low, width, listed, counts, extremes, sizes, values, places):
+def survey(base, base_code, addresses, codes, start, stop, low, width, value, counts, sizes, values, places):
     """Look at the entries of several parents whose |τ| has bits in [low, low + width), each parent with its range.
 
-    Each `PIECE` of entries gets a row of `counts`; `start` is a multiple of it. `extremes` gets the smallest and the
-    largest of their bits less `low`; where `listed`, their bits and their indices, less `start`, go into `values` and
-    `places`, and how many they are into `sizes`.
+    `start` is a multiple of `PIECE`. Those with just the bits `value` are counted: each piece has a row of `counts`.
+    The bits of the others and their indices, less `start`, go into `values` and `places`, and how many into `sizes`.
     """
     origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    found = np.full(BLOCK, -1, np.int32)
+    found = np.full(BLOCK, -2, np.int32)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         _fetch(base, base_code, at, n, origin)
         for k in range(len(addresses)):
             _magnitudes_from(addresses[k], codes[k], at, n, origin, tau, found)
-            if listed[k]:
-                for begin in range(0, n, RUN_OF):  # few of these runs hold a hit: look at all of one at once
-                    if _hits(found, begin, low[k], width[k]):
-                        for i in range(begin, min(n, begin + RUN_OF)):
-                            if low[k] <= found[i] < low[k] + width[k]:
-                                values[k, sizes[k]] = found[i]
-                                places[k, sizes[k]] = at - start + i
-                                sizes[k] += 1
-            else:
-                _count(found, n, low[k], width[k], counts[at // PIECE], extremes, k)
+            counts[at // PIECE, k] += _count(
+                found, n, at - start, low[k], width[k], value[k], sizes[k : k + 1], values[k], places[k]
+            )
 
 
 @_inner
-def _count(found, n, low, width, counts, extremes, k):
-    first, size, hits = ints(low), ints(width), ints(np.int32(0))
-    least, most = ints(np.int32(-1)), ints(np.int32(0))
-    for i in range(0, n, WIDTH):
-        offset = load(found, i) - first
-        inside = lanes.below(offset, size)
-        hits = hits - inside
-        least, most = lanes.smaller(least, offset), lanes.larger(most, offset & inside)
-    counts[k] += lanes.total(hits)
-    extremes[0, k] = min(extremes[0, k], lanes.smallest(least))
-    extremes[1, k] = max(extremes[1, k], lanes.largest(most))
+def _count(found, n, at, low, width, value, size, values, places):
+    first, room, wanted, hits = ints(low), ints(width), ints(value), ints(np.int32(0))
+    for begin in range(0, n, RUN_OF):  # few of these runs hold another one: look at all of one at once
+        others, end = ints(np.int32(0)), min(n, begin + RUN_OF)
+        for i in range(begin, end, WIDTH):
+            magnitude = load(found, i)
+            equal = lanes.same(magnitude, wanted)
+            hits = hits - equal
+            others = others | (lanes.below(magnitude - first, room) ^ equal)
+        if lanes.anything(others):
+            for i in range(begin, end):
+                if low <= found[i] < low + width and found[i] != value:
+                    values[size[0]] = found[i]
+                    places[size[0]] = at + i
+                    size[0] += 1
+    return lanes.total(hits)
 
 
 NTH = "int64(int64, int64, int64, int64, int64, int64, int64, int64)"
@@ -595,7 +580,7 @@ def nth(base, base_code, parent, code, start, stop, value, number):
     `start` is a multiple of `BLOCK`.
     """
     origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    found = np.full(BLOCK, -1, np.int32)
+    found = np.full(BLOCK, -2, np.int32)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from threading import local
 from typing import Any
@@ -21,12 +21,9 @@ from evomerge.merge.kernels.program import Cut, Program
 
 _CODES = {torch.bfloat16: native.BF16, torch.float16: native.F16, torch.float32: native.F32, torch.float64: native.F64}
 
-
-@cache
-def _version() -> str:
-    """Name the kernels by what they are made of: numba looks only at the file that holds a cached function."""
-    made_of = b"".join(Path(str(module.__file__)).read_bytes() for module in (lanes, native))
-    return hashlib.sha256(made_of).hexdigest()[:16]
+_MADE_OF = b"".join(Path(str(module.__file__)).read_bytes() for module in (lanes, native))
+_VERSION = hashlib.sha256(_MADE_OF).hexdigest()[:16]
+"""Names the folder of compiled kernels: numba looks for changes only in the file that holds a cached function."""
 
 
 def _compile(function: Any, signature: str) -> Any:
@@ -34,7 +31,7 @@ def _compile(function: Any, signature: str) -> Any:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     before = numba.config.CACHE_DIR
     root = Path(before or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evomerge" / "kernels")
-    numba.config.CACHE_DIR = str(root / _version())
+    numba.config.CACHE_DIR = str(root / _VERSION)
     try:
         return numba.njit(signature, cache=True, **options)(function)
     except (OSError, RuntimeError):  # nowhere to write, as in a read-only container
@@ -70,8 +67,8 @@ class NumbaEngine:
         return _compile(native.histogram, native.HISTOGRAM)
 
     @cached_property
-    def _within(self) -> Any:
-        return _compile(native.within, native.WITHIN)
+    def _take(self) -> Any:
+        return _compile(native.take, native.TAKE)
 
     @cached_property
     def _survey(self) -> Any:
@@ -130,34 +127,29 @@ class NumbaEngine:
         aa, ab, bb = (sum(column) for column in sums.T.tolist())
         return float(aa), float(ab), float(bb)
 
-    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
+    def histogram(
+        self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
+    ) -> None:
         """See `Engine`."""
-        kernel = self._histogram
-        free: list[np.ndarray] = []  # one for each thread, since they count at the same time
+        kernel, take = self._histogram, self._take
+        used: list[np.ndarray] = []  # one for each thread, since they count at the same time
+        kept: list[np.ndarray] = getattr(self._buffers, "counters", [])  # all zeros
+        free = [each for each in kept if len(each) == len(counts)]
 
         def work(start: int, stop: int) -> None:
             try:
-                mine = free.pop()
+                mine = used.pop()
             except IndexError:
-                mine = np.zeros((4, len(counts)), np.uint32)
-            kernel(*_at(base), *_at(parent), start, stop, shift, mine)
-            free.append(mine)
+                mine = free.pop() if free else np.zeros((len(counts), 4), np.uint32)
+            # Threads may write a member at the same time; which of them stays is of no account.
+            kernel(*_at(base), *_at(parent), start, stop, shift, mine, member)
+            used.append(mine)
 
+        self._buffers.counters = []
         over_chunks(base.numel(), work)
-        for each in free:
-            counts += each.sum(axis=0, dtype=np.int64)
-            each.fill(0)
-
-    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
-        """See `Engine`."""
-        kernel = self._within
-
-        def work(start: int, stop: int) -> np.ndarray:
-            counts = np.zeros(high - low, np.int64)
-            kernel(*_at(base), *_at(parent), start, stop, low, high, counts)
-            return counts
-
-        return sum(over_chunks(base.numel(), work), np.zeros(high - low, np.int64))
+        for each in used:
+            take(each, counts)
+        self._buffers.counters = used
 
     def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
         """See `Engine`."""
@@ -166,29 +158,25 @@ class NumbaEngine:
         codes = np.array([_CODES[parent.dtype] for parent in parents], np.int64)
         low = np.array([each.low for each in ranges], np.int32)
         width = np.array([each.high - each.low for each in ranges], np.int32)
-        listed = np.array([each.listed for each in ranges])
+        value = np.array([each.value for each in ranges], np.int32)
         counts = np.zeros((-(-n // PIECE), n_parents), np.int32)
         kernel, chunk = self._survey, max(1, parallel.CHUNK // PIECE) * PIECE
 
-        def work(start: int, stop: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        def work(start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
             values, places = self._lists(n_parents, chunk)
-            extremes, sizes = np.zeros((2, n_parents), np.uint32), np.zeros(n_parents, np.int64)
-            extremes[0] -= np.uint32(1)
-            found = extremes, sizes, values, places
-            kernel(*_at(base), addresses, codes, start, stop, low, width, listed, counts, *found)
+            sizes = np.zeros(n_parents, np.int64)
+            kernel(*_at(base), addresses, codes, start, stop, low, width, value, counts, sizes, values, places)
             lists = zip(values, places, sizes.tolist(), strict=True)
-            return extremes, [(row[:size].copy(), where[:size] + np.int64(start)) for row, where, size in lists]
+            return [(row[:size].copy(), where[:size] + np.int64(start)) for row, where, size in lists]
 
         made = over_chunks(n, work, size=chunk)
         return [
             Survey(
-                counts=np.zeros(0, np.int64) if each.listed else counts[:, k].astype(np.int64),
-                least=each.low + min((int(extremes[0, k]) for extremes, _ in made), default=0),
-                most=each.low + max((int(extremes[1, k]) for extremes, _ in made), default=0),
-                bits=np.concatenate([np.zeros(0, np.int32), *(lists[k][0] for _, lists in made)]),
-                places=np.concatenate([np.zeros(0, np.int64), *(lists[k][1] for _, lists in made)]),
+                counts=counts[:, k].astype(np.int64),
+                bits=np.concatenate([np.zeros(0, np.int32), *(lists[k][0] for lists in made)]),
+                places=np.concatenate([np.zeros(0, np.int64), *(lists[k][1] for lists in made)]),
             )
-            for k, each in enumerate(ranges)
+            for k in range(n_parents)
         ]
 
     def _lists(self, n_parents: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:

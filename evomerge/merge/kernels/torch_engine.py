@@ -65,18 +65,14 @@ class TorchEngine:
         aa, ab, bb = (sum(column) for column in sums)
         return float(aa), float(ab), float(bb)
 
-    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
+    def histogram(
+        self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
+    ) -> None:
         """See `Engine`."""
         for bits in _bits(base, parent):
             counts += torch.bincount(bits >> shift, minlength=len(counts)).cpu().numpy()
-
-    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
-        """See `Engine`."""
-        counts = np.zeros(high - low, np.int64)
-        for bits in _bits(base, parent):
-            inside = bits[(bits >= low) & (bits < high)] - low
-            counts += torch.bincount(inside, minlength=high - low).cpu().numpy()
-        return counts
+            some = bits[::4].cpu().numpy()
+            member[some >> shift] = some
 
     def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
         """See `Engine`."""
@@ -93,22 +89,16 @@ class TorchEngine:
 
 
 def _survey(base: torch.Tensor, parent: torch.Tensor, wanted: Range) -> Survey:
-    low, high = wanted.low, wanted.high
     values, places, counts, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
-    least, most = high, low
     for bits in _bits(base, parent):
-        hits = (bits >= low) & (bits < high)
-        if wanted.listed:
-            here = hits.nonzero()[:, 0]
-            values.append(bits[here].cpu().numpy())
-            places.append(here.cpu().numpy() + at)
-        else:
-            padded = torch.nn.functional.pad(hits, (0, -hits.numel() % PIECE))
-            counts.append(padded.view(-1, PIECE).sum(dim=1).cpu().numpy())
-            least = min(least, int(torch.where(hits, bits, high).min()))
-            most = max(most, int(torch.where(hits, bits, low).max()))
+        equal = bits == wanted.value
+        others = ((bits >= wanted.low) & (bits < wanted.high) & ~equal).nonzero()[:, 0]
+        values.append(bits[others].cpu().numpy())
+        places.append(others.cpu().numpy() + at)
+        padded = torch.nn.functional.pad(equal, (0, -bits.numel() % PIECE))
+        counts.append(padded.view(-1, PIECE).sum(dim=1).cpu().numpy())
         at += bits.numel()
-    return Survey(np.concatenate(counts), least, most, np.concatenate(values), np.concatenate(places))
+    return Survey(np.concatenate(counts), np.concatenate(values), np.concatenate(places))
 
 
 def _compute(program: Program, base: torch.Tensor | None, parents: Sequence[torch.Tensor], start: int) -> torch.Tensor:
