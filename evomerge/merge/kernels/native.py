@@ -28,6 +28,8 @@ BLOCK = 1024
 LANES = 128
 SEGMENT = 64 * BLOCK
 PIECE = 4 * BLOCK
+ROW = BLOCK + 528
+"""Distance of buffers: a multiple of 4096 bytes would let all of them fall into the same few lines of the cache."""
 RUN_OF = 64
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -323,7 +325,7 @@ def _disjoint_of(number):
         for i in range(0, n, WIDTH):
             votes = nothing
             for k in range(number or n_parents):
-                tau = load(x, k * BLOCK + i)
+                tau = load(x, k * ROW + i)
                 if by_count:
                     up, down = lanes.positive(tau) & bits(one), lanes.negative(tau) & bits(one)
                     votes = votes + (from_bits(up) - from_bits(down))
@@ -332,7 +334,7 @@ def _disjoint_of(number):
             flip = lanes.negative(votes) & sign  # a draw is +
             total, divisor = nothing, nothing
             for k in range(number or n_parents):
-                tau, w = load(x, k * BLOCK + i), floats(weight[k])
+                tau, w = load(x, k * ROW + i), floats(weight[k])
                 agrees = lanes.positive(from_bits(bits(tau) ^ flip))
                 total = total + from_bits(bits(tau * w) & agrees)
                 divisor = divisor + from_bits(bits(w) & agrees)
@@ -373,12 +375,16 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
     largest random word that is kept.
     """
     n_parents = len(addresses)
-    x = np.zeros((n_parents, BLOCK), np.float32)
-    origin, total, raw = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
+    x = np.zeros((n_parents, ROW), np.float32)
+    origin, total, raw = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
     convert = n_parents == 1 and base == 0 and weight[0] == np.float32(1)
     flag = np.uint32(0)
-    for at in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - at)
+    step = BLOCK // 2  # what leaves the cache room for the inputs; random numbers come for a whole block
+    for k in range(n_parents):
+        if mask[k] == DROP:
+            step = BLOCK
+    for at in range(start, stop, step):
+        n = min(step, stop - at)
         whole = n % WIDTH == 0  # otherwise the last vector of a block goes beyond it: in our buffers only
         if base != 0:
             _fetch(base, base_code, at, n, origin)
@@ -394,17 +400,17 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
             else:
                 if mask[k] == DROP:
                     _fetch_delta(addresses[k], codes[k], at, n, origin, raw)
-                    _drop(at // BLOCK, seed[k], np.int32(limit[k] + 1), rescale[k], raw, x, k * BLOCK)
+                    _drop(at // BLOCK, seed[k], np.int32(limit[k] + 1), rescale[k], raw, x, k * ROW)
                 else:
                     least = np.int32(0) if mask[k] == NO_MASK else _least(at, n, threshold[k], limit[k])
                     if whole and codes[k] == BF16 and least >= 0:
-                        _fetch_trim(addresses[k] + 2 * at, n, origin, least, x, k * BLOCK)
+                        _fetch_trim(addresses[k] + 2 * at, n, origin, least, x, k * ROW)
                     else:
                         _fetch_delta(addresses[k], codes[k], at, n, origin, raw)
                         if least >= 0:
-                            _trim(n, raw, least, x, k * BLOCK)
+                            _trim(n, raw, least, x, k * ROW)
                         else:
-                            _trim_within(at, n, raw, threshold[k], limit[k], x, k * BLOCK)
+                            _trim_within(at, n, raw, threshold[k], limit[k], x, k * ROW)
                 if not disjoint:
                     _add(n, total, x[k], weight[k])
         if disjoint and n_parents == 2:
@@ -540,8 +546,8 @@ def survey(base, base_code, addresses, codes, start, stop, low, width, value, co
     `start` is a multiple of `PIECE`. Those with just the bits `value` are counted: each piece has a row of `counts`.
     The bits of the others and their indices, less `start`, go into `values` and `places`, and how many into `sizes`.
     """
-    origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    found = np.full(BLOCK, -2, np.int32)
+    origin, tau = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
+    found = np.full(ROW, -2, np.int32)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         _fetch(base, base_code, at, n, origin)
