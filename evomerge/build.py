@@ -14,6 +14,7 @@ from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.engines import engine_problems
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.task import reference_problems
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
@@ -102,7 +103,9 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     include = include_paths(config.evaluation.include_path)
     # What the specs themselves show was noted when the mapping was read.
     problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
-    problems += _tokenizer_problems(config, sources) if not model_problems else []
+    if not model_problems:
+        problems += _tokenizer_problems(config, sources)
+        problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
     problems += _device_problems(config.execution.device)
     problems += engine_problems(config.evaluation.engine)
     if recorded_splits is None:  # a run that is continued has shown that its optimizer works

@@ -1,35 +1,65 @@
-"""One number per candidate: the weighted sum of the tasks' means, larger is better.
+"""One number per candidate: the weighted sum of what the entries measure, larger is better, within the limits they set.
 
     fitness = sum_k  w_k / sum_j w_j  *  s_k  *  mean_i metric_k(i),      s_k = +1 to maximize, -1 to minimize
 
-So with one task to maximize the fitness is its mean; with one task to minimize, minus its mean. Metrics are not
-rescaled: tasks on different scales (an accuracy, a log-perplexity) need weights that say what a unit of each is worth.
+So with one entry to maximize the fitness is its mean; with one to minimize, minus its mean. Metrics are not rescaled:
+entries on different scales (an accuracy, a number of tokens) need weights that say what a unit of each is worth.
+Several entries may measure the same task, whose items are then scored once.
+
+**Limits.** An entry with a constraint has no share in the sum; its mean must keep the limit. Candidates compare by
+Deb's rules (2000, Comput. Methods Appl. Mech. Eng. 186:311): a feasible one beats an infeasible one, two feasible ones
+compare by their sum, two infeasible ones by how far they are beyond their limits. One number per candidate says the
+same where
+
+    fitness = -INFEASIBLE - sum_c violation_c        for an infeasible candidate,
+
+with each violation in units of its limit (Deb normalises likewise), as long as no sum lies below -INFEASIBLE. So a
+search that begins outside of the limits finds its way in; the size of the step at the border means nothing, which is
+right for optimizers that compare. `score` reports the plain sum all the same.
+
+**Baselines.** Some measures compare with models that were scored before (`note_baseline`): negative flips, the items
+that a reference has right and the candidate wrong (Yan et al., arXiv 2011.09161: the negative flip rate is their mean),
+and the guard of the entropy, which allows the commonest answer the largest share that it has with any baseline, and a
+margin.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.intervals import mean_score, weighted_sum
-from evomerge.evaluation.task import TaskSpec, spec_problems
-from evomerge.record import ItemScore, Score
+from evomerge.evaluation.task import (
+    ANSWER,
+    COLLAPSE_MARGIN,
+    ENTROPY,
+    NEGATIVE_FLIPS,
+    TaskSpec,
+    shared,
+    spec_problems,
+)
+from evomerge.record import ItemScore, Score, Split
+
+INFEASIBLE = 1e9
+"""Below minus this lies the fitness of every candidate that breaks a limit. Large beside any mean that a sensible
+metric has, small enough that violations are told apart to seven digits behind the point."""
 
 
 class Objective:
     """Turns the item scores of a candidate into its fitness and its score.
 
     Attributes:
-        specs: the tasks, each with its direction.
-        weights: signed weights `s_k w_k / sum_j w_j`, in the order of `specs`.
+        specs: the entries, each with its direction.
+        weights: signed weights `s_k w_k / sum_j w_j`, in the order of `specs`; 0 for constraints.
     """
 
     def __init__(self, specs: Sequence[TaskSpec]) -> None:
         """Take specs whose directions are known, such as `LmHarness.specs`.
 
         Raises:
-            ConfigError: on a bad weight or an unknown direction.
+            ConfigError: on a bad weight or option, or an unknown direction.
         """
         problems = spec_problems(specs)
         problems += [
@@ -39,63 +69,174 @@ class Objective:
         ]
         if problems:
             raise ConfigError(problems)
-        self.specs = tuple(specs)
+        self.specs = shared(specs)
         total = math.fsum(spec.weight for spec in specs)
         self.weights = tuple(
             (1.0 if spec.direction == "maximize" else -1.0) * spec.weight / total for spec in self.specs
         )
+        self._tasks = tuple(dict.fromkeys(spec.name for spec in self.specs))
+        self._baselines: dict[Split, dict[str, dict[tuple[str, int], Mapping[str, float]]]] = {}
 
-    def fitness(self, scores: Sequence[ItemScore]) -> float:
-        """Return the weighted sum of the tasks' means; larger is better.
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The baselines that candidates are compared with by name; they must be noted before any model is judged."""
+        return tuple(dict.fromkeys(spec.reference for spec in self.specs if spec.reference is not None))
 
-        Raises:
-            EvaluationError: as `task_scores`.
-        """
-        means = [math.fsum(values) / len(values) for values in self._values(scores).values()]
-        return math.fsum(w * mean for w, mean in zip(self.weights, means, strict=True))
+    def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
+        """Remember how a baseline did, for what compares with it; to be called before the baseline itself is judged."""
+        rows = self._baselines.setdefault(split, {}).setdefault(name, {})
+        rows.update({(score.task, score.item): score.metrics for score in scores})
 
-    def score(self, scores: Sequence[ItemScore]) -> Score:
-        """Return the fitness with its 95 % interval (see `intervals`), and the number of items in all tasks.
-
-        Raises:
-            EvaluationError: as `task_scores`.
-        """
-        return weighted_sum(list(self.task_scores(scores).values()), self.weights)
-
-    def task_scores(self, scores: Sequence[ItemScore]) -> dict[str, Score]:
-        """Return each task's plain mean, in the metric's own unit and direction, with its 95 % interval.
+    def fitness(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> float:
+        """Return what the optimizer maximizes: the weighted sum, or less than `-INFEASIBLE` where a limit is broken.
 
         Raises:
-            EvaluationError: if a task has no items, lacks its metric, or has a value that is not finite.
+            EvaluationError: as `term_scores`; or if there are limits and the sum itself is below `-INFEASIBLE`.
         """
-        return {name: mean_score(values) for name, values in self._values(scores).items()}
-
-    def item_value(self, score: ItemScore) -> float:
-        """Return the objective's metric of one item, in its own direction.
-
-        Raises:
-            EvaluationError: if the item lacks the metric, or the value is not finite.
-        """
-        spec = next((spec for spec in self.specs if spec.name == score.task), None)
-        if spec is None:
+        values = self._values(scores, split)
+        # As in `score`, so that the two agree to the last bit.
+        fitness = math.fsum(w * (math.fsum(part) / len(part)) for part, w in self._parts(values))
+        violations = [violation for violation, _ in self._violations(values, scores, split)]
+        if violations:
+            return -INFEASIBLE - math.fsum(violations)
+        if self._limited and fitness < -INFEASIBLE:
             raise EvaluationError(
-                f"an item of task {score.task!r} came, but the objective has the tasks "
-                f"{', '.join(spec.name for spec in self.specs)}"
+                f"the weighted sum is {fitness:g}, but with constraints it must stay above {-INFEASIBLE:g}, where "
+                "infeasible candidates begin; measure in larger units"
             )
-        return _value(spec, score)
+        return fitness
 
-    def _values(self, scores: Sequence[ItemScore]) -> dict[str, list[float]]:
-        specs = {spec.name: spec for spec in self.specs}
-        values: dict[str, list[float]] = {name: [] for name in specs}
+    def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
+        """Return the weighted sum with its 95 % interval (see `intervals`), and the number of items in all tasks.
+
+        Constraints do not touch it. Entries of one task are measured on the same items, so they are added up item by
+        item, which keeps what they have in common; tasks are independent.
+
+        Raises:
+            EvaluationError: as `term_scores`.
+        """
+        parts = self._parts(self._values(scores, split))
+        return weighted_sum([mean_score(part) for part, _ in parts], [w for _, w in parts])
+
+    def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
+        """Return the limits that a candidate breaks, one sentence each; none if it is feasible.
+
+        Raises:
+            EvaluationError: as `term_scores`.
+        """
+        return [text for _, text in self._violations(self._values(scores, split), scores, split)]
+
+    def term_scores(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> tuple[Score, ...]:
+        """Return each entry's plain mean, in its own unit and direction, with its 95 % interval; as `specs`.
+
+        Raises:
+            EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite, or a
+                baseline that an entry compares with was not noted.
+        """
+        return tuple(mean_score(values) for values in self._values(scores, split))
+
+    def item_values(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
+        """Return what each item adds: the weighted sum is the sum over tasks of the mean over their items of this.
+
+        Returns:
+            Task to item to value; for whatever looks at single items, such as a race or an estimator.
+
+        Raises:
+            EvaluationError: as `term_scores`.
+        """
+        parts = self._parts(self._values(scores, split))
+        items = {name: [score.item for score in scores if score.task == name] for name in self._tasks}
+        return {
+            name: {item: w * value for item, value in zip(items[name], part, strict=True)}
+            for name, (part, w) in zip(self._tasks, parts, strict=True)
+        }
+
+    def _values(self, scores: Sequence[ItemScore], split: Split) -> list[list[float]]:
+        """Return for each spec the values of its task's items, in the order in which they came."""
+        rows: dict[str, list[ItemScore]] = {name: [] for name in self._tasks}
         for score in scores:
-            if score.task in specs:
-                values[score.task].append(_value(specs[score.task], score))
-            else:
-                self.item_value(score)  # raises, naming the tasks
-        for name, found in values.items():
+            if score.task not in rows:
+                raise EvaluationError(
+                    f"an item of task {score.task!r} came, but the objective has the tasks {', '.join(self._tasks)}"
+                )
+            rows[score.task].append(score)
+        for name, found in rows.items():
             if not found:
                 raise EvaluationError(f"task {name!r} has no scored items, so the objective is undefined")
-        return values
+        return [[self._value(spec, score, split) for score in rows[spec.name]] for spec in self.specs]
+
+    def _value(self, spec: TaskSpec, score: ItemScore, split: Split) -> float:
+        if spec.metric != NEGATIVE_FLIPS:
+            return _value(spec, spec.metric, score)
+        assert spec.reference is not None and spec.of is not None  # checked with the specs
+        noted = self._baselines.get(split, {}).get(spec.reference)
+        if noted is None:
+            raise EvaluationError(
+                f"task {spec.name!r}: negative flips against {spec.reference!r} need its {split} scores, but it "
+                "was not scored before"
+            )
+        if (score.task, score.item) not in noted:
+            raise EvaluationError(
+                f"task {spec.name!r}, item {score.item}: negative flips need the score of {spec.reference!r}, which "
+                "was not scored on this item"
+            )
+        before = _right(spec, ItemScore(score.task, score.item, noted[score.task, score.item]))
+        return float(before and not _right(spec, score))
+
+    def _parts(self, values: Sequence[Sequence[float]]) -> list[tuple[Sequence[float], float]]:
+        """Return for each task the values of its items and their weight in the sum."""
+        parts: list[tuple[Sequence[float], float]] = []
+        for name in self._tasks:
+            mine = [
+                (own, w) for spec, own, w in zip(self.specs, values, self.weights, strict=True) if spec.name == name
+            ]
+            weighing = [(own, w) for own, w in mine if w != 0.0]
+            if len(weighing) > 1:
+                columns, weights = [own for own, _ in weighing], [w for _, w in weighing]
+                rows = zip(*columns, strict=True)
+                parts.append(([math.fsum(w * v for w, v in zip(weights, row, strict=True)) for row in rows], 1.0))
+            else:  # as it is, since a 0/1 metric has an interval of its own
+                parts.append((weighing or mine)[0])
+        return parts
+
+    @property
+    def _limited(self) -> bool:
+        return any(spec.constraint is not None or _guarded(spec) for spec in self.specs)
+
+    def _violations(
+        self, values: Sequence[Sequence[float]], scores: Sequence[ItemScore], split: Split
+    ) -> list[tuple[float, str]]:
+        """Return each broken limit: by how much, in units of the limit, and in words."""
+        broken = []
+        for spec, own in zip(self.specs, values, strict=True):
+            if spec.constraint is not None:
+                mean = math.fsum(own) / len(own)
+                beyond = spec.constraint.violation(mean)
+                if beyond > 0.0:
+                    broken.append((beyond, f"{spec.label} is {mean:.4g}, but must be {spec.constraint}"))
+            if _guarded(spec):
+                broken += self._collapse(spec, [score for score in scores if score.task == spec.name], split)
+        return broken
+
+    def _collapse(self, spec: TaskSpec, scores: Sequence[ItemScore], split: Split) -> list[tuple[float, str]]:
+        """Hold the share of the commonest answer against the largest that a baseline has on the same items."""
+        found = self._baselines.get(split, {})
+        answers = [[rows[spec.name, s.item] for s in scores if (spec.name, s.item) in rows] for rows in found.values()]
+        largest = max((_commonest(own) for own in answers if own), default=None)
+        if largest is None:
+            raise EvaluationError(
+                f"task {spec.name!r}: whether {ENTROPY!r} is low by giving one answer to everything is told by the "
+                f"baselines' {split} answers, but none was scored before (collapse_margin: 1 asks for no such guard)"
+            )
+        margin = COLLAPSE_MARGIN if spec.collapse_margin is None else spec.collapse_margin
+        limit, share = largest + margin, _commonest([score.metrics for score in scores])
+        if share <= limit:
+            return []
+        text = (
+            f"task {spec.name!r}: {share:.1%} of the answers are the same, but at most {limit:.1%} may be "
+            f"({largest:.1%} with a baseline, and a margin of {margin:.1%}): the entropy is low by collapse"
+        )
+        return [(share / limit - 1.0, text)]
 
 
 def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, object]) -> str | None:
@@ -110,14 +251,37 @@ def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, objec
     return metric if metric in metrics else None
 
 
-def _value(spec: TaskSpec, score: ItemScore) -> float:
-    key = metric_key(spec.metric, spec.filter, score.metrics)
+def _value(spec: TaskSpec, metric: str, score: ItemScore) -> float:
+    key = metric_key(metric, spec.filter, score.metrics)
     if key is None:
         raise EvaluationError(
-            f"task {spec.name!r}, item {score.item}: no metric {spec.metric!r}; "
+            f"task {spec.name!r}, item {score.item}: no metric {metric!r}; "
             f"the item has {', '.join(sorted(score.metrics)) or 'none'}"
         )
     value = float(score.metrics[key])
     if not math.isfinite(value):
-        raise EvaluationError(f"task {spec.name!r}, item {score.item}: metric {spec.metric!r} is {value}")
+        raise EvaluationError(f"task {spec.name!r}, item {score.item}: metric {metric!r} is {value}")
     return value
+
+
+def _right(spec: TaskSpec, score: ItemScore) -> bool:
+    """Whether an answer is right; half right is not defined for flips."""
+    value = _value(spec, spec.of or "", score)
+    if value not in (0.0, 1.0):
+        raise EvaluationError(
+            f"task {spec.name!r}, item {score.item}: {spec.of!r} is {value:g}, but negative flips need a metric that "
+            "is 0 or 1 for each item"
+        )
+    return value == 1.0
+
+
+def _guarded(spec: TaskSpec) -> bool:
+    """Whether a spec pushes the entropy down, so that collapse would pay."""
+    pushes = spec.direction == "minimize" and (spec.weight > 0.0 or spec.constraint is not None)
+    return spec.metric == ENTROPY and pushes and spec.collapse_margin != 1.0
+
+
+def _commonest(rows: Iterable[Mapping[str, float]]) -> float:
+    """Return the share of the commonest answer."""
+    counts = Counter(row[ANSWER] for row in rows if ANSWER in row)
+    return max(counts.values()) / counts.total() if counts else 0.0
