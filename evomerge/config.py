@@ -435,6 +435,9 @@ class _Reader:
     def constraint(self, data: Any, where: str) -> Constraint | None:
         if data is None:
             return None
+        if not isinstance(data, Mapping):
+            self.problems.append(f"`{where}` must be like {{max: 0.05}} or {{min: 0.9}}, but came {data!r}")
+            return None
         return Constraint(**self.section(data, where, [one.name for one in fields(Constraint)]))
 
     def execution(self, data: Any) -> ExecutionConfig | None:

@@ -13,9 +13,13 @@ from evomerge.evaluation.catalog import OUTPUT_TYPES
 from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.metrics import Metric, item_metrics, loaded_metrics
 from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, quiet
+from evomerge.evaluation.stopping import Text
 from evomerge.evaluation.task import TaskSpec
 from evomerge.evaluation.terms import resolve
 from evomerge.record import ItemScore
+
+_N_TOKENS = "evomerge_n_tokens"
+"""Attribute that an lm-eval instance gets besides its response: how many tokens were generated for it."""
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -221,6 +225,7 @@ class PreparedTask:
                 _copied(group[0].doc),
                 [instance.resps[0] for instance in asked],
                 [_continuation(instance) for instance in asked],
+                group[0].__dict__.get(_N_TOKENS),
                 count_tokens,
             )
             try:
@@ -350,11 +355,15 @@ def reset(requests: Sequence[Requests]) -> None:
             for instance in group:
                 instance.resps = []
                 instance.filtered_resps = {}
+                instance.__dict__.pop(_N_TOKENS, None)
 
 
 def put_responses(instances: Sequence[Any], responses: Sequence[Any]) -> None:
     """Give each instance its response, as often as the task repeats it: greedy answers do not differ."""
     for instance, response in zip(instances, responses, strict=True):
+        if isinstance(response, Text):  # lm-eval and what tasks import get a plain text
+            instance.__dict__[_N_TOKENS] = response.n_tokens
+            response = str(response)
         instance.resps = [response] * (instance.repeats or 1)
 
 

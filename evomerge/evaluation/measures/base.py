@@ -20,12 +20,14 @@ class Answered:
             nats, is greedy) for each option of `multiple_choice`, and for `loglikelihood`; the log-probability of
             `loglikelihood_rolling`.
         options: what each request asked the probability of; empty texts for generated answers.
+        n_tokens: how many tokens were generated for the answer; None where the engine did not say.
         count_tokens: returns the number of tokens of a text.
     """
 
     document: dict[str, Any]
     responses: Sequence[Response]
     options: Sequence[str]
+    n_tokens: int | None
     count_tokens: Callable[[str], int]
 
 
