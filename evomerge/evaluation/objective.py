@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.intervals import mean_score, weighted_sum
@@ -78,9 +78,19 @@ class Objective:
         self._baselines: dict[Split, dict[str, dict[tuple[str, int], Mapping[str, float]]]] = {}
 
     @property
+    def term_names(self) -> tuple[str, ...]:
+        """A name for each of `specs`, all different."""
+        return tuple(spec.label if spec.constraint is None else f"{spec.label} (limit)" for spec in self.specs)
+
+    @property
     def references(self) -> tuple[str, ...]:
         """The baselines that candidates are compared with by name; they must be noted before any model is judged."""
         return tuple(dict.fromkeys(spec.reference for spec in self.specs if spec.reference is not None))
+
+    @property
+    def compares(self) -> bool:
+        """Whether candidates are compared with baselines at all, by name or with all of them."""
+        return bool(self.references) or any(map(_guarded, self.specs))
 
     def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
         """Remember how a baseline did, for what compares with it; to be called before the baseline itself is judged."""
@@ -93,18 +103,18 @@ class Objective:
         Raises:
             EvaluationError: as `term_scores`; or if there are limits and the sum itself is below `-INFEASIBLE`.
         """
-        values = self._values(scores, split)
-        # As in `score`, so that the two agree to the last bit.
-        fitness = math.fsum(w * (math.fsum(part) / len(part)) for part, w in self._parts(values))
-        violations = [violation for violation, _ in self._violations(values, scores, split)]
-        if violations:
-            return -INFEASIBLE - math.fsum(violations)
-        if self._limited and fitness < -INFEASIBLE:
-            raise EvaluationError(
-                f"the weighted sum is {fitness:g}, but with constraints it must stay above {-INFEASIBLE:g}, where "
-                "infeasible candidates begin; measure in larger units"
-            )
-        return fitness
+        means = _means(self._values(scores, split))
+        return self._ranked(means, [*self._beyond(means), *self._collapsed(scores, split)])
+
+    def fitness_of(self, means: Sequence[float]) -> float:
+        """Return the fitness of a candidate whose means are known, or estimated, in the order of `specs`.
+
+        The guard of the entropy, which needs the answers themselves, takes no part.
+
+        Raises:
+            EvaluationError: if there are limits and the sum itself is below `-INFEASIBLE`.
+        """
+        return self._ranked(means, list(self._beyond(means)))
 
     def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
         """Return the weighted sum with its 95 % interval (see `intervals`), and the number of items in all tasks.
@@ -124,7 +134,8 @@ class Objective:
         Raises:
             EvaluationError: as `term_scores`.
         """
-        return [text for _, text in self._violations(self._values(scores, split), scores, split)]
+        means = _means(self._values(scores, split))
+        return [text for _, text in [*self._beyond(means), *self._collapsed(scores, split)]]
 
     def term_scores(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> tuple[Score, ...]:
         """Return each entry's plain mean, in its own unit and direction, with its 95 % interval; as `specs`.
@@ -135,20 +146,18 @@ class Objective:
         """
         return tuple(mean_score(values) for values in self._values(scores, split))
 
-    def item_values(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
-        """Return what each item adds: the weighted sum is the sum over tasks of the mean over their items of this.
+    def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
+        """Return each entry's values item by item, for whatever looks at single items; tasks without items have none.
 
         Returns:
-            Task to item to value; for whatever looks at single items, such as a race or an estimator.
+            Name of the entry (`term_names`) to item to value, in the metric's own unit and direction.
 
         Raises:
             EvaluationError: as `term_scores`.
         """
-        parts = self._parts(self._values(scores, split))
-        items = {name: [score.item for score in scores if score.task == name] for name in self._tasks}
         return {
-            name: {item: w * value for item, value in zip(items[name], part, strict=True)}
-            for name, (part, w) in zip(self._tasks, parts, strict=True)
+            name: {score.item: self._value(spec, score, split) for score in scores if score.task == spec.name}
+            for name, spec in zip(self.term_names, self.specs, strict=True)
         }
 
     def _values(self, scores: Sequence[ItemScore], split: Split) -> list[list[float]]:
@@ -199,24 +208,29 @@ class Objective:
                 parts.append((weighing or mine)[0])
         return parts
 
-    @property
-    def _limited(self) -> bool:
-        return any(spec.constraint is not None or _guarded(spec) for spec in self.specs)
+    def _ranked(self, means: Sequence[float], violations: Sequence[tuple[float, str]]) -> float:
+        """Return the weighted sum, or where the violations place a candidate among the infeasible ones."""
+        if violations:
+            return -INFEASIBLE - math.fsum(violation for violation, _ in violations)
+        fitness = math.fsum(w * mean for w, mean in zip(self.weights, means, strict=True))
+        limited = any(spec.constraint is not None or _guarded(spec) for spec in self.specs)
+        if limited and fitness < -INFEASIBLE:
+            raise EvaluationError(
+                f"the weighted sum is {fitness:g}, but with constraints it must stay above {-INFEASIBLE:g}, where "
+                "infeasible candidates begin; measure in larger units"
+            )
+        return fitness
 
-    def _violations(
-        self, values: Sequence[Sequence[float]], scores: Sequence[ItemScore], split: Split
-    ) -> list[tuple[float, str]]:
-        """Return each broken limit: by how much, in units of the limit, and in words."""
-        broken = []
-        for spec, own in zip(self.specs, values, strict=True):
-            if spec.constraint is not None:
-                mean = math.fsum(own) / len(own)
-                beyond = spec.constraint.violation(mean)
-                if beyond > 0.0:
-                    broken.append((beyond, f"{spec.label} is {mean:.4g}, but must be {spec.constraint}"))
-            if _guarded(spec):
-                broken += self._collapse(spec, [score for score in scores if score.task == spec.name], split)
-        return broken
+    def _beyond(self, means: Sequence[float]) -> Iterator[tuple[float, str]]:
+        """Yield each constraint that is broken: by how much, in units of its limit, and in words."""
+        for spec, mean in zip(self.specs, means, strict=True):
+            if spec.constraint is not None and (beyond := spec.constraint.violation(mean)) > 0.0:
+                yield beyond, f"{spec.label} is {mean:.4g}, but must be {spec.constraint}"
+
+    def _collapsed(self, scores: Sequence[ItemScore], split: Split) -> Iterator[tuple[float, str]]:
+        """Yield the tasks on which the entropy is low by collapse, likewise."""
+        for spec in filter(_guarded, self.specs):
+            yield from self._collapse(spec, [score for score in scores if score.task == spec.name], split)
 
     def _collapse(self, spec: TaskSpec, scores: Sequence[ItemScore], split: Split) -> list[tuple[float, str]]:
         """Hold the share of the commonest answer against the largest that a baseline has on the same items."""
@@ -249,6 +263,10 @@ def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, objec
     if filter_name is not None and full in metrics:
         return full
     return metric if metric in metrics else None
+
+
+def _means(values: Sequence[Sequence[float]]) -> list[float]:
+    return [math.fsum(own) / len(own) for own in values]
 
 
 def _value(spec: TaskSpec, metric: str, score: ItemScore) -> float:

@@ -136,9 +136,10 @@ class TaskSpec:
 
     @property
     def label(self) -> str:
-        """What is measured, in words, for example "gsm8k, exact_match"; entries of one objective may share it."""
-        shown = f"{self.metric} against {self.reference}" if self.reference else self.metric
-        return f"{self.name}, {shown}"
+        """What is measured, in words, for example "gsm8k, exact_match"; only a limit on it may share it."""
+        metric = self.metric if self.filter in (None, "none") else f"{self.metric} after {self.filter}"
+        against = f" against {self.reference} in {self.of}" if self.reference else ""
+        return f"{self.name}, {metric}{against}"
 
     def to_data(self) -> dict[str, Any]:
         """Return the fields as a JSON-able mapping; `specs_from_data` reads it back."""

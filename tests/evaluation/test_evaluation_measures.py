@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +24,8 @@ from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.measures.entropy import answer_number, softmax_entropy
 from evomerge.evaluation.measures.python_function import load_function
 from evomerge.evaluation.measures.registry import MEASURES
+from evomerge.evaluation.objective import INFEASIBLE
+from evomerge.evaluation.stopping import Stops
 from evomerge.evaluation.task import ANSWER, Constraint
 from evomerge.record import ItemScore, Split
 
@@ -84,6 +88,16 @@ def test_generated_tokens_are_those_that_the_model_generated_with_the_one_that_e
     assert len(set(expected)) > 1
 
 
+def test_a_generated_text_knows_its_tokens_and_is_a_plain_text_to_the_task(tiny: Tiny) -> None:
+    stops = Stops(tiny.tokenizer, ["\n\n"])
+    tokens = [*tiny.tokenizer("red blue\n\ncat")["input_ids"], tiny.tokenizer.eos_token_id]
+    text = stops.text(tokens)
+    assert text == "red blue" and text.n_tokens == len(tokens)
+    for copied in (copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
+        assert (copied, copied.n_tokens) == (text, text.n_tokens)
+    assert type(str(text)) is str
+
+
 def test_lm_evals_wrapper_gives_texts_whose_tokens_are_counted(tiny: Tiny, tasks: Path) -> None:
     scores = scored(harness(tasks, TOKENS, engine="lm-eval"), tiny)
     for score, prompt in zip(scores, questions(N_TEST, seed=1), strict=True):
@@ -119,6 +133,24 @@ def test_options_that_are_asked_a_second_time_without_their_context_do_not_count
     plain = scored(harness(tmp_path, TaskSpec("plain", "entropy")), tiny)
     mutual = scored(harness(tmp_path, TaskSpec("mutual", "entropy")), tiny)
     assert [s.metrics["entropy"] for s in mutual] == pytest.approx([s.metrics["entropy"] for s in plain], abs=1e-5)
+
+
+def test_a_model_that_answers_all_alike_breaks_the_guard_of_its_entropy(tiny: Tiny, tmp_path: Path) -> None:
+    documents = [{"question": q, "choices": ["red", "blue", "cat"], "gold": 0} for q in questions(24, seed=8)]
+    write_task(tmp_path, "colours", {"test": documents}, **CHOICE)
+    made = harness(tmp_path, TaskSpec("colours", "entropy"))
+    objective = Objective(made.specs)
+    baseline = scored(made, tiny)
+    objective.note_baseline("tiny", Split.SEARCH, baseline)
+    assert objective.violated(baseline) == []
+    assert len({score.metrics[ANSWER] for score in baseline}) > 1
+    dull = copy.deepcopy(tiny.model)
+    with torch.no_grad():
+        dull.model.norm.weight.zero_()  # every token is as likely as any other, whatever the question
+    found = made.score(dull, tiny.tokenizer, Split.SEARCH)
+    (said,) = objective.violated(found)
+    assert said.startswith("task 'colours': 100.0% of the answers are the same")
+    assert objective.fitness(found) < -INFEASIBLE < objective.fitness(baseline)
 
 
 def test_entries_of_one_task_share_its_forward_passes_and_splits(

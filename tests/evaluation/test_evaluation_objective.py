@@ -156,14 +156,25 @@ def test_two_metrics_of_one_task_are_two_terms_over_the_same_items() -> None:
     assert score.n == 4  # four items were scored, whatever was measured on them
 
 
-def test_what_items_add_has_the_weighted_sum_as_the_sum_of_the_tasks_means() -> None:
+def test_answers_are_told_item_by_item_and_their_means_make_the_fitness() -> None:
     scores = rows("t", acc=[1.0, 0.0], tokens=[10.0, 90.0]) + rows("u", acc=[1.0, 1.0, 0.0])
-    objective = Objective([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5)])
-    added = objective.item_values(scores)
-    assert {task: set(values) for task, values in added.items()} == {"t": {0, 1}, "u": {0, 1, 2}}
-    means = [sum(values.values()) / len(values) for values in added.values()]
-    assert math.fsum(means) == pytest.approx(objective.fitness(scores))
-    assert added["t"][1] == pytest.approx(-0.9 / 1.51)
+    limited = up("u", "acc", weight=0.0, constraint=Constraint(min=0.5))
+    objective = Objective([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5), limited])
+    answers = objective.answers(scores)
+    assert tuple(answers) == objective.term_names == ("t, acc", "t, tokens", "u, acc", "u, acc (limit)")
+    assert answers["t, tokens"] == {0: 10.0, 1: 90.0}
+    assert answers["u, acc"] == answers["u, acc (limit)"] == {0: 1.0, 1: 1.0, 2: 0.0}
+    means = [sum(values.values()) / len(values) for values in answers.values()]
+    assert objective.fitness_of(means) == objective.fitness(scores) == pytest.approx((0.5 - 0.5 + 0.5 * 2 / 3) / 1.51)
+    assert objective.fitness_of([0.5, 50.0, 0.25, 0.25]) == pytest.approx(-INFEASIBLE - 0.5, abs=1e-6)
+    assert objective.answers(scores[:2])["u, acc"] == {}  # where only some tasks were asked
+
+
+def test_entries_that_differ_in_filter_or_reference_have_names_of_their_own() -> None:
+    objective = Objective(
+        [up("t", "acc", filter="strict"), up("t", "acc", filter="loose"), FLIPS, dataclasses.replace(FLIPS, of="f1")]
+    )
+    assert len(set(objective.term_names)) == 4
 
 
 def test_a_measured_metric_without_weight_leaves_the_interval_alone() -> None:
@@ -234,11 +245,11 @@ FLIPS = TaskSpec("t", "negative_flips", weight=1.0, direction="minimize", refere
 
 def test_negative_flips_are_the_items_that_the_reference_has_right_and_the_candidate_wrong() -> None:
     objective = Objective([FLIPS])
-    assert objective.references == ("math",)
+    assert objective.references == ("math",) and objective.compares
     reference, candidate = [1.0, 1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0, 0.0]
     objective.note_baseline("math", Split.SEARCH, items("t", reference))
-    flipped = objective.item_values(items("t", candidate))["t"]
-    assert flipped == {0: 0.0, 1: -1.0, 2: -1.0, 3: 0.0, 4: 0.0}
+    flipped = objective.answers(items("t", candidate))["t, negative_flips against math in acc"]
+    assert flipped == {0: 0.0, 1: 1.0, 2: 1.0, 3: 0.0, 4: 0.0}
     assert objective.fitness(items("t", candidate)) == pytest.approx(-0.4)
     assert objective.fitness(items("t", reference)) == 0.0  # a model does not flip against itself
     score = objective.term_scores(items("t", candidate))[0]
@@ -312,7 +323,7 @@ def test_the_guard_is_off_where_entropy_is_only_watched_or_the_margin_is_one_and
         Objective([dataclasses.replace(ENTROPY, collapse_margin=1.0)]),
         Objective([dataclasses.replace(ENTROPY, weight=0.0), up("t", ANSWER)]),
     ):
-        assert objective.violated(collapsed) == []
+        assert objective.violated(collapsed) == [] and not objective.compares
     with pytest.raises(
         EvaluationError, match=r"baselines' search answers, but none was scored before.*collapse_margin: 1"
     ):
