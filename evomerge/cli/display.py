@@ -26,8 +26,13 @@ def percent(score: Mapping[str, Any] | Score | None) -> str:
         return "–"
     data = score.to_data() if isinstance(score, Score) else score
     if not -1.0 <= data["mean"] <= 1.0:
-        return f"{data['mean']:7.4g} [{data['low']:.4g}, {data['high']:.4g}]"
+        return plain(data)
     return f"{100 * data['mean']:5.1f} % [{100 * data['low']:.1f}, {100 * data['high']:.1f}]"
+
+
+def plain(data: Mapping[str, Any]) -> str:
+    """Return "10.60 [10.16, 11.04]", for what is counted or has a unit."""
+    return f"{data['mean']:7.4g} [{data['low']:.4g}, {data['high']:.4g}]"
 
 
 def sparkline(values: list[float], width: int = 60) -> str:

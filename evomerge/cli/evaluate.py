@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from evomerge.cli.display import percent
+from evomerge.cli.display import percent, plain
 
 
 def run(words: Sequence[str]) -> int:
@@ -31,6 +31,7 @@ def run(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
 
     from evomerge import api
+    from evomerge.evaluation.measures.registry import MEASURES
 
     scores = api.evaluate(
         arguments.target,
@@ -48,6 +49,7 @@ def run(words: Sequence[str]) -> int:
     table = Table("task", "metric", "score", "items", title=arguments.target)
     for task, found in scores.items():
         for name, score in found.items():
-            table.add_row(task, name, percent(score), str(score.n))
+            shown = plain(score.to_data()) if name in MEASURES else percent(score)  # tokens and nats are no shares
+            table.add_row(task, name, shown, str(score.n))
     Console().print(table)
     return 0
