@@ -5,15 +5,21 @@ python benchmarks/generation.py [--quick] [--json] [--rounds N]
 Both engines answer the same 100 items of each task with the same merged model, in turn; a ratio is of neighbouring
 runs, of the process's CPU time (one thread), which other work on the machine disturbs less than wall time. The answers
 must be equal, or the script fails.
+
+A step reads one token of each row that is in the batch. Counted are these row-steps as they are, with rows that leave
+once their answer ends; as they would be if all rows stayed to the end; and the steps for other batch sizes, with and
+without filling the places of rows that left from the queue at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,9 +30,11 @@ import torch
 from machine import machine
 from transformers import AutoTokenizer
 
+from evomerge.evaluation import hf_engine
 from evomerge.evaluation.engines import Call, Engine, Response, make_engine
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.quiet import quiet
+from evomerge.evaluation.rows import Rows
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.merge.resident import LiveModel
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -67,6 +75,57 @@ def cpu_seconds(engine: Engine, prepared: Any, model: Any, tokenizer: Any) -> tu
     return time.process_time() - start, list(responses)
 
 
+def answer_lengths(call: Call, model: Any, tokenizer: Any) -> tuple[list[int], int]:
+    """Return how many tokens each answer has, in the order of generation, and how many row-steps were done."""
+    lengths: list[int] = []
+    row_steps = 0
+    inner, step = hf_engine.generate, Rows.step
+
+    def noted(*args: Any, **kwargs: Any) -> list[list[int]]:
+        answers = inner(*args, **kwargs)
+        lengths.extend(map(len, answers))
+        return answers
+
+    def counted(rows: Rows, tokens: torch.Tensor) -> torch.Tensor:
+        nonlocal row_steps
+        row_steps += len(tokens)
+        return step(rows, tokens)
+
+    hf_engine.generate, Rows.step = noted, counted  # type: ignore[assignment, method-assign]
+    try:
+        engine = make_engine("hf", batch_size=128, max_length=None)
+        cpu_seconds(engine, engine.prepare(call), model, tokenizer)
+    finally:
+        hf_engine.generate, Rows.step = inner, step  # type: ignore[method-assign]
+    return lengths, row_steps
+
+
+def steps_in_batches(lengths: Sequence[int], batch_size: int) -> int:
+    """Return the steps of one batch after the other; each takes as long as its longest answer, less its first token."""
+    return sum(max(lengths[i : i + batch_size]) - 1 for i in range(0, len(lengths), batch_size))
+
+
+def steps_refilled(lengths: Sequence[int], batch_size: int) -> int:
+    """Return the steps if each row that leaves is replaced at once by the next in the queue."""
+    ends = [0] * batch_size
+    for length in lengths:
+        heapq.heapreplace(ends, ends[0] + length - 1)
+    return max(ends)
+
+
+def leaving(call: Call, model: Any, tokenizer: Any) -> dict[str, Any]:
+    """Count what rows that leave save, and what filling their places would."""
+    lengths, row_steps = answer_lengths(call, model, tokenizer)
+    return {
+        "row_steps": row_steps,
+        "all_stay": len(lengths) * (max(lengths) - 1),
+        "least": sum(length - 1 for length in lengths),
+        "steps": {
+            size: (steps_in_batches(lengths, size), steps_refilled(lengths, size)) for size in (8, 16, 32, len(lengths))
+        },
+    }
+
+
 def best_batch_size(call: Call, model: Any, tokenizer: Any, rounds: int) -> int:
     """The batch size at which lm-eval's wrapper is fastest."""
     engines = {size: make_engine("lm-eval", batch_size=size, max_length=None) for size in BATCH_SIZES}
@@ -99,6 +158,7 @@ def compare(task: str, model: Any, tokenizer: Any, rounds: int) -> dict[str, Any
         "batch_size": size,
         "ours_ms": 1e3 * statistics.median(mine),
         "lm_eval_ms": 1e3 * statistics.median(other),
+        "leaving": leaving(call, model, tokenizer) if call.kind == "generate_until" else None,
     }
 
 
@@ -120,7 +180,13 @@ def main() -> None:
     tasks, rounds = (TASKS[::2], 3) if arguments.quick else (TASKS, arguments.rounds)
     found = {task: compare(task, model, tokenizer, rounds) for task in tasks}
     if arguments.json:
-        print(json.dumps({f"{task}: lm-eval / ours": one["ratio"] for task, one in found.items()}))
+        ratios = {f"{task}: lm-eval / ours": one["ratio"] for task, one in found.items()}
+        for task, one in found.items():
+            if one["leaving"]:
+                ratios[f"{task}: row-steps, leaving / staying"] = (
+                    one["leaving"]["row_steps"] / one["leaving"]["all_stay"]
+                )
+        print(json.dumps(ratios))
         return
     print(f"{machine()}, float32")
     print("task             lm-eval / ours   ours ms   lm-eval ms (its best batch size)")
@@ -128,6 +194,14 @@ def main() -> None:
         print(
             f"{task:<16} {one['ratio']:>14.2f} {one['ours_ms']:>9.0f} {one['lm_eval_ms']:>12.0f} ({one['batch_size']})"
         )
+    for task, one in found.items():
+        counts = one["leaving"]
+        if counts:
+            print(
+                f"{task}: {counts['row_steps']} row-steps; {counts['all_stay']} if all rows stayed, {counts['least']} "
+                "if each left at once. Steps, one batch after the other / filling places that became free: "
+                + ", ".join(f"{a}/{b} with {size} rows" for size, (a, b) in counts["steps"].items())
+            )
 
 
 if __name__ == "__main__":

@@ -14,19 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evomerge.config import SearchConfig
-from evomerge.errors import RecipeError, RunError
+from evomerge.errors import ConfigError, RecipeError, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Score, Split
 from evomerge.report import Shown, path_text
-from evomerge.running import Note, carry_out, warnings_of
+from evomerge.running import Note, carry_out
 from evomerge.search import Listener
+from evomerge.store.responses import Responses, run_responses
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+from evomerge.verdict import warnings_of, with_verdict
 
 if TYPE_CHECKING:
     from evomerge.export import ExportReport
     from evomerge.export.verify import Verification
+    from evomerge.whole_benchmark import FullResult
 
 log = logging.getLogger("evomerge")
 
@@ -42,9 +45,12 @@ class Run:
     path: Path
 
     def status(self) -> dict[str, Any]:
-        """Return where the run stands; see `evomerge.store.status.run_status`."""
+        """Return where the run stands and what its scores are worth.
+
+        See `evomerge.store.status.run_status` and `evomerge.verdict.with_verdict` for the keys.
+        """
         with RunDir.open(self.path) as run:
-            return run_status(run)
+            return with_verdict(run, run_status(run))
 
     def records(self, *, baselines: bool = False) -> list[Record]:
         """Return the candidates in order of proposal; with `baselines`, the parents and the average first."""
@@ -142,7 +148,7 @@ def resume(
 
 
 def status(run_dir: str | Path) -> dict[str, Any]:
-    """Return where a run stands; see `evomerge.store.status.run_status` for the keys."""
+    """Return where a run stands; see `Run.status`."""
     return Run(Path(run_dir)).status()
 
 
@@ -264,6 +270,62 @@ def evaluate(
         device=device,
         dtype=dtype,
     )
+
+
+def evaluate_full(
+    target: str | Path | Mapping[str, Any],
+    *,
+    winner: bool = False,
+    parents: bool = False,
+    out: str | Path | None = None,
+    force: bool = False,
+    batch_size: int | None = None,
+    device: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    note: Note | None = None,
+) -> FullResult:
+    """Score models on all items of a configuration's tasks: the winner of a run, or the models that it is made of.
+
+    Args:
+        target: a run folder, or a configuration as in `search`.
+        winner: the run's best merge.
+        parents: each parent, the plain average, and the base where it is none of the parents.
+        out: a file for the response matrix (`evomerge.store.responses`), written after each model. Models that it
+            holds already are taken from there.
+        force: score them all the same, and replace their rows.
+        batch_size: instead of the configuration's; so is `device`.
+        progress: is told (parts done, parts in all), a few for each model.
+        note: is told what takes a while.
+
+    Returns:
+        Each model's score on all items and on those that the search never saw, and the response matrix.
+
+    Raises:
+        ConfigError: with every mistake of the configuration; if `out` holds other items or models.
+        RunError: if the folder is no run, has no winner yet, or `out` cannot be written.
+        EvaluationError: if a model cannot be scored.
+    """
+    from evomerge.whole_benchmark import score_everything
+
+    if not winner and not parents:
+        raise ConfigError("nothing to score: ask for the winner, the parents, or both")
+    return score_everything(
+        target,
+        winner=winner,
+        parents=parents,
+        out=out,
+        force=force,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        note=note,
+    )
+
+
+def responses(run_dir: str | Path) -> Responses:
+    """Return who answered what in a run: baselines and candidates on the items of all splits; NaN: not scored."""
+    with RunDir.open(run_dir) as run:
+        return run_responses(run)
 
 
 def export(
@@ -443,11 +505,13 @@ def _default_folder(name: str) -> Path:
 __all__ = [
     "Run",
     "evaluate",
+    "evaluate_full",
     "export",
     "merge",
     "methods",
     "push",
     "records",
+    "responses",
     "resume",
     "search",
     "show",

@@ -11,6 +11,7 @@ from typing import Any
 from evomerge.config import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
+from evomerge.evaluation.catalog import public_sources
 from evomerge.evaluation.engines import engine_problems
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.objective import Objective
@@ -18,6 +19,10 @@ from evomerge.evaluation.task import reference_problems
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
+from evomerge.fitness.pool import Pool, Term
+from evomerge.fitness.race import Race
+from evomerge.fitness.scoring import Scoring
+from evomerge.footprint import live_bytes, memory_problems, tell_streaming
 from evomerge.genome.space import Space
 from evomerge.merge.live import LiveModels, check_paths
 from evomerge.merge.sources import Sources
@@ -53,10 +58,40 @@ class Prepared:
         """The splits that have items."""
         return [split for split in Split if any(self.harness.split_items(split).values())]
 
+    def scoring(self) -> Scoring:
+        """Return what candidates are asked, and what their answers are worth."""
+        terms = [
+            Term(name, spec.name, weight)
+            for name, spec, weight in zip(
+                self.objective.term_names, self.objective.specs, self.objective.weights, strict=True
+            )
+        ]
+        fitness = self.config.fitness
+        race = None
+        if fitness.race is not None:
+            block = fitness.race.block or max(1, (fitness.items or 1) // 3)
+            race = Race(fitness.race.rule, block=block, level=fitness.race.level, most=fitness.race.most)
+        return Scoring(
+            self.objective,
+            Pool(self.harness.split_items(Split.SEARCH), terms),
+            items=fitness.items,
+            choose=fitness.choose,
+            fresh=fitness.fresh,
+            estimator=fitness.estimator,
+            race=race,
+            seed=self.config.seed,
+        )
+
     @property
     def items_per_candidate(self) -> int:
-        """How many search items one candidate costs."""
-        return sum(len(items) for items in self.harness.split_items(Split.SEARCH).values())
+        """How many search items one candidate costs, on average at most."""
+        return self.scoring().items_per_candidate
+
+    @property
+    def public_tasks(self) -> list[str]:
+        """The public benchmarks whose own evaluation items are the search items."""
+        evaluation = self.config.evaluation
+        return public_sources(evaluation.tasks, include_paths(evaluation.include_path))
 
     def stages(self) -> list[Stage]:
         """Return what is searched, one stage after the other."""
@@ -77,6 +112,9 @@ class Prepared:
         dtype = running_dtype(self.config.execution.dtype, device)
         live = LiveModels(dtype=dtype, device=device, sources=self.sources)
         if any(stage.space.merges for stage in self.config.stages):
+            models = self.config.models
+            taken = live_bytes(self.config, self.sources, dtype) if device == "cpu" else 0
+            tell_streaming(self.sources, [*models.parents, *([models.base] if models.base else [])], taken)
             live.load(lender(self.config))
         if any(stage.space.stacks for stage in self.config.stages):
             check_paths(live, self.config.models.parents, self.config.models.dtype)
@@ -106,7 +144,11 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     if not model_problems:
         problems += _tokenizer_problems(config, sources)
         problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
-    problems += _device_problems(config.execution.device)
+    device_problems = _device_problems(config.execution.device)
+    problems += device_problems
+    if not model_problems and not device_problems:
+        device = find_device(config.execution.device)
+        problems += memory_problems(config, sources, device, running_dtype(config.execution.dtype, device))
     problems += engine_problems(config.evaluation.engine)
     if recorded_splits is None:  # a run that is continued has shown that its optimizer works
         problems += check_optimizers(config, spaces)
@@ -114,11 +156,17 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
     prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs))
+    pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
+    if config.fitness.items is not None and config.fitness.items > pool:
+        raise ConfigError(
+            f"fitness.items is {config.fitness.items}, but there are {pool} search items (evaluation.split.search); "
+            "lower it, or leave it out for all of them"
+        )
     needed, allowed = prepared.items_per_candidate, config.budget.items
     if allowed is not None and allowed < needed:
         raise ConfigError(
             f"budget.items is {allowed}, but one candidate takes {needed} items; raise it or lower "
-            "evaluation.split.search"
+            "fitness.items or evaluation.split.search"
         )
     return prepared
 

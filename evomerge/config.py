@@ -140,6 +140,42 @@ class EvaluationConfig:
     engine: str = "hf"
 
 
+ITEM_POLICIES = ("uniform", "stratified", "information")
+ESTIMATORS = ("model", "mean")
+RACES = ("posterior", "halving")
+"""Of `fitness`; `evomerge.fitness` has the same names."""
+
+
+@dataclass(frozen=True)
+class RaceConfig:
+    """How candidates of a generation compete for items; see `evomerge.fitness.race.Race`."""
+
+    rule: str = "posterior"
+    block: int | None = None
+    level: float = 0.1
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class FitnessConfig:
+    """How much of the search items a candidate answers, and what its answers are worth.
+
+    Attributes:
+        items: how many search items a candidate gets (in a race: on average, at most), over all tasks; None: all.
+        choose: which: "stratified" (spread over tasks and difficulty), "uniform" or "information" (those whose answer
+            is least certain for this candidate).
+        fresh: whether each generation gets other items.
+        estimator: what turns some answers into an estimate of all: "model" or "mean".
+        race: None: every candidate gets the same number of items.
+    """
+
+    items: int | None = None
+    choose: str = "stratified"
+    fresh: bool = True
+    estimator: str = "model"
+    race: RaceConfig | None = None
+
+
 @dataclass(frozen=True)
 class ExecutionConfig:
     """Where candidates run.
@@ -175,6 +211,7 @@ class SearchConfig:
     seed: int = 0
     stages: tuple[StageConfig, ...] = (StageConfig("search", 1.0, SpaceConfig(), OptimizerConfig()),)
     budget: Budget = field(default_factory=Budget)
+    fitness: FitnessConfig = field(default_factory=FitnessConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     @classmethod
@@ -209,7 +246,7 @@ class _Reader:
 
     def search(self, data: Mapping[str, Any]) -> SearchConfig | None:
         known = ("name", "seed", "run", "models", "method", "space", "optimizer", "stages")
-        top = self.section(data, "the configuration", (*known, "budget", "evaluation", "execution"))
+        top = self.section(data, "the configuration", (*known, "budget", "evaluation", "fitness", "execution"))
         stages = self.stages(top)
         merges = any(stage.space.merges for stage in stages)
         for key in ("models", "method", "evaluation"):
@@ -220,6 +257,7 @@ class _Reader:
             "models": self.models(top.get("models") or {}),
             "budget": self.budget(top.get("budget") or {}),
             "evaluation": self.evaluation(top.get("evaluation") or {}),
+            "fitness": self.fitness(top.get("fitness") or {}),
             "execution": self.execution(top.get("execution") or {}),
         }
         if any(stage.space.stacks for stage in stages) and getattr(config["evaluation"], "engine", None) == "vllm":
@@ -439,6 +477,48 @@ class _Reader:
             self.problems.append(f"`{where}` must be like {{max: 0.05}} or {{min: 0.9}}, but came {data!r}")
             return None
         return Constraint(**self.section(data, where, [one.name for one in fields(Constraint)]))
+
+    def fitness(self, data: Any) -> FitnessConfig:
+        section = self.section(data, "fitness", ("items", "choose", "fresh", "estimator", "race"))
+        for key, known in (("choose", ITEM_POLICIES), ("estimator", ESTIMATORS)):
+            self.choice(section, key, f"fitness.{key}", (*known, None))
+        fitness = FitnessConfig(
+            items=self.integer(section, "items", "fitness.items", low=1),
+            choose=str(section.get("choose") or FitnessConfig.choose),
+            fresh=bool(section.get("fresh") if section.get("fresh") is not None else FitnessConfig.fresh),
+            estimator=str(section.get("estimator") or FitnessConfig.estimator),
+            race=self.race(section.get("race")),
+        )
+        if fitness.estimator == "mean" and fitness.choose == "information":
+            self.problems.append(
+                "`fitness.choose: information` asks each candidate other items, the doubtful ones, whose plain mean "
+                "says nothing about the rest; set `fitness.estimator: model`, or `fitness.choose: stratified`"
+            )
+        if fitness.race is not None and fitness.items is None:
+            self.problems.append("`fitness.race` needs `fitness.items`: how many items a candidate gets on average")
+        if fitness.race is not None and fitness.items is not None and (fitness.race.block or 0) > fitness.items:
+            self.problems.append(
+                f"`fitness.race.block` is {fitness.race.block}, but a candidate gets {fitness.items} items on average "
+                "(fitness.items); make the block smaller"
+            )
+        return fitness
+
+    def race(self, data: Any) -> RaceConfig | None:
+        if data is None or data == "none":
+            return None
+        if isinstance(data, str):
+            data = {"rule": data}
+        section = self.section(data, "fitness.race", ("rule", "block", "level", "most"))
+        self.choice(section, "rule", "fitness.race.rule", (*RACES, None))
+        level = self.number(section, "level", "fitness.race.level", default=RaceConfig.level, low=0.0, strict=True)
+        if level is not None and level >= 0.5:
+            self.problems.append(f"`fitness.race.level` must lie between 0 and 0.5, but came {level:g}")
+        return RaceConfig(
+            rule=str(section.get("rule") or RaceConfig.rule),
+            block=self.integer(section, "block", "fitness.race.block", low=1),
+            level=level or RaceConfig.level,
+            most=self.integer(section, "most", "fitness.race.most", low=1),
+        )
 
     def execution(self, data: Any) -> ExecutionConfig | None:
         if isinstance(data, str):

@@ -25,8 +25,8 @@ from evomerge.execution.base import StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
 from evomerge.genome.space import Space
+from evomerge.memory import free_memory
 from evomerge.merge.live import LiveModels
-from evomerge.merge.prepared import free_memory
 from evomerge.merge.writing import Written
 from evomerge.recipe import Recipe, Step
 from evomerge.record import Job, Outcome, Record, Score, Split, State
@@ -208,10 +208,9 @@ def _run_stage(
             run_dir=timed_run,
             stages=[Stage(stage.name, 1.0, begin)],
             executor=LocalExecutor(_Noting(worker, taken)),
-            measure=prepared.objective,
+            scoring=prepared.scoring(),
             baselines={},
             budget=Budget(candidates=_TRIES * (plan.candidates + 1)),
-            items_per_candidate=prepared.items_per_candidate,
             splits=(Split.SEARCH,),
             stop=stop,
             listener=_Listener(watch, live, taken, plan, stop),

@@ -1,13 +1,13 @@
-"""One run, from its database to the winner: the log, the state it ends in, what to bear in mind about the result."""
+"""One run, from its database to the winner: what is recorded besides candidates, the log, the state it ends in."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evomerge.errors import Interrupted, RunError
 from evomerge.execution.base import StopSignal
@@ -15,6 +15,7 @@ from evomerge.record import Record, Score, Split
 from evomerge.search import Listener, Search
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
+from evomerge.verdict import OBJECTIVE, PUBLIC_TASKS, public_warning
 
 if TYPE_CHECKING:
     from evomerge.build import Prepared
@@ -33,6 +34,12 @@ def carry_out(
     database = run.database
     with _logging_to(run.log_path):
         database.set_meta("state", RUNNING)
+        database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objective.specs])
+        database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
+        for task in prepared.public_tasks:
+            log.warning("%s", public_warning(task))
+            if note is not None:
+                note(f"warning: {public_warning(task)}")
         try:
             if note is not None:
                 note("loading the parents")
@@ -42,10 +49,9 @@ def carry_out(
                     run_dir=run,
                     stages=prepared.stages(),
                     executor=executor,
-                    measure=prepared.objective,
+                    scoring=prepared.scoring(),
                     baselines=prepared.baselines,
                     budget=prepared.config.budget,
-                    items_per_candidate=prepared.items_per_candidate,
                     finalists=prepared.config.evaluation.finalists,
                     splits=prepared.splits,
                     stop=stop,
@@ -116,19 +122,3 @@ def _first_error_counts() -> Iterator[None]:
         yield
     except RunError as error:
         log.error("the state could not be written either: %s", error)
-
-
-def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a status should make its reader careful about, one sentence each."""
-    best = found.get("best")
-    if best is None or best.get("test") is None:
-        return
-    test = best["test"]
-    overlapping = [b["name"] for b in found["baselines"] if b.get("test") and test["low"] <= b["test"]["high"]]
-    if overlapping:
-        yield (
-            f"the best merge's test interval overlaps that of {', '.join(overlapping)}: the gain may be noise; "
-            "more test items would tell"
-        )
-    if best.get("search") and best["search"]["mean"] > test["high"]:
-        yield "the search score lies above the test interval: it is the best of many noisy scores, so trust the test"

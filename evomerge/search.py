@@ -2,9 +2,10 @@
 
 Only this module draws the arrow from scores back to the optimizer. One pass of the loop reads like the paper's
 pseudo-code (Akiba et al., arXiv 2403.13187, section 3): a genome is proposed, decoded into a recipe, materialized,
-scored and told. Around it stand what makes the result honest: the parents and the plain average are scored first, the
-best k candidates are scored again on validation items that the loop never saw, and only the winner meets the test
-items.
+scored and told. What a candidate is asked, and what its answers are worth, `fitness.scoring` says: all search items, or
+a few of them and an estimate. Around the loop stands what makes the result honest: the parents and the plain average
+are scored first, the best k candidates are scored again on validation items that the loop never saw, and only the
+winner meets the test items.
 
 Every step is one transaction in the run's database, so the loop can be killed anywhere and continued by running it
 again on the same run: what was in flight is run again, and the optimizer continues from the state stored with the last
@@ -21,30 +22,20 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evomerge.budget import Budget, Spent
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
 from evomerge.execution.base import Executor, StopSignal
+from evomerge.fitness.scoring import Items, Scoring, Verdict
 from evomerge.genome.space import Space
-from evomerge.optimizers.base import Optimizer, Proposal
+from evomerge.optimizers.base import Optimizer, Proposal, generation_size
 from evomerge.recipe import Recipe
 from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State, best_scored
 from evomerge.store.run_dir import RunDir
 
 MAX_REPEATS = 1000
 """So many proposals in a row that were all scored before end a search: the optimizer has nothing new to say."""
-
-
-class Measure(Protocol):
-    """Turns item scores into the numbers that a search needs; `evomerge.evaluation.objective.Objective` is one."""
-
-    def fitness(self, scores: Sequence[ItemScore]) -> float:
-        """Return the number that the optimizer maximizes."""
-        ...
-
-    def score(self, scores: Sequence[ItemScore]) -> Score:
-        """Return the objective's mean with its 95 % interval."""
-        ...
 
 
 class Listener(Protocol):
@@ -83,7 +74,7 @@ class Search:
     Attributes:
         stages: what is searched, one after the other, within one budget.
         baselines: name to recipe, in the order in which they are scored; numbered -1, -2, …
-        items_per_candidate: how many search items one candidate costs.
+        scoring: what candidates are asked, and what their answers are worth.
         finalists: how many of the best candidates are scored on the validation items.
         splits: the splits that have items; without validation items the best on the search items wins.
         cost: what a recipe costs beyond its answers (the length of its path), in units of the fitness.
@@ -92,10 +83,9 @@ class Search:
     run_dir: RunDir
     stages: Sequence[Stage]
     executor: Executor
-    measure: Measure
+    scoring: Scoring
     baselines: Mapping[str, Recipe]
     budget: Budget
-    items_per_candidate: int
     finalists: int = 8
     splits: Collection[Split] = tuple(Split)
     stop: StopSignal = field(default_factory=StopSignal)
@@ -104,10 +94,11 @@ class Search:
     cost: Callable[[Recipe], float] = lambda recipe: 0.0
 
     def __post_init__(self) -> None:
-        if self.budget.items is not None and self.budget.items < self.items_per_candidate:
+        needed = self.scoring.items_per_candidate
+        if self.budget.items is not None and self.budget.items < needed:
             raise ConfigError(
-                f"budget.items is {self.budget.items}, but one candidate takes {self.items_per_candidate} items; "
-                f"raise the budget or lower evaluation.split.search"
+                f"budget.items is {self.budget.items}, but one candidate takes {needed} items; "
+                f"raise the budget or lower fitness.items or evaluation.split.search"
             )
         self._db = self.run_dir.database
         self._spent = Spent()
@@ -115,7 +106,10 @@ class Search:
         self._first = 0  # number of the stage's first candidate
         self._elite: int | None = None  # number of the recipe that the stage began with
         self._pending: dict[int, Proposal] = {}  # asked and not told
+        self._undecided: dict[int, Record] = {}  # of these, those that are being scored
+        self._queue: deque[tuple[int, Items | None]] = deque()  # what they are to answer next
         self._running: set[int] = set()  # of these, those that an executor works on
+        self._partial: dict[int, dict[tuple[str, int], ItemScore]] = {}  # what they answered in earlier sessions
         self._followers: dict[int, list[Record]] = {}  # number that runs -> proposals with the same recipe
         self._ready: deque[Record] = deque()  # decided without an executor: the recipe was scored before
         self._numbers: dict[str, int] = {}  # recipe hash -> the number it is (being) scored under
@@ -147,7 +141,10 @@ class Search:
                 if outcome.state == State.INVALID:
                     # A parent that cannot be built (NaN weights, say) spoils every candidate.
                     raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
-                self._commit(self._judge(outcome, Record(number, name, State.RUNNING, recipe)), outcome.scores)
+                record = self._judged(outcome, Record(number, name, State.RUNNING, recipe))
+                self._commit([(record, outcome.scores)])
+            if self._record(number).state == State.COMPLETE:
+                self.scoring.know(number, None, self._db.item_scores(number, Split.SEARCH))
             self._rescore(number, Split.VALIDATION)
 
     # --- the loop ------------------------------------------------------------------------------------------------
@@ -168,13 +165,16 @@ class Search:
         except Interrupted:
             if not self.stop.overdue:
                 raise
+        finally:
+            overdue, self.stop.deadline = self.stop.overdue, None
+        if self.stop.draining:
+            raise Interrupted("stopped as asked; everything scored so far is in the run")
+        if overdue:
             # Time is up: what was running is dropped, as the budget says. It was never told, so nothing depends on it.
             self._spent.candidates -= len(self._pending)
             self._pending.clear()
-        finally:
-            self.stop.deadline = None
-        if self.stop.draining:
-            raise Interrupted("stopped as asked; everything scored so far is in the run")
+            self._undecided.clear()
+            self._queue.clear()
 
     def _run_stage(self) -> None:
         total = None if self._limit.candidates is None else self._limit.candidates - self._first
@@ -182,21 +182,19 @@ class Search:
         self._tell_phase(name, total, self._spent.candidates - self._first)
         while True:
             while self._wants_more():
-                self._spent.candidates += 1
-                proposal = self.optimizer.ask()
-                self._start(self._first + proposal.number, proposal)
-            scores: tuple[ItemScore, ...] = ()
+                self._propose()
+            self._submit()
             if self._ready:
-                record = self._ready.popleft()
+                self._tell([(self._ready.popleft(), ())])
             elif self._running:
-                outcome = self.executor.collect()
-                record, scores = self._finish(outcome), outcome.scores
+                self._take(self.executor.collect())
+            elif self._wants_more():
+                continue  # what ran before an interruption was answered from memory
+            elif self._undecided and not self.stop.draining and not self.stop.overdue:
+                self.scoring.seal()  # no more will come, so a race goes on with those that did
+                self._decide()
             else:
                 return
-            proposal = self._pending.pop(record.number)
-            self.optimizer.tell(proposal.number, record.fitness)
-            self._spent.seconds = self.clock() - self._began
-            self._commit(record, scores, state=self.optimizer.dump_state())
 
     def _next_stage(self, elite: int) -> None:
         """Begin the next stage with the best recipe so far. Nothing is in flight between two stages."""
@@ -204,6 +202,7 @@ class Search:
         self._first = self._spent.candidates
         self._elite = elite
         self._repeats = 0
+        self.scoring.new_space()
         self._begin_stage()
 
     def _begin_stage(self) -> None:
@@ -226,50 +225,150 @@ class Search:
             self._numbers.setdefault(record.recipe.content_hash, record.number)
             if not record.is_baseline and record.fitness is not None:
                 self._best = max(self._best, record.fitness)
+        self._know_again()
         state = self._db.optimizer_state()
         if state is not None:
             self.optimizer.load_state(state)
-        for number, x in progress.get("pending", []):
+        pending = progress.get("pending", [])
+        for number, answers in progress.get("partial", {}).items():
+            scores = [ItemScore(task, item, metrics) for task, item, metrics in answers]
+            self._partial[int(number)] = {(score.task, score.item): score for score in scores}
+        if "generation" in progress:
+            first, size, entered = progress["generation"]
+            self.scoring.begin(first, size, entered - len(pending))
+        for number, x in pending:
             self._start(number, Proposal(number - self._first, np.array(x, dtype=np.float64)))
+
+    def _know_again(self) -> None:
+        """Tell the scoring what earlier sessions found out."""
+        if not self.scoring.learns:
+            return
+        for record in self._db.records():
+            if record.state == State.COMPLETE and record.same_as is None:
+                self.scoring.know(record.number, self._point(record), self._db.item_scores(record.number, Split.SEARCH))
 
     def _wants_more(self) -> bool:
         """Whether another candidate should start now, within the budget."""
-        if self.stop.draining or self.stop.overdue or len(self._running) >= self.executor.capacity:
+        if self.stop.draining or self.stop.overdue or not self.scoring.open:
             return False
-        if not self._limit.allows(self._spent, (len(self._running) + 1) * self.items_per_candidate):
+        if len(self._running) + len(self._queue) >= self.executor.capacity:
+            return False
+        if not self._limit.allows(self._spent, self.scoring.owed + self.scoring.items_per_candidate):
             return False
         if self._limit.seconds is not None and self.clock() - self._began >= self._limit.seconds:
             return False
         # Proposals that were all scored before cost nothing; without this, a search bounded by items might never end.
         return len(self._ready) == 0 and self._repeats < MAX_REPEATS
 
+    def _propose(self) -> None:
+        """Ask the optimizer for a candidate and start it."""
+        proposal = self.optimizer.ask()
+        number = self._first + proposal.number
+        self._spent.candidates += 1
+        if self.scoring.full:
+            self.scoring.begin(number, generation_size(self.optimizer))
+        self._start(number, proposal)
+
     def _start(self, number: int, proposal: Proposal) -> None:
-        """Decode a proposal and submit it, unless its recipe was scored before or is running."""
+        """Decode a proposal and let it be scored, unless its recipe was scored before or is running."""
         self._pending[number] = proposal
         genome = self.space.genome(proposal.x)
         recipe = self.space.decode(genome)
         record = Record(number, f"candidate {number}", State.RUNNING, recipe, genome)
         earlier = self._numbers.setdefault(recipe.content_hash, number)
         if earlier == number:
-            self._running.add(number)
-            self.executor.submit(Job(number, recipe, Split.SEARCH))
-        elif earlier in self._running:
+            self._undecided[number] = record
+            self.scoring.enter(number, self._point(record), self.cost(recipe))
+            self._queue.extend(self.scoring.jobs())
+            return
+        self.scoring.skip()
+        if earlier in self._undecided:
             self._followers.setdefault(earlier, []).append(record)
         else:
             self._ready.append(self._copied(record, self._record(earlier)))
 
-    def _finish(self, outcome: Outcome) -> Record:
-        """Turn what came back into a record, and count what it cost."""
+    def _submit(self) -> None:
+        """Give the executor what it has room for; what an earlier session answered is taken from there."""
+        while self._queue and len(self._running) < self.executor.capacity:
+            if self.stop.draining or self.stop.overdue:
+                return
+            number, items = self._queue.popleft()
+            known = self._partial.get(number, {})
+            wanted = [(task, item) for task in items for item in items[task]] if items is not None else []
+            if wanted and all(key in known for key in wanted):
+                self.scoring.answer(number, [known[key] for key in wanted])
+                self._decide()
+                continue
+            self._running.add(number)
+            self.executor.submit(Job(number, self._undecided[number].recipe, Split.SEARCH, items))
+
+    def _take(self, outcome: Outcome) -> None:
+        """Take what came of a job: answers that decide something, or that lead to more questions."""
         number = outcome.job.candidate
-        genome = self.space.genome(self._pending[number].x)
-        record = self._judge(outcome, Record(number, f"candidate {number}", State.RUNNING, outcome.job.recipe, genome))
         self._running.discard(number)
         self._repeats = 0
-        if record.state != State.INVALID:
-            self._spent.items += self.items_per_candidate
-        for follower in self._followers.pop(number, []):
+        before = self._undecided[number]
+        record = replace(before, seconds=before.seconds + outcome.seconds, device=outcome.device)
+        self._undecided[number] = record
+        if outcome.state != State.COMPLETE:
+            if outcome.state != State.INVALID:
+                wanted = outcome.job.items
+                self._spent.items += (
+                    self.scoring.items_per_candidate if wanted is None else sum(map(len, wanted.values()))
+                )
+            del self._undecided[number]
+            failed = replace(record, state=outcome.state, error=outcome.error)
+            self._follow(failed)
+            self.scoring.fail(number)
+            self._tell([(failed, ())])
+        else:
+            self._spent.items += len({(score.task, score.item) for score in outcome.scores})
+            self.scoring.answer(number, outcome.scores)
+        if not self._decide() and outcome.state == State.COMPLETE:
+            self._spent.seconds = self.clock() - self._began
+            self._db.update_progress(self._progress(), optimizer_state=self.optimizer.dump_state())
+
+    def _decide(self) -> bool:
+        """Record and tell what the scoring decided; returns whether it decided anything."""
+        verdicts = self.scoring.verdicts()
+        self._tell([self._decided(verdict) for verdict in verdicts])
+        self._queue.extend(self.scoring.jobs())
+        return bool(verdicts)
+
+    def _decided(self, verdict: Verdict) -> tuple[Record, Sequence[ItemScore]]:
+        record = self._undecided.pop(verdict.number)
+        self._partial.pop(verdict.number, None)
+        if verdict.score is None:
+            record = replace(record, state=State.FAILED, error=verdict.error)
+        else:
+            record = replace(
+                record, state=State.COMPLETE, fitness=verdict.fitness, scores={Split.SEARCH: verdict.score}
+            )
+        self._follow(record)
+        return record, verdict.answers
+
+    def _follow(self, record: Record) -> None:
+        """Proposals that waited for a recipe that ran already get its result."""
+        for follower in self._followers.pop(record.number, []):
             self._ready.append(self._copied(follower, record))
-        return record
+
+    def _tell(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]]) -> None:
+        """Tell the optimizer, and write all of it in one transaction."""
+        if not decided:
+            return
+        for record, scores in decided:
+            self.optimizer.tell(self._pending.pop(record.number).number, record.fitness)
+            if record.state == State.COMPLETE and record.same_as is None:
+                self.scoring.know(record.number, self._point(record), scores)
+        self._spent.seconds = self.clock() - self._began
+        self._commit(decided, state=self.optimizer.dump_state())
+
+    def _point(self, record: Record) -> NDArray[np.float64] | None:
+        """Where in the unit cube of the present space a candidate stands; the same in every session."""
+        if not self.scoring.learns or record.genome is None or record.number < self._first:
+            return None
+        genes = self.space.genes
+        return np.array([gene.unit(value) for gene, value in zip(genes, record.genome, strict=True)])
 
     def _copied(self, record: Record, earlier: Record) -> Record:
         """Give a proposal the result of the earlier candidate with the same recipe."""
@@ -288,10 +387,9 @@ class Search:
 
     def _choose_winner(self) -> int:
         """Score the best candidates on the validation items; the best there wins (ties: fitness, then age)."""
-        ranked = sorted(
-            (r for r in self._db.records() if r.fitness is not None and r.same_as is None),
-            key=lambda record: (-(record.fitness or 0.0), record.number),
-        )
+        scored = [r for r in self._db.records() if r.fitness is not None and r.same_as is None]
+        worth = self._look_back(scored)
+        ranked = sorted(scored, key=lambda record: (-worth[record.number], record.number))
         if not ranked:
             reasons = {record.error for record in self._db.records()} - {None}
             raise EvaluationError(
@@ -303,13 +401,20 @@ class Search:
         self._tell_phase("validation", len(best))
         for record in best:
             self._rescore(record.number, Split.VALIDATION)
-        scored = [
+        finalists = [
             record for record in map(self._record, (r.number for r in best)) if self._has(record, Split.VALIDATION)
         ]
-        if not scored:
+        if not finalists:
             raise EvaluationError("none of the best candidates could be scored on the validation items; see run.log")
-        winner = max(scored, key=lambda r: (self._worth(r, Split.VALIDATION), r.fitness or 0.0, -r.number))
+        winner = max(finalists, key=lambda r: (self._worth(r, Split.VALIDATION), worth[r.number], -r.number))
         return winner.number
+
+    def _look_back(self, records: Sequence[Record]) -> dict[int, float]:
+        """What each candidate is worth by all that the run knows at its end."""
+        if not self.scoring.learns:
+            return {record.number: record.fitness or 0.0 for record in records}
+        found = self.scoring.look_back([record.number for record in records])
+        return {record.number: found[record.number] - self.cost(record.recipe) for record in records}
 
     def _worth(self, record: Record, split: Split) -> float:
         """The score on a split, less what the recipe costs."""
@@ -332,7 +437,7 @@ class Search:
         outcome = self._execute(Job(number, record.recipe, split))
         score = None
         if outcome.state == State.COMPLETE:
-            score = self.measure.score(outcome.scores)
+            score = self.scoring.whole(outcome.scores)[1]
             self._db.add_scores(number, split, score, outcome.scores, progress=self._progress())
         self._tell_scored(record, split, score)
 
@@ -345,15 +450,15 @@ class Search:
         self.executor.submit(job)
         return self.executor.collect()
 
-    def _judge(self, outcome: Outcome, record: Record) -> Record:
-        """Put what came of a search job into its record."""
+    def _judged(self, outcome: Outcome, record: Record) -> Record:
+        """Put what came of a baseline, which answered every search item, into its record."""
         record = replace(
             record, state=outcome.state, seconds=outcome.seconds, device=outcome.device, error=outcome.error
         )
         if outcome.state != State.COMPLETE:
             return record
         try:
-            fitness, score = self.measure.fitness(outcome.scores), self.measure.score(outcome.scores)
+            fitness, score = self.scoring.whole(outcome.scores)
             fitness -= self.cost(record.recipe)
         except EvaluationError as error:
             return replace(record, state=State.FAILED, error=str(error))
@@ -361,17 +466,36 @@ class Search:
             return replace(record, state=State.FAILED, error="the objective is not a number (NaN) on the search items")
         return replace(record, fitness=fitness, scores={Split.SEARCH: score})
 
-    def _commit(self, record: Record, scores: Sequence[ItemScore], *, state: bytes | None = None) -> None:
-        """Write record, item scores, optimizer state and counts in one transaction."""
-        self._db.add(record, optimizer_state=state, scores={Split.SEARCH: scores}, progress=self._progress())
-        if not record.is_baseline and record.fitness is not None and record.fitness > self._best:
-            self._best = record.fitness
-            self.run_dir.write_best(record.recipe)
-        self._tell_scored(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))
+    def _commit(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]], *, state: bytes | None = None) -> None:
+        """Write records, item scores, optimizer state and counts in one transaction."""
+        with self._db.together():
+            for i, (record, scores) in enumerate(decided):
+                last = i == len(decided) - 1
+                self._db.add(
+                    record,
+                    optimizer_state=state if last else None,
+                    scores={Split.SEARCH: scores},
+                    progress=self._progress() if last else None,
+                )
+        for record, _ in decided:
+            if not record.is_baseline and record.fitness is not None and record.fitness > self._best:
+                self._best = record.fitness
+                self.run_dir.write_best(record.recipe)
+            self._tell_scored(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))
 
     def _progress(self) -> dict[str, Any]:
         pending = [[number, proposal.x.tolist()] for number, proposal in sorted(self._pending.items())]
-        return {"spent": asdict(self._spent), "pending": pending, "stage": [self._stage, self._first, self._elite]}
+        partial = {
+            str(number): [[score.task, score.item, dict(score.metrics)] for score in self.scoring.scores_of(number)]
+            for number in self._undecided
+        }
+        return {
+            "spent": asdict(self._spent),
+            "pending": pending,
+            "partial": {number: answers for number, answers in partial.items() if answers},
+            "generation": list(self.scoring.generation),
+            "stage": [self._stage, self._first, self._elite],
+        }
 
     def _record(self, number: int) -> Record:
         record = self._db.record(number)

@@ -2,9 +2,10 @@ import copy
 
 import pytest
 
-from evomerge.config import EVALUATION_ENGINES, SearchConfig
+from evomerge.config import ESTIMATORS, EVALUATION_ENGINES, ITEM_POLICIES, RACES, SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.task import Constraint, Task
+from evomerge.fitness import choose, estimate, race
 
 WHOLE = {
     "name": "mine",
@@ -188,6 +189,12 @@ def test_the_engines_are_those_that_evaluation_has() -> None:
     from evomerge.evaluation.engines import ENGINES
 
     assert set(EVALUATION_ENGINES) == set(ENGINES)
+
+
+def test_the_names_of_fitness_are_those_of_its_parts() -> None:
+    assert set(ITEM_POLICIES) == set(choose.POLICIES)
+    assert set(ESTIMATORS) == set(estimate.ESTIMATORS)
+    assert set(RACES) == set(race.RULES)
 
 
 @pytest.mark.parametrize("space", ["dataflow", "joint"])

@@ -18,19 +18,25 @@ MAY_IMPORT = {
     "config": {"errors", "recipe", "budget", "evaluation"},  # of evaluation only `task`, which is plain data
     "genome": {"errors", "recipe", "method"},
     "optimizers": {"errors"},
-    "merge": {"errors", "recipe", "method", "zoo"},  # of zoo only the place of its models
+    "merge": {"errors", "recipe", "method", "memory", "zoo"},  # of zoo only the place of its models
     "watch": set(),
-    "evaluation": {"errors", "record", "watch"},
+    "fitness": {"errors", "record"},
+    "memory": set(),
+    "evaluation": {"errors", "record", "memory", "watch"},
     "store": {"errors", "recipe", "record"},
     "execution": {"errors", "recipe", "record", "merge", "evaluation"},
-    "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "store"},
-    "export": {"errors", "recipe", "layer_path", "record", "merge", "store", "interop"},
+    "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "fitness", "store"},
+    "export": {"errors", "recipe", "layer_path", "record", "merge", "store", "interop", "verdict"},
     "report": {"errors", "recipe", "layer_path", "record", "store"},
+    "verdict": {"errors", "record", "store", "evaluation"},
     "interop": {"errors", "recipe", "layer_path"},
     "zoo": set(),
 }
 # The top: may import every part; only they import each other.
-ANYTHING = {"cli", "api", "build", "stages", "running", "one_model", "profiling", "__init__", "__main__"}
+ANYTHING = {
+    *("cli", "api", "build", "footprint", "stages", "running", "one_model", "whole_benchmark", "profiling"),
+    *("__init__", "__main__"),
+}
 LIGHT = (
     "evomerge",
     "evomerge.genome",

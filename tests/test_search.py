@@ -9,6 +9,8 @@ import pytest
 from evomerge.budget import Budget
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
 from evomerge.execution.base import StopSignal
+from evomerge.fitness.pool import Pool, Term
+from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.base import Proposal
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State
@@ -99,6 +101,9 @@ class Machine:
 
 
 class Accuracy:
+    def answers(self, scores):
+        return {"t": {score.item: score.metrics["acc"] for score in scores}}
+
     def fitness(self, scores) -> float:
         return float(np.mean([score.metrics["acc"] for score in scores]))
 
@@ -117,10 +122,9 @@ def make(
         run_dir=run,
         stages=stages or [Stage("search", 1.0, lambda best: (Line(digits), Walk()))],
         executor=machine,
-        measure=Accuracy(),
+        scoring=Scoring(Accuracy(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
         baselines={"a": baseline(0.2), "average": baseline(0.5)},
         budget=budget or Budget(candidates=20),
-        items_per_candidate=N_ITEMS,
         finalists=3,
         **options,
     )
@@ -268,7 +272,7 @@ def test_a_nan_objective_is_a_failed_candidate(run: RunDir) -> None:
             return float("nan") if value > 0.7 else value
 
     search = make(run, Machine(), budget=Budget(candidates=12))
-    search.measure = Strange()
+    search.scoring = Scoring(Strange(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)]))
     search.run()
     failed = [record for record in run.database.records() if record.state == State.FAILED]
     assert failed and all("not a number" in (record.error or "") for record in failed)

@@ -61,6 +61,24 @@ def result_table(status: Mapping[str, Any]) -> Table:
     return table
 
 
+def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the winner's scores are worth: its gain on the same items, and its score without the luck."""
+    compared = status.get("comparisons", ())
+    if compared:
+        yield f"gain on the same {compared[0]['n']} test items (paired, 95 % interval):"
+    for one in compared:
+        name = one["against"] + (", the best parent" if one["against"] == status["best_parent"] else "")
+        p_value = "p < 0.0001" if one["p_value"] < 1e-4 else f"p = {one['p_value']:.4f}"
+        low, high = 100 * one["low"], 100 * one["high"]
+        yield f"  {100 * one['difference']:+5.1f} points [{low:.1f}, {high:.1f}] over {name}, {p_value}"
+    adjusted = (status.get("best") or {}).get("adjusted")
+    if adjusted:
+        yield (
+            f"validation score without the luck of the best of {len(status['finalists']) + 1}: "
+            f"{percent(adjusted).strip()}"
+        )
+
+
 class Display:
     """Shows a search while it runs; give it to `evomerge.api.search` as the listener.
 

@@ -1,55 +1,152 @@
-"""`evomerge evaluate`: score one model, recipe or run's best on tasks."""
+"""`evomerge evaluate`: score one model, recipe or run's best on tasks, or several models on all items of a search's."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from evomerge.cli.display import percent, plain
+from evomerge.cli.display import percent, plain, steps
+from evomerge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evomerge.whole_benchmark import Column, FullResult
+
+RESPONSES = Path("responses.npz")
+"""Where `--all-parents` writes unless told otherwise."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Score a model on tasks and print each metric with its 95 % interval."""
-    parser = argparse.ArgumentParser(
-        prog="evomerge evaluate",
-        description="Score a model folder, Hub id, zoo:NAME, recipe file or run (its best merge) on lm-eval tasks.",
-    )
-    parser.add_argument("target", help="what to score")
-    parser.add_argument(
-        "--task", action="append", default=[], help="an lm-eval task; may be repeated. A run brings its own test items"
-    )
-    parser.add_argument("--include-path", action="append", default=[], help="a folder with task YAML files; zoo:tasks")
-    parser.add_argument("--limit", type=int, help="only so many items a task, drawn by --seed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", action="store_true", help="one JSON object: task, metric, score")
-    arguments = parser.parse_args(words)
+    """Score models and print each metric with its 95 % interval."""
+    parser = _parser()
+    arguments = parser.parse_intermixed_args(words)
+    if arguments.full or arguments.all_parents:
+        if arguments.task or arguments.include_path or arguments.limit is not None:
+            parser.error("--full and --all-parents take all items of the configuration's tasks: name no others")
+        return _everything(arguments)
+    if len(arguments.target) > 1 or arguments.out or arguments.force:
+        parser.error("several words as a target, --out and --force go with --full or --all-parents")
 
     from evomerge import api
     from evomerge.evaluation.measures.registry import MEASURES
 
+    target = arguments.target[0]
     scores = api.evaluate(
-        arguments.target,
+        target,
         tasks=arguments.task,
         include_path=arguments.include_path,
         limit=arguments.limit,
         seed=arguments.seed,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
+        batch_size=arguments.batch_size or 64,
+        device=arguments.device or "auto",
     )
     if arguments.json:
         data = {task: {name: score.to_data() for name, score in found.items()} for task, found in scores.items()}
         print(json.dumps(data, indent=2, ensure_ascii=False))
         return 0
-    table = Table("task", "metric", "score", "items", title=arguments.target)
+    table = Table("task", "metric", "score", "items", title=target)
     for task, found in scores.items():
         for name, score in found.items():
             shown = plain(score.to_data()) if name in MEASURES else percent(score)  # tokens and nats are no shares
             table.add_row(task, name, shown, str(score.n))
     Console().print(table)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evomerge evaluate",
+        description="Score a model folder, Hub id, zoo:NAME, recipe file or run (its best merge) on lm-eval tasks. "
+        "With --full or --all-parents: models on all items of a search's tasks.",
+    )
+    parser.add_argument(
+        "target",
+        nargs="+",
+        help="what to score; with --all-parents a run, or a configuration as for `evomerge search`",
+    )
+    parser.add_argument(
+        "--task", action="append", default=[], help="an lm-eval task; may be repeated. A run brings its own test items"
+    )
+    parser.add_argument("--include-path", action="append", default=[], help="a folder with task YAML files; zoo:tasks")
+    parser.add_argument("--limit", type=int, help="only so many items a task, drawn by --seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help="a run's winner on all items of its tasks")
+    parser.add_argument("--all-parents", action="store_true", help="every parent, the base and the average likewise")
+    parser.add_argument(
+        "--out", type=Path, help=f"file for the response matrix, continued if it exists; --all-parents: {RESPONSES}"
+    )
+    parser.add_argument("--force", action="store_true", help="score again what that file holds")
+    parser.add_argument("--batch-size", type=int, help="default: the configuration's, else 64")
+    parser.add_argument("--device", help="default: the configuration's, else auto")
+    parser.add_argument("--json", action="store_true", help="one JSON object with stable keys")
+    return parser
+
+
+def _everything(arguments: argparse.Namespace) -> int:
+    """Score models on all items of the tasks of a run or configuration."""
+    from evomerge import api
+    from evomerge.cli.compose import compose
+    from evomerge.whole_benchmark import is_run
+
+    words = arguments.target
+    target: Path | Mapping[str, Any] = Path(words[0])
+    if arguments.full and len(words) > 1:
+        raise ConfigError(f"--full takes one run folder, but came {' '.join(words)}")
+    if not arguments.full and not (len(words) == 1 and Path(words[0]).is_dir()):
+        target = compose(words)
+    out = arguments.out or (RESPONSES if arguments.all_parents else None)
+    err = Console(stderr=True)
+    with steps("models") as progress:
+        result = api.evaluate_full(
+            target,
+            winner=arguments.full,
+            parents=arguments.all_parents,
+            out=out,
+            force=arguments.force,
+            batch_size=arguments.batch_size,
+            device=arguments.device,
+            progress=progress,
+            note=lambda text: err.print(text, highlight=False, soft_wrap=True),
+        )
+    if arguments.json:
+        print(json.dumps(result.to_data(), indent=2, ensure_ascii=False))
+        return 0
+    console = Console()
+    for i, column in enumerate(result.columns):
+        console.print(_table(result, i, column))
+        if result.searched:
+            console.print(_share(column), highlight=False)
+    if out is not None:
+        console.print(f"responses: {out}", highlight=False, soft_wrap=True)
+    if is_run(words[0]) and not arguments.full:
+        console.print(f"the winner too: evomerge evaluate {words[0]} --full --all-parents", highlight=False)
+    return 0
+
+
+def _table(result: FullResult, i: int, column: Column) -> Table:
+    table = Table(title=f"{column.source}, {column.label}: {len(column.items)} items")
+    table.add_column("model")
+    table.add_column("all items", justify="right")
+    if result.searched:
+        table.add_column("unseen items", justify="right")
+    for name, row in result.scores.items():
+        unseen = [percent(row[i].unseen)] if result.searched else []
+        table.add_row(name, percent(row[i].everything), *unseen)
+    return table
+
+
+def _share(column: Column) -> str:
+    from evomerge.record import Split
+
+    n = len(column.items)
+    searched, chose = column.seen(Split.SEARCH), column.seen(Split.VALIDATION)
+    unseen = n - searched - chose
+    return (
+        f"searched on {searched} of {n} items ({100 * searched / n:.0f} %), the winner chosen on {chose} "
+        f"({100 * chose / n:.0f} %), {unseen} unseen"
+    )

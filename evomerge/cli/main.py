@@ -23,7 +23,7 @@ COMMANDS = {
     "profile": "run a few candidates of a configuration, and say where the time goes",
     "methods": "list the merge methods and their parameters",
     "merge": "build the model of a recipe on disk",
-    "evaluate": "score a model, a recipe or a run's best on tasks",
+    "evaluate": "score a model, a recipe or a run's best on tasks; or a search's models on all items",
     "export": "write a run's best merge as a Hugging Face folder with a model card",
     "verify": "compare a saved model folder with the live model of its recipe or run",
     "push": "upload a run's best merge to the Hub (private unless told otherwise)",

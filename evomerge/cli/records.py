@@ -1,4 +1,4 @@
-"""`evomerge records`: every candidate of a run, one JSON line each."""
+"""`evomerge records`: every candidate of a run, one JSON line each, or their answers as a matrix."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ def run(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="evomerge records", description="One JSON line per candidate of a run.")
     parser.add_argument("run", type=Path, help="the run folder, outputs/<name>/<time>")
     parser.add_argument("--baselines", action="store_true", help="also the parents and the average, first")
+    parser.add_argument(
+        "--responses", type=Path, metavar="FILE.npz", help="write who answered which item how, and print no records"
+    )
     arguments = parser.parse_args(words)
 
     from evomerge import api
 
+    if arguments.responses is not None:
+        found = api.responses(arguments.run)
+        path = found.save(arguments.responses)
+        print(f"{path}: {len(found.models)} models, {len(found.items)} items")
+        return 0
     for record in api.records(arguments.run, baselines=arguments.baselines):
         print(json.dumps(record.to_data(), ensure_ascii=False))
     return 0

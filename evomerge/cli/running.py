@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from evomerge.cli.display import Display, result_table
+from evomerge.cli.display import Display, result_table, verdict_lines
 from evomerge.execution.base import StopSignal
 
 
@@ -59,7 +59,10 @@ def resume_search(folder: Path, budget: Mapping[str, Any]) -> int:
 def show_result(run: Any) -> int:
     """Print the closing table and where to go from here."""
     console = Console()
-    console.print(result_table(run.status()))
+    status = run.status()
+    console.print(result_table(status))
+    for line in verdict_lines(status):
+        console.print(line, highlight=False)
     for warning in run.warnings():
         console.print(f"note: {warning}", highlight=False)
     console.print(f"next: evomerge export {run.path} --out my-merge", highlight=False, soft_wrap=True)

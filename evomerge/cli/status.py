@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evomerge.cli.display import percent, result_table
+from evomerge.cli.display import percent, result_table, verdict_lines
 
 
 def run(words: Sequence[str]) -> int:
@@ -20,6 +20,7 @@ def run(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
 
     from evomerge import api
+    from evomerge.verdict import warnings_of
 
     status = api.status(arguments.run)
     if arguments.json:
@@ -37,4 +38,8 @@ def run(words: Sequence[str]) -> int:
     if status["best"]:
         console.print(f"  best: candidate {status['best']['id']}, search score {percent(status['best']['search'])}")
     console.print(result_table(status))
+    for line in verdict_lines(status):
+        console.print(line, highlight=False)
+    for warning in warnings_of(status):
+        console.print(f"note: {warning}", highlight=False)
     return 0

@@ -21,6 +21,7 @@ from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.metrics import declared_metrics
 from evomerge.evaluation.task import TaskSpec, shared, spec_problems
 from evomerge.evaluation.terms import function_problems, resolve
+from evomerge.record import Split
 
 OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
@@ -50,6 +51,10 @@ class TaskCatalog:
     def find(self, name: str) -> Entry | None:
         """Return what a name stands for, or None."""
         return self._local.get(name) or _built_in().get(name)
+
+    def is_public(self, name: str) -> bool:
+        """Whether a name is a benchmark of lm-eval's own, whose items are what others report scores on."""
+        return name not in self._local and name in _built_in()
 
     def names(self) -> list[str]:
         """Return the names of all tasks (no groups or tags), local ones included."""
@@ -86,6 +91,17 @@ def check(
         for name in spec.sources:
             problems += _check_source(spec, name, catalog, allow_unsafe_code)
     return list(dict.fromkeys(problems))  # entries of one task share its mistakes
+
+
+def public_sources(specs: Sequence[TaskSpec], include_path: Sequence[str | Path] = ()) -> list[str]:
+    """Return the public benchmarks that search items are drawn from.
+
+    lm-eval's own tasks are evaluated on their test documents (their validation documents, where the test answers are
+    not public), and search items are drawn from what a task is evaluated on. A local file may draw from anything, a
+    training split for instance, and is taken to be the user's own data.
+    """
+    catalog = TaskCatalog(include_path)
+    return [name for name in dict.fromkeys(spec.source(Split.SEARCH) for spec in specs) if catalog.is_public(name)]
 
 
 def filter_names(config: Mapping[str, Any]) -> tuple[str, ...]:

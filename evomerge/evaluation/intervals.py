@@ -38,7 +38,7 @@ def mean_score(values: Sequence[float]) -> Score:
     return Score(mean, mean - half, mean + half, n)
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a proportion (without continuity correction)."""
     p = successes / n
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)

@@ -199,6 +199,10 @@ class LmHarness:
         with quiet():
             return self._score(model, tokenizer, split, items, should_stop or self._should_stop)
 
+    def share_engine(self, other: LmHarness) -> None:
+        """Answer by the engine of another harness with the same settings, which may hold a copy of the weights."""
+        self._engine = other._engine_made()
+
     def release(self) -> None:
         """Let go of the last model, which is otherwise kept until another one is scored."""
         if self._engine is not None:

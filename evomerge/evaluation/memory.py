@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from evomerge.memory import free_memory
 
 SHARE = 0.5
 """Share of the free memory that forward passes may take; the rest is for what grows elsewhere meanwhile."""
@@ -31,19 +31,7 @@ def free_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         # What the allocator holds without using it is free, too.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    available = []
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        available += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
-        group = Path("/sys/fs/cgroup")
-        limit, used = (group / "memory.max").read_text().strip(), (group / "memory.current").read_text()
-        if limit != "max":
-            available.append(int(limit) - int(used))
-    except (OSError, ValueError, IndexError):  # another system
-        pass
-    if not available:
-        available = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
-    return max(0, min(available))
+    return free_memory()
 
 
 class _Live(TorchDispatchMode):

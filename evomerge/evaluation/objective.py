@@ -160,6 +160,31 @@ class Objective:
             for name, spec in zip(self.term_names, self.specs, strict=True)
         }
 
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """Signed weight of each task's `task_values` in the sum; 1 where several entries are added up already."""
+        counts = Counter(spec.name for spec, w in zip(self.specs, self.weights, strict=True) if w != 0.0)
+        own = {spec.name: w for spec, w in zip(self.specs, self.weights, strict=True) if w != 0.0}
+        return {name: 1.0 if counts[name] > 1 else own.get(name, 0.0) for name in self._tasks}
+
+    def task_values(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
+        """Return one value per item: the weighted sum is the sum over tasks of `task_weights` times the mean of these.
+
+        Where one entry of a task has a weight that is its value; where several have, their weighted sum. Tasks without
+        items have none.
+
+        Raises:
+            EvaluationError: as `term_scores`.
+        """
+        found: dict[str, dict[int, float]] = {}
+        for name in self._tasks:
+            mine = [score for score in scores if score.task == name]
+            specs = [(s, w) for s, w in zip(self.specs, self.weights, strict=True) if s.name == name]
+            values = [[self._value(spec, score, split) for score in mine] for spec, _ in specs]
+            part, _ = _together(values, [w for _, w in specs])
+            found[name] = dict(zip([score.item for score in mine], part, strict=True))
+        return found
+
     def _values(self, scores: Sequence[ItemScore], split: Split) -> list[list[float]]:
         """Return for each spec the values of its task's items, in the order in which they came."""
         rows: dict[str, list[ItemScore]] = {name: [] for name in self._tasks}
@@ -194,19 +219,13 @@ class Objective:
 
     def _parts(self, values: Sequence[Sequence[float]]) -> list[tuple[Sequence[float], float]]:
         """Return for each task the values of its items and their weight in the sum."""
-        parts: list[tuple[Sequence[float], float]] = []
-        for name in self._tasks:
-            mine = [
-                (own, w) for spec, own, w in zip(self.specs, values, self.weights, strict=True) if spec.name == name
-            ]
-            weighing = [(own, w) for own, w in mine if w != 0.0]
-            if len(weighing) > 1:
-                columns, weights = [own for own, _ in weighing], [w for _, w in weighing]
-                rows = zip(*columns, strict=True)
-                parts.append(([math.fsum(w * v for w, v in zip(weights, row, strict=True)) for row in rows], 1.0))
-            else:  # as it is, since a 0/1 metric has an interval of its own
-                parts.append((weighing or mine)[0])
-        return parts
+        return [
+            _together(
+                [own for spec, own in zip(self.specs, values, strict=True) if spec.name == name],
+                [w for spec, w in zip(self.specs, self.weights, strict=True) if spec.name == name],
+            )
+            for name in self._tasks
+        ]
 
     def _ranked(self, means: Sequence[float], violations: Sequence[tuple[float, str]]) -> float:
         """Return the weighted sum, or where the violations place a candidate among the infeasible ones."""
@@ -263,6 +282,15 @@ def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, objec
     if filter_name is not None and full in metrics:
         return full
     return metric if metric in metrics else None
+
+
+def _together(values: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[Sequence[float], float]:
+    """Return one value per item for the entries of a task, and its weight in the sum."""
+    weighing = [(own, w) for own, w in zip(values, weights, strict=True) if w != 0.0]
+    if len(weighing) < 2:  # as it is, since a 0/1 metric has an interval of its own
+        return weighing[0] if weighing else (values[0], 0.0)
+    rows = zip(*(own for own, _ in weighing), strict=True)
+    return [math.fsum(w * value for (_, w), value in zip(weighing, row, strict=True)) for row in rows], 1.0
 
 
 def _means(values: Sequence[Sequence[float]]) -> list[float]:

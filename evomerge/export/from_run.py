@@ -14,6 +14,8 @@ from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card, without_folders
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import RunDir
+from evomerge.store.status import run_status
+from evomerge.verdict import with_verdict
 
 CONFIG_FILE = "evomerge.yaml"
 """The name under which the run's composed configuration goes into the folder."""
@@ -103,7 +105,14 @@ def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | 
         ),
         environment=run.environment,
         report=report,
+        verdict=_verdict(run, record),
     )
+
+
+def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
+    """What is known of the winner; another candidate was neither tested nor compared."""
+    found = with_verdict(run, run_status(run))
+    return found if record.number == run.database.get_meta("best") else {"public_tasks": found["public_tasks"]}
 
 
 def _config_text(config: Mapping[str, Any]) -> str:

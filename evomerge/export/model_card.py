@@ -17,6 +17,7 @@ from evomerge.export.licences import ParentModel, describe_parents, merged_licen
 from evomerge.layer_path import runs
 from evomerge.recipe import Recipe
 from evomerge.record import Score, Split
+from evomerge.verdict import public_warning
 
 TAGS = ("merge", "evomerge", "evolutionary-model-merge", "model-merging")
 
@@ -38,6 +39,7 @@ def model_card(
     commands: Sequence[str] = (),
     environment: Mapping[str, Any] | None = None,
     report: ExportReport | None = None,
+    verdict: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the text of README.md.
 
@@ -50,6 +52,7 @@ def model_card(
         commands: the command lines that make it again.
         environment: of the run, as `evomerge.store.collect_environment` returns it.
         report: what is known of the folder: how it was verified, what its repeated layers cost.
+        verdict: what the scores are worth, as `evomerge.verdict.with_verdict` returns it.
     """
     parents = describe_parents(recipe) if parents is None else parents
     scores, tasks = scores or {}, tasks or {}
@@ -62,7 +65,7 @@ def model_card(
         "## Use\n\n" + _usage(title),
         _layer_path(recipe, report) if recipe.path else "",
         _verified(report) if report is not None and report.verification is not None else "",
-        "## Scores\n\n" + _score_table(scores, tasks) if scores else "",
+        "## Scores\n\n" + _score_table(scores, tasks) + _worth(verdict or {}) if scores else "",
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
         "## How it was found\n\n" + _table(("", ""), [(key, str(value)) for key, value in facts.items()])
         if facts
@@ -203,6 +206,39 @@ def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str
         + "Mean over items with its 95 % confidence interval; n is the number of items.\n\n"
         + _table(("model", *(_HEADINGS[split] for split in splits)), rows, escaped=True)
     )
+
+
+def _worth(verdict: Mapping[str, Any]) -> str:
+    """The paragraphs under the scores: gains on the same items, the price of choosing, what not to report."""
+    parts = []
+    compared = verdict.get("comparisons") or ()
+    if compared:
+        rows = [
+            (
+                one["against"] + (" (best parent)" if one["against"] == verdict.get("best_parent") else ""),
+                f"{_signed(one['difference'])} [{_signed(one['low'])}, {_signed(one['high'])}]",
+                f"{one['p_value']:.4f}",
+            )
+            for one in compared
+        ]
+        parts.append(
+            f"Paired difference on the same {compared[0]['n']} test items: this model minus the other, with its 95 % "
+            "interval and two-sided p-value. The best parent was named by its validation score.\n\n"
+            + _table(("against", "difference", "p"), rows)
+        )
+    adjusted = (verdict.get("best") or {}).get("adjusted")
+    if adjusted:
+        low, high = _number(adjusted["low"]), _number(adjusted["high"])
+        parts.append(
+            f"As the best of {len(verdict['finalists']) + 1} finalists its validation score flatters; with the choice "
+            f"repeated on resampled items it is {_number(adjusted['mean'])} [{low}, {high}]."
+        )
+    parts += [f"Note: {public_warning(task)}." for task in verdict.get("public_tasks") or ()]
+    return "".join(f"\n\n{part}" for part in parts)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4g}" if abs(value) >= 1000 else f"{value:+.4f}"
 
 
 def _score(score: Score | None) -> str:

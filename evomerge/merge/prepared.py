@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from evomerge.errors import RecipeError
+from evomerge.memory import GIB, free_memory
 
 T = TypeVar("T")
 
@@ -16,7 +16,6 @@ AUTO_SHARE = 0.25
 """Share of the free memory that `cache: auto` may use."""
 
 _RECENT = 64
-_GIB = 1 << 30
 _log = logging.getLogger(__name__)
 
 
@@ -39,26 +38,7 @@ def budget_bytes(cache: str | float) -> int:
         amount = -1.0
     if not 0.0 <= amount < float("inf"):
         raise RecipeError(f"cache must be none, auto or a size in GiB, but came {cache!r}")
-    return int(amount * _GIB)
-
-
-def free_memory() -> int:
-    """Return the bytes that can be used without swapping, within the limit of a container; 1 GiB where unknown."""
-    free = _GIB
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
-    except OSError:  # not Linux
-        return free
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        if limit != "max":
-            free = min(free, max(0, int(limit) - used))
-    except (OSError, ValueError):  # no container, or of another kind
-        pass
-    return free
+    return int(amount * GIB)
 
 
 class Prepared:

@@ -61,3 +61,13 @@ class Optimizer(Protocol):
             ValueError: if the state is not one of this optimizer and these dimensions.
         """
         ...
+
+
+GENERATION = 8
+"""Candidates that are compared with each other where an optimizer has no generations of its own."""
+
+
+def generation_size(optimizer: Optimizer) -> int:
+    """Return how many proposals an optimizer compares with each other: its `population` where it has one."""
+    population = getattr(optimizer, "population", None)
+    return population if isinstance(population, int) else GENERATION

@@ -85,6 +85,7 @@ class Database:
         """Use `create` or `open`."""
         self.path = path
         self._write = write
+        self._together = False
         # A reader asks for write access too where it may have it: what a killed writer left must be undone before
         # anything can be read. `query_only` keeps it from writing on its own; SQLite falls back to read-only access.
         with explain_database_errors(path):
@@ -195,11 +196,7 @@ class Database:
                 self._put_score(record.number, split, score)
             for split, split_columns in columns.items():
                 self._put_columns(record.number, split, split_columns)
-            if optimizer_state is not None:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO optimizer (id, state, crc32) VALUES (1, ?, ?)",
-                    (optimizer_state, zlib.crc32(optimizer_state)),
-                )
+            self._put_state(optimizer_state)
             self._put_progress(progress)
 
     def add_scores(
@@ -225,9 +222,10 @@ class Database:
             self._put_columns(number, split, columns)
             self._put_progress(progress)
 
-    def update_progress(self, progress: Mapping[str, Any]) -> None:
-        """Commit progress values; keys that are not named keep theirs."""
+    def update_progress(self, progress: Mapping[str, Any], *, optimizer_state: bytes | None = None) -> None:
+        """Commit progress values, and the optimizer's state if it changed; keys that are not named keep theirs."""
         with self._transaction():
+            self._put_state(optimizer_state)
             self._put_progress(progress)
 
     def set_meta(self, key: str, value: Any) -> None:
@@ -382,9 +380,22 @@ class Database:
                 self._db.execute("UPDATE meta SET value = value WHERE key = 'format'")
 
     @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of all that is written inside: all of it or nothing."""
+        with self._transaction():
+            self._together = True
+            try:
+                yield
+            finally:
+                self._together = False
+
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         if not self._write:
             raise RunError(f"{self.path} was opened for reading only")
+        if self._together:
+            yield
+            return
         with explain_database_errors(self.path):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -436,6 +447,12 @@ class Database:
                 'INSERT INTO item_scores (candidate, split, task, metric, items, "values") '
                 "VALUES (?, ?, ?, ?, (SELECT id FROM item_sets WHERE items = ?), ?)",
                 (number, str(split), column.task, column.metric, items, pack(column.values)),
+            )
+
+    def _put_state(self, state: bytes | None) -> None:
+        if state is not None:
+            self._db.execute(
+                "INSERT OR REPLACE INTO optimizer (id, state, crc32) VALUES (1, ?, ?)", (state, zlib.crc32(state))
             )
 
     def _put_progress(self, progress: Mapping[str, Any] | None) -> None:

@@ -40,12 +40,23 @@ def test_status_prints_stable_keys(zoo_run: Path, capsys) -> None:
         assert set(score) == {"mean", "low", "high", "n"}
         assert score["n"] == 6
         assert 0 <= score["low"] <= score["mean"] <= score["high"] <= 1
+    assert set(status["best"]["adjusted"]) == {"mean", "low", "high"}
+    assert [one["against"] for one in status["comparisons"]] == ["math", "japanese", "average"]
+    for one in status["comparisons"]:
+        assert set(one) == {"against", "difference", "low", "high", "p_value", "n"}
+        assert one["low"] <= one["difference"] <= one["high"] and 0 < one["p_value"] <= 1 and one["n"] == 6
+    assert [set(one) for one in status["finalists"]] == [{"id", "difference", "low", "high", "p_value", "n"}]
+    assert status["best_parent"] in ("math", "japanese")
+    assert status["public_tasks"] == []
 
 
 def test_status_for_people_names_state_budget_and_best(zoo_run: Path, capsys) -> None:
     assert main(["status", str(zoo_run)]) == 0
     out = capsys.readouterr().out
     assert "complete" in out and "5 candidates" in out and "best merge" in out
+    assert "gain on the same 6 test items" in out and ", the best parent, p = " in out
+    assert "the luck of the best of 2" in out
+    assert "within the noise" in out  # six items
 
 
 def test_records_prints_one_line_per_candidate_in_order(zoo_run: Path, capsys) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evomerge.evaluation.catalog import TaskCatalog, check, read_config
+from evomerge.evaluation.catalog import TaskCatalog, check, public_sources, read_config
 from evomerge.evaluation.task import TaskSpec
 
 METRICS = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
@@ -158,3 +158,12 @@ def test_no_function_of_a_task_is_imported_by_the_check(tmp_path: Path) -> None:
     )
     assert check([TaskSpec("t", "own")], [tmp_path]) == []
     assert "boom_utils" not in sys.modules
+
+
+def test_lm_evals_own_tasks_are_public_and_local_files_are_not(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("task: mine\n")
+    (tmp_path / "copy.yaml").write_text("task: gsm8k\n")
+    specs = [TaskSpec("arc_easy", "acc", test="mine"), TaskSpec("mine", "acc", test="arc_easy")]
+    assert public_sources(specs, [tmp_path]) == ["arc_easy"]  # of `mine`, the search items are the user's own
+    assert public_sources([TaskSpec("gsm8k", "exact_match")]) == ["gsm8k"]
+    assert public_sources([TaskSpec("gsm8k", "exact_match")], [tmp_path]) == []

@@ -170,6 +170,17 @@ def test_answers_are_told_item_by_item_and_their_means_make_the_fitness() -> Non
     assert objective.answers(scores[:2])["u, acc"] == {}  # where only some tasks were asked
 
 
+def test_the_weighted_sum_is_that_of_the_tasks_with_one_value_per_item() -> None:
+    scores = rows("t", acc=[1.0, 0.0], tokens=[10.0, 90.0]) + rows("u", acc=[1.0, 1.0, 0.0])
+    objective = Objective([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5), up("u", "other", weight=0.0)])
+    scores = [dataclasses.replace(one, metrics={"other": 0.0, **one.metrics}) for one in scores]
+    values, weights = objective.task_values(scores), objective.task_weights
+    assert values["u"] == {0: 1.0, 1: 1.0, 2: 0.0} and weights == {"t": 1.0, "u": pytest.approx(0.5 / 1.51)}
+    assert values["t"][1] == pytest.approx(-0.9 / 1.51)
+    means = {task: sum(own.values()) / len(own) for task, own in values.items()}
+    assert sum(weights[task] * means[task] for task in means) == pytest.approx(objective.fitness(scores))
+
+
 def test_entries_that_differ_in_filter_or_reference_have_names_of_their_own() -> None:
     objective = Objective(
         [up("t", "acc", filter="strict"), up("t", "acc", filter="loose"), FLIPS, dataclasses.replace(FLIPS, of="f1")]

@@ -1,0 +1,212 @@
+"""Whole searches in the simulator: what is found, for how many evaluated items, under which settings.
+
+python benchmarks/simulator/run.py            # the table; --searches N a setting, --workers 2; --quick; --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from world import Law, Settings, World, fit, load
+
+from evomerge.fitness.pool import Pool, Term
+from evomerge.fitness.race import Race
+from evomerge.fitness.scoring import Scoring
+from evomerge.optimizers.base import generation_size
+from evomerge.optimizers.cma_es import CMA
+from evomerge.record import ItemScore, Score
+
+PARENTS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one search is run. `items` None: all."""
+
+    name: str
+    items: int | None
+    candidates: int
+    choose: str = "stratified"
+    estimator: str = "model"
+    race: str | None = None
+    fresh: bool = True
+
+
+class Accuracy:
+    """The mean of the answers, as the real objective gives it."""
+
+    def answers(self, scores):  # noqa: ANN001, ANN201, D102
+        return {"t": {score.item: score.metrics["acc"] for score in scores}}
+
+    def fitness(self, scores):  # noqa: ANN001, ANN201, D102
+        return float(np.mean([score.metrics["acc"] for score in scores]))
+
+    def score(self, scores):  # noqa: ANN001, ANN201, D102
+        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
+
+
+def one_search(plan: Plan, law: Law, settings: Settings, parents: np.ndarray, seed: int) -> dict[str, float]:
+    """Run one search with the package's own optimizer, scoring and race; only the models are simulated."""
+    world = World(parents, law, settings, seed)
+    n = world.n_items
+    race = None if plan.race is None else Race(plan.race, block=max(1, (plan.items or n) // 3))
+    pool = Pool({"t": tuple(range(n))}, [Term("t", "t", 1.0)])
+    scoring = Scoring(
+        Accuracy(),
+        pool,
+        items=plan.items,
+        choose=plan.choose,
+        fresh=plan.fresh,
+        estimator=plan.estimator,
+        race=race,
+        seed=seed,
+    )
+    for number, row in enumerate(world.parents):
+        scoring.know(-1 - number, None, scores_of(row, range(n)))
+    d = settings.genes
+    optimizer = CMA(d, np.full(d, 0.5), seed)
+    points, rows, fitness, proposals = {}, {}, {}, {}
+    spent = 0
+    for number in range(plan.candidates):
+        proposal = optimizer.ask()
+        proposals[number] = proposal.number
+        points[number] = np.array(proposal.x)
+        rows[number] = world.answers(points[number])
+        if scoring.full:
+            scoring.begin(number, generation_size(optimizer))
+        scoring.enter(number, points[number])
+        if number == plan.candidates - 1:
+            scoring.seal()
+        while jobs := scoring.jobs():
+            for who, items in jobs:
+                asked = range(n) if items is None else items["t"]
+                spent += len(asked)
+                scoring.answer(who, scores_of(rows[who], asked))
+        for verdict in scoring.verdicts():
+            fitness[verdict.number] = verdict.fitness
+            optimizer.tell(proposals[verdict.number], verdict.fitness)
+            scoring.know(verdict.number, points[verdict.number], verdict.answers)
+    worth = scoring.look_back(list(fitness)) if scoring.learns else fitness
+    ranked = sorted(worth, key=lambda number: -worth[number])
+    # Eight finalists meet 200 validation items, as in a real search.
+    rng = np.random.default_rng([seed, 3])
+    truth = {number: world.worth(points[number]) for number in ranked[:8]}
+    winner = max(truth, key=lambda number: rng.binomial(200, truth[number]) / 200)
+    full = {number: float(rows[number].mean()) for number in fitness}
+    errors = [abs(fitness[number] - full[number]) for number in fitness]
+    return {
+        "found": truth[winner],
+        "items": float(spent),
+        "error": float(np.mean(errors)),
+        "top": max(world.worth(world.top), 0.0),
+        "start": world.worth(np.full(d, 0.5)),
+    }
+
+
+def scores_of(row: np.ndarray, items) -> list[ItemScore]:  # noqa: ANN001
+    """Return item scores of a row."""
+    return [ItemScore("t", item, {"acc": float(row[item])}) for item in items]
+
+
+def parents_of(matrix: np.ndarray, models: list[str], merges: list[dict], seed: int) -> np.ndarray:
+    """Return the rows of parents of real merges that answered every item."""
+    names = sorted({name for merge in merges for name in merge["parents"]})
+    row = {name: index for index, name in enumerate(models)}
+    known = [row[name] for name in names if name in row and (matrix[row[name]] >= 0).all()]
+    return matrix[np.random.default_rng([seed, 5]).choice(known, PARENTS, replace=False)]
+
+
+def work(job: tuple[Plan, Law, Settings, np.ndarray, int]) -> dict[str, float]:
+    """Run one job of the pool of processes."""
+    return one_search(*job)
+
+
+PLANS = [
+    Plan("all items", None, 100),
+    Plan("all items", None, 200),
+    Plan("all items", None, 400),
+    *(
+        Plan(f"{estimator}, {choose}" + (f", {race}" if race else ""), items, candidates, choose, estimator, race)
+        for estimator, choose, race in (
+            ("mean", "uniform", None),
+            ("mean", "stratified", None),
+            ("model", "uniform", None),
+            ("model", "stratified", None),
+            ("model", "information", None),
+            ("model", "stratified", "posterior"),
+            ("model", "stratified", "halving"),
+        )
+        for items, candidates in ((5, 200), (10, 200), (30, 200), (10, 400))
+    ),
+]
+
+
+def data_folder() -> Path:
+    """Return where the response matrices are."""
+    return Path(os.environ.get("EVOMERGE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+
+
+def main() -> None:
+    """Run the plans and print what they found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--searches", type=int, default=30, help="a plan")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--quick", action="store_true", help="three plans, eight searches each")
+    parser.add_argument("--json", action="store_true", help="print one object: name to ratio")
+    arguments = parser.parse_args()
+    folder = data_folder()
+    if not (folder / "responses").is_dir():
+        sys.exit(f"the response matrices are not at {folder}; set EVOMERGE_DATA to the folder that holds responses/")
+    matrix, models, merges = load(folder)
+    law = fit(matrix, models, merges)
+    plans = PLANS
+    if arguments.quick:
+        plans = [p for p in PLANS if p.candidates == 200 and p.name in ("all items", "model, stratified, posterior")]
+        arguments.searches = min(arguments.searches, 6)
+    results = {}
+    begun = time.time()
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for plan in plans:
+            jobs = [
+                (plan, law, Settings(), parents_of(matrix, models, merges, seed), seed)
+                for seed in range(arguments.searches)
+            ]
+            found = list(pool.map(work, jobs, chunksize=2))
+            results[plan] = found
+            score = np.array([one["found"] for one in found])
+            items = np.mean([one["items"] for one in found])
+            line = f"{plan.name:38} {plan.candidates:4} x {plan.items or 'all':>4} items {items:9.0f}  "
+            line += f"found {100 * score.mean():5.1f} ± {100 * score.std(ddof=1) / len(score) ** 0.5:3.1f}  "
+            line += f"error {100 * np.mean([one['error'] for one in found]):4.1f}"
+            print(line, file=sys.stderr, flush=True)
+    full = next(p for p in plans if p.items is None and p.candidates == 200)
+    goal = np.mean([one["found"] for one in results[full]])
+    spent = np.mean([one["items"] for one in results[full]])
+    start, top = (100 * np.mean([one[key] for one in results[full]]) for key in ("start", "top"))
+    print(f"{law}\nstart {start:.1f}, top {top:.1f}; {time.time() - begun:.0f} s", file=sys.stderr)
+    ratios = {}
+    for plan, found in results.items():
+        if plan is full:
+            continue
+        gap = np.array([a["found"] - b["found"] for a, b in zip(found, results[full], strict=True)])
+        key = f"{plan.name}, {plan.candidates} x {plan.items or 'all'}"
+        ratios[f"fewer items: {key}"] = round(spent / float(np.mean([one["items"] for one in found])), 2)
+        ratios[f"found / found by all items: {key}"] = round(float(np.mean([one["found"] for one in found]) / goal), 4)
+        ratios[f"difference in points: {key}"] = round(100 * float(gap.mean()), 2)
+        ratios[f"its standard error: {key}"] = round(100 * float(gap.std(ddof=1) / len(gap) ** 0.5), 2)
+    if arguments.json:
+        print(json.dumps(ratios, indent=2))
+
+
+if __name__ == "__main__":
+    main()

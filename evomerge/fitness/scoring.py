@@ -1,0 +1,375 @@
+"""What a search asks its candidates, and what it makes of the answers.
+
+Candidates come in generations. All of a generation are asked the same items, so that they are compared in pairs; the
+next generation can get fresh ones, so that a search cannot learn the items by heart. Estimators are fitted when a
+generation begins, to all that was answered before; a race decides, where there is one, who of the generation gets more.
+
+Everything depends on the answers of earlier candidates and the seed alone, so a search that is continued asks the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import EvaluationError
+from evomerge.fitness.choose import information_order, stratified_order, uniform_order
+from evomerge.fitness.estimate import RunEstimator, make_estimator
+from evomerge.fitness.pool import Pool
+from evomerge.fitness.race import Contender, Race, next_blocks
+from evomerge.record import ItemScore, Score
+
+Array = NDArray[np.float64]
+Items = Mapping[str, tuple[int, ...]]
+
+_Z = 1.959963984540054  # the two-sided 95 % quantile of the standard normal distribution
+
+
+class Objective(Protocol):
+    """What of `evomerge.evaluation.objective.Objective` is needed here."""
+
+    def fitness(self, scores: Sequence[ItemScore]) -> float:
+        """Return the number that the optimizer maximizes, of a candidate that answered every item."""
+        ...
+
+    def score(self, scores: Sequence[ItemScore]) -> Score:
+        """Return the objective's mean with its 95 % interval."""
+        ...
+
+    def answers(self, scores: Sequence[ItemScore]) -> Mapping[str, Mapping[int, float]]:
+        """Return term name to item to value."""
+        ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a candidate is worth.
+
+    Attributes:
+        fitness: None where it could not be scored, for the reason in `error`.
+        score: of all search items; estimated where not all were answered.
+        answers: everything that it answered, tasks and items in the order of the pool.
+    """
+
+    number: int
+    fitness: float | None
+    score: Score | None
+    answers: tuple[ItemScore, ...]
+    error: str | None = None
+
+
+@dataclass
+class _Entry:
+    number: int
+    point: Array | None
+    cost: float
+    rows: list[Array]
+    order: NDArray[np.int64] | None = None
+    answered: int = 0
+    scores: list[ItemScore] = field(default_factory=list)
+    error: str | None = None
+    outstanding: bool = False
+
+
+class Scoring:
+    """Asks, estimates and decides.
+
+    Args:
+        objective: turns item scores into numbers.
+        pool: the search items and the terms measured on them.
+        items: how many items a candidate gets (in a race: on average, at most); None: all.
+        choose: one of `choose.POLICIES`.
+        fresh: whether each generation gets other items.
+        estimator: name of the estimator; used where a candidate did not answer every item.
+        race: None: every candidate gets the same number.
+        seed: the run's.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        pool: Pool,
+        *,
+        items: int | None = None,
+        choose: str = "stratified",
+        fresh: bool = True,
+        estimator: str = "model",
+        race: Race | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._objective = objective
+        self._pool = pool
+        self._choose = choose
+        self._fresh = fresh
+        self._race = race
+        self._seed = seed
+        self.items_per_candidate = pool.size if items is None else min(items, pool.size)
+        self._whole = self.items_per_candidate == pool.size and race is None
+        self._estimators: list[RunEstimator] = [make_estimator(estimator) for _ in pool.terms]
+        self._references: dict[int, list[Array]] = {}
+        self._known: dict[int, tuple[Array | None, list[Array]]] = {}
+        self._first, self._size, self._entered = 0, 0, 0
+        self._order: NDArray[np.int64] = np.arange(pool.size)
+        self._entries: dict[int, _Entry] = {}
+        self._spent = self._turn = 0
+        self._sealed = False
+        self._jobs: list[tuple[int, Items | None]] = []
+        self._verdicts: list[Verdict] = []
+
+    # --- what the search tells -----------------------------------------------------------------------------------
+
+    def know(self, number: int, point: Array | None, scores: Sequence[ItemScore]) -> None:
+        """Take the answers of a baseline (a negative number) or of a candidate that was decided before."""
+        if self._whole or not scores:
+            return
+        rows = self._rows(scores)
+        if number < 0:
+            if all(not np.isnan(row).any() for row in rows):
+                self._references[number] = rows
+        else:
+            self._known[number] = (point, rows)
+
+    def new_space(self) -> None:
+        """Forget where in the space candidates were: the next ones come from another space."""
+        self._known = {number: (None, rows) for number, (_, rows) in self._known.items()}
+        self._first, self._size, self._entered = 0, 0, 0
+
+    def begin(self, first: int, size: int, entered: int = 0) -> None:
+        """Begin a generation of `size` candidates with number `first`; `entered` of them are decided already."""
+        self._first, self._size, self._entered = first, size, entered
+        self._spent = self._turn = 0
+        self._sealed = False
+        if self._whole:
+            return
+        if not self._references:
+            raise EvaluationError(
+                "no baseline could be scored on all search items, so a few answers say nothing about the rest; see "
+                "run.log, or score every candidate on all items (fitness.items: null)"
+            )
+        earlier = sorted(number for number in self._known if number < first)
+        points = [self._known[number][0] for number in earlier]
+        for k, estimator in enumerate(self._estimators):
+            references = np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
+            answers = [self._known[number][1][k] for number in earlier]
+            estimator.fit(references, np.array(answers).reshape(-1, references.shape[1]), points)
+        self._order = self._common_order()
+
+    @property
+    def generation(self) -> tuple[int, int, int]:
+        """First number, size, and how many have entered, of the generation that is open."""
+        return self._first, self._size, self._entered
+
+    @property
+    def learns(self) -> bool:
+        """Whether earlier answers matter for later candidates."""
+        return not self._whole
+
+    @property
+    def full(self) -> bool:
+        """Whether the next candidate begins a new generation."""
+        return self._entered >= self._size
+
+    @property
+    def open(self) -> bool:
+        """Whether another candidate may enter now; in a race a generation is decided before the next one begins."""
+        return not (self.full and self._race is not None and self._entries)
+
+    @property
+    def owed(self) -> int:
+        """How many items the candidates that are not decided may still take."""
+        if self._race is not None and self._entries:
+            return self.items_per_candidate * len(self._entries) - self._spent
+        return sum(self.items_per_candidate - entry.answered for entry in self._entries.values())
+
+    def enter(self, number: int, point: Array | None, cost: float = 0.0) -> None:
+        """Let a candidate take part.
+
+        Args:
+            point: its genome in the unit cube.
+            cost: what its recipe costs beyond its answers, in units of the fitness.
+        """
+        self._entered += 1
+        entry = _Entry(number, point, cost, [np.full(len(self._pool.items[t.task]), np.nan) for t in self._pool.terms])
+        self._entries[number] = entry
+        first = self.items_per_candidate if self._race is None else min(self._race.block, self.items_per_candidate)
+        self._give(entry, first)
+
+    def skip(self) -> None:
+        """Count a candidate of this generation that needs no answers: its recipe was scored before."""
+        self._entered += 1
+
+    def answer(self, number: int, scores: Sequence[ItemScore]) -> None:
+        """Take the answers to a job."""
+        entry = self._entries[number]
+        entry.outstanding = False
+        entry.scores += scores
+        self._spent += len({(score.task, score.item) for score in scores})
+        entry.answered = len({(score.task, score.item) for score in entry.scores})
+        try:
+            for row, new in zip(entry.rows, self._rows(scores), strict=True):
+                row[~np.isnan(new)] = new[~np.isnan(new)]
+        except EvaluationError as error:
+            entry.error = str(error)
+        self._settle()
+
+    def fail(self, number: int) -> None:
+        """Take a candidate out that could not be built or scored; the search records why."""
+        self._spent -= self._entries.pop(number).answered
+        self._settle()
+
+    def seal(self) -> None:
+        """Decide the open generation with those that entered: no more will come."""
+        self._sealed, self._entered = True, self._size
+        self._settle()
+
+    # --- what the search is told ---------------------------------------------------------------------------------
+
+    def jobs(self) -> list[tuple[int, Items | None]]:
+        """Return (once) which candidates are to answer which items now; None: all search items."""
+        jobs, self._jobs = self._jobs, []
+        return jobs
+
+    def verdicts(self) -> list[Verdict]:
+        """Return (once) what was decided, in order of number."""
+        verdicts, self._verdicts = self._verdicts, []
+        return sorted(verdicts, key=lambda verdict: verdict.number)
+
+    def scores_of(self, number: int) -> tuple[ItemScore, ...]:
+        """Return all answers of a candidate that is not decided."""
+        return tuple(self._entries[number].scores) if number in self._entries else ()
+
+    def whole(self, scores: Sequence[ItemScore]) -> tuple[float, Score]:
+        """Return fitness and score of a model that answered every item.
+
+        Raises:
+            EvaluationError: if a metric is missing or not finite.
+        """
+        return self._objective.fitness(scores), self._objective.score(scores)
+
+    def look_back(self, numbers: Sequence[int]) -> dict[int, float]:
+        """Return the objective of decided candidates, estimated from all that the run knows now.
+
+        Empty where every candidate answered every item: nothing new is known then.
+        """
+        if self._whole or not self._known:
+            return {}
+        points = [point for point, _ in self._known.values()]
+        found = dict.fromkeys(numbers, 0.0)
+        for k, term in enumerate(self._pool.terms):
+            references = np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
+            self._estimators[k].fit(references, np.array([rows[k] for _, rows in self._known.values()]), points)
+            for number in numbers:
+                point, rows = self._known[number]
+                found[number] += term.weight * self._estimators[k].estimate(point, rows[k]).mean
+        return found
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _rows(self, scores: Sequence[ItemScore]) -> list[Array]:
+        values = self._objective.answers(scores)
+        return [self._pool.row(term, values.get(term.name, {})) for term in self._pool.terms]
+
+    def _common_order(self) -> NDArray[np.int64]:
+        seed = (self._seed, 1, self._first if self._fresh else 0)
+        if self._choose == "uniform":
+            return uniform_order(self._pool.size, seed)
+        if not self._fresh and self._choose == "stratified":
+            level = self._level(fitted=False)
+        else:
+            level = self._level(fitted=True)
+        return stratified_order(self._pool.strata, level, seed)
+
+    def _level(self, *, fitted: bool) -> Array:
+        """Return how much is expected on each item: of any candidate, or only by the references."""
+        level = np.zeros(self._pool.size)
+        for k, term in enumerate(self._pool.terms):
+            here = self._pool.columns(term)
+            if fitted:
+                n = len(self._pool.items[term.task])
+                level[here] += term.weight * self._estimators[k].estimate(None, np.full(n, np.nan)).expected
+            else:
+                level[here] += term.weight * np.mean([rows[k] for rows in self._references.values()], axis=0)
+        return level
+
+    def _give(self, entry: _Entry, n: int) -> None:
+        """Ask a candidate its next `n` items."""
+        entry.outstanding = True
+        if self._whole:
+            self._jobs.append((entry.number, None))
+            return
+        order = self._informative(entry) if self._choose == "information" else self._order
+        asked = {(score.task, score.item) for score in entry.scores}
+        fresh = [place for place in order.tolist() if self._pool.keys[place] not in asked]
+        self._jobs.append((entry.number, self._pool.named(fresh[:n])))
+
+    def _informative(self, entry: _Entry) -> NDArray[np.int64]:
+        expected = np.full(self._pool.size, 0.5)
+        for k, term in enumerate(self._pool.terms):
+            guess = self._estimators[k].estimate(entry.point, entry.rows[k])
+            expected[self._pool.columns(term)] = np.clip(guess.expected, 0.0, 1.0)
+        return information_order(self._pool.strata, expected, (self._seed, 2, entry.number, entry.answered))
+
+    def _settle(self) -> None:
+        """Decide what can be decided."""
+        if self._race is None:
+            for entry in [entry for entry in self._entries.values() if not entry.outstanding]:
+                self._decide(entry)
+            return
+        complete = self.full or self._sealed
+        if not complete or any(entry.outstanding for entry in self._entries.values()):
+            return
+        alive = [entry for entry in self._entries.values() if entry.error is None]
+        contenders = [Contender(*self._objective_of(entry), entry.answered) for entry in alive]
+        left = self.items_per_candidate * len(self._entries) - self._spent
+        given = next_blocks(self._race, contenders, left, self._pool.size, self._turn)
+        self._turn += 1
+        for index, n in given.items():
+            self._give(alive[index], n)
+        if not given:
+            for entry in list(self._entries.values()):
+                self._decide(entry)
+
+    def _decide(self, entry: _Entry) -> None:
+        del self._entries[entry.number]
+        try:
+            if entry.error is not None:
+                raise EvaluationError(entry.error)
+            if entry.answered == self._pool.size:
+                fitness, score = self.whole(entry.scores)
+                fitness -= entry.cost
+            else:
+                fitness, _ = self._objective_of(entry)
+                score = self._estimated_score(entry)
+            if math.isnan(fitness):
+                raise EvaluationError("the objective is not a number (NaN) on the search items")
+        except EvaluationError as error:
+            self._verdicts.append(Verdict(entry.number, None, None, (), str(error)))
+            return
+        answers = tuple(sorted(entry.scores, key=self._pool.position))
+        self._verdicts.append(Verdict(entry.number, fitness, score, answers))
+
+    def _objective_of(self, entry: _Entry) -> tuple[float, float]:
+        """Return the estimated fitness and its standard error."""
+        guesses = [self._estimators[k].estimate(entry.point, entry.rows[k]) for k in range(len(self._pool.terms))]
+        weights = [term.weight for term in self._pool.terms]
+        mean = math.fsum(w * guess.mean for w, guess in zip(weights, guesses, strict=True))
+        return mean - entry.cost, math.hypot(*(w * guess.error for w, guess in zip(weights, guesses, strict=True)))
+
+    def _estimated_score(self, entry: _Entry) -> Score:
+        """Return the estimate with a 95 % interval that, like that of a mean, is about items beyond the pool too."""
+        mean, variance = 0.0, 0.0
+        for k, term in enumerate(self._pool.terms):
+            guess = self._estimators[k].estimate(entry.point, entry.rows[k])
+            n = len(guess.expected)
+            values = guess.expected
+            inside = bool(((values >= 0.0) & (values <= 1.0)).all())
+            spread = guess.mean * (1.0 - guess.mean) if inside else float(values.var())
+            mean += term.weight * guess.mean
+            variance += term.weight**2 * (guess.error**2 + max(spread, 0.0) / n)
+        half = _Z * math.sqrt(variance)
+        return Score(mean, mean - half, mean + half, entry.answered)

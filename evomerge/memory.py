@@ -1,0 +1,39 @@
+"""How much memory the system, or the container, has left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+GIB = 1 << 30
+
+
+def free_memory(system: Path = Path("/")) -> int:
+    """Return the bytes that can be used without swapping, within the limit of a container.
+
+    Pages of files (parents are memory-mapped) are given back when memory is short, so they count as free. Half of the
+    memory where the system does not say.
+
+    Args:
+        system: where /proc and /sys are.
+    """
+    free = []
+    for line in _read(system / "proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            free.append(int(line.split()[1]) * 1024)
+    group = system / "sys/fs/cgroup"
+    limit, used = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        stat = dict(line.split() for line in _read(group / "memory.stat").splitlines() if len(line.split()) == 2)
+        files = int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0))
+        free.append(int(limit) - max(0, int(used) - files))
+    if not free:
+        free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    return max(0, min(free))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):  # another system, or no container
+        return ""
