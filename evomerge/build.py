@@ -15,6 +15,7 @@ from evomerge.evaluation.catalog import public_sources
 from evomerge.evaluation.engines import engine_problems
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.task import reference_problems
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
@@ -60,8 +61,10 @@ class Prepared:
     def scoring(self) -> Scoring:
         """Return what candidates are asked, and what their answers are worth."""
         terms = [
-            Term(spec.name, spec.name, weight)
-            for spec, weight in zip(self.objective.specs, self.objective.weights, strict=True)
+            Term(name, spec.name, weight)
+            for name, spec, weight in zip(
+                self.objective.term_names, self.objective.specs, self.objective.weights, strict=True
+            )
         ]
         fitness = self.config.fitness
         race = None
@@ -138,7 +141,9 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     include = include_paths(config.evaluation.include_path)
     # What the specs themselves show was noted when the mapping was read.
     problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
-    problems += _tokenizer_problems(config, sources) if not model_problems else []
+    if not model_problems:
+        problems += _tokenizer_problems(config, sources)
+        problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
     device_problems = _device_problems(config.execution.device)
     problems += device_problems
     if not model_problems and not device_problems:

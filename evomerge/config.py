@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from evomerge.budget import Budget
 from evomerge.errors import ConfigError, RecipeError, unknown_name
-from evomerge.evaluation.task import SplitSizes, TaskSpec, spec_problems
+from evomerge.evaluation.task import Constraint, SplitSizes, TaskSpec, shared, spec_problems
 from evomerge.recipe import DTYPES, Parent, Recipe
 
 
@@ -123,6 +123,7 @@ class EvaluationConfig:
     """What candidates are scored on.
 
     Attributes:
+        tasks: what is measured; entries may share a task.
         include_path: folders with own task YAML files; `zoo:tasks` is the built-in zoo's.
         split: how many items each of search, validation and test takes.
         finalists: how many of the best candidates are scored again on the validation items.
@@ -434,7 +435,7 @@ class _Reader:
         except ConfigError as error:
             self.problems += error.problems
         return EvaluationConfig(
-            tasks=tuple(task for task in specs if task is not None),
+            tasks=shared([task for task in specs if task is not None]),
             include_path=(include,) if isinstance(include, str) else tuple(str(path) for path in include),
             split=sizes,
             batch_size=self.integer(section, "batch_size", "evaluation.batch_size", default=64, low=1) or 64,
@@ -445,23 +446,37 @@ class _Reader:
 
     def task(self, data: Any, where: str) -> TaskSpec | None:
         # The values themselves are checked by `spec_problems`.
-        known = ("name", "metric", "filter", "weight", "direction", "validation", "test", "num_fewshot")
-        section = self.section(data, where, known)
+        section = self.section(data, where, [one.name for one in fields(TaskSpec)])
         missing = [key for key in ("name", "metric") if not section.get(key)]
         if missing:
             self.problems.append(f"`{where}` needs {' and '.join(missing)}; came {dict(section)}")
             return None
+        constraint = self.constraint(section.get("constraint"), f"{where}.constraint")
         weight = section.get("weight")
+        if weight is None:
+            weight = 1.0 if constraint is None else 0.0
         return TaskSpec(
             name=str(section["name"]),
             metric=str(section["metric"]),
             filter=section.get("filter"),
-            weight=1.0 if weight is None else weight,
+            weight=weight,
             direction=section.get("direction"),
             validation=section.get("validation"),
             test=section.get("test"),
             num_fewshot=section.get("num_fewshot"),
+            constraint=constraint,
+            reference=section.get("reference"),
+            of=section.get("of"),
+            collapse_margin=section.get("collapse_margin"),
         )
+
+    def constraint(self, data: Any, where: str) -> Constraint | None:
+        if data is None:
+            return None
+        if not isinstance(data, Mapping):
+            self.problems.append(f"`{where}` must be like {{max: 0.05}} or {{min: 0.9}}, but came {data!r}")
+            return None
+        return Constraint(**self.section(data, where, [one.name for one in fields(Constraint)]))
 
     def fitness(self, data: Any) -> FitnessConfig:
         section = self.section(data, "fitness", ("items", "choose", "fresh", "estimator", "race"))

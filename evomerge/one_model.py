@@ -11,6 +11,7 @@ from evomerge.errors import ConfigError, RunError
 from evomerge.evaluation.catalog import TaskCatalog, filter_names, read_config
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.measures.registry import MEASURES
 from evomerge.evaluation.metrics import declared_metrics
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.merge.live import LiveModels
@@ -64,7 +65,10 @@ def _what_to_score(
     sizes = SplitSizes(search=limit, validation=0, test=0)
     paths = include_paths(list(include_path))
     specs = [_any_spec(task, paths) for task in tasks]
-    return recipe, LmHarness(specs, sizes=sizes, seed=seed, include_path=paths, batch_size=batch_size), Split.SEARCH
+    harness = LmHarness(
+        specs, sizes=sizes, seed=seed, include_path=paths, batch_size=batch_size, measures=tuple(MEASURES)
+    )
+    return recipe, harness, Split.SEARCH
 
 
 def _any_spec(task: str, include_path: Sequence[Path]) -> TaskSpec:
@@ -95,5 +99,7 @@ def _means(scores: Sequence[ItemScore]) -> dict[str, dict[str, Score]]:
     values: dict[str, dict[str, list[float]]] = {}
     for item in scores:
         for metric, value in item.metrics.items():
+            if metric.startswith("_"):  # a note for the objective, no metric
+                continue
             values.setdefault(item.task, {}).setdefault(metric, []).append(value)
     return {task: {metric: mean_score(found) for metric, found in metrics.items()} for task, metrics in values.items()}

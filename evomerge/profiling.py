@@ -63,6 +63,11 @@ def profile(data: Mapping[str, Any], *, candidates: int = 3, progress: Told | No
     config = prepared.config
     live = prepared.live_models()
     synchronize = _synchronizer(live)
+    if prepared.objective.compares:
+        for name, recipe in prepared.baselines.items():
+            live.write(recipe)
+            scores = prepared.harness.score(live.model, live.tokenizer, Split.SEARCH)
+            prepared.objective.note_baseline(name, Split.SEARCH, scores)
     stages, elite = [], None
     plan = _Plan(candidates, len(config.stages), progress)
     folder = _place((data.get("run") or {}).get("dir"))

@@ -35,7 +35,8 @@ class ItemScore:
     Attributes:
         task: the name of the task in the configuration.
         item: index of the item in the task's documents (of the task that the split draws from).
-        metrics: metric name to score; larger or smaller is better as the task says.
+        metrics: metric name to score; larger or smaller is better as the task says. Names that begin with an
+            underscore are notes for the objective, whose mean says nothing.
     """
 
     task: str

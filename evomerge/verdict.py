@@ -15,7 +15,7 @@ from evomerge.errors import EvaluationError
 from evomerge.evaluation.comparison import Difference, compare
 from evomerge.evaluation.objective import Objective
 from evomerge.evaluation.selection import adjusted_for_selection
-from evomerge.evaluation.task import TaskSpec
+from evomerge.evaluation.task import specs_from_data
 from evomerge.record import Record, Score, Split
 from evomerge.store.run_dir import RunDir
 
@@ -71,13 +71,16 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
 def objective_of(run: RunDir) -> Objective | None:
     """Return the objective that the run recorded, or None for a run of an earlier version."""
     data = run.database.get_meta(OBJECTIVE)
-    return None if data is None else Objective([TaskSpec(**spec) for spec in data])
+    return None if data is None else Objective(specs_from_data(data))
 
 
 def values_of(run: RunDir, objective: Objective, number: int, split: Split) -> dict[str, dict[int, float]]:
-    """Return the objective's metric of each item that a candidate answered, by task."""
-    found = objective.answers(run.database.item_scores(number, split))
-    return {spec.name: found.get(spec.name, {}) for spec in objective.specs}
+    """Return what each item that a candidate answered adds to the objective, by task."""
+    if objective.compares:
+        for record in run.database.records(baselines=True):
+            if record.is_baseline:
+                objective.note_baseline(record.name, split, run.database.item_scores(record.number, split))
+    return objective.task_values(run.database.item_scores(number, split), split)
 
 
 def best_parent(run: RunDir, status: Mapping[str, Any]) -> str | None:
@@ -204,4 +207,4 @@ def _compared(objective: Objective, one: Values, other: Values) -> Difference:
 
 
 def _weights(objective: Objective) -> dict[str, float]:
-    return {spec.name: weight for spec, weight in zip(objective.specs, objective.weights, strict=True)}
+    return objective.task_weights

@@ -43,3 +43,19 @@ def test_an_engine_whose_package_is_missing_is_named_with_the_other_mistakes(mon
     assert len(caught.value.problems) == 2
     with pytest.raises(ConfigError, match=r"needs the package vllm"):
         engines.make_engine("vllm", batch_size=1, max_length=None)
+
+
+def test_a_reference_that_is_no_baseline_is_named_with_the_other_mistakes() -> None:
+    tasks = "[{name: zoo_ja_math, metric: negative_flips, of: acc, reference: maths}, {name: zoo_ja_math, metric: ac}]"
+    with pytest.raises(
+        ConfigError, match=r"in `reference` of task 'zoo_ja_math': 'maths'; did you mean 'math'"
+    ) as caught:
+        prepare(compose([*SMALL, f"evaluation.tasks={tasks}"]))
+    assert len(caught.value.problems) == 2
+
+
+def test_items_of_a_task_with_several_entries_cost_once() -> None:
+    tasks = "[{name: zoo_ja_math, metric: acc}, {name: zoo_ja_math, metric: generated_tokens, weight: 0.001}]"
+    prepared = prepare(compose([*SMALL, f"evaluation.tasks={tasks}"]))
+    assert prepared.items_per_candidate == 4
+    assert [spec.direction for spec in prepared.objective.specs] == ["maximize", "minimize"]

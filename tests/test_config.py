@@ -4,6 +4,7 @@ import pytest
 
 from evomerge.config import ESTIMATORS, EVALUATION_ENGINES, ITEM_POLICIES, RACES, SearchConfig
 from evomerge.errors import ConfigError
+from evomerge.evaluation.task import Constraint, Task
 from evomerge.fitness import choose, estimate, race
 
 WHOLE = {
@@ -94,6 +95,40 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
 def test_a_mistake_is_named_with_its_place(path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SearchConfig.from_data(changed(path, value))
+
+
+def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
+    tasks = [
+        {"name": "a", "metric": "acc", "test": "b"},
+        {"name": "a", "metric": "refused", "constraint": {"max": 0.05}},
+        {"name": "a", "metric": "negative_flips", "reference": "math", "of": "acc", "weight": 0.5},
+        {"name": "c", "metric": "entropy", "collapse_margin": 0.2},
+    ]
+    first, limited, flips, entropy = SearchConfig.from_data(changed("evaluation.tasks", tasks)).evaluation.tasks
+    assert first.task == limited.task == flips.task == Task("a", test="b")
+    assert (first.weight, first.constraint) == (1.0, None)
+    assert (limited.weight, limited.constraint) == (0.0, Constraint(max=0.05))
+    assert (flips.reference, flips.of, flips.weight) == ("math", "acc", 0.5)
+    assert entropy.collapse_margin == 0.2
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"constraint": {"maximum": 1}},
+            r"unknown key in evaluation.tasks\[0\].constraint 'maximum'; did you mean 'max'",
+        ),
+        ({"constraint": 0.05}, r"`evaluation.tasks\[0\].constraint` must be like \{max: 0.05\} or .*, but came 0.05"),
+        ({"constraint": {"max": 0.1}, "weight": 2.0}, r"has a constraint and a weight of 2.0"),
+        ({"references": "a"}, r"unknown key in evaluation.tasks\[0\] 'references'; did you mean 'reference'"),
+        ({"test": "c"}, r"its entries do not agree on `test`: 'c', 'd'"),
+    ],
+)
+def test_a_mistake_in_an_entry_is_named(entry: dict, message: str) -> None:
+    tasks = [{"name": "a", "metric": "acc", **entry}, {"name": "a", "metric": "other", "test": "d"}]
+    with pytest.raises(ConfigError, match=message):
+        SearchConfig.from_data(changed("evaluation.tasks", tasks))
 
 
 def test_options_of_an_unknown_encoding_are_no_mistakes_of_their_own() -> None:

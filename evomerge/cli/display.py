@@ -21,11 +21,18 @@ PLAIN_SECONDS = 10.0
 
 
 def percent(score: Mapping[str, Any] | Score | None) -> str:
-    """Return "51.2 % [46.1, 56.3]", or a dash where there is no score."""
+    """Return "51.2 % [46.1, 56.3]", or a dash where there is no score; what is no share, such as tokens, as it is."""
     if score is None:
         return "–"
     data = score.to_data() if isinstance(score, Score) else score
+    if not -1.0 <= data["mean"] <= 1.0:
+        return plain(data)
     return f"{100 * data['mean']:5.1f} % [{100 * data['low']:.1f}, {100 * data['high']:.1f}]"
+
+
+def plain(data: Mapping[str, Any]) -> str:
+    """Return "10.60 [10.16, 11.04]", for what is counted or has a unit."""
+    return f"{data['mean']:7.4g} [{data['low']:.4g}, {data['high']:.4g}]"
 
 
 def sparkline(values: list[float], width: int = 60) -> str:

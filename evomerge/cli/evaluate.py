@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from evomerge.cli.display import percent, steps
+from evomerge.cli.display import percent, plain, steps
 from evomerge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def run(words: Sequence[str]) -> int:
         parser.error("several words as a target, --out and --force go with --full or --all-parents")
 
     from evomerge import api
+    from evomerge.evaluation.measures.registry import MEASURES
 
     target = arguments.target[0]
     scores = api.evaluate(
@@ -51,7 +52,8 @@ def run(words: Sequence[str]) -> int:
     table = Table("task", "metric", "score", "items", title=target)
     for task, found in scores.items():
         for name, score in found.items():
-            table.add_row(task, name, percent(score), str(score.n))
+            shown = plain(score.to_data()) if name in MEASURES else percent(score)  # tokens and nats are no shares
+            table.add_row(task, name, shown, str(score.n))
     Console().print(table)
     return 0
 

@@ -3,6 +3,7 @@
 - `task`: what the user asks for: tasks, metrics, directions, weights, split sizes
 - `subset`: the fixed search, validation and test items of a run
 - `objective`: item scores → one number, with a 95 % interval (`intervals`)
+- `measures`: what is measured of answers besides the tasks' own metrics; `terms`: which of all that an entry means
 - `lm_harness`: runs lm-eval tasks on a model in memory; needs torch
 - `catalog`, `metrics`, `prepared`, `quiet`: its parts: finding and checking tasks by name, per-item values, a task
   with its requests built once, other libraries' noise kept away

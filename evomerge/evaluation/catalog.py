@@ -19,7 +19,8 @@ import yaml
 
 from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.metrics import declared_metrics
-from evomerge.evaluation.task import TaskSpec, spec_problems
+from evomerge.evaluation.task import TaskSpec, shared, spec_problems
+from evomerge.evaluation.terms import function_problems, resolve
 from evomerge.record import Split
 
 OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
@@ -86,10 +87,10 @@ def check(
     problems = spec_problems(specs)
     catalog = TaskCatalog(include_path)
     problems += catalog.problems()
-    for spec in specs:
+    for spec in shared(specs):
         for name in spec.sources:
             problems += _check_source(spec, name, catalog, allow_unsafe_code)
-    return problems
+    return list(dict.fromkeys(problems))  # entries of one task share its mistakes
 
 
 def public_sources(specs: Sequence[TaskSpec], include_path: Sequence[str | Path] = ()) -> list[str]:
@@ -101,20 +102,6 @@ def public_sources(specs: Sequence[TaskSpec], include_path: Sequence[str | Path]
     """
     catalog = TaskCatalog(include_path)
     return [name for name in dict.fromkeys(spec.source(Split.SEARCH) for spec in specs) if catalog.is_public(name)]
-
-
-def resolve_filter(spec: TaskSpec, source: str, filters: Sequence[str]) -> str | ConfigError:
-    """Return the name of the filter that a spec means among those of a task, or what is wrong with it."""
-    if spec.filter is None:
-        if len(filters) == 1:
-            return filters[0]
-        return ConfigError(
-            f"task {source!r} has {len(filters)} filters, so `filter` must name the one whose {spec.metric!r} counts: "
-            f"{', '.join(filters)}"
-        )
-    if spec.filter in filters:
-        return spec.filter
-    return ConfigError(unknown_name(f"filter of task {source!r}:", spec.filter, filters))
 
 
 def filter_names(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -151,8 +138,8 @@ def _check_source(spec: TaskSpec, name: str, catalog: TaskCatalog, allow_unsafe_
         config = read_config(entry.path)
     except ConfigError as error:
         return [f"task {name!r}: {error}"]
-    if "class" in config:
-        return []  # written in Python: what it reports is known only once it is loaded
+    if "class" in config:  # written in Python: what it reports is known only once it is loaded
+        return function_problems(spec.metric)
     return _check_config(spec, name, config, allow_unsafe_code)
 
 
@@ -177,22 +164,8 @@ def _check_config(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_un
             f"task {name!r} fixes num_fewshot to 0 in its YAML (its prompt is complete without examples), "
             f"but num_fewshot={spec.num_fewshot} came; leave it out"
         )
-    filter_name = resolve_filter(spec, name, filter_names(config))
-    if isinstance(filter_name, ConfigError):
-        problems.append(str(filter_name))
-    reported = declared_metrics(config, output_type)
-    metric = reported.get(spec.metric)
-    if metric is None:
-        usable = [key for key, one in reported.items() if one.per_item is not False]
-        problems.append(unknown_name(f"metric of task {name!r}:", spec.metric, usable))
-    elif metric.per_item is False:
-        problems.append(f"task {name!r}, metric {spec.metric!r}: {metric.reason}")
-    elif metric.direction is None and metric.per_item and spec.direction is None:
-        problems.append(
-            f"task {name!r} does not say whether a larger {spec.metric!r} is better; "
-            "set `direction` to maximize or minimize"
-        )
-    return problems
+    _, mistakes = resolve(spec, name, output_type, declared_metrics(config, output_type), filter_names(config))
+    return problems + mistakes
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from evomerge.errors import ConfigError, EvaluationError, Interrupted, unknown_n
 from evomerge.evaluation.catalog import TaskCatalog, check
 from evomerge.evaluation.encoding import Encoded, Encoder
 from evomerge.evaluation.engines import ENGINES, Call, Engine, make_engine
+from evomerge.evaluation.measures.base import Measure
 from evomerge.evaluation.prepared import PreparedTask, Requests, by_request_type, put_responses, reset
 from evomerge.evaluation.quiet import compiled_templates, quiet
 from evomerge.evaluation.subset import Drawn, draw_splits
-from evomerge.evaluation.task import SplitSizes, TaskSpec
+from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
+from evomerge.evaluation.terms import measures_on
 from evomerge.record import ItemScore, Split
 from evomerge.watch import UNWATCHED, Watch
 
@@ -53,6 +55,7 @@ class LmHarness:
         recorded_splits: Mapping[str, Any] | None = None,
         should_stop: Callable[[], bool] | None = None,
         engine: str = "hf",
+        measures: Collection[str] = (),
     ) -> None:
         """Check the specs and keep the settings.
 
@@ -67,6 +70,7 @@ class LmHarness:
             recorded_splits: what `split_data` gave when the run began; None: draw the splits.
             should_stop: asked before every forward pass; True ends a running `score` with `Interrupted`.
             engine: what runs the model (`engines.ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
+            measures: built-in measures to take wherever they can be, besides those that the specs name.
 
         Raises:
             ConfigError: with every mistake in names, filters, metrics and numbers.
@@ -78,7 +82,9 @@ class LmHarness:
             problems.append(unknown_name("evaluation engine", engine, sorted(ENGINES)))
         if problems:
             raise ConfigError(problems)
-        self._given = tuple(specs)
+        self._given = shared(specs)
+        self._runs = tuple(dict.fromkeys(spec.task for spec in self._given))
+        self._extra = tuple(measures)
         self._sizes = sizes or SplitSizes()
         self._seed = seed
         self._include_path = tuple(include_path)
@@ -117,11 +123,16 @@ class LmHarness:
         catalog = TaskCatalog(self._include_path)
         problems: list[str] = []
         specs = []
-        for spec in self._given:
+        for task in self._runs:
             try:
-                specs.append(self._prepare_spec(spec, catalog))
+                self._prepare_task(task, catalog)
             except ConfigError as error:
                 problems += error.problems
+        for spec in self._given:
+            try:
+                specs.append(self._resolve(spec))
+            except ConfigError as error:
+                problems += [one for one in error.problems if one not in problems]
         if problems:
             raise ConfigError(problems)
         self._specs = tuple(specs)
@@ -149,7 +160,7 @@ class LmHarness:
                 **spec.to_data(),
                 "lm_eval": lm_eval.__version__,
                 "apply_chat_template": self._apply_chat_template,
-                "sources": [self._task(spec, name).info() for name in spec.sources],
+                "sources": [self._task(spec.task, name).info() for name in spec.sources],
             }
             for spec in self._specs
         ]
@@ -174,7 +185,8 @@ class LmHarness:
 
         Returns:
             One score per task and item: tasks in the order of the specs, items ascending. Every numeric metric of the
-            task is kept (see `metrics`), as "metric", or as "metric,filter" where the task has several filters.
+            task is kept (see `metrics`), as "metric", or as "metric,filter" where the task has several filters, and
+            what the specs measure besides (see `measures`).
 
         Raises:
             EvaluationError: if the model cannot be scored: logits that are not finite, a failing generation, a
@@ -221,39 +233,54 @@ class LmHarness:
                 for call, prepared in self._calls(engine, encoder, encoder_key, key, requests):
                     self._run(engine, model, tokenizer, call, prepared, should_stop)
             with self.watch.section("scoring"), compiled_templates():
+
+                def count_tokens(text: str) -> int:
+                    return len(tokenizer.encode(text, add_special_tokens=False))
+
                 scores = [
                     score
-                    for spec in self._specs
-                    if spec.name in requests
-                    for score in self._task(spec, spec.source(split)).item_scores(spec.name, requests[spec.name])
+                    for task in self._runs
+                    if task.name in requests
+                    for source in (task.source(split),)
+                    for score in self._task(task, source).item_scores(
+                        task.name, requests[task.name], self._measures(task, source), count_tokens
+                    )
                 ]
         finally:
             reset(list(requests.values()))
         return tuple(scores)
 
-    def _prepare_spec(self, spec: TaskSpec, catalog: TaskCatalog) -> TaskSpec:
-        resolved = spec
-        for name in spec.sources:
-            key = (name, spec.num_fewshot)
+    def _prepare_task(self, task: Task, catalog: TaskCatalog) -> None:
+        """Load a task with those that its other splits are drawn from, and draw the splits."""
+        for name in task.sources:
             entry = catalog.find(name)
             if entry is None:
                 raise ConfigError(f"task {name!r} was there when it was checked, but its file is gone")
+            key = (name, task.num_fewshot)
             if key not in self._tasks:
                 self._tasks[key] = PreparedTask(
-                    name, entry.path, num_fewshot=spec.num_fewshot, allow_unsafe_code=self._allow_unsafe_code
+                    name, entry.path, num_fewshot=task.num_fewshot, allow_unsafe_code=self._allow_unsafe_code
                 )
-            fitted = self._tasks[key].resolve(spec)
-            if name == spec.name:
-                resolved = fitted
-        n_docs = {name: self._task(spec, name).n_docs for name in spec.sources}
+        n_docs = {name: self._task(task, name).n_docs for name in task.sources}
         if self._recorded is None:
-            self._splits[spec.name] = draw_splits(spec, n_docs, self._sizes, self._seed)
+            self._splits[task.name] = draw_splits(task, n_docs, self._sizes, self._seed)
         else:
-            self._splits[spec.name] = _recorded(spec, n_docs, self._recorded)
-        return resolved
+            self._splits[task.name] = _recorded(task, n_docs, self._recorded)
 
-    def _task(self, spec: TaskSpec, source: str) -> PreparedTask:
-        return self._tasks[source, spec.num_fewshot]
+    def _resolve(self, spec: TaskSpec) -> TaskSpec:
+        """Hold a spec against the tasks behind its splits; the main one fills in its filter and direction."""
+        sources = [name for name in spec.sources if (name, spec.num_fewshot) in self._tasks]  # others failed to load
+        resolved = [self._task(spec.task, name).resolve(spec) for name in sources]
+        return resolved[0] if resolved else spec
+
+    def _task(self, task: Task, source: str) -> PreparedTask:
+        return self._tasks[source, task.num_fewshot]
+
+    def _measures(self, task: Task, source: str) -> tuple[Measure, ...]:
+        """Return what is measured on a task besides its own metrics."""
+        prepared = self._task(task, source)
+        mine = [spec.metric for spec in self._specs if spec.name == task.name]
+        return measures_on([*mine, *self._extra], prepared.output_type, prepared.metrics)
 
     def _built(self, split: Split, encoder: Encoder, tokenizer: Any) -> tuple[str | None, dict[str, Requests]]:
         # With a chat template the prompts depend on the tokenizer, and a recipe may change which one it is.
@@ -265,12 +292,12 @@ class LmHarness:
         key = (split, template)
         if key not in self._requests:
             built = {}
-            for spec in self._specs:
-                drawn = self._splits[spec.name]
+            for task in self._runs:
+                drawn = self._splits[task.name]
                 mine = drawn[split]
                 # The earliest split that shares the pool: search items, if any; test items only for themselves.
                 shots_from = next((d.items for d in drawn.values() if d.source == mine.source and d.items), ())
-                built[spec.name] = self._task(spec, mine.source).build(
+                built[task.name] = self._task(task, mine.source).build(
                     mine.items,
                     shots_from=shots_from,
                     chat_template=None if template is None else encoder.chat_template,
@@ -343,17 +370,17 @@ class LmHarness:
         put_responses(call.instances, responses)
 
 
-def _recorded(spec: TaskSpec, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:
+def _recorded(task: Task, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:
     """Read the splits of one task as recorded, and hold them against what was loaded."""
     tasks = recorded.get("tasks", {})
-    if spec.name not in tasks:
-        raise ConfigError(f"task {spec.name!r} is not in the recorded splits, which have {', '.join(tasks) or 'none'}")
-    drawn = {split: Drawn.from_data(tasks[spec.name][str(split)]) for split in Split}
+    if task.name not in tasks:
+        raise ConfigError(f"task {task.name!r} is not in the recorded splits, which have {', '.join(tasks) or 'none'}")
+    drawn = {split: Drawn.from_data(tasks[task.name][str(split)]) for split in Split}
     for split, one in drawn.items():
-        if one.source != spec.source(split):
+        if one.source != task.source(split):
             raise ConfigError(
-                f"task {spec.name!r}: its {split} items were drawn from {one.source!r}, "
-                f"but now {spec.source(split)!r} is named"
+                f"task {task.name!r}: its {split} items were drawn from {one.source!r}, "
+                f"but now {task.source(split)!r} is named"
             )
         if one.n_docs != n_docs[one.source]:
             raise ConfigError(

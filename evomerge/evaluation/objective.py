@@ -1,35 +1,65 @@
-"""One number per candidate: the weighted sum of the tasks' means, larger is better.
+"""One number per candidate: the weighted sum of what the entries measure, larger is better, within the limits they set.
 
     fitness = sum_k  w_k / sum_j w_j  *  s_k  *  mean_i metric_k(i),      s_k = +1 to maximize, -1 to minimize
 
-So with one task to maximize the fitness is its mean; with one task to minimize, minus its mean. Metrics are not
-rescaled: tasks on different scales (an accuracy, a log-perplexity) need weights that say what a unit of each is worth.
+So with one entry to maximize the fitness is its mean; with one to minimize, minus its mean. Metrics are not rescaled:
+entries on different scales (an accuracy, a number of tokens) need weights that say what a unit of each is worth.
+Several entries may measure the same task, whose items are then scored once.
+
+**Limits.** An entry with a constraint has no share in the sum; its mean must keep the limit. Candidates compare by
+Deb's rules (2000, Comput. Methods Appl. Mech. Eng. 186:311): a feasible one beats an infeasible one, two feasible ones
+compare by their sum, two infeasible ones by how far they are beyond their limits. One number per candidate says the
+same where
+
+    fitness = -INFEASIBLE - sum_c violation_c        for an infeasible candidate,
+
+with each violation in units of its limit (Deb normalises likewise), as long as no sum lies below -INFEASIBLE. So a
+search that begins outside of the limits finds its way in; the size of the step at the border means nothing, which is
+right for optimizers that compare. `score` reports the plain sum all the same.
+
+**Baselines.** Some measures compare with models that were scored before (`note_baseline`): negative flips, the items
+that a reference has right and the candidate wrong (Yan et al., arXiv 2011.09161: the negative flip rate is their mean),
+and the guard of the entropy, which allows the commonest answer the largest share that it has with any baseline, and a
+margin.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.intervals import mean_score, weighted_sum
-from evomerge.evaluation.task import TaskSpec, spec_problems
-from evomerge.record import ItemScore, Score
+from evomerge.evaluation.task import (
+    ANSWER,
+    COLLAPSE_MARGIN,
+    ENTROPY,
+    NEGATIVE_FLIPS,
+    TaskSpec,
+    shared,
+    spec_problems,
+)
+from evomerge.record import ItemScore, Score, Split
+
+INFEASIBLE = 1e9
+"""Below minus this lies the fitness of every candidate that breaks a limit. Large beside any mean that a sensible
+metric has, small enough that violations are told apart to seven digits behind the point."""
 
 
 class Objective:
     """Turns the item scores of a candidate into its fitness and its score.
 
     Attributes:
-        specs: the tasks, each with its direction.
-        weights: signed weights `s_k w_k / sum_j w_j`, in the order of `specs`.
+        specs: the entries, each with its direction.
+        weights: signed weights `s_k w_k / sum_j w_j`, in the order of `specs`; 0 for constraints.
     """
 
     def __init__(self, specs: Sequence[TaskSpec]) -> None:
         """Take specs whose directions are known, such as `LmHarness.specs`.
 
         Raises:
-            ConfigError: on a bad weight or an unknown direction.
+            ConfigError: on a bad weight or option, or an unknown direction.
         """
         problems = spec_problems(specs)
         problems += [
@@ -39,74 +69,207 @@ class Objective:
         ]
         if problems:
             raise ConfigError(problems)
-        self.specs = tuple(specs)
+        self.specs = shared(specs)
         total = math.fsum(spec.weight for spec in specs)
         self.weights = tuple(
             (1.0 if spec.direction == "maximize" else -1.0) * spec.weight / total for spec in self.specs
         )
+        self._tasks = tuple(dict.fromkeys(spec.name for spec in self.specs))
+        self._baselines: dict[Split, dict[str, dict[tuple[str, int], Mapping[str, float]]]] = {}
 
-    def fitness(self, scores: Sequence[ItemScore]) -> float:
-        """Return the weighted sum of the tasks' means; larger is better.
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """A name for each of `specs`, all different."""
+        return tuple(spec.label if spec.constraint is None else f"{spec.label} (limit)" for spec in self.specs)
 
-        Raises:
-            EvaluationError: as `task_scores`.
-        """
-        means = [math.fsum(values) / len(values) for values in self._values(scores).values()]
-        return math.fsum(w * mean for w, mean in zip(self.weights, means, strict=True))
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The baselines that candidates are compared with by name; they must be noted before any model is judged."""
+        return tuple(dict.fromkeys(spec.reference for spec in self.specs if spec.reference is not None))
 
-    def score(self, scores: Sequence[ItemScore]) -> Score:
-        """Return the fitness with its 95 % interval (see `intervals`), and the number of items in all tasks.
+    @property
+    def compares(self) -> bool:
+        """Whether candidates are compared with baselines at all, by name or with all of them."""
+        return bool(self.references) or any(map(_guarded, self.specs))
 
-        Raises:
-            EvaluationError: as `task_scores`.
-        """
-        return weighted_sum(list(self.task_scores(scores).values()), self.weights)
+    def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
+        """Remember how a baseline did, for what compares with it; to be called before the baseline itself is judged."""
+        rows = self._baselines.setdefault(split, {}).setdefault(name, {})
+        rows.update({(score.task, score.item): score.metrics for score in scores})
 
-    def task_scores(self, scores: Sequence[ItemScore]) -> dict[str, Score]:
-        """Return each task's plain mean, in the metric's own unit and direction, with its 95 % interval.
-
-        Raises:
-            EvaluationError: if a task has no items, lacks its metric, or has a value that is not finite.
-        """
-        return {name: mean_score(values) for name, values in self._values(scores).items()}
-
-    def answers(self, scores: Sequence[ItemScore]) -> dict[str, dict[int, float]]:
-        """Return term name to item to value, in the metric's own unit and direction; terms may lack items.
+    def fitness(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> float:
+        """Return what the optimizer maximizes: the weighted sum, or less than `-INFEASIBLE` where a limit is broken.
 
         Raises:
-            EvaluationError: if an item lacks its metric, or a value is not finite.
+            EvaluationError: as `term_scores`; or if there are limits and the sum itself is below `-INFEASIBLE`.
         """
-        values: dict[str, dict[int, float]] = {}
+        means = _means(self._values(scores, split))
+        return self._ranked(means, [*self._beyond(means), *self._collapsed(scores, split)])
+
+    def fitness_of(self, means: Sequence[float]) -> float:
+        """Return the fitness of a candidate whose means are known, or estimated, in the order of `specs`.
+
+        The guard of the entropy, which needs the answers themselves, takes no part.
+
+        Raises:
+            EvaluationError: if there are limits and the sum itself is below `-INFEASIBLE`.
+        """
+        return self._ranked(means, list(self._beyond(means)))
+
+    def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
+        """Return the weighted sum with its 95 % interval (see `intervals`), and the number of items in all tasks.
+
+        Constraints do not touch it. Entries of one task are measured on the same items, so they are added up item by
+        item, which keeps what they have in common; tasks are independent.
+
+        Raises:
+            EvaluationError: as `term_scores`.
+        """
+        parts = self._parts(self._values(scores, split))
+        return weighted_sum([mean_score(part) for part, _ in parts], [w for _, w in parts])
+
+    def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
+        """Return the limits that a candidate breaks, one sentence each; none if it is feasible.
+
+        Raises:
+            EvaluationError: as `term_scores`.
+        """
+        means = _means(self._values(scores, split))
+        return [text for _, text in [*self._beyond(means), *self._collapsed(scores, split)]]
+
+    def term_scores(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> tuple[Score, ...]:
+        """Return each entry's plain mean, in its own unit and direction, with its 95 % interval; as `specs`.
+
+        Raises:
+            EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite, or a
+                baseline that an entry compares with was not noted.
+        """
+        return tuple(mean_score(values) for values in self._values(scores, split))
+
+    def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
+        """Return each entry's values item by item, for whatever looks at single items; tasks without items have none.
+
+        Returns:
+            Name of the entry (`term_names`) to item to value, in the metric's own unit and direction.
+
+        Raises:
+            EvaluationError: as `term_scores`.
+        """
+        return {
+            name: {score.item: self._value(spec, score, split) for score in scores if score.task == spec.name}
+            for name, spec in zip(self.term_names, self.specs, strict=True)
+        }
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """Signed weight of each task's `task_values` in the sum; 1 where several entries are added up already."""
+        counts = Counter(spec.name for spec, w in zip(self.specs, self.weights, strict=True) if w != 0.0)
+        own = {spec.name: w for spec, w in zip(self.specs, self.weights, strict=True) if w != 0.0}
+        return {name: 1.0 if counts[name] > 1 else own.get(name, 0.0) for name in self._tasks}
+
+    def task_values(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
+        """Return one value per item: the weighted sum is the sum over tasks of `task_weights` times the mean of these.
+
+        Where one entry of a task has a weight that is its value; where several have, their weighted sum. Tasks without
+        items have none.
+
+        Raises:
+            EvaluationError: as `term_scores`.
+        """
+        found: dict[str, dict[int, float]] = {}
+        for name in self._tasks:
+            mine = [score for score in scores if score.task == name]
+            specs = [(s, w) for s, w in zip(self.specs, self.weights, strict=True) if s.name == name]
+            values = [[self._value(spec, score, split) for score in mine] for spec, _ in specs]
+            part, _ = _together(values, [w for _, w in specs])
+            found[name] = dict(zip([score.item for score in mine], part, strict=True))
+        return found
+
+    def _values(self, scores: Sequence[ItemScore], split: Split) -> list[list[float]]:
+        """Return for each spec the values of its task's items, in the order in which they came."""
+        rows: dict[str, list[ItemScore]] = {name: [] for name in self._tasks}
         for score in scores:
-            values.setdefault(score.task, {})[score.item] = self.item_value(score)
-        return values
-
-    def item_value(self, score: ItemScore) -> float:
-        """Return the objective's metric of one item, in its own direction.
-
-        Raises:
-            EvaluationError: if the item lacks the metric, or the value is not finite.
-        """
-        spec = next((spec for spec in self.specs if spec.name == score.task), None)
-        if spec is None:
-            raise EvaluationError(
-                f"an item of task {score.task!r} came, but the objective has the tasks "
-                f"{', '.join(spec.name for spec in self.specs)}"
-            )
-        return _value(spec, score)
-
-    def _values(self, scores: Sequence[ItemScore]) -> dict[str, list[float]]:
-        specs = {spec.name: spec for spec in self.specs}
-        values: dict[str, list[float]] = {name: [] for name in specs}
-        for score in scores:
-            if score.task in specs:
-                values[score.task].append(_value(specs[score.task], score))
-            else:
-                self.item_value(score)  # raises, naming the tasks
-        for name, found in values.items():
+            if score.task not in rows:
+                raise EvaluationError(
+                    f"an item of task {score.task!r} came, but the objective has the tasks {', '.join(self._tasks)}"
+                )
+            rows[score.task].append(score)
+        for name, found in rows.items():
             if not found:
                 raise EvaluationError(f"task {name!r} has no scored items, so the objective is undefined")
-        return values
+        return [[self._value(spec, score, split) for score in rows[spec.name]] for spec in self.specs]
+
+    def _value(self, spec: TaskSpec, score: ItemScore, split: Split) -> float:
+        if spec.metric != NEGATIVE_FLIPS:
+            return _value(spec, spec.metric, score)
+        assert spec.reference is not None and spec.of is not None  # checked with the specs
+        noted = self._baselines.get(split, {}).get(spec.reference)
+        if noted is None:
+            raise EvaluationError(
+                f"task {spec.name!r}: negative flips against {spec.reference!r} need its {split} scores, but it "
+                "was not scored before"
+            )
+        if (score.task, score.item) not in noted:
+            raise EvaluationError(
+                f"task {spec.name!r}, item {score.item}: negative flips need the score of {spec.reference!r}, which "
+                "was not scored on this item"
+            )
+        before = _right(spec, ItemScore(score.task, score.item, noted[score.task, score.item]))
+        return float(before and not _right(spec, score))
+
+    def _parts(self, values: Sequence[Sequence[float]]) -> list[tuple[Sequence[float], float]]:
+        """Return for each task the values of its items and their weight in the sum."""
+        return [
+            _together(
+                [own for spec, own in zip(self.specs, values, strict=True) if spec.name == name],
+                [w for spec, w in zip(self.specs, self.weights, strict=True) if spec.name == name],
+            )
+            for name in self._tasks
+        ]
+
+    def _ranked(self, means: Sequence[float], violations: Sequence[tuple[float, str]]) -> float:
+        """Return the weighted sum, or where the violations place a candidate among the infeasible ones."""
+        if violations:
+            return -INFEASIBLE - math.fsum(violation for violation, _ in violations)
+        fitness = math.fsum(w * mean for w, mean in zip(self.weights, means, strict=True))
+        limited = any(spec.constraint is not None or _guarded(spec) for spec in self.specs)
+        if limited and fitness < -INFEASIBLE:
+            raise EvaluationError(
+                f"the weighted sum is {fitness:g}, but with constraints it must stay above {-INFEASIBLE:g}, where "
+                "infeasible candidates begin; measure in larger units"
+            )
+        return fitness
+
+    def _beyond(self, means: Sequence[float]) -> Iterator[tuple[float, str]]:
+        """Yield each constraint that is broken: by how much, in units of its limit, and in words."""
+        for spec, mean in zip(self.specs, means, strict=True):
+            if spec.constraint is not None and (beyond := spec.constraint.violation(mean)) > 0.0:
+                yield beyond, f"{spec.label} is {mean:.4g}, but must be {spec.constraint}"
+
+    def _collapsed(self, scores: Sequence[ItemScore], split: Split) -> Iterator[tuple[float, str]]:
+        """Yield the tasks on which the entropy is low by collapse, likewise."""
+        for spec in filter(_guarded, self.specs):
+            yield from self._collapse(spec, [score for score in scores if score.task == spec.name], split)
+
+    def _collapse(self, spec: TaskSpec, scores: Sequence[ItemScore], split: Split) -> list[tuple[float, str]]:
+        """Hold the share of the commonest answer against the largest that a baseline has on the same items."""
+        found = self._baselines.get(split, {})
+        answers = [[rows[spec.name, s.item] for s in scores if (spec.name, s.item) in rows] for rows in found.values()]
+        largest = max((_commonest(own) for own in answers if own), default=None)
+        if largest is None:
+            raise EvaluationError(
+                f"task {spec.name!r}: whether {ENTROPY!r} is low by giving one answer to everything is told by the "
+                f"baselines' {split} answers, but none was scored before (collapse_margin: 1 asks for no such guard)"
+            )
+        margin = COLLAPSE_MARGIN if spec.collapse_margin is None else spec.collapse_margin
+        limit, share = largest + margin, _commonest([score.metrics for score in scores])
+        if share <= limit:
+            return []
+        text = (
+            f"task {spec.name!r}: {share:.1%} of the answers are the same, but at most {limit:.1%} may be "
+            f"({largest:.1%} with a baseline, and a margin of {margin:.1%}): the entropy is low by collapse"
+        )
+        return [(share / limit - 1.0, text)]
 
 
 def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, object]) -> str | None:
@@ -121,14 +284,50 @@ def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, objec
     return metric if metric in metrics else None
 
 
-def _value(spec: TaskSpec, score: ItemScore) -> float:
-    key = metric_key(spec.metric, spec.filter, score.metrics)
+def _together(values: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[Sequence[float], float]:
+    """Return one value per item for the entries of a task, and its weight in the sum."""
+    weighing = [(own, w) for own, w in zip(values, weights, strict=True) if w != 0.0]
+    if len(weighing) < 2:  # as it is, since a 0/1 metric has an interval of its own
+        return weighing[0] if weighing else (values[0], 0.0)
+    rows = zip(*(own for own, _ in weighing), strict=True)
+    return [math.fsum(w * value for (_, w), value in zip(weighing, row, strict=True)) for row in rows], 1.0
+
+
+def _means(values: Sequence[Sequence[float]]) -> list[float]:
+    return [math.fsum(own) / len(own) for own in values]
+
+
+def _value(spec: TaskSpec, metric: str, score: ItemScore) -> float:
+    key = metric_key(metric, spec.filter, score.metrics)
     if key is None:
         raise EvaluationError(
-            f"task {spec.name!r}, item {score.item}: no metric {spec.metric!r}; "
+            f"task {spec.name!r}, item {score.item}: no metric {metric!r}; "
             f"the item has {', '.join(sorted(score.metrics)) or 'none'}"
         )
     value = float(score.metrics[key])
     if not math.isfinite(value):
-        raise EvaluationError(f"task {spec.name!r}, item {score.item}: metric {spec.metric!r} is {value}")
+        raise EvaluationError(f"task {spec.name!r}, item {score.item}: metric {metric!r} is {value}")
     return value
+
+
+def _right(spec: TaskSpec, score: ItemScore) -> bool:
+    """Whether an answer is right; half right is not defined for flips."""
+    value = _value(spec, spec.of or "", score)
+    if value not in (0.0, 1.0):
+        raise EvaluationError(
+            f"task {spec.name!r}, item {score.item}: {spec.of!r} is {value:g}, but negative flips need a metric that "
+            "is 0 or 1 for each item"
+        )
+    return value == 1.0
+
+
+def _guarded(spec: TaskSpec) -> bool:
+    """Whether a spec pushes the entropy down, so that collapse would pay."""
+    pushes = spec.direction == "minimize" and (spec.weight > 0.0 or spec.constraint is not None)
+    return spec.metric == ENTROPY and pushes and spec.collapse_margin != 1.0
+
+
+def _commonest(rows: Iterable[Mapping[str, float]]) -> float:
+    """Return the share of the commonest answer."""
+    counts = Counter(row[ANSWER] for row in rows if ANSWER in row)
+    return max(counts.values()) / counts.total() if counts else 0.0

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import ConfigError, EvaluationError, unknown_name
-from evomerge.evaluation.catalog import OUTPUT_TYPES, resolve_filter
+from evomerge.errors import ConfigError, EvaluationError
+from evomerge.evaluation.catalog import OUTPUT_TYPES
+from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.metrics import Metric, item_metrics, loaded_metrics
 from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, quiet
+from evomerge.evaluation.stopping import Text
 from evomerge.evaluation.task import TaskSpec
+from evomerge.evaluation.terms import resolve
 from evomerge.record import ItemScore
+
+_N_TOKENS = "evomerge_n_tokens"
+"""Attribute that an lm-eval instance gets besides its response: how many tokens were generated for it."""
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -107,24 +113,12 @@ class PreparedTask:
         """Return the spec with its filter and direction filled in from the task.
 
         Raises:
-            ConfigError: if the task has no such metric or filter, or gives no direction.
+            ConfigError: if there is no such metric or filter, or nothing gives a direction.
         """
-        filter_name = resolve_filter(spec, self.name, self.filters)
-        if isinstance(filter_name, ConfigError):
-            raise filter_name
-        metric = self.metrics.get(spec.metric)
-        if metric is None:
-            usable = [name for name, one in self.metrics.items() if one.per_item]
-            raise ConfigError(unknown_name(f"metric of task {self.name!r}:", spec.metric, usable))
-        if not metric.per_item:
-            raise ConfigError(f"task {self.name!r}, metric {spec.metric!r}: {metric.reason}")
-        direction = spec.direction or metric.direction
-        if direction is None:
-            raise ConfigError(
-                f"task {self.name!r} does not say whether a larger {spec.metric!r} is better; "
-                "set `direction` to maximize or minimize"
-            )
-        return replace(spec, filter=filter_name, direction=direction)
+        resolved, problems = resolve(spec, self.name, self.output_type, self.metrics, self.filters)
+        if problems:
+            raise ConfigError(problems)
+        return resolved
 
     def build(
         self, items: Sequence[int], *, shots_from: Sequence[int], chat_template: Callable[..., str] | None
@@ -173,18 +167,29 @@ class PreparedTask:
         self._task._instances = None
         return Requests(tuple(items), instances)
 
-    def item_scores(self, task: str, requests: Requests) -> list[ItemScore]:
+    def item_scores(
+        self,
+        task: str,
+        requests: Requests,
+        measures: Sequence[Measure] = (),
+        count_tokens: Callable[[str], int] = len,
+    ) -> list[ItemScore]:
         """Filter the responses that the instances hold, and score them.
 
         Args:
             task: the name to record the scores under.
+            measures: what is measured besides the task's own metrics; of the raw responses, before any filter.
+            count_tokens: for the measures.
 
         Raises:
-            EvaluationError: if a filter or the task's own scoring fails.
+            EvaluationError: if a filter, the task's own scoring or a measure fails.
         """
         if not requests.items:  # lm-eval's filters cannot take nothing
             return []
-        metrics: list[dict[str, float]] = [{} for _ in requests.items]
+        metrics = [
+            self._measured(task, item, group, measures, count_tokens)
+            for item, group in zip(requests.items, requests.instances, strict=True)
+        ]
         instances = [instance for group in requests.instances for instance in group]
         aggregation = self._task.aggregation()
         for ensemble in self._task._filters:
@@ -202,6 +207,36 @@ class PreparedTask:
                 for name, value in values.items():
                     kept[name if len(self.filters) == 1 else f"{name},{ensemble.name}"] = value
         return [ItemScore(task, item, kept) for item, kept in zip(requests.items, metrics, strict=True)]
+
+    def _measured(
+        self,
+        task: str,
+        item: int,
+        group: Sequence[Any],
+        measures: Sequence[Measure],
+        count_tokens: Callable[[str], int],
+    ) -> dict[str, float]:
+        """Return what the measures make of one item's responses."""
+        found: dict[str, float] = {}
+        for measure in measures:
+            # With `acc_mutual_info` lm-eval asks for each option a second time, without its context.
+            asked = group[: len(group) // 2] if self._asks_twice else group
+            answered = Answered(
+                _copied(group[0].doc),
+                [instance.resps[0] for instance in asked],
+                [_continuation(instance) for instance in asked],
+                group[0].__dict__.get(_N_TOKENS),
+                count_tokens,
+            )
+            try:
+                found |= measure.function(answered)
+            except Exception as error:  # a user's function may raise anything
+                raise EvaluationError(f"task {task!r}, item {item}: {measure.name!r} failed: {_said(error)}") from error
+        return found
+
+    @property
+    def _asks_twice(self) -> bool:
+        return self.output_type == "multiple_choice" and "acc_mutual_info" in getattr(self._task, "_metric_fn_list", ())
 
     def _set_shots(self, num_fewshot: int | None) -> None:
         own = self._task.get_config("num_fewshot")
@@ -257,6 +292,11 @@ class PreparedTask:
         self._task.sampler.replace_df([documents[index] for index in shots_from])
         # How lm-eval is told to leave out the item itself: it compares the two.
         self._task.fewshot_cfg.split = self._task.config.test_split
+
+
+def _continuation(instance: Any) -> str:
+    """Return the text whose probability is asked for; a request for an answer or for a whole text has none."""
+    return str(instance.args[1]) if instance.request_type == "loglikelihood" else ""
 
 
 def _copied(document: Any) -> Any:
@@ -315,11 +355,15 @@ def reset(requests: Sequence[Requests]) -> None:
             for instance in group:
                 instance.resps = []
                 instance.filtered_resps = {}
+                instance.__dict__.pop(_N_TOKENS, None)
 
 
 def put_responses(instances: Sequence[Any], responses: Sequence[Any]) -> None:
     """Give each instance its response, as often as the task repeats it: greedy answers do not differ."""
     for instance, response in zip(instances, responses, strict=True):
+        if isinstance(response, Text):  # lm-eval and what tasks import get a plain text
+            instance.__dict__[_N_TOKENS] = response.n_tokens
+            response = str(response)
         instance.resps = [response] * (instance.repeats or 1)
 
 

@@ -10,6 +10,26 @@ from collections.abc import Sequence
 from typing import Any
 
 
+class Text(str):
+    """An answer's text that knows how many tokens were generated for it, with those that ended it.
+
+    Decoding cannot be undone: the text may have other tokens than those it was made of.
+    """
+
+    __slots__ = ("n_tokens",)
+    n_tokens: int
+
+    def __new__(cls, text: str, n_tokens: int) -> Text:
+        """Return the text with its number of tokens."""
+        made = super().__new__(cls, text)
+        made.n_tokens = n_tokens
+        return made
+
+    def __getnewargs__(self) -> tuple[str, int]:  # type: ignore[override]
+        """Return what copying and pickling make it from."""
+        return str(self), self.n_tokens
+
+
 class Stops:
     """The stop texts of one request kind with one tokenizer."""
 
@@ -28,12 +48,12 @@ class Stops:
             possible = self._possible[tokens[-1]] = self._ending_in(tokens[-1])
         return any(stop in self._tokenizer.decode(tokens[-window:]) for stop, window in possible)
 
-    def text(self, tokens: Sequence[int]) -> str:
+    def text(self, tokens: Sequence[int]) -> Text:
         """Return an answer as lm-eval gives it: without special tokens, cut at the first stop text."""
         from lm_eval.models.utils import postprocess_generated_text
 
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return str(postprocess_generated_text(text, list(self._until), None))
+        return Text(postprocess_generated_text(text, list(self._until), None), len(tokens))
 
     def _ending_in(self, token: int) -> list[tuple[str, int]]:
         whole: str = self._tokenizer.decode([*self._anchor, token])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.errors import ConfigError
-from evomerge.evaluation.task import Size, SplitSizes, TaskSpec
+from evomerge.evaluation.task import Size, SplitSizes, Task
 from evomerge.record import Split
 
 # The test split is cut first, so that its items stay the same when only the search or validation size changes:
@@ -71,8 +71,8 @@ def split_items(n_docs: int, sizes: Mapping[Split, Size], seed: int, task: str) 
     return {split: items[split] for split in Split if split in items}
 
 
-def draw_splits(spec: TaskSpec, n_docs: Mapping[str, int], sizes: SplitSizes, seed: int) -> dict[Split, Drawn]:
-    """Draw the three splits of one task, each from the lm-eval task that the spec names for it.
+def draw_splits(task: Task, n_docs: Mapping[str, int], sizes: SplitSizes, seed: int) -> dict[Split, Drawn]:
+    """Draw the three splits of one task, each from the lm-eval task that it names.
 
     Args:
         n_docs: lm-eval task name to its number of documents.
@@ -81,8 +81,8 @@ def draw_splits(spec: TaskSpec, n_docs: Mapping[str, int], sizes: SplitSizes, se
         ConfigError: as `split_items`.
     """
     drawn: dict[Split, Drawn] = {}
-    for source in spec.sources:
-        wanted = {split: sizes.of(split) for split in Split if spec.source(split) == source}
+    for source in task.sources:
+        wanted = {split: sizes.of(split) for split in Split if task.source(split) == source}
         for split, items in split_items(n_docs[source], wanted, seed, source).items():
             drawn[split] = Drawn(source, n_docs[source], items)
     return {split: drawn[split] for split in Split}

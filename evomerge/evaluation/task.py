@@ -1,4 +1,7 @@
-"""What the user asks to be measured: tasks, metrics, directions, weights, and how the items are split.
+"""What the user asks to be measured: tasks, metrics, directions, weights, limits, and how the items are split.
+
+An entry of `evaluation.tasks` (`TaskSpec`) says two things: which task is run (`Task`) and what is measured on it.
+Entries that name the same task share its splits and its requests, so a second metric costs no second forward pass.
 
 Plain data; neither lm-eval nor torch is imported here.
 """
@@ -7,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from evomerge.errors import ConfigError
+from evomerge.errors import ConfigError, unknown_name
 from evomerge.record import Split
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
@@ -23,26 +26,37 @@ Size: TypeAlias = int | float | None
 """How much of a pool of items a split takes: a count, a fraction in (0, 1), or None for what the others leave."""
 
 
+NEGATIVE_FLIPS = "negative_flips"
+"""Metric: the items that a baseline has right and the candidate has wrong."""
+
+ENTROPY = "entropy"
+"""Metric: how undecided the model is among the options, in nats; see `measures.entropy`."""
+
+PYTHON = "python:"
+"""What the name of a metric begins with that a function of the user computes."""
+
+ANSWER = "_answer"
+"""Under which an item keeps its answer as a number: no metric, as all names that begin with an underscore."""
+
+COLLAPSE_MARGIN = 0.1
+"""By how much the share of the commonest answer may exceed that of every baseline."""
+
+_OF_THE_TASK = ("validation", "test", "num_fewshot")
+"""What entries of one task share besides its name."""
+
+
 @dataclass(frozen=True)
-class TaskSpec:
-    """One lm-eval task as part of an objective.
+class Task:
+    """What is run: an lm-eval task, and what its splits are drawn from.
 
     Attributes:
         name: an lm-eval task, built-in or from a local YAML file; also the name under which scores are recorded.
-        metric: a metric that the task reports per item, for example "exact_match" or "acc".
-        filter: which of the task's filters the metric is taken after; None: the only one that the task has.
-        weight: share of the task in a weighted sum; at least 0, where 0 means measured but not optimised.
-        direction: "maximize" or "minimize"; None: as the task itself says (`higher_is_better` in its YAML).
         validation: another lm-eval task whose items form the validation split; None: items of `name`.
         test: another lm-eval task whose items form the test split; None: items of `name`.
         num_fewshot: number of solved examples in front of each question; None: as the task says.
     """
 
     name: str
-    metric: str
-    filter: str | None = None
-    weight: float = 1.0
-    direction: Direction | None = None
     validation: str | None = None
     test: str | None = None
     num_fewshot: int | None = None
@@ -57,8 +71,78 @@ class TaskSpec:
         """The lm-eval tasks of the three splits, each once, the main one first."""
         return tuple(dict.fromkeys(self.source(split) for split in Split))
 
+
+@dataclass(frozen=True)
+class Constraint:
+    """A limit that the mean of a metric must keep; exactly one of the two is set."""
+
+    max: float | None = None
+    min: float | None = None
+
+    def __str__(self) -> str:
+        return f"at most {self.max:g}" if self.max is not None else f"at least {self.min:g}"
+
+    def violation(self, mean: float) -> float:
+        """Return by how much a mean is beyond the limit, in units of the limit (where it is 0: as it is); else 0."""
+        limit, beyond = (self.max, 1.0) if self.max is not None else (self.min or 0.0, -1.0)
+        return max(0.0, beyond * (mean - limit)) / (abs(limit) or 1.0)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One entry of an objective: an lm-eval task, and what is measured on it.
+
+    Attributes:
+        name, validation, test, num_fewshot: the task; see `Task`. Entries of the same task need to say the last three
+            once (`shared`).
+        metric: a metric that the task reports per item, for example "exact_match" or "acc"; one of `measures`, for
+            example "generated_tokens"; "negative_flips"; or "python:MODULE:FUNCTION", "python:FILE.py:FUNCTION".
+        filter: which of the task's filters the metric is taken after; None: the only one that the task has.
+        weight: share in the weighted sum; at least 0, where 0 means measured but not optimised.
+        direction: "maximize" or "minimize"; None: as the task itself says (`higher_is_better` in its YAML).
+        constraint: a limit for the mean, instead of a share in the weighted sum (the weight is 0 then).
+        reference: of negative flips, the baseline that the candidate is compared with.
+        of: of negative flips, the metric of the task, 0 or 1 per item, that says whether an answer is right.
+        collapse_margin: of entropy, by how much the share of the commonest answer may exceed the largest baseline's;
+            1 switches the guard off, None is `COLLAPSE_MARGIN`.
+    """
+
+    name: str
+    metric: str
+    filter: str | None = None
+    weight: float = 1.0
+    direction: Direction | None = None
+    validation: str | None = None
+    test: str | None = None
+    num_fewshot: int | None = None
+    constraint: Constraint | None = None
+    reference: str | None = None
+    of: str | None = None
+    collapse_margin: float | None = None
+
+    @property
+    def task(self) -> Task:
+        """What is run."""
+        return Task(self.name, self.validation, self.test, self.num_fewshot)
+
+    def source(self, split: Split) -> str:
+        """Return the name of the lm-eval task that the items of a split are drawn from."""
+        return self.task.source(split)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The lm-eval tasks of the three splits, each once, the main one first."""
+        return self.task.sources
+
+    @property
+    def label(self) -> str:
+        """What is measured, in words, for example "gsm8k, exact_match"; only a limit on it may share it."""
+        metric = self.metric if self.filter in (None, "none") else f"{self.metric} after {self.filter}"
+        against = f" against {self.reference} in {self.of}" if self.reference else ""
+        return f"{self.name}, {metric}{against}"
+
     def to_data(self) -> dict[str, Any]:
-        """Return the fields as a JSON-able mapping; `TaskSpec(**data)` reads it back."""
+        """Return the fields as a JSON-able mapping; `specs_from_data` reads it back."""
         return asdict(self)
 
 
@@ -97,10 +181,7 @@ def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
     """Return what is wrong with the specs themselves, one sentence per mistake; names are not looked up."""
     if not specs:
         return ["an objective needs at least one task, but none came"]
-    problems = []
-    for name, count in Counter(spec.name for spec in specs).items():
-        if count > 1:
-            problems.append(f"task {name!r} is listed {count} times; every task may be listed once")
+    problems = list(_repeated(specs))
     for spec in specs:
         weight: Any = spec.weight
         number = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
@@ -117,16 +198,91 @@ def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
         shots: Any = spec.num_fewshot
         if shots is not None and (not isinstance(shots, int) or isinstance(shots, bool) or shots < 0):
             problems.append(f"task {spec.name!r}: num_fewshot must be a whole number of at least 0, but came {shots!r}")
+        problems += _constraint_problems(spec)
+        problems += _option_problems(spec)
     if not problems and not any(spec.weight > 0 for spec in specs):
         problems.append("every task has weight 0, so there is nothing to optimise; give at least one a weight above 0")
     return problems + _leaks(specs)
+
+
+def reference_problems(specs: Sequence[TaskSpec], baselines: Collection[str]) -> list[str]:
+    """Return which specs compare with a baseline that is not there, one sentence each."""
+    return [
+        unknown_name(f"baseline in `reference` of task {spec.name!r}:", spec.reference, baselines)
+        for spec in specs
+        if spec.reference is not None and spec.reference not in baselines
+    ]
+
+
+def shared(specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
+    """Return the specs, each with what any entry of its task says of validation, test and num_fewshot."""
+    said: dict[str, dict[str, Any]] = {}
+    for spec in specs:
+        for key in _OF_THE_TASK:
+            if getattr(spec, key) is not None:
+                said.setdefault(spec.name, {}).setdefault(key, getattr(spec, key))
+    return tuple(replace(spec, **said.get(spec.name, {})) for spec in specs)
+
+
+def _repeated(specs: Sequence[TaskSpec]) -> Iterator[str]:
+    """Find entries that measure the same twice, and entries of one task that do not agree on what is run."""
+    seen = Counter(
+        (spec.name, spec.metric, spec.filter, spec.reference, spec.of, spec.constraint is None) for spec in specs
+    )
+    for (name, metric, *_), count in seen.items():
+        if count > 1:
+            yield f"metric {metric!r} of task {name!r} is listed {count} times; list every metric of a task once"
+    for name in dict.fromkeys(spec.name for spec in specs):
+        for key in _OF_THE_TASK:
+            values = dict.fromkeys(getattr(spec, key) for spec in specs if spec.name == name)
+            values.pop(None, None)
+            if len(values) > 1:
+                yield (
+                    f"task {name!r}: its entries do not agree on `{key}`: {', '.join(map(repr, values))}; they share "
+                    "their items and prompts, so one value must do for all"
+                )
+
+
+def _constraint_problems(spec: TaskSpec) -> Iterator[str]:
+    if spec.constraint is None:
+        return
+    limits: list[Any] = [limit for limit in (spec.constraint.max, spec.constraint.min) if limit is not None]
+    if len(limits) != 1:
+        yield f"task {spec.name!r}: a constraint has either max or min, but {len(limits)} of them came"
+    for limit in limits:
+        if not isinstance(limit, (int, float)) or isinstance(limit, bool) or not math.isfinite(limit):
+            yield f"task {spec.name!r}: the limit of a constraint must be a finite number, but came {limit!r}"
+    if spec.weight:
+        yield (
+            f"task {spec.name!r}: {spec.metric!r} has a constraint and a weight of {spec.weight!r}; a constraint "
+            "has no weight. To optimise the metric as well, list it a second time"
+        )
+
+
+def _option_problems(spec: TaskSpec) -> Iterator[str]:
+    """Find options of a metric that are missing, or that belong to another one."""
+    flips = spec.metric == NEGATIVE_FLIPS
+    if flips and not spec.reference:
+        yield f"task {spec.name!r}: {NEGATIVE_FLIPS!r} needs `reference`, the baseline to compare with, like a parent"
+    if flips and not spec.of:
+        yield f"task {spec.name!r}: {NEGATIVE_FLIPS!r} needs `of`, the metric that says what is right, like exact_match"
+    for key in ("reference", "of"):
+        if getattr(spec, key) is not None and not flips:
+            yield f"task {spec.name!r}: `{key}` is an option of {NEGATIVE_FLIPS!r}, not of {spec.metric!r}"
+    margin: Any = spec.collapse_margin
+    if margin is None:
+        return
+    if spec.metric != ENTROPY:
+        yield f"task {spec.name!r}: `collapse_margin` is an option of {ENTROPY!r}, not of {spec.metric!r}"
+    if not isinstance(margin, (int, float)) or isinstance(margin, bool) or not 0.0 <= margin <= 1.0:
+        yield f"task {spec.name!r}: collapse_margin must be a number from 0 to 1, but came {margin!r}"
 
 
 def _leaks(specs: Sequence[TaskSpec]) -> list[str]:
     """Find tasks whose items serve one spec's search and another's test: test items must never reach the search."""
     uses: dict[str, dict[Split, str]] = {}
     problems = []
-    for spec in specs:
+    for spec in shared(specs):
         for split in Split:
             source = spec.source(split)
             for other_split, other in uses.setdefault(source, {}).items():
@@ -141,4 +297,7 @@ def _leaks(specs: Sequence[TaskSpec]) -> list[str]:
 
 def specs_from_data(data: Sequence[Mapping[str, Any]]) -> tuple[TaskSpec, ...]:
     """Read what `TaskSpec.to_data` wrote, one mapping per task."""
-    return tuple(TaskSpec(**one) for one in data)
+    return tuple(
+        TaskSpec(**{**one, "constraint": Constraint(**one["constraint"]) if one.get("constraint") else None})
+        for one in data
+    )

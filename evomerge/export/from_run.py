@@ -125,7 +125,11 @@ def _config_text(config: Mapping[str, Any]) -> str:
 
 def _tasks(config: Mapping[str, Any]) -> dict[str, str]:
     tasks = _section(config, "evaluation").get("tasks") or ()
-    return {str(task["name"]): str(task.get("metric", "score")) for task in tasks if isinstance(task, Mapping)}
+    metrics: dict[str, list[str]] = {}
+    for task in tasks:
+        if isinstance(task, Mapping):
+            metrics.setdefault(str(task["name"]), []).append(str(task.get("metric", "score")))
+    return {name: ", ".join(found) for name, found in metrics.items()}
 
 
 def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, Any]:

@@ -102,6 +102,17 @@ def test_merge_builds_what_a_recipe_says(tmp_path: Path, capsys) -> None:
     assert "already holds something" in capsys.readouterr().err
 
 
+def test_evaluate_prints_what_can_be_measured_besides_the_tasks_own_metrics(capsys) -> None:
+    arguments = ["--task", "zoo_ja_math", "--task", "zoo_ja_reading", "--include-path", "zoo:tasks", "--limit", "4"]
+    assert main(["evaluate", "zoo:japanese", *arguments, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert set(scores["zoo_ja_math"]) == {"acc", "right_number", "japanese", "generated_tokens"}
+    assert set(scores["zoo_ja_reading"]) == {"acc", "entropy"}  # and not the answers as numbers
+    assert main(["evaluate", "zoo:japanese", *arguments]) == 0
+    lines = {line.split("│")[2].strip(): line for line in capsys.readouterr().out.splitlines() if line.count("│") > 3}
+    assert "%" in lines["acc"] and "%" not in lines["generated_tokens"] + lines["entropy"]
+
+
 def test_evaluate_scores_a_model_and_a_run(zoo_run: Path, capsys) -> None:
     arguments = ["--task", "zoo_ja_math", "--include-path", "zoo:tasks", "--limit", "4", "--json"]
     assert main(["evaluate", "zoo:math", *arguments]) == 0

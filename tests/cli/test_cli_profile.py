@@ -47,6 +47,12 @@ def test_a_profile_divides_the_whole_time(empty: Path, capsys) -> None:
     assert list(empty.iterdir()) == []
 
 
+def test_what_compares_with_baselines_is_profiled_too(empty: Path) -> None:
+    tasks = "[{name: zoo_ja_math, metric: negative_flips, reference: japanese, of: acc}]"
+    found = api.profile(compose(["experiment=zoo_ja_math", *SMALL, f"evaluation.tasks={tasks}"]), candidates=1)
+    assert (found["stages"][0]["candidates"], found["stages"][0]["failed"]) == (1, 0)
+
+
 def test_bytes_and_tokens_are_those_of_the_candidates(empty: Path) -> None:
     found = api.profile(compose(["experiment=zoo_ja_math", *SMALL, "execution.dtype=float32"]), candidates=1)
     (stage,) = found["stages"]

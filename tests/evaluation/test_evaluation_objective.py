@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ from scipy import stats
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.intervals import Z, mean_score, student_quantile, weighted_sum, wilson
-from evomerge.evaluation.objective import Objective
-from evomerge.evaluation.task import TaskSpec
-from evomerge.record import ItemScore, Score
+from evomerge.evaluation.objective import INFEASIBLE, Objective
+from evomerge.evaluation.task import ANSWER, Constraint, TaskSpec
+from evomerge.record import ItemScore, Score, Split
 
 
 def items(task: str, values: list[float], metric: str = "acc") -> list[ItemScore]:
@@ -60,7 +62,7 @@ def test_one_maximised_task_is_its_mean_and_one_minimised_task_its_negative() ->
     low, high = wilson(3, 5)
     assert (up.score(scores).low, up.score(scores).high) == pytest.approx((low, high))
     assert (down.score(scores).low, down.score(scores).high) == pytest.approx((-high, -low))
-    assert down.task_scores(scores)["t"].mean == pytest.approx(0.6)
+    assert down.term_scores(scores)[0].mean == pytest.approx(0.6)
 
 
 def test_weights_are_normalised_and_tasks_count_by_weight_not_by_number_of_items() -> None:
@@ -120,3 +122,220 @@ def test_an_objective_needs_directions_and_says_every_mistake() -> None:
     with pytest.raises(ConfigError, match="task 'a': the objective needs a direction") as caught:
         Objective([TaskSpec("a", "acc"), TaskSpec("b", "acc", weight=-1, direction="maximize")])
     assert len(caught.value.problems) == 2
+
+
+def rows(task: str, **columns: list[float]) -> list[ItemScore]:
+    """Items of one task with several metrics."""
+    return [
+        ItemScore(task, i, dict(zip(columns, values, strict=True)))
+        for i, values in enumerate(zip(*columns.values(), strict=True))
+    ]
+
+
+def up(task: str, metric: str, weight: float = 1.0, **options: Any) -> TaskSpec:
+    return TaskSpec(task, metric, weight=weight, **{"direction": "maximize", **options})
+
+
+def limit(task: str, metric: str, **options: Any) -> TaskSpec:
+    return TaskSpec(task, metric, weight=0.0, direction="minimize", **options)
+
+
+TOKENS = TaskSpec("t", "tokens", weight=0.01, direction="minimize")
+
+
+def test_two_metrics_of_one_task_are_two_terms_over_the_same_items() -> None:
+    scores = rows("t", acc=[1.0, 0.0, 1.0, 1.0], tokens=[10.0, 90.0, 20.0, 40.0])
+    objective = Objective([up("t", "acc"), TOKENS])
+    assert objective.fitness(scores) == pytest.approx((0.75 - 0.01 * 40.0) / 1.01)
+    assert [score.mean for score in objective.term_scores(scores)] == [0.75, 40.0]
+    score = objective.score(scores)
+    # Answers and their lengths go together item by item, so the interval is that of one sample of differences.
+    own = (np.array([1.0, 0.0, 1.0, 1.0]) - 0.01 * np.array([10.0, 90.0, 20.0, 40.0])) / 1.01
+    low, high = stats.t.interval(0.95, 3, loc=own.mean(), scale=stats.sem(own))
+    assert (score.mean, score.low, score.high) == pytest.approx((objective.fitness(scores), low, high))
+    assert score.n == 4  # four items were scored, whatever was measured on them
+
+
+def test_answers_are_told_item_by_item_and_their_means_make_the_fitness() -> None:
+    scores = rows("t", acc=[1.0, 0.0], tokens=[10.0, 90.0]) + rows("u", acc=[1.0, 1.0, 0.0])
+    limited = up("u", "acc", weight=0.0, constraint=Constraint(min=0.5))
+    objective = Objective([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5), limited])
+    answers = objective.answers(scores)
+    assert tuple(answers) == objective.term_names == ("t, acc", "t, tokens", "u, acc", "u, acc (limit)")
+    assert answers["t, tokens"] == {0: 10.0, 1: 90.0}
+    assert answers["u, acc"] == answers["u, acc (limit)"] == {0: 1.0, 1: 1.0, 2: 0.0}
+    means = [sum(values.values()) / len(values) for values in answers.values()]
+    assert objective.fitness_of(means) == objective.fitness(scores) == pytest.approx((0.5 - 0.5 + 0.5 * 2 / 3) / 1.51)
+    assert objective.fitness_of([0.5, 50.0, 0.25, 0.25]) == pytest.approx(-INFEASIBLE - 0.5, abs=1e-6)
+    assert objective.answers(scores[:2])["u, acc"] == {}  # where only some tasks were asked
+
+
+def test_the_weighted_sum_is_that_of_the_tasks_with_one_value_per_item() -> None:
+    scores = rows("t", acc=[1.0, 0.0], tokens=[10.0, 90.0]) + rows("u", acc=[1.0, 1.0, 0.0])
+    objective = Objective([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5), up("u", "other", weight=0.0)])
+    scores = [dataclasses.replace(one, metrics={"other": 0.0, **one.metrics}) for one in scores]
+    values, weights = objective.task_values(scores), objective.task_weights
+    assert values["u"] == {0: 1.0, 1: 1.0, 2: 0.0} and weights == {"t": 1.0, "u": pytest.approx(0.5 / 1.51)}
+    assert values["t"][1] == pytest.approx(-0.9 / 1.51)
+    means = {task: sum(own.values()) / len(own) for task, own in values.items()}
+    assert sum(weights[task] * means[task] for task in means) == pytest.approx(objective.fitness(scores))
+
+
+def test_entries_that_differ_in_filter_or_reference_have_names_of_their_own() -> None:
+    objective = Objective(
+        [up("t", "acc", filter="strict"), up("t", "acc", filter="loose"), FLIPS, dataclasses.replace(FLIPS, of="f1")]
+    )
+    assert len(set(objective.term_names)) == 4
+
+
+def test_a_measured_metric_without_weight_leaves_the_interval_alone() -> None:
+    scores = rows("t", acc=[1.0, 0.0, 1.0, 1.0], tokens=[10.0, 90.0, 20.0, 40.0])
+    alone, beside = Objective([up("t", "acc")]), Objective([up("t", "acc"), up("t", "tokens", weight=0.0)])
+    assert beside.score(scores) == alone.score(scores)
+    assert (alone.score(scores).low, alone.score(scores).high) == pytest.approx(wilson(3, 4))
+
+
+def test_a_broken_limit_ranks_below_every_feasible_candidate_and_by_how_far_it_is_broken() -> None:
+    objective = Objective([up("t", "acc"), limit("t", "refused", constraint=Constraint(max=0.25))])
+    n = 8
+
+    def candidate(right: int, refused: int) -> list[ItemScore]:
+        return rows("t", acc=[1.0] * right + [0.0] * (n - right), refused=[1.0] * refused + [0.0] * (n - refused))
+
+    order = [candidate(8, 2), candidate(1, 0), candidate(0, 2), candidate(8, 3), candidate(0, 4), candidate(8, 8)]
+    found = [objective.fitness(scores) for scores in order]
+    assert found == sorted(found, reverse=True) and len(set(found)) == len(found)
+    assert found[:3] == [1.0, 0.125, 0.0]
+    assert found[3] == pytest.approx(-INFEASIBLE - (0.375 - 0.25) / 0.25, abs=1e-6)
+    assert objective.score(order[-1]).mean == 1.0  # the plain sum, for people
+    assert [objective.violated(scores) for scores in order[:3]] == [[], [], []]
+    assert objective.violated(order[3]) == ["t, refused is 0.375, but must be at most 0.25"]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "mean", "violation"),
+    [
+        (Constraint(max=0.2), 0.2, 0.0),
+        (Constraint(max=0.2), 0.3, 0.5),
+        (Constraint(max=0.0), 0.3, 0.3),
+        (Constraint(min=0.8), 0.9, 0.0),
+        (Constraint(min=0.8), 0.4, 0.5),
+        (Constraint(min=0.0), -2.0, 2.0),
+        (Constraint(max=-4.0), -2.0, 0.5),
+    ],
+)
+def test_a_violation_is_in_units_of_its_limit(constraint: Constraint, mean: float, violation: float) -> None:
+    assert constraint.violation(mean) == pytest.approx(violation)
+
+
+def test_violations_add_up_and_are_all_named() -> None:
+    objective = Objective(
+        [
+            up("t", "acc"),
+            limit("t", "refused", constraint=Constraint(max=0.25)),
+            up("u", "acc", weight=0.0, constraint=Constraint(min=0.5)),
+        ]
+    )
+    scores = rows("t", acc=[1.0, 1.0], refused=[1.0, 0.0]) + rows("u", acc=[0.0, 0.0])
+    assert objective.fitness(scores) == pytest.approx(-INFEASIBLE - 1.0 - 1.0, abs=1e-6)
+    assert objective.violated(scores) == [
+        "t, refused is 0.5, but must be at most 0.25",
+        "u, acc is 0, but must be at least 0.5",
+    ]
+
+
+def test_a_sum_so_low_that_it_would_rank_among_the_infeasible_is_refused() -> None:
+    objective = Objective([TOKENS, limit("t", "tokens", constraint=Constraint(max=1e12))])
+    with pytest.raises(EvaluationError, match=r"must stay above -1e.09.*measure in larger units"):
+        objective.fitness(rows("t", tokens=[2e9, 3e9]))
+    assert Objective([TOKENS]).fitness(rows("t", tokens=[2e9, 3e9])) == -2.5e9  # without limits there is no border
+
+
+FLIPS = TaskSpec("t", "negative_flips", weight=1.0, direction="minimize", reference="math", of="acc")
+
+
+def test_negative_flips_are_the_items_that_the_reference_has_right_and_the_candidate_wrong() -> None:
+    objective = Objective([FLIPS])
+    assert objective.references == ("math",) and objective.compares
+    reference, candidate = [1.0, 1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0, 0.0]
+    objective.note_baseline("math", Split.SEARCH, items("t", reference))
+    flipped = objective.answers(items("t", candidate))["t, negative_flips against math in acc"]
+    assert flipped == {0: 0.0, 1: 1.0, 2: 1.0, 3: 0.0, 4: 0.0}
+    assert objective.fitness(items("t", candidate)) == pytest.approx(-0.4)
+    assert objective.fitness(items("t", reference)) == 0.0  # a model does not flip against itself
+    score = objective.term_scores(items("t", candidate))[0]
+    assert (score.low, score.high) == pytest.approx(wilson(2, 5))
+    some = [score for score in items("t", candidate) if score.item in (2, 4)]
+    assert objective.fitness(some) == -0.5
+
+
+def test_flips_are_counted_on_the_split_that_the_items_are_of() -> None:
+    objective = Objective([FLIPS])
+    objective.note_baseline("math", Split.SEARCH, items("t", [1.0, 1.0]))
+    objective.note_baseline("math", Split.TEST, items("t", [0.0, 1.0]))
+    candidate = items("t", [0.0, 0.0])
+    assert objective.fitness(candidate) == -1.0
+    assert objective.score(candidate, Split.TEST).mean == -0.5
+    with pytest.raises(
+        EvaluationError, match="against 'math' need its validation scores, but it was not scored before"
+    ):
+        objective.fitness(candidate, Split.VALIDATION)
+
+
+def test_flips_take_the_filter_and_refuse_what_is_neither_right_nor_wrong_or_not_known() -> None:
+    strict = Objective([dataclasses.replace(FLIPS, filter="strict")])
+    strict.note_baseline("math", Split.SEARCH, [ItemScore("t", 0, {"acc,strict": 1.0, "acc,loose": 0.0})])
+    assert strict.fitness([ItemScore("t", 0, {"acc,strict": 0.0, "acc,loose": 1.0})]) == -1.0
+    with pytest.raises(
+        EvaluationError, match="item 1: negative flips need the score of 'math', which was not scored on"
+    ):
+        strict.fitness([ItemScore("t", 1, {"acc,strict": 0.0})])
+    with pytest.raises(EvaluationError, match=r"item 0: 'acc' is 0.5, but negative flips need a metric that is 0 or 1"):
+        strict.fitness([ItemScore("t", 0, {"acc,strict": 0.5})])
+
+
+ENTROPY = TaskSpec("t", "entropy", direction="minimize")
+
+
+def answers(numbers: list[int], entropy: float = 0.5) -> list[ItemScore]:
+    return rows("t", entropy=[entropy] * len(numbers), **{ANSWER: [float(number) for number in numbers]})
+
+
+def test_a_model_that_answers_all_alike_is_refused_however_low_its_entropy() -> None:
+    objective = Objective([ENTROPY])
+    objective.note_baseline("a", Split.SEARCH, answers([1, 2, 3, 4, 1, 2, 3, 4, 1, 2]))  # commonest: 3 of 10
+    objective.note_baseline("b", Split.SEARCH, answers([1, 1, 1, 1, 2, 3, 4, 2, 3, 4]))  # commonest: 4 of 10
+    varied, half, collapsed = (
+        answers([5] * 5 + [1, 2, 3, 4, 6], 0.9),
+        answers([1] * 6 + [2, 3, 4, 5]),
+        answers([1] * 10),
+    )
+    assert objective.fitness(varied) == pytest.approx(-0.9)
+    assert objective.fitness(half) == pytest.approx(-INFEASIBLE - (0.6 / 0.5 - 1.0), abs=1e-6)
+    assert objective.fitness(varied) > objective.fitness(half) > objective.fitness(collapsed)
+    (said,) = objective.violated(collapsed)
+    assert "100.0% of the answers are the same, but at most 50.0% may be (40.0% with a baseline" in said
+    wide = Objective([dataclasses.replace(ENTROPY, collapse_margin=0.25)])
+    wide.note_baseline("b", Split.SEARCH, answers([1, 1, 1, 1, 2, 3, 4, 2, 3, 4]))
+    assert wide.violated(half) == [] and len(wide.violated(collapsed)) == 1
+
+
+def test_the_guard_compares_on_the_items_that_the_candidate_was_scored_on() -> None:
+    objective = Objective([ENTROPY])
+    objective.note_baseline("a", Split.SEARCH, answers([1, 1, 1, 2, 3, 4]))
+    some = [score for score in answers([7, 7, 7, 7, 7, 7]) if score.item < 3]
+    assert objective.violated(some) == []  # the baseline answers these three alike as well
+    assert len(objective.violated(answers([7, 7, 7, 7, 7, 7]))) == 1
+
+
+def test_the_guard_is_off_where_entropy_is_only_watched_or_the_margin_is_one_and_else_needs_baselines() -> None:
+    collapsed = answers([1] * 10)
+    for objective in (
+        Objective([dataclasses.replace(ENTROPY, collapse_margin=1.0)]),
+        Objective([dataclasses.replace(ENTROPY, weight=0.0), up("t", ANSWER)]),
+    ):
+        assert objective.violated(collapsed) == [] and not objective.compares
+    with pytest.raises(
+        EvaluationError, match=r"baselines' search answers, but none was scored before.*collapse_margin: 1"
+    ):
+        Objective([ENTROPY]).fitness(collapsed)

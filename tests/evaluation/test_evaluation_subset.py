@@ -10,7 +10,7 @@ import pytest
 
 from evomerge.errors import ConfigError
 from evomerge.evaluation.subset import Drawn, draw_splits, split_items
-from evomerge.evaluation.task import SplitSizes, TaskSpec
+from evomerge.evaluation.task import SplitSizes, Task
 from evomerge.record import Split
 
 SIZES = {Split.SEARCH: 5, Split.VALIDATION: 0.2, Split.TEST: None}
@@ -77,22 +77,22 @@ def test_sizes_that_ask_for_too_much_are_refused_with_the_numbers() -> None:
 
 
 def test_a_split_from_another_task_draws_from_that_tasks_documents_only() -> None:
-    spec = TaskSpec("main", "acc", test="other")
-    drawn = draw_splits(spec, {"main": 10, "other": 40}, SplitSizes(search=6, validation=None, test=None), 1)
+    task = Task("main", test="other")
+    drawn = draw_splits(task, {"main": 10, "other": 40}, SplitSizes(search=6, validation=None, test=None), 1)
     assert [drawn[split].source for split in Split] == ["main", "main", "other"]
     assert sorted(drawn[Split.SEARCH].items + drawn[Split.VALIDATION].items) == list(range(10))
     assert drawn[Split.TEST].items == tuple(range(40))
 
 
 def test_two_splits_from_another_task_are_disjoint_there() -> None:
-    spec = TaskSpec("main", "acc", validation="other", test="other")
-    drawn = draw_splits(spec, {"main": 10, "other": 10}, SplitSizes(search=None, validation=4, test=6), 1)
+    task = Task("main", validation="other", test="other")
+    drawn = draw_splits(task, {"main": 10, "other": 10}, SplitSizes(search=None, validation=4, test=6), 1)
     assert drawn[Split.SEARCH].items == tuple(range(10))
     assert sorted(drawn[Split.VALIDATION].items + drawn[Split.TEST].items) == list(range(10))
 
 
 def test_validation_may_be_empty() -> None:
-    drawn = draw_splits(TaskSpec("t", "acc"), {"t": 10}, SplitSizes(search=None, validation=0, test=3), 1)
+    drawn = draw_splits(Task("t"), {"t": 10}, SplitSizes(search=None, validation=0, test=3), 1)
     assert [len(drawn[split].items) for split in Split] == [7, 0, 3]
 
 
