@@ -134,18 +134,52 @@ class Search:
 
     def _score_baselines(self) -> None:
         self._tell_phase("baselines", len(self.baselines))
-        for i, (name, recipe) in enumerate(self.baselines.items()):
-            number = -1 - i
+        held: list[tuple[Outcome, Record]] = []  # of references: none can be judged before all are known
+        for name, number in self._baseline_order():
+            recipe = self.baselines[name]
             if self._db.record(number) is None:
                 outcome = self._execute(Job(number, recipe, Split.SEARCH))
                 if outcome.state == State.INVALID:
                     # A parent that cannot be built (NaN weights, say) spoils every candidate.
                     raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
-                record = self._judged(outcome, Record(number, name, State.RUNNING, recipe))
-                self._commit([(record, outcome.scores)])
+                self.scoring.objective.note_baseline(name, Split.SEARCH, outcome.scores)
+                held.append((outcome, Record(number, name, State.RUNNING, recipe)))
+            else:
+                self.scoring.objective.note_baseline(name, Split.SEARCH, self._db.item_scores(number, Split.SEARCH))
+            if self._all_noted(name):
+                for outcome, record in held:
+                    self._commit([(self._judged(outcome, record), outcome.scores)])
+                held.clear()
+        for number in (-1 - i for i in range(len(self.baselines))):
             if self._record(number).state == State.COMPLETE:
                 self.scoring.know(number, None, self._db.item_scores(number, Split.SEARCH))
-            self._rescore(number, Split.VALIDATION)
+        self._rescore_baselines(Split.VALIDATION)
+
+    def _baseline_order(self) -> list[tuple[str, int]]:
+        """Return names and numbers of the baselines, those first that others are compared with."""
+        numbered = [(name, -1 - i) for i, name in enumerate(self.baselines)]
+        return sorted(numbered, key=lambda one: one[0] not in self.scoring.objective.references)
+
+    def _all_noted(self, name: str) -> bool:
+        """Whether, with this baseline noted, every reference is."""
+        rest = [other for other, _ in self._baseline_order() if other in self.scoring.objective.references]
+        return name not in rest or name == rest[-1]
+
+    def _rescore_baselines(self, split: Split) -> None:
+        """Score the baselines on a further split, and note them for what compares with them."""
+        held: list[tuple[Record, Outcome]] = []
+        for name, number in self._baseline_order():
+            record = self._record(number)
+            if self._has(record, split):
+                self.scoring.objective.note_baseline(name, split, self._db.item_scores(number, split))
+            elif split in self.splits and record.state == State.COMPLETE:
+                outcome = self._execute(Job(number, record.recipe, split))
+                self.scoring.objective.note_baseline(name, split, outcome.scores)
+                held.append((record, outcome))
+            if self._all_noted(name):
+                for one in held:
+                    self._keep(*one, split)
+                held.clear()
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -406,8 +440,20 @@ class Search:
         ]
         if not finalists:
             raise EvaluationError("none of the best candidates could be scored on the validation items; see run.log")
-        winner = max(finalists, key=lambda r: (self._worth(r, Split.VALIDATION), worth[r.number], -r.number))
+        winner = max(
+            finalists,
+            key=lambda r: (
+                not self._broken(r, Split.VALIDATION),
+                self._worth(r, Split.VALIDATION),
+                worth[r.number],
+                -r.number,
+            ),
+        )
         return winner.number
+
+    def _broken(self, record: Record, split: Split) -> list[str]:
+        """The limits that a record breaks on a split."""
+        return self.scoring.objective.violated(self._db.item_scores(record.number, split), split)
 
     def _look_back(self, records: Sequence[Record]) -> dict[int, float]:
         """What each candidate is worth by all that the run knows at its end."""
@@ -422,10 +468,9 @@ class Search:
 
     def _test(self, winner: int) -> None:
         """Score the winner, the parents and the average on the test items."""
-        numbers = [winner, *(-1 - i for i in range(len(self.baselines)))]
-        self._tell_phase("test", len(numbers))
-        for number in numbers:
-            self._rescore(number, Split.TEST)
+        self._tell_phase("test", 1 + len(self.baselines))
+        self._rescore_baselines(Split.TEST)  # first: the winner may be compared with them
+        self._rescore(winner, Split.TEST)
         self.run_dir.write_best(self._record(winner).recipe)
         self._db.set_meta("best", winner)
 
@@ -434,11 +479,14 @@ class Search:
         record = self._record(number)
         if split not in self.splits or record.state != State.COMPLETE or self._has(record, split):
             return
-        outcome = self._execute(Job(number, record.recipe, split))
+        self._keep(record, self._execute(Job(number, record.recipe, split)), split)
+
+    def _keep(self, record: Record, outcome: Outcome, split: Split) -> None:
+        """Store what came of a further split."""
         score = None
         if outcome.state == State.COMPLETE:
-            score = self.scoring.whole(outcome.scores)[1]
-            self._db.add_scores(number, split, score, outcome.scores, progress=self._progress())
+            score = self.scoring.objective.score(outcome.scores, split)
+            self._db.add_scores(record.number, split, score, outcome.scores, progress=self._progress())
         self._tell_scored(record, split, score)
 
     # --- small steps ---------------------------------------------------------------------------------------------

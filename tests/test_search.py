@@ -101,13 +101,24 @@ class Machine:
 
 
 class Accuracy:
+    references = ()
+
+    def note_baseline(self, name, split, scores) -> None:
+        pass
+
+    def violated(self, scores, split=Split.SEARCH) -> list[str]:
+        return []
+
+    def fitness_of(self, means) -> float:
+        return float(np.mean(means))
+
     def answers(self, scores):
         return {"t": {score.item: score.metrics["acc"] for score in scores}}
 
-    def fitness(self, scores) -> float:
+    def fitness(self, scores, split=Split.SEARCH) -> float:
         return float(np.mean([score.metrics["acc"] for score in scores]))
 
-    def score(self, scores) -> Score:
+    def score(self, scores, split=Split.SEARCH) -> Score:
         return Score(self.fitness(scores), 0.0, 1.0, len(scores))
 
 
@@ -156,7 +167,7 @@ def test_the_winner_is_chosen_on_validation_items_among_the_best_k_and_only_it_m
     validated = [job.candidate for job in machine.ran if job.split == Split.VALIDATION and job.candidate >= 0]
     best = sorted(run.database.records(), key=lambda r: (-r.fitness, r.number))[:3]
     assert validated == [record.number for record in best]
-    assert [job.candidate for job in machine.ran if job.split == Split.TEST] == [winner.number, -1, -2]
+    assert [job.candidate for job in machine.ran if job.split == Split.TEST] == [-1, -2, winner.number]
     assert winner.scores is not None and set(winner.scores) == set(Split)
     validation = {n: run.database.record(n).scores[Split.VALIDATION].mean for n in validated}
     assert validation[winner.number] == max(validation.values())
@@ -267,7 +278,7 @@ def test_a_parent_that_cannot_be_built_ends_the_search_before_the_first_candidat
 
 def test_a_nan_objective_is_a_failed_candidate(run: RunDir) -> None:
     class Strange(Accuracy):
-        def fitness(self, scores) -> float:
+        def fitness(self, scores, split=Split.SEARCH) -> float:
             value = super().fitness(scores)
             return float("nan") if value > 0.7 else value
 

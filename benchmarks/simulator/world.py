@@ -6,7 +6,7 @@ the unit cube answers item i rightly where
     theta(x) + w_0 + w_1 share_i + e_i + l_i . u(x) + z_i(x) > 0
 
 with share_i the part of its parents that is right on the item, e_i the item's own easiness, l_i . u(x) what makes
-candidates good at different items, and z_i(x) a standard logistic-like field over the cube: a candidate's neighbours give
+candidates good at different items, and z_i(x) a field over the cube with the deviation of a logistic: neighbours give
 the same answers, as neighbouring merges do, so a search can learn items by heart. theta is a smooth hill with a rough
 surface. w and the spread of e are fitted to the real merges among the models (`fit`); the rest are settings.
 """
@@ -25,7 +25,7 @@ _PROBIT = 1.702  # logistic(x) is close to Phi(x / 1.702)
 
 @dataclass(frozen=True)
 class Law:
-    """What real merges say: intercept and slope of the parents' share of right answers, spread of items and abilities."""
+    """What real merges say: intercept, slope of the parents' share of right answers, spread of items and abilities."""
 
     intercept: float
     slope: float

@@ -10,7 +10,7 @@ Everything depends on the answers of earlier candidates and the seed alone, so a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from evomerge.fitness.choose import information_order, stratified_order, uniform
 from evomerge.fitness.estimate import RunEstimator, make_estimator
 from evomerge.fitness.pool import Pool
 from evomerge.fitness.race import Contender, Race, next_blocks
-from evomerge.record import ItemScore, Score
+from evomerge.record import ItemScore, Score, Split
 
 Array = NDArray[np.float64]
 Items = Mapping[str, tuple[int, ...]]
@@ -33,15 +33,32 @@ _Z = 1.959963984540054  # the two-sided 95 % quantile of the standard normal dis
 class Objective(Protocol):
     """What of `evomerge.evaluation.objective.Objective` is needed here."""
 
-    def fitness(self, scores: Sequence[ItemScore]) -> float:
+    @property
+    def references(self) -> Collection[str]:
+        """Names of baselines that must be noted before any model is judged."""
+        ...
+
+    def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
+        """Remember how a baseline did, for what compares with it; before the baseline itself is judged."""
+        ...
+
+    def fitness(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> float:
         """Return the number that the optimizer maximizes, of a candidate that answered every item."""
         ...
 
-    def score(self, scores: Sequence[ItemScore]) -> Score:
+    def fitness_of(self, means: Sequence[float]) -> float:
+        """Return the same of the terms' means."""
+        ...
+
+    def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
         """Return the objective's mean with its 95 % interval."""
         ...
 
-    def answers(self, scores: Sequence[ItemScore]) -> Mapping[str, Mapping[int, float]]:
+    def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
+        """Return the limits that a candidate breaks, in words; none: it is feasible."""
+        ...
+
+    def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Mapping[str, Mapping[int, float]]:
         """Return term name to item to value."""
         ...
 
@@ -102,7 +119,7 @@ class Scoring:
         race: Race | None = None,
         seed: int = 0,
     ) -> None:
-        self._objective = objective
+        self.objective = objective
         self._pool = pool
         self._choose = choose
         self._fresh = fresh
@@ -244,12 +261,12 @@ class Scoring:
         return tuple(self._entries[number].scores) if number in self._entries else ()
 
     def whole(self, scores: Sequence[ItemScore]) -> tuple[float, Score]:
-        """Return fitness and score of a model that answered every item.
+        """Return fitness and score of a model that answered every search item.
 
         Raises:
             EvaluationError: if a metric is missing or not finite.
         """
-        return self._objective.fitness(scores), self._objective.score(scores)
+        return self.objective.fitness(scores), self.objective.score(scores)
 
     def look_back(self, numbers: Sequence[int]) -> dict[int, float]:
         """Return the objective of decided candidates, estimated from all that the run knows now.
@@ -271,7 +288,7 @@ class Scoring:
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _rows(self, scores: Sequence[ItemScore]) -> list[Array]:
-        values = self._objective.answers(scores)
+        values = self.objective.answers(scores)
         return [self._pool.row(term, values.get(term.name, {})) for term in self._pool.terms]
 
     def _common_order(self) -> NDArray[np.int64]:
@@ -343,7 +360,8 @@ class Scoring:
                 fitness, score = self.whole(entry.scores)
                 fitness -= entry.cost
             else:
-                fitness, _ = self._objective_of(entry)
+                means = [self._estimators[k].estimate(entry.point, row).mean for k, row in enumerate(entry.rows)]
+                fitness = self.objective.fitness_of(means) - entry.cost
                 score = self._estimated_score(entry)
             if math.isnan(fitness):
                 raise EvaluationError("the objective is not a number (NaN) on the search items")
