@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "optimizers": {"errors"},
     "merge": {"errors", "recipe", "method", "zoo"},  # of zoo only the place of its models
     "watch": set(),
+    "estimation": {"errors"},
     "evaluation": {"errors", "record", "watch"},
     "store": {"errors", "recipe", "record"},
     "execution": {"errors", "recipe", "record", "merge", "evaluation"},
@@ -33,6 +34,7 @@ MAY_IMPORT = {
 ANYTHING = {"cli", "api", "build", "stages", "running", "one_model", "profiling", "__init__", "__main__"}
 LIGHT = (
     "evomerge",
+    "evomerge.estimation",
     "evomerge.genome",
     "evomerge.optimizers",
     "evomerge.store",

@@ -3,8 +3,8 @@
     P(model j solves item i) = sigmoid(a_i · theta_j - b_i)        (Reckase 2009, eq. 4.5; d_i = -b_i there)
 
 The difficulty b_i is one number and is subtracted once. Written as the sum over dimensions of (a_id theta_d - b_i) the
-same formula would subtract it D times; fitted values would then mean something else for each D. The Rasch model is D = 1
-with every a_i = 1. Scores between 0 and 1 enter as fractions of a success (binomial likelihood).
+same formula would subtract it D times; fitted values would then mean something else for each D. The Rasch model is
+D = 1 with every a_i = 1. Scores between 0 and 1 enter as fractions of a success (binomial likelihood).
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class IRT:
         N = len(self.items)
         if self.a.ndim != 2 or self.a.shape[0] != N or self.b.shape != (N,) or self.theta.shape[1:] != self.a.shape[1:]:
             raise EstimationError(
-                f"{N} items need discriminations ({N}, D), difficulties ({N},) and abilities (m, D); got {self.a.shape}, "
-                f"{self.b.shape} and {self.theta.shape}"
+                f"{N} items need discriminations ({N}, D), difficulties ({N},) and abilities (m, D); got "
+                f"{self.a.shape}, {self.b.shape} and {self.theta.shape}"
             )
 
     @property
@@ -105,9 +105,7 @@ class IRT:
             raise EstimationError(f"{folder} holds no saved IRT model (irt.json, irt.safetensors): {error}") from error
 
 
-def fit_irt(
-    responses: Responses, *, dimension: int = 1, rasch: bool = False, steps: int = 250, seed: int = 0
-) -> IRT:
+def fit_irt(responses: Responses, *, dimension: int = 1, rasch: bool = False, steps: int = 250, seed: int = 0) -> IRT:
     """Fit item parameters and abilities by joint maximum a posteriori, in torch (see `irt_fit`).
 
     Args:
@@ -143,7 +141,7 @@ def choose_dimension(
     A random tenth of all responses is hidden, each candidate is fitted on the rest, and the hidden ones are scored.
 
     Returns:
-        The best dimension, and for each candidate the mean log-likelihood of a hidden response (nats, higher is better).
+        The best dimension, and for each candidate the mean log-likelihood of a hidden response, in nats.
     """
     rng = np.random.default_rng(seed)
     known = ~np.isnan(responses.R)
@@ -165,8 +163,8 @@ def map_ability(
 ) -> tuple[Floats, Floats]:
     """Most probable abilities given responses, by Newton's method, all models at once.
 
-    The log posterior sum_i y_i log p_i + (1 - y_i) log(1 - p_i) - (theta - mean)' cov^-1 (theta - mean) / 2 is concave, so
-    damped steps reach its only maximum; the curvature there gives Laplace's approximation of the posterior.
+    The log posterior sum_i y_i log p_i + (1 - y_i) log(1 - p_i) - (theta - mean)' cov^-1 (theta - mean) / 2 is concave,
+    so damped steps reach its only maximum; the curvature there gives Laplace's approximation of the posterior.
 
     Args:
         irt: the item parameters.
@@ -217,4 +215,4 @@ def map_ability(
             size = np.where(worse, size / 2, size)
         theta = np.where((new >= value - 1e-12)[:, None], trial, theta)
         value = np.maximum(new, value)
-    return theta, np.linalg.inv(curvature(theta)[1])
+    return theta, np.asarray(np.linalg.inv(curvature(theta)[1]), dtype=np.float64)

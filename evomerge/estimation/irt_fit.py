@@ -45,8 +45,10 @@ def joint_map(R: Floats, *, dimension: int, rasch: bool, steps: int, seed: int) 
         optimizer.zero_grad()
         logits = theta @ a.T - b
         loss = (softplus(logits) * known - logits * Y).sum() + 0.5 * theta.square().sum()
-        loss = loss + 0.5 * A_PRECISION * (a - centre).square().sum() + 0.5 * B_PRECISION * (b - b.mean()).square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = (
+            loss + 0.5 * A_PRECISION * (a - centre).square().sum() + 0.5 * B_PRECISION * (b - b.mean()).square().sum()
+        )
+        loss.backward()
         optimizer.step()
         schedule.step()
     return tuple(tensor.detach().double().numpy() for tensor in (a, b, theta))  # type: ignore[return-value]

@@ -23,7 +23,7 @@ HELD = 128
 REFIT_BELOW = 300
 """Up to so many calibration models, the check fits the item parameters anew without the models it holds out."""
 FOLDS = 5
-UNKNOWN_SCALE = 1.4
+UNKNOWN_SCALE = 1.6
 """The factor where too few models are known to check: about what fifty models give."""
 
 
@@ -61,9 +61,7 @@ class Mixture:
         self._families = families(self.calibration.models)
         self._scales: dict[tuple[str, bytes | int], float] = {}
 
-    def posteriors(
-        self, pool: Mask, parents: Parents | None = None
-    ) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
+    def posteriors(self, pool: Mask, parents: Parents | None = None) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
         """Priors ready for answers: yields the numbers of some targets and their common `Posterior`.
 
         Targets of the same parents share one.
@@ -109,7 +107,7 @@ class Mixture:
         if self.calibration.n_models < 20:
             return UNKNOWN_SCALE
         # Targets that lack items of a fixed set still belong to it.
-        union = asked.any(0)
+        union = np.asarray(asked.any(0))
         number = int(np.median(asked.sum(1)))
         fixed = union.sum() <= 1.25 * number
         key: tuple[str, bytes | int] = ("fixed", union.tobytes()) if fixed else ("adaptive", number)
@@ -139,7 +137,9 @@ class Mixture:
             off = np.concatenate(parts)
         if len(off) < 10:
             return UNKNOWN_SCALE
-        return float(max(np.quantile(off, 0.9) / NormalDist().inv_cdf(0.95), 0.5))
+        factor = max(np.quantile(off, 0.9) / NormalDist().inv_cdf(0.95), 0.5)
+        # The tail of few models is uncertain: twenty further ones are taken to lie where the usual factor puts them.
+        return float(np.exp((len(off) * np.log(factor) + 20 * np.log(UNKNOWN_SCALE)) / (len(off) + 20)))
 
     def _held(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Some calibration models with at least half of their responses known."""
