@@ -23,8 +23,11 @@ HELD = 128
 REFIT_BELOW = 300
 """Up to so many calibration models, the check fits the item parameters anew without the models it holds out."""
 FOLDS = 5
-UNKNOWN_SCALE = 1.6
-"""The factor where too few models are known to check: about what fifty models give."""
+USUAL_SCALE = 1.6
+"""What the factor usually is with fifty calibration models; a measured one is drawn towards it."""
+UNCHECKED_SCALE = 2.2
+"""The factor where fewer than twenty models are known: real merges of two parents, with up to ten further models, ask
+for 1.4 to 2.3."""
 
 
 def default_dimension(n_models: int) -> int:
@@ -60,6 +63,7 @@ class Mixture:
         self.atoms: Atoms = population(self.irt, self.calibration.R, np.random.default_rng(seed))
         self._families = families(self.calibration.models)
         self._scales: dict[tuple[str, bytes | int], float] = {}
+        self._folds: list[tuple[NDArray[np.int64], Atoms]] = []
 
     def posteriors(self, pool: Mask, parents: Parents | None = None) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
         """Priors ready for answers: yields the numbers of some targets and their common `Posterior`.
@@ -105,7 +109,7 @@ class Mixture:
         if not asked.any():
             return 1.0
         if self.calibration.n_models < 20:
-            return UNKNOWN_SCALE
+            return UNCHECKED_SCALE
         # Targets that lack items of a fixed set still belong to it.
         union = np.asarray(asked.any(0))
         number = int(np.median(asked.sum(1)))
@@ -131,29 +135,34 @@ class Mixture:
             rows = self._held(np.random.default_rng([self._seed, 2]))
             off = self._deviations(rows, self.atoms, items, number)
         else:
-            rng = np.random.default_rng([self._seed, 2])
-            fold = rng.permutation(np.arange(self._families.max() + 1) % FOLDS)[self._families]
-            parts = [self._refitted_deviations(np.flatnonzero(fold == part), items, number) for part in range(FOLDS)]
-            off = np.concatenate(parts)
+            parts = [
+                self._deviations(held, atoms, items, number, other_families=True) for held, atoms in self._refits()
+            ]
+            off = np.concatenate([np.empty(0), *parts])
         if len(off) < 10:
-            return UNKNOWN_SCALE
+            return UNCHECKED_SCALE
         factor = max(np.quantile(off, 0.9) / NormalDist().inv_cdf(0.95), 0.5)
         # The tail of few models is uncertain: twenty further ones are taken to lie where the usual factor puts them.
-        return float(np.exp((len(off) * np.log(factor) + 20 * np.log(UNKNOWN_SCALE)) / (len(off) + 20)))
+        return float(np.exp((len(off) * np.log(factor) + 20 * np.log(USUAL_SCALE)) / (len(off) + 20)))
 
     def _held(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Some calibration models with at least half of their responses known."""
         known = ~np.isnan(self.calibration.R)
         return np.sort(rng.permutation(np.flatnonzero(known.mean(1) >= 0.5))[:HELD])
 
-    def _refitted_deviations(self, held: NDArray[np.int64], items: NDArray[np.bool_] | None, number: int) -> Floats:
-        rest = np.setdiff1d(np.arange(self.calibration.n_models), held)
-        if not len(held) or len(rest) < 2:
-            return np.empty(0)
-        other = Mixture(dimension=min(self.irt.dimension, len(rest)), calibrate=False)
-        names = np.array(self.calibration.models)
-        other.fit(self.calibration.of_models(names[rest]), seed=self._seed)
-        return self._deviations(held, other.atoms, items, number, other_families=True)
+    def _refits(self) -> list[tuple[NDArray[np.int64], Atoms]]:
+        """For each fold of families its rows, and the prior fitted on the other folds; found once."""
+        if not self._folds:
+            rng = np.random.default_rng([self._seed, 2])
+            fold = rng.permutation(np.arange(self._families.max() + 1) % FOLDS)[self._families]
+            names = np.array(self.calibration.models)
+            for part in range(FOLDS):
+                held, rest = np.flatnonzero(fold == part), np.flatnonzero(fold != part)
+                if len(held) and len(rest) >= 2:
+                    other = Mixture(dimension=min(self.irt.dimension, len(rest)), calibrate=False)
+                    other.fit(self.calibration.of_models(names[rest]), seed=self._seed)
+                    self._folds.append((held, other.atoms))
+        return self._folds
 
     def _deviations(
         self,

@@ -152,10 +152,9 @@ def test_sample_logs_of_lm_eval_are_read_by_folder(tmp_path: Path) -> None:
 
 def test_only_the_first_filter_of_a_sample_log_counts(tmp_path: Path) -> None:
     path = write_log(tmp_path, [1.0, 0.0], filter="strict-match")
-    second = (
-        path.read_text().replace("strict-match", "flexible-extract").replace('"exact_match": 0.0', '"exact_match": 1.0')
-    )
-    path.write_text(path.read_text() + second)
+    first = path.read_text()
+    second = first.replace("strict-match", "flexible-extract").replace('"exact_match": 0.0', '"exact_match": 1.0')
+    path.write_text(first + second)
     assert read_samples([path], models=["x"]).R.tolist() == [[1.0, 0.0]]
 
 
@@ -174,6 +173,6 @@ def test_what_is_no_sample_log_is_refused(tmp_path: Path) -> None:
         read_responses(tmp_path / "x.jsonl")
     with pytest.raises(EstimationError, match="no responses at"):
         read_responses(tmp_path / "missing.npz")
-    with pytest.raises(EstimationError, match="ends in '.txt'"):
+    with pytest.raises(EstimationError, match=r"ends in '\.txt'"):
         (tmp_path / "r.txt").write_text("")
         read_responses(tmp_path / "r.txt")

@@ -18,7 +18,7 @@ from evomerge.estimation import (
 @pytest.fixture(scope="module")
 def halves(synthetic: tuple) -> tuple[Responses, Responses]:
     responses, _ = synthetic
-    return responses.of_models(responses.models[:250]), responses.of_models(responses.models[250:])
+    return responses.of_models(responses.models[:150]), responses.of_models(responses.models[250:])
 
 
 @pytest.mark.parametrize("name", FIXED)
