@@ -54,7 +54,7 @@ LOOKS_MERGED = re.compile("slerp|merge|ties|dare|moe|frank|blend|linear|passthro
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--quick", action="store_true", help="one split, 300 calibration models, 100 targets, n = 10, 30"
+        "--quick", action="store_true", help="one split, 150 calibration models, 60 targets, n = 10, 30"
     )
     parser.add_argument("--splits", type=int, default=2)
     parser.add_argument("--json", action="store_true")
@@ -71,14 +71,14 @@ def main() -> int:
     for seed in range(1 if arguments.quick else arguments.splits):
         calibration, targets = by_author(responses, seed)
         if arguments.quick:
-            calibration, targets = sample(calibration, 300, seed), sample(targets, 100, seed)
+            calibration, targets = sample(calibration, 150, seed), sample(targets, 60, seed)
         measure(table, "leaderboard", METHODS, calibration, targets, numbers, seed)
         for draw in range(1 if arguments.quick else 3):
             few = sample(calibration, 50, 10 * seed + draw)
             methods = (("greedy", ("ridge",)), ("anchors", ("gp-irt",)), ("adaptive", ("mixture",)))
             measure(table, "50 models", methods, few, targets, (30,), 10 * seed + draw)
     known, merges, parents = with_parents(responses, rows)
-    known = sample(known, 300, 0) if arguments.quick else known
+    known = sample(known, 150, 0) if arguments.quick else known
     measure(table, "merges", MERGE_METHODS, known, merges, numbers, 0, parents)
     few = sample(known, 50, 0)
     measure(table, "merges, 50 models", (("adaptive", ("mixture",)),), few, merges, (10, 30), 0, parents)
@@ -139,7 +139,7 @@ def measure(
         for n in numbers:
             if select == "fisher" and n > 30:
                 continue  # Newton's method for each model after each answer
-            for draw in range(DRAWN.get(select, 1)):
+            for draw in range(DRAWN.get(select, 1) if calibration.n_models > 200 else 1):
                 weights = None
                 start = time.process_time()
                 if select in FIXED:
