@@ -49,6 +49,10 @@ class ExportError(EvomergeError, RuntimeError):
     """A model could not be exported or pushed."""
 
 
+class EstimationError(EvomergeError, ValueError):
+    """Responses, items or models that an estimate cannot be made from."""
+
+
 class Interrupted(EvomergeError):
     """The user asked to stop, or a deadline passed, while a candidate was running; nothing was recorded for it."""
 

@@ -20,9 +20,10 @@ MAY_IMPORT = {
     "optimizers": {"errors"},
     "merge": {"errors", "recipe", "method", "memory", "zoo"},  # of zoo only the place of its models
     "watch": set(),
-    "fitness": {"errors", "record"},
+    "fitness": {"errors", "record", "estimation"},
     "memory": set(),
     "evaluation": {"errors", "record", "memory", "watch"},
+    "estimation": {"errors"},
     "store": {"errors", "recipe", "record"},
     "execution": {"errors", "recipe", "record", "merge", "evaluation"},
     "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "fitness", "store"},
@@ -39,6 +40,7 @@ ANYTHING = {
 }
 LIGHT = (
     "evomerge",
+    "evomerge.estimation",
     "evomerge.genome",
     "evomerge.optimizers",
     "evomerge.store",

@@ -25,6 +25,7 @@ COMMANDS = {
     "merge": "build the model of a recipe on disk",
     "evaluate": "score a model, a recipe or a run's best on tasks; or a search's models on all items",
     "export": "write a run's best merge as a Hugging Face folder with a model card",
+    "estimate": "scores on all items from answers to a few, with intervals",
     "verify": "compare a saved model folder with the live model of its recipe or run",
     "push": "upload a run's best merge to the Hub (private unless told otherwise)",
     "zoo": "the built-in tiny models: list them, or train them anew",

@@ -1,0 +1,218 @@
+"""Item response theory: the multidimensional two-parameter logistic model (M2PL), and a model's ability under it.
+
+    P(model j solves item i) = sigmoid(a_i · theta_j - b_i)        (Reckase 2009, eq. 4.5; d_i = -b_i there)
+
+The difficulty b_i is one number and is subtracted once. Written as the sum over dimensions of (a_id theta_d - b_i) the
+same formula would subtract it D times; fitted values would then mean something else for each D. The Rasch model is
+D = 1 with every a_i = 1. Scores between 0 and 1 enter as fractions of a success (binomial likelihood).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import EstimationError
+from evomerge.estimation.responses import Floats, Responses
+
+FORMAT = 1
+
+
+def sigmoid(x: NDArray[np.floating]) -> Floats:
+    """1 / (1 + exp(-x)), without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(x, dtype=np.float64))), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class IRT:
+    """Item parameters, and the abilities of the models they were fitted with.
+
+    Attributes:
+        items: (N,) names.
+        a: (N, D) discriminations.
+        b: (N,) difficulties: the logit that a model of ability 0 fails an item.
+        theta: (m, D) abilities of the calibration models, in the order of their rows.
+    """
+
+    items: tuple[str, ...]
+    a: Floats
+    b: Floats
+    theta: Floats
+
+    def __post_init__(self) -> None:
+        N = len(self.items)
+        if self.a.ndim != 2 or self.a.shape[0] != N or self.b.shape != (N,) or self.theta.shape[1:] != self.a.shape[1:]:
+            raise EstimationError(
+                f"{N} items need discriminations ({N}, D), difficulties ({N},) and abilities (m, D); got "
+                f"{self.a.shape}, {self.b.shape} and {self.theta.shape}"
+            )
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of abilities of a model."""
+        return int(self.a.shape[1])
+
+    def probability(self, theta: Floats) -> Floats:
+        """(T, N) chances of success for (T, D) abilities."""
+        return sigmoid(theta @ self.a.T - self.b)
+
+    def population(self) -> tuple[Floats, Floats]:
+        """Mean (D,) and covariance (D, D) of the calibration abilities: the prior for a model of the same kind."""
+        D = self.dimension
+        if len(self.theta) < 2:
+            return np.zeros(D), np.eye(D)
+        # A few models do not tell a covariance: the unit prior of the fit counts as D + 1 further ones.
+        m = len(self.theta)
+        cov = (np.cov(self.theta.T).reshape(D, D) * m + np.eye(D) * (D + 1)) / (m + D + 1)
+        return self.theta.mean(0), cov
+
+    def save(self, folder: str | Path) -> None:
+        """Write `irt.safetensors` (numbers) and `irt.json` (names); never a pickle."""
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("a", "b", "theta")}
+        save_file(arrays, folder / "irt.safetensors")
+        text = json.dumps({"format": FORMAT, "items": list(self.items)}, ensure_ascii=False)
+        (folder / "irt.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> IRT:
+        """Read what `save` wrote.
+
+        Raises:
+            EstimationError: a file that is missing, unreadable or of another format.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / "irt.json").read_text(encoding="utf-8"))
+            arrays = load_file(folder / "irt.safetensors")
+            if about["format"] != FORMAT:
+                raise EstimationError(f"{folder}: format {about['format']} of a newer version; this one reads {FORMAT}")
+            return cls(tuple(about["items"]), arrays["a"], arrays["b"], arrays["theta"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            if isinstance(error, EstimationError):
+                raise
+            raise EstimationError(f"{folder} holds no saved IRT model (irt.json, irt.safetensors): {error}") from error
+
+
+def fit_irt(responses: Responses, *, dimension: int = 1, rasch: bool = False, steps: int = 250, seed: int = 0) -> IRT:
+    """Fit item parameters and abilities by joint maximum a posteriori, in torch (see `irt_fit`).
+
+    Args:
+        responses: the calibration models; NaN is left out of the likelihood.
+        dimension: D.
+        rasch: hold every discrimination at 1 (needs D = 1).
+        steps: steps of gradient descent over all responses.
+        seed: of the small random start that tells the dimensions apart.
+
+    Raises:
+        EstimationError: fewer models than dimensions, no items, or a Rasch model of several dimensions.
+    """
+    if dimension < 1 or (rasch and dimension != 1):
+        raise EstimationError(f"the dimension must be at least 1, and 1 for a Rasch model; got {dimension}")
+    if responses.n_models < dimension:
+        raise EstimationError(
+            f"{dimension} dimensions need at least as many models; got {responses.n_models}. Add models or lower the "
+            f"dimension"
+        )
+    if responses.n_items == 0:
+        raise EstimationError("an IRT model needs at least one item; the responses hold none")
+    from evomerge.estimation.irt_fit import joint_map  # loads torch
+
+    a, b, theta = joint_map(responses.R, dimension=dimension, rasch=rasch, steps=steps, seed=seed)
+    return IRT(responses.items, a, b, theta)
+
+
+def choose_dimension(
+    responses: Responses, candidates: Sequence[int] = (1, 2, 4, 6), *, held: float = 0.1, seed: int = 0
+) -> tuple[int, dict[int, float]]:
+    """The dimension that best predicts held-out responses.
+
+    A random tenth of all responses is hidden, each candidate is fitted on the rest, and the hidden ones are scored.
+
+    Returns:
+        The best dimension, and for each candidate the mean log-likelihood of a hidden response, in nats.
+    """
+    rng = np.random.default_rng(seed)
+    known = ~np.isnan(responses.R)
+    hidden = known & (rng.random(known.shape) < held)
+    if not hidden.any():
+        raise EstimationError(f"{int(known.sum())} responses are too few to hold out a share of {held:g}")
+    rest = Responses(responses.models, responses.items, np.where(hidden, np.nan, responses.R))
+    scores = {}
+    for dimension in candidates:
+        irt = fit_irt(rest, dimension=dimension, seed=seed)
+        p = np.clip(irt.probability(irt.theta)[hidden], 1e-6, 1 - 1e-6)
+        y = responses.R[hidden]
+        scores[dimension] = float(np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
+    return max(scores, key=lambda name: scores[name]), scores
+
+
+def map_ability(
+    irt: IRT, Y: Floats, mean: Floats | None = None, cov: Floats | None = None, *, steps: int = 50
+) -> tuple[Floats, Floats]:
+    """Most probable abilities given responses, by Newton's method, all models at once.
+
+    The log posterior sum_i y_i log p_i + (1 - y_i) log(1 - p_i) - (theta - mean)' cov^-1 (theta - mean) / 2 is concave,
+    so damped steps reach its only maximum; the curvature there gives Laplace's approximation of the posterior.
+
+    Args:
+        irt: the item parameters.
+        Y: (T, N) responses; NaN is not asked.
+        mean: (D,) or (T, D) prior mean; by default that of the calibration models.
+        cov: (D, D) or (T, D, D) prior covariance, positive definite; likewise.
+        steps: most steps; a few suffice.
+
+    Returns:
+        (T, D) abilities and (T, D, D) posterior covariances.
+    """
+    T, D = len(Y), irt.dimension
+    if Y.shape != (T, len(irt.items)):
+        raise EstimationError(f"responses must have one column for each of {len(irt.items)} items; got shape {Y.shape}")
+    default_mean, default_cov = irt.population()
+    mu = np.broadcast_to(default_mean if mean is None else mean, (T, D))
+    precision = np.linalg.inv(np.broadcast_to(default_cov if cov is None else cov, (T, D, D)))
+    asked = ~np.isnan(Y)
+    y = np.where(asked, Y, 0.0)
+    outer = (irt.a[:, :, None] * irt.a[:, None, :]).reshape(-1, D * D)
+
+    def log_posterior(theta: Floats) -> Floats:
+        logits = theta @ irt.a.T - irt.b
+        likelihood = np.where(asked, y * logits - np.logaddexp(0, logits), 0.0).sum(1)
+        gap = theta - mu
+        return np.asarray(likelihood - 0.5 * np.einsum("td,tde,te->t", gap, precision, gap))
+
+    def curvature(theta: Floats) -> tuple[Floats, Floats]:
+        p = irt.probability(theta)
+        weight = np.where(asked, p * (1 - p), 0.0)
+        gradient = np.where(asked, y - p, 0.0) @ irt.a - np.einsum("tde,te->td", precision, theta - mu)
+        return gradient, (weight @ outer).reshape(T, D, D) + precision
+
+    theta = np.array(mu, dtype=np.float64)
+    value = log_posterior(theta)
+    for _ in range(steps):
+        gradient, hessian = curvature(theta)
+        move = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        if not len(move) or np.abs(move).max() < 1e-9:
+            break
+        size = np.ones(T)
+        for _ in range(30):  # halve a step that overshoots
+            trial = theta + size[:, None] * move
+            new = log_posterior(trial)
+            worse = new < value - 1e-12
+            if not worse.any():
+                break
+            size = np.where(worse, size / 2, size)
+        theta = np.where((new >= value - 1e-12)[:, None], trial, theta)
+        value = np.maximum(new, value)
+    return theta, np.asarray(np.linalg.inv(curvature(theta)[1]), dtype=np.float64)

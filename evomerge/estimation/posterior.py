@@ -1,0 +1,89 @@
+"""Bayes' rule over a sample of possible models, and the next item to ask.
+
+For targets t and atoms j with chances P, the weights after answers y are
+
+    w_tj ∝ mass_j · prod_i [ P_ji^y_ti (1 - P_ji)^(1 - y_ti) ]^TEMPER
+
+TEMPER < 1 because answers to several items are not independent given an atom: kin makes the same mistakes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.estimation.base import Estimate, Mask, Seen
+from evomerge.estimation.prior import Atoms
+from evomerge.estimation.responses import Floats
+
+TEMPER = 0.85
+CHUNK = 256
+"""Targets at a time, which bounds memory at CHUNK × atoms."""
+
+
+class Posterior:
+    """Weights of atoms for each target, updated answer by answer.
+
+    Args:
+        atoms: the prior.
+        pool: (T, N) items whose mean is wanted.
+        log_prior: (T, J) a prior for each target instead of the atoms' own; -inf leaves an atom out.
+    """
+
+    def __init__(self, atoms: Atoms, pool: Mask, log_prior: NDArray[np.float32] | None = None) -> None:
+        T = len(pool)
+        self.atoms = atoms
+        self.pool = pool
+        self.log_prior = np.tile(atoms.log_mass, (T, 1)) if log_prior is None else log_prior
+        self._log_right, self._log_wrong = np.log(atoms.P), np.log1p(-atoms.P)
+        self._evidence = np.zeros_like(self.log_prior)
+        self.seen: Floats = np.full(pool.shape, np.nan)
+
+    def tell(self, seen: Floats) -> None:
+        """Take all answers at once (T, N), NaN where not asked, in place of earlier ones."""
+        asked = ~np.isnan(seen)
+        y = np.where(asked, seen, 0.0).astype(np.float32)
+        wrong = np.where(asked, 1.0 - y, 0.0).astype(np.float32)
+        self._evidence = y @ self._log_right.T + wrong @ self._log_wrong.T
+        self.seen = np.array(seen, dtype=np.float64)
+
+    def tell_one(self, items: NDArray[np.int64], scores: Floats) -> None:
+        """Take one further answer of each target: (T,) item numbers and (T,) scores. An item -1 is none."""
+        told = items >= 0
+        y = np.where(told, scores, 0.0).astype(np.float32)[:, None]
+        gain = y * self._log_right.T[items] + (1 - y) * self._log_wrong.T[items]
+        self._evidence += np.where(told[:, None], gain, 0.0)
+        self.seen[told, items[told]] = scores[told]
+
+    def weights(self) -> NDArray[np.float32]:
+        """(T, J), rows sum to 1."""
+        logs = self.log_prior + np.float32(TEMPER) * self._evidence
+        weights = np.exp(logs - logs.max(1, keepdims=True))
+        return np.asarray(weights / weights.sum(1, keepdims=True), dtype=np.float32)
+
+    def next_items(self) -> NDArray[np.int64]:
+        """(T,) the open item whose answer is expected to move the estimate most; -1 for a target without one.
+
+        The expected fall of the variance of a target's score F when item i is answered is Var(E[F | y_i]) =
+        Cov(F, P_i)^2 / Var(y_i), all under the present weights.
+        """
+        unasked = self.pool & np.isnan(self.seen)
+        W, P = self.weights(), self.atoms.P
+        size = np.maximum(self.pool.sum(1, keepdims=True), 1)
+        F = (self.pool.astype(np.float32) @ P.T / size).astype(np.float32)  # (T, J)
+        F -= (W * F).sum(1, keepdims=True)
+        p = W @ P
+        covariance = (W * F) @ P
+        gain = np.where(unasked, covariance**2 / np.maximum(p * (1 - p), 1e-9), -1.0)
+        return np.where(unasked.any(1), gain.argmax(1), -1)
+
+    def estimate(self, scale: float = 1.0) -> Estimate:
+        """Posterior mean of the score, and its standard deviation times `scale`."""
+        answers = Seen.of(self.seen, self.pool, self.pool.shape[1])
+        W, P = self.weights(), self.atoms.P
+        open_items = answers.open.astype(np.float32)
+        mean = answers.combine((W @ P).astype(np.float64))
+        rest = (open_items @ P.T).astype(np.float64)  # (T, J) expected number of open items solved
+        between = np.maximum((W * rest**2).sum(1) - (W * rest).sum(1) ** 2, 0.0)
+        within = (W @ (P * (1 - P)) * open_items).sum(1)
+        return answers.result(mean, scale * np.sqrt(between + within) / answers.size)

@@ -1,0 +1,121 @@
+"""What a new model may be like: a sample of possible models ("atoms"), each a chance of success on every item.
+
+A normal prior on ability says little about real models: they come in families, and a fine-tune or merge fails where its
+kin fails. So the prior is a sample, and Bayes' rule over it is a weighted vote. Its atoms are
+
+- the calibration models themselves, halfway between their IRT prediction and their own answers (`OWN`);
+- blends of two calibration models with a normal deviation in ability, which fill the space between few models;
+- where the parents of a target are known, blends of those, which share the items that only they solve or fail.
+
+This is p-IRT (Maia Polo et al. 2024) with a nonparametric prior (Laird 1978) in place of a point estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.estimation.irt import IRT, map_ability
+from evomerge.estimation.responses import Floats, Responses
+
+OWN = 0.3
+"""How far an atom follows the answers of the model it stands for, rather than the IRT prediction. With 0.3 a merge
+whose parents all fail an item that IRT gives .3 solves it with .2, near what real merges do (.18)."""
+EDGE = 0.015
+"""Chances stay this far from 0 and 1: no single answer rules an atom out."""
+BLENDS = 2000
+"""Atoms at least; blends fill up what calibration models do not provide."""
+BLEND_MASS = 300.0
+"""Blends weigh as much as this many calibration models."""
+WIDTHS = (0.15, 0.3, 0.6)
+"""Deviations of a blend of parents from their plane, in units of ability; which one fits is left to the answers."""
+POPULATION_WIDTHS = (0.3, 0.6)
+
+Singles = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Atoms:
+    """A discrete prior over models.
+
+    Attributes:
+        P: (J, N) chances of success.
+        log_mass: (J,) log of the prior weights; they sum to 1.
+        rows: (J, 2) which calibration rows an atom was made from; -1 for none.
+    """
+
+    P: Singles
+    log_mass: Singles
+    rows: NDArray[np.int64]
+
+    def and_these(self, other: Atoms, share: float) -> Atoms:
+        """Both sets, where the `other` atoms carry `share` of the mass."""
+        return Atoms(
+            np.concatenate([self.P, other.P]),
+            np.concatenate([self.log_mass + np.float32(np.log1p(-share)), other.log_mass + np.float32(np.log(share))]),
+            np.concatenate([self.rows, other.rows]),
+        )
+
+
+def completed(R: Floats, p: Floats) -> Floats:
+    """Responses with a prediction in each gap."""
+    return np.where(np.isnan(R), p, R)
+
+
+def _bounded(P: Floats) -> Singles:
+    return np.clip(P, EDGE, 1 - EDGE).astype(np.float32)
+
+
+def population(irt: IRT, R: Floats, rng: np.random.Generator) -> Atoms:
+    """Atoms for a model like the calibration models `R` (m, N), on which `irt` was fitted."""
+    m, D = irt.theta.shape
+    P = irt.probability(irt.theta)
+    own = _bounded((1 - OWN) * P + OWN * completed(R, P))
+    rows = np.stack([np.arange(m), np.full(m, -1)], 1)
+    J = max(BLENDS - m, BLENDS // 4)
+    pair = rng.integers(m, size=(J, 2))
+    share = rng.random((J, 1))
+    width = rng.choice(POPULATION_WIDTHS, size=(J, 1))
+    ability = share * irt.theta[pair[:, 0]] + (1 - share) * irt.theta[pair[:, 1]]
+    blend = _bounded(irt.probability(ability + width * rng.standard_normal((J, D))))
+    real = m / (m + BLEND_MASS)
+    mass = np.concatenate([np.full(m, real / m), np.full(J, (1 - real) / J)])
+    return Atoms(np.concatenate([own, blend]), np.log(mass).astype(np.float32), np.concatenate([rows, pair]))
+
+
+def kin(irt: IRT, parents: Floats, count: int, rng: np.random.Generator, rows: Sequence[int] = ()) -> Atoms:
+    """Atoms for a merge of `parents` (k, N): weights drawn uniformly, then a deviation of unknown width.
+
+    Args:
+        irt: the item parameters; the parents' abilities are estimated from their responses.
+        parents: their responses; NaN where unknown.
+        count: how many atoms.
+        rng: source of weights and deviations.
+        rows: calibration rows that are these parents, for leaving them out.
+    """
+    k, D = len(parents), irt.dimension
+    ability, _ = map_ability(irt, parents)
+    responses = completed(parents, irt.probability(ability))
+    weight = rng.dirichlet(np.ones(k), size=count)
+    width = rng.choice(WIDTHS, size=(count, 1))
+    drawn = weight @ ability + width * rng.standard_normal((count, D))
+    P = _bounded((1 - OWN) * irt.probability(drawn) + OWN * (weight @ responses))
+    origin = np.full((count, 2), -1, dtype=np.int64)
+    for column, row in enumerate(rows[:2]):
+        origin[:, column] = row
+    return Atoms(P, np.full(count, -np.log(count), dtype=np.float32), origin)
+
+
+def families(models: Sequence[str]) -> NDArray[np.int64]:
+    """A number for each model, equal for those of one author ("author/model"); others stand alone."""
+    numbers: dict[str, int] = {}
+    keys = [name.split("/")[0] if "/" in name else f"/{name}" for name in models]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def rows_of(parents: Responses) -> Floats:
+    """The parents that have any response."""
+    return np.asarray(parents.R[~np.isnan(parents.R).all(1)])

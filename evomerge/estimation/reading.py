@@ -1,0 +1,234 @@
+"""Response matrices from files, and back: npz, CSV, parquet, and the sample logs of lm-eval."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import EstimationError
+from evomerge.estimation.responses import Responses
+
+# What a pickled array of names is made of; anything else in an object array is refused before it is built.
+_NAME_PARTS = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+}
+
+
+def read_responses(path: str | Path, *, metric: str | None = None) -> Responses:
+    """Read a response matrix, by the ending of its name.
+
+    - `.npz`: arrays `R` (models × items; as int8, -1 is "not asked"), `models` and `items`.
+    - `.csv`, `.parquet`: long, with the columns model, item and score; or wide, with a first column `model` and one
+      column an item (an empty cell is "not asked").
+    - `.jsonl`, or a folder: sample logs of lm-eval (see `read_samples`).
+
+    Args:
+        path: the file or folder.
+        metric: which metric of a sample log; needed only where a log holds several.
+
+    Raises:
+        EstimationError: the file is missing, of another kind, or holds no response matrix.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise EstimationError(f"no responses at {path}: expected a .npz, .csv, .parquet or .jsonl file, or a folder")
+    if path.is_dir():
+        return read_samples(sorted(path.rglob("samples_*.jsonl")) or [path / "samples_*.jsonl"], metric=metric)
+    readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
+    if path.suffix == ".jsonl":
+        return read_samples([path], metric=metric)
+    if path.suffix not in readers:
+        raise EstimationError(f"{path} ends in {path.suffix!r}; responses are read from .npz, .csv, .parquet or .jsonl")
+    return readers[path.suffix](path)
+
+
+def write_npz(responses: Responses, path: str | Path) -> None:
+    """Write `R`, `models` and `items`; as int8 with -1 for "not asked" where every score is 0 or 1, else as float64."""
+    R = responses.R
+    missing = np.isnan(R)
+    binary = bool(np.all(missing | (R == 0) | (R == 1)))
+    stored = np.where(missing, -1, R).astype(np.int8) if binary else R
+    np.savez_compressed(path, R=stored, models=np.array(responses.models), items=np.array(responses.items))
+
+
+def _read_npz(path: Path) -> Responses:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            known = {name.removesuffix(".npy") for name in archive.namelist()}
+            lost = {"R", "models", "items"} - known
+            if lost:
+                raise EstimationError(f"{path} needs the arrays R, models and items; it holds {sorted(known)}")
+            arrays = {}
+            for name in ("R", "models", "items"):
+                with archive.open(f"{name}.npy") as stream:
+                    arrays[name] = _read_array(stream, f"{name} in {path}")
+    except (zipfile.BadZipFile, pickle.UnpicklingError, ValueError, EOFError) as error:
+        if isinstance(error, EstimationError):
+            raise
+        raise EstimationError(f"{path} is not a readable npz file: {error}") from error
+    R = arrays["R"]
+    if R.ndim != 2 or R.dtype.kind not in "biuf":
+        raise EstimationError(f"R in {path} must be a models × items array of numbers; got {R.dtype} {R.shape}")
+    values = R.astype(np.float64)
+    if R.dtype.kind == "i":
+        values[R == -1] = np.nan  # the usual mark in integer matrices, which have no NaN
+    return Responses(_names(arrays["models"], path), _names(arrays["items"], path), values)
+
+
+def _read_array(stream: IO[bytes], what: str) -> NDArray[Any]:
+    """One array of an npz file. Names saved as an object array are a pickle: read, but nothing except names."""
+    version = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = header(stream)
+    if dtype.hasobject:
+        array = _NameUnpickler(stream).load()
+        if not isinstance(array, np.ndarray) or not all(isinstance(name, str) for name in array.ravel()):
+            raise EstimationError(f"{what} must hold text; it holds other objects")
+        return array
+    flat = np.frombuffer(stream.read(), dtype=dtype, count=int(np.prod(shape, dtype=np.int64)))
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+class _NameUnpickler(pickle.Unpickler):
+    """Builds numpy arrays of text and refuses every other class, so that a file cannot run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _NAME_PARTS:
+            raise EstimationError(
+                f"the names hold a pickled {module}.{name}: save them as text with np.array(names, dtype=str)"
+            )
+        return super().find_class(module, name)
+
+
+def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
+    if array.ndim != 1:
+        raise EstimationError(f"the names in {path} must be a list; got an array of shape {array.shape}")
+    return tuple(str(name) for name in array)
+
+
+def _read_csv(path: Path) -> Responses:
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    if not rows:
+        raise EstimationError(f"{path} is empty: expected a first line of column names")
+    return _from_table(rows[0], rows[1:], path)
+
+
+def _read_parquet(path: Path) -> Responses:
+    import pyarrow.parquet  # a dependency of `datasets`; slow to load, and only this needs it
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise EstimationError(f"{path} is not a readable parquet file: {error}") from error
+    columns = [table.column(name).to_pylist() for name in table.column_names]
+    return _from_table(table.column_names, list(zip(*columns, strict=True)), path)
+
+
+def _from_table(header: Sequence[str], rows: Sequence[Sequence[Any]], path: Path) -> Responses:
+    rows = [row for row in rows if len(row)]
+    ragged = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
+    if ragged is not None:
+        raise EstimationError(f"{path}, line {ragged}: expected {len(header)} cells as in the header")
+    if {"model", "item", "score"} <= set(header):
+        place = [header.index(name) for name in ("model", "item", "score")]
+        cells = ([row[index] for index in place] for row in rows)
+        return _from_long(((str(m), str(i), _score(s, path)) for m, i, s in cells), str(path))
+    if not header or header[0] != "model":
+        raise EstimationError(
+            f"{path} must have the columns model, item and score, or a first column 'model' and one column an item; "
+            f"it has {list(header[:5])}"
+        )
+    R = np.array([[_score(cell, path) for cell in row[1:]] for row in rows]).reshape(len(rows), len(header) - 1)
+    return Responses(tuple(str(row[0]) for row in rows), tuple(header[1:]), R)
+
+
+def _score(cell: Any, path: Path) -> float:
+    if cell is None or cell == "":
+        return float("nan")
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        raise EstimationError(f"{path}: a score must be a number in [0, 1], or empty; got {cell!r}") from None
+
+
+def _from_long(triples: Iterable[tuple[str, str, float]], what: str) -> Responses:
+    models: dict[str, int] = {}
+    items: dict[str, int] = {}
+    found: dict[tuple[int, int], float] = {}
+    for model, item, score in triples:
+        key = models.setdefault(model, len(models)), items.setdefault(item, len(items))
+        if key in found:
+            raise EstimationError(f"{what}: model {model!r} has two scores for item {item!r}; keep one")
+        found[key] = score
+    R = np.full((len(models), len(items)), np.nan)
+    for key, score in found.items():
+        R[key] = score
+    return Responses(tuple(models), tuple(items), R)
+
+
+def read_samples(
+    paths: Sequence[str | Path], *, metric: str | None = None, models: Sequence[str] | None = None
+) -> Responses:
+    """Read the logs that lm-eval writes with `--log_samples`: `MODEL/samples_TASK_DATE.jsonl`.
+
+    An item is named TASK/DOC_ID. Where a task filters answers in several ways, lines of the first filter count.
+
+    Args:
+        paths: one file for each model and task.
+        metric: the metric to read, for example "exact_match"; may be left out where the lines name exactly one.
+        models: the model of each file; by default the name of the folder it lies in.
+
+    Raises:
+        EstimationError: a file that is missing or no sample log, or a metric that is not there.
+    """
+    if models is not None and len(models) != len(paths):
+        raise EstimationError(f"{len(paths)} sample logs need as many model names; got {len(models)}")
+    triples: list[tuple[str, str, float]] = []
+    for index, path in enumerate(map(Path, paths)):
+        if not path.is_file():
+            raise EstimationError(f"no sample log at {path}: lm-eval writes it with --log_samples")
+        model = models[index] if models is not None else path.resolve().parent.name
+        task = _task_of(path)
+        first_filter: str | None = None
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                sample = json.loads(line)
+                doc, chosen = sample["doc_id"], str(sample.get("filter", ""))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise EstimationError(f"{path}, line {number}: not a sample of lm-eval (JSON with a doc_id)") from None
+            first_filter = chosen if first_filter is None else first_filter
+            if chosen == first_filter:
+                triples.append((model, f"{task}/{doc}", _metric(sample, metric, f"{path}, line {number}")))
+    return _from_long(triples, "the sample logs")
+
+
+def _task_of(path: Path) -> str:
+    name = path.stem.removeprefix("samples_")
+    head, _, tail = name.rpartition("_")
+    return head if head and tail[:4].isdigit() else name  # lm-eval appends the date
+
+
+def _metric(sample: dict[str, Any], metric: str | None, where: str) -> float:
+    names = sample.get("metrics")
+    known = list(names) if isinstance(names, list) else [k for k in ("exact_match", "acc") if k in sample]
+    if metric is None and len(known) != 1:
+        raise EstimationError(f"{where}: name the metric to read; the sample holds {known}")
+    name = metric if metric is not None else known[0]
+    value = sample.get(name)
+    if not isinstance(value, bool | int | float):
+        raise EstimationError(f"{where}: no number under the metric {name!r}; the sample holds {known}")
+    return float(value)
