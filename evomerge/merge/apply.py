@@ -8,19 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import torch
+import numpy as np
 
 from evomerge.errors import RecipeError
+from evomerge.merge.flat import Flat
 from evomerge.merge.kernels.engine import Engine, engine_for
 from evomerge.merge.kernels.program import Cut, Program
 from evomerge.merge.methods import Inputs
 from evomerge.merge.methods.base import BASE, Dots
-from evomerge.merge.methods.ties import cut_of
-from evomerge.merge.parents import Family
+from evomerge.merge.methods.ties import cut_of, cut_of_magnitudes
 from evomerge.merge.plan import Plan, TensorTask
 from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.merge.parents import Family
 
 SMALL = 1 << 14
 """Entries up to which a tensor is simply sorted: it takes no longer than looking its quantile up."""
@@ -37,6 +42,8 @@ def merge_tensor(plan: Plan, task: TensorTask) -> torch.Tensor:
     """
     if task.copy_of is not None and plan.family.info(task.copy_of, task.name).dtype == task.dtype:
         return plan.family.load(task.copy_of, task.name)
+    import torch
+
     out = torch.empty(task.tensor.info.shape, dtype=task.dtype)
     write_tensor(plan, task, out)
     return out
@@ -69,6 +76,8 @@ def start_tensor(
         out.copy_(family.load(cast(int, task.copy_of), name))
         return 0
     if not out.is_contiguous():
+        import torch
+
         whole = torch.empty(out.shape, dtype=out.dtype, device=out.device)
         bad = start_tensor(plan, task, whole, rounded=rounded)
         out.copy_(whole)
@@ -106,6 +115,8 @@ def refuse(plan: Plan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype
     Raises:
         RecipeError: always.
     """
+    import torch
+
     made = torch.empty(out.shape, dtype=torch.float32, device=out.device)
     exact = TensorTask(task.tensor, torch.float32, task.copy_of, task.inputs, task.values, task.seeds)
     start_tensor(plan, exact, made)
@@ -147,12 +158,20 @@ def _cuts(
     made = []
     for index, density, parent in zip(task.inputs, densities, parents, strict=True):
         if base.numel() <= SMALL:
-            made.append(cut_of(parent.float() - base.float(), density))
+            made.append(_small_cut(base, parent, density))
             continue
         deltas = [Deltas(base.numel(), partial(_pair, base, parent))]
         table = _table(family, engine, (index, name), deltas)
         made += cuts(engine, deltas, table, math.floor(density * table.n))
     return made
+
+
+def _small_cut(base: torch.Tensor | Flat, parent: torch.Tensor | Flat, density: float) -> Cut:
+    if isinstance(base, Flat) and isinstance(parent, Flat):
+        return cut_of_magnitudes(np.abs(parent.fp32() - base.fp32()), density)
+    assert not isinstance(base, Flat)  # they are of one family
+    assert not isinstance(parent, Flat)
+    return cut_of(parent.float() - base.float(), density)
 
 
 def model_cuts(family: Family, parent: int, density: float, device: torch.device) -> dict[str, Cut]:

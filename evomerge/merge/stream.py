@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from evomerge.merge.checkpoint import DTYPE_NAMES
+from evomerge.merge.flat import DType, Flat
 from evomerge.merge.pages import start_writing
+
+if TYPE_CHECKING:
+    import torch
 
 _BLOCK = 16 << 20
 """Bytes written at a time: after so many an interruption is noticed."""
@@ -45,10 +47,10 @@ class Piece:
 
     name: str
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: torch.dtype | DType
     n_inputs: int
     copied: bool
-    load: Callable[[], torch.Tensor]
+    load: Callable[[], torch.Tensor | Flat]
     fetch: Callable[[], None]
     release: Callable[[], None]
 
@@ -83,7 +85,7 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
     largest = max((piece.n_inputs + piece.n_made for piece in pieces), default=0)
     ledger = _Ledger(largest + max((piece.n_bytes for piece in pieces), default=0))
     fetched: SimpleQueue[Piece | None] = SimpleQueue()
-    made: SimpleQueue[tuple[Piece, torch.Tensor] | None] = SimpleQueue()
+    made: SimpleQueue[tuple[Piece, torch.Tensor | Flat] | None] = SimpleQueue()
 
     def read() -> None:
         try:
@@ -146,7 +148,7 @@ def _header(pieces: Sequence[Piece]) -> tuple[dict[str, int], bytes]:
     at = 0
     for piece in sorted(pieces, key=lambda piece: -piece.dtype.itemsize):
         header[piece.name] = {
-            "dtype": DTYPE_NAMES[piece.dtype],
+            "dtype": DTYPE_NAMES[str(piece.dtype)],
             "shape": list(piece.shape),
             "data_offsets": [at, at + piece.n_bytes],
         }
@@ -175,13 +177,21 @@ def _new_file(path: Path, beginning: bytes, size: int) -> Iterator[int]:
         os.close(file)
 
 
-def _write(file: int, at: int, tensor: torch.Tensor, ledger: _Ledger) -> None:
-    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+def _write(file: int, at: int, tensor: torch.Tensor | Flat, ledger: _Ledger) -> None:
+    data = _bytes_of(tensor)
     for start in range(0, len(data), _BLOCK):
         ledger.check()
         block = data[start : start + _BLOCK]
         _put(file, block, at + start)
         start_writing(file, at + start, len(block))
+
+
+def _bytes_of(tensor: torch.Tensor | Flat) -> memoryview:
+    if isinstance(tensor, Flat):
+        return tensor.memory.data
+    import torch
+
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _put(file: int, data: memoryview, at: int) -> None:

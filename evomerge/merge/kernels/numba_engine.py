@@ -7,17 +7,29 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import local
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-import torch
 
 from evomerge.merge.kernels import native, parallel
 from evomerge.merge.kernels.parallel import over_chunks
 from evomerge.merge.kernels.program import Cut, Program
 
-_CODES = {torch.bfloat16: native.BF16, torch.float16: native.F16, torch.float32: native.F32, torch.float64: native.F64}
+if TYPE_CHECKING:
+    import torch
+
+
+class _Codes(dict[str, int]):
+    """The kernels' numbers of types, whether they are torch's or those of `evomerge.merge.flat`."""
+
+    def __getitem__(self, dtype: object) -> int:
+        return super().__getitem__(str(dtype))
+
+
+_CODES = _Codes({
+    "torch.bfloat16": native.BF16, "torch.float16": native.F16, "torch.float32": native.F32, "torch.float64": native.F64
+})  # fmt: skip
 _WAVE = 16
 """Chunks that are searched before it is asked whether the search is over."""
 
@@ -111,7 +123,7 @@ class NumbaEngine:
 
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `Engine`."""
-        if tensor.dtype == torch.float64:  # a large one is finite, though not as fp32
+        if _CODES[tensor.dtype] == native.F64:  # a large one is finite, though not as fp32
             return bool(tensor.isfinite().all())
         kernel = self._finite
         return not any(over_chunks(tensor.numel(), lambda start, stop: kernel(*_at(tensor), start, stop)))
