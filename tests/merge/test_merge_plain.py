@@ -13,11 +13,11 @@ from transformers import MistralConfig, Qwen2Config, Qwen3Config
 
 from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.architecture import Architecture
+from evomerge.merge.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.disk import merge_to_disk
 from evomerge.merge.kernels.engine import VARIABLE
 from evomerge.merge.layouts import find_layout
 from evomerge.merge.naming import find_naming
-from evomerge.merge.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.plain import plain_merge
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -138,9 +138,7 @@ def test_other_tensors_go_the_general_way(tmp_path: Path, family: SimpleNamespac
         assert plain_merge(of) is None
 
 
-def test_other_sources_and_engines_go_the_general_way(
-    family: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_sources_and_engines_go_the_general_way(family: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     of = recipe("linear", None, {"a": family.base, "b": family.math})
     nested = Recipe("linear", (Parent("inner", of), Parent("c", ModelSource(str(family.math)))))
     trusted = Recipe("linear", (Parent("a", ModelSource(str(family.base), trust_remote_code=True)),))
@@ -166,7 +164,7 @@ def test_the_general_way_says_which_tensor_is_not_finite(
     with pytest.raises(CheckpointError, match=r"parent 'bad'.*layers\.1\.mlp\.up_proj.*(NaN|Inf)"):
         merge_to_disk(of, tmp_path / "out")
     copied = Recipe.from_data({**recipe("linear", None, {"bad": folder}).to_data()})
-    with pytest.raises(CheckpointError, match="NaN|Inf"):
+    with pytest.raises(CheckpointError, match=r"NaN|Inf"):
         merge_to_disk(copied, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
