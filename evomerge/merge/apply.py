@@ -90,8 +90,32 @@ def start_tensor(
             out.copy_(source)  # bit for bit, and known to be finite
             return 0
         return engine.run(_COPY, None, [_on(out.device, source)], out, roundings=roundings)
+    if plan.method.program is not None:
+        program, base, parents = program_of(plan, task, engine, out.device)
+        return engine.run(program, base, parents, out, roundings=roundings)
     base = _on(out.device, family.load(BASE, name)) if plan.method.spec.needs_base else None
     parents = [_on(out.device, family.load(index, name)) for index in task.inputs]
+    assert task.values is not None  # a task is either copied or merged
+    made = plan.method.merge(
+        Inputs(None if base is None else base.float(), [each.float() for each in parents], task.values, task.seeds)
+    )
+    return engine.run(_COPY, None, [made.contiguous()], out, roundings=roundings)
+
+
+def program_of(
+    plan: Plan, task: TensorTask, engine: Engine, device: torch.device
+) -> tuple[Program, torch.Tensor | None, list[torch.Tensor]]:
+    """Return what the engine has to run for a task whose method has a program, and the tensors that it reads.
+
+    Raises:
+        CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
+    """
+    family, name = plan.family, task.name
+    if task.copy_of is not None:
+        return _COPY, None, [_on(device, family.load(task.copy_of, name))]
+    base = _on(device, family.load(BASE, name)) if plan.method.spec.needs_base else None
+    parents = [_on(device, family.load(index, name)) for index in task.inputs]
+    assert plan.method.program is not None
     assert task.values is not None  # a task is either copied or merged
     inputs = Inputs(
         base,
@@ -101,12 +125,7 @@ def start_tensor(
         cuts=_cuts(plan, task, engine, base, parents) if plan.method.prepares == "cuts" else None,
         dots=_dots(plan, task, engine, parents) if plan.method.prepares == "dots" else None,
     )
-    if plan.method.program is not None:
-        return engine.run(plan.method.program(inputs), base, parents, out, roundings=roundings)
-    made = plan.method.merge(
-        Inputs(None if base is None else base.float(), [each.float() for each in parents], task.values, task.seeds)
-    )
-    return engine.run(_COPY, None, [made.contiguous()], out, roundings=roundings)
+    return plan.method.program(inputs), base, parents
 
 
 def refuse(plan: Plan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype | None = None) -> None:

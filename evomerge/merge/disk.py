@@ -20,10 +20,11 @@ from evomerge.merge.checkpoint import INDEX, SINGLE
 from evomerge.merge.methods.base import BASE
 from evomerge.merge.plain import PlainMerge, UnusualError, plain_merge
 from evomerge.merge.plan import Plan, TensorTask
-from evomerge.merge.stream import Piece, write_files
+from evomerge.merge.stream import Lend, Piece, write_files
 from evomerge.recipe import Recipe
 
 if TYPE_CHECKING:
+    from evomerge.merge.flat import Flat
     from evomerge.merge.path_plan import PathTask
     from evomerge.merge.sources import Sources
 
@@ -108,6 +109,7 @@ class _Build:
         donor: lends config.json, generation settings and custom code.
         config: of the result; None: the donor's own config.json.
         tokenizer: the folder that lends the tokenizer.
+        blocks: computes one that is not copied block by block, instead of `load`.
     """
 
     tasks: Sequence[TensorTask | PathTask]
@@ -117,11 +119,14 @@ class _Build:
     donor: Any
     config: Any
     tokenizer: Path
+    blocks: Callable[[Any, Lend], Iterator[Flat]] | None = None
 
 
 def _plain_build(plain: PlainMerge) -> _Build:
     donor = plain.family.model(plain.family.donor)
-    return _Build(plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, plain.tokenizer.tokenizer_folder)
+    return _Build(
+        plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, plain.tokenizer.tokenizer_folder, plain.blocks
+    )
 
 
 def _build(recipe: Recipe, sources: Sources) -> _Build:
@@ -258,6 +263,7 @@ def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
         load=partial(build.load, task),
         fetch=fetch,
         release=release,
+        blocks=None if build.blocks is None or build.copied(task) else partial(build.blocks, task),
     )
 
 

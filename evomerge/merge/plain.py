@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.apply import program_of
 from evomerge.merge.checkpoint import locate, locate_tensors, read_header
 from evomerge.merge.flat import CPU, FLOATS, DType, Flat
 from evomerge.merge.kernels.engine import compiled, engine_for
@@ -25,12 +26,14 @@ from evomerge.merge.layouts import Layout, find_layout, meaning
 from evomerge.merge.places import Merged
 from evomerge.merge.plan import Plan, TensorTask, check_recipe, make_plan
 from evomerge.merge.prepared import Prepared
+from evomerge.merge.stream import Lend, block_entries
 from evomerge.recipe import ModelSource, Recipe
 
 if TYPE_CHECKING:
     import torch
 
     from evomerge.merge.checkpoint import TensorInfo
+    from evomerge.merge.kernels.numba_engine import NumbaEngine
     from evomerge.merge.parents import Family
 
 
@@ -190,22 +193,33 @@ class PlainMerge:
         self.tokenizer = family.model(names.get(recipe.tokenizer or "", family.donor))
 
     def load(self, task: TensorTask) -> Flat:
-        """Compute one tensor; it may be a parent's own memory.
+        """Return the tensor of a task that copies it bit for bit: a parent's own memory.
+
+        Raises:
+            UnusualError: if it is not finite.
+        """
+        return self.family.checked(cast(int, task.copy_of), task.name)
+
+    def blocks(self, task: TensorTask, lend: Lend) -> Iterator[Flat]:
+        """Compute the tensor of a task block by block.
+
+        Args:
+            lend: gives the memory of each block.
 
         Raises:
             UnusualError: if a parent's tensor or the result is not finite.
         """
-        from evomerge.merge.apply import start_tensor
-
-        family = self.family
         if task.copy_of is not None:
-            whole = family.checked(task.copy_of, task.name)
-            if str(whole.dtype) == str(task.dtype):
-                return whole
-        out = Flat.empty(task.tensor.info.shape, cast(DType, task.dtype))
-        if start_tensor(self.plan, task, cast("torch.Tensor", out)):
-            raise UnusualError
-        return out
+            self.family.checked(task.copy_of, task.name)
+        engine = cast("NumbaEngine", engine_for(cast("torch.device", CPU)))
+        program, base, parents = program_of(self.plan, task, engine, cast("torch.device", CPU))
+        n, dtype = math.prod(task.shape), cast(DType, task.dtype)
+        step = block_entries()
+        for start in range(0, max(n, 1), step):
+            out = lend(min(step, n - start), dtype)
+            if engine.run(program, base, parents, cast("torch.Tensor", out), roundings=[task.dtype], start=start):
+                raise UnusualError
+            yield out
 
 
 def plain_merge(recipe: Recipe) -> PlainMerge | None:

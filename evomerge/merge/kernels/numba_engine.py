@@ -95,8 +95,9 @@ class NumbaEngine:
         out: torch.Tensor,
         *,
         roundings: Sequence[torch.dtype] = (),
+        start: int = 0,
     ) -> int:
-        """See `Engine`."""
+        """See `Engine`; `out` holds the entries from `start` on, a multiple of `native.BLOCK`, as many as it has."""
         n = len(parents)
         mask, threshold, limit = np.zeros(n, np.int64), np.zeros(n, np.float32), np.zeros(n, np.int64)
         seed, rescale = np.zeros(n, np.uint64), np.ones(n, np.float32)
@@ -116,10 +117,10 @@ class NumbaEngine:
             np.array(program.weight, np.float32), mask, threshold, limit, seed, rescale,
             *((0, native.F32) if base is None else _at(base)),
             program.scale, program.disjoint, program.by_count, program.normalize,
-            *_at(out), first, second,
+            out.data_ptr() - start * out.dtype.itemsize, _CODES[out.dtype], first, second,
         )  # fmt: skip
         kernel = self._run
-        return max(over_chunks(out.numel(), lambda start, stop: kernel(*head, start, stop)), default=0)
+        return max(over_chunks(start + out.numel(), lambda *chunk: kernel(*head, *chunk), start=start), default=0)
 
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `Engine`."""
