@@ -38,6 +38,7 @@ LIGHT = (
     "evomerge.store",
     "evomerge.report",
     "evomerge.search",
+    "evomerge.merge.disk",
     "evomerge.cli.main",
 )
 

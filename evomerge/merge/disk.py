@@ -61,7 +61,8 @@ def merge_to_disk(
 
     The folder is written under another name beside `out` and renamed at the end, so what is called `out` is always
     whole. Reading, arithmetic and writing go on at the same time, on all of torch's threads and two more; the bytes
-    do not depend on their number. Memory: at most (parents and base + 2) times the largest tensor, however large a
+    do not depend on their number. Checkpoints of a common layout are merged without torch and transformers (see
+    `evomerge.merge.plain`), unless `sources` are given. Memory: at most (parents and base + 2) times the largest tensor, however large a
     shard is, beside what a method without a fused kernel takes for itself and what parents that are recipes read.
 
     Args:
@@ -124,15 +125,13 @@ class _Build:
 
 def _plain_build(plain: PlainMerge) -> _Build:
     donor = plain.family.model(plain.family.donor)
-    return _Build(
-        plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, plain.tokenizer.tokenizer_folder, plain.blocks
-    )
+    tokenizer = plain.tokenizer.tokenizer_folder
+    return _Build(plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, tokenizer, plain.blocks)
 
 
 def _build(recipe: Recipe, sources: Sources) -> _Build:
     from evomerge.merge.apply import merge_tensor
 
-    tokenizer = sources.tokenizer_of(recipe).tokenizer_folder
     if recipe.path:
         path = sources.path_plan(recipe)
         _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
@@ -143,10 +142,11 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
             lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
             path.pool.first,
             path.config,
-            tokenizer,
+            sources.tokenizer_of(recipe).tokenizer_folder,
         )
     plan = sources.plan(recipe)
     donor = plan.family.model(plan.family.donor)
+    tokenizer = sources.tokenizer_of(recipe).tokenizer_folder
     return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, tokenizer)
 
 
