@@ -62,8 +62,10 @@ def merge_to_disk(
     The folder is written under another name beside `out` and renamed at the end, so what is called `out` is always
     whole. Reading, arithmetic and writing go on at the same time, on all of torch's threads and two more; the bytes
     do not depend on their number. Checkpoints of a common layout are merged without torch and transformers (see
-    `evomerge.merge.plain`), unless `sources` are given. Memory: at most (parents and base + 2) times the largest tensor, however large a
-    shard is, beside what a method without a fused kernel takes for itself and what parents that are recipes read.
+    `evomerge.merge.plain`), unless `sources` are given.
+
+    Memory: at most (parents and base + 2) times the largest tensor, however large a shard is, beside what a method
+    without a fused kernel takes for itself and what parents that are recipes read.
 
     Args:
         recipe: what to build; it is written into the folder as `recipe.yaml`.
