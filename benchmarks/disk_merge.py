@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -121,14 +122,16 @@ class Bench:
             shutil.rmtree(out, ignore_errors=True)
 
 
-def measure(bench: Bench, fixed: Bench, methods: Sequence[str], pairs: int) -> dict[str, dict[str, float]]:
-    """Time every method against mergekit and its floor."""
+def measure(bench: Bench, fixed: Bench, methods: Sequence[str], pairs: int, quick: bool) -> dict[str, dict[str, float]]:
+    """Time every method against mergekit and its floor; if `quick`, without what mergekit's start takes."""
     figures = {}
-    fixed.peer(methods[0])  # compiles what is not yet compiled on this machine
-    peer_idle = fixed.peer(methods[0])  # imports, whatever the method
+    if not quick:
+        fixed.peer(methods[0])  # compiles what is not yet compiled on this machine
+    nothing = Cost(math.nan, math.nan, 0)
+    peer_idle = nothing if quick else fixed.peer(methods[0])  # imports, whatever the method
     for method in methods:
         fixed.ours(method)
-        idle = peer_idle, fixed.ours(method)
+        idle = peer_idle, nothing if quick else fixed.ours(method)
         rows = [(bench.floor(method), bench.peer(method), bench.ours(method)) for _ in range(pairs)]
         median = statistics.median
         figures[method] = {
@@ -182,7 +185,9 @@ def main() -> None:
         fixed = Bench(
             work / "fixed", write_models(work / "fixed" / "models", tiny), arguments.mergekit, arguments.threads
         )
-        figures = measure(Bench(work, folders, arguments.mergekit, arguments.threads), fixed, methods, pairs)
+        figures = measure(
+            Bench(work, folders, arguments.mergekit, arguments.threads), fixed, methods, pairs, arguments.quick
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if arguments.json:
