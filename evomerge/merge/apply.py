@@ -168,21 +168,15 @@ def _cuts(
     assert task.values is not None
     assert base is not None  # a cut is of a task vector
     densities = cast("tuple[float, ...]", task.values["density"])
-    family, name = plan.family, task.name
+    family, name, n = plan.family, task.name, base.numel()
     if task.values.get("scope") == "model":
-        return [
-            model_cuts(family, index, density, base.device)[name]
-            for index, density in zip(task.inputs, densities, strict=True)
-        ]
-    made = []
-    for index, density, parent in zip(task.inputs, densities, parents, strict=True):
-        if base.numel() <= SMALL:
-            made.append(_small_cut(base, parent, density))
-            continue
-        deltas = [Deltas(base.numel(), partial(_pair, base, parent))]
-        table = _table(family, engine, (index, name), deltas)
-        made += cuts(engine, deltas, table, math.floor(density * table.n))
-    return made
+        return model_cuts(family, task.inputs, densities, base.device)[name]
+    if n <= SMALL:
+        return [_small_cut(base, parent, each) for parent, each in zip(parents, densities, strict=True)]
+    deltas = [Deltas(n, lambda: (base, parents))]
+    tables = [_table(family, engine, (index, name), deltas, which) for which, index in enumerate(task.inputs)]
+    made = cuts(engine, deltas, tables, [math.floor(density * n) for density in densities])
+    return [cut for (cut,) in made]
 
 
 def _small_cut(base: torch.Tensor | Flat, parent: torch.Tensor | Flat, density: float) -> Cut:
@@ -193,37 +187,47 @@ def _small_cut(base: torch.Tensor | Flat, parent: torch.Tensor | Flat, density: 
     return cut_of(parent.float() - base.float(), density)
 
 
-def model_cuts(family: Family, parent: int, density: float, device: torch.device) -> dict[str, Cut]:
-    """Return, for each tensor, the cut that keeps the top ⌊density·q⌋ of all q entries of a parent's task vector.
+def model_cuts(
+    family: Family, parents: Sequence[int], densities: Sequence[float], device: torch.device
+) -> dict[str, list[Cut]]:
+    """Return, for each tensor, the cuts that keep the top ⌊density·q⌋ of all q entries of each parent's task vector.
 
-    Of equal entries the first are kept, in the order of the tensors. Never holds more than one tensor.
+    Of equal entries the first are kept, in the order of the tensors. Never holds more than one tensor of each parent.
     """
     engine = engine_for(device)
 
-    def load(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        return _on(device, family.load(BASE, name)), _on(device, family.load(parent, name))
+    def load(name: str, some: Sequence[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        return _on(device, family.load(BASE, name)), [_on(device, family.load(parent, name)) for parent in some]
 
-    def find() -> dict[str, Cut]:
-        names = [each.name for each in family.tensors if each.info.dtype.is_floating_point and not each.place.buffer]
-        parts = [Deltas(math.prod(family.info(BASE, name).shape), partial(load, name)) for name in names]
-        table = _table(family, engine, (parent, None), parts)
-        return dict(zip(names, cuts(engine, parts, table, math.floor(density * table.n)), strict=True))
+    def find() -> dict[str, list[Cut]]:
+        sizes = {
+            each.name: math.prod(family.info(BASE, each.name).shape)
+            for each in family.tensors
+            if each.info.dtype.is_floating_point and not each.place.buffer
+        }
 
-    return family.prepared.recent(("cuts", *_of(family, parent), density), find)
+        def parts(some: Sequence[int]) -> list[Deltas]:
+            return [Deltas(n, partial(load, name, some)) for name, n in sizes.items()]
+
+        tables = [_table(family, engine, (parent, None), parts([parent])) for parent in parents]
+        ks = [math.floor(density * table.n) for density, table in zip(densities, tables, strict=True)]
+        made = cuts(engine, parts(parents), tables, ks)
+        return {name: list(row) for name, row in zip(sizes, zip(*made, strict=True), strict=True)}
+
+    serials = tuple(_of(family, parent) for parent in parents)
+    return family.prepared.recent(("cuts", serials, tuple(densities)), find)
 
 
 def _of(family: Family, parent: int) -> tuple[int, int]:
     return family.model(BASE).serial, family.model(parent).serial
 
 
-def _pair(base: torch.Tensor, parent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return base, parent
-
-
-def _table(family: Family, engine: Engine, of: tuple[int, str | None], parts: Sequence[Deltas]) -> QuantileTable:
+def _table(
+    family: Family, engine: Engine, of: tuple[int, str | None], parts: Sequence[Deltas], which: int = 0
+) -> QuantileTable:
     return family.prepared.get(
         ("quantiles", *_of(family, of[0]), of[1]),
-        lambda: make_table(engine, parts),
+        lambda: make_table(engine, parts, which),
         lambda table: table.n_bytes,
         what="the quantile tables of the parents' task vectors",
     )

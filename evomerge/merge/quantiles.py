@@ -2,21 +2,22 @@
 
 As fp32, the bits of non-negative numbers sort as the numbers do, so ranking means counting bits. A table divides the
 entries of one task vector, or of a whole model's, into a few thousand groups by magnitude. It says at once which group
-the k-th largest entry is in, and only within that group is anything left to decide: by looking at its few entries; or,
-where few values are frequent (bf16 parents have few distinct deltas), by counting them once and finding where the n-th
-of the value lies, of which the lowest flat indices are kept. The kept set is that of a stable sort.
+the k-th largest entry is in, and only within that group is anything left to decide. A survey lists its few entries,
+for all parents in one pass. Where a value is frequent (bf16 parents have few distinct deltas), its entries are counted
+piece by piece instead, which tells where the n-th of them lies: the lowest flat indices are kept. The kept set is that
+of a stable sort.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evomerge.merge.kernels.engine import Engine
+from evomerge.merge.kernels.engine import PIECE, Engine, Range, Survey
 from evomerge.merge.kernels.program import Cut
 
 if TYPE_CHECKING:
@@ -26,17 +27,17 @@ GROUPS = 4096
 """Groups of a table, about; a range then holds one entry in 4096."""
 
 FREQUENT = 1024
-"""A bin with more than one entry in so many is not collected, but counted value by value."""
+"""A bin with more than one entry in so many stays a group of its own, in which one value is counted, not listed."""
 
-_SHIFT = 11
+_SHIFT = 13
 
 
 @dataclass(frozen=True)
 class Deltas:
-    """A task vector that need not be in memory: `load` gives θ0 and θ, contiguous and of n entries."""
+    """Task vectors that need not be in memory: `load` gives θ0 and one θ each, contiguous and of n entries."""
 
     n: int
-    load: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    load: Callable[[], tuple[torch.Tensor, Sequence[torch.Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class QuantileTable:
         low: int32, the least bits of each group.
         high: int32, one more than its largest bits.
         at_least: int64, how many entries are in it or above it.
-        divided: counts of the single values of frequent groups, by the group's least bits; filled when asked for.
+        value: int32, the bits of one of its entries if they are many, supposedly the most frequent; else −1.
     """
 
     low: np.ndarray
     high: np.ndarray
     at_least: np.ndarray
-    divided: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+    value: np.ndarray
 
     @property
     def n(self) -> int:
@@ -63,14 +64,21 @@ class QuantileTable:
     @property
     def n_bytes(self) -> int:
         """Its size in memory."""
-        return self.low.nbytes + self.high.nbytes + self.at_least.nbytes
+        return self.low.nbytes + self.high.nbytes + self.at_least.nbytes + self.value.nbytes
 
 
-def make_table(engine: Engine, parts: Sequence[Deltas]) -> QuantileTable:
-    """Count the magnitudes of one or more task vectors, in one pass over them."""
-    counts = np.zeros(1 << 31 - _SHIFT, np.int64)
+def make_table(engine: Engine, parts: Sequence[Deltas], which: int = 0) -> QuantileTable:
+    """Count the magnitudes of one task vector, or of several tensors' as one, in a pass over them.
+
+    Args:
+        engine: counts.
+        parts: a tensor each.
+        which: number of the task vector among those of each part.
+    """
+    counts, member = np.zeros(1 << 31 - _SHIFT, np.int64), np.zeros(1 << 31 - _SHIFT, np.int32)
     for part in parts:
-        engine.histogram(*part.load(), _SHIFT, counts)
+        base, parents = part.load()
+        engine.histogram(base, parents[which], _SHIFT, counts, member)
     bins = counts.nonzero()[0]
     size, total = counts[bins], sum(part.n for part in parts)
     # A frequent bin stays by itself; neighbours are joined until they hold their share of the entries.
@@ -82,7 +90,10 @@ def make_table(engine: Engine, parts: Sequence[Deltas]) -> QuantileTable:
     last = np.append(first[1:], len(size)) - 1
     at_least = size[::-1].cumsum()[::-1]
     return QuantileTable(
-        (bins[first] << _SHIFT).astype(np.int32), (bins[last] + 1 << _SHIFT).astype(np.int32), at_least[first]
+        low=(bins[first] << _SHIFT).astype(np.int32),
+        high=(bins[last] + 1 << _SHIFT).astype(np.int32),
+        at_least=at_least[first],
+        value=np.where(alone[first], np.maximum(member[bins[first]], bins[first] << _SHIFT), -1).astype(np.int32),
     )
 
 
@@ -90,63 +101,109 @@ def _frequent(n: int) -> int:
     return max(1, n // FREQUENT)
 
 
-def cuts(engine: Engine, parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut]:
-    """Return for each task vector the cut that keeps the k largest |τ| of all; of equal ones those that come first."""
+def cuts(
+    engine: Engine, parts: Sequence[Deltas], tables: Sequence[QuantileTable], ks: Sequence[int]
+) -> list[list[Cut]]:
+    """Return the cuts that keep the k largest |τ| of each task vector; of equal ones those that come first.
+
+    Args:
+        engine: looks at the entries.
+        parts: a tensor each, with the task vectors of several parents.
+        tables: one for each parent, of its entries in all parts.
+        ks: how many each parent keeps.
+
+    Returns:
+        For each parent a cut for each part.
+    """
+    made: list[list[Cut]] = [[] for _ in ks]
+    open_: dict[int, _Open] = {}
+    for index, (table, k) in enumerate(zip(tables, ks, strict=True)):
+        begun = _begin(parts, table, k)
+        if isinstance(begun, _Open):
+            open_[index] = begun
+        else:
+            made[index] = begun
+    surveys: dict[int, list[Survey]] = {index: [] for index in open_}
+    for part in parts if open_ else ():
+        base, parents = part.load()
+        found = engine.survey(base, [parents[index] for index in open_], [each.range for each in open_.values()])
+        for index, survey in zip(open_, found, strict=True):
+            surveys[index].append(survey)
+    for index, each in open_.items():
+        _note_frequent(tables[index], each, surveys[index])
+        made[index] = _decide(engine, parts, index, each, surveys[index])
+    return made
+
+
+@dataclass(frozen=True)
+class _Open:
+    """What a table leaves open: which `needed` entries of a group are kept."""
+
+    group: int
+    range: Range
+    needed: int
+
+
+def _begin(parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut] | _Open:
+    """Return the cuts if the table alone says what they are, else what is left to decide."""
     if k <= 0:
         return [Cut(math.inf, 0)] * len(parts)
-    group, size, needed = _group(table.at_least, k)
+    group = len(table.at_least) - 1 - int(np.searchsorted(table.at_least[::-1], k))
+    above = int(table.at_least[group + 1]) if group + 1 < len(table.at_least) else 0
     low, high = int(table.low[group]), int(table.high[group])
-    if needed == size:
+    if k == table.at_least[group]:
         return [Cut(_value(low), part.n) for part in parts]
-    if size > _frequent(table.n):
-        values, at_least = _divide(engine, parts, table, low, high)
-        group, size, needed = _group(at_least, needed)
-        low = int(values[group])
-        if needed == size:
-            return [Cut(_value(low), part.n) for part in parts]
-        if low == 0:  # of zeros, kept and dropped ones are the same
-            return [Cut(0.0, 0)] * len(parts)
-        return _share_out(engine, parts, low, needed)
-    found = [engine.collect(*part.load(), low, high) for part in parts]
-    bits = np.concatenate([values for values, _ in found])
-    threshold = int(np.partition(bits, size - needed)[size - needed])
-    equal = needed - int((bits > threshold).sum())
+    return _Open(group, Range(low, high, int(table.value[group])), k - above)
+
+
+def _note_frequent(table: QuantileTable, was: _Open, seen: Sequence[Survey]) -> None:
+    """Count another value next time if the one that was counted is not the most frequent one of a group with many."""
+    if was.range.value < 0:
+        return
+    values, sizes = np.unique(np.concatenate([each.bits for each in seen]), return_counts=True)
+    if len(sizes) and sizes.max() > sum(each.n for each in seen):
+        table.value[was.group] = values[sizes.argmax()]
+
+
+def _decide(engine: Engine, parts: Sequence[Deltas], index: int, was: _Open, seen: Sequence[Survey]) -> list[Cut]:
+    """Rank what was listed and what was counted."""
+    value, needed = was.range.value, was.needed
+    listed, counted = np.concatenate([each.bits for each in seen]), sum(each.n for each in seen)
+    larger = int((listed > value).sum())
+    if larger < needed <= larger + counted:
+        return _of_counted(engine, parts, index, seen, value, needed - larger)
+    rank = needed if needed <= larger else needed - counted  # among those that were listed
+    threshold = int(np.partition(listed, len(listed) - rank)[len(listed) - rank])
+    return _of_listed(parts, seen, threshold, rank - int((listed > threshold).sum()))
+
+
+def _of_listed(parts: Sequence[Deltas], seen: Sequence[Survey], threshold: int, equal: int) -> list[Cut]:
+    """Keep the first `equal` of the listed entries with these bits."""
     made = []
-    for part, (values, indices) in zip(parts, found, strict=True):
-        here = indices[values == threshold]
+    for part, each in zip(parts, seen, strict=True):
+        here = each.places[each.bits == threshold]
         made.append(Cut(_value(threshold), part.n if equal >= len(here) else int(here[equal]) if equal else 0))
         equal = max(0, equal - len(here))
     return made
 
 
-def _group(at_least: np.ndarray, k: int) -> tuple[int, int, int]:
-    """Return the group that holds the k-th largest entry, its size, and how many of it are among the k largest."""
-    group = len(at_least) - 1 - int(np.searchsorted(at_least[::-1], k))
-    above = int(at_least[group + 1]) if group + 1 < len(at_least) else 0
-    return group, int(at_least[group]) - above, k - above
-
-
-def _divide(
-    engine: Engine, parts: Sequence[Deltas], table: QuantileTable, low: int, high: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of a frequent bin, and how many entries of it are at least each; found once."""
-    if low not in table.divided:
-        counts = sum((engine.within(*part.load(), low, high) for part in parts), np.zeros(high - low, np.int64))
-        values = counts.nonzero()[0]
-        table.divided[low] = (values + low, counts[values][::-1].cumsum()[::-1])
-    return table.divided[low]
-
-
-def _share_out(engine: Engine, parts: Sequence[Deltas], bits: int, needed: int) -> list[Cut]:
-    """Keep the first `needed` of the entries with these bits."""
+def _of_counted(
+    engine: Engine, parts: Sequence[Deltas], index: int, seen: Sequence[Survey], bits: int, equal: int
+) -> list[Cut]:
+    """Keep the first `equal` of the counted entries, whose bits these are."""
     made = []
-    for part in parts:
-        if needed == 0:
-            made.append(Cut(_value(bits), 0))
-            continue
-        index, passed = engine.nth(*part.load(), bits, bits + 1, needed)
-        made.append(Cut(_value(bits), part.n if index < 0 else index + 1))
-        needed -= passed
+    for part, survey in zip(parts, seen, strict=True):
+        if bits == 0 or equal == 0 or equal >= survey.n:  # of zeros, kept and dropped ones are the same
+            limit = part.n if bits and equal else 0
+        else:
+            passed = survey.counts.cumsum()
+            piece = int(np.searchsorted(passed, equal))
+            start, stop = piece * PIECE, min(part.n, (piece + 1) * PIECE)
+            base, parents = part.load()
+            before = int(passed[piece - 1]) if piece else 0
+            limit = engine.nth(base, parents[index], start, stop, bits, equal - before) + 1
+        made.append(Cut(_value(bits), limit))
+        equal = max(0, equal - survey.n)
     return made
 
 

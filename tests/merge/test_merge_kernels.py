@@ -148,19 +148,30 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
     bits = (parent.float() - base.float()).abs().view(torch.int32).numpy()
     low, high = np.sort(bits)[[4000, 4100]].tolist()
     inside = ((bits >= low) & (bits < high)).nonzero()[0]
+    exact = int(bits[inside[3]])
+    same_bits, others = (bits == exact).nonzero()[0], inside[bits[inside] != exact]
+    pieces = np.bincount(same_bits // engines.PIECE, minlength=3)
     for engine in (FAST, PLAIN):
-        assert engine.count(base, parent, low, high) == len(inside)
-        values, indices = engine.collect(base, parent, low, high)
-        np.testing.assert_array_equal(indices, inside)
-        np.testing.assert_array_equal(values, bits[inside])
-        for n in (1, 17, len(inside)):
-            assert engine.nth(base, parent, low, high, n) == (inside[n - 1], n)
-        assert engine.nth(base, parent, low, high, len(inside) + 1) == (-1, len(inside))
-        upper = np.zeros(1 << 20, np.int64)
-        engine.histogram(base, parent, 11, upper)
+        ranges = [engines.Range(low, high), engines.Range(low, high, exact), engines.Range(1, 2, 1)]
+        listed, split, none = engine.survey(base, [parent] * 3, ranges)
+        np.testing.assert_array_equal(listed.places, inside)
+        np.testing.assert_array_equal(listed.bits, bits[inside])
+        np.testing.assert_array_equal(split.places, others)
+        np.testing.assert_array_equal(split.bits, bits[others])
+        np.testing.assert_array_equal(split.counts, pieces)
+        assert (listed.n, split.n, none.n, len(none.bits)) == (0, len(same_bits), 0, 0)
+        for start in (0, engines.PIECE):
+            places = same_bits[same_bits >= start]
+            for n in range(1, len(places) + 1):
+                assert engine.nth(base, parent, start, 9001, exact, n) == places[n - 1]
+        upper, member = np.zeros(1 << 20, np.int64), np.zeros(1 << 20, np.int32)
+        engine.histogram(base, parent, 11, upper, member)
+        noted = member.nonzero()[0]
+        assert np.isin(noted, bits >> 11).all()
+        assert np.isin(bits[::4][bits[::4] > 0] >> 11, noted).all()
+        assert np.isin(member[noted], bits).all()
+        np.testing.assert_array_equal(member[noted] >> 11, noted)
         np.testing.assert_array_equal(upper, np.bincount(bits >> 11, minlength=1 << 20))
-        counts = engine.within(base, parent, low, high)
-        np.testing.assert_array_equal(counts, np.bincount(bits[inside] - low, minlength=high - low))
 
 
 # ---- random numbers
@@ -213,6 +224,37 @@ def test_the_entries_that_equal_the_threshold_are_kept_by_index() -> None:
             masks = (Cut(0.5, limit), Cut(0.5, 0))
             engine.run(Program((1.0, 1.0), from_base=True, masks=masks), level * 0, [level, level], out)
             assert out.nonzero()[:, 0].tolist() == list(range(limit))
+
+
+@pytest.mark.parametrize("n_parents", [1, 2, 3, 4, 5])
+def test_an_election_of_any_number_of_parents_and_masks(n_parents: int, threads: int) -> None:
+    for n, dtype, (by_count, normalize) in product((7, 1024, 5003), "bf", product((False, True), repeat=2)):
+        base, *parents = tensors(n, dtype * (n_parents + 1))
+        level = (parents[0].float() - base.float()).abs().sort().values[n // 3].item()
+        masks = [Cut(level, n // 2 + 1), Drop(0.4, 9), Cut(level, n), Drop(1.0, 2), Cut(float("inf"), 0)]
+        program = Program(
+            tuple(0.3 + 0.2 * k for k in range(n_parents)), from_base=True, scale=1.1, masks=tuple(masks[:n_parents]),
+            disjoint=True, by_count=by_count, normalize=normalize,
+        )  # fmt: skip
+        for to in (torch.bfloat16, torch.float32):
+            fast, plain = torch.empty(n, dtype=to), torch.empty(n, dtype=to)
+            assert not FAST.run(program, base, parents, fast)
+            assert not PLAIN.run(program, base, parents, plain)
+            assert same(fast, plain), (n, dtype, by_count, normalize, to)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5, 8, 1020, 1024, 1031, 2047, 2048, 2051])
+def test_a_tie_at_the_cut_of_bf16_parents_ends_anywhere(limit: int, threads: int) -> None:
+    base, level = torch.zeros(2051, dtype=torch.bfloat16), torch.full((2051,), -0.5, dtype=torch.bfloat16)
+    larger = torch.where(torch.arange(2051) % 7 == 3, 1.0, -0.5).bfloat16()
+    masks = (Cut(0.5, limit), Cut(0.5, limit))
+    for engine, disjoint in product((FAST, PLAIN), (False, True)):
+        out = torch.empty(2051)
+        engine.run(Program((1.0, 0.25), from_base=True, masks=masks, disjoint=disjoint), base, [larger, level], out)
+        kept = torch.arange(2051) < limit
+        a, b = torch.where(kept | (larger == 1.0), larger.float(), 0.0), torch.where(kept, -0.5, 0.0)
+        mean = torch.where(larger == 1.0, 1.0, torch.where(kept, (a + 0.25 * b) / 1.25, 0.0))
+        assert torch.equal(out, mean if disjoint else a + 0.25 * b)
 
 
 # ---- the choice of an engine

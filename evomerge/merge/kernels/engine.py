@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,42 @@ VARIABLE = "EVOMERGE_KERNELS"
 """Environment variable that forces an engine, "numba" or "torch", for example to compare them."""
 
 _log = logging.getLogger(__name__)
+
+
+PIECE = 4096
+"""Entries that a survey counts together."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a survey looks for in one task vector: the entries whose |τ| has bits in [low, high).
+
+    Those with just the bits `value`, which is one of them or −1 for none, are only counted; the others are listed.
+    """
+
+    low: int
+    high: int
+    value: int = -1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a survey found of one task vector.
+
+    Attributes:
+        counts: int64, entries with the bits `value` in each `PIECE`.
+        bits: int32, those of each of the others.
+        places: int64, the flat index of each of the others, rising.
+    """
+
+    counts: np.ndarray
+    bits: np.ndarray
+    places: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """How many entries were counted."""
+        return int(self.counts.sum())
 
 
 class Engine(Protocol):
@@ -53,24 +90,24 @@ class Engine(Protocol):
         """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
         ...
 
-    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
-        """Add to counts[u] how many |θ − θ0| have, as fp32, the upper bits u: all bits but the `shift` lowest."""
+    def histogram(
+        self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
+    ) -> None:
+        """Add to counts[u] how many |θ − θ0| have, as fp32, the upper bits u: all bits but the `shift` lowest.
+
+        member[u] becomes all the bits of one of them, if one is at an index that 4 divides; it is int32.
+        """
         ...
 
-    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
-        """Return how many |θ − θ0| have each of the bits low … high − 1."""
+    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
+        """Look, in one pass, for the entries of each parent whose |θ − θ0| has bits in the parent's range."""
         ...
 
-    def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
-        """Return the number of entries whose |θ − θ0| has bits in [low, high)."""
-        ...
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
+        """Return the flat index of the n-th (from 1) of the entries start … stop − 1 whose |θ − θ0| has these bits.
 
-    def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the bits and the flat indices of those entries, by rising index."""
-        ...
-
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
-        """Return the flat index of the n-th (from 1) of those entries, or −1, and how many were passed till the end."""
+        `start` is a multiple of `PIECE`, and there are at least n.
+        """
         ...
 
 

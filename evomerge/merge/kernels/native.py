@@ -2,10 +2,11 @@
 
 A block of 1024 entries is converted to fp32, worked on and stored while it stays in the first-level cache, so memory is
 read and written once. What differs between methods and dtypes is decided once a block, outside of the inner loops;
-those are plain enough for LLVM to use the vector unit. Tensors come as addresses, since one signature (compiled once,
-kept in the user's cache) then serves them all.
+those are plain enough for LLVM to use the vector unit, or written in vectors (`lanes`). Tensors come as addresses: one
+signature (compiled once, kept in the user's cache) then serves them all.
 
-All in one file on purpose: numba notices a change of the file that holds a cached function, but not of others.
+No loop writes a choice between an entry and 0 back to where the entry came from: LLVM makes a masked store of that,
+which some processors take twenty times as long for as for a plain one.
 """
 
 # mypy: ignore-errors
@@ -18,11 +19,18 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from evomerge.merge.kernels import lanes
+from evomerge.merge.kernels.lanes import WIDTH, bits, floats, from_bits, ints, load, store
+
 BF16, F16, F32, F64 = 0, 1, 2, 3
 NO_MASK, CUT, DROP = 0, 1, 2
 BLOCK = 1024
 LANES = 128
 SEGMENT = 64 * BLOCK
+PIECE = 4 * BLOCK
+ROW = BLOCK + 528
+"""Distance of buffers: a multiple of 4096 bytes would let all of them fall into the same few lines of the cache."""
+RUN_OF = 64
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _F16, _F32 = ir.HalfType(), ir.FloatType()
@@ -109,59 +117,6 @@ def _note(context, flag, value):  # bit 31 of the flag is set by Inf and NaN
     return types.uint32(types.uint32, types.float32), build
 
 
-@intrinsic
-def _hit(context, count, value, low, high):  # count + (low <= value < high)
-    def build(_, b, signature, values):
-        inside = b.and_(b.icmp_signed(">=", values[1], values[2]), b.icmp_signed("<", values[1], values[3]))
-        return b.add(values[0], b.zext(inside, _I32))
-
-    return types.int32(types.int32, types.int32, types.int32, types.int32), build
-
-
-# Choices are written as selects: a branch of Python's would keep LLVM from using the vector unit.
-
-
-@intrinsic
-def _if_positive(context, test, value):  # value where test > 0, else 0
-    def build(_, b, signature, values):
-        return b.select(b.fcmp_ordered(">", values[0], _F32(0)), values[1], _F32(0))
-
-    return types.float32(types.float32, types.float32), build
-
-
-@intrinsic
-def _direction(context, votes):  # the elected sign; a draw is +
-    def build(_, b, signature, values):
-        return b.select(b.fcmp_ordered(">=", values[0], _F32(0)), _F32(1), _F32(-1))
-
-    return types.float32(types.float32), build
-
-
-@intrinsic
-def _divisor(context, share):
-    def build(_, b, signature, values):
-        return b.select(b.fcmp_ordered("==", values[0], _F32(0)), _F32(1), values[0])
-
-    return types.float32(types.float32), build
-
-
-@intrinsic
-def _if_least(context, x, least):  # x where the bits of |x| are at least that, else 0
-    def build(_, b, signature, values):
-        magnitude = b.and_(b.bitcast(values[0], _I32), _I32(0x7FFFFFFF))
-        return b.select(b.icmp_signed(">=", magnitude, values[1]), values[0], _F32(0))
-
-    return types.float32(types.float32, types.int32), build
-
-
-@intrinsic
-def _if_drawn(context, word, last, x):  # x where word <= last, else 0
-    def build(_, b, signature, values):
-        return b.select(b.icmp_unsigned("<=", values[0], values[1]), values[2], _F32(0))
-
-    return types.float32(types.uint32, types.uint32, types.float32), build
-
-
 _inner = njit(nogil=True, error_model="numpy", inline="never")
 
 
@@ -224,6 +179,19 @@ def _store(address, code, start, n, x):
 
 
 @_inner
+def _store_bf16(address, n, x):  # in whole vectors
+    magnitude, one, half = ints(np.int32(0x7FFFFFFF)), ints(np.int32(1)), ints(np.int32(0x7FFF))
+    most = ints(np.int32(0))
+    for i in range(0, n, WIDTH):
+        word = bits(load(x, i))
+        lanes.store_upper(address + 2 * i, word + half + (lanes.upper_halves(word) & one))
+        most = lanes.larger(most, word & magnitude)
+    if lanes.largest(most) < np.uint32(0x7F7F8000):  # what rounds to Inf, which a NaN with a full mantissa would not
+        return np.uint32(0)
+    return _store(address, BF16, 0, n, x)
+
+
+@_inner
 def _fetch_delta(address, code, start, n, base, into):
     if code == BF16:
         bf16 = carray(_pointer(address + 2 * start), (n,), np.uint16)
@@ -258,48 +226,87 @@ def _fetch_delta_add(address, code, start, n, base, w, total, buffer):
 
 
 @_inner
-def _trim(start, n, x, threshold, limit):
-    # Those equal to the threshold are kept in the first `within` entries of the block.
-    within = min(max(limit - start, 0), n)
+def _least(start, n, threshold, limit):
+    """Return the least bits of |τ| that are kept in a block; −1 if that changes within it."""
     equal = _magnitude(threshold)
-    above = np.int32(equal + 1)
-    for i in range(within):
-        x[i] = _if_least(x[i], equal)
-    rest = x[within:n]
-    for i in range(n - within):
-        rest[i] = _if_least(rest[i], above)
+    if limit >= start + n:
+        return equal
+    if limit <= start:
+        return np.int32(equal + 1)
+    return np.int32(-1)
 
 
 @_inner
-def _philox(group, seed, words):  # see philox.py, which this repeats
-    low, short = np.uint64(0xFFFFFFFF), np.uint64(0xFFFF)
-    half, quarter = np.uint64(32), np.uint64(16)
-    m0, m1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-    s0, s1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-    first = np.uint64(group) * np.uint64(LANES)
-    key0, key1 = np.uint64(seed) & low, np.uint64(seed) >> half
-    for l in range(LANES):
-        counter = first + np.uint64(l)
-        c0, c1, c2, c3 = counter & low, counter >> half, np.uint64(0), np.uint64(0)
-        k0, k1 = key0, key1
-        for _ in range(10):
-            p0, p1 = (c0 & low) * m0, (c2 & low) * m1
-            c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
-            k0, k1 = (k0 + s0) & low, (k1 + s1) & low
-        words[l] = np.uint32(c0 & short)
-        words[LANES + l] = np.uint32(c0 >> quarter)
-        words[2 * LANES + l] = np.uint32(c1 & short)
-        words[3 * LANES + l] = np.uint32(c1 >> quarter)
-        words[4 * LANES + l] = np.uint32(c2 & short)
-        words[5 * LANES + l] = np.uint32(c2 >> quarter)
-        words[6 * LANES + l] = np.uint32(c3 & short)
-        words[7 * LANES + l] = np.uint32(c3 >> quarter)
+def _trim(n, raw, least, into, row):
+    magnitude, last = ints(np.int32(0x7FFFFFFF)), ints(np.int32(least - 1))
+    for i in range(0, n, WIDTH):
+        x = bits(load(raw, i))
+        store(into, row + i, from_bits(x & lanes.above(x & magnitude, last)))
 
 
 @_inner
-def _drop(n, x, words, last, rescale):
+def _trim_within(start, n, raw, threshold, limit, into, row):
+    """Trim the one block in which the last of the entries lies that equal the threshold and are kept."""
+    equal = _magnitude(threshold)
+    flat = into.reshape(into.size)
     for i in range(n):
-        x[i] = _if_drawn(words[i], last, x[i] * rescale)
+        magnitude = _magnitude(raw[i])
+        kept = magnitude > equal or (magnitude == equal and start + i < limit)
+        flat[row + i] = raw[i] if kept else np.float32(0)
+
+
+@_inner
+def _fetch_trim(address, n, base, least, into, row):  # of bf16 parents, in whole vectors
+    magnitude, last = ints(np.int32(0x7FFFFFFF)), ints(np.int32(least - 1))
+    for i in range(0, n, WIDTH):
+        x = bits(lanes.load_bf16(address + 2 * i) - load(base, i))
+        store(into, row + i, from_bits(x & lanes.above(x & magnitude, last)))
+
+
+@intrinsic
+def _philox(context, low, high, key):
+    """The four words of `WIDTH` counters (the lower halves of `low`, and the one `high` half of them all)."""
+
+    def build(context, b, signature, values):
+        def every(number):  # a number in each lane
+            one = b.insert_element(ir.Constant(wide, ir.Undefined), number, _I32(0))
+            return b.shuffle_vector(one, ir.Constant(wide, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), None))
+
+        # Only the lower 32 bits of a word or key count: what is above them need not be cleared on the way.
+        wide = ir.VectorType(_I64, WIDTH)
+        lower, half = ir.Constant(wide, [0xFFFFFFFF] * WIDTH), ir.Constant(wide, [32] * WIDTH)
+        c0, c1, c2, c3 = values[0], every(values[1]), ir.Constant(wide, None), ir.Constant(wide, None)
+        key0, key1 = values[2], b.lshr(values[2], _I64(32))
+        for _ in range(10):  # see philox.py, which this repeats
+            p0 = b.mul(b.and_(c0, lower), ir.Constant(wide, [0xD2511F53] * WIDTH))
+            p1 = b.mul(b.and_(c2, lower), ir.Constant(wide, [0xCD9E8D57] * WIDTH))
+            c0, c1 = b.xor(b.lshr(p1, half), b.xor(c1, every(key0))), p1
+            c2, c3 = b.xor(b.lshr(p0, half), b.xor(c3, every(key1))), p0
+            key0, key1 = b.add(key0, _I64(0x9E3779B9)), b.add(key1, _I64(0xBB67AE85))
+        short = ir.VectorType(_I32, WIDTH)
+        return context.make_tuple(b, signature.return_type, [b.trunc(each, short) for each in (c0, c1, c2, c3)])
+
+    return types.UniTuple(lanes.INTS, 4)(lanes.LONGS, types.uint64, types.uint64), build
+
+
+@_inner
+def _drop(group, seed, below, rescale, raw, into, row):
+    short, bound, factor = ints(np.int32(0xFFFF)), ints(below), floats(rescale)
+    first = np.uint64(group) * np.uint64(LANES)
+    for lane in range(0, LANES, WIDTH):
+        words = _philox(lanes.counting(first + np.uint64(lane)), first >> np.uint64(32), seed)
+        _drop_pair(lane, words[0], bound, short, factor, raw, into, row)
+        _drop_pair(lane + 2 * LANES, words[1], bound, short, factor, raw, into, row)
+        _drop_pair(lane + 4 * LANES, words[2], bound, short, factor, raw, into, row)
+        _drop_pair(lane + 6 * LANES, words[3], bound, short, factor, raw, into, row)
+
+
+@njit(nogil=True, error_model="numpy")
+def _drop_pair(i, word, bound, short, factor, raw, into, row):
+    kept = lanes.above(bound, word & short)
+    store(into, row + i, from_bits(bits(load(raw, i) * factor) & kept))
+    kept = lanes.above(bound, lanes.upper_halves(word))
+    store(into, row + LANES + i, from_bits(bits(load(raw, LANES + i) * factor) & kept))
 
 
 @_inner
@@ -308,45 +315,37 @@ def _add(n, total, x, w):
         total[i] += x[i] * w
 
 
-@_inner
-def _vote(n, votes, x):
-    one = np.float32(1)
-    for i in range(n):
-        votes[i] += _if_positive(x[i], one) - _if_positive(-x[i], one)
+def _disjoint_of(number):
+    """Make the election and disjoint mean of so many parents (0: of any number), followed by θ0 + λ · that."""
+
+    @_inner
+    def disjoint(n, n_parents, x, weight, by_count, normalize, scale, base, into):
+        one, sign, nothing = floats(np.float32(1)), ints(np.int32(-0x80000000)), floats(np.float32(0))
+        factor = floats(scale)
+        for i in range(0, n, WIDTH):
+            votes = nothing
+            for k in range(number or n_parents):
+                tau = load(x, k * ROW + i)
+                if by_count:
+                    up, down = lanes.positive(tau) & bits(one), lanes.negative(tau) & bits(one)
+                    votes = votes + (from_bits(up) - from_bits(down))
+                else:
+                    votes = votes + tau * floats(weight[k])
+            flip = lanes.negative(votes) & sign  # a draw is +
+            total, divisor = nothing, nothing
+            for k in range(number or n_parents):
+                tau, w = load(x, k * ROW + i), floats(weight[k])
+                agrees = lanes.positive(from_bits(bits(tau) ^ flip))
+                total = total + from_bits(bits(tau * w) & agrees)
+                divisor = divisor + from_bits(bits(w) & agrees)
+            if normalize:
+                total = total / from_bits(bits(divisor) | (lanes.zero(divisor) & bits(one)))
+            store(into, i, total * factor + load(base, i))
+
+    return disjoint
 
 
-@_inner
-def _agree(n, votes, x, w, total, divisor):
-    for i in range(n):
-        agrees = x[i] * _direction(votes[i])
-        total[i] += _if_positive(agrees, x[i] * w)
-        divisor[i] += _if_positive(agrees, w)
-
-
-@_inner
-def _divide(n, total, divisor):
-    for i in range(n):
-        total[i] /= _divisor(divisor[i])
-
-
-@_inner
-def _disjoint_2(n, x, y, u, v, total):
-    for i in range(n):
-        a, b = x[i], y[i]
-        p, q = a * u, b * v
-        up = _direction(p + q)
-        share = _if_positive(a * up, u) + _if_positive(b * up, v)
-        total[i] = (_if_positive(a * up, p) + _if_positive(b * up, q)) / _divisor(share)
-
-
-@_inner
-def _disjoint_3(n, x, y, z, u, v, w, total):
-    for i in range(n):
-        a, b, c = x[i], y[i], z[i]
-        p, q, r = a * u, b * v, c * w
-        up = _direction(p + q + r)
-        share = _if_positive(a * up, u) + _if_positive(b * up, v) + _if_positive(c * up, w)
-        total[i] = (_if_positive(a * up, p) + _if_positive(b * up, q) + _if_positive(c * up, r)) / _divisor(share)
+_disjoint_2, _disjoint_3, _disjoint_4, _disjoint_any = (_disjoint_of(number) for number in (2, 3, 4, 0))
 
 
 @_inner
@@ -376,56 +375,60 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
     largest random word that is kept.
     """
     n_parents = len(addresses)
-    x = np.empty((n_parents, BLOCK), np.float32)
-    origin, total, votes = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    divisor = np.empty(BLOCK, np.float32)
-    words = np.empty(BLOCK, np.uint32)
+    x = np.zeros((n_parents, ROW), np.float32)
+    origin, total, raw = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
     convert = n_parents == 1 and base == 0 and weight[0] == np.float32(1)
     flag = np.uint32(0)
-    for at in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - at)
+    step = BLOCK // 2  # what leaves the cache room for the inputs; random numbers come for a whole block
+    for k in range(n_parents):
+        if mask[k] == DROP:
+            step = BLOCK
+    for at in range(start, stop, step):
+        n = min(step, stop - at)
+        whole = n % WIDTH == 0  # otherwise the last vector of a block goes beyond it: in our buffers only
         if base != 0:
             _fetch(base, base_code, at, n, origin)
-        _zero(n, total)
+        if not disjoint:
+            _zero(n, total)
         for k in range(n_parents):
-            tau = x[k]
             if convert:
-                _fetch(addresses[k], codes[k], at, n, tau)
+                _fetch(addresses[k], codes[k], at, n, total)
             elif base == 0:
-                _fetch_add(addresses[k], codes[k], at, n, weight[k], total, tau)
+                _fetch_add(addresses[k], codes[k], at, n, weight[k], total, raw)
             elif mask[k] == NO_MASK and not disjoint:
-                _fetch_delta_add(addresses[k], codes[k], at, n, origin, weight[k], total, tau)
+                _fetch_delta_add(addresses[k], codes[k], at, n, origin, weight[k], total, raw)
             else:
-                _fetch_delta(addresses[k], codes[k], at, n, origin, tau)
-                if mask[k] == CUT:
-                    _trim(at, n, tau, threshold[k], limit[k])
-                elif mask[k] == DROP:
-                    _philox(at // BLOCK, seed[k], words)
-                    _drop(n, tau, words, np.uint32(limit[k]), rescale[k])
-                if not disjoint:
-                    _add(n, total, tau, weight[k])
-        if disjoint and normalize and not by_count and n_parents == 2:  # the usual cases take one loop
-            _disjoint_2(n, x[0], x[1], weight[0], weight[1], total)
-        elif disjoint and normalize and not by_count and n_parents == 3:
-            _disjoint_3(n, x[0], x[1], x[2], weight[0], weight[1], weight[2], total)
-        elif disjoint:
-            _zero(n, votes)
-            _zero(n, divisor)
-            for k in range(n_parents):
-                if by_count:
-                    _vote(n, votes, x[k])
+                if mask[k] == DROP:
+                    _fetch_delta(addresses[k], codes[k], at, n, origin, raw)
+                    _drop(at // BLOCK, seed[k], np.int32(limit[k] + 1), rescale[k], raw, x, k * ROW)
                 else:
-                    _add(n, votes, x[k], weight[k])
-            for k in range(n_parents):
-                _agree(n, votes, x[k], weight[k], total, divisor)
-            if normalize:
-                _divide(n, total, divisor)
-        if base != 0:
+                    least = np.int32(0) if mask[k] == NO_MASK else _least(at, n, threshold[k], limit[k])
+                    if whole and codes[k] == BF16 and least >= 0:
+                        _fetch_trim(addresses[k] + 2 * at, n, origin, least, x, k * ROW)
+                    else:
+                        _fetch_delta(addresses[k], codes[k], at, n, origin, raw)
+                        if least >= 0:
+                            _trim(n, raw, least, x, k * ROW)
+                        else:
+                            _trim_within(at, n, raw, threshold[k], limit[k], x, k * ROW)
+                if not disjoint:
+                    _add(n, total, x[k], weight[k])
+        if disjoint and n_parents == 2:
+            _disjoint_2(n, n_parents, x, weight, by_count, normalize, scale, origin, total)
+        elif disjoint and n_parents == 3:
+            _disjoint_3(n, n_parents, x, weight, by_count, normalize, scale, origin, total)
+        elif disjoint and n_parents == 4:
+            _disjoint_4(n, n_parents, x, weight, by_count, normalize, scale, origin, total)
+        elif disjoint:
+            _disjoint_any(n, n_parents, x, weight, by_count, normalize, scale, origin, total)
+        elif base != 0:
             _finish(n, total, scale, origin)
-        result = x[0] if convert else total
-        _round(round_1, n, result)
-        _round(round_2, n, result)
-        flag |= _store(out, out_code, at, n, result)
+        _round(round_1, n, total)
+        _round(round_2, n, total)
+        if whole and out_code == BF16:
+            flag |= _store_bf16(out + 2 * at, n, total)
+        else:
+            flag |= _store(out, out_code, at, n, total)
     return flag
 
 
@@ -473,100 +476,123 @@ def dots(a, a_code, b, b_code, start, stop, sums):
 
 
 @_inner
-def _bits(base, base_code, parent, code, at, n, origin, tau, bits):
+def _magnitudes(base, base_code, parent, code, at, n, origin, tau, into):
+    """Put the bits of |τ| into `into`, and fill the last vector with a number that no bits are and nobody looks for."""
     _fetch(base, base_code, at, n, origin)
-    _fetch(parent, code, at, n, tau)
-    for i in range(n):
-        bits[i] = _magnitude(tau[i] - origin[i])
+    _magnitudes_from(parent, code, at, n, origin, tau, into)
 
 
-HISTOGRAM = "void(int64, int64, int64, int64, int64, int64, int64, uint32[:, ::1])"
+@_inner
+def _magnitudes_from(parent, code, at, n, origin, tau, into):
+    magnitude = ints(np.int32(0x7FFFFFFF))
+    if code == BF16 and n % WIDTH == 0:
+        address = parent + 2 * at
+        for i in range(0, n, WIDTH):
+            store(into, i, bits(lanes.load_bf16(address + 2 * i) - load(origin, i)) & magnitude)
+    else:
+        _fetch(parent, code, at, n, tau)
+        for i in range(0, n, WIDTH):
+            store(into, i, bits(load(tau, i) - load(origin, i)) & magnitude)
+        for i in range(n, (n + WIDTH - 1) // WIDTH * WIDTH):
+            into[i] = np.int32(-2)
 
 
-def histogram(base, base_code, parent, code, start, stop, shift, counts):
-    """Count the entries by the upper bits of |τ| (all but `shift`), spread over the four rows of `counts`."""
-    origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    bits = np.empty(BLOCK, np.int32)
+HISTOGRAM = "void(int64, int64, int64, int64, int64, int64, int64, uint32[:, ::1], int32[::1])"
+
+
+def histogram(base, base_code, parent, code, start, stop, shift, counts, member):
+    """Count the entries by the upper bits of |τ| (all but `shift`); each bin has four counters, to be added up.
+
+    `member` gets all the bits of one of a bin's entries, of those bins that have one at an index divisible by 4.
+    """
+    origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
+    found = np.empty(BLOCK, np.int32)
     one = np.uint32(1)
-    # Neighbours often fall into the same bin: in rows of their own they need not wait for each other.
-    row_0, row_1, row_2, row_3 = counts[0], counts[1], counts[2], counts[3]
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
-        _bits(base, base_code, parent, code, at, n, origin, tau, bits)
-        whole = n // 4 * 4
-        for i in range(0, whole, 4):
-            row_0[bits[i] >> shift] += one
-            row_1[bits[i + 1] >> shift] += one
-            row_2[bits[i + 2] >> shift] += one
-            row_3[bits[i + 3] >> shift] += one
-        for i in range(whole, n):
-            row_0[bits[i] >> shift] += one
+        _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
+        # Neighbours often fall into the same bin: with counters of their own they need not wait for each other.
+        for i in range(0, n // 4 * 4, 4):
+            counts[np.uint64(found[i] >> shift), 0] += one
+            member[np.uint64(found[i] >> shift)] = found[i]
+            counts[np.uint64(found[i + 1] >> shift), 1] += one
+            counts[np.uint64(found[i + 2] >> shift), 2] += one
+            counts[np.uint64(found[i + 3] >> shift), 3] += one
+        for i in range(n // 4 * 4, n):
+            counts[np.uint64(found[i] >> shift), 0] += one
+            member[np.uint64(found[i] >> shift)] = found[i]
 
 
-WITHIN = "void(int64, int64, int64, int64, int64, int64, int64, int64, int64[::1])"
+TAKE = "void(uint32[:, ::1], int64[::1])"
 
 
-def within(base, base_code, parent, code, start, stop, low, high, counts):
-    """Count the entries whose |τ| has bits in [low, high), by value."""
-    origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    bits = np.empty(BLOCK, np.int32)
-    first, last = np.int32(low), np.int32(high)
+def take(counts, into):
+    """Add the four counters of each bin to `into`, and set them to 0."""
+    for i in range(len(counts)):
+        into[i] += np.int64(counts[i, 0]) + np.int64(counts[i, 1]) + np.int64(counts[i, 2]) + np.int64(counts[i, 3])
+        for j in range(4):
+            counts[i, j] = 0
+
+
+SURVEY = (
+    "void(int64, int64, int64[::1], int64[::1], int64, int64, int32[::1], int32[::1], int32[::1], int32[:, ::1], "
+    "int64[::1], int32[:, ::1], int32[:, ::1])"
+)
+
+
+def survey(base, base_code, addresses, codes, start, stop, low, width, value, counts, sizes, values, places):
+    """Look at the entries of several parents whose |τ| has bits in [low, low + width), each parent with its range.
+
+    `start` is a multiple of `PIECE`. Those with just the bits `value` are counted: each piece has a row of `counts`.
+    The bits of the others and their indices, less `start`, go into `values` and `places`, and how many into `sizes`.
+    """
+    origin, tau = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
+    found = np.full(ROW, -2, np.int32)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
-        _bits(base, base_code, parent, code, at, n, origin, tau, bits)
-        for begin in range(0, n, 64):
-            end = min(n, begin + 64)
-            run_bits = bits[begin:end]
-            hits = np.int32(0)
-            for i in range(end - begin):
-                hits = _hit(hits, run_bits[i], first, last)
-            if hits:
-                for i in range(begin, end):
-                    if low <= bits[i] < high:
-                        counts[bits[i] - low] += 1
+        _fetch(base, base_code, at, n, origin)
+        for k in range(len(addresses)):
+            _magnitudes_from(addresses[k], codes[k], at, n, origin, tau, found)
+            counts[at // PIECE, k] += _count(
+                found, n, at - start, low[k], width[k], value[k], sizes[k : k + 1], values[k], places[k]
+            )
 
 
-COUNT = "int64(int64, int64, int64, int64, int64, int64, int64, int64)"
+@_inner
+def _count(found, n, at, low, width, value, size, values, places):
+    first, room, wanted, hits = ints(low), ints(width), ints(value), ints(np.int32(0))
+    for begin in range(0, n, RUN_OF):  # few of these runs hold another one: look at all of one at once
+        others, end = ints(np.int32(0)), min(n, begin + RUN_OF)
+        for i in range(begin, end, WIDTH):
+            magnitude = load(found, i)
+            equal = lanes.same(magnitude, wanted)
+            hits = hits - equal
+            others = others | (lanes.below(magnitude - first, room) ^ equal)
+        if lanes.anything(others):
+            for i in range(begin, end):
+                if low <= found[i] < low + width and found[i] != value:
+                    values[size[0]] = found[i]
+                    places[size[0]] = at + i
+                    size[0] += 1
+    return lanes.total(hits)
 
 
-def count(base, base_code, parent, code, start, stop, low, high):
-    """Return how many of the entries have |τ| with bits in [low, high)."""
-    origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    bits = np.empty(BLOCK, np.int32)
-    first, last = np.int32(low), np.int32(high)
-    total = 0
+NTH = "int64(int64, int64, int64, int64, int64, int64, int64, int64)"
+
+
+def nth(base, base_code, parent, code, start, stop, value, number):
+    """Return the index of the entry that is the number-th (from 1) with these bits of |τ|; −1 if there are not so many.
+
+    `start` is a multiple of `BLOCK`.
+    """
+    origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
+    found = np.full(BLOCK, -2, np.int32)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
-        _bits(base, base_code, parent, code, at, n, origin, tau, bits)
-        hits = np.int32(0)
+        _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
         for i in range(n):
-            hits = _hit(hits, bits[i], first, last)
-        total += hits
-    return total
-
-
-COLLECT = "int64(int64, int64, int64, int64, int64, int64, int64, int64, int32[::1], int64[::1])"
-
-
-def collect(base, base_code, parent, code, start, stop, low, high, values, indices):
-    """Write down the bits and the flat index of the entries whose |τ| has bits in [low, high); return how many."""
-    origin, tau = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    bits = np.empty(BLOCK, np.int32)
-    first, last = np.int32(low), np.int32(high)
-    found = 0
-    for at in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - at)
-        _bits(base, base_code, parent, code, at, n, origin, tau, bits)
-        for begin in range(0, n, 64):  # few of these runs hold a hit: look at all of one at once
-            end = min(n, begin + 64)
-            run_bits = bits[begin:end]
-            hits = np.int32(0)
-            for i in range(end - begin):
-                hits = _hit(hits, run_bits[i], first, last)
-            if hits:
-                for i in range(begin, end):
-                    if low <= bits[i] < high:
-                        values[found] = bits[i]
-                        indices[found] = at + i
-                        found += 1
-    return found
+            if found[i] == value:
+                number -= 1
+                if number == 0:
+                    return at + i
+    return -1

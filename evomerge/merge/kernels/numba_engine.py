@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from evomerge.merge.kernels import native, parallel
+from evomerge.merge.kernels import lanes, native, parallel
+from evomerge.merge.kernels.engine import PIECE, Range, Survey
 from evomerge.merge.kernels.parallel import over_chunks
 from evomerge.merge.kernels.program import Cut, Program
 
@@ -30,17 +32,18 @@ class _Codes(dict[str, int]):
 _CODES = _Codes({
     "torch.bfloat16": native.BF16, "torch.float16": native.F16, "torch.float32": native.F32, "torch.float64": native.F64
 })  # fmt: skip
-_WAVE = 16
-"""Chunks that are searched before it is asked whether the search is over."""
+
+_MADE_OF = b"".join(Path(str(module.__file__)).read_bytes() for module in (lanes, native))
+_VERSION = hashlib.sha256(_MADE_OF).hexdigest()[:16]
+"""Names the folder of compiled kernels: numba looks for changes only in the file that holds a cached function."""
 
 
 def _compile(function: Any, signature: str) -> Any:
     """Compile a kernel, or load what an earlier process compiled for this processor."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     before = numba.config.CACHE_DIR
-    if not before:
-        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        numba.config.CACHE_DIR = str(Path(root) / "evomerge" / "kernels")
+    root = Path(before or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evomerge" / "kernels")
+    numba.config.CACHE_DIR = str(root / _VERSION)
     try:
         return numba.njit(signature, cache=True, **options)(function)
     except (OSError, RuntimeError):  # nowhere to write, as in a read-only container
@@ -76,16 +79,16 @@ class NumbaEngine:
         return _compile(native.histogram, native.HISTOGRAM)
 
     @cached_property
-    def _within(self) -> Any:
-        return _compile(native.within, native.WITHIN)
+    def _take(self) -> Any:
+        return _compile(native.take, native.TAKE)
 
     @cached_property
-    def _count(self) -> Any:
-        return _compile(native.count, native.COUNT)
+    def _survey(self) -> Any:
+        return _compile(native.survey, native.SURVEY)
 
     @cached_property
-    def _collect(self) -> Any:
-        return _compile(native.collect, native.COLLECT)
+    def _nth(self) -> Any:
+        return _compile(native.nth, native.NTH)
 
     def run(
         self,
@@ -137,79 +140,66 @@ class NumbaEngine:
         aa, ab, bb = (sum(column) for column in sums.T.tolist())
         return float(aa), float(ab), float(bb)
 
-    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
+    def histogram(
+        self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
+    ) -> None:
         """See `Engine`."""
-        kernel = self._histogram
-        made: list[np.ndarray] = []  # one for each thread, since they count at the same time
-        free: list[np.ndarray] = []
+        kernel, take = self._histogram, self._take
+        used: list[np.ndarray] = []  # one for each thread, since they count at the same time
+        kept: list[np.ndarray] = getattr(self._buffers, "counters", [])  # all zeros
+        free = [each for each in kept if len(each) == len(counts)]
 
         def work(start: int, stop: int) -> None:
             try:
-                mine = free.pop()
+                mine = used.pop()
             except IndexError:
-                mine = np.zeros((4, len(counts)), np.uint32)
-                made.append(mine)
-            kernel(*_at(base), *_at(parent), start, stop, shift, mine)
-            free.append(mine)
+                mine = free.pop() if free else np.zeros((len(counts), 4), np.uint32)
+            # Threads may write a member at the same time; which of them stays is of no account.
+            kernel(*_at(base), *_at(parent), start, stop, shift, mine, member)
+            used.append(mine)
 
+        self._buffers.counters = []
         over_chunks(base.numel(), work)
-        for each in made:
-            for row in each:
-                counts += row
+        for each in used:
+            take(each, counts)
+        self._buffers.counters = used
 
-    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
+    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
         """See `Engine`."""
-        kernel = self._within
+        n, n_parents = base.numel(), len(parents)
+        addresses = np.array([parent.data_ptr() for parent in parents], np.int64)
+        codes = np.array([_CODES[parent.dtype] for parent in parents], np.int64)
+        low = np.array([each.low for each in ranges], np.int32)
+        width = np.array([each.high - each.low for each in ranges], np.int32)
+        value = np.array([each.value for each in ranges], np.int32)
+        counts = np.zeros((-(-n // PIECE), n_parents), np.int32)
+        kernel, chunk = self._survey, max(1, parallel.CHUNK // PIECE) * PIECE
 
-        def work(start: int, stop: int) -> np.ndarray:
-            counts = np.zeros(high - low, np.int64)
-            kernel(*_at(base), *_at(parent), start, stop, low, high, counts)
-            return counts
+        def work(start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
+            values, places = self._lists(n_parents, chunk)
+            sizes = np.zeros(n_parents, np.int64)
+            kernel(*_at(base), addresses, codes, start, stop, low, width, value, counts, sizes, values, places)
+            lists = zip(values, places, sizes.tolist(), strict=True)
+            return [(row[:size].copy(), where[:size] + np.int64(start)) for row, where, size in lists]
 
-        return sum(over_chunks(base.numel(), work), np.zeros(high - low, np.int64))
-
-    def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
-        """See `Engine`."""
-        kernel = self._count
-        return sum(over_chunks(
-            base.numel(), lambda start, stop: kernel(*_at(base), *_at(parent), start, stop, low, high)
-        ))  # fmt: skip
-
-    def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Engine`."""
-        found = over_chunks(base.numel(), lambda start, stop: self._collect_some(base, parent, start, stop, low, high))
-        if not found:
-            return np.zeros(0, np.int32), np.zeros(0, np.int64)
-        return np.concatenate([values for values, _ in found]), np.concatenate([indices for _, indices in found])
-
-    def _collect_some(
-        self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, low: int, high: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if len(getattr(self._buffers, "values", ())) < stop - start:
-            self._buffers.values, self._buffers.indices = (
-                np.empty(parallel.CHUNK, np.int32),
-                np.empty(parallel.CHUNK, np.int64),
+        made = over_chunks(n, work, size=chunk)
+        return [
+            Survey(
+                counts=counts[:, k].astype(np.int64),
+                bits=np.concatenate([np.zeros(0, np.int32), *(lists[k][0] for lists in made)]),
+                places=np.concatenate([np.zeros(0, np.int64), *(lists[k][1] for lists in made)]),
             )
-        values, indices = self._buffers.values, self._buffers.indices
-        n = self._collect(*_at(base), *_at(parent), start, stop, low, high, values, indices)
-        return values[:n].copy(), indices[:n].copy()
+            for k in range(n_parents)
+        ]
 
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
+    def _lists(self, n_parents: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return this thread's memory for what a survey of a chunk may list; only what is used costs anything."""
+        if getattr(self._buffers, "shape", (0, 0)) != (n_parents, chunk):
+            self._buffers.shape = n_parents, chunk
+            self._buffers.lists = np.empty((2, n_parents, chunk), np.int32)
+        values, places = self._buffers.lists
+        return values, places
+
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
         """See `Engine`."""
-        size, chunk, passed, kernel = base.numel(), parallel.CHUNK, 0, self._count
-        for begin in range(0, size, _WAVE * chunk):
-            counts = over_chunks(
-                min(size, begin + _WAVE * chunk),
-                lambda start, stop: kernel(*_at(base), *_at(parent), start, stop, low, high),
-                start=begin,
-            )
-            if passed + sum(counts) < n:
-                passed += sum(counts)
-                continue
-            for index, each in enumerate(counts):
-                if passed + each >= n:
-                    start = begin + index * chunk
-                    _, indices = self._collect_some(base, parent, start, min(size, start + chunk), low, high)
-                    return int(indices[n - passed - 1]), n
-                passed += each
-        return -1, passed
+        return int(self._nth(*_at(base), *_at(parent), start, stop, bits, n))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from evomerge.merge.kernels import philox
+from evomerge.merge.kernels.engine import PIECE, Range, Survey
 from evomerge.merge.kernels.program import Cut, Drop, Program
 
 _LANES = 1024
@@ -64,43 +65,40 @@ class TorchEngine:
         aa, ab, bb = (sum(column) for column in sums)
         return float(aa), float(ab), float(bb)
 
-    def histogram(self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray) -> None:
+    def histogram(
+        self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
+    ) -> None:
         """See `Engine`."""
         for bits in _bits(base, parent):
             counts += torch.bincount(bits >> shift, minlength=len(counts)).cpu().numpy()
+            some = bits[::4].cpu().numpy()
+            member[some >> shift] = some
 
-    def within(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> np.ndarray:
+    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
         """See `Engine`."""
-        counts = np.zeros(high - low, np.int64)
-        for bits in _bits(base, parent):
-            inside = bits[(bits >= low) & (bits < high)] - low
-            counts += torch.bincount(inside, minlength=high - low).cpu().numpy()
-        return counts
+        return [_survey(base, parent, each) for parent, each in zip(parents, ranges, strict=True)]
 
-    def count(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> int:
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
         """See `Engine`."""
-        return sum(int(((bits >= low) & (bits < high)).sum()) for bits in _bits(base, parent))
+        for some in _bits(_flat(base)[start:stop], _flat(parent)[start:stop]):
+            hits = (some == bits).nonzero()[:, 0]
+            if n <= hits.numel():
+                return start + int(hits[n - 1])
+            start, n = start + some.numel(), n - hits.numel()
+        return -1
 
-    def collect(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Engine`."""
-        values, indices, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
-        for bits in _bits(base, parent):
-            hits = ((bits >= low) & (bits < high)).nonzero()[:, 0]
-            values.append(bits[hits].cpu().numpy())
-            indices.append(hits.cpu().numpy() + at)
-            at += bits.numel()
-        return np.concatenate(values), np.concatenate(indices)
 
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, low: int, high: int, n: int) -> tuple[int, int]:
-        """See `Engine`."""
-        passed = at = 0
-        for bits in _bits(base, parent):
-            hits = (bits >= low) & (bits < high)
-            here = int(hits.sum())
-            if passed + here >= n:
-                return at + int(hits.nonzero()[n - passed - 1, 0]), n
-            passed, at = passed + here, at + bits.numel()
-        return -1, passed
+def _survey(base: torch.Tensor, parent: torch.Tensor, wanted: Range) -> Survey:
+    values, places, counts, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    for bits in _bits(base, parent):
+        equal = bits == wanted.value
+        others = ((bits >= wanted.low) & (bits < wanted.high) & ~equal).nonzero()[:, 0]
+        values.append(bits[others].cpu().numpy())
+        places.append(others.cpu().numpy() + at)
+        padded = torch.nn.functional.pad(equal, (0, -bits.numel() % PIECE))
+        counts.append(padded.view(-1, PIECE).sum(dim=1).cpu().numpy())
+        at += bits.numel()
+    return Survey(np.concatenate(counts), np.concatenate(values), np.concatenate(places))
 
 
 def _compute(program: Program, base: torch.Tensor | None, parents: Sequence[torch.Tensor], start: int) -> torch.Tensor:

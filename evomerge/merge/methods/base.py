@@ -69,6 +69,8 @@ class Method:
     The contract is "prepare once, apply per candidate". What can be known of the parents without a genome (see
     `prepares`) is found once and kept; a candidate then costs one pass of a fused kernel over its inputs, described by
     `program`. Both must give what `merge` gives, to the last bit; tests hold them to it.
+    A method that masks task vectors by another rule (Breadcrumbs' two cuts, DELLA's ranks within rows) brings a further
+    kind of mask beside `Cut` and `Drop`, and what it prepares; the election and the sums stay as they are.
 
     Attributes:
         merge: the reference: the arithmetic of the paper, for one tensor, in plain torch.
