@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -49,10 +50,8 @@ def run(command: Sequence[str], threads: int) -> Cost:
     Raises:
         SystemExit: with what it printed, if it fails.
     """
-    # Both may keep compiled modules, also where an installation lacks them.
-    cache = str(Path(tempfile.gettempdir()) / "disk_merge-pycache")
-    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPYCACHEPREFIX": cache}
-    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # both keep what Python compiles, as they do for their users
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
         process = subprocess.Popen(command, env=variables, stdout=output, stderr=subprocess.STDOUT)
@@ -123,13 +122,16 @@ class Bench:
             shutil.rmtree(out, ignore_errors=True)
 
 
-def measure(bench: Bench, fixed: Bench, methods: Sequence[str], pairs: int) -> dict[str, dict[str, float]]:
-    """Time every method against mergekit and its floor."""
+def measure(bench: Bench, fixed: Bench, methods: Sequence[str], pairs: int, quick: bool) -> dict[str, dict[str, float]]:
+    """Time every method against mergekit and its floor; if `quick`, without what mergekit's start takes."""
     figures = {}
+    if not quick:
+        fixed.peer(methods[0])  # compiles what is not yet compiled on this machine
+    nothing = Cost(math.nan, math.nan, 0)
+    peer_idle = nothing if quick else fixed.peer(methods[0])  # imports, whatever the method
     for method in methods:
-        fixed.ours(method)  # compiles what is not yet compiled on this machine
-        fixed.peer(method)
-        idle = fixed.peer(method), fixed.ours(method)
+        fixed.ours(method)
+        idle = peer_idle, nothing if quick else fixed.ours(method)
         rows = [(bench.floor(method), bench.peer(method), bench.ours(method)) for _ in range(pairs)]
         median = statistics.median
         figures[method] = {
@@ -183,10 +185,11 @@ def main() -> None:
         fixed = Bench(
             work / "fixed", write_models(work / "fixed" / "models", tiny), arguments.mergekit, arguments.threads
         )
-        figures = measure(Bench(work, folders, arguments.mergekit, arguments.threads), fixed, methods, pairs)
+        figures = measure(
+            Bench(work, folders, arguments.mergekit, arguments.threads), fixed, methods, pairs, arguments.quick
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(Path(tempfile.gettempdir()) / "disk_merge-pycache", ignore_errors=True)
     if arguments.json:
         print(json.dumps({method: round(row["times faster"], 2) for method, row in figures.items()}))
         return

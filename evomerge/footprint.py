@@ -11,8 +11,7 @@ import torch
 from evomerge.config import SearchConfig
 from evomerge.evaluation.memory import free_bytes
 from evomerge.memory import GIB, free_memory
-from evomerge.merge.parents import OpenModel
-from evomerge.merge.plan import TORCH_DTYPES
+from evomerge.merge.parents import TORCH_DTYPES, OpenModel
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
 from evomerge.stages import baselines

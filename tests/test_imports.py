@@ -46,6 +46,7 @@ LIGHT = (
     "evomerge.store",
     "evomerge.report",
     "evomerge.search",
+    "evomerge.merge.disk",
     "evomerge.cli.main",
 )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console, Group
@@ -171,13 +170,3 @@ class Display:
             )
         rows.append(self._progress)
         return Group(*rows)
-
-
-@contextlib.contextmanager
-def steps(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a job that reports (steps done, steps in all); on a terminal only."""
-    console = Console(stderr=True)
-    columns = (TextColumn(f"{what:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from evomerge.cli.display import percent, plain, steps
+from evomerge.cli.display import percent, plain
+from evomerge.cli.steps import steps
 from evomerge.errors import ConfigError
 
 if TYPE_CHECKING:

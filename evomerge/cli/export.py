@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evomerge.cli.display import steps
+from evomerge.cli.steps import steps
 
 if TYPE_CHECKING:
     from evomerge.export import ExportReport

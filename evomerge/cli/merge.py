@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from evomerge.cli.display import steps
+from evomerge.cli.steps import steps
 
 
 def run(words: Sequence[str]) -> int:

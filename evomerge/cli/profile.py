@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evomerge.cli.compose import compose
-from evomerge.cli.display import steps
+from evomerge.cli.steps import steps
 
 _WORDS = {"decode_genome": "decode genome", "engine": "around the passes"}
 

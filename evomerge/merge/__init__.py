@@ -11,9 +11,11 @@
 ``sources``        opens each model once; recipes as parents of recipes
 ``resident``       one live model that candidates are written into
 ``disk``           a Hugging Face folder
+``plain``          the same for checkpoints of a common layout, without torch and transformers
+``layouts``        the tensors of common model types, from config.json alone
 =================  ============================================================================
 
-Import from these modules by their full path; this one stays light, since each of them loads torch.
+Import from these modules by their full path; this one stays light, since most of them load torch.
 """
 
 __all__: list[str] = []

@@ -8,19 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import torch
+import numpy as np
 
 from evomerge.errors import RecipeError
+from evomerge.merge.flat import Flat
 from evomerge.merge.kernels.engine import Engine, engine_for
 from evomerge.merge.kernels.program import Cut, Program
 from evomerge.merge.methods import Inputs
 from evomerge.merge.methods.base import BASE, Dots
-from evomerge.merge.methods.ties import cut_of
-from evomerge.merge.parents import Family
+from evomerge.merge.methods.ties import cut_of, cut_of_magnitudes
 from evomerge.merge.plan import Plan, TensorTask
 from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.merge.parents import Family
 
 SMALL = 1 << 14
 """Entries up to which a tensor is simply sorted: it takes no longer than looking its quantile up."""
@@ -37,6 +42,8 @@ def merge_tensor(plan: Plan, task: TensorTask) -> torch.Tensor:
     """
     if task.copy_of is not None and plan.family.info(task.copy_of, task.name).dtype == task.dtype:
         return plan.family.load(task.copy_of, task.name)
+    import torch
+
     out = torch.empty(task.tensor.info.shape, dtype=task.dtype)
     write_tensor(plan, task, out)
     return out
@@ -69,6 +76,8 @@ def start_tensor(
         out.copy_(family.load(cast(int, task.copy_of), name))
         return 0
     if not out.is_contiguous():
+        import torch
+
         whole = torch.empty(out.shape, dtype=out.dtype, device=out.device)
         bad = start_tensor(plan, task, whole, rounded=rounded)
         out.copy_(whole)
@@ -81,8 +90,32 @@ def start_tensor(
             out.copy_(source)  # bit for bit, and known to be finite
             return 0
         return engine.run(_COPY, None, [_on(out.device, source)], out, roundings=roundings)
+    if plan.method.program is not None:
+        program, base, parents = program_of(plan, task, engine, out.device)
+        return engine.run(program, base, parents, out, roundings=roundings)
     base = _on(out.device, family.load(BASE, name)) if plan.method.spec.needs_base else None
     parents = [_on(out.device, family.load(index, name)) for index in task.inputs]
+    assert task.values is not None  # a task is either copied or merged
+    made = plan.method.merge(
+        Inputs(None if base is None else base.float(), [each.float() for each in parents], task.values, task.seeds)
+    )
+    return engine.run(_COPY, None, [made.contiguous()], out, roundings=roundings)
+
+
+def program_of(
+    plan: Plan, task: TensorTask, engine: Engine, device: torch.device
+) -> tuple[Program, torch.Tensor | None, list[torch.Tensor]]:
+    """Return what the engine has to run for a task whose method has a program, and the tensors that it reads.
+
+    Raises:
+        CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
+    """
+    family, name = plan.family, task.name
+    if task.copy_of is not None:
+        return _COPY, None, [_on(device, family.load(task.copy_of, name))]
+    base = _on(device, family.load(BASE, name)) if plan.method.spec.needs_base else None
+    parents = [_on(device, family.load(index, name)) for index in task.inputs]
+    assert plan.method.program is not None
     assert task.values is not None  # a task is either copied or merged
     inputs = Inputs(
         base,
@@ -92,12 +125,7 @@ def start_tensor(
         cuts=_cuts(plan, task, engine, base, parents) if plan.method.prepares == "cuts" else None,
         dots=_dots(plan, task, engine, parents) if plan.method.prepares == "dots" else None,
     )
-    if plan.method.program is not None:
-        return engine.run(plan.method.program(inputs), base, parents, out, roundings=roundings)
-    made = plan.method.merge(
-        Inputs(None if base is None else base.float(), [each.float() for each in parents], task.values, task.seeds)
-    )
-    return engine.run(_COPY, None, [made.contiguous()], out, roundings=roundings)
+    return plan.method.program(inputs), base, parents
 
 
 def refuse(plan: Plan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype | None = None) -> None:
@@ -106,6 +134,8 @@ def refuse(plan: Plan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype
     Raises:
         RecipeError: always.
     """
+    import torch
+
     made = torch.empty(out.shape, dtype=torch.float32, device=out.device)
     exact = TensorTask(task.tensor, torch.float32, task.copy_of, task.inputs, task.values, task.seeds)
     start_tensor(plan, exact, made)
@@ -142,11 +172,19 @@ def _cuts(
     if task.values.get("scope") == "model":
         return model_cuts(family, task.inputs, densities, base.device)[name]
     if n <= SMALL:
-        return [cut_of(parent.float() - base.float(), each) for parent, each in zip(parents, densities, strict=True)]
+        return [_small_cut(base, parent, each) for parent, each in zip(parents, densities, strict=True)]
     deltas = [Deltas(n, lambda: (base, parents))]
     tables = [_table(family, engine, (index, name), deltas, which) for which, index in enumerate(task.inputs)]
     made = cuts(engine, deltas, tables, [math.floor(density * n) for density in densities])
     return [cut for (cut,) in made]
+
+
+def _small_cut(base: torch.Tensor | Flat, parent: torch.Tensor | Flat, density: float) -> Cut:
+    if isinstance(base, Flat) and isinstance(parent, Flat):
+        return cut_of_magnitudes(np.abs(parent.fp32() - base.fp32()), density)
+    assert not isinstance(base, Flat)  # they are of one family
+    assert not isinstance(parent, Flat)
+    return cut_of(parent.float() - base.float(), density)
 
 
 def model_cuts(

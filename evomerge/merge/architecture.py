@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.places import Place
 from evomerge.recipe import ROLES
 
 _NORM = re.compile(r"norm|^ln($|_)", re.IGNORECASE)
@@ -27,22 +28,6 @@ _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _MLP = re.compile(r"mlp|ffn|feed_?forward|moe|expert|router", re.IGNORECASE)
 _COMPUTED = re.compile(r"rotary|inv_freq|mask|position|(sin|cos)(_cached?)?$|embed_scale|alibi", re.IGNORECASE)
 _ATTENTION_FIELDS = ("num_heads", "n_heads", "num_attention_heads", "head_dim")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a parameter stands.
-
-    Attributes:
-        role: one of `evomerge.recipe.ROLES`.
-        layer: index of its layer; None outside of the layers.
-        buffer: it is computed, not trained (a mask, a rotary cache): copied, never merged. Buffers that training moves
-            (a router's correction bias) are not meant.
-    """
-
-    role: str
-    layer: int | None
-    buffer: bool = False
 
 
 @dataclass(frozen=True)

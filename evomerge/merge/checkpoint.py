@@ -10,31 +10,32 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
-
-import torch
-from safetensors import SafetensorError, safe_open
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evomerge.errors import CheckpointError
 from evomerge.recipe import ModelSource
+
+if TYPE_CHECKING:
+    import torch
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 _DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
-DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-"""How a safetensors header calls each type."""
+"""torch's name of each type that a safetensors header may name."""
+DTYPE_NAMES = {f"torch.{name}": code for code, name in _DTYPES.items()}
+"""How a safetensors header calls each type, by what the type is as text."""
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "consolidated.00.pth")
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model")
@@ -61,6 +62,8 @@ class TensorSource(Protocol):
     """
 
     infos: Mapping[str, TensorInfo]
+    mapped: bool
+    """Whether `load` returns the memory of a file."""
 
     def load(self, name: str) -> torch.Tensor:
         """Return the values of one tensor, in its own dtype, on the CPU."""
@@ -70,9 +73,11 @@ class TensorSource(Protocol):
 class SafetensorsCheckpoint:
     """The tensors of a Hugging Face folder: one `model.safetensors`, or shards with an index."""
 
+    mapped = True
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files = _locate_tensors(folder)
+        self._files = locate_tensors(folder)
         self._open: dict[Path, Any] = {}
         self._views: dict[str, torch.Tensor] = {}
         self.infos: Mapping[str, TensorInfo] = MappingProxyType(
@@ -87,6 +92,8 @@ class SafetensorsCheckpoint:
         """
         if name in self._views:
             return self._views[name]
+        from safetensors import SafetensorError, safe_open
+
         path = self._files[name]
         try:
             if path not in self._open:  # two threads may come here: both go on with the same one
@@ -99,6 +106,8 @@ class SafetensorsCheckpoint:
         return self._views.setdefault(name, tensor)
 
     def _header(self, path: Path) -> dict[str, TensorInfo]:
+        import torch
+
         header = read_header(path)
         mine = [name for name, file in self._files.items() if file == path]
         lost = [name for name in mine if name not in header]
@@ -110,7 +119,10 @@ class SafetensorsCheckpoint:
                 f"{path} holds tensors of type {', '.join(refused)}, which cannot be merged: dequantise the model to "
                 f"bfloat16, float16 or float32 first"
             )
-        return {name: TensorInfo(tuple(header[name]["shape"]), _DTYPES[header[name]["dtype"]]) for name in mine}
+        return {
+            name: TensorInfo(tuple(header[name]["shape"]), getattr(torch, _DTYPES[header[name]["dtype"]]))
+            for name in mine
+        }
 
     @cached_property
     def content_hash(self) -> str:
@@ -148,8 +160,12 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _locate_tensors(folder: Path) -> dict[str, Path]:
-    """Map tensor names to files, from the headers or the index."""
+def locate_tensors(folder: Path) -> dict[str, Path]:
+    """Map the names of a folder's tensors to files, from the header or the index.
+
+    Raises:
+        CheckpointError: if there is none, or it cannot be read.
+    """
     single, index = folder / SINGLE, folder / INDEX
     if index.is_file():
         try:

@@ -12,22 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.merge import pages
-from evomerge.merge.apply import merge_tensor
-from evomerge.merge.checkpoint import INDEX, SINGLE, SafetensorsCheckpoint
+from evomerge.merge.checkpoint import INDEX, SINGLE
 from evomerge.merge.methods.base import BASE
-from evomerge.merge.parents import OpenModel
-from evomerge.merge.path_config import check_written, config_json
-from evomerge.merge.path_plan import PathTask
-from evomerge.merge.plan import TensorTask
-from evomerge.merge.sources import Sources
-from evomerge.merge.stream import Piece, write_files
+from evomerge.merge.plain import PlainMerge, UnusualError, plain_merge
+from evomerge.merge.plan import Plan, TensorTask
+from evomerge.merge.stream import Lend, Piece, write_files
 from evomerge.recipe import Recipe
+
+if TYPE_CHECKING:
+    from evomerge.merge.flat import Flat
+    from evomerge.merge.path_plan import PathTask
+    from evomerge.merge.sources import Sources
 
 SHARD_BYTES = 5_000_000_000
 
@@ -62,8 +61,11 @@ def merge_to_disk(
 
     The folder is written under another name beside `out` and renamed at the end, so what is called `out` is always
     whole. Reading, arithmetic and writing go on at the same time, on all of torch's threads and two more; the bytes
-    do not depend on their number. Memory: at most (parents and base + 2) times the largest tensor, however large a
-    shard is, beside what a method without a fused kernel takes for itself and what parents that are recipes read.
+    do not depend on their number. Checkpoints of a common layout are merged without torch and transformers (see
+    `evomerge.merge.plain`), unless `sources` are given.
+
+    Memory: at most (parents and base + 2) times the largest tensor, however large a shard is, beside what a method
+    without a fused kernel takes for itself and what parents that are recipes read.
 
     Args:
         recipe: what to build; it is written into the folder as `recipe.yaml`.
@@ -84,15 +86,17 @@ def merge_to_disk(
     if shard_size <= 0:
         raise ExportError(f"the shard size must be a positive number of bytes, but came {shard_size}")
     _check_free(out)
-    sources = sources if sources is not None else Sources()
-    build = _build(recipe, sources)
-    tokenizer = sources.tokenizer_of(recipe)
-    with _appearing(out) as folder:
-        _write_config(build, folder)
-        _write_weights(build, folder, shard_size, progress)
-        for name in TOKENIZER_FILES:
-            _copy(tokenizer.tokenizer_folder / name, folder)
-        (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    plain = plain_merge(recipe) if sources is None else None
+    if plain is not None:
+        # Where what is unusual shows only in the values, the other way says what it is.
+        with contextlib.suppress(UnusualError):
+            _write(_plain_build(plain), recipe, out, shard_size, progress)
+            return out
+    if sources is None:
+        from evomerge.merge.sources import Sources
+
+        sources = Sources()
+    _write(_build(recipe, sources), recipe, out, shard_size, progress)
     return out
 
 
@@ -106,18 +110,30 @@ class _Build:
         inputs: models and their names of the tensors that one is computed of.
         copied: whether what `load` returns is the input itself.
         donor: lends config.json, generation settings and custom code.
-        config: of the result.
+        config: of the result; None: the donor's own config.json.
+        tokenizer: the folder that lends the tokenizer.
+        blocks: computes one that is not copied block by block, instead of `load`.
     """
 
     tasks: Sequence[TensorTask | PathTask]
-    load: Callable[[Any], torch.Tensor]
-    inputs: Callable[[Any], list[tuple[OpenModel, str]]]
+    load: Callable[[Any], Any]
+    inputs: Callable[[Any], list[tuple[Any, str]]]
     copied: Callable[[Any], bool]
-    donor: OpenModel
+    donor: Any
     config: Any
+    tokenizer: Path
+    blocks: Callable[[Any, Lend], Iterator[Flat]] | None = None
+
+
+def _plain_build(plain: PlainMerge) -> _Build:
+    donor = plain.family.model(plain.family.donor)
+    tokenizer = plain.tokenizer.tokenizer_folder
+    return _Build(plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, tokenizer, plain.blocks)
 
 
 def _build(recipe: Recipe, sources: Sources) -> _Build:
+    from evomerge.merge.apply import merge_tensor
+
     if recipe.path:
         path = sources.path_plan(recipe)
         _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
@@ -128,12 +144,19 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
             lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
             path.pool.first,
             path.config,
+            sources.tokenizer_of(recipe).tokenizer_folder,
         )
     plan = sources.plan(recipe)
-    family = plan.family
-    donor = family.model(family.donor)
+    donor = plan.family.model(plan.family.donor)
+    tokenizer = sources.tokenizer_of(recipe).tokenizer_folder
+    return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, tokenizer)
 
-    def inputs(task: TensorTask) -> list[tuple[OpenModel, str]]:
+
+def _reads(plan: Plan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]]], Callable[[TensorTask], bool]]:
+    """Return `inputs` and `copied` of a build."""
+    family = plan.family
+
+    def inputs(task: TensorTask) -> list[tuple[Any, str]]:
         if task.copy_of is not None:
             return [family.source(task.copy_of, task.name)]
         members = (*task.inputs, BASE) if plan.method.spec.needs_base else task.inputs
@@ -142,7 +165,16 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
     def copied(task: TensorTask) -> bool:
         return task.copy_of is not None and family.info(task.copy_of, task.name).dtype == task.dtype
 
-    return _Build(plan.tasks, partial(merge_tensor, plan), inputs, copied, donor, donor.config)
+    return inputs, copied
+
+
+def _write(build: _Build, recipe: Recipe, out: Path, shard_size: int, progress: Progress | None) -> None:
+    with _appearing(out) as folder:
+        _write_config(build, folder)
+        _write_weights(build, folder, shard_size, progress)
+        for name in TOKENIZER_FILES:
+            _copy(build.tokenizer / name, folder)
+        (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
 
 
 def _check_free(out: Path) -> None:
@@ -213,8 +245,7 @@ def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progr
 def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
     inputs = build.inputs(task)
     infos = [model.tensors.infos[name] for model, name in inputs]
-    mapped = [(model.tensors, name) for model, name in inputs if isinstance(model.tensors, SafetensorsCheckpoint)]
-    shape = task.info.shape if isinstance(task, PathTask) else task.tensor.info.shape
+    mapped = [(model.tensors, name) for model, name in inputs if model.tensors.mapped]
 
     def fetch() -> None:
         for tensors, name in mapped:
@@ -227,13 +258,14 @@ def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
 
     return Piece(
         task.name,
-        shape,
+        task.shape,
         task.dtype,
         n_inputs=sum(info.n_bytes for info in infos),
         copied=build.copied(task),
         load=partial(build.load, task),
         fetch=fetch,
         release=release,
+        blocks=None if build.blocks is None or build.copied(task) else partial(build.blocks, task),
     )
 
 
@@ -252,25 +284,32 @@ def _shards(tasks: Sequence[TensorTask | PathTask], shard_size: int) -> list[lis
 
 def _write_config(build: _Build, folder: Path) -> None:
     donor = build.donor
-    config = config_json(donor.folder, build.config)
+    if build.config is None:
+        config = dict(donor.config)
+    else:
+        from evomerge.merge.path_config import check_written, config_json
+
+        config = config_json(donor.folder, build.config)
     config.pop("_name_or_path", None)
     # Older files call it torch_dtype; keep the word that the model's users know.
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
-    config[key] = str(_main_dtype(build.tasks)).removeprefix("torch.")
+    config[key] = _main_dtype(build.tasks)
     _write_json(folder / "config.json", config)
     _copy(donor.folder / "generation_config.json", folder)
     if donor.trust_remote_code:
         for path in sorted(donor.folder.glob("*.py")):
             _copy(path, folder)
-    check_written(folder, build.config, trust_remote_code=donor.trust_remote_code)
+    if build.config is not None:
+        check_written(folder, build.config, trust_remote_code=donor.trust_remote_code)
 
 
-def _main_dtype(tasks: Sequence[TensorTask | PathTask]) -> torch.dtype:
-    size: dict[torch.dtype, int] = {}
+def _main_dtype(tasks: Sequence[TensorTask | PathTask]) -> str:
+    """Return the name of the type that most bytes have."""
+    size: dict[str, int] = {}
     for task in tasks:
         if task.dtype.is_floating_point:
-            size[task.dtype] = size.get(task.dtype, 0) + task.n_bytes
-    return max(size, key=lambda dtype: size[dtype], default=torch.float32)
+            size[str(task.dtype)] = size.get(str(task.dtype), 0) + task.n_bytes
+    return max(size, key=lambda dtype: size[dtype], default="float32").removeprefix("torch.")
 
 
 def _copy(path: Path, folder: Path) -> None:

@@ -15,8 +15,8 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.dataflow import PathModel, path_problems
-from evomerge.merge.parents import OpenModel
-from evomerge.merge.plan import TORCH_DTYPES, check_recipe
+from evomerge.merge.parents import TORCH_DTYPES, OpenModel
+from evomerge.merge.plan import check_recipe
 from evomerge.merge.pool import Pool
 from evomerge.merge.resident import LiveModel, Tokenizers
 from evomerge.merge.sources import Sources

@@ -10,9 +10,12 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.merge.flat import Flat
 
 # From Linux' uapi headers; Python's mmap knows only the older ones.
 _DONTNEED, _WILLNEED, _POPULATE_READ = 4, 3, 22
@@ -36,7 +39,7 @@ _madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
-def fetch(tensor: torch.Tensor) -> None:
+def fetch(tensor: torch.Tensor | Flat) -> None:
     """Read the pages of a mapped tensor, and return when they are there; does nothing on systems other than Linux."""
     start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     start -= start % mmap.PAGESIZE
@@ -44,7 +47,7 @@ def fetch(tensor: torch.Tensor) -> None:
         _madvise(start, stop - start, _WILLNEED)  # Linux before 5.14: begins to read, and does not wait
 
 
-def release(tensor: torch.Tensor) -> None:
+def release(tensor: torch.Tensor | Flat) -> None:
     """Take the whole pages of a tensor that nobody has changed out of the process; used again, they are read again.
 
     The tensor must be the file's own memory, just as safetensors maps it, or a copy that nobody uses any more: the

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import torch
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.architecture import Architecture, ArchitectureSummary, Place
+from evomerge.merge.architecture import Architecture, ArchitectureSummary
 from evomerge.merge.checkpoint import SafetensorsCheckpoint, TensorInfo, TensorSource, few, locate
 from evomerge.merge.kernels.engine import engine_for
 from evomerge.merge.naming import Naming, find_naming
+from evomerge.merge.places import Merged
 from evomerge.merge.prepared import Prepared
 from evomerge.recipe import ModelSource
 
@@ -30,6 +30,8 @@ _HARMLESS = re.compile(
     r"initializer|drop|aux|loss|coef|jitter|_token|cache|max_window_layers|max_position|chunk_size_feed|pretraining_tp"
     r"|^output_(attentions|hidden|router)|^return_|transformers_version|pruned"
 )
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The types that recipes name."""
 _LIMIT = 12
 _SERIALS = itertools.count()
 
@@ -137,15 +139,6 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
     )
 
 
-@dataclass(frozen=True)
-class Merged:
-    """One tensor of the result, before any recipe: as the donor has it."""
-
-    name: str
-    info: TensorInfo
-    place: Place
-
-
 class Family:
     """Models that were checked to fit together, under the names of a recipe's parents.
 
@@ -195,6 +188,15 @@ class Family:
             return model.load(self._names[index][name])
         except CheckpointError as error:
             raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return a type by the name that recipes use."""
+        return TORCH_DTYPES[name]
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the models have."""
+        return self.architecture.n_layers
 
     @property
     def architecture(self) -> Architecture:

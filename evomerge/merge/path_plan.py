@@ -17,9 +17,9 @@ import torch
 from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.checkpoint import TensorInfo, few
 from evomerge.merge.fold import Fold, find_fold
-from evomerge.merge.parents import OpenModel
+from evomerge.merge.parents import TORCH_DTYPES, OpenModel
 from evomerge.merge.path_config import config_json
-from evomerge.merge.plan import TORCH_DTYPES, check_recipe
+from evomerge.merge.plan import check_recipe
 from evomerge.merge.pool import Pool
 from evomerge.recipe import Recipe, Step
 
@@ -47,6 +47,11 @@ class PathTask:
     step: int | None = None
     divisor: float = 1.0
     offset: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.info.shape
 
     @property
     def n_bytes(self) -> int:

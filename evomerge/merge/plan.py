@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import RecipeError, unknown_name
 from evomerge.merge.methods import METHODS, Method
 from evomerge.merge.methods.base import Values
-from evomerge.merge.parents import Family, Merged
+from evomerge.merge.places import Merged
 from evomerge.method import MethodSpec, Parameter
 from evomerge.recipe import Group, Recipe
 
-TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.merge.parents import Family
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class TensorTask:
     def name(self) -> str:
         """The tensor's name in the result."""
         return self.tensor.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.tensor.info.shape
 
     @property
     def n_bytes(self) -> int:
@@ -107,7 +113,7 @@ def make_plan(recipe: Recipe, family: Family) -> Plan:
         RecipeError: if the recipe is wrong in itself, or names layers that its models do not have.
     """
     method = check_recipe(recipe)
-    n_layers = family.architecture.n_layers
+    n_layers = family.n_layers
     _raise([
         f"{_where(i, group)}layers {list(group.layers)} reach beyond the {n_layers} layers of the model"
         for i, group in enumerate(recipe.groups)
@@ -149,7 +155,7 @@ class _Resolved:
 def _task(tensor: Merged, resolved: _Resolved, recipe: Recipe, family: Family) -> TensorTask:
     if tensor.place.buffer or not tensor.info.dtype.is_floating_point:
         return TensorTask(tensor, tensor.info.dtype, copy_of=family.donor)
-    dtype = tensor.info.dtype if recipe.dtype is None else TORCH_DTYPES[recipe.dtype]
+    dtype = tensor.info.dtype if recipe.dtype is None else family.dtype(recipe.dtype)
     if resolved.copy_of is not None:
         return TensorTask(tensor, dtype, copy_of=resolved.copy_of)
     seeds = tuple(mask_seed(recipe.seed, recipe.parents[i].name, tensor.name) for i in resolved.inputs)

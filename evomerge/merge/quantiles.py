@@ -13,12 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from evomerge.merge.kernels.engine import PIECE, Engine, Range, Survey
 from evomerge.merge.kernels.program import Cut
+
+if TYPE_CHECKING:
+    import torch
 
 GROUPS = 4096
 """Groups of a table, about; a range then holds one entry in 4096."""

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.parents import Family, OpenModel, config_differences
-from evomerge.merge.plan import TORCH_DTYPES
+from evomerge.merge.parents import TORCH_DTYPES, Family, OpenModel, config_differences
 from evomerge.merge.sources import Sources
 from evomerge.merge.writing import Writer, Written
 from evomerge.recipe import ModelSource, Recipe

@@ -21,6 +21,8 @@ from evomerge.recipe import ModelSource, Parent, Recipe
 class RecipeTensors:
     """The tensors of a recipe, computed as they are read; the bytes are those of the recipe merged to disk."""
 
+    mapped = False
+
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._tasks = {task.name: task for task in plan.tasks}
@@ -35,6 +37,8 @@ class RecipeTensors:
 
 class PathTensors:
     """The tensors of an unrolled path, computed as they are read; the bytes are those of the recipe on disk."""
+
+    mapped = False
 
     def __init__(self, plan: PathPlan) -> None:
         self._plan = plan

@@ -17,15 +17,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
+import numpy as np
 
 from evomerge.merge.checkpoint import DTYPE_NAMES
+from evomerge.merge.flat import DType, Flat
+from evomerge.merge.kernels.parallel import CHUNK, n_threads
 from evomerge.merge.pages import start_writing
 
-_BLOCK = 16 << 20
+if TYPE_CHECKING:
+    import torch
+
+_BLOCK = 1 << 20
 """Bytes written at a time: after so many an interruption is noticed."""
+
+_BEHIND = 64 << 20
+"""Bytes after which the system is told to begin moving what was written to the disk."""
+
+_N_BLOCKS = 3
+
+Lend = Callable[[int, DType], Flat]
+"""Lends memory for so many entries of a type."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +54,19 @@ class Piece:
         load: computes it; called in the caller's thread.
         fetch: reads its inputs ahead; called in another thread, before `load`.
         release: lets go of its inputs' memory; called in any thread, when nobody needs it any more.
+        blocks: computes it block by block, instead of `load`, each in memory that the given function lends; the block
+            must not be used any more when the next is asked for.
     """
 
     name: str
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: torch.dtype | DType
     n_inputs: int
     copied: bool
-    load: Callable[[], torch.Tensor]
+    load: Callable[[], torch.Tensor | Flat]
     fetch: Callable[[], None]
     release: Callable[[], None]
+    blocks: Callable[[Lend], Iterator[Flat]] | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -60,7 +76,15 @@ class Piece:
     @property
     def n_made(self) -> int:
         """Memory of the result alone."""
-        return 0 if self.copied else self.n_bytes
+        return 0 if self.copied or self.blocks is not None else self.n_bytes
+
+
+def block_entries() -> int:
+    """Return how many entries of a piece are computed at a time: enough for all threads, few enough for their caches.
+
+    Blocks of many MiB leave the caches before they are written: the system then takes twice the time to do so.
+    """
+    return CHUNK * n_threads()
 
 
 def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], None]) -> None:
@@ -83,7 +107,18 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
     largest = max((piece.n_inputs + piece.n_made for piece in pieces), default=0)
     ledger = _Ledger(largest + max((piece.n_bytes for piece in pieces), default=0))
     fetched: SimpleQueue[Piece | None] = SimpleQueue()
-    made: SimpleQueue[tuple[Piece, torch.Tensor] | None] = SimpleQueue()
+    made: SimpleQueue[tuple[int, torch.Tensor | Flat] | None] = SimpleQueue()
+    # New memory costs the system more time than the arithmetic: the same blocks are lent again and again.
+    free: SimpleQueue[np.ndarray | None] = SimpleQueue()
+    if any(piece.blocks is not None for piece in pieces):
+        for _ in range(_N_BLOCKS):
+            free.put(np.empty(4 * block_entries(), np.uint8))
+
+    def lend(n: int, dtype: DType) -> Flat:
+        memory = free.get()
+        if memory is None:
+            raise _StoppedError
+        return Flat((n,), dtype, memory[: n * dtype.itemsize])
 
     def read() -> None:
         try:
@@ -95,20 +130,29 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
             fetched.put(None)
 
     def write() -> None:
-        for path, each in files.items():
-            places, beginning = _header(each)
-            with _new_file(path, beginning, len(beginning) + sum(piece.n_bytes for piece in each)) as file:
-                for _ in each:
-                    item = made.get()
-                    if item is None:
-                        return
-                    piece, tensor = item
-                    _write(file, places[piece.name], tensor, ledger)
-                    del item, tensor  # before another takes its room
-                    if piece.copied:
-                        piece.release()
-                    ledger.give(piece.n_inputs if piece.copied else piece.n_made)
-                os.fsync(file)
+        try:
+            for path, each in files.items():
+                places, beginning = _header(each)
+                size = len(beginning) + sum(piece.n_bytes for piece in each)
+                with _new_file(path, beginning, size) as file:
+                    for piece in each:
+                        at = -1
+                        while at < piece.n_bytes:
+                            item = made.get()
+                            if item is None:
+                                return
+                            at, tensor = item
+                            _write(file, places[piece.name] + at, tensor, ledger)
+                            at = at + tensor.nbytes
+                            if piece.blocks is not None:
+                                free.put(cast(Flat, tensor).memory.base)
+                            del item, tensor  # before another takes its room
+                        if piece.copied:
+                            piece.release()
+                        ledger.give(piece.n_inputs if piece.copied else piece.n_made)
+                    os.fsync(file)
+        finally:
+            free.put(None)
 
     threads = [_Helper(work, ledger) for work in (read, write)]
     for thread in threads:
@@ -119,7 +163,14 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
             if piece is None:
                 raise _StoppedError
             ledger.check()
-            made.put((piece, piece.load()))
+            if piece.blocks is None:
+                made.put((0, piece.load()))
+            else:
+                at = 0
+                for block in piece.blocks(lend):
+                    n_bytes = block.nbytes  # once given away, it is the writer's
+                    made.put((at, block))
+                    at += n_bytes
             if not piece.copied:
                 piece.release()
                 ledger.give(piece.n_inputs)
@@ -146,7 +197,7 @@ def _header(pieces: Sequence[Piece]) -> tuple[dict[str, int], bytes]:
     at = 0
     for piece in sorted(pieces, key=lambda piece: -piece.dtype.itemsize):
         header[piece.name] = {
-            "dtype": DTYPE_NAMES[piece.dtype],
+            "dtype": DTYPE_NAMES[str(piece.dtype)],
             "shape": list(piece.shape),
             "data_offsets": [at, at + piece.n_bytes],
         }
@@ -175,13 +226,23 @@ def _new_file(path: Path, beginning: bytes, size: int) -> Iterator[int]:
         os.close(file)
 
 
-def _write(file: int, at: int, tensor: torch.Tensor, ledger: _Ledger) -> None:
-    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+def _write(file: int, at: int, tensor: torch.Tensor | Flat, ledger: _Ledger) -> None:
+    data = _bytes_of(tensor)
     for start in range(0, len(data), _BLOCK):
         ledger.check()
         block = data[start : start + _BLOCK]
         _put(file, block, at + start)
-        start_writing(file, at + start, len(block))
+        end = at + start + len(block)
+        if end // _BEHIND != (at + start) // _BEHIND:
+            start_writing(file, (end // _BEHIND - 1) * _BEHIND, _BEHIND)
+
+
+def _bytes_of(tensor: torch.Tensor | Flat) -> memoryview:
+    if isinstance(tensor, Flat):
+        return tensor.memory.data
+    import torch
+
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _put(file: int, data: memoryview, at: int) -> None:

@@ -8,12 +8,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from evomerge.merge.kernels.program import Program
+
+if TYPE_CHECKING:
+    import torch
 
 VARIABLE = "EVOMERGE_KERNELS"
 """Environment variable that forces an engine, "numba" or "torch", for example to compare them."""
@@ -117,6 +119,11 @@ def engine_for(device: torch.device) -> Engine:
     if forced == "torch" or device.type != "cpu":
         return _torch_engine()
     return _numba_engine() or _torch_engine()
+
+
+def compiled() -> bool:
+    """Return whether tensors of the CPU go through the compiled kernels, which need no torch."""
+    return os.environ.get(VARIABLE, "") in ("", "numba") and _numba_engine() is not None
 
 
 @cache

@@ -8,18 +8,30 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import local
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-import torch
 
 from evomerge.merge.kernels import lanes, native, parallel
 from evomerge.merge.kernels.engine import PIECE, Range, Survey
 from evomerge.merge.kernels.parallel import over_chunks
 from evomerge.merge.kernels.program import Cut, Program
 
-_CODES = {torch.bfloat16: native.BF16, torch.float16: native.F16, torch.float32: native.F32, torch.float64: native.F64}
+if TYPE_CHECKING:
+    import torch
+
+
+class _Codes(dict[str, int]):
+    """The kernels' numbers of types, whether they are torch's or those of `evomerge.merge.flat`."""
+
+    def __getitem__(self, dtype: object) -> int:
+        return super().__getitem__(str(dtype))
+
+
+_CODES = _Codes({
+    "torch.bfloat16": native.BF16, "torch.float16": native.F16, "torch.float32": native.F32, "torch.float64": native.F64
+})  # fmt: skip
 
 _MADE_OF = b"".join(Path(str(module.__file__)).read_bytes() for module in (lanes, native))
 _VERSION = hashlib.sha256(_MADE_OF).hexdigest()[:16]
@@ -86,8 +98,9 @@ class NumbaEngine:
         out: torch.Tensor,
         *,
         roundings: Sequence[torch.dtype] = (),
+        start: int = 0,
     ) -> int:
-        """See `Engine`."""
+        """See `Engine`; `out` holds the entries from `start` on, a multiple of `native.BLOCK`, as many as it has."""
         n = len(parents)
         mask, threshold, limit = np.zeros(n, np.int64), np.zeros(n, np.float32), np.zeros(n, np.int64)
         seed, rescale = np.zeros(n, np.uint64), np.ones(n, np.float32)
@@ -107,14 +120,14 @@ class NumbaEngine:
             np.array(program.weight, np.float32), mask, threshold, limit, seed, rescale,
             *((0, native.F32) if base is None else _at(base)),
             program.scale, program.disjoint, program.by_count, program.normalize,
-            *_at(out), first, second,
+            out.data_ptr() - start * out.dtype.itemsize, _CODES[out.dtype], first, second,
         )  # fmt: skip
         kernel = self._run
-        return max(over_chunks(out.numel(), lambda start, stop: kernel(*head, start, stop)), default=0)
+        return max(over_chunks(start + out.numel(), lambda *chunk: kernel(*head, *chunk), start=start), default=0)
 
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `Engine`."""
-        if tensor.dtype == torch.float64:  # a large one is finite, though not as fp32
+        if _CODES[tensor.dtype] == native.F64:  # a large one is finite, though not as fp32
             return bool(tensor.isfinite().all())
         kernel = self._finite
         return not any(over_chunks(tensor.numel(), lambda start, stop: kernel(*_at(tensor), start, stop)))

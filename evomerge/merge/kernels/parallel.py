@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-
-import torch
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0, size: 
     """
     size = size or CHUNK
     bounds = [(at, min(at + size, n)) for at in range(start, n, size)]
-    threads = min(torch.get_num_threads(), len(bounds))
+    threads = min(n_threads(), len(bounds))
     if threads <= 1:
         return [work(*each) for each in bounds]
     results: list[T | None] = [None] * len(bounds)
@@ -48,6 +47,17 @@ def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0, size: 
         if error is not None:
             raise error
     return results  # type: ignore[return-value]  # each was filled
+
+
+def n_threads() -> int:
+    """Return torch's number of threads; where torch is not loaded: OMP_NUM_THREADS, or all cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

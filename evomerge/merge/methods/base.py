@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
-
-import torch
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from evomerge.merge.kernels.program import Cut, Program
 from evomerge.method import MethodSpec, Parameter
+
+if TYPE_CHECKING:
+    import torch
 
 Values: TypeAlias = Mapping[str, "float | bool | str | tuple[float, ...]"]
 """The parameters of one tensor: a tuple (one number per parent, in order) where the parameter is per parent."""
@@ -80,6 +81,8 @@ class Method:
         active: indices of the parents that have an effect under these values; the others are not even read.
         one_input: index of the input (`BASE` for the base) that the result equals exactly, or None. Such a tensor is
             copied bit for bit; fp32 arithmetic would not always give it back: θ0 + (θ − θ0) rounds.
+        shows_bad: whether a NaN or Inf in any parent that is read (or the base) always makes the result one, so that
+            the parents need no pass of their own to be checked.
         problems: what is wrong with these values, one sentence each, for example a negative density.
         order_free: whether the order of the parents has no meaning. The parents are then taken in the order of their
             names, so that listing them in another order gives the same bytes.
@@ -91,6 +94,7 @@ class Method:
     one_input: Callable[[Values], int | None]
     problems: Callable[[Values], list[str]]
     order_free: bool = True
+    shows_bad: bool = False
     program: Callable[[Inputs], Program] | None = None
     prepares: Literal["cuts", "dots"] | None = None
 
@@ -114,6 +118,8 @@ def out_of_range(values: Values, name: str, low: float, high: float) -> list[str
 
 def weighted_sum(tensors: Sequence[torch.Tensor], weight: Sequence[float]) -> torch.Tensor:
     """Return Σ w_i x_i; each product is rounded before it is added, as in the fused kernels."""
+    import torch
+
     total = torch.zeros_like(tensors[0])
     for w, tensor in zip(weight, tensors, strict=True):
         total += tensor * w

@@ -12,11 +12,8 @@ The authors warn that deltas larger than about 0.03 (continued pre-training) do 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import torch
-
-from evomerge.merge.kernels import philox
 from evomerge.merge.kernels.program import Drop, Program
 from evomerge.merge.methods.base import (
     BASE,
@@ -36,6 +33,9 @@ from evomerge.merge.methods.task_arithmetic import add_task_vectors
 from evomerge.merge.methods.ties import disjoint_merge, disjoint_one_input, disjoint_problems, disjoint_program
 from evomerge.method import MethodSpec, Parameter
 
+if TYPE_CHECKING:
+    import torch
+
 PAPER = "https://arxiv.org/abs/2311.03099"
 
 
@@ -43,6 +43,8 @@ def drop_and_rescale(task_vector: torch.Tensor, *, density: float, seed: int) ->
     """Keep, in place, each entry with probability `density` and divide it by `density`; density 0 gives zeros."""
     if density == 0.0:
         return task_vector.zero_()
+    from evomerge.merge.kernels import philox
+
     drop = Drop(density, seed)
     bits = philox.words(seed, 0, task_vector.numel(), task_vector.device).view(task_vector.shape)
     return task_vector.mul_(drop.rescale).masked_fill_(bits >= drop.below, 0.0)

@@ -6,13 +6,14 @@ A base takes no part in the average; where a recipe names one, it only lends its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
-
-import torch
+from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import Method, Values, nonzero, weighted_sum
 from evomerge.method import MethodSpec, Parameter
+
+if TYPE_CHECKING:
+    import torch
 
 SMALLEST_SUM = 1e-8
 """Weights whose sum is closer to 0 than this cannot be normalised."""
@@ -65,5 +66,6 @@ METHOD = Method(
     program=lambda inputs: Program(weight=shares(inputs.numbers("weight"), normalize=bool(inputs.values["normalize"]))),
     active=_active,
     one_input=_one_input,
+    shows_bad=True,
     problems=_problems,
 )

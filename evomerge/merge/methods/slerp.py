@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import cast
-
-import torch
+from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.kernels.torch_engine import TorchEngine
 from evomerge.merge.methods.base import Dots, Inputs, Method, Values, out_of_range, weighted_sum
 from evomerge.method import MethodSpec, Parameter
+
+if TYPE_CHECKING:
+    import torch
 
 PARALLEL = 0.9995
 """|cos Ω| above which the arc is replaced by the line."""
 
-_ENGINE = TorchEngine()
-
 
 def slerp(a: torch.Tensor, b: torch.Tensor, *, t: float) -> torch.Tensor:
     """Return the point at t between a (t = 0) and b (t = 1)."""
-    return weighted_sum([a, b], arc(_ENGINE.dots(a, b), t=t))
+    from evomerge.merge.kernels.torch_engine import TorchEngine
+
+    return weighted_sum([a, b], arc(TorchEngine().dots(a, b), t=t))
 
 
 def arc(dots: Dots, *, t: float) -> tuple[float, float]:
@@ -70,4 +70,5 @@ METHOD = Method(
     one_input=_one_input,
     problems=lambda values: out_of_range(values, "t", 0.0, 1.0),
     order_free=False,
+    shows_bad=True,
 )

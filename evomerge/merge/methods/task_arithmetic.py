@@ -6,13 +6,14 @@ The paper shares one λ and has no w_i (all 1); a negative weight forgets a task
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
-
-import torch
+from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import BASE, SUM_LAMBDA, WEIGHT, Method, Values, nonzero, task_vectors, weighted_sum
 from evomerge.method import MethodSpec
+
+if TYPE_CHECKING:
+    import torch
 
 
 def add_task_vectors(
@@ -50,5 +51,6 @@ METHOD = Method(
     program=lambda inputs: Program(weight=inputs.numbers("weight"), from_base=True, scale=inputs.number("lambda")),
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,
+    shows_bad=True,
     problems=lambda values: [],
 )

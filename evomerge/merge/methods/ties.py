@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
 
 from evomerge.merge.kernels.program import Cut, Drop, Program
 from evomerge.merge.methods.base import (
@@ -30,23 +29,33 @@ from evomerge.merge.methods.base import (
 )
 from evomerge.method import MethodSpec, Parameter
 
+if TYPE_CHECKING:
+    import torch
+
 
 def cut_of(task_vector: torch.Tensor, density: float) -> Cut:
     """Return the cut that keeps exactly ⌊density·q⌋ of the q entries, ties broken by the lowest flat index."""
     magnitude = task_vector.reshape(-1).abs()
+    if magnitude.device.type == "cpu":  # numpy is 4 to 7 times as fast as torch's selection, and as exact
+        return cut_of_magnitudes(magnitude.numpy(), density)
+    import torch
+
     k = math.floor(density * magnitude.numel())
     if k <= 0:
         return Cut(math.inf, 0)
-    threshold = _smallest(magnitude, magnitude.numel() - k)
+    threshold = torch.kthvalue(magnitude, magnitude.numel() - k + 1).values.item()
     n_equal = k - int((magnitude > threshold).sum())
     return Cut(threshold, int((magnitude == threshold).nonzero()[n_equal - 1, 0]) + 1)
 
 
-def _smallest(values: torch.Tensor, index: int) -> float:
-    """Return the value at `index` of the values in rising order."""
-    if values.device.type == "cpu":  # 4 to 7 times as fast as torch's selection, and as exact
-        return float(np.partition(values.numpy(), index)[index])
-    return torch.kthvalue(values, index + 1).values.item()
+def cut_of_magnitudes(magnitude: np.ndarray, density: float) -> Cut:
+    """Return the same for |τ| as fp32 numbers, flat."""
+    k = math.floor(density * magnitude.size)
+    if k <= 0:
+        return Cut(math.inf, 0)
+    threshold = np.partition(magnitude, magnitude.size - k)[magnitude.size - k]
+    n_equal = k - int((magnitude > threshold).sum())
+    return Cut(float(threshold), int((magnitude == threshold).nonzero()[0][n_equal - 1]) + 1)
 
 
 def trim(task_vector: torch.Tensor, cut: Cut) -> torch.Tensor:
@@ -78,6 +87,8 @@ def disjoint_merge(
         election: "sum": γ = sign Σ w_i τ̂_i; "count": γ = sign Σ sign τ̂_i. A draw is +.
         normalize: divide by the weights of those that agree.
     """
+    import torch
+
     votes = torch.zeros_like(base)
     for w, tau in zip(weight, trimmed, strict=True):
         if election == "count":
