@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evomerge.config import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
@@ -71,7 +74,7 @@ class Prepared:
         if fitness.race is not None:
             block = fitness.race.block or max(1, (fitness.items or 1) // 3)
             race = Race(fitness.race.rule, block=block, level=fitness.race.level, most=fitness.race.most)
-        return Scoring(
+        scoring = Scoring(
             self.objective,
             Pool(self.harness.split_items(Split.SEARCH), terms),
             items=fitness.items,
@@ -81,6 +84,9 @@ class Prepared:
             race=race,
             seed=self.config.seed,
         )
+        if fitness.responses is not None:
+            scoring.know_others(other_answers(fitness.responses, terms, self.harness.split_items(Split.SEARCH)))
+        return scoring
 
     @property
     def items_per_candidate(self) -> int:
@@ -156,6 +162,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
     prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs))
+    prepared.scoring()  # reads fitness.responses and finds the estimator
     pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
     if config.fitness.items is not None and config.fitness.items > pool:
         raise ConfigError(
@@ -169,6 +176,46 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
             "fitness.items or evaluation.split.search"
         )
     return prepared
+
+
+def other_answers(
+    path: str, terms: Sequence[Term], items: Mapping[str, Sequence[int]]
+) -> dict[str, NDArray[np.float64]]:
+    """Read what other models answered to the search items; items are named "task/index".
+
+    Returns:
+        Term name to `(n_models, n_items)`, NaN where not answered. A term that is not the first of its task has none:
+        a response matrix holds one number an item.
+
+    Raises:
+        ConfigError: if the file cannot be read, or has none of the items.
+    """
+    from evomerge.errors import EstimationError
+    from evomerge.estimation import read_responses
+
+    try:
+        responses = read_responses(path)
+    except EstimationError as error:
+        raise ConfigError(f"fitness.responses: {error}") from error
+    place = {name: column for column, name in enumerate(responses.items)}
+    rows: dict[str, NDArray[np.float64]] = {}
+    tasks: set[str] = set()
+    for term in terms:
+        if term.task in tasks:
+            continue
+        tasks.add(term.task)
+        names = [f"{term.task}/{item}" for item in items[term.task]]
+        found = np.full((len(responses.models), len(names)), np.nan)
+        known = [k for k, name in enumerate(names) if name in place]
+        found[:, known] = responses.R[:, [place[names[k]] for k in known]]
+        rows[term.name] = found[~np.isnan(found).all(axis=1)]
+    if not any(len(one) for one in rows.values()):
+        named = next((f"{task}/{item}" for task in items for item in items[task]), "")
+        raise ConfigError(
+            f"fitness.responses: {path} has no answers to the search items: they are named like {named!r}, its own "
+            f"like {responses.items[0]!r}"
+        )
+    return rows
 
 
 def make_harness(

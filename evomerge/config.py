@@ -141,7 +141,10 @@ class EvaluationConfig:
 
 
 ITEM_POLICIES = ("uniform", "stratified", "information")
-ESTIMATORS = ("model", "mean")
+ESTIMATORS = (
+    *("model", "mean", "mixture", "p-irt", "gp-irt", "mp-irt", "mp-irt-convex", "gmp-irt"),
+    *("ridge", "calibrated-mean", "stratified", "weighted"),
+)
 RACES = ("posterior", "halving")
 """Of `fitness`; `evomerge.fitness` has the same names."""
 
@@ -165,8 +168,11 @@ class FitnessConfig:
         choose: which: "stratified" (spread over tasks and difficulty), "uniform" or "information" (those whose answer
             is least certain for this candidate).
         fresh: whether each generation gets other items.
-        estimator: what turns some answers into an estimate of all: "model" or "mean".
+        estimator: what turns some answers into an estimate of all: "model" (made for searches), "mean", one of
+            `evomerge.estimation`, or your own as "module:Class".
         race: None: every candidate gets the same number of items.
+        responses: file with what other models answered to these items, for example of earlier runs.
+        consensus: whether the mean of the best genomes is one of the finalists.
     """
 
     items: int | None = None
@@ -174,6 +180,8 @@ class FitnessConfig:
     fresh: bool = True
     estimator: str = "model"
     race: RaceConfig | None = None
+    responses: str | None = None
+    consensus: bool = True
 
 
 @dataclass(frozen=True)
@@ -479,17 +487,21 @@ class _Reader:
         return Constraint(**self.section(data, where, [one.name for one in fields(Constraint)]))
 
     def fitness(self, data: Any) -> FitnessConfig:
-        section = self.section(data, "fitness", ("items", "choose", "fresh", "estimator", "race"))
-        for key, known in (("choose", ITEM_POLICIES), ("estimator", ESTIMATORS)):
-            self.choice(section, key, f"fitness.{key}", (*known, None))
+        known = ("items", "choose", "fresh", "estimator", "race", "responses", "consensus")
+        section = self.section(data, "fitness", known)
+        self.choice(section, "choose", "fitness.choose", (*ITEM_POLICIES, None))
+        if ":" not in str(section.get("estimator")):
+            self.choice(section, "estimator", "fitness.estimator", (*ESTIMATORS, None))
         fitness = FitnessConfig(
             items=self.integer(section, "items", "fitness.items", low=1),
             choose=str(section.get("choose") or FitnessConfig.choose),
             fresh=bool(section.get("fresh") if section.get("fresh") is not None else FitnessConfig.fresh),
             estimator=str(section.get("estimator") or FitnessConfig.estimator),
             race=self.race(section.get("race")),
+            responses=None if section.get("responses") is None else str(section["responses"]),
+            consensus=bool(section.get("consensus") if section.get("consensus") is not None else True),
         )
-        if fitness.estimator == "mean" and fitness.choose == "information":
+        if fitness.estimator in ("mean", "stratified", "weighted") and fitness.choose == "information":
             self.problems.append(
                 "`fitness.choose: information` asks each candidate other items, the doubtful ones, whose plain mean "
                 "says nothing about the rest; set `fitness.estimator: model`, or `fitness.choose: stratified`"

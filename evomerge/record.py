@@ -9,6 +9,9 @@ from typing import Any
 
 from evomerge.recipe import Recipe
 
+CONSENSUS = "consensus"
+"""Name of the candidate that is the mean of the best ones."""
+
 
 class State(StrEnum):
     """Where a candidate stands."""
@@ -117,6 +120,11 @@ class Record:
     device: str = ""
     error: str | None = None
     same_as: int | None = None
+
+    @property
+    def is_consensus(self) -> bool:
+        """Whether this is the mean of the best candidates rather than a proposal of the optimizer."""
+        return self.name == CONSENSUS
 
     @property
     def is_baseline(self) -> bool:

@@ -50,6 +50,7 @@ def carry_out(
                     stages=prepared.stages(),
                     executor=executor,
                     scoring=prepared.scoring(),
+                    consensus=prepared.config.fitness.consensus,
                     baselines=prepared.baselines,
                     budget=prepared.config.budget,
                     finalists=prepared.config.evaluation.finalists,

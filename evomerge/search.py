@@ -31,8 +31,11 @@ from evomerge.fitness.scoring import Items, Scoring, Verdict
 from evomerge.genome.space import Space
 from evomerge.optimizers.base import Optimizer, Proposal, generation_size
 from evomerge.recipe import Recipe
-from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State, best_scored
+from evomerge.record import CONSENSUS, ItemScore, Job, Outcome, Record, Score, Split, State, best_scored
 from evomerge.store.run_dir import RunDir
+
+CONSENSUS_SHARE, CONSENSUS_LEAST = 0.1, 4
+"""Part of the scored candidates (and how many at least) whose mean genome becomes a finalist of its own."""
 
 MAX_REPEATS = 1000
 """So many proposals in a row that were all scored before end a search: the optimizer has nothing new to say."""
@@ -76,6 +79,9 @@ class Search:
         baselines: name to recipe, in the order in which they are scored; numbered -1, -2, …
         scoring: what candidates are asked, and what their answers are worth.
         finalists: how many of the best candidates are scored on the validation items.
+        consensus: whether the mean of the best genomes is one of them, where every gene is a float. Each of the best
+            owes its place partly to luck, their mean less so: the recombination of evolution strategies (Beyer,
+            Evolutionary Computation 3:81, 1995, calls it genetic repair).
         splits: the splits that have items; without validation items the best on the search items wins.
         cost: what a recipe costs beyond its answers (the length of its path), in units of the fitness.
     """
@@ -87,6 +93,7 @@ class Search:
     baselines: Mapping[str, Recipe]
     budget: Budget
     finalists: int = 8
+    consensus: bool = False
     splits: Collection[Split] = tuple(Split)
     stop: StopSignal = field(default_factory=StopSignal)
     listener: Listener | None = None
@@ -115,6 +122,7 @@ class Search:
         self._numbers: dict[str, int] = {}  # recipe hash -> the number it is (being) scored under
         self._repeats = 0
         self._best = -math.inf
+        self._taken: list[int] = []  # numbers that are no proposals of the stage's optimizer
 
     def run(self) -> Record:
         """Run what is left of the search and return the winner's record, with its validation and test scores.
@@ -233,7 +241,7 @@ class Search:
     def _next_stage(self, elite: int) -> None:
         """Begin the next stage with the best recipe so far. Nothing is in flight between two stages."""
         self._stage += 1
-        self._first = self._spent.candidates
+        self._first = self._spent.candidates + len(self._taken)
         self._elite = elite
         self._repeats = 0
         self.scoring.new_space()
@@ -254,6 +262,7 @@ class Search:
         progress = self._db.progress()
         self._spent = Spent(**progress.get("spent", {}))
         self._stage, self._first, self._elite = progress.get("stage", (0, 0, None))
+        self._taken = progress.get("taken", [])
         self._begin_stage()
         for record in self._db.records(baselines=True):
             self._numbers.setdefault(record.recipe.content_hash, record.number)
@@ -271,7 +280,7 @@ class Search:
             first, size, entered = progress["generation"]
             self.scoring.begin(first, size, entered - len(pending))
         for number, x in pending:
-            self._start(number, Proposal(number - self._first, np.array(x, dtype=np.float64)))
+            self._start(number, Proposal(self._proposal(number), np.array(x, dtype=np.float64)))
 
     def _know_again(self) -> None:
         """Tell the scoring what earlier sessions found out."""
@@ -297,11 +306,22 @@ class Search:
     def _propose(self) -> None:
         """Ask the optimizer for a candidate and start it."""
         proposal = self.optimizer.ask()
-        number = self._first + proposal.number
+        number = self._number(proposal.number)
         self._spent.candidates += 1
         if self.scoring.full:
             self.scoring.begin(number, generation_size(self.optimizer))
         self._start(number, proposal)
+
+    def _number(self, proposal: int) -> int:
+        """Return the candidate that a proposal of the present optimizer is."""
+        number = self._first + proposal
+        for taken in self._taken:
+            number += taken <= number
+        return number
+
+    def _proposal(self, number: int) -> int:
+        """Return the proposal that a candidate is."""
+        return number - self._first - sum(self._first <= taken < number for taken in self._taken)
 
     def _start(self, number: int, proposal: Proposal) -> None:
         """Decode a proposal and let it be scored, unless its recipe was scored before or is running."""
@@ -421,7 +441,7 @@ class Search:
 
     def _choose_winner(self) -> int:
         """Score the best candidates on the validation items; the best there wins (ties: fitness, then age)."""
-        scored = [r for r in self._db.records() if r.fitness is not None and r.same_as is None]
+        scored = [r for r in self._db.records() if r.fitness is not None and r.same_as is None and not r.is_consensus]
         worth = self._look_back(scored)
         ranked = sorted(scored, key=lambda record: (-worth[record.number], record.number))
         if not ranked:
@@ -432,6 +452,10 @@ class Search:
         if Split.VALIDATION not in self.splits:
             return ranked[0].number
         best = ranked[: self.finalists]
+        consensus = self._consensus(ranked)
+        if consensus is not None:
+            best = [*best[: max(1, self.finalists - 1)], consensus]
+            worth[consensus.number] = consensus.fitness or 0.0
         self._tell_phase("validation", len(best))
         for record in best:
             self._rescore(record.number, Split.VALIDATION)
@@ -450,6 +474,46 @@ class Search:
             ),
         )
         return winner.number
+
+    def _consensus(self, ranked: Sequence[Record]) -> Record | None:
+        """Score the mean of the best genomes like a candidate; None where there is none, or it failed."""
+        ranked = [record for record in ranked if record.number >= self._first]
+        n = max(CONSENSUS_LEAST, round(CONSENSUS_SHARE * len(ranked)))
+        if not self.consensus or len(ranked) < n or any(self.space.kinds):
+            return None
+        genes = self.space.genes
+        points = [[g.unit(v) for g, v in zip(genes, r.genome or (), strict=True)] for r in ranked[:n]]
+        genome = self.space.genome(np.clip(np.mean(points, axis=0), 0.0, 1.0))
+        recipe = self.space.decode(genome)
+        earlier = self._numbers.get(recipe.content_hash)
+        if earlier is None:
+            number = 1 + max(record.number for record in self._db.records())
+            self._taken.append(number)
+            self._numbers[recipe.content_hash] = number
+            record = Record(number, CONSENSUS, State.RUNNING, recipe, genome)
+            found, answers = self._score_alone(record)
+            self._commit([(found, answers)])
+            earlier = number
+        record = self._record(earlier)
+        # A candidate that happens to be their mean is a finalist already, or was not good enough.
+        return record if record.is_consensus and record.fitness is not None else None
+
+    def _score_alone(self, record: Record) -> tuple[Record, Sequence[ItemScore]]:
+        """Score a recipe that is no proposal, on as many search items as a candidate gets."""
+        self._undecided[record.number] = record
+        self.scoring.begin(record.number, 1)
+        self.scoring.enter(record.number, self._point(record), self.cost(record.recipe))
+        while jobs := self.scoring.jobs():
+            for number, items in jobs:
+                outcome = self._execute(Job(number, record.recipe, Split.SEARCH, items))
+                record = replace(record, seconds=record.seconds + outcome.seconds, device=outcome.device)
+                self._undecided[number] = record
+                if outcome.state != State.COMPLETE:
+                    del self._undecided[number]
+                    self.scoring.fail(number)
+                    return replace(record, state=outcome.state, error=outcome.error), ()
+                self.scoring.answer(number, outcome.scores)
+        return self._decided(self.scoring.verdicts()[0])
 
     def _broken(self, record: Record, split: Split) -> list[str]:
         """The limits that a record breaks on a split."""
@@ -543,6 +607,7 @@ class Search:
             "partial": {number: answers for number, answers in partial.items() if answers},
             "generation": list(self.scoring.generation),
             "stage": [self._stage, self._first, self._elite],
+            "taken": self._taken,
         }
 
     def _record(self, number: int) -> Record:

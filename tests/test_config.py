@@ -2,6 +2,7 @@ import copy
 
 import pytest
 
+from evomerge import estimation
 from evomerge.config import ESTIMATORS, EVALUATION_ENGINES, ITEM_POLICIES, RACES, SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.task import Constraint, Task
@@ -193,7 +194,7 @@ def test_the_engines_are_those_that_evaluation_has() -> None:
 
 def test_the_names_of_fitness_are_those_of_its_parts() -> None:
     assert set(ITEM_POLICIES) == set(choose.POLICIES)
-    assert set(ESTIMATORS) == set(estimate.ESTIMATORS)
+    assert set(ESTIMATORS) == {*estimate.OWN, *estimation.estimator_names()}
     assert set(RACES) == set(race.RULES)
 
 

@@ -106,7 +106,16 @@ class Accuracy:
 
 
 def make(
-    run: RunDir, machine: Machine, *, items=12, race=None, budget=None, stop=None, stages=None, **scoring
+    run: RunDir,
+    machine: Machine,
+    *,
+    consensus=False,
+    items=12,
+    race=None,
+    budget=None,
+    stop=None,
+    stages=None,
+    **scoring,
 ) -> Search:
     corner = Recipe("linear", PARENTS, parameters={"weight": {"a": 0.0, "b": 0.5}})
     other = Recipe("linear", PARENTS, parameters={"weight": {"a": 0.4, "b": 0.5}})
@@ -119,6 +128,7 @@ def make(
         baselines={"a": corner, "average": other},
         budget=budget or Budget(candidates=18),
         finalists=3,
+        consensus=consensus,
         stop=stop or StopSignal(),
     )
 
@@ -312,3 +322,86 @@ def test_a_second_stage_keeps_what_is_known_of_the_items(tmp_path) -> None:
                 make(run, Machine(die_at=die_at), stages=stages, race=RACES[1]).run()
             make(run, Machine(), stages=stages, race=RACES[1]).run()
             assert rows(run) == expected
+
+
+@pytest.mark.parametrize("items", [None, 12])
+@pytest.mark.parametrize("race", RACES[:2], ids=lambda race: race.rule if race else "none")
+def test_the_mean_of_the_best_genomes_is_a_finalist_and_scored_once(tmp_path, items, race) -> None:
+    if items is None and race is not None:
+        pytest.skip("a race needs fewer items than there are")
+    with create(tmp_path / "run") as run:
+        winner = make(run, Machine(), consensus=True, items=items, race=race).run()
+        records = list(run.database.records())
+        consensus = records[-1]
+        assert [record.name for record in records if record.is_consensus] == ["consensus"] and consensus.number == 18
+        search = make(run, Machine(), items=items, race=race)
+        search._score_baselines()
+        search._evolve()
+        worth = search._look_back(records[:-1])
+        best = sorted(records[:-1], key=lambda record: (-worth[record.number], record.number))[:4]
+        assert consensus.genome == pytest.approx(np.mean([record.genome for record in best], axis=0))
+        finalists = [record for record in records if Split.VALIDATION in record.scores]
+        assert len(finalists) == 3 and consensus in finalists
+        assert winner.scores[Split.VALIDATION].mean == max(r.scores[Split.VALIDATION].mean for r in finalists)
+        assert run.database.progress()["spent"]["candidates"] == 18
+        again = Machine()
+        assert make(run, again, consensus=True, items=items, race=race).run().number == winner.number
+        assert again.ran == []
+
+
+@pytest.mark.parametrize("die_at", range(20, 27))
+def test_a_run_killed_around_its_consensus_ends_as_the_uninterrupted_one(tmp_path, die_at) -> None:
+    with create(tmp_path / "whole") as run:
+        make(run, Machine(), consensus=True).run()
+        expected = rows(run)
+    with create(tmp_path / "killed") as run:
+        with pytest.raises(Killed):
+            make(run, Machine(die_at=die_at), consensus=True).run()
+        make(run, Machine(), consensus=True).run()
+        assert rows(run) == expected
+
+
+def test_more_budget_after_a_consensus_goes_on_with_free_numbers(tmp_path) -> None:
+    with create(tmp_path / "run") as run:
+        make(run, Machine(), consensus=True, budget=Budget(candidates=12)).run()
+        before = rows(run)
+        make(run, Machine(), consensus=True, budget=Budget(candidates=20)).run()
+        after = rows(run)
+        assert after[:13] == before
+        names = [record.name for record in run.database.records()]
+        assert [number for number, name in enumerate(names) if name == "consensus"] == [12, 21]
+        assert len(names) == 22
+    with create(tmp_path / "killed") as run:
+        make(run, Machine(), consensus=True, budget=Budget(candidates=12)).run()
+        with pytest.raises(Killed):
+            make(run, Machine(die_at=3), consensus=True, budget=Budget(candidates=20)).run()
+        make(run, Machine(), consensus=True, budget=Budget(candidates=20)).run()
+        assert rows(run) == after
+
+
+def test_what_other_models_answered_is_used_and_makes_first_estimates_better(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    errors = {}
+    for others in (False, True):
+        with create(tmp_path / str(others)) as run:
+            search = make(run, Machine(), items=6, choose="uniform", budget=Budget(candidates=6))
+            if others:
+                points = [{"a": float(a), "b": float(b)} for a, b in 0.4 + 0.8 * rng.random((40, 2))]
+                recipes = [Recipe("linear", PARENTS, parameters={"weight": point}) for point in points]
+                search.scoring.know_others(
+                    {t: np.array([[right(r, Split.SEARCH, t, i) for i in POOL[t]] for r in recipes]) for t in POOL}
+                )
+            search.run()
+            found = []
+            for record in run.database.records():
+                truth = np.mean([np.mean([right(record.recipe, Split.SEARCH, t, i) for i in POOL[t]]) for t in POOL])
+                found.append(abs(record.fitness - truth))
+            errors[others] = np.mean(found)
+    assert errors[True] < errors[False]
+
+
+@pytest.mark.parametrize("name", ["ridge", "mixture", "evomerge.estimation.simple:Mean"])
+def test_any_estimator_of_estimation_serves_a_search(tmp_path, name) -> None:
+    with create(tmp_path / "run") as run:
+        make(run, Machine(), estimator=name).run()
+        assert all(0.0 <= record.fitness <= 1.0 for record in run.database.records())

@@ -55,7 +55,7 @@ def result_table(status: Mapping[str, Any]) -> Table:
     for row in status["baselines"]:
         table.add_row(row["name"], percent(row["validation"]), percent(row["test"]))
     if best is not None:
-        name = Text(f"best merge (candidate {best['id']})", style="bold green")
+        name = Text(f"best merge ({best['name']})", style="bold green")
         table.add_row(name, percent(best["validation"]), percent(best["test"]), end_section=True)
     return table
 

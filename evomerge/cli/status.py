@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> int:
     if status["error"]:
         console.print(f"  last error: {status['error']}")
     if status["best"]:
-        console.print(f"  best: candidate {status['best']['id']}, search score {percent(status['best']['search'])}")
+        console.print(f"  best: {status['best']['name']}, search score {percent(status['best']['search'])}")
     console.print(result_table(status))
     for line in verdict_lines(status):
         console.print(line, highlight=False)

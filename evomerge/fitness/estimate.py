@@ -89,9 +89,18 @@ class ModelEstimator:
         return Guess(mean, error, prediction.mean)
 
 
-ESTIMATORS: dict[str, type[MeanEstimator] | type[ModelEstimator]] = {"mean": MeanEstimator, "model": ModelEstimator}
+OWN: dict[str, type[MeanEstimator] | type[ModelEstimator]] = {"mean": MeanEstimator, "model": ModelEstimator}
+"""The estimators made for searches; by other names, those of `evomerge.estimation`."""
 
 
-def make_estimator(name: str) -> RunEstimator:
-    """Return a new estimator by its name."""
-    return ESTIMATORS[name]()
+def make_run_estimator(name: str, seed: int = 0) -> RunEstimator:
+    """Return a new estimator by its name.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    if name in OWN:
+        return OWN[name]()
+    from evomerge.fitness.calibrated import CalibratedEstimator, find_estimator
+
+    return CalibratedEstimator(find_estimator(name), seed)

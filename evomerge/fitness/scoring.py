@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from evomerge.errors import EvaluationError
 from evomerge.fitness.choose import information_order, stratified_order, uniform_order
-from evomerge.fitness.estimate import RunEstimator, make_estimator
+from evomerge.fitness.estimate import RunEstimator, make_run_estimator
 from evomerge.fitness.pool import Pool
 from evomerge.fitness.race import Contender, Race, next_blocks
 from evomerge.record import ItemScore, Score, Split
@@ -127,7 +127,8 @@ class Scoring:
         self._seed = seed
         self.items_per_candidate = pool.size if items is None else min(items, pool.size)
         self._whole = self.items_per_candidate == pool.size and race is None
-        self._estimators: list[RunEstimator] = [make_estimator(estimator) for _ in pool.terms]
+        self._estimators: list[RunEstimator] = [make_run_estimator(estimator, seed) for _ in pool.terms]
+        self._others: list[Array] = [np.empty((0, len(pool.items[term.task]))) for term in pool.terms]
         self._references: dict[int, list[Array]] = {}
         self._known: dict[int, tuple[Array | None, list[Array]]] = {}
         self._first, self._size, self._entered = 0, 0, 0
@@ -151,6 +152,16 @@ class Scoring:
         else:
             self._known[number] = (point, rows)
 
+    def know_others(self, rows: Mapping[str, Array]) -> None:
+        """Take answers of further models (of other runs, say): they tell how hard items are.
+
+        Args:
+            rows: term name to `(n_models, n_items of its task)`, NaN where not answered.
+        """
+        for k, term in enumerate(self._pool.terms):
+            if term.name in rows:
+                self._others[k] = np.asarray(rows[term.name], dtype=np.float64)
+
     def new_space(self) -> None:
         """Forget where in the space candidates were: the next ones come from another space."""
         self._known = {number: (None, rows) for number, (_, rows) in self._known.items()}
@@ -172,8 +183,9 @@ class Scoring:
         points = [self._known[number][0] for number in earlier]
         for k, estimator in enumerate(self._estimators):
             references = np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
-            answers = [self._known[number][1][k] for number in earlier]
-            estimator.fit(references, np.array(answers).reshape(-1, references.shape[1]), points)
+            answers = [*self._others[k], *(self._known[number][1][k] for number in earlier)]
+            others: list[Array | None] = [None] * len(self._others[k])
+            estimator.fit(references, np.array(answers).reshape(-1, references.shape[1]), [*others, *points])
         self._order = self._common_order()
 
     @property
@@ -279,7 +291,9 @@ class Scoring:
         found = dict.fromkeys(numbers, 0.0)
         for k, term in enumerate(self._pool.terms):
             references = np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
-            self._estimators[k].fit(references, np.array([rows[k] for _, rows in self._known.values()]), points)
+            others: list[Array | None] = [None] * len(self._others[k])
+            answers = np.array([*self._others[k], *(rows[k] for _, rows in self._known.values())])
+            self._estimators[k].fit(references, answers, [*others, *points])
             for number in numbers:
                 point, rows = self._known[number]
                 found[number] += term.weight * self._estimators[k].estimate(point, rows[k]).mean

@@ -25,7 +25,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
     database = run.database
     spent = database.progress().get("spent", {})
     records = list(database.records(baselines=True))
-    proposals = [record for record in records if not record.is_baseline]
+    proposals = [record for record in records if not record.is_baseline and not record.is_consensus]
     baselines = sorted((record for record in records if record.is_baseline), key=lambda record: -record.number)
     return {
         "name": run.config.get("name", run.path.name),
@@ -39,7 +39,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "error": database.get_meta("error"),
         "budget": run.config.get("budget", {}),
         "baselines": [{"name": record.name, **_scores(record)} for record in baselines],
-        "best": _best(proposals, database.get_meta("best")),
+        "best": _best([record for record in records if not record.is_baseline], database.get_meta("best")),
     }
 
 
@@ -69,7 +69,7 @@ def _best(proposals: list[Record], winner: int | None) -> dict[str, Any] | None:
     best = next((record for record in scored if record.number == winner), None) or best_scored(scored)
     if best is None:
         return None
-    return {"id": best.number, "recipe_hash": best.recipe.content_hash, **_scores(best)}
+    return {"id": best.number, "name": best.name, "recipe_hash": best.recipe.content_hash, **_scores(best)}
 
 
 def _scores(record: Record) -> dict[str, Any]:
