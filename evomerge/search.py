@@ -37,6 +37,9 @@ from evomerge.store.run_dir import RunDir
 CONSENSUS_SHARE, CONSENSUS_LEAST = 0.1, 4
 """Part of the scored candidates (and how many at least) whose mean genome becomes a finalist of its own."""
 
+CONSENSUS_FROM = 20
+"""Candidates that a stage must have for that; one of them is then the consensus, within the budget."""
+
 MAX_REPEATS = 1000
 """So many proposals in a row that were all scored before end a search: the optimizer has nothing new to say."""
 
@@ -79,9 +82,10 @@ class Search:
         baselines: name to recipe, in the order in which they are scored; numbered -1, -2, …
         scoring: what candidates are asked, and what their answers are worth.
         finalists: how many of the best candidates are scored on the validation items.
-        consensus: whether the mean of the best genomes is one of them, where every gene is a float. Each of the best
-            owes its place partly to luck, their mean less so: the recombination of evolution strategies (Beyer,
-            Evolutionary Computation 3:81, 1995, calls it genetic repair).
+        consensus: whether the last candidate is the mean of the best genomes, where every gene is a float. Each of the
+            best owes its place partly to luck, their mean less so: the recombination of evolution strategies (Beyer,
+            Evolutionary Computation 3:81, 1995, calls it genetic repair). So it is a finalist, and wins unless another
+            one is better on the validation items by more than a standard error.
         splits: the splits that have items; without validation items the best on the search items wins.
         cost: what a recipe costs beyond its answers (the length of its path), in units of the fitness.
     """
@@ -241,7 +245,7 @@ class Search:
     def _next_stage(self, elite: int) -> None:
         """Begin the next stage with the best recipe so far. Nothing is in flight between two stages."""
         self._stage += 1
-        self._first = self._spent.candidates + len(self._taken)
+        self._first = self._spent.candidates
         self._elite = elite
         self._repeats = 0
         self.scoring.new_space()
@@ -252,6 +256,13 @@ class Search:
         stage = self.stages[self._stage]
         self.space, self.optimizer = stage.begin(elite)
         self._limit = self.budget.part(stage.until)
+        if self._stage == len(self.stages) - 1 and self._allows_consensus():
+            kept = replace(self._limit, seconds=self._limit.seconds)
+            if kept.candidates is not None and kept.candidates - self._first >= CONSENSUS_FROM:
+                kept = replace(kept, candidates=kept.candidates - 1)
+            if kept.items is not None and kept.items >= CONSENSUS_FROM * self.scoring.items_per_candidate:
+                kept = replace(kept, items=kept.items - self.scoring.items_per_candidate)
+            self._limit = kept
 
     def _best_number(self) -> int | None:
         best = best_scored(self._db.records())
@@ -462,6 +473,7 @@ class Search:
         finalists = [
             record for record in map(self._record, (r.number for r in best)) if self._has(record, Split.VALIDATION)
         ]
+        consensus = next((record for record in finalists if record.is_consensus), None)
         if not finalists:
             raise EvaluationError("none of the best candidates could be scored on the validation items; see run.log")
         winner = max(
@@ -473,30 +485,47 @@ class Search:
                 -r.number,
             ),
         )
+        if consensus is not None and winner.number != consensus.number and self._doubtful(winner, consensus):
+            return consensus.number
         return winner.number
+
+    def _doubtful(self, winner: Record, consensus: Record) -> bool:
+        """Whether a winner is ahead of the consensus by less than a standard error of their paired difference."""
+        if self._broken(consensus, Split.VALIDATION):
+            return False
+        scores = [self._db.item_scores(record.number, Split.VALIDATION) for record in (winner, consensus)]
+        ahead = self._worth(winner, Split.VALIDATION) - self._worth(consensus, Split.VALIDATION)
+        return ahead <= self.scoring.difference_error(scores[0], scores[1], Split.VALIDATION)
 
     def _consensus(self, ranked: Sequence[Record]) -> Record | None:
         """Score the mean of the best genomes like a candidate; None where there is none, or it failed."""
         ranked = [record for record in ranked if record.number >= self._first]
-        n = max(CONSENSUS_LEAST, round(CONSENSUS_SHARE * len(ranked)))
-        if not self.consensus or len(ranked) < n or any(self.space.kinds):
+        if not self._allows_consensus() or len(ranked) < CONSENSUS_FROM - 1:
             return None
+        n = max(CONSENSUS_LEAST, round(CONSENSUS_SHARE * len(ranked)))
         genes = self.space.genes
         points = [[g.unit(v) for g, v in zip(genes, r.genome or (), strict=True)] for r in ranked[:n]]
         genome = self.space.genome(np.clip(np.mean(points, axis=0), 0.0, 1.0))
         recipe = self.space.decode(genome)
         earlier = self._numbers.get(recipe.content_hash)
         if earlier is None:
+            if not self.budget.allows(self._spent, self.scoring.items_per_candidate):
+                return None  # too short a search to keep one of its candidates for this
             number = 1 + max(record.number for record in self._db.records())
             self._taken.append(number)
             self._numbers[recipe.content_hash] = number
             record = Record(number, CONSENSUS, State.RUNNING, recipe, genome)
             found, answers = self._score_alone(record)
+            self._spent.candidates += 1
+            self._spent.items += len({(score.task, score.item) for score in answers})
             self._commit([(found, answers)])
             earlier = number
         record = self._record(earlier)
         # A candidate that happens to be their mean is a finalist already, or was not good enough.
         return record if record.is_consensus and record.fitness is not None else None
+
+    def _allows_consensus(self) -> bool:
+        return self.consensus and not any(self.space.kinds)
 
     def _score_alone(self, record: Record) -> tuple[Record, Sequence[ItemScore]]:
         """Score a recipe that is no proposal, on as many search items as a candidate gets."""

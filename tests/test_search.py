@@ -112,7 +112,7 @@ class Accuracy:
     def fitness_of(self, means) -> float:
         return float(np.mean(means))
 
-    def answers(self, scores):
+    def answers(self, scores, split=Split.SEARCH):
         return {"t": {score.item: score.metrics["acc"] for score in scores}}
 
     def fitness(self, scores, split=Split.SEARCH) -> float:

@@ -280,6 +280,17 @@ class Scoring:
         """
         return self.objective.fitness(scores), self.objective.score(scores)
 
+    def difference_error(self, one: Sequence[ItemScore], other: Sequence[ItemScore], split: Split) -> float:
+        """Return the standard error of the objective's difference between two models on the same items."""
+        first, second = self.objective.answers(one, split), self.objective.answers(other, split)
+        variance = 0.0
+        for term in self._pool.terms:
+            a, b = first.get(term.name, {}), second.get(term.name, {})
+            gaps = np.array([a[item] - b[item] for item in a if item in b])
+            if len(gaps) > 1:
+                variance += term.weight**2 * float(gaps.var(ddof=1)) / len(gaps)
+        return math.sqrt(variance)
+
     def look_back(self, numbers: Sequence[int]) -> dict[int, float]:
         """Return the objective of decided candidates, estimated from all that the run knows now.
 

@@ -25,7 +25,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
     database = run.database
     spent = database.progress().get("spent", {})
     records = list(database.records(baselines=True))
-    proposals = [record for record in records if not record.is_baseline and not record.is_consensus]
+    proposals = [record for record in records if not record.is_baseline]
     baselines = sorted((record for record in records if record.is_baseline), key=lambda record: -record.number)
     return {
         "name": run.config.get("name", run.path.name),
@@ -39,7 +39,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "error": database.get_meta("error"),
         "budget": run.config.get("budget", {}),
         "baselines": [{"name": record.name, **_scores(record)} for record in baselines],
-        "best": _best([record for record in records if not record.is_baseline], database.get_meta("best")),
+        "best": _best(proposals, database.get_meta("best")),
     }
 
 
