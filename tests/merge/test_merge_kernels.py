@@ -150,7 +150,7 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
     inside = ((bits >= low) & (bits < high)).nonzero()[0]
     exact = int(bits[inside[3]])
     same_bits, others = (bits == exact).nonzero()[0], inside[bits[inside] != exact]
-    pieces = np.bincount(same_bits // engines.PIECE, minlength=3)
+    different, counts = np.unique(bits, return_counts=True)
     for engine in (FAST, PLAIN):
         ranges = [engines.Range(low, high), engines.Range(low, high, exact), engines.Range(1, 2, 1)]
         listed, split, none = engine.survey(base, [parent] * 3, ranges)
@@ -158,12 +158,16 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
         np.testing.assert_array_equal(listed.bits, bits[inside])
         np.testing.assert_array_equal(split.places, others)
         np.testing.assert_array_equal(split.bits, bits[others])
-        np.testing.assert_array_equal(split.counts, pieces)
         assert (listed.n, split.n, none.n, len(none.bits)) == (0, len(same_bits), 0, 0)
-        for start in (0, engines.PIECE):
-            places = same_bits[same_bits >= start]
-            for n in range(1, len(places) + 1):
-                assert engine.nth(base, parent, start, 9001, exact, n) == places[n - 1]
+        for n in range(1, len(same_bits) + 1):
+            assert engine.nth(base, parent, exact, n) == (same_bits[n - 1], n)
+        assert engine.nth(base, parent, exact, len(same_bits) + 1) == (-1, len(same_bits))
+        for most in (len(different), 1 << 17):
+            tallied = engine.tally(base, parent, most)
+            assert tallied is not None
+            np.testing.assert_array_equal(tallied[0], different)
+            np.testing.assert_array_equal(tallied[1], counts)
+        assert engine.tally(base, parent, len(different) - 1) is None
         upper, member = np.zeros(1 << 20, np.int64), np.zeros(1 << 20, np.int32)
         engine.histogram(base, parent, 11, upper, member)
         noted = member.nonzero()[0]

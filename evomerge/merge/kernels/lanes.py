@@ -191,6 +191,12 @@ def larger(context, x, y):
 
 
 @intrinsic
+def shifted(context, x, by):
+    """The numbers shifted by so many bits to the right."""
+    return INTS(INTS, types.int32), lambda _, b, signature, values: b.lshr(values[0], _spread(b, values[1], _V32))
+
+
+@intrinsic
 def upper_halves(context, x):
     """The numbers shifted by 16 bits to the right."""
     return INTS(INTS), lambda _, b, signature, values: b.lshr(values[0], _all(_V32, 16))

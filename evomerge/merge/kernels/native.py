@@ -27,9 +27,9 @@ NO_MASK, CUT, DROP = 0, 1, 2
 BLOCK = 1024
 LANES = 128
 SEGMENT = 64 * BLOCK
-PIECE = 4 * BLOCK
 ROW = BLOCK + 528
 """Distance of buffers: a multiple of 4096 bytes would let all of them fall into the same few lines of the cache."""
+WORDS = BLOCK // 2 + 16
 RUN_OF = 64
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -349,6 +349,163 @@ _disjoint_2, _disjoint_3, _disjoint_4, _disjoint_any = (_disjoint_of(number) for
 
 
 @_inner
+def _draw(group, seed, into, row):
+    """Put the random words of a block's entries where `_drawn` looks for them: word v of lane l at 128·v + l."""
+    first = np.uint64(group) * np.uint64(LANES)
+    for lane in range(0, LANES, WIDTH):
+        words = _philox(lanes.counting(first + np.uint64(lane)), first >> np.uint64(32), seed)
+        store(into, row + lane, words[0])
+        store(into, row + lane + LANES, words[1])
+        store(into, row + lane + 2 * LANES, words[2])
+        store(into, row + lane + 3 * LANES, words[3])
+
+
+_part = njit(nogil=True, error_model="numpy", forceinline=True)
+
+
+@_part
+def _above(address, origin, last):
+    """Eight entries of a bf16 task vector, or 0 where |τ| has no more than the bits `last`."""
+    x = bits(lanes.load_bf16(address) - origin)
+    return from_bits(x & lanes.above(x & ints(np.int32(0x7FFFFFFF)), last))
+
+
+@_part
+def _drawn(address, origin, words, at, shift, bound, rescale):
+    """Eight entries of a bf16 task vector, rescaled, or 0 where the random number is not below the bound."""
+    x = bits((lanes.load_bf16(address) - origin) * rescale)
+    return from_bits(x & lanes.above(bound, lanes.shifted(load(words, at), shift) & ints(np.int32(0xFFFF))))
+
+
+@_part
+def _vote(tau, weight, by_count):
+    if by_count:
+        one = ints(np.int32(0x3F800000))
+        return from_bits(lanes.positive(tau) & one) - from_bits(lanes.negative(tau) & one)
+    return tau * weight
+
+
+@_part
+def _agreed(tau, weight, flip, total, divisor):
+    agrees = lanes.positive(from_bits(bits(tau) ^ flip))
+    return total + from_bits(bits(tau * weight) & agrees), divisor + from_bits(bits(weight) & agrees)
+
+
+def _fused_of(number, drop, disjoint):
+    """Make the work on a block of 1 to 4 bf16 parents, from loading to storing bf16, without leaving the registers.
+
+    Without `drop`, what is kept are the entries with |τ| above `limit`; with it those whose random number is below it,
+    times `rescale`. False if an entry may not be finite: the block is then to be computed in another way.
+    """
+
+    @_inner
+    def fused(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out):
+        last = number - 1  # where there are fewer, the others stand for nothing
+        i1, i2, i3 = min(1, last), min(2, last), min(3, last)
+        a0, a1, a2, a3 = addresses[0], addresses[i1], addresses[i2], addresses[i3]
+        w0, w1, w2, w3 = floats(weight[0]), floats(weight[i1]), floats(weight[i2]), floats(weight[i3])
+        l0, l1, l2, l3 = ints(limit[0]), ints(limit[i1]), ints(limit[i2]), ints(limit[i3])
+        r0, r1, r2, r3 = floats(rescale[0]), floats(rescale[i1]), floats(rescale[i2]), floats(rescale[i3])
+        factor, nothing, most = floats(scale), floats(np.float32(0)), ints(np.int32(0))
+        one, bit, half = bits(floats(np.float32(1))), ints(np.int32(1)), ints(np.int32(0x7FFF))
+        for begin in range(0, n, LANES):
+            row, shift = begin // (2 * LANES) * LANES, np.int32(begin // LANES % 2 * 16)
+            for lane in range(0, min(LANES, n - begin), WIDTH):
+                place, word = 2 * (at + begin + lane), row + lane
+                origin = lanes.load_bf16(base + place)
+                t1, t2, t3 = nothing, nothing, nothing
+                if drop:
+                    t0 = _drawn(a0 + place, origin, words, word, shift, l0, r0)
+                    if number > 1:
+                        t1 = _drawn(a1 + place, origin, words, word + WORDS, shift, l1, r1)
+                    if number > 2:
+                        t2 = _drawn(a2 + place, origin, words, word + 2 * WORDS, shift, l2, r2)
+                    if number > 3:
+                        t3 = _drawn(a3 + place, origin, words, word + 3 * WORDS, shift, l3, r3)
+                else:
+                    t0 = _above(a0 + place, origin, l0)
+                    if number > 1:
+                        t1 = _above(a1 + place, origin, l1)
+                    if number > 2:
+                        t2 = _above(a2 + place, origin, l2)
+                    if number > 3:
+                        t3 = _above(a3 + place, origin, l3)
+                if disjoint:
+                    votes = nothing + _vote(t0, w0, by_count)
+                    if number > 1:
+                        votes = votes + _vote(t1, w1, by_count)
+                    if number > 2:
+                        votes = votes + _vote(t2, w2, by_count)
+                    if number > 3:
+                        votes = votes + _vote(t3, w3, by_count)
+                    flip = lanes.negative(votes) & ints(np.int32(-0x80000000))  # a draw is +
+                    total, divisor = _agreed(t0, w0, flip, nothing, nothing)
+                    if number > 1:
+                        total, divisor = _agreed(t1, w1, flip, total, divisor)
+                    if number > 2:
+                        total, divisor = _agreed(t2, w2, flip, total, divisor)
+                    if number > 3:
+                        total, divisor = _agreed(t3, w3, flip, total, divisor)
+                    if normalize:
+                        total = total / from_bits(bits(divisor) | (lanes.zero(divisor) & one))
+                else:
+                    total = nothing + t0 * w0
+                    if number > 1:
+                        total = total + t1 * w1
+                    if number > 2:
+                        total = total + t2 * w2
+                    if number > 3:
+                        total = total + t3 * w3
+                made = bits(total * factor + origin)
+                lanes.store_upper(out + place, made + half + (lanes.upper_halves(made) & bit))
+                most = lanes.larger(most, made & ints(np.int32(0x7FFFFFFF)))
+        return lanes.largest(most) < np.uint32(0x7F7F8000)  # from there on it rounds to Inf, or is NaN
+
+    return fused
+
+
+_cut_1, _cut_2, _cut_3, _cut_4 = (_fused_of(number, False, False) for number in (1, 2, 3, 4))
+_elect_2, _elect_3, _elect_4 = (_fused_of(number, False, True) for number in (2, 3, 4))
+_drop_1, _drop_2, _drop_3, _drop_4 = (_fused_of(number, True, False) for number in (1, 2, 3, 4))
+_drop_elect_2, _drop_elect_3, _drop_elect_4 = (_fused_of(number, True, True) for number in (2, 3, 4))
+
+
+@_inner
+def _fused(n_parents, drop, disjoint, n, at, base, addresses, weight, limit, rescale, words, by_count, normalize,
+           scale, out):  # fmt: skip
+    """Choose; False also if there is no such function."""
+    if n_parents == 1 and not drop and not disjoint:
+        return _cut_1(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 2 and not drop and not disjoint:
+        return _cut_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 3 and not drop and not disjoint:
+        return _cut_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 4 and not drop and not disjoint:
+        return _cut_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 2 and not drop and disjoint:
+        return _elect_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 3 and not drop and disjoint:
+        return _elect_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 4 and not drop and disjoint:
+        return _elect_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 1 and drop and not disjoint:
+        return _drop_1(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 2 and drop and not disjoint:
+        return _drop_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 3 and drop and not disjoint:
+        return _drop_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 4 and drop and not disjoint:
+        return _drop_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 2 and drop and disjoint:
+        return _drop_elect_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 3 and drop and disjoint:
+        return _drop_elect_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 4 and drop and disjoint:
+        return _drop_elect_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+    return False
+
+
+@_inner
 def _finish(n, total, scale, base):
     for i in range(n):
         total[i] = total[i] * scale + base[i]
@@ -379,13 +536,45 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
     origin, total, raw = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
     convert = n_parents == 1 and base == 0 and weight[0] == np.float32(1)
     flag = np.uint32(0)
-    step = BLOCK // 2  # what leaves the cache room for the inputs; random numbers come for a whole block
+    bf16 = base != 0 and base_code == BF16 and out_code == BF16 and round_1 == F32 and round_2 == F32
+    drop, cut = False, False
     for k in range(n_parents):
-        if mask[k] == DROP:
-            step = BLOCK
-    for at in range(start, stop, step):
-        n = min(step, stop - at)
+        bf16 &= codes[k] == BF16
+        drop |= mask[k] == DROP
+        cut |= mask[k] == CUT
+    bf16 &= not (drop and cut)
+    words, bound = np.zeros(n_parents * WORDS, np.int32), np.zeros(n_parents, np.int32)
+    for at in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - at)
         whole = n % WIDTH == 0  # otherwise the last vector of a block goes beyond it: in our buffers only
+        if bf16 and whole:
+            within = False
+            for k in range(n_parents):
+                if drop:
+                    bound[k] = limit[k] + 1 if mask[k] == DROP else 1 << 16
+                    if mask[k] == DROP:
+                        _draw(at // BLOCK, seed[k], words, k * WORDS)
+                else:
+                    bound[k] = -1 if mask[k] == NO_MASK else _least(at, n, threshold[k], limit[k]) - 1
+                    within |= mask[k] == CUT and bound[k] == -2
+            if not within and _fused(
+                n_parents,
+                drop,
+                disjoint,
+                n,
+                at,
+                base,
+                addresses,
+                weight,
+                bound,
+                rescale,
+                words,
+                by_count,
+                normalize,
+                scale,
+                out,
+            ):
+                continue
         if base != 0:
             _fetch(base, base_code, at, n, origin)
         if not disjoint:
@@ -535,7 +724,7 @@ def take(counts, into):
 
 
 SURVEY = (
-    "void(int64, int64, int64[::1], int64[::1], int64, int64, int32[::1], int32[::1], int32[::1], int32[:, ::1], "
+    "void(int64, int64, int64[::1], int64[::1], int64, int64, int32[::1], int32[::1], int32[::1], int64[::1], "
     "int64[::1], int32[:, ::1], int32[:, ::1])"
 )
 
@@ -543,8 +732,8 @@ SURVEY = (
 def survey(base, base_code, addresses, codes, start, stop, low, width, value, counts, sizes, values, places):
     """Look at the entries of several parents whose |τ| has bits in [low, low + width), each parent with its range.
 
-    `start` is a multiple of `PIECE`. Those with just the bits `value` are counted: each piece has a row of `counts`.
-    The bits of the others and their indices, less `start`, go into `values` and `places`, and how many into `sizes`.
+    Those with just the bits `value` are counted in `counts`. The bits of the others and their indices, less `start`,
+    go into `values` and `places`, and how many into `sizes`.
     """
     origin, tau = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
     found = np.full(ROW, -2, np.int32)
@@ -553,7 +742,7 @@ def survey(base, base_code, addresses, codes, start, stop, low, width, value, co
         _fetch(base, base_code, at, n, origin)
         for k in range(len(addresses)):
             _magnitudes_from(addresses[k], codes[k], at, n, origin, tau, found)
-            counts[at // PIECE, k] += _count(
+            counts[k] += _count(
                 found, n, at - start, low[k], width[k], value[k], sizes[k : k + 1], values[k], places[k]
             )
 
@@ -577,22 +766,68 @@ def _count(found, n, at, low, width, value, size, values, places):
     return lanes.total(hits)
 
 
-NTH = "int64(int64, int64, int64, int64, int64, int64, int64, int64)"
+NTH = "int64(int64, int64, int64, int64, int64, int64, int32, int64)"
 
 
 def nth(base, base_code, parent, code, start, stop, value, number):
-    """Return the index of the entry that is the number-th (from 1) with these bits of |τ|; −1 if there are not so many.
-
-    `start` is a multiple of `BLOCK`.
-    """
+    """Return the index of the entry that is the number-th (from 1) with these bits of |τ|; −1 − c if only c are."""
     origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
     found = np.full(BLOCK, -2, np.int32)
+    passed = np.int64(0)
+    for at in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - at)
+        if base_code == BF16 and code == BF16 and n % WIDTH == 0:
+            here = _equal_bf16(base + 2 * at, parent + 2 * at, n, value)
+            if passed + here < number:
+                passed += here
+                continue
+        _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
+        for i in range(n):
+            if found[i] == value:
+                passed += 1
+                if passed == number:
+                    return at + i
+    return -1 - passed
+
+
+@_inner
+def _equal_bf16(base, parent, n, value):  # in whole vectors
+    magnitude, wanted, hits = ints(np.int32(0x7FFFFFFF)), ints(value), ints(np.int32(0))
+    for i in range(0, n, WIDTH):
+        tau = lanes.load_bf16(parent + 2 * i) - lanes.load_bf16(base + 2 * i)
+        hits = hits - lanes.same(bits(tau) & magnitude, wanted)
+    return lanes.total(hits)
+
+
+TALLY = "boolean(int64, int64, int64, int64, int64, int64, uint32[:, ::1], int64[::1], int64)"
+
+
+def tally(base, base_code, parent, code, start, stop, table, used, most):
+    """Count the entries by the bits of |τ| in a hash table; False, and the counts are void, if more than `most` differ.
+
+    A row of the table holds the bits + 1 (0: nothing yet) and their count; their number is a power of 2, above `most`.
+    `used` counts the rows that are taken.
+    """
+    origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
+    found = np.empty(BLOCK, np.int32)
+    rows = np.uint32(len(table) - 1)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
         for i in range(n):
-            if found[i] == value:
-                number -= 1
-                if number == 0:
-                    return at + i
-    return -1
+            key = np.uint32(found[i]) + np.uint32(1)
+            row = _spread_bits(key) & rows
+            while table[row, 0] != key and table[row, 0] != 0:
+                row = (row + np.uint32(1)) & rows
+            if table[row, 0] == 0:
+                if used[0] == most:
+                    return False
+                used[0] += 1
+                table[row, 0] = key
+            table[row, 1] += np.uint32(1)
+    return True
+
+
+@njit(nogil=True, error_model="numpy")
+def _spread_bits(key):  # multiplication moves what differs upwards, and the shift back to where a row is told from
+    return np.uint32(np.uint32(key * np.uint32(0x9E3779B1)) >> np.uint32(12))

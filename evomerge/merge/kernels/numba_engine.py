@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from evomerge.merge.kernels import lanes, native, parallel
-from evomerge.merge.kernels.engine import PIECE, Range, Survey
+from evomerge.merge.kernels.engine import Range, Survey
 from evomerge.merge.kernels.parallel import over_chunks
 from evomerge.merge.kernels.program import Cut, Program
 
@@ -40,6 +40,10 @@ def _compile(function: Any, signature: str) -> Any:
         numba.config.CACHE_DIR = before
 
 
+class _TooMany(Exception):
+    """A table is full."""
+
+
 def _at(tensor: torch.Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), _CODES[tensor.dtype]
 
@@ -61,6 +65,10 @@ class NumbaEngine:
     @cached_property
     def _dots(self) -> Any:
         return _compile(native.dots, native.DOTS)
+
+    @cached_property
+    def _tally(self) -> Any:
+        return _compile(native.tally, native.TALLY)
 
     @cached_property
     def _histogram(self) -> Any:
@@ -127,6 +135,36 @@ class NumbaEngine:
         aa, ab, bb = (sum(column) for column in sums.T.tolist())
         return float(aa), float(ab), float(bb)
 
+    def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `Engine`."""
+        kernel, rows = self._tally, 1 << (2 * most - 1).bit_length()  # half of them free: the next one is mostly near
+        tables: list[tuple[np.ndarray, np.ndarray]] = []  # one for each thread
+        free: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def work(start: int, stop: int) -> bool:
+            try:
+                mine = free.pop()
+            except IndexError:
+                mine = np.zeros((rows, 2), np.uint32), np.zeros(1, np.int64)
+                tables.append(mine)
+            fits = bool(kernel(*_at(base), *_at(parent), start, stop, *mine, most))
+            if not fits:
+                raise _TooMany
+            free.append(mine)
+            return fits
+
+        try:
+            over_chunks(base.numel(), work)
+        except _TooMany:
+            return None
+        taken = [table[table[:, 0] != 0] for table, _ in tables]
+        keys = np.concatenate([np.zeros(0, np.uint32), *(each[:, 0] for each in taken)])
+        sizes = np.concatenate([np.zeros(0, np.int64), *(each[:, 1] for each in taken)])
+        different, which = np.unique(keys, return_inverse=True)
+        counts = np.zeros(len(different), np.int64)
+        np.add.at(counts, which, sizes)
+        return ((different - np.uint32(1)).astype(np.int32), counts) if len(different) <= most else None
+
     def histogram(
         self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
     ) -> None:
@@ -159,22 +197,21 @@ class NumbaEngine:
         low = np.array([each.low for each in ranges], np.int32)
         width = np.array([each.high - each.low for each in ranges], np.int32)
         value = np.array([each.value for each in ranges], np.int32)
-        counts = np.zeros((-(-n // PIECE), n_parents), np.int32)
-        kernel, chunk = self._survey, max(1, parallel.CHUNK // PIECE) * PIECE
+        kernel, chunk = self._survey, parallel.CHUNK
 
-        def work(start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        def work(start: int, stop: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
             values, places = self._lists(n_parents, chunk)
-            sizes = np.zeros(n_parents, np.int64)
+            sizes, counts = np.zeros(n_parents, np.int64), np.zeros(n_parents, np.int64)
             kernel(*_at(base), addresses, codes, start, stop, low, width, value, counts, sizes, values, places)
-            lists = zip(values, places, sizes.tolist(), strict=True)
-            return [(row[:size].copy(), where[:size] + np.int64(start)) for row, where, size in lists]
+            lists = zip(counts.tolist(), values, places, sizes.tolist(), strict=True)
+            return [(count, row[:size].copy(), where[:size] + np.int64(start)) for count, row, where, size in lists]
 
-        made = over_chunks(n, work, size=chunk)
+        made = over_chunks(n, work)
         return [
             Survey(
-                counts=counts[:, k].astype(np.int64),
-                bits=np.concatenate([np.zeros(0, np.int32), *(lists[k][0] for lists in made)]),
-                places=np.concatenate([np.zeros(0, np.int64), *(lists[k][1] for lists in made)]),
+                n=sum(lists[k][0] for lists in made),
+                bits=np.concatenate([np.zeros(0, np.int32), *(lists[k][1] for lists in made)]),
+                places=np.concatenate([np.zeros(0, np.int64), *(lists[k][2] for lists in made)]),
             )
             for k in range(n_parents)
         ]
@@ -187,6 +224,19 @@ class NumbaEngine:
         values, places = self._buffers.lists
         return values, places
 
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, bits: int, n: int) -> tuple[int, int]:
         """See `Engine`."""
-        return int(self._nth(*_at(base), *_at(parent), start, stop, bits, n))
+        size, kernel = base.numel(), self._nth
+        some, passed = parallel.CHUNK * torch.get_num_threads(), 0
+
+        def look(start: int, stop: int, number: int) -> int:
+            return int(kernel(*_at(base), *_at(parent), start, stop, bits, number))
+
+        for at in range(0, size, some):  # so much at a time that every thread has a chunk, since few may be needed
+            counts = over_chunks(min(size, at + some), lambda start, stop: -1 - look(start, stop, size + 1), start=at)
+            for chunk, count in enumerate(counts):
+                if passed + count >= n:
+                    start = at + chunk * parallel.CHUNK
+                    return look(start, min(size, start + parallel.CHUNK), n - passed), n
+                passed += count
+        return -1, passed
