@@ -28,7 +28,10 @@ FREQUENT = 1024
 stays a group of its own, in which one value is counted, not listed."""
 
 VALUES = 1 << 17
-"""Different values up to which each is counted by itself; bf16 parents have some ten thousand."""
+"""Different values of a tensor up to which each is counted by itself; those of bf16 parents have some ten thousand."""
+
+PARTS = 8
+"""Several tensors that are ranked as one may have so many times more."""
 
 _SHIFT = 13
 
@@ -104,7 +107,7 @@ def _tally(engine: Engine, parts: Sequence[Deltas], which: int) -> tuple[np.ndar
         if here is None:
             return None
         values, where = np.unique(np.concatenate([values, here[0]]), return_inverse=True)
-        if len(values) > VALUES:
+        if len(values) > PARTS * VALUES:
             return None
         before, sizes = np.concatenate([sizes, here[1]]), np.zeros(len(values), np.int64)
         np.add.at(sizes, where, before)

@@ -277,7 +277,7 @@ def _philox(context, low, high, key):
         lower, half = ir.Constant(wide, [0xFFFFFFFF] * WIDTH), ir.Constant(wide, [32] * WIDTH)
         c0, c1, c2, c3 = values[0], every(values[1]), ir.Constant(wide, None), ir.Constant(wide, None)
         key0, key1 = values[2], b.lshr(values[2], _I64(32))
-        for _ in range(10):  # see philox.py, which this repeats
+        for _ in range(7):  # see philox.py, which this repeats
             p0 = b.mul(b.and_(c0, lower), ir.Constant(wide, [0xD2511F53] * WIDTH))
             p1 = b.mul(b.and_(c2, lower), ir.Constant(wide, [0xCD9E8D57] * WIDTH))
             c0, c1 = b.xor(b.lshr(p1, half), b.xor(c1, every(key0))), p1
@@ -392,7 +392,7 @@ def _agreed(tau, weight, flip, total, divisor):
 
 
 def _fused_of(number, drop, disjoint):
-    """Make the work on a block of 1 to 4 bf16 parents, from loading to storing bf16, without leaving the registers.
+    """Make the work on a block of 2 to 4 bf16 parents, from loading to storing bf16, without leaving the registers.
 
     Without `drop`, what is kept are the entries with |τ| above `limit`; with it those whose random number is below it,
     times `rescale`. False if an entry may not be finite: the block is then to be computed in another way.
@@ -401,11 +401,11 @@ def _fused_of(number, drop, disjoint):
     @_inner
     def fused(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out):
         last = number - 1  # where there are fewer, the others stand for nothing
-        i1, i2, i3 = min(1, last), min(2, last), min(3, last)
-        a0, a1, a2, a3 = addresses[0], addresses[i1], addresses[i2], addresses[i3]
-        w0, w1, w2, w3 = floats(weight[0]), floats(weight[i1]), floats(weight[i2]), floats(weight[i3])
-        l0, l1, l2, l3 = ints(limit[0]), ints(limit[i1]), ints(limit[i2]), ints(limit[i3])
-        r0, r1, r2, r3 = floats(rescale[0]), floats(rescale[i1]), floats(rescale[i2]), floats(rescale[i3])
+        i2, i3 = min(2, last), min(3, last)
+        a0, a1, a2, a3 = addresses[0], addresses[1], addresses[i2], addresses[i3]
+        w0, w1, w2, w3 = floats(weight[0]), floats(weight[1]), floats(weight[i2]), floats(weight[i3])
+        l0, l1, l2, l3 = ints(limit[0]), ints(limit[1]), ints(limit[i2]), ints(limit[i3])
+        r0, r1, r2, r3 = floats(rescale[0]), floats(rescale[1]), floats(rescale[i2]), floats(rescale[i3])
         factor, nothing, most = floats(scale), floats(np.float32(0)), ints(np.int32(0))
         one, bit, half = bits(floats(np.float32(1))), ints(np.int32(1)), ints(np.int32(0x7FFF))
         for begin in range(0, n, LANES):
@@ -413,35 +413,31 @@ def _fused_of(number, drop, disjoint):
             for lane in range(0, min(LANES, n - begin), WIDTH):
                 place, word = 2 * (at + begin + lane), row + lane
                 origin = lanes.load_bf16(base + place)
-                t1, t2, t3 = nothing, nothing, nothing
+                t2, t3 = nothing, nothing
                 if drop:
                     t0 = _drawn(a0 + place, origin, words, word, shift, l0, r0)
-                    if number > 1:
-                        t1 = _drawn(a1 + place, origin, words, word + WORDS, shift, l1, r1)
+                    t1 = _drawn(a1 + place, origin, words, word + WORDS, shift, l1, r1)
                     if number > 2:
                         t2 = _drawn(a2 + place, origin, words, word + 2 * WORDS, shift, l2, r2)
                     if number > 3:
                         t3 = _drawn(a3 + place, origin, words, word + 3 * WORDS, shift, l3, r3)
                 else:
                     t0 = _above(a0 + place, origin, l0)
-                    if number > 1:
-                        t1 = _above(a1 + place, origin, l1)
+                    t1 = _above(a1 + place, origin, l1)
                     if number > 2:
                         t2 = _above(a2 + place, origin, l2)
                     if number > 3:
                         t3 = _above(a3 + place, origin, l3)
                 if disjoint:
-                    votes = nothing + _vote(t0, w0, by_count)
-                    if number > 1:
-                        votes = votes + _vote(t1, w1, by_count)
+                    votes = _vote(t0, w0, by_count)
+                    votes = votes + _vote(t1, w1, by_count)
                     if number > 2:
                         votes = votes + _vote(t2, w2, by_count)
                     if number > 3:
                         votes = votes + _vote(t3, w3, by_count)
                     flip = lanes.negative(votes) & ints(np.int32(-0x80000000))  # a draw is +
                     total, divisor = _agreed(t0, w0, flip, nothing, nothing)
-                    if number > 1:
-                        total, divisor = _agreed(t1, w1, flip, total, divisor)
+                    total, divisor = _agreed(t1, w1, flip, total, divisor)
                     if number > 2:
                         total, divisor = _agreed(t2, w2, flip, total, divisor)
                     if number > 3:
@@ -450,8 +446,7 @@ def _fused_of(number, drop, disjoint):
                         total = total / from_bits(bits(divisor) | (lanes.zero(divisor) & one))
                 else:
                     total = nothing + t0 * w0
-                    if number > 1:
-                        total = total + t1 * w1
+                    total = total + t1 * w1
                     if number > 2:
                         total = total + t2 * w2
                     if number > 3:
@@ -464,9 +459,9 @@ def _fused_of(number, drop, disjoint):
     return fused
 
 
-_cut_1, _cut_2, _cut_3, _cut_4 = (_fused_of(number, False, False) for number in (1, 2, 3, 4))
+_cut_2, _cut_3, _cut_4 = (_fused_of(number, False, False) for number in (2, 3, 4))
 _elect_2, _elect_3, _elect_4 = (_fused_of(number, False, True) for number in (2, 3, 4))
-_drop_1, _drop_2, _drop_3, _drop_4 = (_fused_of(number, True, False) for number in (1, 2, 3, 4))
+_drop_2, _drop_3, _drop_4 = (_fused_of(number, True, False) for number in (2, 3, 4))
 _drop_elect_2, _drop_elect_3, _drop_elect_4 = (_fused_of(number, True, True) for number in (2, 3, 4))
 
 
@@ -474,8 +469,6 @@ _drop_elect_2, _drop_elect_3, _drop_elect_4 = (_fused_of(number, True, True) for
 def _fused(n_parents, drop, disjoint, n, at, base, addresses, weight, limit, rescale, words, by_count, normalize,
            scale, out):  # fmt: skip
     """Choose; False also if there is no such function."""
-    if n_parents == 1 and not drop and not disjoint:
-        return _cut_1(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
     if n_parents == 2 and not drop and not disjoint:
         return _cut_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
     if n_parents == 3 and not drop and not disjoint:
@@ -488,8 +481,6 @@ def _fused(n_parents, drop, disjoint, n, at, base, addresses, weight, limit, res
         return _elect_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
     if n_parents == 4 and not drop and disjoint:
         return _elect_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
-    if n_parents == 1 and drop and not disjoint:
-        return _drop_1(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
     if n_parents == 2 and drop and not disjoint:
         return _drop_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
     if n_parents == 3 and drop and not disjoint:
