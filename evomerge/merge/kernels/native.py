@@ -350,31 +350,46 @@ _disjoint_2, _disjoint_3, _disjoint_4, _disjoint_any = (_disjoint_of(number) for
 
 @_inner
 def _draw(group, seed, into, row):
-    """Put the random words of a block's entries where `_drawn` looks for them: word v of lane l at 128·v + l."""
-    first = np.uint64(group) * np.uint64(LANES)
+    """Put the random words of a block's entries where `_drawn` looks for them.
+
+    Those with the numbers 128·v … 128·v + 127 are word v of each counter. The counters come in sixteens, the even ones
+    of them first, and the upper bit of each half is turned, so that the halves sort as signed numbers.
+    """
+    first, turn = np.uint64(group) * np.uint64(LANES), ints(np.int32(-0x7FFF8000))
     for lane in range(0, LANES, WIDTH):
-        words = _philox(lanes.counting(first + np.uint64(lane)), first >> np.uint64(32), seed)
-        store(into, row + lane, words[0])
-        store(into, row + lane + LANES, words[1])
-        store(into, row + lane + 2 * LANES, words[2])
-        store(into, row + lane + 3 * LANES, words[3])
+        counters = lanes.every_second(first + np.uint64(lane // (2 * WIDTH) * 2 * WIDTH + lane // WIDTH % 2))
+        words = _philox(counters, first >> np.uint64(32), seed)
+        store(into, row + lane, words[0] ^ turn)
+        store(into, row + lane + LANES, words[1] ^ turn)
+        store(into, row + lane + 2 * LANES, words[2] ^ turn)
+        store(into, row + lane + 3 * LANES, words[3] ^ turn)
 
 
 _part = njit(nogil=True, error_model="numpy", forceinline=True)
 
-
-@_part
-def _above(address, origin, last):
-    """Eight entries of a bf16 task vector, or 0 where |τ| has no more than the bits `last`."""
-    x = bits(lanes.load_bf16(address) - origin)
-    return from_bits(x & lanes.above(x & ints(np.int32(0x7FFFFFFF)), last))
+# A word holds two bf16 numbers that are neighbours in memory. The lower ones of eight words make one vector, the upper
+# ones another, which takes fewer instructions than eight neighbours in a vector do.
 
 
 @_part
-def _drawn(address, origin, words, at, shift, bound, rescale):
-    """Eight entries of a bf16 task vector, rescaled, or 0 where the random number is not below the bound."""
-    x = bits((lanes.load_bf16(address) - origin) * rescale)
-    return from_bits(x & lanes.above(bound, lanes.shifted(load(words, at), shift) & ints(np.int32(0xFFFF))))
+def _number(word, upper):
+    if upper:
+        return from_bits(word & ints(np.int32(-0x10000)))
+    return from_bits(lanes.lifted(word, np.int32(16)))
+
+
+@_part
+def _above(x, origin, last):
+    """Eight entries of a task vector, or 0 where |τ| has no more than the bits `last`."""
+    tau = bits(x - origin)
+    return from_bits(tau & lanes.above(tau & ints(np.int32(0x7FFFFFFF)), last))
+
+
+@_part
+def _drawn(x, origin, words, at, shift, last, rescale):
+    """Eight entries of a task vector, rescaled, or 0 where the random number is larger than `last`."""
+    tau = bits((x - origin) * rescale)
+    return from_bits(lanes.without(tau, lanes.above(lanes.lifted(load(words, at), shift), last)))
 
 
 @_part
@@ -391,69 +406,92 @@ def _agreed(tau, weight, flip, total, divisor):
     return total + from_bits(bits(tau * weight) & agrees), divisor + from_bits(bits(weight) & agrees)
 
 
+@_part
+def _nearest(made):  # the bits of the nearest bf16, ties to even, in the upper half
+    return made + ints(np.int32(0x7FFF)) + (lanes.upper_halves(made) & ints(np.int32(1)))
+
+
 def _fused_of(number, drop, disjoint):
     """Make the work on a block of 2 to 4 bf16 parents, from loading to storing bf16, without leaving the registers.
 
-    Without `drop`, what is kept are the entries with |τ| above `limit`; with it those whose random number is below it,
-    times `rescale`. False if an entry may not be finite: the block is then to be computed in another way.
+    Without `drop`, what is kept are the entries with |τ| above `last`; with it those whose random number, turned, is
+    not above it, times `rescale`. False if an entry may not be finite: the block is then to be computed in another way.
     """
 
+    @_part
+    def compute(origin, x0, x1, x2, x3, w0, w1, w2, w3, l0, l1, l2, l3, r0, r1, r2, r3, words, at, shift, by_count,
+                normalize, factor):  # fmt: skip
+        nothing = floats(np.float32(0))
+        t2, t3 = nothing, nothing
+        if drop:
+            t0 = _drawn(x0, origin, words, at, shift, l0, r0)
+            t1 = _drawn(x1, origin, words, at + WORDS, shift, l1, r1)
+            if number > 2:
+                t2 = _drawn(x2, origin, words, at + 2 * WORDS, shift, l2, r2)
+            if number > 3:
+                t3 = _drawn(x3, origin, words, at + 3 * WORDS, shift, l3, r3)
+        else:
+            t0, t1 = _above(x0, origin, l0), _above(x1, origin, l1)
+            if number > 2:
+                t2 = _above(x2, origin, l2)
+            if number > 3:
+                t3 = _above(x3, origin, l3)
+        if disjoint:
+            votes = _vote(t0, w0, by_count) + _vote(t1, w1, by_count)
+            if number > 2:
+                votes = votes + _vote(t2, w2, by_count)
+            if number > 3:
+                votes = votes + _vote(t3, w3, by_count)
+            flip = lanes.negative(votes) & ints(np.int32(-0x80000000))  # a draw is +
+            total, divisor = _agreed(t0, w0, flip, nothing, nothing)
+            total, divisor = _agreed(t1, w1, flip, total, divisor)
+            if number > 2:
+                total, divisor = _agreed(t2, w2, flip, total, divisor)
+            if number > 3:
+                total, divisor = _agreed(t3, w3, flip, total, divisor)
+            if normalize:
+                one = bits(floats(np.float32(1)))
+                total = total / from_bits(bits(divisor) | (lanes.zero(divisor) & one))
+        else:
+            total = nothing + t0 * w0 + t1 * w1
+            if number > 2:
+                total = total + t2 * w2
+            if number > 3:
+                total = total + t3 * w3
+        return bits(total * factor + origin)
+
     @_inner
-    def fused(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out):
-        last = number - 1  # where there are fewer, the others stand for nothing
-        i2, i3 = min(2, last), min(3, last)
+    def fused(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out):
+        i2, i3 = min(2, number - 1), min(3, number - 1)  # where there are fewer, the others are not looked at
         a0, a1, a2, a3 = addresses[0], addresses[1], addresses[i2], addresses[i3]
         w0, w1, w2, w3 = floats(weight[0]), floats(weight[1]), floats(weight[i2]), floats(weight[i3])
-        l0, l1, l2, l3 = ints(limit[0]), ints(limit[1]), ints(limit[i2]), ints(limit[i3])
+        l0, l1, l2, l3 = ints(last[0]), ints(last[1]), ints(last[i2]), ints(last[i3])
         r0, r1, r2, r3 = floats(rescale[0]), floats(rescale[1]), floats(rescale[i2]), floats(rescale[i3])
-        factor, nothing, most = floats(scale), floats(np.float32(0)), ints(np.int32(0))
-        one, bit, half = bits(floats(np.float32(1))), ints(np.int32(1)), ints(np.int32(0x7FFF))
+        factor, most, magnitude = floats(scale), ints(np.int32(0)), ints(np.int32(0x7FFFFFFF))
         for begin in range(0, n, LANES):
-            row, shift = begin // (2 * LANES) * LANES, np.int32(begin // LANES % 2 * 16)
-            for lane in range(0, min(LANES, n - begin), WIDTH):
+            row, shift = begin // (2 * LANES) * LANES, np.int32(16 - begin // LANES % 2 * 16)
+            for lane in range(0, min(LANES, n - begin), 2 * WIDTH):
                 place, word = 2 * (at + begin + lane), row + lane
-                origin = lanes.load_bf16(base + place)
-                t2, t3 = nothing, nothing
-                if drop:
-                    t0 = _drawn(a0 + place, origin, words, word, shift, l0, r0)
-                    t1 = _drawn(a1 + place, origin, words, word + WORDS, shift, l1, r1)
-                    if number > 2:
-                        t2 = _drawn(a2 + place, origin, words, word + 2 * WORDS, shift, l2, r2)
-                    if number > 3:
-                        t3 = _drawn(a3 + place, origin, words, word + 3 * WORDS, shift, l3, r3)
-                else:
-                    t0 = _above(a0 + place, origin, l0)
-                    t1 = _above(a1 + place, origin, l1)
-                    if number > 2:
-                        t2 = _above(a2 + place, origin, l2)
-                    if number > 3:
-                        t3 = _above(a3 + place, origin, l3)
-                if disjoint:
-                    votes = _vote(t0, w0, by_count)
-                    votes = votes + _vote(t1, w1, by_count)
-                    if number > 2:
-                        votes = votes + _vote(t2, w2, by_count)
-                    if number > 3:
-                        votes = votes + _vote(t3, w3, by_count)
-                    flip = lanes.negative(votes) & ints(np.int32(-0x80000000))  # a draw is +
-                    total, divisor = _agreed(t0, w0, flip, nothing, nothing)
-                    total, divisor = _agreed(t1, w1, flip, total, divisor)
-                    if number > 2:
-                        total, divisor = _agreed(t2, w2, flip, total, divisor)
-                    if number > 3:
-                        total, divisor = _agreed(t3, w3, flip, total, divisor)
-                    if normalize:
-                        total = total / from_bits(bits(divisor) | (lanes.zero(divisor) & one))
-                else:
-                    total = nothing + t0 * w0
-                    total = total + t1 * w1
-                    if number > 2:
-                        total = total + t2 * w2
-                    if number > 3:
-                        total = total + t3 * w3
-                made = bits(total * factor + origin)
-                lanes.store_upper(out + place, made + half + (lanes.upper_halves(made) & bit))
-                most = lanes.larger(most, made & ints(np.int32(0x7FFFFFFF)))
+                o, q0, q1 = (
+                    lanes.load_words(base + place), lanes.load_words(a0 + place), lanes.load_words(a1 + place)
+                )  # fmt: skip
+                q2, q3 = q0, q0
+                if number > 2:
+                    q2 = lanes.load_words(a2 + place)
+                if number > 3:
+                    q3 = lanes.load_words(a3 + place)
+                lower = compute(
+                    _number(o, False), _number(q0, False), _number(q1, False), _number(q2, False), _number(q3, False),
+                    w0, w1, w2, w3, l0, l1, l2, l3, r0, r1, r2, r3, words, word, shift, by_count, normalize, factor,
+                )  # fmt: skip
+                upper = compute(
+                    _number(o, True), _number(q0, True), _number(q1, True), _number(q2, True), _number(q3, True),
+                    w0, w1, w2, w3, l0, l1, l2, l3, r0, r1, r2, r3, words, word + WIDTH, shift, by_count, normalize,
+                    factor,
+                )  # fmt: skip
+                both = lanes.upper_halves(_nearest(lower)) | (_nearest(upper) & ints(np.int32(-0x10000)))
+                lanes.store_words(out + place, both)
+                most = lanes.larger(lanes.larger(most, lower & magnitude), upper & magnitude)
         return lanes.largest(most) < np.uint32(0x7F7F8000)  # from there on it rounds to Inf, or is NaN
 
     return fused
@@ -466,33 +504,33 @@ _drop_elect_2, _drop_elect_3, _drop_elect_4 = (_fused_of(number, True, True) for
 
 
 @_inner
-def _fused(n_parents, drop, disjoint, n, at, base, addresses, weight, limit, rescale, words, by_count, normalize,
+def _fused(n_parents, drop, disjoint, n, at, base, addresses, weight, last, rescale, words, by_count, normalize,
            scale, out):  # fmt: skip
     """Choose; False also if there is no such function."""
     if n_parents == 2 and not drop and not disjoint:
-        return _cut_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _cut_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 3 and not drop and not disjoint:
-        return _cut_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _cut_3(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 4 and not drop and not disjoint:
-        return _cut_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _cut_4(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 2 and not drop and disjoint:
-        return _elect_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _elect_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 3 and not drop and disjoint:
-        return _elect_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _elect_3(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 4 and not drop and disjoint:
-        return _elect_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _elect_4(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 2 and drop and not disjoint:
-        return _drop_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _drop_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 3 and drop and not disjoint:
-        return _drop_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _drop_3(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 4 and drop and not disjoint:
-        return _drop_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _drop_4(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 2 and drop and disjoint:
-        return _drop_elect_2(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _drop_elect_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 3 and drop and disjoint:
-        return _drop_elect_3(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _drop_elect_3(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 4 and drop and disjoint:
-        return _drop_elect_4(n, at, base, addresses, weight, limit, rescale, words, by_count, normalize, scale, out)
+        return _drop_elect_4(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     return False
 
 
@@ -534,20 +572,20 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
         drop |= mask[k] == DROP
         cut |= mask[k] == CUT
     bf16 &= not (drop and cut)
-    words, bound = np.zeros(n_parents * WORDS, np.int32), np.zeros(n_parents, np.int32)
+    words, last = np.zeros(n_parents * WORDS, np.int32), np.zeros(n_parents, np.int32)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         whole = n % WIDTH == 0  # otherwise the last vector of a block goes beyond it: in our buffers only
-        if bf16 and whole:
+        if bf16 and n % (2 * WIDTH) == 0:
             within = False
             for k in range(n_parents):
                 if drop:
-                    bound[k] = limit[k] + 1 if mask[k] == DROP else 1 << 16
+                    last[k] = (limit[k] if mask[k] == DROP else 0xFFFF) * 0x10000 + 0xFFFF - 0x80000000
                     if mask[k] == DROP:
                         _draw(at // BLOCK, seed[k], words, k * WORDS)
                 else:
-                    bound[k] = -1 if mask[k] == NO_MASK else _least(at, n, threshold[k], limit[k]) - 1
-                    within |= mask[k] == CUT and bound[k] == -2
+                    last[k] = -1 if mask[k] == NO_MASK else _least(at, n, threshold[k], limit[k]) - 1
+                    within |= mask[k] == CUT and last[k] == -2
             if not within and _fused(
                 n_parents,
                 drop,
@@ -557,7 +595,7 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
                 base,
                 addresses,
                 weight,
-                bound,
+                last,
                 rescale,
                 words,
                 by_count,

@@ -40,6 +40,10 @@ def _compile(function: Any, signature: str) -> Any:
         numba.config.CACHE_DIR = before
 
 
+_SHARES = 4
+"""Chunks for each thread, if they are not small: a call of a kernel with its many arguments takes some time."""
+
+
 class _TooMany(Exception):
     """A table is full."""
 
@@ -117,8 +121,12 @@ class NumbaEngine:
             program.scale, program.disjoint, program.by_count, program.normalize,
             *_at(out), first, second,
         )  # fmt: skip
-        kernel = self._run
-        return max(over_chunks(out.numel(), lambda start, stop: kernel(*head, start, stop)), default=0)
+        kernel, size = self._run, out.numel()
+        share = size // (_SHARES * torch.get_num_threads()) // parallel.CHUNK * parallel.CHUNK
+        return max(
+            over_chunks(size, lambda start, stop: kernel(*head, start, stop), size=max(parallel.CHUNK, share)),
+            default=0,
+        )
 
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `Engine`."""
