@@ -63,6 +63,10 @@ class NumbaEngine:
         return _compile(native.run, native.RUN)
 
     @cached_property
+    def _masked(self) -> Any:
+        return _compile(native.masked, native.MASKED)
+
+    @cached_property
     def _finite(self) -> Any:
         return _compile(native.finite, native.FINITE)
 
@@ -121,12 +125,34 @@ class NumbaEngine:
             program.scale, program.disjoint, program.by_count, program.normalize,
             *_at(out), first, second,
         )  # fmt: skip
-        kernel, size = self._run, out.numel()
-        share = size // (_SHARES * torch.get_num_threads()) // parallel.CHUNK * parallel.CHUNK
-        return max(
-            over_chunks(size, lambda start, stop: kernel(*head, start, stop), size=max(parallel.CHUNK, share)),
-            default=0,
+
+        def general(start: int, stop: int) -> int:
+            return int(self._run(*head, start, stop))
+
+        tensors = [out, *parents, *([] if base is None else [base])]
+        fused = (
+            base is not None
+            and 2 <= n <= (4 if program.disjoint else 3)
+            and len(set(mask.tolist()) - {native.NO_MASK}) < 2
+            and not steps
+            and all(tensor.dtype == torch.bfloat16 for tensor in tensors)
         )
+
+        def work(start: int, stop: int) -> int:
+            if not fused:
+                return general(start, stop)
+            left = np.empty(-(-(stop - start) // native.BLOCK), np.int64)
+            weight, base_at, switches, out_at = head[2], head[8], head[11:14], head[14]
+            count = self._masked(
+                head[0], weight, mask, threshold, limit, seed, rescale, base_at, program.scale, *switches, out_at,
+                start, stop, left,
+            )  # fmt: skip
+            begins = left[:count]
+            runs = np.split(begins, np.nonzero(np.diff(begins) != native.BLOCK)[0] + 1) if count else []
+            return max((general(int(run[0]), min(stop, int(run[-1]) + native.BLOCK)) for run in runs), default=0)
+
+        share = out.numel() // (_SHARES * torch.get_num_threads()) // parallel.CHUNK * parallel.CHUNK
+        return max(over_chunks(out.numel(), work, size=max(parallel.CHUNK, share)), default=0)
 
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `Engine`."""
