@@ -261,12 +261,13 @@ class NumbaEngine:
     def nth(self, base: torch.Tensor, parent: torch.Tensor, bits: int, n: int) -> tuple[int, int]:
         """See `Engine`."""
         size, kernel = base.numel(), self._nth
-        some, passed = parallel.CHUNK * torch.get_num_threads(), 0
+        threads, passed = torch.get_num_threads(), 0
+        some = parallel.CHUNK * (1 if threads == 1 else _SHARES * threads)  # at a time, since few may be needed
 
         def look(start: int, stop: int, number: int) -> int:
             return int(kernel(*_at(base), *_at(parent), start, stop, bits, number))
 
-        for at in range(0, size, some):  # so much at a time that every thread has a chunk, since few may be needed
+        for at in range(0, size, some):
             counts = over_chunks(min(size, at + some), lambda start, stop: -1 - look(start, stop, size + 1), start=at)
             for chunk, count in enumerate(counts):
                 if passed + count >= n:
