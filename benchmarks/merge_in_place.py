@@ -5,8 +5,10 @@
 Floor: every parent that the method reads (and the base) is copied into the output, one after the other, by torch's own
 copy on all its threads. Candidate: one `LiveModel.write` of a recipe whose parameters, densities among them, are new
 each time; what does not depend on them has been prepared by a first write, which is timed apart. Random bf16 models of
-Qwen2-0.5B's shapes (494M parameters; with `--quick` 30M): three fine-tunes of a base. Floor and candidate
-alternate; the figures are medians of the ratios of neighbours.
+Qwen2-0.5B's shapes (494M parameters; with `--quick` 74M, still more than a cache holds): three fine-tunes of a base.
+Floor and candidate alternate; the figures are medians of the ratios of neighbours, in CPU time with one thread
+(`OMP_NUM_THREADS=1`), else in time of the clock. What is measured is the package that Python finds, so set
+`PYTHONPATH=.` for the one beside this file.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ LIMITS = {
 
 
 def shapes(quick: bool) -> Qwen2Config:
-    """Qwen2-0.5B, or the same with fewer and narrower layers."""
+    """Qwen2-0.5B, or the same with fewer layers and words."""
     full = {"vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
-    small = {"vocab_size": 16000, "hidden_size": 448, "intermediate_size": 2432, "num_hidden_layers": 6}
+    small = {"vocab_size": 16000, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 4}
     return Qwen2Config(
         **(small if quick else full),
         num_attention_heads=14, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
@@ -91,10 +93,11 @@ def candidate(method: str, folders: dict[str, Path], number: int) -> Recipe:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
+    """CPU time of a call, so that what else the machine does counts less; with several threads the clock's."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def copies(live: LiveModel, sources: Sources, recipe: Recipe) -> Callable[[], None]:
@@ -142,7 +145,7 @@ def measure(folders: dict[str, Path], pairs: int, methods: Sequence[str]) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a model of 30M parameters")
+    parser.add_argument("--quick", action="store_true", help="a model of 74M parameters")
     parser.add_argument("--json", action="store_true", help="print one object: method to ratio")
     parser.add_argument("--models", type=Path, help="folder to write the models into, and to leave them in")
     parser.add_argument("--methods", help=f"of {', '.join(LIMITS)}; separated by commas")

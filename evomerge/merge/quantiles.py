@@ -2,10 +2,10 @@
 
 As fp32, the bits of non-negative numbers sort as the numbers do, so ranking means counting bits. A table divides the
 entries of one task vector, or of a whole model's, into a few thousand groups by magnitude. It says at once which group
-the k-th largest entry is in, and only within that group is anything left to decide. A survey lists its few entries,
-for all parents in one pass. Where a value is frequent (bf16 parents have few distinct deltas), its entries are counted
-piece by piece instead, which tells where the n-th of them lies: the lowest flat indices are kept. The kept set is that
-of a stable sort.
+the k-th largest entry is in. Bf16 parents have few distinct deltas, and nearly all entries share theirs with thousands
+of others: such a value is a group of its own, and all that is left to find is where the last kept one of its entries
+lies, since the lowest flat indices are kept. A group of several values is surveyed: its few entries are listed, for all
+parents in one pass. The kept set is that of a stable sort.
 """
 
 from __future__ import annotations
@@ -17,17 +17,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evomerge.merge.kernels.engine import PIECE, Engine, Range, Survey
+from evomerge.merge.kernels.engine import Engine, Range, Survey
 from evomerge.merge.kernels.program import Cut
 
 if TYPE_CHECKING:
     import torch
 
 GROUPS = 4096
-"""Groups of a table, about; a range then holds one entry in 4096."""
+"""Groups of a table, about; one of several values then holds one entry in 4096."""
 
 FREQUENT = 1024
-"""A bin with more than one entry in so many stays a group of its own, in which one value is counted, not listed."""
+"""Where there are many values: a bin (of magnitudes that share their upper bits) with more than one entry in so many
+stays a group of its own, in which one value is counted, not listed."""
+
+VALUES = 1 << 17
+"""Different values of a tensor up to which each is counted by itself; those of bf16 parents have some ten thousand."""
+
+PARTS = 8
+"""Several tensors that are ranked as one may have so many times more."""
 
 _SHIFT = 13
 
@@ -75,30 +82,53 @@ def make_table(engine: Engine, parts: Sequence[Deltas], which: int = 0) -> Quant
         parts: a tensor each.
         which: number of the task vector among those of each part.
     """
+    total = sum(part.n for part in parts)
+    tallied = _tally(engine, parts, which)
+    if tallied is not None:
+        values, size = tallied
+        alone = size > total // GROUPS
+        first, last = _joined(size, alone, total)
+        return _table(values[first], values[last] + 1, size, first, np.where(alone, values, -1)[first])
     counts, member = np.zeros(1 << 31 - _SHIFT, np.int64), np.zeros(1 << 31 - _SHIFT, np.int32)
     for part in parts:
         base, parents = part.load()
         engine.histogram(base, parents[which], _SHIFT, counts, member)
     bins = counts.nonzero()[0]
-    size, total = counts[bins], sum(part.n for part in parts)
-    # A frequent bin stays by itself; neighbours are joined until they hold their share of the entries.
-    alone = size > _frequent(total)
+    size = counts[bins]
+    alone = size > total // FREQUENT
+    first, last = _joined(size, alone, total)
+    value = np.where(alone, np.maximum(member[bins], bins << _SHIFT), -1)[first]
+    return _table(bins[first] << _SHIFT, bins[last] + 1 << _SHIFT, size, first, value)
+
+
+def _tally(engine: Engine, parts: Sequence[Deltas], which: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the values of all parts' entries (as bits, rising) and how often each occurs; None if they are many."""
+    values, sizes = np.zeros(0, np.int32), np.zeros(0, np.int64)
+    for part in parts:
+        base, parents = part.load()
+        here = engine.tally(base, parents[which], VALUES)
+        if here is None:
+            return None
+        values, where = np.unique(np.concatenate([values, here[0]]), return_inverse=True)
+        if len(values) > PARTS * VALUES:
+            return None
+        before, sizes = np.concatenate([sizes, here[1]]), np.zeros(len(values), np.int64)
+        np.add.at(sizes, where, before)
+    return values, sizes
+
+
+def _joined(size: np.ndarray, alone: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """Join neighbours, but for those that stay alone, until they hold their share; return the ends of the groups."""
     share = (size.cumsum() - 1) * GROUPS // max(1, total)
     begins = np.ones(len(size), bool)
     begins[1:] = alone[1:] | alone[:-1] | (share[1:] != share[:-1])
     first = begins.nonzero()[0]
-    last = np.append(first[1:], len(size)) - 1
-    at_least = size[::-1].cumsum()[::-1]
-    return QuantileTable(
-        low=(bins[first] << _SHIFT).astype(np.int32),
-        high=(bins[last] + 1 << _SHIFT).astype(np.int32),
-        at_least=at_least[first],
-        value=np.where(alone[first], np.maximum(member[bins[first]], bins[first] << _SHIFT), -1).astype(np.int32),
-    )
+    return first, np.append(first[1:], len(size))[: len(first)] - 1
 
 
-def _frequent(n: int) -> int:
-    return max(1, n // FREQUENT)
+def _table(low: np.ndarray, high: np.ndarray, size: np.ndarray, first: np.ndarray, value: np.ndarray) -> QuantileTable:
+    at_least = size[::-1].cumsum()[::-1][first]
+    return QuantileTable(low.astype(np.int32), high.astype(np.int32), at_least, value.astype(np.int32))
 
 
 def cuts(
@@ -115,14 +145,11 @@ def cuts(
     Returns:
         For each parent a cut for each part.
     """
-    made: list[list[Cut]] = [[] for _ in ks]
+    made: dict[int, list[Cut]] = {}
+    ties: dict[int, _Tie] = {}
     open_: dict[int, _Open] = {}
     for index, (table, k) in enumerate(zip(tables, ks, strict=True)):
-        begun = _begin(parts, table, k)
-        if isinstance(begun, _Open):
-            open_[index] = begun
-        else:
-            made[index] = begun
+        _file(index, _begin(parts, table, k), made, ties, open_)
     surveys: dict[int, list[Survey]] = {index: [] for index in open_}
     for part in parts if open_ else ():
         base, parents = part.load()
@@ -131,8 +158,32 @@ def cuts(
             surveys[index].append(survey)
     for index, each in open_.items():
         _note_frequent(tables[index], each, surveys[index])
-        made[index] = _decide(engine, parts, index, each, surveys[index])
-    return made
+        _file(index, _decide(parts, each, surveys[index]), made, ties, {})
+    made |= _end_ties(engine, parts, ties)
+    return [made[index] for index in range(len(ks))]
+
+
+def _file(
+    index: int,
+    what: list[Cut] | _Tie | _Open,
+    made: dict[int, list[Cut]],
+    ties: dict[int, _Tie],
+    open_: dict[int, _Open],
+) -> None:
+    if isinstance(what, _Tie):
+        ties[index] = what
+    elif isinstance(what, _Open):
+        open_[index] = what
+    else:
+        made[index] = what
+
+
+@dataclass(frozen=True)
+class _Tie:
+    """All entries above these bits are kept, and the first `kept` of those that have just them."""
+
+    bits: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -144,8 +195,8 @@ class _Open:
     needed: int
 
 
-def _begin(parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut] | _Open:
-    """Return the cuts if the table alone says what they are, else what is left to decide."""
+def _begin(parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut] | _Tie | _Open:
+    """Return what the table alone says of the cuts."""
     if k <= 0:
         return [Cut(math.inf, 0)] * len(parts)
     group = len(table.at_least) - 1 - int(np.searchsorted(table.at_least[::-1], k))
@@ -153,6 +204,8 @@ def _begin(parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut] |
     low, high = int(table.low[group]), int(table.high[group])
     if k == table.at_least[group]:
         return [Cut(_value(low), part.n) for part in parts]
+    if high == low + 1:
+        return _Tie(low, k - above)
     return _Open(group, Range(low, high, int(table.value[group])), k - above)
 
 
@@ -165,13 +218,13 @@ def _note_frequent(table: QuantileTable, was: _Open, seen: Sequence[Survey]) -> 
         table.value[was.group] = values[sizes.argmax()]
 
 
-def _decide(engine: Engine, parts: Sequence[Deltas], index: int, was: _Open, seen: Sequence[Survey]) -> list[Cut]:
+def _decide(parts: Sequence[Deltas], was: _Open, seen: Sequence[Survey]) -> list[Cut] | _Tie:
     """Rank what was listed and what was counted."""
     value, needed = was.range.value, was.needed
     listed, counted = np.concatenate([each.bits for each in seen]), sum(each.n for each in seen)
     larger = int((listed > value).sum())
     if larger < needed <= larger + counted:
-        return _of_counted(engine, parts, index, seen, value, needed - larger)
+        return _Tie(value, needed - larger)
     rank = needed if needed <= larger else needed - counted  # among those that were listed
     threshold = int(np.partition(listed, len(listed) - rank)[len(listed) - rank])
     return _of_listed(parts, seen, threshold, rank - int((listed > threshold).sum()))
@@ -187,23 +240,19 @@ def _of_listed(parts: Sequence[Deltas], seen: Sequence[Survey], threshold: int, 
     return made
 
 
-def _of_counted(
-    engine: Engine, parts: Sequence[Deltas], index: int, seen: Sequence[Survey], bits: int, equal: int
-) -> list[Cut]:
-    """Keep the first `equal` of the counted entries, whose bits these are."""
-    made = []
-    for part, survey in zip(parts, seen, strict=True):
-        if bits == 0 or equal == 0 or equal >= survey.n:  # of zeros, kept and dropped ones are the same
-            limit = part.n if bits and equal else 0
-        else:
-            passed = survey.counts.cumsum()
-            piece = int(np.searchsorted(passed, equal))
-            start, stop = piece * PIECE, min(part.n, (piece + 1) * PIECE)
-            base, parents = part.load()
-            before = int(passed[piece - 1]) if piece else 0
-            limit = engine.nth(base, parents[index], start, stop, bits, equal - before) + 1
-        made.append(Cut(_value(bits), limit))
-        equal = max(0, equal - survey.n)
+def _end_ties(engine: Engine, parts: Sequence[Deltas], ties: dict[int, _Tie]) -> dict[int, list[Cut]]:
+    """Find where the last of the equal entries lies that is kept, each parent's."""
+    made: dict[int, list[Cut]] = {index: [] for index in ties}
+    left = {index: tie.kept if tie.bits else 0 for index, tie in ties.items()}  # zeros kept are zeros dropped
+    for part in parts:
+        base, parents = part.load() if any(left.values()) else (None, ())
+        for index, tie in ties.items():
+            limit = 0
+            if left[index] and base is not None:
+                place, seen = engine.nth(base, parents[index], tie.bits, left[index])
+                limit = part.n if place < 0 else place + 1
+                left[index] -= seen
+            made[index].append(Cut(_value(tie.bits), limit))
     return made
 
 

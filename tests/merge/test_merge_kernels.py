@@ -150,7 +150,7 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
     inside = ((bits >= low) & (bits < high)).nonzero()[0]
     exact = int(bits[inside[3]])
     same_bits, others = (bits == exact).nonzero()[0], inside[bits[inside] != exact]
-    pieces = np.bincount(same_bits // engines.PIECE, minlength=3)
+    different, counts = np.unique(bits, return_counts=True)
     for engine in (FAST, PLAIN):
         ranges = [engines.Range(low, high), engines.Range(low, high, exact), engines.Range(1, 2, 1)]
         listed, split, none = engine.survey(base, [parent] * 3, ranges)
@@ -158,12 +158,16 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
         np.testing.assert_array_equal(listed.bits, bits[inside])
         np.testing.assert_array_equal(split.places, others)
         np.testing.assert_array_equal(split.bits, bits[others])
-        np.testing.assert_array_equal(split.counts, pieces)
         assert (listed.n, split.n, none.n, len(none.bits)) == (0, len(same_bits), 0, 0)
-        for start in (0, engines.PIECE):
-            places = same_bits[same_bits >= start]
-            for n in range(1, len(places) + 1):
-                assert engine.nth(base, parent, start, 9001, exact, n) == places[n - 1]
+        for n in range(1, len(same_bits) + 1):
+            assert engine.nth(base, parent, exact, n) == (same_bits[n - 1], n)
+        assert engine.nth(base, parent, exact, len(same_bits) + 1) == (-1, len(same_bits))
+        for most in (len(different), 1 << 17):
+            tallied = engine.tally(base, parent, most)
+            assert tallied is not None
+            np.testing.assert_array_equal(tallied[0], different)
+            np.testing.assert_array_equal(tallied[1], counts)
+        assert engine.tally(base, parent, len(different) - 1) is None
         upper, member = np.zeros(1 << 20, np.int64), np.zeros(1 << 20, np.int32)
         engine.histogram(base, parent, 11, upper, member)
         noted = member.nonzero()[0]
@@ -177,21 +181,49 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
 # ---- random numbers
 
 
+PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0)
+
+
+def rounds_of_philox(counter: tuple[int, ...], key: tuple[int, ...], rounds: int) -> tuple[int, ...]:
+    """Philox4x32 in Python's own integers, round after round as in the paper's figure."""
+    left, right, (first, second) = list(counter[::2]), list(counter[1::2]), key
+    for _ in range(rounds):
+        a, b = 0xD2511F53 * left[0], 0xCD9E8D57 * left[1]
+        left = [b >> 32 ^ right[0] ^ first, a >> 32 ^ right[1] ^ second]
+        right = [b % 2**32, a % 2**32]
+        first, second = (first + 0x9E3779B9) % 2**32, (second + 0xBB67AE85) % 2**32
+    return left[0], right[0], left[1], right[1]
+
+
 @pytest.mark.parametrize(
-    ("counter", "key", "expected"),
+    ("numbers", "after_7", "after_10"),
     [  # the vectors that the authors publish with Random123
-        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
-        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
         (
-            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
-            (0xA4093822, 0x299F31D0),
+            (0,) * 6,
+            (0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48),
+            (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+        ),
+        (
+            (0xFFFFFFFF,) * 6,
+            (0x5207DDC2, 0x45165E59, 0x4D8EE751, 0x8C52F662),
+            (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+        ),
+        (
+            PI,
+            (0x4DFCCABA, 0x190A87F0, 0xC47362BA, 0xB6B5242A),
             (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
         ),
     ],
 )
-def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int], expected: tuple[int, ...]) -> None:
-    words = philox.philox(tuple(torch.tensor([each]) for each in counter), key)
-    assert tuple(int(word) for word in words) == expected
+def test_philox_known_answers(
+    numbers: tuple[int, ...], after_7: tuple[int, ...], after_10: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter, key = numbers[:4], (numbers[4], numbers[5])
+    assert philox.ROUNDS == 7
+    for rounds, expected in ((7, after_7), (10, after_10)):
+        monkeypatch.setattr(philox, "ROUNDS", rounds)
+        words = philox.philox(tuple(torch.tensor([each]) for each in counter), key)
+        assert tuple(int(word) for word in words) == expected == rounds_of_philox(counter, key, rounds)
 
 
 def test_random_words_do_not_depend_on_where_a_piece_begins() -> None:

@@ -62,8 +62,15 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
     return request.param()  # type: ignore[no-any-return]
 
 
+@pytest.fixture(params=[0, 3000, quantiles.VALUES], ids=["bins", "some values", "values"])
+def values(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many values are at most counted one by one."""
+    monkeypatch.setattr(quantiles, "VALUES", request.param)
+    return int(request.param)
+
+
 @pytest.mark.parametrize("what", TASK_VECTORS)
-def test_the_kept_set_is_that_of_a_sort(what: str, engine: Engine) -> None:
+def test_the_kept_set_is_that_of_a_sort(what: str, engine: Engine, values: int) -> None:
     tau = TASK_VECTORS[what]
     table = make_table(engine, [deltas(tau)])
     assert table.n == N
@@ -75,7 +82,7 @@ def test_the_kept_set_is_that_of_a_sort(what: str, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 1025])
-def test_small_and_odd_sizes_for_every_k(n: int, engine: Engine) -> None:
+def test_small_and_odd_sizes_for_every_k(n: int, engine: Engine, values: int) -> None:
     for tau in (drawn()[:n], few_values()[:n]):
         table = make_table(engine, [deltas(tau)])
         for k in sorted({*range(min(n, 8) + 1), n // 2, n - 1, n}):
@@ -84,7 +91,7 @@ def test_small_and_odd_sizes_for_every_k(n: int, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("tau", [few_values(), drawn()], ids=["few values", "normal"])
-def test_one_ranking_over_several_tensors(tau: torch.Tensor, engine: Engine) -> None:
+def test_one_ranking_over_several_tensors(tau: torch.Tensor, engine: Engine, values: int) -> None:
     pieces = tau.split([1, 6_000, 999, 5_000, N - 12_000])
     parts = [deltas(piece) for piece in pieces]
     table = make_table(engine, parts)
@@ -95,7 +102,7 @@ def test_one_ranking_over_several_tensors(tau: torch.Tensor, engine: Engine) -> 
         np.testing.assert_array_equal(kept.numpy(), sort_reference(tau, k))
 
 
-def test_a_table_is_small_and_answers_without_a_pass_where_a_group_is_whole(engine: Engine) -> None:
+def test_a_table_is_small_and_answers_without_a_pass_where_a_group_is_whole(engine: Engine, values: int) -> None:
     table = make_table(engine, [deltas(TASK_VECTORS["normal"])])
     assert len(table.low) <= quantiles.GROUPS + quantiles.FREQUENT
     assert table.n_bytes == 20 * len(table.low)
@@ -109,7 +116,10 @@ def test_a_table_is_small_and_answers_without_a_pass_where_a_group_is_whole(engi
         assert int((trimmed(tau, cut) != 0).sum()) == k
 
 
-def test_a_group_of_several_frequent_values_comes_to_count_the_most_frequent(engine: Engine) -> None:
+def test_a_group_of_several_frequent_values_comes_to_count_the_most_frequent(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantiles, "VALUES", 0)
     rare, often, third = 1.0, 1.0 + 2.0**-22, 1.0 + 2.0**-20  # all in one group
     index = torch.arange(N)
     tau = torch.where(index % 4 == 0, rare, torch.where(index % 16 == 15, third, often))  # only the rare one is noted
@@ -121,7 +131,7 @@ def test_a_group_of_several_frequent_values_comes_to_count_the_most_frequent(eng
         assert table.value.tolist() == [torch.tensor(often).view(torch.int32).item()]
 
 
-def test_several_parents_are_ranked_in_one_reading(engine: Engine) -> None:
+def test_several_parents_are_ranked_in_one_reading(engine: Engine, values: int) -> None:
     taus = [TASK_VECTORS[what] for what in ("normal", "few values", "zeros", "of bf16")]
     tables = [make_table(engine, [deltas(tau)]) for tau in taus]
     loads = []

@@ -23,10 +23,6 @@ VARIABLE = "EVOMERGE_KERNELS"
 _log = logging.getLogger(__name__)
 
 
-PIECE = 4096
-"""Entries that a survey counts together."""
-
-
 @dataclass(frozen=True)
 class Range:
     """What a survey looks for in one task vector: the entries whose |τ| has bits in [low, high).
@@ -44,19 +40,14 @@ class Survey:
     """What a survey found of one task vector.
 
     Attributes:
-        counts: int64, entries with the bits `value` in each `PIECE`.
+        n: how many entries have the bits `value`.
         bits: int32, those of each of the others.
         places: int64, the flat index of each of the others, rising.
     """
 
-    counts: np.ndarray
+    n: int
     bits: np.ndarray
     places: np.ndarray
-
-    @property
-    def n(self) -> int:
-        """How many entries were counted."""
-        return int(self.counts.sum())
 
 
 class Engine(Protocol):
@@ -90,6 +81,10 @@ class Engine(Protocol):
         """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
         ...
 
+    def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the different bits of |θ − θ0|, rising, and how many entries have each, int64; None for > `most`."""
+        ...
+
     def histogram(
         self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
     ) -> None:
@@ -103,10 +98,10 @@ class Engine(Protocol):
         """Look, in one pass, for the entries of each parent whose |θ − θ0| has bits in the parent's range."""
         ...
 
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
-        """Return the flat index of the n-th (from 1) of the entries start … stop − 1 whose |θ − θ0| has these bits.
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, bits: int, n: int) -> tuple[int, int]:
+        """Return the flat index of the n-th (from 1) entry whose |θ − θ0| has these bits, and n.
 
-        `start` is a multiple of `PIECE`, and there are at least n.
+        If there are only c < n of them, −1 and c.
         """
         ...
 

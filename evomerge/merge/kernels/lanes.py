@@ -81,6 +81,16 @@ def counting(context, value):
     return LONGS(types.uint64), build
 
 
+@intrinsic
+def every_second(context, value):
+    """The uint64 numbers from a value on, each two more than the one before."""
+
+    def build(_, b, signature, values):
+        return b.add(_spread(b, values[0], _V64), ir.Constant(_V64, list(range(0, 2 * WIDTH, 2))))
+
+    return LONGS(types.uint64), build
+
+
 def _pointer(context, b, array, value, index, vector):
     data = context.make_array(array)(context, b, value).data
     return b.bitcast(b.gep(data, [index]), vector.as_pointer())
@@ -118,6 +128,27 @@ def load_bf16(context, address):
         return b.bitcast(b.shl(b.zext(halves, _V32), _all(_V32, 16)), _VF)
 
     return FLOATS(types.int64), build
+
+
+@intrinsic
+def load_words(context, address):
+    """The eight int32 numbers at an address, which need not be a multiple of 4."""
+
+    def build(_, b, signature, values):
+        return b.load(b.inttoptr(values[0], _V32.as_pointer()), align=2)
+
+    return INTS(types.int64), build
+
+
+@intrinsic
+def store_words(context, address, x):
+    """Write eight int32 numbers to an address, which need not be a multiple of 4."""
+
+    def build(context, b, signature, values):
+        b.store(values[1], b.inttoptr(values[0], _V32.as_pointer()), align=2)
+        return context.get_constant(types.none, None)
+
+    return types.void(types.int64, INTS), build
 
 
 @intrinsic
@@ -188,6 +219,18 @@ def same(context, x, y):
 def larger(context, x, y):
     """The larger of x and y, as unsigned numbers."""
     return INTS(INTS, INTS), lambda _, b, signature, values: b.select(b.icmp_unsigned(">", *values), *values)
+
+
+@intrinsic
+def lifted(context, x, by):
+    """The numbers shifted by so many bits to the left."""
+    return INTS(INTS, types.int32), lambda _, b, signature, values: b.shl(values[0], _spread(b, values[1], _V32))
+
+
+@intrinsic
+def without(context, x, y):
+    """x, but for the bits that are set in y."""
+    return INTS(INTS, INTS), lambda _, b, signature, values: b.and_(values[0], b.not_(values[1]))
 
 
 @intrinsic

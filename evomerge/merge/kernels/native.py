@@ -27,9 +27,9 @@ NO_MASK, CUT, DROP = 0, 1, 2
 BLOCK = 1024
 LANES = 128
 SEGMENT = 64 * BLOCK
-PIECE = 4 * BLOCK
 ROW = BLOCK + 528
 """Distance of buffers: a multiple of 4096 bytes would let all of them fall into the same few lines of the cache."""
+WORDS = BLOCK // 2 + 16
 RUN_OF = 64
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -277,7 +277,7 @@ def _philox(context, low, high, key):
         lower, half = ir.Constant(wide, [0xFFFFFFFF] * WIDTH), ir.Constant(wide, [32] * WIDTH)
         c0, c1, c2, c3 = values[0], every(values[1]), ir.Constant(wide, None), ir.Constant(wide, None)
         key0, key1 = values[2], b.lshr(values[2], _I64(32))
-        for _ in range(10):  # see philox.py, which this repeats
+        for _ in range(7):  # see philox.py, which this repeats
             p0 = b.mul(b.and_(c0, lower), ir.Constant(wide, [0xD2511F53] * WIDTH))
             p1 = b.mul(b.and_(c2, lower), ir.Constant(wide, [0xCD9E8D57] * WIDTH))
             c0, c1 = b.xor(b.lshr(p1, half), b.xor(c1, every(key0))), p1
@@ -349,6 +349,188 @@ _disjoint_2, _disjoint_3, _disjoint_4, _disjoint_any = (_disjoint_of(number) for
 
 
 @_inner
+def _draw(group, seed, into, row):
+    """Put the random words of a block's entries where `_drawn` looks for them.
+
+    Those with the numbers 128·v … 128·v + 127 are word v of each counter. The counters come in sixteens, the even ones
+    of them first, and the upper bit of each half is turned, so that the halves sort as signed numbers.
+    """
+    first, turn = np.uint64(group) * np.uint64(LANES), ints(np.int32(-0x7FFF8000))
+    for lane in range(0, LANES, WIDTH):
+        counters = lanes.every_second(first + np.uint64(lane // (2 * WIDTH) * 2 * WIDTH + lane // WIDTH % 2))
+        words = _philox(counters, first >> np.uint64(32), seed)
+        store(into, row + lane, words[0] ^ turn)
+        store(into, row + lane + LANES, words[1] ^ turn)
+        store(into, row + lane + 2 * LANES, words[2] ^ turn)
+        store(into, row + lane + 3 * LANES, words[3] ^ turn)
+
+
+_part = njit(nogil=True, error_model="numpy", forceinline=True)
+
+# A word holds two bf16 numbers that are neighbours in memory. The lower ones of eight words make one vector, the upper
+# ones another, which takes fewer instructions than eight neighbours in a vector do.
+
+
+@_part
+def _number(word, upper):
+    if upper:
+        return from_bits(word & ints(np.int32(-0x10000)))
+    return from_bits(lanes.lifted(word, np.int32(16)))
+
+
+@_part
+def _above(x, origin, last):
+    """Eight entries of a task vector, or 0 where |τ| has no more than the bits `last`."""
+    tau = bits(x - origin)
+    return from_bits(tau & lanes.above(tau & ints(np.int32(0x7FFFFFFF)), last))
+
+
+@_part
+def _drawn(x, origin, words, at, shift, last, rescale):
+    """Eight entries of a task vector, rescaled, or 0 where the random number is larger than `last`."""
+    tau = bits((x - origin) * rescale)
+    return from_bits(lanes.without(tau, lanes.above(lanes.lifted(load(words, at), shift), last)))
+
+
+@_part
+def _vote(tau, weight, by_count):
+    if by_count:
+        one = ints(np.int32(0x3F800000))
+        return from_bits(lanes.positive(tau) & one) - from_bits(lanes.negative(tau) & one)
+    return tau * weight
+
+
+@_part
+def _agreed(tau, weight, flip, total, divisor):
+    agrees = lanes.positive(from_bits(bits(tau) ^ flip))
+    return total + from_bits(bits(tau * weight) & agrees), divisor + from_bits(bits(weight) & agrees)
+
+
+@_part
+def _nearest(made):  # the bits of the nearest bf16, ties to even, in the upper half
+    return made + ints(np.int32(0x7FFF)) + (lanes.upper_halves(made) & ints(np.int32(1)))
+
+
+def _fused_of(number, drop, disjoint):
+    """Make the work on a block of 2 to 4 bf16 parents, from loading to storing bf16, without leaving the registers.
+
+    Without `drop`, what is kept are the entries with |τ| above `last`; with it those whose random number, turned, is
+    not above it, times `rescale`. False if an entry may not be finite: the block is then to be computed in another way.
+    """
+
+    @_part
+    def compute(origin, x0, x1, x2, x3, w0, w1, w2, w3, l0, l1, l2, l3, r0, r1, r2, r3, words, at, shift, by_count,
+                normalize, factor):  # fmt: skip
+        nothing = floats(np.float32(0))
+        t2, t3 = nothing, nothing
+        if drop:
+            t0 = _drawn(x0, origin, words, at, shift, l0, r0)
+            t1 = _drawn(x1, origin, words, at + WORDS, shift, l1, r1)
+            if number > 2:
+                t2 = _drawn(x2, origin, words, at + 2 * WORDS, shift, l2, r2)
+            if number > 3:
+                t3 = _drawn(x3, origin, words, at + 3 * WORDS, shift, l3, r3)
+        else:
+            t0, t1 = _above(x0, origin, l0), _above(x1, origin, l1)
+            if number > 2:
+                t2 = _above(x2, origin, l2)
+            if number > 3:
+                t3 = _above(x3, origin, l3)
+        if disjoint:
+            votes = _vote(t0, w0, by_count) + _vote(t1, w1, by_count)
+            if number > 2:
+                votes = votes + _vote(t2, w2, by_count)
+            if number > 3:
+                votes = votes + _vote(t3, w3, by_count)
+            flip = lanes.negative(votes) & ints(np.int32(-0x80000000))  # a draw is +
+            total, divisor = _agreed(t0, w0, flip, nothing, nothing)
+            total, divisor = _agreed(t1, w1, flip, total, divisor)
+            if number > 2:
+                total, divisor = _agreed(t2, w2, flip, total, divisor)
+            if number > 3:
+                total, divisor = _agreed(t3, w3, flip, total, divisor)
+            if normalize:
+                one = bits(floats(np.float32(1)))
+                total = total / from_bits(bits(divisor) | (lanes.zero(divisor) & one))
+        else:
+            total = nothing + t0 * w0 + t1 * w1
+            if number > 2:
+                total = total + t2 * w2
+            if number > 3:
+                total = total + t3 * w3
+        return bits(total * factor + origin)
+
+    @_inner
+    def fused(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out):
+        i2, i3 = min(2, number - 1), min(3, number - 1)  # where there are fewer, the others are not looked at
+        a0, a1, a2, a3 = addresses[0], addresses[1], addresses[i2], addresses[i3]
+        w0, w1, w2, w3 = floats(weight[0]), floats(weight[1]), floats(weight[i2]), floats(weight[i3])
+        l0, l1, l2, l3 = ints(last[0]), ints(last[1]), ints(last[i2]), ints(last[i3])
+        r0, r1, r2, r3 = floats(rescale[0]), floats(rescale[1]), floats(rescale[i2]), floats(rescale[i3])
+        factor, most, magnitude = floats(scale), ints(np.int32(0)), ints(np.int32(0x7FFFFFFF))
+        for begin in range(0, n, LANES):
+            row, shift = begin // (2 * LANES) * LANES, np.int32(16 - begin // LANES % 2 * 16)
+            for lane in range(0, min(LANES, n - begin), 2 * WIDTH):
+                place, word = 2 * (at + begin + lane), row + lane
+                o, q0, q1 = (
+                    lanes.load_words(base + place), lanes.load_words(a0 + place), lanes.load_words(a1 + place)
+                )  # fmt: skip
+                q2, q3 = q0, q0
+                if number > 2:
+                    q2 = lanes.load_words(a2 + place)
+                if number > 3:
+                    q3 = lanes.load_words(a3 + place)
+                lower = compute(
+                    _number(o, False), _number(q0, False), _number(q1, False), _number(q2, False), _number(q3, False),
+                    w0, w1, w2, w3, l0, l1, l2, l3, r0, r1, r2, r3, words, word, shift, by_count, normalize, factor,
+                )  # fmt: skip
+                upper = compute(
+                    _number(o, True), _number(q0, True), _number(q1, True), _number(q2, True), _number(q3, True),
+                    w0, w1, w2, w3, l0, l1, l2, l3, r0, r1, r2, r3, words, word + WIDTH, shift, by_count, normalize,
+                    factor,
+                )  # fmt: skip
+                both = lanes.upper_halves(_nearest(lower)) | (_nearest(upper) & ints(np.int32(-0x10000)))
+                lanes.store_words(out + place, both)
+                most = lanes.larger(lanes.larger(most, lower & magnitude), upper & magnitude)
+        return lanes.largest(most) < np.uint32(0x7F7F8000)  # from there on it rounds to Inf, or is NaN
+
+    return fused
+
+
+_cut_2, _cut_3 = (_fused_of(number, False, False) for number in (2, 3))
+_elect_2, _elect_3, _elect_4 = (_fused_of(number, False, True) for number in (2, 3, 4))
+_drop_2, _drop_3 = (_fused_of(number, True, False) for number in (2, 3))
+_drop_elect_2, _drop_elect_3, _drop_elect_4 = (_fused_of(number, True, True) for number in (2, 3, 4))
+
+
+@_inner
+def _fused(n_parents, drop, disjoint, n, at, base, addresses, weight, last, rescale, words, by_count, normalize,
+           scale, out):  # fmt: skip
+    """Choose; False also if there is no such function."""
+    if n_parents == 2 and not drop and not disjoint:
+        return _cut_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 3 and not drop and not disjoint:
+        return _cut_3(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 2 and not drop and disjoint:
+        return _elect_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 3 and not drop and disjoint:
+        return _elect_3(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 4 and not drop and disjoint:
+        return _elect_4(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 2 and drop and not disjoint:
+        return _drop_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 3 and drop and not disjoint:
+        return _drop_3(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 2 and drop and disjoint:
+        return _drop_elect_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 3 and drop and disjoint:
+        return _drop_elect_3(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    if n_parents == 4 and drop and disjoint:
+        return _drop_elect_4(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
+    return False
+
+
+@_inner
 def _finish(n, total, scale, base):
     for i in range(n):
         total[i] = total[i] * scale + base[i]
@@ -379,10 +561,10 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
     origin, total, raw = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
     convert = n_parents == 1 and base == 0 and weight[0] == np.float32(1)
     flag = np.uint32(0)
-    step = BLOCK // 2  # what leaves the cache room for the inputs; random numbers come for a whole block
+    step = BLOCK // 2 if disjoint else BLOCK  # half a block leaves the cache room for the inputs
     for k in range(n_parents):
         if mask[k] == DROP:
-            step = BLOCK
+            step = BLOCK  # random numbers come for a whole block
     for at in range(start, stop, step):
         n = min(step, stop - at)
         whole = n % WIDTH == 0  # otherwise the last vector of a block goes beyond it: in our buffers only
@@ -430,6 +612,55 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
         else:
             flag |= _store(out, out_code, at, n, total)
     return flag
+
+
+MASKED = (
+    "int64(int64[::1], float32[::1], int64[::1], float32[::1], int64[::1], uint64[::1], float32[::1], int64, float32, "
+    "boolean, boolean, boolean, int64, int64, int64, int64[::1])"
+)
+
+
+def masked(addresses, weight, mask, threshold, limit, seed, rescale, base, scale, disjoint, by_count, normalize, out,
+           start, stop, left):  # fmt: skip
+    """Do as `run` for 2 to 4 bf16 parents with a bf16 base and result, all cut or all dropped; several times as fast.
+
+    The starts of the blocks that this cannot do go into `left`, and their number is the result.
+    """
+    n_parents, n_left, drop = len(addresses), 0, False
+    words, last = np.zeros(n_parents * WORDS, np.int32), np.zeros(n_parents, np.int32)
+    for k in range(n_parents):
+        drop |= mask[k] == DROP
+    for at in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - at)
+        can = n % (2 * WIDTH) == 0
+        for k in range(n_parents):
+            if drop:
+                last[k] = (limit[k] if mask[k] == DROP else 0xFFFF) * 0x10000 + 0xFFFF - 0x80000000
+                if mask[k] == DROP:
+                    _draw(at // BLOCK, seed[k], words, k * WORDS)
+            else:
+                last[k] = -1 if mask[k] == NO_MASK else _least(at, n, threshold[k], limit[k]) - 1
+                can &= last[k] >= -1
+        if not can or not _fused(
+            n_parents,
+            drop,
+            disjoint,
+            n,
+            at,
+            base,
+            addresses,
+            weight,
+            last,
+            rescale,
+            words,
+            by_count,
+            normalize,
+            scale,
+            out,
+        ):
+            left[n_left] = at
+            n_left += 1
+    return n_left
 
 
 FINITE = "uint32(int64, int64, int64, int64)"
@@ -535,7 +766,7 @@ def take(counts, into):
 
 
 SURVEY = (
-    "void(int64, int64, int64[::1], int64[::1], int64, int64, int32[::1], int32[::1], int32[::1], int32[:, ::1], "
+    "void(int64, int64, int64[::1], int64[::1], int64, int64, int32[::1], int32[::1], int32[::1], int64[::1], "
     "int64[::1], int32[:, ::1], int32[:, ::1])"
 )
 
@@ -543,8 +774,8 @@ SURVEY = (
 def survey(base, base_code, addresses, codes, start, stop, low, width, value, counts, sizes, values, places):
     """Look at the entries of several parents whose |τ| has bits in [low, low + width), each parent with its range.
 
-    `start` is a multiple of `PIECE`. Those with just the bits `value` are counted: each piece has a row of `counts`.
-    The bits of the others and their indices, less `start`, go into `values` and `places`, and how many into `sizes`.
+    Those with just the bits `value` are counted in `counts`. The bits of the others and their indices, less `start`,
+    go into `values` and `places`, and how many into `sizes`.
     """
     origin, tau = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
     found = np.full(ROW, -2, np.int32)
@@ -553,7 +784,7 @@ def survey(base, base_code, addresses, codes, start, stop, low, width, value, co
         _fetch(base, base_code, at, n, origin)
         for k in range(len(addresses)):
             _magnitudes_from(addresses[k], codes[k], at, n, origin, tau, found)
-            counts[at // PIECE, k] += _count(
+            counts[k] += _count(
                 found, n, at - start, low[k], width[k], value[k], sizes[k : k + 1], values[k], places[k]
             )
 
@@ -577,22 +808,68 @@ def _count(found, n, at, low, width, value, size, values, places):
     return lanes.total(hits)
 
 
-NTH = "int64(int64, int64, int64, int64, int64, int64, int64, int64)"
+NTH = "int64(int64, int64, int64, int64, int64, int64, int32, int64)"
 
 
 def nth(base, base_code, parent, code, start, stop, value, number):
-    """Return the index of the entry that is the number-th (from 1) with these bits of |τ|; −1 if there are not so many.
-
-    `start` is a multiple of `BLOCK`.
-    """
+    """Return the index of the entry that is the number-th (from 1) with these bits of |τ|; −1 − c if only c are."""
     origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
     found = np.full(BLOCK, -2, np.int32)
+    passed = np.int64(0)
+    for at in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - at)
+        if base_code == BF16 and code == BF16 and n % WIDTH == 0:
+            here = _equal_bf16(base + 2 * at, parent + 2 * at, n, value)
+            if passed + here < number:
+                passed += here
+                continue
+        _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
+        for i in range(n):
+            if found[i] == value:
+                passed += 1
+                if passed == number:
+                    return at + i
+    return -1 - passed
+
+
+@_inner
+def _equal_bf16(base, parent, n, value):  # in whole vectors
+    magnitude, wanted, hits = ints(np.int32(0x7FFFFFFF)), ints(value), ints(np.int32(0))
+    for i in range(0, n, WIDTH):
+        tau = lanes.load_bf16(parent + 2 * i) - lanes.load_bf16(base + 2 * i)
+        hits = hits - lanes.same(bits(tau) & magnitude, wanted)
+    return lanes.total(hits)
+
+
+TALLY = "boolean(int64, int64, int64, int64, int64, int64, uint32[:, ::1], int64[::1], int64)"
+
+
+def tally(base, base_code, parent, code, start, stop, table, used, most):
+    """Count the entries by the bits of |τ| in a hash table; False, and the counts are void, if more than `most` differ.
+
+    A row of the table holds the bits + 1 (0: nothing yet) and their count; their number is a power of 2, above `most`.
+    `used` counts the rows that are taken.
+    """
+    origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
+    found = np.empty(BLOCK, np.int32)
+    rows = np.uint32(len(table) - 1)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
         for i in range(n):
-            if found[i] == value:
-                number -= 1
-                if number == 0:
-                    return at + i
-    return -1
+            key = np.uint32(found[i]) + np.uint32(1)
+            row = _spread_bits(key) & rows
+            while table[row, 0] != key and table[row, 0] != 0:
+                row = (row + np.uint32(1)) & rows
+            if table[row, 0] == 0:
+                if used[0] == most:
+                    return False
+                used[0] += 1
+                table[row, 0] = key
+            table[row, 1] += np.uint32(1)
+    return True
+
+
+@njit(nogil=True, error_model="numpy")
+def _spread_bits(key):  # multiplication moves what differs upwards, and the shift back to where a row is told from
+    return np.uint32(np.uint32(key * np.uint32(0x9E3779B1)) >> np.uint32(12))

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from evomerge.merge.kernels import lanes, native, parallel
-from evomerge.merge.kernels.engine import PIECE, Range, Survey
+from evomerge.merge.kernels.engine import Range, Survey
 from evomerge.merge.kernels.parallel import over_chunks
 from evomerge.merge.kernels.program import Cut, Program
 
@@ -52,6 +52,14 @@ def _compile(function: Any, signature: str) -> Any:
         numba.config.CACHE_DIR = before
 
 
+_SHARES = 4
+"""Chunks for each thread, if they are not small: a call of a kernel with its many arguments takes some time."""
+
+
+class _TooMany(Exception):
+    """A table is full."""
+
+
 def _at(tensor: torch.Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), _CODES[tensor.dtype]
 
@@ -67,12 +75,20 @@ class NumbaEngine:
         return _compile(native.run, native.RUN)
 
     @cached_property
+    def _masked(self) -> Any:
+        return _compile(native.masked, native.MASKED)
+
+    @cached_property
     def _finite(self) -> Any:
         return _compile(native.finite, native.FINITE)
 
     @cached_property
     def _dots(self) -> Any:
         return _compile(native.dots, native.DOTS)
+
+    @cached_property
+    def _tally(self) -> Any:
+        return _compile(native.tally, native.TALLY)
 
     @cached_property
     def _histogram(self) -> Any:
@@ -122,8 +138,35 @@ class NumbaEngine:
             program.scale, program.disjoint, program.by_count, program.normalize,
             out.data_ptr() - start * out.dtype.itemsize, _CODES[out.dtype], first, second,
         )  # fmt: skip
-        kernel = self._run
-        return max(over_chunks(start + out.numel(), lambda *chunk: kernel(*head, *chunk), start=start), default=0)
+
+        def general(first: int, last: int) -> int:
+            return int(self._run(*head, first, last))
+
+        tensors = [out, *parents, *([] if base is None else [base])]
+        fused = (
+            base is not None
+            and 2 <= n <= (4 if program.disjoint else 3)
+            and len(set(mask.tolist()) - {native.NO_MASK}) < 2
+            and not steps
+            and all(_CODES[tensor.dtype] == native.BF16 for tensor in tensors)
+        )
+
+        def work(first: int, last: int) -> int:
+            if not fused:
+                return general(first, last)
+            left = np.empty(-(-(last - first) // native.BLOCK), np.int64)
+            weight, base_at, switches, out_at = head[2], head[8], head[11:14], head[14]
+            count = self._masked(
+                head[0], weight, mask, threshold, limit, seed, rescale, base_at, program.scale, *switches, out_at,
+                first, last, left,
+            )  # fmt: skip
+            begins = left[:count]
+            runs = np.split(begins, np.nonzero(np.diff(begins) != native.BLOCK)[0] + 1) if count else []
+            return max((general(int(run[0]), min(last, int(run[-1]) + native.BLOCK)) for run in runs), default=0)
+
+        share = out.numel() // (_SHARES * parallel.n_threads()) // parallel.CHUNK * parallel.CHUNK
+        size = max(parallel.CHUNK, share)
+        return max(over_chunks(start + out.numel(), work, start=start, size=size), default=0)
 
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `Engine`."""
@@ -139,6 +182,36 @@ class NumbaEngine:
         over_chunks(n, lambda start, stop: kernel(*_at(a), *_at(b), start, stop, sums), size=4 * native.SEGMENT)
         aa, ab, bb = (sum(column) for column in sums.T.tolist())
         return float(aa), float(ab), float(bb)
+
+    def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `Engine`."""
+        kernel, rows = self._tally, 1 << (2 * most - 1).bit_length()  # half of them free: the next one is mostly near
+        tables: list[tuple[np.ndarray, np.ndarray]] = []  # one for each thread
+        free: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def work(start: int, stop: int) -> bool:
+            try:
+                mine = free.pop()
+            except IndexError:
+                mine = np.zeros((rows, 2), np.uint32), np.zeros(1, np.int64)
+                tables.append(mine)
+            fits = bool(kernel(*_at(base), *_at(parent), start, stop, *mine, most))
+            if not fits:
+                raise _TooMany
+            free.append(mine)
+            return fits
+
+        try:
+            over_chunks(base.numel(), work)
+        except _TooMany:
+            return None
+        taken = [table[table[:, 0] != 0] for table, _ in tables]
+        keys = np.concatenate([np.zeros(0, np.uint32), *(each[:, 0] for each in taken)])
+        sizes = np.concatenate([np.zeros(0, np.int64), *(each[:, 1] for each in taken)])
+        different, which = np.unique(keys, return_inverse=True)
+        counts = np.zeros(len(different), np.int64)
+        np.add.at(counts, which, sizes)
+        return ((different - np.uint32(1)).astype(np.int32), counts) if len(different) <= most else None
 
     def histogram(
         self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
@@ -172,22 +245,21 @@ class NumbaEngine:
         low = np.array([each.low for each in ranges], np.int32)
         width = np.array([each.high - each.low for each in ranges], np.int32)
         value = np.array([each.value for each in ranges], np.int32)
-        counts = np.zeros((-(-n // PIECE), n_parents), np.int32)
-        kernel, chunk = self._survey, max(1, parallel.CHUNK // PIECE) * PIECE
+        kernel, chunk = self._survey, parallel.CHUNK
 
-        def work(start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        def work(start: int, stop: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
             values, places = self._lists(n_parents, chunk)
-            sizes = np.zeros(n_parents, np.int64)
+            sizes, counts = np.zeros(n_parents, np.int64), np.zeros(n_parents, np.int64)
             kernel(*_at(base), addresses, codes, start, stop, low, width, value, counts, sizes, values, places)
-            lists = zip(values, places, sizes.tolist(), strict=True)
-            return [(row[:size].copy(), where[:size] + np.int64(start)) for row, where, size in lists]
+            lists = zip(counts.tolist(), values, places, sizes.tolist(), strict=True)
+            return [(count, row[:size].copy(), where[:size] + np.int64(start)) for count, row, where, size in lists]
 
-        made = over_chunks(n, work, size=chunk)
+        made = over_chunks(n, work)
         return [
             Survey(
-                counts=counts[:, k].astype(np.int64),
-                bits=np.concatenate([np.zeros(0, np.int32), *(lists[k][0] for lists in made)]),
-                places=np.concatenate([np.zeros(0, np.int64), *(lists[k][1] for lists in made)]),
+                n=sum(lists[k][0] for lists in made),
+                bits=np.concatenate([np.zeros(0, np.int32), *(lists[k][1] for lists in made)]),
+                places=np.concatenate([np.zeros(0, np.int64), *(lists[k][2] for lists in made)]),
             )
             for k in range(n_parents)
         ]
@@ -200,6 +272,20 @@ class NumbaEngine:
         values, places = self._buffers.lists
         return values, places
 
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, bits: int, n: int) -> tuple[int, int]:
         """See `Engine`."""
-        return int(self._nth(*_at(base), *_at(parent), start, stop, bits, n))
+        size, kernel = base.numel(), self._nth
+        threads, passed = parallel.n_threads(), 0
+        some = parallel.CHUNK * (1 if threads == 1 else _SHARES * threads)  # at a time, since few may be needed
+
+        def look(start: int, stop: int, number: int) -> int:
+            return int(kernel(*_at(base), *_at(parent), start, stop, bits, number))
+
+        for at in range(0, size, some):
+            counts = over_chunks(min(size, at + some), lambda start, stop: -1 - look(start, stop, size + 1), start=at)
+            for chunk, count in enumerate(counts):
+                if passed + count >= n:
+                    start = at + chunk * parallel.CHUNK
+                    return look(start, min(size, start + parallel.CHUNK), n - passed), n
+                passed += count
+        return -1, passed

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from evomerge.merge.kernels import philox
-from evomerge.merge.kernels.engine import PIECE, Range, Survey
+from evomerge.merge.kernels.engine import Range, Survey
 from evomerge.merge.kernels.program import Cut, Drop, Program
 
 _LANES = 1024
@@ -65,6 +65,21 @@ class TorchEngine:
         aa, ab, bb = (sum(column) for column in sums)
         return float(aa), float(ab), float(bb)
 
+    def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `Engine`."""
+        made = (
+            torch.zeros(0, dtype=torch.int32, device=base.device),
+            torch.zeros(0, dtype=torch.int64, device=base.device),
+        )
+        for some in _bits(base, parent):
+            values, counts = some.unique(return_counts=True)
+            different, which = torch.cat([made[0], values]).unique(return_inverse=True)
+            if len(different) > most:
+                return None
+            counts = torch.zeros_like(different, dtype=torch.int64).index_add_(0, which, torch.cat([made[1], counts]))
+            made = different, counts
+        return made[0].cpu().numpy(), made[1].cpu().numpy()
+
     def histogram(
         self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
     ) -> None:
@@ -78,27 +93,27 @@ class TorchEngine:
         """See `Engine`."""
         return [_survey(base, parent, each) for parent, each in zip(parents, ranges, strict=True)]
 
-    def nth(self, base: torch.Tensor, parent: torch.Tensor, start: int, stop: int, bits: int, n: int) -> int:
+    def nth(self, base: torch.Tensor, parent: torch.Tensor, bits: int, n: int) -> tuple[int, int]:
         """See `Engine`."""
-        for some in _bits(_flat(base)[start:stop], _flat(parent)[start:stop]):
+        start, passed = 0, 0
+        for some in _bits(base, parent):
             hits = (some == bits).nonzero()[:, 0]
-            if n <= hits.numel():
-                return start + int(hits[n - 1])
-            start, n = start + some.numel(), n - hits.numel()
-        return -1
+            if n <= passed + hits.numel():
+                return start + int(hits[n - passed - 1]), n
+            start, passed = start + some.numel(), passed + hits.numel()
+        return -1, passed
 
 
 def _survey(base: torch.Tensor, parent: torch.Tensor, wanted: Range) -> Survey:
-    values, places, counts, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    values, places, n, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0, 0
     for bits in _bits(base, parent):
         equal = bits == wanted.value
         others = ((bits >= wanted.low) & (bits < wanted.high) & ~equal).nonzero()[:, 0]
         values.append(bits[others].cpu().numpy())
         places.append(others.cpu().numpy() + at)
-        padded = torch.nn.functional.pad(equal, (0, -bits.numel() % PIECE))
-        counts.append(padded.view(-1, PIECE).sum(dim=1).cpu().numpy())
+        n += int(equal.sum())
         at += bits.numel()
-    return Survey(np.concatenate(counts), np.concatenate(values), np.concatenate(places))
+    return Survey(n, np.concatenate(values), np.concatenate(places))
 
 
 def _compute(program: Program, base: torch.Tensor | None, parents: Sequence[torch.Tensor], start: int) -> torch.Tensor:
