@@ -141,6 +141,13 @@ class World:
         eta = self._ability(x, waves) + self._fresh + self._fresh_loadings @ (self._ways @ waves)
         return float((1.0 / (1.0 + np.exp(-eta))).mean())
 
+    def validation(self, x: np.ndarray, n: int, seed: int) -> np.ndarray:
+        """Return the answers of the candidate at x to the first n items that no search sees."""
+        waves = np.cos(self._omega @ x + self._phase)
+        eta = self._ability(x, waves) + self._fresh[:n] + self._fresh_loadings[:n] @ (self._ways @ waves)
+        noise = np.random.default_rng([seed, *np.float64(x).view(np.uint32)]).logistic(size=n)
+        return (eta > noise).astype(float)
+
     def _ability(self, x: np.ndarray, waves: np.ndarray) -> float:
         s = self.settings
         distance = float(((x - self.top) ** 2).mean())

@@ -2,7 +2,6 @@
 
 .venv/bin/python experiments/fitness/run.py --arm all --seeds 0 1 2 3 4
 .venv/bin/python experiments/fitness/run.py --arm ten --seeds 0 1 2 3 4
-.venv/bin/python experiments/fitness/results.py     # the table
 """
 
 from __future__ import annotations
