@@ -10,6 +10,10 @@ winner meets the test items.
 Every step is one transaction in the run's database, so the loop can be killed anywhere and continued by running it
 again on the same run: what was in flight is run again, and the optimizer continues from the state stored with the last
 record.
+
+With several workers, a `deterministic` search gives the records of one with a single worker: no proposal is asked for
+whose point could still change by what is running (`optimizers.base.sure_asks`); outcomes are taken, and told, in the order
+of their numbers. Without it no worker waits for another one; the order of the tells is stored.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -26,16 +30,19 @@ from numpy.typing import NDArray
 
 from evomerge.budget import Budget, Spent
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
-from evomerge.execution.base import Executor, StopSignal
+from evomerge.execution.base import Executor, Reports, StopSignal
 from evomerge.fitness.scoring import Items, Scoring, Verdict
 from evomerge.genome.space import Space
-from evomerge.optimizers.base import Optimizer, Proposal, generation_size
+from evomerge.optimizers.base import Optimizer, Proposal, generation_size, sure_asks
 from evomerge.recipe import Recipe
 from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State, best_scored
 from evomerge.store.run_dir import RunDir
 
 MAX_REPEATS = 1000
 """So many proposals in a row that were all scored before end a search: the optimizer has nothing new to say."""
+
+AHEAD = 4
+"""So many jobs a worker may be submitted before the oldest one is taken: one that hangs must not hold all answers."""
 
 
 class Listener(Protocol):
@@ -78,6 +85,8 @@ class Search:
         finalists: how many of the best candidates are scored on the validation items.
         splits: the splits that have items; without validation items the best on the search items wins.
         cost: what a recipe costs beyond its answers (the length of its path), in units of the fitness.
+        deterministic: give the records of a search with one worker, bit for bit, at the price of workers that wait
+            where the optimizer's next point depends on what is running.
     """
 
     run_dir: RunDir
@@ -92,6 +101,7 @@ class Search:
     listener: Listener | None = None
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[Recipe], float] = lambda recipe: 0.0
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         needed = self.scoring.items_per_candidate
@@ -108,10 +118,12 @@ class Search:
         self._pending: dict[int, Proposal] = {}  # asked and not told
         self._undecided: dict[int, Record] = {}  # of these, those that are being scored
         self._queue: deque[tuple[int, Items | None]] = deque()  # what they are to answer next
-        self._running: set[int] = set()  # of these, those that an executor works on
+        self._running: dict[int, None] = {}  # of these, those that were submitted and not taken; in that order
+        self._arrived: dict[int, Outcome] = {}  # of these, those that an earlier one holds up
         self._partial: dict[int, dict[tuple[str, int], ItemScore]] = {}  # what they answered in earlier sessions
         self._followers: dict[int, list[Record]] = {}  # number that runs -> proposals with the same recipe
         self._ready: deque[Record] = deque()  # decided without an executor: the recipe was scored before
+        self._decisions: dict[int, tuple[Record, Sequence[ItemScore]]] = {}  # not told: an earlier one is not decided
         self._numbers: dict[str, int] = {}  # recipe hash -> the number it is (being) scored under
         self._repeats = 0
         self._best = -math.inf
@@ -134,18 +146,20 @@ class Search:
 
     def _score_baselines(self) -> None:
         self._tell_phase("baselines", len(self.baselines))
-        for i, (name, recipe) in enumerate(self.baselines.items()):
-            number = -1 - i
-            if self._db.record(number) is None:
-                outcome = self._execute(Job(number, recipe, Split.SEARCH))
-                if outcome.state == State.INVALID:
-                    # A parent that cannot be built (NaN weights, say) spoils every candidate.
-                    raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
-                record = self._judged(outcome, Record(number, name, State.RUNNING, recipe))
-                self._commit([(record, outcome.scores)])
+        named = {-1 - i: (name, recipe) for i, (name, recipe) in enumerate(self.baselines.items())}
+        missing = [number for number in named if self._db.record(number) is None]
+        for outcome in self._execute(Job(number, named[number][1], Split.SEARCH) for number in missing):
+            number = outcome.job.candidate
+            name, recipe = named[number]
+            if outcome.state == State.INVALID:
+                # A parent that cannot be built (NaN weights, say) spoils every candidate.
+                raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
+            record = self._judged(outcome, Record(number, name, State.RUNNING, recipe))
+            self._commit([(record, outcome.scores)])
+        for number in named:
             if self._record(number).state == State.COMPLETE:
                 self.scoring.know(number, None, self._db.item_scores(number, Split.SEARCH))
-            self._rescore(number, Split.VALIDATION)
+        self._rescore(named, Split.VALIDATION)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -173,8 +187,8 @@ class Search:
             # Time is up: what was running is dropped, as the budget says. It was never told, so nothing depends on it.
             self._spent.candidates -= len(self._pending)
             self._pending.clear()
-            self._undecided.clear()
-            self._queue.clear()
+            for waiting in (self._undecided, self._queue, self._running, self._arrived, self._decisions, self._ready):
+                waiting.clear()
 
     def _run_stage(self) -> None:
         total = None if self._limit.candidates is None else self._limit.candidates - self._first
@@ -185,9 +199,11 @@ class Search:
                 self._propose()
             self._submit()
             if self._ready:
-                self._tell([(self._ready.popleft(), ())])
+                self._settle([(self._ready.popleft(), ())])
+            elif self._running and next(iter(self._running)) in self._arrived:
+                self._take(self._arrived.pop(next(iter(self._running))), counted=True)
             elif self._running:
-                self._take(self.executor.collect())
+                self._arrive(self.executor.collect())
             elif self._wants_more():
                 continue  # what ran before an interruption was answered from memory
             elif self._undecided and not self.stop.draining and not self.stop.overdue:
@@ -251,14 +267,25 @@ class Search:
         """Whether another candidate should start now, within the budget."""
         if self.stop.draining or self.stop.overdue or not self.scoring.open:
             return False
-        if len(self._running) + len(self._queue) >= self.executor.capacity:
+        if len(self._running) - len(self._arrived) + len(self._queue) >= self.executor.capacity:
+            return False
+        if self.deterministic and not self._is_sure():
             return False
         if not self._limit.allows(self._spent, self.scoring.owed + self.scoring.items_per_candidate):
             return False
         if self._limit.seconds is not None and self.clock() - self._began >= self._limit.seconds:
             return False
         # Proposals that were all scored before cost nothing; without this, a search bounded by items might never end.
-        return len(self._ready) == 0 and self._repeats < MAX_REPEATS
+        held = len(self._pending) if self.deterministic else 0  # any of these may turn out to be a repeat
+        return len(self._ready) == 0 and self._repeats + held < MAX_REPEATS
+
+    def _is_sure(self) -> bool:
+        """Whether a search with one worker would now, or later, ask for the same next proposal."""
+        if not self._running and not self._queue:
+            return True
+        if self.scoring.learns and self.scoring.full and self._pending:
+            return False  # the next generation's estimators learn from this one's answers
+        return sure_asks(self.optimizer) > 0 and len(self._running) < AHEAD * self.executor.capacity
 
     def _propose(self) -> None:
         """Ask the optimizer for a candidate and start it."""
@@ -285,28 +312,46 @@ class Search:
         if earlier in self._undecided:
             self._followers.setdefault(earlier, []).append(record)
         else:
-            self._ready.append(self._copied(record, self._record(earlier)))
+            decided = self._decisions.get(earlier)
+            self._ready.append(self._copied(record, self._record(earlier) if decided is None else decided[0]))
 
     def _submit(self) -> None:
         """Give the executor what it has room for; what an earlier session answered is taken from there."""
-        while self._queue and len(self._running) < self.executor.capacity:
+        while self._queue and len(self._running) - len(self._arrived) < self.executor.capacity:
             if self.stop.draining or self.stop.overdue:
                 return
             number, items = self._queue.popleft()
             known = self._partial.get(number, {})
-            wanted = [(task, item) for task in items for item in items[task]] if items is not None else []
-            if wanted and all(key in known for key in wanted):
+            wanted = self.scoring.all_items
+            if items is not None:
+                wanted = [(task, item) for task in items for item in items[task]]
+            if known and all(key in known for key in wanted):
                 self.scoring.answer(number, [known[key] for key in wanted])
                 self._decide()
                 continue
-            self._running.add(number)
+            self._running[number] = None
             self.executor.submit(Job(number, self._undecided[number].recipe, Split.SEARCH, items))
 
-    def _take(self, outcome: Outcome) -> None:
-        """Take what came of a job: answers that decide something, or that lead to more questions."""
+    def _arrive(self, outcome: Outcome) -> None:
+        """Take what came of a job, or hold it (on disk, too) until the jobs before it are back."""
         number = outcome.job.candidate
-        self._running.discard(number)
-        self._repeats = 0
+        if not self.deterministic or number == next(iter(self._running)):
+            self._take(outcome)
+            return
+        self._arrived[number] = outcome
+        if outcome.state == State.COMPLETE:
+            self._spent.items += _n_items(outcome)
+            self._spent.seconds = self.clock() - self._began
+            self._db.update_progress(self._progress(), optimizer_state=self.optimizer.dump_state())
+
+    def _take(self, outcome: Outcome, *, counted: bool = False) -> None:
+        """Take what came of a job: answers that decide something, or that lead to more questions.
+
+        Args:
+            counted: whether its answers were counted when they came.
+        """
+        number = outcome.job.candidate
+        del self._running[number]
         before = self._undecided[number]
         record = replace(before, seconds=before.seconds + outcome.seconds, device=outcome.device)
         self._undecided[number] = record
@@ -320,9 +365,9 @@ class Search:
             failed = replace(record, state=outcome.state, error=outcome.error)
             self._follow(failed)
             self.scoring.fail(number)
-            self._tell([(failed, ())])
+            self._settle([(failed, ())])
         else:
-            self._spent.items += len({(score.task, score.item) for score in outcome.scores})
+            self._spent.items += 0 if counted else _n_items(outcome)
             self.scoring.answer(number, outcome.scores)
         if not self._decide() and outcome.state == State.COMPLETE:
             self._spent.seconds = self.clock() - self._began
@@ -331,7 +376,7 @@ class Search:
     def _decide(self) -> bool:
         """Record and tell what the scoring decided; returns whether it decided anything."""
         verdicts = self.scoring.verdicts()
-        self._tell([self._decided(verdict) for verdict in verdicts])
+        self._settle([self._decided(verdict) for verdict in verdicts])
         self._queue.extend(self.scoring.jobs())
         return bool(verdicts)
 
@@ -352,11 +397,25 @@ class Search:
         for follower in self._followers.pop(record.number, []):
             self._ready.append(self._copied(follower, record))
 
+    def _settle(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]]) -> None:
+        """Tell what was decided: now, or where the search is deterministic when all earlier proposals are."""
+        if not self.deterministic:
+            self._tell(decided)
+            return
+        self._decisions |= {record.number: (record, scores) for record, scores in decided}
+        turn = []
+        for number in sorted(self._pending):
+            if number not in self._decisions:
+                break
+            turn.append(self._decisions.pop(number))
+        self._tell(turn)
+
     def _tell(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]]) -> None:
         """Tell the optimizer, and write all of it in one transaction."""
         if not decided:
             return
         for record, scores in decided:
+            self._repeats = 0 if record.same_as is None else self._repeats + 1
             self.optimizer.tell(self._pending.pop(record.number).number, record.fitness)
             if record.state == State.COMPLETE and record.same_as is None:
                 self.scoring.know(record.number, self._point(record), scores)
@@ -372,7 +431,6 @@ class Search:
 
     def _copied(self, record: Record, earlier: Record) -> Record:
         """Give a proposal the result of the earlier candidate with the same recipe."""
-        self._repeats += 1
         self._spent.hits += 1
         return replace(
             record,
@@ -399,8 +457,7 @@ class Search:
             return ranked[0].number
         best = ranked[: self.finalists]
         self._tell_phase("validation", len(best))
-        for record in best:
-            self._rescore(record.number, Split.VALIDATION)
+        self._rescore([record.number for record in best], Split.VALIDATION)
         finalists = [
             record for record in map(self._record, (r.number for r in best)) if self._has(record, Split.VALIDATION)
         ]
@@ -424,31 +481,42 @@ class Search:
         """Score the winner, the parents and the average on the test items."""
         numbers = [winner, *(-1 - i for i in range(len(self.baselines)))]
         self._tell_phase("test", len(numbers))
-        for number in numbers:
-            self._rescore(number, Split.TEST)
+        self._rescore(numbers, Split.TEST)
         self.run_dir.write_best(self._record(winner).recipe)
         self._db.set_meta("best", winner)
 
-    def _rescore(self, number: int, split: Split) -> None:
-        """Score a recorded candidate on a further split, unless that was done before."""
-        record = self._record(number)
-        if split not in self.splits or record.state != State.COMPLETE or self._has(record, split):
+    def _rescore(self, numbers: Iterable[int], split: Split) -> None:
+        """Score recorded candidates on a further split, unless that was done before."""
+        if split not in self.splits:
             return
-        outcome = self._execute(Job(number, record.recipe, split))
-        score = None
-        if outcome.state == State.COMPLETE:
-            score = self.scoring.whole(outcome.scores)[1]
-            self._db.add_scores(number, split, score, outcome.scores, progress=self._progress())
-        self._tell_scored(record, split, score)
+        records = {number: self._record(number) for number in numbers}
+        wanted = [one for one in records.values() if one.state == State.COMPLETE and not self._has(one, split)]
+        for outcome in self._execute(Job(record.number, record.recipe, split) for record in wanted):
+            number, score = outcome.job.candidate, None
+            if outcome.state == State.COMPLETE:
+                score = self.scoring.whole(outcome.scores)[1]
+                self._db.add_scores(number, split, score, outcome.scores, progress=self._progress())
+            self._tell_scored(records[number], split, score)
 
     # --- small steps ---------------------------------------------------------------------------------------------
 
-    def _execute(self, job: Job) -> Outcome:
-        """Run one job by itself."""
-        if self.stop.draining:
-            raise Interrupted("stopped as asked; everything scored so far is in the run")
-        self.executor.submit(job)
-        return self.executor.collect()
+    def _execute(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Run jobs that do not depend on each other, and yield what came of them in their order."""
+        left = deque(jobs)
+        order: deque[int] = deque()
+        arrived: dict[int, Outcome] = {}
+        while left or order:
+            while left and len(order) - len(arrived) < self.executor.capacity and not self.stop.draining:
+                job = left.popleft()
+                order.append(job.candidate)
+                self.executor.submit(job)
+            if not order:
+                raise Interrupted("stopped as asked; everything scored so far is in the run")
+            if order[0] not in arrived:
+                outcome = self.executor.collect()
+                arrived[outcome.job.candidate] = outcome
+            while order and order[0] in arrived:
+                yield arrived.pop(order.popleft())
 
     def _judged(self, outcome: Outcome, record: Record) -> Record:
         """Put what came of a baseline, which answered every search item, into its record."""
@@ -476,6 +544,7 @@ class Search:
                     optimizer_state=state if last else None,
                     scores={Split.SEARCH: scores},
                     progress=self._progress() if last else None,
+                    told_after=None if record.is_baseline else self._spent.candidates,
                 )
         for record, _ in decided:
             if not record.is_baseline and record.fitness is not None and record.fitness > self._best:
@@ -486,7 +555,7 @@ class Search:
     def _progress(self) -> dict[str, Any]:
         pending = [[number, proposal.x.tolist()] for number, proposal in sorted(self._pending.items())]
         partial = {
-            str(number): [[score.task, score.item, dict(score.metrics)] for score in self.scoring.scores_of(number)]
+            str(number): [[score.task, score.item, dict(score.metrics)] for score in self._answers(number)]
             for number in self._undecided
         }
         return {
@@ -495,7 +564,14 @@ class Search:
             "partial": {number: answers for number, answers in partial.items() if answers},
             "generation": list(self.scoring.generation),
             "stage": [self._stage, self._first, self._elite],
+            **({"workers": self.executor.report()} if isinstance(self.executor, Reports) else {}),
         }
+
+    def _answers(self, number: int) -> tuple[ItemScore, ...]:
+        """All that a candidate answered: in earlier sessions, in this one, and what waits for its turn."""
+        arrived = self._arrived.get(number)
+        now = self.scoring.scores_of(number) + (() if arrived is None else arrived.scores)
+        return tuple((self._partial.get(number, {}) | {(score.task, score.item): score for score in now}).values())
 
     def _record(self, number: int) -> Record:
         record = self._db.record(number)
@@ -513,3 +589,7 @@ class Search:
     def _tell_scored(self, record: Record, split: Split, score: Score | None) -> None:
         if self.listener is not None:
             self.listener.scored(record, split, score)
+
+
+def _n_items(outcome: Outcome) -> int:
+    return len({(score.task, score.item) for score in outcome.scores})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from evomerge.record import Job, Outcome
 
@@ -34,6 +34,15 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop the workers and free what they hold; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """What an executor with several workers does besides: it says how they are."""
+
+    def report(self) -> dict[str, Any]:
+        """Return plain data for `evomerge status`; see `evomerge.execution.crew.Crew.report`."""
         ...
 
 
