@@ -42,7 +42,7 @@ class EvaluationError(EvomergeError, RuntimeError):
 
 
 class ExecutionError(EvomergeError, RuntimeError):
-    """Workers cannot be had: no cluster, or none that works. The run is as it was, and `evomerge resume` continues it."""
+    """There is no cluster, or no worker that works; the run is as it was, and `evomerge resume` continues it."""
 
 
 class RunError(EvomergeError, RuntimeError):

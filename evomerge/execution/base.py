@@ -17,8 +17,10 @@ class Executor(Protocol):
     broken, and ends the search.
     """
 
-    capacity: int
-    """How many jobs should be outstanding to keep every worker busy."""
+    @property
+    def capacity(self) -> int:
+        """How many jobs should be outstanding to keep every worker busy; it may change."""
+        ...
 
     def submit(self, job: Job) -> None:
         """Queue a job."""

@@ -37,7 +37,7 @@ MakeWorker = Callable[[StopSignal, Hints], Works]
 what it runs on in an attribute `device`."""
 
 Answer = tuple[str, Any]
-"""("ready", device), ("done", fields of an `Outcome`), ("stopped", None), ("refused", message) or ("broken", trace)."""
+"""("ready", device), ("done", parts of an `Outcome`), ("stopped", None), ("refused", reason) or ("broken", reason)."""
 
 
 class Halt(StopSignal):
@@ -83,8 +83,8 @@ class RayWorker:
             self._works = self._make(self._halt, self._hints)
         except EvomergeError as error:
             return "refused", str(error)
-        except Exception:
-            return "broken", traceback.format_exc(limit=-3)
+        except Exception as error:
+            return "broken", _in_a_line(error)
         return "ready", str(getattr(self._works, "device", "cpu"))
 
     def run(self, ticket: int, job: Mapping[str, Any]) -> Answer:
@@ -95,9 +95,16 @@ class RayWorker:
             outcome = self._works.run(from_plain(job))
         except Interrupted:
             return "stopped", None
-        except Exception:
-            return "broken", traceback.format_exc(limit=-3)
+        except Exception as error:
+            return "broken", _in_a_line(error)
         return "done", (outcome.state, outcome.scores, outcome.seconds, outcome.device, outcome.error)
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return what went wrong, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def to_plain(job: Job) -> dict[str, Any]:

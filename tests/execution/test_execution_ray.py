@@ -98,6 +98,7 @@ def test_a_candidates_own_faults_are_not_tried_again(pool, tmp_path) -> None:
     assert executor.crew.lost == 0
 
 
+@pytest.mark.slow
 def test_a_worker_without_memory_is_replaced_by_one_with_smaller_batches(pool, tmp_path) -> None:
     executor = pool(1, faults={0: "memory", 1: "memory"})
     for number in range(3):
@@ -130,7 +131,8 @@ def test_a_worker_that_refuses_to_start_says_where_and_why(pool) -> None:
         pool(2, refuse="math is another model here")
 
 
-def test_workers_that_cannot_be_imported_end_the_search_with_the_reason(ray_cluster) -> None:
+@pytest.mark.slow
+def test_workers_that_cannot_be_made_end_the_search_with_the_reason(ray_cluster) -> None:
     class Broken:
         def __call__(self, stop, hints):
             raise OSError("a library is missing")
