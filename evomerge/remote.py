@@ -132,8 +132,8 @@ def make_executor(
     mapped = sum(info.n_bytes for source in named.values() for info in sources.open(source).tensors.infos.values())
     dtype = running_dtype(execution.dtype, "cpu" if execution.gpus_per_worker == 0 else find_device(execution.device))
     log.info(
-        "parents: %.2f GiB, memory-mapped, so that the workers of a machine share one copy; each worker has live models "
-        "of %.2f GiB of its own",
+        "parents: %.2f GiB, memory-mapped, so that the workers of a machine share one copy; live models: %.2f GiB in "
+        "each worker",
         mapped / GIB, live_bytes(config, sources, dtype) / GIB,
     )  # fmt: skip
     plain = {key: value for key, value in data.items() if key != "run"}

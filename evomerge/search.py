@@ -12,12 +12,13 @@ again on the same run: what was in flight is run again, and the optimizer contin
 record.
 
 With several workers, a `deterministic` search gives the records of one with a single worker: no proposal is asked for
-whose point could still change by what is running (`optimizers.base.sure_asks`); outcomes are taken, and told, in the order
-of their numbers. Without it no worker waits for another one; the order of the tells is stored.
+whose point could still change by what is running (`optimizers.base.sure_asks`); outcomes are taken, and told, in order.
+Without it no worker waits for another one; the order of the tells is stored.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -37,6 +38,8 @@ from evomerge.optimizers.base import Optimizer, Proposal, generation_size, sure_
 from evomerge.recipe import Recipe
 from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State, best_scored
 from evomerge.store.run_dir import RunDir
+
+log = logging.getLogger(__name__)
 
 MAX_REPEATS = 1000
 """So many proposals in a row that were all scored before end a search: the optimizer has nothing new to say."""
@@ -191,6 +194,11 @@ class Search:
                 waiting.clear()
 
     def _run_stage(self) -> None:
+        if self.deterministic and self.executor.capacity > 1 and not sure_asks(self.optimizer):
+            log.warning(
+                "each proposal of this optimizer depends on the one before, so a deterministic search keeps one worker "
+                "busy; `execution.deterministic: false` uses all"
+            )
         total = None if self._limit.candidates is None else self._limit.candidates - self._first
         name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._stage].name}"
         self._tell_phase(name, total, self._spent.candidates - self._first)

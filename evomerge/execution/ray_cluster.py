@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class Cluster:
             quiet["runtime_env"] = dict(self.runtime_env)
         handlers = _signal_handlers()
         try:
+            if self.address is not None and self.address != "auto":
+                _knock(self.address)
             if self.is_own:
                 ray.init(
                     address="local",
@@ -123,6 +126,13 @@ def places(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
 def has_gpus() -> bool:
     """Whether any machine of the cluster has a GPU."""
     return any(node["Resources"].get("GPU", 0.0) > 0.0 for node in alive_nodes())
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody listens there: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10.0):
+        pass
 
 
 def _signal_handlers() -> dict[int, Any]:
