@@ -7,9 +7,9 @@ a few of them and an estimate. Around the loop stands what makes the result hone
 are scored first, the best k candidates are scored again on validation items that the loop never saw, and only the
 winner meets the test items.
 
-Every step is one transaction in the run's database, so the loop can be killed anywhere and continued by running it
-again on the same run: what was in flight is run again, and the optimizer continues from the state stored with the last
-record.
+Whatever was decided is one transaction in the run's database, written when the workers have their next jobs and before
+the loop waits for them. So it can be killed anywhere and continued by running it again on the same run: what was in
+flight is run again, and the optimizer continues from the state stored with the last record.
 
 With several workers, a `deterministic` search gives the records of one with a single worker: no proposal is asked for
 whose point could still change by what is running (`optimizers.base.sure_asks`); outcomes are taken, and told, in order.
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from evomerge.budget import Budget, Spent
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
-from evomerge.execution.base import Executor, Reports, StopSignal
+from evomerge.execution.base import Executor, Gathers, Reports, StopSignal
 from evomerge.fitness.scoring import Items, Scoring, Verdict
 from evomerge.genome.space import Space
 from evomerge.optimizers.base import Optimizer, Proposal, generation_size, sure_asks
@@ -127,6 +127,10 @@ class Search:
         self._followers: dict[int, list[Record]] = {}  # number that runs -> proposals with the same recipe
         self._ready: deque[Record] = deque()  # decided without an executor: the recipe was scored before
         self._decisions: dict[int, tuple[Record, Sequence[ItemScore]]] = {}  # not told: an earlier one is not decided
+        self._unwritten: dict[
+            int, tuple[Record, Sequence[ItemScore], int]
+        ] = {}  # told, after so many asks; not on disk
+        self._unwritten_answers = False
         self._numbers: dict[str, int] = {}  # recipe hash -> the number it is (being) scored under
         self._repeats = 0
         self._best = -math.inf
@@ -158,7 +162,7 @@ class Search:
                 # A parent that cannot be built (NaN weights, say) spoils every candidate.
                 raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
             record = self._judged(outcome, Record(number, name, State.RUNNING, recipe))
-            self._commit([(record, outcome.scores)])
+            self._commit([(record, outcome.scores, None)])
         for number in named:
             if self._record(number).state == State.COMPLETE:
                 self.scoring.know(number, None, self._db.item_scores(number, Split.SEARCH))
@@ -187,10 +191,9 @@ class Search:
         if self.stop.draining:
             raise Interrupted("stopped as asked; everything scored so far is in the run")
         if overdue:
-            # Time is up: what was running is dropped, as the budget says. It was never told, so nothing depends on it.
-            self._spent.candidates -= len(self._pending)
-            self._pending.clear()
-            for waiting in (self._undecided, self._queue, self._running, self._arrived, self._decisions, self._ready):
+            # Time is up: what was running is dropped, as the budget says. It stays pending, so that a larger budget
+            # begins with it.
+            for waiting in (self._queue, self._running, self._arrived, self._decisions, self._ready):
                 waiting.clear()
 
     def _run_stage(self) -> None:
@@ -211,13 +214,16 @@ class Search:
             elif self._running and next(iter(self._running)) in self._arrived:
                 self._take(self._arrived.pop(next(iter(self._running))), counted=True)
             elif self._running:
-                self._arrive(self.executor.collect())
+                self._write()  # the workers have their next jobs by now
+                for outcome in self._collect():
+                    self._arrive(outcome)
             elif self._wants_more():
                 continue  # what ran before an interruption was answered from memory
             elif self._undecided and not self.stop.draining and not self.stop.overdue:
                 self.scoring.seal()  # no more will come, so a race goes on with those that did
                 self._decide()
             else:
+                self._write()
                 return
 
     def _next_stage(self, elite: int) -> None:
@@ -320,7 +326,7 @@ class Search:
         if earlier in self._undecided:
             self._followers.setdefault(earlier, []).append(record)
         else:
-            decided = self._decisions.get(earlier)
+            decided = self._decisions.get(earlier) or self._unwritten.get(earlier)
             self._ready.append(self._copied(record, self._record(earlier) if decided is None else decided[0]))
 
     def _submit(self) -> None:
@@ -349,8 +355,7 @@ class Search:
         self._arrived[number] = outcome
         if outcome.state == State.COMPLETE:
             self._spent.items += _n_items(outcome)
-            self._spent.seconds = self.clock() - self._began
-            self._db.update_progress(self._progress(), optimizer_state=self.optimizer.dump_state())
+            self._unwritten_answers = True
 
     def _take(self, outcome: Outcome, *, counted: bool = False) -> None:
         """Take what came of a job: answers that decide something, or that lead to more questions.
@@ -377,16 +382,13 @@ class Search:
         else:
             self._spent.items += 0 if counted else _n_items(outcome)
             self.scoring.answer(number, outcome.scores)
-        if not self._decide() and outcome.state == State.COMPLETE:
-            self._spent.seconds = self.clock() - self._began
-            self._db.update_progress(self._progress(), optimizer_state=self.optimizer.dump_state())
+        self._decide()
+        self._unwritten_answers = True
 
-    def _decide(self) -> bool:
-        """Record and tell what the scoring decided; returns whether it decided anything."""
-        verdicts = self.scoring.verdicts()
-        self._settle([self._decided(verdict) for verdict in verdicts])
+    def _decide(self) -> None:
+        """Settle what the scoring decided, and queue what it asks."""
+        self._settle([self._decided(verdict) for verdict in self.scoring.verdicts()])
         self._queue.extend(self.scoring.jobs())
-        return bool(verdicts)
 
     def _decided(self, verdict: Verdict) -> tuple[Record, Sequence[ItemScore]]:
         record = self._undecided.pop(verdict.number)
@@ -419,16 +421,32 @@ class Search:
         self._tell(turn)
 
     def _tell(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]]) -> None:
-        """Tell the optimizer, and write all of it in one transaction."""
-        if not decided:
-            return
+        """Tell the optimizer; `_write` follows when the workers have work again."""
         for record, scores in decided:
-            self._repeats = 0 if record.same_as is None else self._repeats + 1
+            repeats = record.same_as is not None
+            self._repeats = self._repeats + 1 if repeats else 0
+            self._spent.hits += repeats
             self.optimizer.tell(self._pending.pop(record.number).number, record.fitness)
-            if record.state == State.COMPLETE and record.same_as is None:
+            if record.state == State.COMPLETE and not repeats:
                 self.scoring.know(record.number, self._point(record), scores)
+            self._unwritten[record.number] = (record, scores, self._spent.candidates)
+
+    def _write(self) -> None:
+        """Write all that was told or answered since the last time, and the optimizer's state: one transaction."""
+        if not self._unwritten and not self._unwritten_answers:
+            return
         self._spent.seconds = self.clock() - self._began
-        self._commit(decided, state=self.optimizer.dump_state())
+        told, self._unwritten, self._unwritten_answers = self._unwritten, {}, False
+        state = self.optimizer.dump_state()
+        if told:
+            self._commit(list(told.values()), state=state)
+        else:
+            self._db.update_progress(self._progress(), optimizer_state=state)
+
+    def _collect(self) -> Sequence[Outcome]:
+        """Wait for a job, and return it with all that are done by then."""
+        outcomes = [self.executor.collect()]
+        return outcomes + (self.executor.more() if isinstance(self.executor, Gathers) else [])
 
     def _point(self, record: Record) -> NDArray[np.float64] | None:
         """Where in the unit cube of the present space a candidate stands; the same in every session."""
@@ -439,7 +457,6 @@ class Search:
 
     def _copied(self, record: Record, earlier: Record) -> Record:
         """Give a proposal the result of the earlier candidate with the same recipe."""
-        self._spent.hits += 1
         return replace(
             record,
             state=earlier.state,
@@ -542,19 +559,21 @@ class Search:
             return replace(record, state=State.FAILED, error="the objective is not a number (NaN) on the search items")
         return replace(record, fitness=fitness, scores={Split.SEARCH: score})
 
-    def _commit(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]], *, state: bytes | None = None) -> None:
-        """Write records, item scores, optimizer state and counts in one transaction."""
+    def _commit(
+        self, decided: Sequence[tuple[Record, Sequence[ItemScore], int | None]], *, state: bytes | None = None
+    ) -> None:
+        """Write records, item scores, when they were told, optimizer state and counts in one transaction."""
         with self._db.together():
-            for i, (record, scores) in enumerate(decided):
+            for i, (record, scores, told_after) in enumerate(decided):
                 last = i == len(decided) - 1
                 self._db.add(
                     record,
                     optimizer_state=state if last else None,
                     scores={Split.SEARCH: scores},
                     progress=self._progress() if last else None,
-                    told_after=None if record.is_baseline else self._spent.candidates,
+                    told_after=told_after,
                 )
-        for record, _ in decided:
+        for record, _, _ in decided:
             if not record.is_baseline and record.fitness is not None and record.fitness > self._best:
                 self._best = record.fitness
                 self.run_dir.write_best(record.recipe)

@@ -40,6 +40,15 @@ class Executor(Protocol):
 
 
 @runtime_checkable
+class Gathers(Protocol):
+    """What an executor with several workers does besides: it gives all that is done at once."""
+
+    def more(self) -> list[Outcome]:
+        """Return further outcomes that are there already; they count as collected."""
+        ...
+
+
+@runtime_checkable
 class Reports(Protocol):
     """What an executor with several workers does besides: it says how they are."""
 

@@ -152,6 +152,12 @@ class RayExecutor:
             self._step()
         return self._outcomes.popleft()
 
+    def more(self) -> list[Outcome]:
+        """Return the outcomes that came together with the last one."""
+        outcomes = list(self._outcomes)
+        self._outcomes.clear()
+        return outcomes
+
     def close(self) -> None:
         """Send the workers away; a cluster that was started for them ends."""
         self._queue.clear()

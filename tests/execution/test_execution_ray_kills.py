@@ -1,6 +1,7 @@
 """kill -9 at random moments, of workers, of the driver and of Ray itself: each candidate is recorded once."""
 
 import contextlib
+import ipaddress
 import os
 import random
 import signal
@@ -112,6 +113,8 @@ def test_a_cluster_of_its_own_is_started_again_once_and_ends_with_the_driver(tmp
     try:
         wait_for(path, 5, process)
         before = descendants(process.pid)
+        assert listening(before), "Ray's servers listen somewhere"
+        assert all(address.startswith(("127.0.0.1", "::1", "::ffff:127.0.0.1")) for address in listening(before))
         raylets = [pid for pid, name in before.items() if name.endswith("raylet")]
         assert len(raylets) == 1
         os.kill(raylets[0], signal.SIGKILL)
@@ -147,6 +150,23 @@ def descendants(pid: int) -> dict[int, str]:
         one = waiting.pop()
         found[one] = names.get(one, "")
         waiting += parents.get(one, [])
+    return found
+
+
+def listening(pids: dict[int, str]) -> list[str]:
+    """Return the addresses at which processes listen."""
+    sockets = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            sockets |= {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                raw = bytes.fromhex(words[1].split(":")[0])  # words of four bytes, each in the machine's order
+                ordered = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
+                found.append(str(ipaddress.ip_address(ordered)))
     return found
 
 
