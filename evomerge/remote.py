@@ -18,7 +18,7 @@ from evomerge.build import (
 from evomerge.config import SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.evaluation.lm_harness import LmHarness
-from evomerge.evaluation.memory import free_bytes
+from evomerge.evaluation.memory import free_bytes, share_with
 from evomerge.execution.base import StopSignal
 from evomerge.execution.ray_actor import Hints
 from evomerge.execution.ray_cluster import Cluster
@@ -70,6 +70,7 @@ class WorkerPlan:
         device = find_device(execution.device)
         dtype = running_dtype(execution.dtype, device)
         _check_memory(config, sources, device, dtype, hints)
+        share_with(hints.neighbours if device == "cpu" else hints.per_device)
         harness = make_harness(
             config,
             recorded_splits=self.splits,

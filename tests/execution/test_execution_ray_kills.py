@@ -158,7 +158,7 @@ def listening(pids: dict[int, str]) -> list[str]:
     sockets = set()
     for pid in pids:
         with contextlib.suppress(OSError):
-            sockets |= {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+            sockets |= {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
     found = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
