@@ -198,8 +198,7 @@ class RayExecutor:
             time.sleep(POLL_SECONDS)
         else:
             ray.wait(waiting, num_returns=1, timeout=POLL_SECONDS)
-            ready = ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
-            for ref in sorted(ready, key=lambda ref: ref not in self._asked):  # where a worker is before what it says
+            for ref in ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]:
                 self._hear(ref)
         self._look_for_the_late()
         self._assign()
@@ -209,10 +208,14 @@ class RayExecutor:
         import ray
 
         placing = ref in self._asked
-        member = self._asked.pop(ref) if placing else self._refs.pop(ref, None)
+        member = (self._asked if placing else self._refs).pop(ref, None)
         if member is None or member not in self.crew:
             return
         try:
+            if not placing and member.node is None:  # messages name the machine, so that comes first
+                for asked in [asked for asked, one in self._asked.items() if one is member]:
+                    del self._asked[asked]
+                    self.crew.placed(member, *ray.get(asked, timeout=STOP_SECONDS))
             value = ray.get(ref)
         except ray.exceptions.RayError as error:
             self._lost(member, _short(error), memory=isinstance(error, ray.exceptions.OutOfMemoryError))
