@@ -41,6 +41,9 @@ POLL_SECONDS = 0.2
 REFRESH_SECONDS = 3.0
 """How often the machines of the cluster are counted."""
 
+START_SECONDS = 20.0
+"""So long after the last worker got its place, a search begins without those that have none yet."""
+
 STOP_SECONDS = 10.0
 """How long a worker that was told to stop may take; longer than a forward pass, shorter than a user's patience."""
 
@@ -113,7 +116,7 @@ class RayExecutor:
         self._restarted = False
         self._refreshed = -math.inf
         self._wanted = 0
-        self._placed_at = clock()
+        self._placed_at = self._manned_at = clock()  # a worker was placed; any was there
         self._closed = False
         self._cluster.connect()
         try:
@@ -180,7 +183,7 @@ class RayExecutor:
         while True:
             self._step()
             opening = [member for member in self.crew if member.duty in (Duty.WAITING, Duty.OPENING)]
-            late = self._clock() - self._placed_at > 2 * REFRESH_SECONDS
+            late = self._clock() - self._placed_at > START_SECONDS
             if self.crew.n_ready and (not opening or (late and all(one.duty == Duty.WAITING for one in opening))):
                 return
             if self._stop.draining or self._stop.now():
@@ -215,16 +218,19 @@ class RayExecutor:
             if not placing and member.node is None:  # messages name the machine, so that comes first
                 for asked in [asked for asked, one in self._asked.items() if one is member]:
                     del self._asked[asked]
-                    self.crew.placed(member, *ray.get(asked, timeout=STOP_SECONDS))
+                    self._place(member, ray.get(asked, timeout=STOP_SECONDS))
             value = ray.get(ref)
         except ray.exceptions.RayError as error:
             self._lost(member, _short(error), memory=isinstance(error, ray.exceptions.OutOfMemoryError))
             return
         if placing:
-            self.crew.placed(member, *value)
-            self._placed_at = self._clock()
-            return
-        self._answered(member, value)
+            self._place(member, value)
+        else:
+            self._answered(member, value)
+
+    def _place(self, member: Member, where: tuple[str, int]) -> None:
+        self.crew.placed(member, *where)
+        self._placed_at = self._clock()
 
     def _answered(self, member: Member, answer: Answer) -> None:
         kind, value = answer
@@ -368,8 +374,8 @@ class RayExecutor:
         while len(self.crew) < wanted and self._failed_starts < MAX_FAILED_STARTS:
             self._start(neighbours)
         if any(member.duty != Duty.WAITING for member in self.crew):
-            self._placed_at = self._clock()
-        elif self._clock() - self._placed_at > self._demand.patience:
+            self._manned_at = self._clock()
+        elif self._clock() - self._manned_at > self._demand.patience:
             self._lack(f"no worker got the {self._size()} that it takes within {self._demand.patience:g} s")
 
     def _size(self) -> str:
@@ -379,7 +385,7 @@ class RayExecutor:
     def _lack(self, what: str) -> None:
         if self._cluster.is_own:
             raise ExecutionError(f"{what}; lower execution.cpus_per_worker or execution.gpus_per_worker")
-        if self._clock() - self._placed_at > self._demand.patience:
+        if self._clock() - self._manned_at > self._demand.patience:
             raise ExecutionError(what + RESUME)
 
     def _start(self, neighbours: int) -> None:

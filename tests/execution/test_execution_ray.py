@@ -76,7 +76,7 @@ def test_workers_that_are_killed_hang_or_break_are_replaced_and_their_jobs_done_
 
 
 def test_a_candidate_that_fails_on_three_workers_has_failed_with_all_reasons(pool, tmp_path) -> None:
-    executor = pool(1, faults={1: "bug"}, times=99)
+    executor = pool(3, faults={1: "bug"}, times=99)
     for number in range(3):
         executor.submit(job(number))
     found = collect(executor, 3)

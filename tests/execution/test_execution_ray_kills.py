@@ -68,10 +68,10 @@ def locally(path: Path, notes: Path, candidates: int) -> list[tuple]:
 @pytest.mark.parametrize(
     "deaths",
     [
-        ("worker", "driver", "worker"),
+        ("worker", "driver"),
         pytest.param(("worker", "driver") * 10, marks=pytest.mark.slow),
     ],
-    ids=["three", "twenty"],
+    ids=["two", "twenty"],
 )
 def test_whoever_is_killed_the_records_are_those_of_a_quiet_local_search(ray_cluster, tmp_path: Path, deaths) -> None:
     rng = random.Random(len(deaths))
