@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Prepared:
         baselines: name to recipe: each parent alone, and their plain average.
         harness: tasks with their datasets and splits.
         objective: turns item scores into fitness.
+        data: what the configuration was read from.
     """
 
     config: SearchConfig
@@ -55,6 +56,7 @@ class Prepared:
     baselines: Mapping[str, Recipe]
     harness: LmHarness
     objective: Objective
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def splits(self) -> list[Split]:
@@ -109,6 +111,10 @@ class Prepared:
 
     def executor(self, stop: StopSignal) -> Executor:
         """Load the live models and make the executor around them."""
+        if self.config.execution.name == "ray":
+            from evomerge.remote import make_executor
+
+            return make_executor(self.config, self.data, self.sources, self.harness, stop)
         return LocalExecutor(Worker(self.live_models(), self.harness, stop=stop))
 
     def live_models(self) -> LiveModels:
@@ -150,9 +156,11 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     if not model_problems:
         problems += _tokenizer_problems(config, sources)
         problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
-    device_problems = _device_problems(config.execution.device)
+    # What workers elsewhere have is seen there, when they start.
+    is_here = config.execution.name == "local"
+    device_problems = device_problems_of(config.execution.device) if is_here else []
     problems += device_problems
-    if not model_problems and not device_problems:
+    if is_here and not model_problems and not device_problems:
         device = find_device(config.execution.device)
         problems += memory_problems(config, sources, device, running_dtype(config.execution.dtype, device))
     problems += engine_problems(config.evaluation.engine)
@@ -161,7 +169,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     if problems:
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
-    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs))
+    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs), data)
     prepared.scoring()  # reads fitness.responses and finds the estimator
     pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
     if config.fitness.items is not None and config.fitness.items > pool:
@@ -307,7 +315,8 @@ def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
     return problems
 
 
-def _device_problems(name: str) -> list[str]:
+def device_problems_of(name: str) -> list[str]:
+    """Return one sentence if a device cannot be used in this process."""
     import torch
 
     if name == "auto":

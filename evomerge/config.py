@@ -41,8 +41,12 @@ SPACES = ("parameter", "dataflow", "joint")
 EVALUATION_ENGINES = ("hf", "vllm", "lm-eval")
 """What runs the forward passes; `evomerge.evaluation.engines` has the same names."""
 
+EXECUTORS = ("local", "ray")
+
 CACHES = ("auto", "none")
 """Words for `execution.cache`, which otherwise is a size in GiB."""
+
+_OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "runtime_env")
 
 _BOTH = ("repeats", "scales", "scale_low", "scale_high", "max_layers", "min_layers")
 ENCODINGS = {"indicators": (*_BOTH, "offset", "hidden"), "segments": (*_BOTH, "segments")}
@@ -194,6 +198,13 @@ class ExecutionConfig:
         threads: of torch.
         cache: memory for what is found out about the parents once and used by every candidate: "auto" (a quarter of
             what is free when the search begins), "none", or GiB.
+        deterministic: whether several workers give the records of one.
+        workers: of Ray: how many; None: as many as fit.
+        cpus_per_worker: of Ray.
+        gpus_per_worker: of Ray: a part of one, or one; None: one where there are any.
+        address: of the Ray cluster; None: one is started on this machine.
+        timeout: seconds that a candidate may take, in Ray.
+        runtime_env: of Ray.
     """
 
     name: str = "local"
@@ -201,6 +212,13 @@ class ExecutionConfig:
     dtype: str | None = None
     threads: int | None = None
     cache: str | float = "auto"
+    deterministic: bool = True
+    workers: int | None = None
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float | None = None
+    address: str | None = None
+    timeout: float | None = None
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -535,16 +553,63 @@ class _Reader:
     def execution(self, data: Any) -> ExecutionConfig | None:
         if isinstance(data, str):
             data = {"name": data}
-        section = self.section(data, "execution", ("name", "device", "dtype", "threads", "cache"))
-        self.choice(section, "name", "execution.name", ("local", None))
+        known = ("name", "device", "dtype", "threads", "cache", "deterministic", *_OF_RAY)
+        section = self.section(data, "execution", known)
+        self.choice(section, "name", "execution.name", (*EXECUTORS, None))
         self.choice(section, "dtype", "execution.dtype", (*DTYPES, None))
+        name = str(section.get("name") or "local")
+        given = [key for key in _OF_RAY if section.get(key) not in (None, {}, "auto")]
+        if name == "local" and given:
+            self.problems.append(
+                f"`execution.{given[0]}` is for Ray, but `execution.name` is local: choose `execution=ray`, or drop it"
+            )
+        deterministic = section.get("deterministic")
+        if deterministic not in (None, True, False):
+            self.problems.append(f"`execution.deterministic` must be true or false, but came {deterministic!r}")
         return ExecutionConfig(
-            name=str(section.get("name") or "local"),
+            name=name,
             device=str(section.get("device") or "auto"),
             dtype=section.get("dtype"),
             threads=self.integer(section, "threads", "execution.threads", low=1),
             cache=self.cache(section.get("cache")),
+            deterministic=deterministic is not False,
+            **self.ray(section, str(section.get("device") or "auto")),
         )
+
+    def ray(self, section: Mapping[str, Any], device: str) -> dict[str, Any]:
+        workers = section.get("workers")
+        address = section.get("address")
+        if address is not None and (not isinstance(address, str) or not address or address.startswith("ray://")):
+            self.problems.append(
+                f"`execution.address` must be host:port of the head node, or auto for the cluster on this machine (not "
+                f"Ray's client, ray://…), but came {address!r}"
+            )
+            address = None
+        gpus = self.number(section, "gpus_per_worker", "execution.gpus_per_worker", low=0.0)
+        if gpus is not None and gpus > 1.0:
+            self.problems.append(
+                f"`execution.gpus_per_worker` is {gpus:g}, but a model over several GPUs is not supported yet: give at "
+                "most 1, and choose `execution.dtype: bfloat16` or smaller models where one GPU is too small"
+            )
+        if gpus and device == "cpu":
+            self.problems.append(
+                "`execution.device` is cpu, but `execution.gpus_per_worker` asks for GPUs; leave one of them out"
+            )
+        cpus = self.number(section, "cpus_per_worker", "execution.cpus_per_worker", default=1.0, low=0.0, strict=True)
+        if cpus is not None and cpus > 1.0 and cpus != int(cpus):
+            self.problems.append(
+                f"`execution.cpus_per_worker` must be a whole number above 1 (Ray's rule), but came {cpus:g}"
+            )
+        return {
+            "workers": None
+            if workers in (None, "auto")
+            else self.integer(section, "workers", "execution.workers (a number, or auto)", low=1),
+            "cpus_per_worker": cpus or 1.0,
+            "gpus_per_worker": 0.0 if device == "cpu" else gpus,
+            "address": address,
+            "timeout": self.number(section, "timeout", "execution.timeout", low=0.0, strict=True),
+            "runtime_env": dict(self.mapping(section, "runtime_env", "execution.runtime_env")),
+        }
 
     def cache(self, value: Any) -> str | float:
         if value is None:

@@ -41,6 +41,10 @@ class EvaluationError(EvomergeError, RuntimeError):
     """A candidate could not be scored; the candidate fails and the search goes on."""
 
 
+class ExecutionError(EvomergeError, RuntimeError):
+    """There is no cluster, or no worker that works; the run is as it was, and `evomerge resume` continues it."""
+
+
 class RunError(EvomergeError, RuntimeError):
     """A run folder cannot be used: locked, damaged, not writable, or not a run."""
 

@@ -58,6 +58,7 @@ def carry_out(
                     stop=stop,
                     listener=_Logged(listener),
                     cost=prepared.cost(),
+                    deterministic=prepared.config.execution.deterministic,
                 ).run()
             finally:
                 executor.close()

@@ -7,17 +7,22 @@ a few of them and an estimate. Around the loop stands what makes the result hone
 are scored first, the best k candidates are scored again on validation items that the loop never saw, and only the
 winner meets the test items.
 
-Every step is one transaction in the run's database, so the loop can be killed anywhere and continued by running it
-again on the same run: what was in flight is run again, and the optimizer continues from the state stored with the last
-record.
+Whatever was decided is one transaction in the run's database, written when the workers have their next jobs and before
+the loop waits for them. So it can be killed anywhere and continued by running it again on the same run: what was in
+flight is run again, and the optimizer continues from the state stored with the last record.
+
+With several workers, a `deterministic` search gives the records of one with a single worker: no proposal is asked for
+whose point could still change by what is running (`optimizers.base.sure_asks`); outcomes are taken, and told, in order.
+Without it no worker waits for another one; the order of the tells is stored.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -26,13 +31,15 @@ from numpy.typing import NDArray
 
 from evomerge.budget import Budget, Spent
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
-from evomerge.execution.base import Executor, StopSignal
+from evomerge.execution.base import Executor, Gathers, Reports, StopSignal
 from evomerge.fitness.scoring import Items, Scoring, Verdict
 from evomerge.genome.space import Space
-from evomerge.optimizers.base import Optimizer, Proposal, generation_size
+from evomerge.optimizers.base import Optimizer, Proposal, generation_size, sure_asks
 from evomerge.recipe import Recipe
 from evomerge.record import CONSENSUS, ItemScore, Job, Outcome, Record, Score, Split, State, best_scored
 from evomerge.store.run_dir import RunDir
+
+log = logging.getLogger(__name__)
 
 CONSENSUS_SHARE, CONSENSUS_LEAST = 0.1, 4
 """Part of the scored candidates (and how many at least) whose mean genome becomes a finalist of its own."""
@@ -42,6 +49,9 @@ CONSENSUS_FROM = 20
 
 MAX_REPEATS = 1000
 """So many proposals in a row that were all scored before end a search: the optimizer has nothing new to say."""
+
+AHEAD = 4
+"""So many jobs a worker may be submitted before the oldest one is taken: one that hangs must not hold all answers."""
 
 
 class Listener(Protocol):
@@ -88,6 +98,8 @@ class Search:
             one is better on the validation items by more than a standard error.
         splits: the splits that have items; without validation items the best on the search items wins.
         cost: what a recipe costs beyond its answers (the length of its path), in units of the fitness.
+        deterministic: give the records of a search with one worker, bit for bit, at the price of workers that wait
+            where the optimizer's next point depends on what is running.
     """
 
     run_dir: RunDir
@@ -103,6 +115,7 @@ class Search:
     listener: Listener | None = None
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[Recipe], float] = lambda recipe: 0.0
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         needed = self.scoring.items_per_candidate
@@ -119,13 +132,20 @@ class Search:
         self._pending: dict[int, Proposal] = {}  # asked and not told
         self._undecided: dict[int, Record] = {}  # of these, those that are being scored
         self._queue: deque[tuple[int, Items | None]] = deque()  # what they are to answer next
-        self._running: set[int] = set()  # of these, those that an executor works on
+        self._running: dict[int, None] = {}  # of these, those that were submitted and not taken; in that order
+        self._arrived: dict[int, Outcome] = {}  # of these, those that an earlier one holds up
         self._partial: dict[int, dict[tuple[str, int], ItemScore]] = {}  # what they answered in earlier sessions
         self._followers: dict[int, list[Record]] = {}  # number that runs -> proposals with the same recipe
         self._ready: deque[Record] = deque()  # decided without an executor: the recipe was scored before
+        self._decisions: dict[int, tuple[Record, Sequence[ItemScore]]] = {}  # not told: an earlier one is not decided
+        self._unwritten: dict[
+            int, tuple[Record, Sequence[ItemScore], int]
+        ] = {}  # told, after so many asks; not on disk
+        self._unwritten_answers = False
         self._numbers: dict[str, int] = {}  # recipe hash -> the number it is (being) scored under
         self._repeats = 0
         self._best = -math.inf
+        self._noted: set[tuple[str, Split]] = set()
         self._taken: list[int] = []  # numbers that are no proposals of the stage's optimizer
 
     def run(self) -> Record:
@@ -146,52 +166,43 @@ class Search:
 
     def _score_baselines(self) -> None:
         self._tell_phase("baselines", len(self.baselines))
-        held: list[tuple[Outcome, Record]] = []  # of references: none can be judged before all are known
-        for name, number in self._baseline_order():
-            recipe = self.baselines[name]
-            if self._db.record(number) is None:
-                outcome = self._execute(Job(number, recipe, Split.SEARCH))
-                if outcome.state == State.INVALID:
-                    # A parent that cannot be built (NaN weights, say) spoils every candidate.
-                    raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
-                self.scoring.objective.note_baseline(name, Split.SEARCH, outcome.scores)
-                held.append((outcome, Record(number, name, State.RUNNING, recipe)))
-            else:
-                self.scoring.objective.note_baseline(name, Split.SEARCH, self._db.item_scores(number, Split.SEARCH))
-            if self._all_noted(name):
-                for outcome, record in held:
-                    self._commit([(self._judged(outcome, record), outcome.scores)])
-                held.clear()
-        for number in (-1 - i for i in range(len(self.baselines))):
+        named = {number: (name, self.baselines[name]) for name, number in self._baseline_order()}
+        missing = [number for number in named if self._db.record(number) is None]
+        for number, (name, _) in named.items():
+            if number not in missing:
+                self._note(name, Split.SEARCH, self._db.item_scores(number, Split.SEARCH))
+        held: list[Outcome] = []  # none can be judged before all that it is compared with are known
+        for outcome in self._execute(Job(number, named[number][1], Split.SEARCH) for number in missing):
+            name, recipe = named[outcome.job.candidate]
+            if outcome.state == State.INVALID:
+                # A parent that cannot be built (NaN weights, say) spoils every candidate.
+                raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
+            self._note(name, Split.SEARCH, outcome.scores)
+            held.append(outcome)
+            while held and self._all_noted(Split.SEARCH):
+                one = held.pop(0)
+                name, recipe = named[one.job.candidate]
+                record = self._judged(one, Record(one.job.candidate, name, State.RUNNING, recipe))
+                self._commit([(record, one.scores, None)])
+        for number in sorted(named, reverse=True):
             if self._record(number).state == State.COMPLETE:
                 self.scoring.know(number, None, self._db.item_scores(number, Split.SEARCH))
-        self._rescore_baselines(Split.VALIDATION)
+        self._rescore(named, Split.VALIDATION)
 
     def _baseline_order(self) -> list[tuple[str, int]]:
         """Return names and numbers of the baselines, those first that others are compared with."""
         numbered = [(name, -1 - i) for i, name in enumerate(self.baselines)]
         return sorted(numbered, key=lambda one: one[0] not in self.scoring.objective.references)
 
-    def _all_noted(self, name: str) -> bool:
-        """Whether, with this baseline noted, every reference is."""
-        rest = [other for other, _ in self._baseline_order() if other in self.scoring.objective.references]
-        return name not in rest or name == rest[-1]
+    def _note(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
+        """Tell the objective how a baseline did, for what compares with it."""
+        self.scoring.objective.note_baseline(name, split, scores)
+        self._noted.add((name, split))
 
-    def _rescore_baselines(self, split: Split) -> None:
-        """Score the baselines on a further split, and note them for what compares with them."""
-        held: list[tuple[Record, Outcome]] = []
-        for name, number in self._baseline_order():
-            record = self._record(number)
-            if self._has(record, split):
-                self.scoring.objective.note_baseline(name, split, self._db.item_scores(number, split))
-            elif split in self.splits and record.state == State.COMPLETE:
-                outcome = self._execute(Job(number, record.recipe, split))
-                self.scoring.objective.note_baseline(name, split, outcome.scores)
-                held.append((record, outcome))
-            if self._all_noted(name):
-                for one in held:
-                    self._keep(*one, split)
-                held.clear()
+    def _all_noted(self, split: Split) -> bool:
+        """Whether every baseline that others are compared with is known on a split."""
+        references = self.scoring.objective.references
+        return all((name, split) in self._noted for name in self.baselines if name in references)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -216,13 +227,17 @@ class Search:
         if self.stop.draining:
             raise Interrupted("stopped as asked; everything scored so far is in the run")
         if overdue:
-            # Time is up: what was running is dropped, as the budget says. It was never told, so nothing depends on it.
-            self._spent.candidates -= len(self._pending)
-            self._pending.clear()
-            self._undecided.clear()
-            self._queue.clear()
+            # Time is up: what was running is dropped, as the budget says. It stays pending, so that a larger budget
+            # begins with it.
+            for waiting in (self._queue, self._running, self._arrived, self._decisions, self._ready):
+                waiting.clear()
 
     def _run_stage(self) -> None:
+        if self.deterministic and self.executor.capacity > 1 and not sure_asks(self.optimizer):
+            log.warning(
+                "each proposal of this optimizer depends on the one before, so a deterministic search keeps one worker "
+                "busy; `execution.deterministic: false` uses all"
+            )
         total = None if self._limit.candidates is None else self._limit.candidates - self._first
         name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._stage].name}"
         self._tell_phase(name, total, self._spent.candidates - self._first)
@@ -231,15 +246,20 @@ class Search:
                 self._propose()
             self._submit()
             if self._ready:
-                self._tell([(self._ready.popleft(), ())])
+                self._settle([(self._ready.popleft(), ())])
+            elif self._running and next(iter(self._running)) in self._arrived:
+                self._take(self._arrived.pop(next(iter(self._running))), counted=True)
             elif self._running:
-                self._take(self.executor.collect())
+                self._write()  # the workers have their next jobs by now
+                for outcome in self._collect():
+                    self._arrive(outcome)
             elif self._wants_more():
                 continue  # what ran before an interruption was answered from memory
             elif self._undecided and not self.stop.draining and not self.stop.overdue:
                 self.scoring.seal()  # no more will come, so a race goes on with those that did
                 self._decide()
             else:
+                self._write()
                 return
 
     def _next_stage(self, elite: int) -> None:
@@ -305,14 +325,25 @@ class Search:
         """Whether another candidate should start now, within the budget."""
         if self.stop.draining or self.stop.overdue or not self.scoring.open:
             return False
-        if len(self._running) + len(self._queue) >= self.executor.capacity:
+        if len(self._running) - len(self._arrived) + len(self._queue) >= self.executor.capacity:
+            return False
+        if self.deterministic and not self._is_sure():
             return False
         if not self._limit.allows(self._spent, self.scoring.owed + self.scoring.items_per_candidate):
             return False
         if self._limit.seconds is not None and self.clock() - self._began >= self._limit.seconds:
             return False
         # Proposals that were all scored before cost nothing; without this, a search bounded by items might never end.
-        return len(self._ready) == 0 and self._repeats < MAX_REPEATS
+        held = len(self._pending) if self.deterministic else 0  # any of these may turn out to be a repeat
+        return len(self._ready) == 0 and self._repeats + held < MAX_REPEATS
+
+    def _is_sure(self) -> bool:
+        """Whether a search with one worker would now, or later, ask for the same next proposal."""
+        if not self._running and not self._queue:
+            return True
+        if self.scoring.learns and self.scoring.full and self._pending:
+            return False  # the next generation's estimators learn from this one's answers
+        return sure_asks(self.optimizer) > 0 and len(self._running) < AHEAD * self.executor.capacity
 
     def _propose(self) -> None:
         """Ask the optimizer for a candidate and start it."""
@@ -350,28 +381,45 @@ class Search:
         if earlier in self._undecided:
             self._followers.setdefault(earlier, []).append(record)
         else:
-            self._ready.append(self._copied(record, self._record(earlier)))
+            decided = self._decisions.get(earlier) or self._unwritten.get(earlier)
+            self._ready.append(self._copied(record, self._record(earlier) if decided is None else decided[0]))
 
     def _submit(self) -> None:
         """Give the executor what it has room for; what an earlier session answered is taken from there."""
-        while self._queue and len(self._running) < self.executor.capacity:
+        while self._queue and len(self._running) - len(self._arrived) < self.executor.capacity:
             if self.stop.draining or self.stop.overdue:
                 return
             number, items = self._queue.popleft()
             known = self._partial.get(number, {})
-            wanted = [(task, item) for task in items for item in items[task]] if items is not None else []
-            if wanted and all(key in known for key in wanted):
+            wanted = self.scoring.all_items
+            if items is not None:
+                wanted = [(task, item) for task in items for item in items[task]]
+            if known and all(key in known for key in wanted):
                 self.scoring.answer(number, [known[key] for key in wanted])
                 self._decide()
                 continue
-            self._running.add(number)
+            self._running[number] = None
             self.executor.submit(Job(number, self._undecided[number].recipe, Split.SEARCH, items))
 
-    def _take(self, outcome: Outcome) -> None:
-        """Take what came of a job: answers that decide something, or that lead to more questions."""
+    def _arrive(self, outcome: Outcome) -> None:
+        """Take what came of a job, or hold it (on disk, too) until the jobs before it are back."""
         number = outcome.job.candidate
-        self._running.discard(number)
-        self._repeats = 0
+        if not self.deterministic or number == next(iter(self._running)):
+            self._take(outcome)
+            return
+        self._arrived[number] = outcome
+        if outcome.state == State.COMPLETE:
+            self._spent.items += _n_items(outcome)
+            self._unwritten_answers = True
+
+    def _take(self, outcome: Outcome, *, counted: bool = False) -> None:
+        """Take what came of a job: answers that decide something, or that lead to more questions.
+
+        Args:
+            counted: whether its answers were counted when they came.
+        """
+        number = outcome.job.candidate
+        del self._running[number]
         before = self._undecided[number]
         record = replace(before, seconds=before.seconds + outcome.seconds, device=outcome.device)
         self._undecided[number] = record
@@ -385,20 +433,17 @@ class Search:
             failed = replace(record, state=outcome.state, error=outcome.error)
             self._follow(failed)
             self.scoring.fail(number)
-            self._tell([(failed, ())])
+            self._settle([(failed, ())])
         else:
-            self._spent.items += len({(score.task, score.item) for score in outcome.scores})
+            self._spent.items += 0 if counted else _n_items(outcome)
             self.scoring.answer(number, outcome.scores)
-        if not self._decide() and outcome.state == State.COMPLETE:
-            self._spent.seconds = self.clock() - self._began
-            self._db.update_progress(self._progress(), optimizer_state=self.optimizer.dump_state())
+        self._decide()
+        self._unwritten_answers = True
 
-    def _decide(self) -> bool:
-        """Record and tell what the scoring decided; returns whether it decided anything."""
-        verdicts = self.scoring.verdicts()
-        self._tell([self._decided(verdict) for verdict in verdicts])
+    def _decide(self) -> None:
+        """Settle what the scoring decided, and queue what it asks."""
+        self._settle([self._decided(verdict) for verdict in self.scoring.verdicts()])
         self._queue.extend(self.scoring.jobs())
-        return bool(verdicts)
 
     def _decided(self, verdict: Verdict) -> tuple[Record, Sequence[ItemScore]]:
         record = self._undecided.pop(verdict.number)
@@ -417,16 +462,46 @@ class Search:
         for follower in self._followers.pop(record.number, []):
             self._ready.append(self._copied(follower, record))
 
-    def _tell(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]]) -> None:
-        """Tell the optimizer, and write all of it in one transaction."""
-        if not decided:
+    def _settle(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]]) -> None:
+        """Tell what was decided: now, or where the search is deterministic when all earlier proposals are."""
+        if not self.deterministic:
+            self._tell(decided)
             return
+        self._decisions |= {record.number: (record, scores) for record, scores in decided}
+        turn = []
+        for number in sorted(self._pending):
+            if number not in self._decisions:
+                break
+            turn.append(self._decisions.pop(number))
+        self._tell(turn)
+
+    def _tell(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]]) -> None:
+        """Tell the optimizer; `_write` follows when the workers have work again."""
         for record, scores in decided:
+            repeats = record.same_as is not None
+            self._repeats = self._repeats + 1 if repeats else 0
+            self._spent.hits += repeats
             self.optimizer.tell(self._pending.pop(record.number).number, record.fitness)
-            if record.state == State.COMPLETE and record.same_as is None:
+            if record.state == State.COMPLETE and not repeats:
                 self.scoring.know(record.number, self._point(record), scores)
+            self._unwritten[record.number] = (record, scores, self._spent.candidates)
+
+    def _write(self) -> None:
+        """Write all that was told or answered since the last time, and the optimizer's state: one transaction."""
+        if not self._unwritten and not self._unwritten_answers:
+            return
         self._spent.seconds = self.clock() - self._began
-        self._commit(decided, state=self.optimizer.dump_state())
+        told, self._unwritten, self._unwritten_answers = self._unwritten, {}, False
+        state = self.optimizer.dump_state()
+        if told:
+            self._commit(list(told.values()), state=state)
+        else:
+            self._db.update_progress(self._progress(), optimizer_state=state)
+
+    def _collect(self) -> Sequence[Outcome]:
+        """Wait for a job, and return it with all that are done by then."""
+        outcomes = [self.executor.collect()]
+        return outcomes + (self.executor.more() if isinstance(self.executor, Gathers) else [])
 
     def _point(self, record: Record) -> NDArray[np.float64] | None:
         """Where in the unit cube of the present space a candidate stands; the same in every session."""
@@ -437,8 +512,6 @@ class Search:
 
     def _copied(self, record: Record, earlier: Record) -> Record:
         """Give a proposal the result of the earlier candidate with the same recipe."""
-        self._repeats += 1
-        self._spent.hits += 1
         return replace(
             record,
             state=earlier.state,
@@ -468,8 +541,7 @@ class Search:
             best = [*best[: max(1, self.finalists - 1)], consensus]
             worth[consensus.number] = consensus.fitness or 0.0
         self._tell_phase("validation", len(best))
-        for record in best:
-            self._rescore(record.number, Split.VALIDATION)
+        self._rescore([record.number for record in best], Split.VALIDATION)
         finalists = [
             record for record in map(self._record, (r.number for r in best)) if self._has(record, Split.VALIDATION)
         ]
@@ -518,7 +590,7 @@ class Search:
             found, answers = self._score_alone(record)
             self._spent.candidates += 1
             self._spent.items += len({(score.task, score.item) for score in answers})
-            self._commit([(found, answers)])
+            self._commit([(found, answers, None)])
             earlier = number
         record = self._record(earlier)
         # A candidate that happens to be their mean is a finalist already, or was not good enough.
@@ -534,7 +606,7 @@ class Search:
         self.scoring.enter(record.number, self._point(record), self.cost(record.recipe))
         while jobs := self.scoring.jobs():
             for number, items in jobs:
-                outcome = self._execute(Job(number, record.recipe, Split.SEARCH, items))
+                outcome = next(self._execute([Job(number, record.recipe, Split.SEARCH, items)]))
                 record = replace(record, seconds=record.seconds + outcome.seconds, device=outcome.device)
                 self._undecided[number] = record
                 if outcome.state != State.COMPLETE:
@@ -561,18 +633,32 @@ class Search:
 
     def _test(self, winner: int) -> None:
         """Score the winner, the parents and the average on the test items."""
-        self._tell_phase("test", 1 + len(self.baselines))
-        self._rescore_baselines(Split.TEST)  # first: the winner may be compared with them
-        self._rescore(winner, Split.TEST)
+        numbers = [number for _, number in self._baseline_order()]
+        self._tell_phase("test", 1 + len(numbers))
+        self._rescore([*numbers, winner], Split.TEST)  # baselines first: the winner may be compared with them
         self.run_dir.write_best(self._record(winner).recipe)
         self._db.set_meta("best", winner)
 
-    def _rescore(self, number: int, split: Split) -> None:
-        """Score a recorded candidate on a further split, unless that was done before."""
-        record = self._record(number)
-        if split not in self.splits or record.state != State.COMPLETE or self._has(record, split):
+    def _rescore(self, numbers: Iterable[int], split: Split) -> None:
+        """Score recorded candidates on a further split, unless that was done before."""
+        if split not in self.splits:
             return
-        self._keep(record, self._execute(Job(number, record.recipe, split)), split)
+        records = {number: self._record(number) for number in numbers}
+        for record in records.values():
+            if record.is_baseline and self._has(record, split):
+                self._note(record.name, split, self._db.item_scores(record.number, split))
+        wanted = [one for one in records.values() if one.state == State.COMPLETE and not self._has(one, split)]
+        held: list[Outcome] = []
+        for outcome in self._execute(Job(record.number, record.recipe, split) for record in wanted):
+            record = records[outcome.job.candidate]
+            if record.is_baseline:
+                self._note(record.name, split, outcome.scores)
+            held.append(outcome)
+            while held and self._all_noted(split):
+                one = held.pop(0)
+                self._keep(records[one.job.candidate], one, split)
+        for one in held:  # what they are compared with could not be scored
+            self._tell_scored(records[one.job.candidate], split, None)
 
     def _keep(self, record: Record, outcome: Outcome, split: Split) -> None:
         """Store what came of a further split."""
@@ -584,12 +670,23 @@ class Search:
 
     # --- small steps ---------------------------------------------------------------------------------------------
 
-    def _execute(self, job: Job) -> Outcome:
-        """Run one job by itself."""
-        if self.stop.draining:
-            raise Interrupted("stopped as asked; everything scored so far is in the run")
-        self.executor.submit(job)
-        return self.executor.collect()
+    def _execute(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Run jobs that do not depend on each other, and yield what came of them in their order."""
+        left = deque(jobs)
+        order: deque[int] = deque()
+        arrived: dict[int, Outcome] = {}
+        while left or order:
+            while left and len(order) - len(arrived) < self.executor.capacity and not self.stop.draining:
+                job = left.popleft()
+                order.append(job.candidate)
+                self.executor.submit(job)
+            if not order:
+                raise Interrupted("stopped as asked; everything scored so far is in the run")
+            if order[0] not in arrived:
+                outcome = self.executor.collect()
+                arrived[outcome.job.candidate] = outcome
+            while order and order[0] in arrived:
+                yield arrived.pop(order.popleft())
 
     def _judged(self, outcome: Outcome, record: Record) -> Record:
         """Put what came of a baseline, which answered every search item, into its record."""
@@ -607,18 +704,21 @@ class Search:
             return replace(record, state=State.FAILED, error="the objective is not a number (NaN) on the search items")
         return replace(record, fitness=fitness, scores={Split.SEARCH: score})
 
-    def _commit(self, decided: Sequence[tuple[Record, Sequence[ItemScore]]], *, state: bytes | None = None) -> None:
-        """Write records, item scores, optimizer state and counts in one transaction."""
+    def _commit(
+        self, decided: Sequence[tuple[Record, Sequence[ItemScore], int | None]], *, state: bytes | None = None
+    ) -> None:
+        """Write records, item scores, when they were told, optimizer state and counts in one transaction."""
         with self._db.together():
-            for i, (record, scores) in enumerate(decided):
+            for i, (record, scores, told_after) in enumerate(decided):
                 last = i == len(decided) - 1
                 self._db.add(
                     record,
                     optimizer_state=state if last else None,
                     scores={Split.SEARCH: scores},
                     progress=self._progress() if last else None,
+                    told_after=told_after,
                 )
-        for record, _ in decided:
+        for record, _, _ in decided:
             if not record.is_baseline and record.fitness is not None and record.fitness > self._best:
                 self._best = record.fitness
                 self.run_dir.write_best(record.recipe)
@@ -627,7 +727,7 @@ class Search:
     def _progress(self) -> dict[str, Any]:
         pending = [[number, proposal.x.tolist()] for number, proposal in sorted(self._pending.items())]
         partial = {
-            str(number): [[score.task, score.item, dict(score.metrics)] for score in self.scoring.scores_of(number)]
+            str(number): [[score.task, score.item, dict(score.metrics)] for score in self._answers(number)]
             for number in self._undecided
         }
         return {
@@ -637,7 +737,14 @@ class Search:
             "generation": list(self.scoring.generation),
             "stage": [self._stage, self._first, self._elite],
             "taken": self._taken,
+            **({"workers": self.executor.report()} if isinstance(self.executor, Reports) else {}),
         }
+
+    def _answers(self, number: int) -> tuple[ItemScore, ...]:
+        """All that a candidate answered: in earlier sessions, in this one, and what waits for its turn."""
+        arrived = self._arrived.get(number)
+        now = self.scoring.scores_of(number) + (() if arrived is None else arrived.scores)
+        return tuple((self._partial.get(number, {}) | {(score.task, score.item): score for score in now}).values())
 
     def _record(self, number: int) -> Record:
         record = self._db.record(number)
@@ -655,3 +762,7 @@ class Search:
     def _tell_scored(self, record: Record, split: Split, score: Score | None) -> None:
         if self.listener is not None:
             self.listener.scored(record, split, score)
+
+
+def _n_items(outcome: Outcome) -> int:
+    return len({(score.task, score.item) for score in outcome.scores})

@@ -22,7 +22,7 @@ def options(script: Path) -> set[str]:
     }
 
 
-SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "ArgumentParser" in path.read_text(encoding="utf-8"))
+SCRIPTS = sorted(path for path in FOLDER.rglob("*.py") if "ArgumentParser" in path.read_text(encoding="utf-8"))
 
 
 def test_there_are_scripts() -> None:
@@ -32,7 +32,7 @@ def test_there_are_scripts() -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_offers_a_quick_run_and_json_and_is_in_the_table_of_figures(script: Path) -> None:
     assert {"--quick", "--json"} <= options(script)
-    assert f"`{script.name}`" in (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"`{script.relative_to(FOLDER)}`" in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def test_steps_with_and_without_refilling(monkeypatch: pytest.MonkeyPatch) -> None:

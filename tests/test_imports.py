@@ -35,7 +35,7 @@ MAY_IMPORT = {
 }
 # The top: may import every part; only they import each other.
 ANYTHING = {
-    *("cli", "api", "build", "footprint", "stages", "running", "one_model", "whole_benchmark", "profiling"),
+    *("cli", "api", "build", "footprint", "stages", "running", "one_model", "whole_benchmark", "profiling", "remote"),
     *("__init__", "__main__"),
 }
 LIGHT = (

@@ -60,6 +60,20 @@ def result_table(status: Mapping[str, Any]) -> Table:
     return table
 
 
+def worker_table(status: Mapping[str, Any]) -> Table:
+    """Lay out what each worker was doing when the run was last written."""
+    workers = status["workers"]
+    ago = max(0.0, time.time() - workers["at"])
+    busy = "" if workers["utilisation"] is None else f", busy {100 * workers['utilisation']:.0f} % of the time"
+    table = Table(title=f"{len(workers['workers'])} workers {ago:.0f} s ago{busy}; {workers['lost']} replaced or lost")
+    for name in ("worker", "node", "device", "state", "candidate", "done"):
+        table.add_column(name, justify="right" if name in ("worker", "candidate", "done") else "left")
+    for one in workers["workers"]:
+        row = (one["id"], one["node"], one["device"], one["state"], one["candidate"], one["done"])
+        table.add_row(*("–" if value is None else str(value) for value in row))
+    return table
+
+
 def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the winner's scores are worth: its gain on the same items, and its score without the luck."""
     compared = status.get("comparisons", ())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evomerge.cli.display import percent, result_table, verdict_lines
+from evomerge.cli.display import percent, result_table, verdict_lines, worker_table
 
 
 def run(words: Sequence[str]) -> int:
@@ -33,13 +33,26 @@ def run(words: Sequence[str]) -> int:
         f"  {status['candidates']} candidates ({status['failed']} failed, {status['cache_hits']} repeated), "
         f"{status['items']} items, {status['seconds']:.0f} s; budget: {budget}"
     )
+    if status["state"] == "running" and status["per_minute"]:
+        left = "" if status["seconds_left"] is None else f", about {_duration(status['seconds_left'])} left"
+        console.print(f"  {status['per_minute']:.1f} candidates a minute{left}", highlight=False)
     if status["error"]:
         console.print(f"  last error: {status['error']}")
     if status["best"]:
         console.print(f"  best: {status['best']['name']}, search score {percent(status['best']['search'])}")
+    if status["workers"] is not None and status["state"] == "running":
+        console.print(worker_table(status))
     console.print(result_table(status))
     for line in verdict_lines(status):
         console.print(line, highlight=False)
     for warning in warnings_of(status):
         console.print(f"note: {warning}", highlight=False)
     return 0
+
+
+def _duration(seconds: float) -> str:
+    """Return "2 h 05 min", "7 min" or "40 s"."""
+    minutes = round(seconds / 60.0)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 60.0 else f"{seconds:.0f} s"

@@ -15,6 +15,20 @@ SHARE = 0.5
 """Share of the free memory that forward passes may take; the rest is for what grows elsewhere meanwhile."""
 
 
+_sharers = 1
+
+
+def share_with(processes: int) -> None:
+    """Say that so many processes, with this one, will take their forward passes' memory from what is free here."""
+    global _sharers
+    _sharers = max(1, processes)
+
+
+def sharers() -> int:
+    """Return what was last said to `share_with`; 1 where nothing was."""
+    return _sharers
+
+
 def peak_bytes(run: Callable[[], object]) -> int:
     """Return the most bytes of tensors, made by `run`, that are alive at one time; on any device.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from evomerge.record import Job, Outcome
 
@@ -17,8 +17,10 @@ class Executor(Protocol):
     broken, and ends the search.
     """
 
-    capacity: int
-    """How many jobs should be outstanding to keep every worker busy."""
+    @property
+    def capacity(self) -> int:
+        """How many jobs should be outstanding to keep every worker busy; it may change."""
+        ...
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
@@ -34,6 +36,24 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop the workers and free what they hold; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """What an executor with several workers does besides: it gives all that is done at once."""
+
+    def more(self) -> list[Outcome]:
+        """Return further outcomes that are there already; they count as collected."""
+        ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """What an executor with several workers does besides: it says how they are."""
+
+    def report(self) -> dict[str, Any]:
+        """Return plain data for `evomerge status`; see `evomerge.execution.crew.Crew.report`."""
         ...
 
 

@@ -25,10 +25,14 @@ class Worker:
 
     A candidate's own faults (a refused recipe, weights or logits that are not finite, a generation that fails, memory
     that runs out) become its outcome. Anything else is a bug and is raised.
+
+    Attributes:
+        device: that candidates run on.
     """
 
     def __init__(self, live: LiveModels, harness: LmHarness, *, stop: StopSignal) -> None:
         self._live = live
+        self.device = str(live.device)
         self._harness = harness
         self._stop = stop
 
@@ -41,7 +45,7 @@ class Worker:
         start = time.perf_counter()
 
         def outcome(state: State, scores: tuple[ItemScore, ...] = (), error: str | None = None) -> Outcome:
-            return Outcome(job, state, scores, time.perf_counter() - start, str(self._live.device), error)
+            return Outcome(job, state, scores, time.perf_counter() - start, self.device, error)
 
         try:
             self._live.write(job.recipe)

@@ -199,6 +199,11 @@ class Scoring:
         return not self._whole
 
     @property
+    def all_items(self) -> Sequence[tuple[str, int]]:
+        """Every search item, as task and index."""
+        return self._pool.keys
+
+    @property
     def full(self) -> bool:
         """Whether the next candidate begins a new generation."""
         return self._entered >= self._size

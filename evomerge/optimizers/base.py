@@ -71,3 +71,12 @@ def generation_size(optimizer: Optimizer) -> int:
     """Return how many proposals an optimizer compares with each other: its `population` where it has one."""
     population = getattr(optimizer, "population", None)
     return population if isinstance(population, int) else GENERATION
+
+
+def sure_asks(optimizer: Optimizer) -> int:
+    """Return how many further `ask`s give the same points whatever is told of the outstanding proposals meanwhile.
+
+    That is the optimizer's own `sure_asks` where it has one (what is left of a generation, say); else 0.
+    """
+    sure = getattr(optimizer, "sure_asks", 0)
+    return sure if isinstance(sure, int) else 0

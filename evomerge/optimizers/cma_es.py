@@ -153,6 +153,11 @@ class CMA:
         return self._population
 
     @property
+    def sure_asks(self) -> int:
+        """How many further points come from the present distribution, whatever is told meanwhile."""
+        return max(0, self._population - len(self._asked) - len(self._told))
+
+    @property
     def restarts(self) -> int:
         """How often the search restarted because it had converged or stagnated."""
         return self._restarts

@@ -5,6 +5,7 @@ The baseline of Bergstra and Bengio (JMLR 13, 2012): a search that does not beat
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,9 @@ class RandomSearch:
         self._generator = own_generator(seed, "random")
         self._ledger = Ledger()
         self._header = {"optimizer": "random", "n_dims": n_dims, "seed": seed, "start": self._start.tolist()}
+
+    sure_asks = sys.maxsize
+    """How many further points do not depend on what is told: all."""
 
     def ask(self) -> Proposal:
         """Return the next point to score."""

@@ -70,6 +70,10 @@ CREATE TABLE item_scores (
 CREATE INDEX item_scores_by_task ON item_scores (task, metric, split, candidate);
 """
 
+# When each candidate was told to the optimizer, and how many proposals had been asked for by then. Made when it is
+# needed first, so that runs that were begun without it can be continued.
+_TELLS = "CREATE TABLE IF NOT EXISTS tells (turn INTEGER PRIMARY KEY, candidate INTEGER NOT NULL UNIQUE, asked INTEGER)"
+
 _PAGE = 256
 _COLUMNS = "number, name, state, recipe, genome, fitness, seconds, device, error, same_as"
 
@@ -157,6 +161,7 @@ class Database:
         optimizer_state: bytes | None = None,
         scores: Mapping[Split, Sequence[ItemScore]] | None = None,
         progress: Mapping[str, Any] | None = None,
+        told_after: int | None = None,
     ) -> None:
         """Commit a record with its item scores, the optimizer's state and the progress: all of it or nothing.
 
@@ -164,6 +169,7 @@ class Database:
             optimizer_state: replaces the state before; None leaves that one in place.
             scores: item scores per split; where `record.same_as` is set they can be left out.
             progress: JSON values by key; keys that are not named keep their values.
+            told_after: how many proposals had been asked for when this one was told; None: it is not told.
 
         Raises:
             RunError: if the number is taken, or the database cannot be written (nothing of this record is kept then).
@@ -196,6 +202,9 @@ class Database:
                 self._put_score(record.number, split, score)
             for split, split_columns in columns.items():
                 self._put_columns(record.number, split, split_columns)
+            if told_after is not None:
+                self._db.execute(_TELLS)
+                self._db.execute("INSERT INTO tells (candidate, asked) VALUES (?, ?)", (record.number, told_after))
             self._put_state(optimizer_state)
             self._put_progress(progress)
 
@@ -299,6 +308,17 @@ class Database:
             return from_columns(
                 Column(task, metric, unpack_items(items), unpack_values(values)) for task, metric, items, values in rows
             )
+
+    def tells(self) -> list[tuple[int, int]]:
+        """Return the candidates in the order in which the optimizer was told of them.
+
+        Returns:
+            Each candidate's number, and how many proposals had been asked for by then: with the seed and the fitness
+            of the records, all that is needed to replay what the optimizer did. Empty for runs of older versions.
+        """
+        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'tells'"):
+            return []
+        return [(row[0], row[1]) for row in self._all("SELECT candidate, asked FROM tells ORDER BY turn")]
 
     def response_matrix(
         self, task: str, metric: str, split: Split = Split.SEARCH, *, baselines: bool = True

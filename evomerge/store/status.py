@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from evomerge.record import Record, Split, State, best_scored
@@ -18,12 +19,18 @@ def run_status(run: RunDir) -> dict[str, Any]:
     Returns:
         `name`, `path`, `state` ("running", "interrupted", "complete", "failed"), `candidates` (proposals recorded),
         `items` (item evaluations they cost), `seconds`, `cache_hits` (proposals that repeated an earlier recipe),
-        `failed`, `error`, `budget`, `baselines` (list of `name`, `search`, `validation`, `test`) and `best` (`id`,
-        `recipe_hash`, `search`, `validation`, `test`; None before the first score). Each score is
+        `failed`, `error`, `budget`, `per_minute` (candidates), `seconds_left` (until the budget is spent; both None
+        where nothing is known), `workers` (what the executor reported last, see `evomerge.execution.crew.Crew.report`;
+        None for one without workers), `baselines` (list of `name`, `search`, `validation`, `test`) and `best`
+        (`id`, `recipe_hash`, `search`, `validation`, `test`; None before the first score). Each score is
         `{"mean", "low", "high", "n"}` or None.
     """
     database = run.database
-    spent = database.progress().get("spent", {})
+    progress = database.progress()
+    spent = progress.get("spent", {})
+    budget = {**(run.config.get("budget") or {}), **database.get_meta("budget", {})}
+    workers = progress.get("workers")
+    per_minute = (workers or {}).get("jobs_per_minute") or _mean_rate(spent)
     records = list(database.records(baselines=True))
     proposals = [record for record in records if not record.is_baseline]
     baselines = sorted((record for record in records if record.is_baseline), key=lambda record: -record.number)
@@ -38,9 +45,30 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "failed": sum(record.state in (State.FAILED, State.INVALID) for record in proposals),
         "error": database.get_meta("error"),
         "budget": run.config.get("budget", {}),
+        "per_minute": per_minute,
+        "seconds_left": _seconds_left(budget, spent, per_minute),
+        "workers": workers,
         "baselines": [{"name": record.name, **_scores(record)} for record in baselines],
         "best": _best(proposals, database.get_meta("best")),
     }
+
+
+def _mean_rate(spent: Mapping[str, float]) -> float | None:
+    seconds = spent.get("seconds", 0.0)
+    return 60.0 * (spent.get("candidates", 0) - spent.get("hits", 0)) / seconds if seconds > 0.0 else None
+
+
+def _seconds_left(budget: Mapping[str, float], spent: Mapping[str, float], per_minute: float | None) -> float | None:
+    """How long the search would go on at this rate, until the first limit of its budget."""
+    found = []
+    if budget.get("seconds") is not None:
+        found.append(budget["seconds"] - spent.get("seconds", 0.0))
+    if per_minute and budget.get("candidates") is not None:
+        found.append(60.0 * (budget["candidates"] - spent.get("candidates", 0)) / per_minute)
+    if per_minute and budget.get("items") is not None and spent.get("items") and spent.get("candidates"):
+        each = spent["items"] / spent["candidates"]
+        found.append(60.0 * (budget["items"] - spent["items"]) / each / per_minute)
+    return max(0.0, min(found)) if found else None
 
 
 def _state(run: RunDir) -> str:

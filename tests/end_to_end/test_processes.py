@@ -75,6 +75,23 @@ def test_a_search_killed_three_times_has_the_records_of_an_uninterrupted_one(tmp
 
 
 @pytest.mark.slow
+def test_two_ray_workers_give_the_records_of_a_local_search_and_status_shows_them(tmp_path: Path) -> None:
+    local = start("search", *SMALL, f"run.dir={tmp_path / 'local'}")
+    assert local.wait(timeout=300) == 0
+    run = tmp_path / "ray"
+    process = start("search", *SMALL, "execution=ray", "execution.workers=2", f"run.dir={run}")
+    try:
+        wait_for_records(run, 4)
+        status = json.loads(evomerge("status", str(run), "--json").stdout)
+        assert {worker["id"] for worker in status["workers"]["workers"]} == {0, 1}
+        out, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out
+    assert records(run) == records(tmp_path / "local")
+
+
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_candidate_and_another_budget_goes_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
     many = [word if not word.startswith("budget") else "budget.candidates=5000" for word in SMALL]

@@ -57,3 +57,33 @@ time.sleep(60)
     process.wait()
     with RunDir.open(tmp_path / "run") as run:
         assert run_status(run)["state"] == "interrupted"
+
+
+def test_the_rate_and_the_time_left_follow_from_the_budget_and_what_workers_report(tmp_path: Path) -> None:
+    budget = {"candidates": 100, "items": 1000, "seconds": None}
+    with RunDir.create(tmp_path / "run", config={"name": "x", "budget": budget}) as run:
+        assert (run_status(run)["per_minute"], run_status(run)["seconds_left"]) == (None, None)
+        spent = {"candidates": 30, "items": 200, "hits": 10, "seconds": 60.0}
+        run.database.add(record(0, 0.1), progress={"spent": spent})
+        status = run_status(run)
+        assert (status["per_minute"], status["workers"]) == (20.0, None)
+        assert status["seconds_left"] == 60.0 * 70 / 20.0  # the items would last for 120 candidates more
+        workers = {"jobs_per_minute": 140.0, "workers": []}
+        run.database.update_progress({"workers": workers})
+        run.database.set_meta("budget", {"candidates": 300})
+        status = run_status(run)
+        assert (status["per_minute"], status["workers"]) == (140.0, workers)
+        assert status["seconds_left"] == 60.0 * 800 / (200 / 30) / 140.0
+        run.database.set_meta("budget", {"seconds": 61.0})
+        assert run_status(run)["seconds_left"] == 1.0
+
+
+def test_the_order_of_tells_is_kept_and_a_database_without_it_can_be_continued(tmp_path: Path) -> None:
+    with RunDir.create(tmp_path / "run", config={}) as run:
+        assert run.database.tells() == []
+        run.database.add(record(0, 0.1))
+        assert run.database.tells() == []
+        for number, asked in ((3, 4), (1, 4), (2, 7)):
+            run.database.add(record(number, 0.1), told_after=asked)
+    with RunDir.open(tmp_path / "run") as run:
+        assert run.database.tells() == [(3, 4), (1, 4), (2, 7)]

@@ -1,0 +1,84 @@
+"""Workers and spaces that cost nothing, so that only what is around them is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.execution.base import StopSignal
+from evomerge.execution.ray_actor import Hints
+from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.record import ItemScore, Job, Outcome, Score, State
+
+N_ITEMS = 100
+
+
+def answer(job: Job) -> Outcome:
+    """Right on as many items as the recipe's hash says."""
+    right = int(job.recipe.content_hash[:4], 16) % N_ITEMS
+    scores = tuple(ItemScore("t", i, {"acc": float(i < right)}) for i in range(N_ITEMS))
+    return Outcome(job, State.COMPLETE, scores, 0.0, "cpu")
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Makes workers that answer at once.
+
+    Attributes:
+        libraries: whether they load what a real worker loads.
+    """
+
+    libraries: bool = False
+
+    def __call__(self, stop: StopSignal, hints: Hints) -> Idle:
+        """Return itself: it works, too."""
+        if self.libraries:
+            import datasets  # noqa: F401
+            import lm_eval.tasks  # noqa: F401
+            import numba  # noqa: F401
+            import transformers.models.llama.modeling_llama  # noqa: F401
+
+            import evomerge.remote  # noqa: F401
+        return self
+
+    def run(self, job: Job) -> Outcome:
+        """Answer."""
+        return answer(job)
+
+
+class IdleSpace:
+    """As many weights as dimensions."""
+
+    def __init__(self, n_dims: int) -> None:
+        self.n_dims = n_dims
+        self.genes: Sequence[Any] = ()
+
+    def genome(self, x: NDArray[np.float64]) -> tuple[float, ...]:
+        """Return the point."""
+        return tuple(x.tolist())
+
+    def decode(self, genome: tuple[float, ...]) -> Recipe:
+        """Return a recipe with a group of its own for each gene."""
+        parents = tuple(Parent(f"p{i}", ModelSource(f"p{i}")) for i in range(len(genome)))
+        return Recipe("linear", parents, parameters={"weight": {f"p{i}": value for i, value in enumerate(genome)}})
+
+
+class IdleObjective:
+    """The share of right answers."""
+
+    def answers(self, scores: Sequence[ItemScore]) -> dict[str, dict[int, float]]:
+        """Return task to item to value."""
+        return {"t": {score.item: score.metrics["acc"] for score in scores}}
+
+    def fitness(self, scores: Sequence[ItemScore]) -> float:
+        """Return the mean."""
+        return sum(score.metrics["acc"] for score in scores) / len(scores)
+
+    def score(self, scores: Sequence[ItemScore]) -> Score:
+        """Return the mean without a real interval."""
+        mean = self.fitness(scores)
+        return Score(mean, mean, mean, len(scores))

@@ -1,0 +1,287 @@
+"""How a search scales with its workers: candidates per minute, the driver's time, memory of a further worker.
+
+python benchmarks/scaling/run.py [--quick] [--json] [--parts rate,driver,memory] [--candidates N]
+
+- **rate**: whole searches of the zoo (CMA-ES, population 8, 100 items a candidate), by the local executor and by Ray
+  with 1 and 2 workers of one thread each, from the ninth candidate on; and the CPU time that the driver's process takes
+  for each candidate (asking, decoding, telling, one transaction, Ray's messages).
+- **driver**: candidates that cost nothing, so that only the driver is left: with 1 to 64 simulated workers (an executor
+  in the same process, which answers at once and in any order, and reports as Ray's does), and with real actors.
+- **memory**: two workers of a random Llama, of which one is killed: what the other's share (PSS) of the memory says
+  that a further worker costs, over the same for workers without a model, in live models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from idle import N_ITEMS, Idle, IdleObjective, IdleSpace, answer
+from machine import machine
+
+from evomerge.budget import Budget
+from evomerge.build import prepare
+from evomerge.cli.compose import compose
+from evomerge.execution.base import Executor, StopSignal
+from evomerge.execution.crew import Crew
+from evomerge.execution.ray_cluster import Cluster
+from evomerge.execution.ray_pool import Demand, RayExecutor
+from evomerge.fitness.pool import Pool, Term
+from evomerge.fitness.scoring import Scoring
+from evomerge.optimizers.cma_es import CMA
+from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.record import Job, Outcome, Record, Score, Split
+from evomerge.search import Search, Stage
+from evomerge.store.run_dir import RunDir
+
+FIRST = 8
+"""Candidates before this one warm the workers up and are not timed."""
+
+
+class Watch:
+    """Notes when each candidate was recorded, by the clock and by the driver's CPU time."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[float, float]] = []
+
+    def phase(self, name: str, total: int | None, done: int) -> None:
+        """A phase begins."""
+
+    def scored(self, record: Record, split: Split, score: Score | None) -> None:
+        """A candidate was scored."""
+        if split == Split.SEARCH and not record.is_baseline:
+            self.times.append((time.perf_counter(), time.process_time()))
+
+    def per_candidate(self) -> tuple[float, float]:
+        """Return seconds and CPU seconds of a candidate."""
+        (t0, c0), (t1, c1) = self.times[FIRST - 1], self.times[-1]
+        n = len(self.times) - FIRST
+        return (t1 - t0) / n, (c1 - c0) / n
+
+
+@contextlib.contextmanager
+def run_folder() -> Iterator[RunDir]:
+    """A run folder that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="scaling"))
+    try:
+        with RunDir.create(folder / "run", config={"name": "scaling"}) as run:
+            yield run
+    finally:
+        shutil.rmtree(folder)
+
+
+def rate(candidates: int) -> dict[str, float]:
+    """Candidates per minute of the zoo."""
+    found: dict[str, float] = {}
+    words = [
+        "experiment=zoo_ja_math",
+        "optimizer.population=8",
+        f"budget.candidates={candidates + FIRST}",
+        "evaluation.split={search:100,validation:0,test:0}",
+        "execution.threads=1",
+    ]
+    for name, more in (
+        ("local", []),
+        ("ray_1", ["execution=ray", "execution.workers=1"]),
+        ("ray_2", ["execution=ray", "execution.workers=2"]),
+    ):
+        prepared = prepare(compose([*words[:1], *more[:1], *words[1:], *more[1:]]))
+        watch, stop = Watch(), StopSignal()
+        executor = prepared.executor(stop)
+        try:
+            with run_folder() as run:
+                Search(
+                    run_dir=run, stages=prepared.stages(), executor=executor, scoring=prepared.scoring(),
+                    baselines=prepared.baselines, budget=prepared.config.budget, splits=(Split.SEARCH,), stop=stop,
+                    listener=watch, deterministic=True,
+                ).run()  # fmt: skip
+        finally:
+            executor.close()
+        seconds, cpu = watch.per_candidate()
+        found[f"{name}_per_minute"] = 60.0 / seconds
+        # What the local executor's process does is the candidate itself.
+        if name != "local":
+            found[f"{name}_driver_cpu_ms"] = 1000.0 * cpu
+    for name in ("ray_1", "ray_2"):
+        found[f"{name}/local"] = found[f"{name}_per_minute"] / found["local_per_minute"]
+    return found
+
+
+class Simulated:
+    """Workers in this process that answer at once, the oldest question not first."""
+
+    def __init__(self, workers: int) -> None:
+        self.capacity = workers
+        self._jobs: list[Job] = []
+        self._draw = random.Random(0)
+        self._crew = Crew()
+        for _ in range(workers):
+            member = self._crew.enter(None)
+            self._crew.placed(member, "simulated (127.0.0.1)", 1)
+            self._crew.opened(member, "cpu")
+
+    def submit(self, job: Job) -> None:
+        """Queue a job."""
+        self._jobs.append(job)
+
+    def collect(self) -> Outcome:
+        """Answer any of them."""
+        return answer(self._jobs.pop(self._draw.randrange(len(self._jobs))))
+
+    def more(self) -> list[Outcome]:
+        """Answer half of the others, too: they were done while the driver was busy."""
+        return [self.collect() for _ in range(len(self._jobs) // 2)]
+
+    def report(self) -> dict[str, Any]:
+        """Return what Ray's executor would."""
+        return {"executor": "simulated", **self._crew.report()}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def driver(make: Callable[[], Executor], workers: int, candidates: int) -> dict[str, float]:
+    """Candidates per second that the driver keeps up with, CMA-ES in 32 dimensions with two candidates a worker."""
+    watch, executor = Watch(), make()
+    population = max(8, 2 * workers)
+    try:
+        with run_folder() as run:
+            Search(
+                run_dir=run,
+                stages=[
+                    Stage("search", 1.0, lambda best: (IdleSpace(32), CMA(32, [0.5] * 32, 0, population=population)))
+                ],
+                executor=executor,
+                scoring=Scoring(IdleObjective(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
+                baselines={"a": Recipe("linear", (Parent("a", ModelSource("a")),), parameters={"weight": 0.5})},
+                budget=Budget(candidates=candidates + FIRST),
+                splits=(Split.SEARCH,),
+                listener=watch,
+                deterministic=False,
+            ).run()
+    finally:
+        executor.close()
+    seconds, cpu = watch.per_candidate()
+    return {"per_second": 1.0 / seconds, "cpu_ms": 1000.0 * cpu}
+
+
+def throughput(quick: bool) -> dict[str, float]:
+    """The driver alone, and with real actors that do nothing."""
+    found = {}
+    for workers in (1, 64) if quick else (1, 2, 4, 8, 16, 32, 64):
+        for key, value in driver(lambda n=workers: Simulated(n), workers, 300 if quick else 1000).items():
+            found[f"simulated_{workers}_{key}"] = value
+    for workers in (2,) if quick else (1, 2, 4, 8):
+
+        def actors(n: int = workers) -> Executor:
+            return RayExecutor(Idle(), cluster=Cluster(cpus=1), demand=Demand(workers=n, cpus=0.05))
+
+        for key, value in driver(actors, workers, 300 if quick else 1000).items():
+            found[f"actors_{workers}_{key}"] = value
+    return found
+
+
+def pss(pid: int) -> dict[str, int]:
+    """Return a process's share of the memory, in bytes: all of it, and what is its own or of files."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    return {name: values[name] for name in ("Pss", "Pss_Anon", "Pss_File", "Pss_Shmem")}
+
+
+def further_worker(executor: RayExecutor, jobs: list[Job]) -> tuple[int, dict[str, int]]:
+    """Return what a second worker costs, in bytes, and the first one's share when it is alone."""
+    for job in jobs:
+        executor.submit(job)
+    for _ in jobs:
+        executor.collect()
+    pids = [member.pid for member in executor.crew if member.pid]
+    assert len(pids) == 2, "both workers are there"
+    together = sum(pss(pid)["Pss"] for pid in pids)
+    os.kill(pids[1], signal.SIGKILL)
+    alone = pss(pids[0])
+    while True:  # until what both had mapped is given back by the one that is gone
+        time.sleep(1.0)
+        before, alone = alone, pss(pids[0])
+        if alone["Pss"] == before["Pss"]:
+            return together - alone["Pss"], alone
+
+
+def memory(quick: bool) -> dict[str, float]:
+    """What a further worker of a larger model costs, in live models."""
+    from models import random_family
+
+    folder = Path(tempfile.mkdtemp(prefix="scaling"))
+    try:
+        live, words = random_family(folder, layers=3 if quick else 8)
+        prepared = prepare(compose(words))
+        executor = prepared.executor(StopSignal())
+        recipe = prepared.baselines["average"]
+        try:
+            extra, alone = further_worker(executor, [Job(n, recipe, Split.SEARCH) for n in range(4)])
+        finally:
+            executor.close()
+        bare = RayExecutor(Idle(libraries=True), cluster=Cluster(cpus=2), demand=Demand(workers=2))
+        try:
+            libraries, _ = further_worker(bare, [Job(n, recipe, Split.SEARCH) for n in range(4)])
+        finally:
+            bare.close()
+    finally:
+        shutil.rmtree(folder)
+    mib = float(1 << 20)
+    return {
+        "live_model_mib": live / mib,
+        "further_worker_mib": extra / mib,
+        "libraries_of_it_mib": libraries / mib,
+        "models_of_it/live_model": (extra - libraries) / live,
+        "parents_shared_mib": alone["Pss_File"] / mib,
+    }
+
+
+def main() -> None:
+    """Run the parts and print them."""
+    here = Path(__file__).resolve().parent  # Ray's processes import the workers without models from here
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer candidates and workers, a smaller model")
+    parser.add_argument("--json", action="store_true", help="one JSON object: figure to value")
+    parser.add_argument("--parts", default="rate,driver,memory")
+    parser.add_argument("--candidates", type=int, help="timed in each part of `rate`")
+    parser.add_argument("--rounds", type=int, default=1, help="of `rate`; the median counts")
+    arguments = parser.parse_args()
+    parts = arguments.parts.split(",")
+    if arguments.quick and arguments.parts == parser.get_default("parts"):
+        parts = ["driver"]  # a start of Ray takes ten seconds, and each of the others needs several
+    found: dict[str, float] = {}
+    if "rate" in parts:
+        rounds = [rate(arguments.candidates or (8 if arguments.quick else 64)) for _ in range(arguments.rounds)]
+        found |= {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    if "driver" in parts:
+        found |= throughput(arguments.quick)
+    if "memory" in parts:
+        found |= memory(arguments.quick)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return
+    print(machine())
+    for name, value in found.items():
+        print(f"{name:<32} {value:10.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The Ray cluster that workers run in: a running one that is joined, or one started here, for this process alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evomerge.errors import ExecutionError
+
+log = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 128 << 20
+"""Size of the object store of a cluster started here. Recipes and scores pass through it, never weights."""
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray takes the address of a network interface for its node, and its servers then listen on all of them. With this
+    # (Ray's own default on macOS and Windows) the node is 127.0.0.1, and they listen there only.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # A full store is an error, rather than files in /tmp that nobody asked for.
+    "RAY_automatic_object_spilling_enabled": "0",
+    # Idle processes, one a CPU, which would only take memory from the workers.
+    "RAY_prestart_worker_first_driver": "0",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How to come by a cluster.
+
+    Attributes:
+        address: of a running one, "host:port", or "auto" for the one on this machine; None: start one here.
+        cpus: that a cluster started here offers; None: those of the machine.
+        gpus: as `cpus`.
+        runtime_env: Ray's, for the workers' processes.
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is started here and ends with this process."""
+        return self.address is None
+
+    def connect(self) -> None:
+        """Join the cluster, or start it.
+
+        Raises:
+            ExecutionError: if it cannot be reached or started, or this process is in another one.
+        """
+        if self.is_own:
+            _before_ray_is_imported()
+        import ray
+
+        if ray.is_initialized():
+            raise ExecutionError(
+                "this process is connected to a Ray cluster already; call ray.shutdown() first, or search in a process "
+                "of its own"
+            )
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if self.runtime_env:
+            quiet["runtime_env"] = dict(self.runtime_env)
+        handlers = _signal_handlers()
+        try:
+            if self.address is not None and self.address != "auto":
+                _knock(self.address)
+            if self.is_own:
+                ray.init(
+                    address="local",
+                    num_cpus=self.cpus,
+                    num_gpus=self.gpus,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **quiet,
+                )
+                log.info("started Ray %s on this machine, for this process alone", ray.__version__)
+            else:
+                ray.init(address=self.address, **quiet)
+                log.info("joined the Ray cluster at %s, %d nodes", self.address, len(alive_nodes()))
+        except Exception as error:  # Ray raises almost anything, and often at length
+            reason = " ".join(str(error).split())[:500]
+            if self.is_own:
+                raise ExecutionError(f"Ray could not be started on this machine: {reason}") from error
+            raise ExecutionError(
+                f"there is no Ray cluster at {self.address} that can be joined ({reason}); start one with `ray start "
+                "--head`, or leave execution.address out to start one here"
+            ) from error
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)  # Ray puts its own in place of ours
+
+    def disconnect(self) -> None:
+        """Leave the cluster; one that was started here ends with all its processes. May be called twice."""
+        import ray
+
+        if ray.is_initialized():
+            ray.shutdown()
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Return the machines that are there now, as Ray describes them."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def places(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
+    """Return how many workers fit into a machine with these resources."""
+    fits = [resources.get("CPU", 0.0) / cpus] if cpus else []
+    # A GPU takes whole workers only: two of 0.75 do not fit into 1.5 GPUs that are two halves of different ones.
+    if gpus:
+        whole = resources.get("GPU", 0.0)
+        fits.append(int(whole) * int(1.0 / gpus + 1e-9) if gpus <= 1.0 else whole / gpus)
+    return int(min(fits, default=0.0) + 1e-9)
+
+
+def has_gpus() -> bool:
+    """Whether any machine of the cluster has a GPU."""
+    return any(node["Resources"].get("GPU", 0.0) > 0.0 for node in alive_nodes())
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody listens there: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10.0):
+        pass
+
+
+def _signal_handlers() -> dict[int, Any]:
+    """Return how Ctrl-C and SIGTERM are handled now; only the main thread may put that back."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def _before_ray_is_imported() -> None:
+    """Set what Ray reads from the environment; what the user set stays."""
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)

@@ -1,0 +1,21 @@
+"""One Ray cluster for the tests of this folder: starting one takes longer than any of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A cluster of one machine with four CPUs, which executors join by its address."""
+    from evomerge.execution import ray_cluster as settings
+
+    here, root = Path(__file__).parent, Path(__file__).parents[2]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(root), os.environ.get("PYTHONPATH", "")])
+    settings._before_ray_is_imported()
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 100 << 20})
+    yield cluster
+    cluster.shutdown()

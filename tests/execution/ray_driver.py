@@ -1,0 +1,69 @@
+"""A driver of its own process: a search with dummy workers on a cluster, begun or continued. Killed by the tests."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from ray_workers import N_ITEMS, Dummy, recipe
+
+from evomerge.budget import Budget
+from evomerge.execution.base import Executor
+from evomerge.execution.ray_cluster import Cluster
+from evomerge.execution.ray_pool import Demand, RayExecutor
+from evomerge.fitness.pool import Pool, Term
+from evomerge.fitness.scoring import Scoring
+from evomerge.optimizers.cma_es import CMA
+from evomerge.recipe import Recipe
+from evomerge.record import Score
+from evomerge.search import Search, Stage
+from evomerge.store.run_dir import RunDir
+
+
+class Line:
+    n_dims = 2
+
+    def genome(self, x: np.ndarray) -> tuple[float, ...]:
+        return tuple(round(float(value), 6) for value in x)
+
+    def decode(self, genome: tuple[float, ...]) -> Recipe:
+        return recipe(round((genome[0] + genome[1]) / 2.0, 6))
+
+
+class Accuracy:
+    def answers(self, scores):
+        return {"t": {score.item: score.metrics["acc"] for score in scores}}
+
+    def fitness(self, scores) -> float:
+        return float(np.mean([score.metrics["acc"] for score in scores]))
+
+    def score(self, scores) -> Score:
+        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
+
+
+def search(run: RunDir, executor: Executor, candidates: int, *, deterministic: bool = True) -> Search:
+    return Search(
+        run_dir=run,
+        stages=[Stage("search", 1.0, lambda best: (Line(), CMA(2, [0.3, 0.3], 1, population=8)))],
+        executor=executor,
+        scoring=Scoring(Accuracy(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
+        baselines={"a": recipe(0.2), "average": recipe(0.5)},
+        budget=Budget(candidates=candidates),
+        finalists=3,
+        deterministic=deterministic,
+    )
+
+
+def main(folder: str, address: str, notes: str, candidates: str) -> None:
+    path = Path(folder)
+    run = RunDir.open(path, write=True) if (path / "run.sqlite").exists() else RunDir.create(path, config={"name": "k"})
+    cluster = Cluster(address=None if address == "own" else address, cpus=2)
+    with run:
+        executor = RayExecutor(Dummy(notes, seconds=0.02), cluster=cluster, demand=Demand(workers=2))
+        try:
+            search(run, executor, int(candidates)).run()
+        finally:
+            executor.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,135 @@
+"""What a configuration says of Ray: all mistakes at once, and what a worker needs, as plain data."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evomerge.build import prepare
+from evomerge.cli.compose import compose
+from evomerge.config import SearchConfig
+from evomerge.errors import CheckpointError, ConfigError
+from evomerge.execution.base import StopSignal
+from evomerge.execution.ray_actor import Halt, Hints, from_plain, to_plain
+from evomerge.merge.fingerprint import fingerprint
+from evomerge.record import Job, Split, State
+from evomerge.remote import WorkerPlan, checkpoints
+from evomerge.zoo import zoo_path
+
+SMALL = [
+    "experiment=zoo_ja_math",
+    "evaluation.split={search:6,validation:6,test:6}",
+    "execution=ray",
+    "execution.threads=1",
+]
+
+
+def problems(*words: str) -> tuple[str, ...]:
+    _, found = SearchConfig.read(compose([*SMALL, *words]))
+    return tuple(found)
+
+
+def test_the_group_is_read() -> None:
+    words = ["execution.workers=3", "execution.gpus_per_worker=0.25", "execution.timeout=60", "execution.address=h:1"]
+    execution = SearchConfig.from_data(compose([*SMALL, *words])).execution
+    assert (execution.name, execution.workers, execution.gpus_per_worker) == ("ray", 3, 0.25)
+    assert (execution.timeout, execution.address, execution.deterministic) == (60.0, "h:1", True)
+    assert SearchConfig.from_data(compose(SMALL)).execution.workers is None
+    on_cpu = SearchConfig.from_data(compose([*SMALL, "execution.device=cpu"])).execution
+    assert on_cpu.gpus_per_worker == 0.0
+
+
+def test_all_mistakes_are_said_at_once() -> None:
+    found = problems(
+        "execution.workers=many",
+        "execution.gpus_per_worker=2",
+        "execution.cpus_per_worker=1.5",
+        "execution.timeout=0",
+        "execution.address=ray://head:10001",
+        "execution.deterministic=perhaps",
+    )
+    words = ("workers", "several GPUs is not supported", "whole number above 1", "timeout", "ray://", "deterministic")
+    assert len(found) == 6
+    assert all(any(word in problem for problem in found) for word in words)
+    assert "one of them out" in problems("execution.device=cpu", "execution.gpus_per_worker=1")[0]
+    assert "is for Ray" in problems("execution=local", "+execution.workers=2")[0]
+    assert "did you mean 'ray'" in problems("execution.name=rai")[0]
+
+
+def test_a_job_survives_the_way_to_a_worker() -> None:
+    (recipe,) = [prepare(compose(SMALL)).baselines["average"]]
+    for items in (None, {"zoo_ja_math": (1, 5)}):
+        job = Job(7, recipe, Split.TEST, items)
+        there = from_plain(pickle.loads(pickle.dumps(to_plain(job))))
+        assert there == job
+        assert there.recipe.content_hash == recipe.content_hash
+
+
+def test_a_stop_that_comes_late_or_early_stops_its_own_job_only() -> None:
+    halt = Halt()
+    halt.running = 4
+    halt.stopped = 3
+    assert not halt.now()
+    halt.stopped = 5
+    assert halt.now()
+    halt.running = 6
+    assert not halt.now()
+
+
+def test_a_plan_is_plain_and_makes_a_worker_that_scores_as_the_drivers_own(tmp_path: Path) -> None:
+    prepared = prepare(compose(SMALL))
+    names = checkpoints(prepared.config)
+    assert set(names) == {"math", "japanese", "base"}
+    prints = {name: fingerprint(prepared.sources.open(source).folder) for name, source in names.items()}
+    data = {key: value for key, value in prepared.data.items() if key != "run"}
+    plan = pickle.loads(pickle.dumps(WorkerPlan(data, prepared.harness.split_data(), prints)))
+    job = Job(0, prepared.baselines["average"], Split.SEARCH)
+    there = plan(StopSignal(), Hints(neighbours=2)).run(job)
+    local = compose([*SMALL, "execution=local"])
+    here = prepare(local, recorded_splits=prepared.harness.split_data()).executor(StopSignal())
+    here.submit(job)
+    assert there.state == State.COMPLETE
+    assert there.scores == here.collect().scores
+
+
+def test_a_worker_with_another_parent_says_which(tmp_path: Path) -> None:
+    mine = tmp_path / "math"
+    shutil.copytree(zoo_path("math"), mine)
+    prepared = prepare(compose([*SMALL, f"models.parents.math={mine}"]))
+    names = checkpoints(prepared.config)
+    prints = {name: fingerprint(prepared.sources.open(source).folder) for name, source in names.items()}
+    data = {key: value for key, value in prepared.data.items() if key != "run"}
+    plan = WorkerPlan(data, prepared.harness.split_data(), prints)
+    weights = bytearray((mine / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (mine / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"math \(.*\) is another model here than where the search was started"):
+        plan(StopSignal(), Hints())
+    shutil.rmtree(mine)
+    with pytest.raises(CheckpointError, match=r"math: there is no folder"):
+        plan(StopSignal(), Hints())
+
+
+def test_a_fingerprint_tells_models_apart_and_depends_on_no_place(tmp_path: Path) -> None:
+    prints = {fingerprint(zoo_path(name)) for name in ("base", "math", "japanese")}
+    assert len(prints) == 3
+    copy = tmp_path / "copy"
+    shutil.copytree(zoo_path("math"), copy)
+    assert fingerprint(copy) == fingerprint(zoo_path("math"))
+    (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
+    assert fingerprint(copy) != fingerprint(zoo_path("math"))
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(zoo_path("math"), folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="a pickle, which can run code"):
+        prepare(compose([*SMALL, f"models.parents.math={folder}"]))
+
+
+def test_custom_code_is_for_each_parent_to_allow() -> None:
+    config = SearchConfig.from_data(compose([*SMALL, "models.parents.math={path: zoo:math, trust_remote_code: true}"]))
+    allowed = {name: source.trust_remote_code for name, source in checkpoints(config).items()}
+    assert allowed == {"math": True, "japanese": False, "base": False}
