@@ -22,7 +22,11 @@ def options(script: Path) -> set[str]:
     }
 
 
-SCRIPTS = sorted(path for path in FOLDER.rglob("*.py") if "ArgumentParser" in path.read_text(encoding="utf-8"))
+SCRIPTS = sorted(
+    path
+    for path in [*FOLDER.glob("*.py"), FOLDER / "scaling" / "run.py"]
+    if "ArgumentParser" in path.read_text(encoding="utf-8")
+)
 
 
 def test_there_are_scripts() -> None:

@@ -185,14 +185,14 @@ def throughput(quick: bool) -> dict[str, float]:
     """The driver alone, and with real actors that do nothing."""
     found = {}
     for workers in (1, 64) if quick else (1, 2, 4, 8, 16, 32, 64):
-        for key, value in driver(lambda n=workers: Simulated(n), workers, 300 if quick else 1000).items():
+        for key, value in driver(lambda n=workers: Simulated(n), workers, 300).items():
             found[f"simulated_{workers}_{key}"] = value
     for workers in (2,) if quick else (1, 2, 4, 8):
 
         def actors(n: int = workers) -> Executor:
             return RayExecutor(Idle(), cluster=Cluster(cpus=1), demand=Demand(workers=n, cpus=0.05))
 
-        for key, value in driver(actors, workers, 300 if quick else 1000).items():
+        for key, value in driver(actors, workers, 300).items():
             found[f"actors_{workers}_{key}"] = value
     return found
 

@@ -14,7 +14,7 @@ from evomerge.fitness.pool import Pool, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import Recipe
-from evomerge.record import Score
+from evomerge.record import Score, Split
 from evomerge.search import Search, Stage
 from evomerge.store.run_dir import RunDir
 
@@ -30,13 +30,24 @@ class Line:
 
 
 class Accuracy:
-    def answers(self, scores):
+    references = ()
+
+    def note_baseline(self, name, split, scores) -> None:
+        pass
+
+    def violated(self, scores, split=Split.SEARCH) -> list[str]:
+        return []
+
+    def fitness_of(self, means) -> float:
+        return float(np.mean(means))
+
+    def answers(self, scores, split=Split.SEARCH):
         return {"t": {score.item: score.metrics["acc"] for score in scores}}
 
-    def fitness(self, scores) -> float:
+    def fitness(self, scores, split=Split.SEARCH) -> float:
         return float(np.mean([score.metrics["acc"] for score in scores]))
 
-    def score(self, scores) -> Score:
+    def score(self, scores, split=Split.SEARCH) -> Score:
         return Score(self.fitness(scores), 0.0, 1.0, len(scores))
 
 
