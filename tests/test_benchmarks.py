@@ -24,7 +24,7 @@ def options(script: Path) -> set[str]:
 
 SCRIPTS = sorted(
     path
-    for path in [*FOLDER.glob("*.py"), FOLDER / "scaling" / "run.py"]
+    for path in [*FOLDER.glob("*.py"), *FOLDER.glob("*/*.py")]
     if "ArgumentParser" in path.read_text(encoding="utf-8")
 )
 
