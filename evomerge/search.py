@@ -231,6 +231,8 @@ class Search:
             # begins with it.
             for waiting in (self._queue, self._running, self._arrived, self._decisions, self._ready):
                 waiting.clear()
+            self._write()
+            self._db.update_progress(self._progress(), optimizer_state=self.optimizer.dump_state())
 
     def _run_stage(self) -> None:
         if self.deterministic and self.executor.capacity > 1 and not sure_asks(self.optimizer):
@@ -242,6 +244,8 @@ class Search:
         name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._stage].name}"
         self._tell_phase(name, total, self._spent.candidates - self._first)
         while True:
+            if not isinstance(self.executor, Gathers):
+                self._write()  # jobs run in this process, so nothing is gained by giving out the next one first
             while self._wants_more():
                 self._propose()
             self._submit()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accuracy import Accuracy
 
 from evomerge.budget import Budget
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
@@ -13,7 +14,7 @@ from evomerge.fitness.pool import Pool, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.base import Proposal
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
 from evomerge.search import MAX_REPEATS, Search, Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
@@ -98,28 +99,6 @@ class Machine:
 
     def close(self) -> None:
         pass
-
-
-class Accuracy:
-    references = ()
-
-    def note_baseline(self, name, split, scores) -> None:
-        pass
-
-    def violated(self, scores, split=Split.SEARCH) -> list[str]:
-        return []
-
-    def fitness_of(self, means) -> float:
-        return float(np.mean(means))
-
-    def answers(self, scores, split=Split.SEARCH):
-        return {"t": {score.item: score.metrics["acc"] for score in scores}}
-
-    def fitness(self, scores, split=Split.SEARCH) -> float:
-        return float(np.mean([score.metrics["acc"] for score in scores]))
-
-    def score(self, scores, split=Split.SEARCH) -> Score:
-        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
 
 
 def baseline(weight: float) -> Recipe:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accuracy import Accuracy
 
 from evomerge.budget import Budget
 from evomerge.errors import Interrupted
@@ -20,7 +21,7 @@ from evomerge.optimizers.cma_es import CMA
 from evomerge.optimizers.mixed_es import MixedES
 from evomerge.optimizers.random_search import RandomSearch
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Score, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Split, State
 from evomerge.search import MAX_REPEATS, Search, Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
@@ -92,17 +93,6 @@ class Machine:
 
     def close(self) -> None:
         pass
-
-
-class Accuracy:
-    def answers(self, scores):
-        return {"t": {score.item: score.metrics["acc"] for score in scores}}
-
-    def fitness(self, scores) -> float:
-        return float(np.mean([score.metrics["acc"] for score in scores]))
-
-    def score(self, scores) -> Score:
-        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
 
 
 OPTIMIZERS = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accuracy import Accuracy
 
 from evomerge.budget import Budget
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
@@ -16,7 +17,7 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Gene, GeneSpace
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Score, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Split, State
 from evomerge.search import Search, Stage
 from evomerge.store.run_dir import RunDir
 
@@ -78,31 +79,6 @@ class Machine:
 
     def close(self) -> None:
         pass
-
-
-class Accuracy:
-    references = ()
-
-    def note_baseline(self, name, split, scores) -> None:
-        pass
-
-    def violated(self, scores, split=Split.SEARCH) -> list[str]:
-        return []
-
-    def fitness_of(self, means) -> float:
-        return float(np.mean(means))
-
-    def answers(self, scores, split=Split.SEARCH):
-        found: dict[str, dict[int, float]] = {}
-        for score in scores:
-            found.setdefault(score.task, {})[score.item] = score.metrics["acc"]
-        return found
-
-    def fitness(self, scores, split=Split.SEARCH) -> float:
-        return float(np.mean([np.mean(list(values.values())) for values in self.answers(scores).values()]))
-
-    def score(self, scores, split=Split.SEARCH) -> Score:
-        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
 
 
 def make(
