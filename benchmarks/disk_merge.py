@@ -4,7 +4,7 @@
 
 Both run as commands of their own, with the same number of threads, so interpreter, imports and plans count; `fixed` is
 the same command on a model of 0.2M parameters, and `without fixed` are the ratios after taking that away. Random bf16
-models of Qwen2-0.5B's shapes (494M parameters; with `--quick` 30M), read once before the first run. A pair is floor,
+models of Qwen2-0.5B's shapes (494M parameters; with `--quick` 44M), read once before the first run. A pair is floor,
 mergekit, evomerge, one after the other; the figures are medians of the ratios of neighbours. mergekit must be installed
 apart (0.1.5 starts with pydantic 2.14).
 """
@@ -161,7 +161,7 @@ def measure(bench: Bench, fixed: Bench, methods: Sequence[str], pairs: int, quic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mergekit", required=True, help="the mergekit-yaml to compare with")
-    parser.add_argument("--quick", action="store_true", help="a model of 30M parameters, linear and ties, one pair")
+    parser.add_argument("--quick", action="store_true", help="a model of 44M parameters, linear and ties, one pair")
     parser.add_argument("--json", action="store_true", help="print one object: method to times faster")
     parser.add_argument("--models", type=Path, help="folder to write the models into, and to leave them in")
     parser.add_argument("--methods", help=f"of {', '.join(LIMITS)}; separated by commas")
@@ -177,7 +177,10 @@ def main() -> None:
         models = arguments.models or work / "models"
         names = {who: models / who for who in ("base", "a", "b", "c")}
         there = all((path / "model.safetensors").is_file() for path in names.values())
-        folders = names if there else write_models(models, shapes(arguments.quick))
+        shape = shapes(arguments.quick)
+        if arguments.quick:
+            shape.num_hidden_layers, shape.layer_types, shape.max_window_layers = 2, ["full_attention"] * 2, 2
+        folders = names if there else write_models(models, shape)
         tiny = shapes(quick=True)
         tiny.vocab_size, tiny.hidden_size, tiny.intermediate_size, tiny.num_hidden_layers = 512, 56, 128, 2
         tiny.layer_types, tiny.max_window_layers = ["full_attention"] * 2, 2
