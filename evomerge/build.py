@@ -170,13 +170,13 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
     prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs), data)
-    prepared.scoring()  # reads fitness.responses and finds the estimator
     pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
     if config.fitness.items is not None and config.fitness.items > pool:
         raise ConfigError(
             f"fitness.items is {config.fitness.items}, but there are {pool} search items (evaluation.split.search); "
             "lower it, or leave it out for all of them"
         )
+    # Made here, it also reads fitness.responses and finds the estimator.
     needed, allowed = prepared.items_per_candidate, config.budget.items
     if allowed is not None and allowed < needed:
         raise ConfigError(

@@ -281,7 +281,7 @@ class Search:
         self.space, self.optimizer = stage.begin(elite)
         self._limit = self.budget.part(stage.until)
         if self._stage == len(self.stages) - 1 and self._allows_consensus():
-            kept = replace(self._limit, seconds=self._limit.seconds)
+            kept = self._limit
             if kept.candidates is not None and kept.candidates - self._first >= CONSENSUS_FROM:
                 kept = replace(kept, candidates=kept.candidates - 1)
             if kept.items is not None and kept.items >= CONSENSUS_FROM * self.scoring.items_per_candidate:
@@ -413,7 +413,7 @@ class Search:
             return
         self._arrived[number] = outcome
         if outcome.state == State.COMPLETE:
-            self._spent.items += _n_items(outcome)
+            self._spent.items += _n_items(outcome.scores)
             self._unwritten_answers = True
 
     def _take(self, outcome: Outcome, *, counted: bool = False) -> None:
@@ -439,7 +439,7 @@ class Search:
             self.scoring.fail(number)
             self._settle([(failed, ())])
         else:
-            self._spent.items += 0 if counted else _n_items(outcome)
+            self._spent.items += 0 if counted else _n_items(outcome.scores)
             self.scoring.answer(number, outcome.scores)
         self._decide()
         self._unwritten_answers = True
@@ -511,8 +511,11 @@ class Search:
         """Where in the unit cube of the present space a candidate stands; the same in every session."""
         if not self.scoring.learns or record.genome is None or record.number < self._first:
             return None
-        genes = self.space.genes
-        return np.array([gene.unit(value) for gene, value in zip(genes, record.genome, strict=True)])
+        return self._unit(record.genome)
+
+    def _unit(self, genome: Sequence[float]) -> NDArray[np.float64]:
+        """Return where in the unit cube of the present space a genome stands."""
+        return np.array([gene.unit(value) for gene, value in zip(self.space.genes, genome, strict=True)])
 
     def _copied(self, record: Record, earlier: Record) -> Record:
         """Give a proposal the result of the earlier candidate with the same recipe."""
@@ -579,8 +582,7 @@ class Search:
         if not self._allows_consensus() or len(ranked) < CONSENSUS_FROM - 1:
             return None
         n = max(CONSENSUS_LEAST, round(CONSENSUS_SHARE * len(ranked)))
-        genes = self.space.genes
-        points = [[g.unit(v) for g, v in zip(genes, r.genome or (), strict=True)] for r in ranked[:n]]
+        points = [self._unit(record.genome or ()) for record in ranked[:n]]
         genome = self.space.genome(np.clip(np.mean(points, axis=0), 0.0, 1.0))
         recipe = self.space.decode(genome)
         earlier = self._numbers.get(recipe.content_hash)
@@ -593,7 +595,7 @@ class Search:
             record = Record(number, CONSENSUS, State.RUNNING, recipe, genome)
             found, answers = self._score_alone(record)
             self._spent.candidates += 1
-            self._spent.items += len({(score.task, score.item) for score in answers})
+            self._spent.items += _n_items(answers)
             self._commit([(found, answers, None)])
             earlier = number
         record = self._record(earlier)
@@ -768,5 +770,5 @@ class Search:
             self.listener.scored(record, split, score)
 
 
-def _n_items(outcome: Outcome) -> int:
-    return len({(score.task, score.item) for score in outcome.scores})
+def _n_items(scores: Sequence[ItemScore]) -> int:
+    return len({(score.task, score.item) for score in scores})

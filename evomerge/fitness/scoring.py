@@ -179,13 +179,7 @@ class Scoring:
                 "no baseline could be scored on all search items, so a few answers say nothing about the rest; see "
                 "run.log, or score every candidate on all items (fitness.items: null)"
             )
-        earlier = sorted(number for number in self._known if number < first)
-        points = [self._known[number][0] for number in earlier]
-        for k, estimator in enumerate(self._estimators):
-            references = np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
-            answers = [*self._others[k], *(self._known[number][1][k] for number in earlier)]
-            others: list[Array | None] = [None] * len(self._others[k])
-            estimator.fit(references, np.array(answers).reshape(-1, references.shape[1]), [*others, *points])
+        self._fit([number for number in self._known if number < first])
         self._order = self._common_order()
 
     @property
@@ -297,25 +291,30 @@ class Scoring:
         return math.sqrt(variance)
 
     def look_back(self, numbers: Sequence[int]) -> dict[int, float]:
-        """Return the objective of decided candidates, estimated from all that the run knows now.
+        """Return the fitness of decided candidates (but for their cost), estimated from all that the run knows now.
 
         Empty where every candidate answered every item: nothing new is known then.
         """
         if self._whole or not self._known:
             return {}
-        points = [point for point, _ in self._known.values()]
-        found = dict.fromkeys(numbers, 0.0)
-        for k, term in enumerate(self._pool.terms):
-            references = np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
-            others: list[Array | None] = [None] * len(self._others[k])
-            answers = np.array([*self._others[k], *(rows[k] for _, rows in self._known.values())])
-            self._estimators[k].fit(references, answers, [*others, *points])
-            for number in numbers:
-                point, rows = self._known[number]
-                found[number] += term.weight * self._estimators[k].estimate(point, rows[k]).mean
-        return found
+        self._fit(list(self._known))
+        return {number: self.objective.fitness_of(self._means(*self._known[number])) for number in numbers}
 
     # --- inside --------------------------------------------------------------------------------------------------
+
+    def _fit(self, numbers: Sequence[int]) -> None:
+        """Fit the estimators to the references, other models, and these candidates in order of number."""
+        known = [self._known[number] for number in sorted(numbers)]
+        for k, estimator in enumerate(self._estimators):
+            references = np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
+            others: list[Array | None] = [None] * len(self._others[k])
+            answers = np.array([*self._others[k], *(rows[k] for _, rows in known)])
+            points = [*others, *(point for point, _ in known)]
+            estimator.fit(references, answers.reshape(-1, references.shape[1]), points)
+
+    def _means(self, point: Array | None, rows: Sequence[Array]) -> list[float]:
+        """Return the estimated mean of each term."""
+        return [self._estimators[k].estimate(point, row).mean for k, row in enumerate(rows)]
 
     def _rows(self, scores: Sequence[ItemScore]) -> list[Array]:
         values = self.objective.answers(scores)
@@ -390,8 +389,7 @@ class Scoring:
                 fitness, score = self.whole(entry.scores)
                 fitness -= entry.cost
             else:
-                means = [self._estimators[k].estimate(entry.point, row).mean for k, row in enumerate(entry.rows)]
-                fitness = self.objective.fitness_of(means) - entry.cost
+                fitness = self.objective.fitness_of(self._means(entry.point, entry.rows)) - entry.cost
                 score = self._estimated_score(entry)
             if math.isnan(fitness):
                 raise EvaluationError("the objective is not a number (NaN) on the search items")
