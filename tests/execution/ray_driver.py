@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from accuracy import Accuracy
 from ray_workers import N_ITEMS, Dummy, recipe
 
 from evomerge.budget import Budget
@@ -14,7 +15,6 @@ from evomerge.fitness.pool import Pool, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import Recipe
-from evomerge.record import Score, Split
 from evomerge.search import Search, Stage
 from evomerge.store.run_dir import RunDir
 
@@ -27,28 +27,6 @@ class Line:
 
     def decode(self, genome: tuple[float, ...]) -> Recipe:
         return recipe(round((genome[0] + genome[1]) / 2.0, 6))
-
-
-class Accuracy:
-    references = ()
-
-    def note_baseline(self, name, split, scores) -> None:
-        pass
-
-    def violated(self, scores, split=Split.SEARCH) -> list[str]:
-        return []
-
-    def fitness_of(self, means) -> float:
-        return float(np.mean(means))
-
-    def answers(self, scores, split=Split.SEARCH):
-        return {"t": {score.item: score.metrics["acc"] for score in scores}}
-
-    def fitness(self, scores, split=Split.SEARCH) -> float:
-        return float(np.mean([score.metrics["acc"] for score in scores]))
-
-    def score(self, scores, split=Split.SEARCH) -> Score:
-        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
 
 
 def search(run: RunDir, executor: Executor, candidates: int, *, deterministic: bool = True) -> Search:
