@@ -46,7 +46,7 @@ EXECUTORS = ("local", "ray")
 CACHES = ("auto", "none")
 """Words for `execution.cache`, which otherwise is a size in GiB."""
 
-_OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "runtime_env")
+_OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "share", "runtime_env")
 
 _BOTH = ("repeats", "scales", "scale_low", "scale_high", "max_layers", "min_layers")
 ENCODINGS = {"indicators": (*_BOTH, "offset", "hidden"), "segments": (*_BOTH, "segments")}
@@ -204,6 +204,7 @@ class ExecutionConfig:
         gpus_per_worker: of Ray: a part of one, or one; None: one where there are any.
         address: of the Ray cluster; None: one is started on this machine.
         timeout: seconds that a candidate may take, in Ray.
+        share: of Ray: whether idle workers take a part of what others are at.
         runtime_env: of Ray.
     """
 
@@ -218,6 +219,7 @@ class ExecutionConfig:
     gpus_per_worker: float | None = None
     address: str | None = None
     timeout: float | None = None
+    share: bool = True
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -563,18 +565,21 @@ class _Reader:
             self.problems.append(
                 f"`execution.{given[0]}` is for Ray, but `execution.name` is local: choose `execution=ray`, or drop it"
             )
-        deterministic = section.get("deterministic")
-        if deterministic not in (None, True, False):
-            self.problems.append(f"`execution.deterministic` must be true or false, but came {deterministic!r}")
         return ExecutionConfig(
             name=name,
             device=str(section.get("device") or "auto"),
             dtype=section.get("dtype"),
             threads=self.integer(section, "threads", "execution.threads", low=1),
             cache=self.cache(section.get("cache")),
-            deterministic=deterministic is not False,
+            deterministic=self.switch(section, "deterministic", "execution.deterministic"),
             **self.ray(section, str(section.get("device") or "auto")),
         )
+
+    def switch(self, section: Mapping[str, Any], key: str, where: str) -> bool:
+        value = section.get(key)
+        if value not in (None, True, False):
+            self.problems.append(f"`{where}` must be true or false, but came {value!r}")
+        return value is not False
 
     def ray(self, section: Mapping[str, Any], device: str) -> dict[str, Any]:
         workers = section.get("workers")
@@ -608,6 +613,7 @@ class _Reader:
             "gpus_per_worker": 0.0 if device == "cpu" else gpus,
             "address": address,
             "timeout": self.number(section, "timeout", "execution.timeout", low=0.0, strict=True),
+            "share": self.switch(section, "share", "execution.share"),
             "runtime_env": dict(self.mapping(section, "runtime_env", "execution.runtime_env")),
         }
 

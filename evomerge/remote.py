@@ -154,6 +154,7 @@ def make_executor(
             cpus=execution.cpus_per_worker,
             gpus=execution.gpus_per_worker,
             timeout=execution.timeout,
+            share=execution.share,
         ),
         stop=stop,
     )

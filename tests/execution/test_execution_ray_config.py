@@ -48,9 +48,18 @@ def test_all_mistakes_are_said_at_once() -> None:
         "execution.timeout=0",
         "execution.address=ray://head:10001",
         "execution.deterministic=perhaps",
+        "execution.share=7",
     )
-    words = ("workers", "several GPUs is not supported", "whole number above 1", "timeout", "ray://", "deterministic")
-    assert len(found) == 6
+    words = (
+        "workers",
+        "several GPUs is not supported",
+        "whole number above 1",
+        "timeout",
+        "ray://",
+        "deterministic",
+        "share",
+    )
+    assert len(found) == 7
     assert all(any(word in problem for problem in found) for word in words)
     assert "one of them out" in problems("execution.device=cpu", "execution.gpus_per_worker=1")[0]
     assert "is for Ray" in problems("execution=local", "+execution.workers=2")[0]
