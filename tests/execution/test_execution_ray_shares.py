@@ -147,7 +147,7 @@ def test_who_says_so_keeps_each_candidate_with_one_worker(executor, folder, monk
 def test_a_real_candidate_shared_by_two_workers_has_the_scores_of_one(ray_cluster) -> None:
     words = [
         "experiment=zoo_ja_math",
-        "evaluation.split={search:396,validation:2,test:2}",
+        "evaluation.split={search:160,validation:2,test:2}",
         "evaluation.batch_size=4",
         "execution.threads=1",
     ]
