@@ -97,7 +97,7 @@ class RayExecutor:
         self._board = Board(self.crew, send=self._send, halt=self._halt, clock=clock)
         self._make = make
         self._cluster = cluster or Cluster()
-        self._demand = demand or Demand()
+        self.demand = demand or Demand()
         self._stop = stop or StopSignal()
         self._clock = clock
         self._refs: dict[Any, Member] = {}  # what is waited for
@@ -188,7 +188,7 @@ class RayExecutor:
         if self._clock() - self._refreshed >= REFRESH_SECONDS:
             self._refresh()
         self._board.assign()
-        if self._demand.share:
+        if self.demand.share:
             self._divide()
         waiting = [*self._refs, *self._asked, *self._board.offers]
         if not waiting:
@@ -347,7 +347,7 @@ class RayExecutor:
         self._board.offered(piece, given)
 
     def _look_for_the_late(self) -> None:
-        timeout = self._demand.timeout
+        timeout = self.demand.timeout
         for member in self.crew:
             late = self._clock() - member.since
             if member.duty == Duty.BUSY and timeout is not None and late > timeout:
@@ -369,7 +369,7 @@ class RayExecutor:
     # --- the cluster ---------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
-        gpus = self._demand.gpus
+        gpus = self.demand.gpus
         self._gpus = (1.0 if has_gpus() else 0.0) if gpus is None else gpus
 
     def _refresh(self) -> None:
@@ -379,8 +379,8 @@ class RayExecutor:
         if not nodes:
             self._reconnect()
             return
-        per_node = [places(node["Resources"], cpus=self._demand.cpus, gpus=self._gpus) for node in nodes]
-        wanted = self._demand.workers if self._demand.workers is not None else sum(per_node)
+        per_node = [places(node["Resources"], cpus=self.demand.cpus, gpus=self._gpus) for node in nodes]
+        wanted = self.demand.workers if self.demand.workers is not None else sum(per_node)
         if wanted != self._wanted:
             log.info("%d workers are wanted, %d fit into %d machines", wanted, sum(per_node), len(nodes))
             self._wanted = wanted
@@ -396,24 +396,24 @@ class RayExecutor:
             self._start(neighbours)
         if any(member.duty != Duty.WAITING for member in self.crew):
             self._manned_at = self._clock()
-        elif self._clock() - self._manned_at > self._demand.patience:
-            self._lack(f"no worker got the {self._size()} that it takes within {self._demand.patience:g} s")
+        elif self._clock() - self._manned_at > self.demand.patience:
+            self._lack(f"no worker got the {self._size()} that it takes within {self.demand.patience:g} s")
 
     def _size(self) -> str:
         gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
-        return f"{self._demand.cpus:g} CPUs{gpus}"
+        return f"{self.demand.cpus:g} CPUs{gpus}"
 
     def _lack(self, what: str) -> None:
         if self._cluster.is_own:
             raise ExecutionError(f"{what}; lower execution.cpus_per_worker or execution.gpus_per_worker")
-        if self._clock() - self._manned_at > self._demand.patience:
+        if self._clock() - self._manned_at > self.demand.patience:
             raise ExecutionError(what + RESUME)
 
     def _start(self, neighbours: int) -> None:
         import ray
 
         actor = ray.remote(
-            num_cpus=self._demand.cpus,
+            num_cpus=self.demand.cpus,
             num_gpus=self._gpus,
             max_restarts=0,
             concurrency_groups={"control": 1},

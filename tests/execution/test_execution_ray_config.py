@@ -120,12 +120,21 @@ def test_a_worker_with_another_parent_says_which(tmp_path: Path) -> None:
         plan(StopSignal(), Hints())
 
 
-def test_a_fingerprint_tells_models_apart_and_depends_on_no_place(tmp_path: Path) -> None:
+def test_a_fingerprint_tells_models_apart_and_depends_on_no_place(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("evomerge.merge.fingerprint.PIECE_BYTES", 100_000)
     prints = {fingerprint(zoo_path(name)) for name in ("base", "math", "japanese")}
     assert len(prints) == 3
     copy = tmp_path / "copy"
     shutil.copytree(zoo_path("math"), copy)
     assert fingerprint(copy) == fingerprint(zoo_path("math"))
+    assert fingerprint(copy, whole=True) == fingerprint(zoo_path("math"), whole=True) != fingerprint(copy)
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[len(weights) // 2 + 5000] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    assert fingerprint(copy, whole=True) != fingerprint(zoo_path("math"), whole=True)
+    before = fingerprint(copy)
+    (copy / "tokenizer.json").write_text((copy / "tokenizer.json").read_text() + "\n")
+    assert fingerprint(copy) != before
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
     assert fingerprint(copy) != fingerprint(zoo_path("math"))
 

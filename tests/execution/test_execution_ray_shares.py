@@ -136,7 +136,7 @@ def test_stopping_stops_all_parts(executor, folder) -> None:
 
 
 def test_who_says_so_keeps_each_candidate_with_one_worker(executor, folder, monkeypatch) -> None:
-    monkeypatch.setattr(executor, "_demand", replace(executor._demand, share=False))
+    monkeypatch.setattr(executor, "demand", replace(executor.demand, share=False))
     executor.submit(job(40))
     executor.collect()
     assert noted(folder, "ran40") == 1
