@@ -8,6 +8,18 @@ import pytest
 # Models here are tiny: threads only wait for each other, on a busy machine for long. Read when torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each file to one process of `pytest -n`, which makes its fixtures once, and all that use Ray to the same.
+
+    Those come first, since they wait for most of their time.
+    """
+    for item in items:
+        ray = "ray" in item.path.stem
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.stem))
+    items.sort(key=lambda item: "ray" not in item.path.stem)
+
+
 SMALL = [
     "experiment=zoo_ja_math",
     "budget.candidates=5",

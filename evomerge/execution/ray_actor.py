@@ -8,13 +8,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import EvomergeError, Interrupted
 from evomerge.execution.base import StopSignal
-from evomerge.execution.worker import Works
 from evomerge.recipe import Recipe
 from evomerge.record import Job, Split
+
+if TYPE_CHECKING:
+    from evomerge.execution.worker import Works
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Hints:
     halvings: int = 0
 
 
-MakeWorker = Callable[[StopSignal, Hints], Works]
+MakeWorker = Callable[[StopSignal, Hints], "Works"]
 """Makes what does the work, in the process of the worker. It is pickled, so it holds plain data; its result may say
 what it runs on in an attribute `device`."""
 
