@@ -7,6 +7,9 @@ import pytest
 
 # Models here are tiny: threads only wait for each other, on a busy machine for long. Read when torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without this, what asks the Hub for a licence or a data set waits for minutes where there is no network. Read when
+# huggingface_hub is first imported.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,3 +40,17 @@ def zoo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from evomerge.cli.compose import compose
 
     return api.search(compose(SMALL), run_dir=tmp_path_factory.mktemp("runs") / "zoo").path
+
+
+@pytest.fixture
+def lazy_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let databases commit without waiting for the disk, which only a power cut could tell."""
+    from evomerge.store import Database
+
+    prepare = Database._prepare
+
+    def hasty(self: Database) -> None:
+        prepare(self)
+        self._db.execute("PRAGMA synchronous = OFF")
+
+    monkeypatch.setattr(Database, "_prepare", hasty)
