@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,15 +13,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file to one process of `pytest -n`, which makes its fixtures once, and all that use Ray to the same.
+def group(file: str) -> str:
+    """Name what runs in one process of `pytest -n`: all files that start Ray are a group, each other file is one."""
+    stem = Path(file).stem
+    return "ray" if "ray" in stem.split("_") or stem == "test_processes" else file
 
-    Those come first, since they wait for most of their time.
-    """
-    for item in items:
-        ray = "ray" in item.path.stem
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.stem))
-    items.sort(key=lambda item: "ray" not in item.path.stem)
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with those that start Ray, since they wait for most of their time."""
+    items.sort(key=lambda item: group(str(item.path)) != "ray")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep files together, which make their fixtures once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByGroup(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid.split("::")[0])
+
+    return ByGroup(config, log)
 
 
 SMALL = [
