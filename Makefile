@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/evomerge search experiment=zoo_ja_math seed=0 run.dir=$(DEMO_RUN)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .

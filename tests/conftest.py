@@ -2,11 +2,39 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Models here are tiny: threads only wait for each other, on a busy machine for long. Read when torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without this, what asks the Hub for a licence or a data set waits for minutes where there is no network. Read when
+# huggingface_hub is first imported.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def group(file: str) -> str:
+    """Name what runs in one process of `pytest -n`: all files that start Ray are a group, each other file is one."""
+    stem = Path(file).stem
+    return "ray" if "ray" in stem.split("_") or stem == "test_processes" else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with those that start Ray, since they wait for most of their time."""
+    items.sort(key=lambda item: group(str(item.path)) != "ray")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep files together, which make their fixtures once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByGroup(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid.split("::")[0])
+
+    return ByGroup(config, log)
+
 
 SMALL = [
     "experiment=zoo_ja_math",
@@ -25,3 +53,17 @@ def zoo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from evomerge.cli.compose import compose
 
     return api.search(compose(SMALL), run_dir=tmp_path_factory.mktemp("runs") / "zoo").path
+
+
+@pytest.fixture
+def lazy_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let databases commit without waiting for the disk, which only a power cut could tell."""
+    from evomerge.store import Database
+
+    prepare = Database._prepare
+
+    def hasty(self: Database) -> None:
+        prepare(self)
+        self._db.execute("PRAGMA synchronous = OFF")
+
+    monkeypatch.setattr(Database, "_prepare", hasty)

@@ -1,11 +1,13 @@
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+import machines
 import numpy as np
 import pytest
 from accuracy import Accuracy
+from machines import Killed
 
 from evomerge.budget import Budget
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
@@ -18,6 +20,8 @@ from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
 from evomerge.search import MAX_REPEATS, Search, Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+
+pytestmark = pytest.mark.usefixtures("lazy_disk")
 
 N_ITEMS = 5
 
@@ -64,31 +68,13 @@ class Walk:
         self.rng.bit_generator.state, self.asked, self.told = pickle.loads(state)
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
-
-
 @dataclass
-class Machine:
-    """An executor that scores by the weight: item i is right where the weight is above i / N_ITEMS."""
+class Machine(machines.Machine):
+    """Scores by the weight: item i is right where the weight is above i / N_ITEMS."""
 
-    capacity: int = 1
-    die_at: int | None = None
     fails: Callable[[Job], State | None] = lambda job: None
-    before: Callable[[], None] = lambda: None
-    jobs: list[Job] = field(default_factory=list)
-    ran: list[Job] = field(default_factory=list)
 
-    def submit(self, job: Job) -> None:
-        self.jobs.append(job)
-
-    def collect(self) -> Outcome:
-        assert self.jobs
-        if self.die_at is not None and len(self.ran) >= self.die_at:
-            raise Killed
-        self.before()
-        job = self.jobs.pop(len(self.jobs) // 2)  # not in order of submission
-        self.ran.append(job)
+    def answer(self, job: Job) -> Outcome:
         state = self.fails(job)
         if state is not None:
             return Outcome(job, state, (), 0.1, "cpu", "it broke")
@@ -96,9 +82,6 @@ class Machine:
         shift = {Split.SEARCH: 0.0, Split.VALIDATION: 0.05, Split.TEST: 0.1}[job.split]
         scores = tuple(ItemScore("t", i, {"acc": float(weight > i / N_ITEMS + shift)}) for i in range(N_ITEMS))
         return Outcome(job, State.COMPLETE, scores, 0.1, "cpu")
-
-    def close(self) -> None:
-        pass
 
 
 def baseline(weight: float) -> Recipe:

@@ -1,13 +1,14 @@
 """A deterministic search gives the same records whatever the workers and the order in which they answer."""
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+import machines
 import numpy as np
 import pytest
 from accuracy import Accuracy
+from machines import Killed
 
 from evomerge.budget import Budget
 from evomerge.errors import Interrupted
@@ -25,6 +26,8 @@ from evomerge.record import ItemScore, Job, Outcome, Split, State
 from evomerge.search import MAX_REPEATS, Search, Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+
+pytestmark = pytest.mark.usefixtures("lazy_disk")
 
 N_ITEMS = 12
 
@@ -47,38 +50,25 @@ def recipe(a: float, b: float) -> Recipe:
     return Recipe("linear", (Parent("p", ModelSource("p")),), parameters={"weight": a, "normalize": b > 0.5})
 
 
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
 @dataclass
-class Machine:
+class Machine(machines.Machine):
     """Answers in a random order; unless it is sound, some recipes cannot be scored or built."""
 
-    capacity: int = 1
     seed: int = 0
-    die_at: int | None = None
     sound: bool = False
-    before: Callable[[], None] = lambda: None
-    jobs: list[Job] = field(default_factory=list)
-    ran: list[int] = field(default_factory=list)
-    searched: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)
 
-    def submit(self, job: Job) -> None:
-        assert len(self.jobs) < self.capacity
-        self.jobs.append(job)
+    @property
+    def searched(self) -> list[int]:
+        """The candidates that were scored on the search items, in that order."""
+        return [job.candidate for job in self.ran if job.candidate >= 0 and job.split == Split.SEARCH]
 
-    def collect(self) -> Outcome:
-        if self.die_at is not None and len(self.ran) >= self.die_at:
-            raise Killed
-        self.before()
-        job = self.jobs.pop(self._rng.randrange(len(self.jobs)))
-        self.ran.append(job.candidate)
-        if job.candidate >= 0 and job.split == Split.SEARCH:
-            self.searched.append(job.candidate)
+    def pick(self) -> int:
+        return self._rng.randrange(len(self.jobs))
+
+    def answer(self, job: Job) -> Outcome:
         weight, flag = job.recipe.parameters["weight"], job.recipe.parameters["normalize"]
         code = round(float(weight) * 1000) + int(bool(flag))  # type: ignore[arg-type]
         if job.candidate >= 0 and job.split == Split.SEARCH and not self.sound:
@@ -90,9 +80,6 @@ class Machine:
         noise = np.random.default_rng(code).random(N_ITEMS)
         scores = [ItemScore("t", i, {"acc": float(float(weight) > noise[i])}) for i in asked]  # type: ignore[arg-type]
         return Outcome(job, State.COMPLETE, tuple(scores), 0.1, "cpu")
-
-    def close(self) -> None:
-        pass
 
 
 OPTIMIZERS = {
@@ -141,7 +128,7 @@ def test_workers_and_their_order_change_no_record(tmp_path: Path, optimizer: str
     assert {row[0]["state"] for row in expected} == {"complete", "failed", "invalid"}
     for capacity, seed in ((2, 1), (3, 2), (8, 3)):
         with create(tmp_path / f"many{capacity}") as run:
-            make(run, Machine(capacity, seed), optimizer, scoring).run()
+            make(run, Machine(capacity, seed=seed), optimizer, scoring).run()
             assert rows(run) == expected
             assert [number for number, _ in run.database.tells()] == tells
             assert run.database.progress()["spent"]["items"] == spent["items"]
@@ -183,9 +170,9 @@ def test_killed_anywhere_and_resumed_it_ends_as_if_nothing_had_happened(tmp_path
     for die_at in range(1, len(machine.ran), 7):
         path = tmp_path / f"killed{die_at}"
         with create(path) as run, pytest.raises(Killed):
-            make(run, Machine(4, die_at, die_at), scoring=scoring).run()
+            make(run, Machine(4, die_at, seed=die_at), scoring=scoring).run()
         with RunDir.open(path, write=True) as run:
-            make(run, Machine(3, die_at + 1), scoring=scoring).run()
+            make(run, Machine(3, seed=die_at + 1), scoring=scoring).run()
             assert rows(run) == expected
 
 
@@ -193,15 +180,8 @@ def test_answers_that_wait_for_an_earlier_candidate_survive_a_kill(tmp_path: Pat
     class Last(Machine):
         """Answers the youngest job first."""
 
-        def collect(self) -> Outcome:
-            self.jobs.sort(key=lambda job: -job.candidate)
-            self._rng = random.Random(0)
-            job = self.jobs[0]
-            rest, self.jobs = self.jobs[1:], [job]
-            try:
-                return super().collect()
-            finally:
-                self.jobs += rest
+        def pick(self) -> int:
+            return max(range(len(self.jobs)), key=lambda place: self.jobs[place].candidate)
 
     with create(tmp_path / "run") as run:
         first = Last(capacity=4, sound=True, die_at=2 + 2 + 3)  # after the baselines, three that pass candidate 0
@@ -222,7 +202,7 @@ def test_one_request_to_stop_takes_what_is_running(tmp_path: Path) -> None:
     machine = Machine(capacity=4, seed=5)
 
     def before() -> None:
-        if sum(number >= 0 for number in machine.ran) == 8:
+        if sum(job.candidate >= 0 for job in machine.ran) == 8:
             stop.request()
 
     machine.before = before

@@ -1,12 +1,14 @@
 """Searches whose candidates answer some of the items: what is asked, stored, counted and continued."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+import machines
 import numpy as np
 import pytest
 from accuracy import Accuracy
+from machines import Killed
 
 from evomerge.budget import Budget
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
@@ -20,6 +22,8 @@ from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
 from evomerge.search import Search, Stage
 from evomerge.store.run_dir import RunDir
+
+pytestmark = pytest.mark.usefixtures("lazy_disk")
 
 POOL = {"easy": tuple(range(0, 60, 2)), "hard": tuple(range(30))}
 TERMS = [Term("easy", "easy", 0.5), Term("hard", "hard", 0.5)]
@@ -46,27 +50,11 @@ def right(recipe: Recipe, split: Split, task: str, item: int) -> float:
     return float(ability - (item % 7) / 2.0 - (task == "hard") > noise)
 
 
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
 @dataclass
-class Machine:
-    capacity: int = 1
-    die_at: int | None = None
+class Machine(machines.Machine):
     fails: int | None = None
-    jobs: list[Job] = field(default_factory=list)
-    ran: list[Job] = field(default_factory=list)
 
-    def submit(self, job: Job) -> None:
-        assert len(self.jobs) < self.capacity
-        self.jobs.append(job)
-
-    def collect(self) -> Outcome:
-        if self.die_at is not None and len(self.ran) >= self.die_at:
-            raise Killed
-        job = self.jobs.pop(len(self.jobs) // 2)
-        self.ran.append(job)
+    def answer(self, job: Job) -> Outcome:
         if job.candidate == self.fails:
             return Outcome(job, State.FAILED, (), 0.1, "cpu", "it broke")
         asked = job.items if job.items is not None else POOL
@@ -76,9 +64,6 @@ class Machine:
             for item in asked.get(task, ())
         ]
         return Outcome(job, State.COMPLETE, tuple(scores), 0.1, "cpu")
-
-    def close(self) -> None:
-        pass
 
 
 def make(

@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from warm import Warm
+
+from evomerge import api
+from evomerge.cli.compose import compose
 
 SMALL = [
     "experiment=zoo_ja_math",
@@ -51,44 +55,45 @@ def wait_for_records(run: Path, at_least: int) -> None:
     raise AssertionError(f"{run} never had {at_least} records")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of an uninterrupted local search."""
+    return api.search(compose(SMALL), run_dir=tmp_path_factory.mktemp("whole") / "run").path
+
+
 @pytest.mark.slow
-def test_a_search_killed_three_times_has_the_records_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = evomerge("search", *SMALL, f"run.dir={tmp_path / 'whole'}")
-    assert whole.returncode == 0, whole.stderr
-    killed = tmp_path / "killed"
+def test_a_search_killed_three_times_has_the_records_of_an_uninterrupted_one(whole: Path, tmp_path: Path) -> None:
+    killed, log = tmp_path / "killed", tmp_path / "log"
     rng = random.Random(0)
     words = ["search", *SMALL, f"run.dir={killed}"]
     for at_least in (2, 7, 13):
-        process = start(*words)
+        process = Warm(*words, log=log)
         wait_for_records(killed, at_least)
         time.sleep(rng.random() * 0.3)  # anywhere: in the middle of a merge, of a generation, of a commit
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
         words = ["resume", str(killed)]
-        assert json.loads(evomerge("status", str(killed), "--json").stdout)["state"] == "interrupted"
-    last = evomerge("resume", str(killed))
-    assert last.returncode == 0, last.stderr
-    assert records(killed) == records(tmp_path / "whole")
-    one, two = (json.loads(evomerge("status", str(tmp_path / n), "--json").stdout) for n in ("whole", "killed"))
+        assert api.status(killed)["state"] == "interrupted"
+    status, out = Warm("resume", str(killed), log=log).end()
+    assert status == 0, out
+    assert records(killed) == records(whole)
+    one, two = api.status(whole), api.status(killed)
     for key in ("state", "candidates", "items", "baselines", "best"):
         assert one[key] == two[key]
 
 
 @pytest.mark.slow
-def test_two_ray_workers_give_the_records_of_a_local_search_and_status_shows_them(tmp_path: Path) -> None:
-    local = start("search", *SMALL, f"run.dir={tmp_path / 'local'}")
-    assert local.wait(timeout=300) == 0
+def test_two_ray_workers_give_the_records_of_a_local_search_and_status_shows_them(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "ray"
-    process = start("search", *SMALL, "execution=ray", "execution.workers=2", f"run.dir={run}")
+    process = Warm("search", *SMALL, "execution=ray", "execution.workers=2", f"run.dir={run}", log=tmp_path / "log")
     try:
         wait_for_records(run, 4)
         status = json.loads(evomerge("status", str(run), "--json").stdout)
         assert {worker["id"] for worker in status["workers"]["workers"]} == {0, 1}
-        out, _ = process.communicate(timeout=300)
+        status, out = process.end()
     finally:
         process.kill()
-    assert process.returncode == 0, out
-    assert records(run) == records(tmp_path / "local")
+    assert status == 0, out
+    assert records(run) == records(whole)
 
 
 @pytest.mark.slow
@@ -108,41 +113,37 @@ def test_ctrl_c_finishes_the_candidate_and_another_budget_goes_on(tmp_path: Path
     assert status["state"] == "interrupted"
     done = status["candidates"]
     assert 2 <= done < 5000
-    more = evomerge("resume", str(run), f"budget.candidates={done + 3}")
-    assert more.returncode == 0, more.stderr
+    code, out = Warm("resume", str(run), f"budget.candidates={done + 3}", log=tmp_path / "log").end()
+    assert code == 0, out
     assert [record["id"] for record in records(run)] == [-3, -2, -1, *range(done + 3)]
 
 
 @pytest.mark.slow
 def test_bad_input_ends_before_a_model_is_loaded_with_all_mistakes_and_no_folder(tmp_path: Path) -> None:
-    done = evomerge(
-        "search",
-        *SMALL,
-        "method.name=tie",
-        "optimizer.sigma=-1",
+    here = tmp_path / "here"
+    here.mkdir()
+    words = [
+        *("search", *SMALL, "method.name=tie", "optimizer.sigma=-1", "models.parents.math=zoo:mth", "run.dir=run"),
         "evaluation.tasks=[{name:zoo_ja_math,metric:accuracy}]",
-        "models.parents.math=zoo:mth",
-        "run.dir=run",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 2
-    assert "did you mean 'ties'" in done.stderr
-    assert "mth" in done.stderr
-    assert "accuracy" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run").exists()
-    overridden = evomerge("search", "experiment=zoo_ja_math", "budgt.candidates=3", cwd=tmp_path)
-    assert overridden.returncode == 2
-    assert "budgt" in overridden.stderr
+    ]
+    code, out = Warm(*words, log=tmp_path / "log", cwd=here).end()
+    assert code == 2
+    assert all(part in out for part in ("did you mean 'ties'", "mth", "accuracy"))
+    assert "Traceback" not in out
+    code, out = Warm("search", *SMALL, "budgt.candidates=3", log=tmp_path / "log", cwd=here).end()
+    assert code == 2
+    assert "budgt" in out
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_sweep_runs_each_job_in_its_own_folder(tmp_path: Path) -> None:
     few = [word if not word.startswith("budget") else "budget.candidates=1" for word in SMALL]
-    done = evomerge("search", *few, "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    words = ["search", *few, "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    code, out = Warm(*words, log=tmp_path / "log", cwd=tmp_path).end()
+    assert code == 0, out
     for job in ("0", "1"):
-        assert json.loads(evomerge("status", str(tmp_path / "sweep" / job), "--json").stdout)["state"] == "complete"
+        assert api.status(tmp_path / "sweep" / job)["state"] == "complete"
 
 
 def test_the_composed_configuration_is_printed(tmp_path: Path) -> None:
@@ -155,7 +156,8 @@ def test_the_composed_configuration_is_printed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_exported_merge_answers_with_plain_transformers(zoo_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "merge"
-    assert evomerge("export", str(zoo_run), "--out", str(out)).returncode == 0
+    code, printed = Warm("export", str(zoo_run), "--out", str(out), log=tmp_path / "log").end()
+    assert code == 0, printed
     program = f"""
 import sys
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -21,6 +21,11 @@ def halves(synthetic: tuple) -> tuple[Responses, Responses]:
     return responses.of_models(responses.models[:150]), responses.of_models(responses.models[250:])
 
 
+def some(halves: tuple[Responses, Responses]) -> tuple[Responses, Responses]:
+    """A third of the models, where the quality of an estimate does not matter."""
+    return tuple(half.of_models(half.models[: len(half.models) // 3]) for half in halves)
+
+
 @pytest.mark.parametrize("name", FIXED)
 @pytest.mark.parametrize("n", [1, 17, 120])
 def test_a_choice_has_n_different_items_and_is_seeded(name: str, n: int, halves: tuple) -> None:
@@ -94,7 +99,7 @@ def test_adaptive_choices_see_only_what_they_ask_for(halves: tuple) -> None:
 
 
 def test_a_small_pool_is_asked_in_full(halves: tuple) -> None:
-    calibration, targets = halves
+    calibration, targets = some(halves)
     R = targets.R[:2].copy()
     R[0, 5:] = np.nan
     R[0, :5] = [1, 0, 1, 1, 0]
@@ -107,7 +112,7 @@ def test_a_small_pool_is_asked_in_full(halves: tuple) -> None:
 
 
 def test_unrevealed_responses_change_nothing(halves: tuple) -> None:
-    calibration, targets = halves
+    calibration, targets = some(halves)
     for select in ("adaptive", "fisher", "greedy"):
         found, seen = estimate_from_few(calibration, targets, Plan(items=10, select=select))
         changed = np.where(np.isnan(targets.R), np.nan, np.where(np.isnan(seen), 1 - targets.R, targets.R))

@@ -16,6 +16,8 @@ def ray_cluster():
     settings._before_ray_is_imported()
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 100 << 20})
+    # What nobody here looks at takes longer to start than the rest.
+    without = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 100 << 20, **without})
     yield cluster
     cluster.shutdown()

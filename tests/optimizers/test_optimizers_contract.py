@@ -6,7 +6,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 from base64 import b64encode
 from pathlib import Path
 
@@ -204,16 +203,10 @@ def test_a_damaged_state_is_refused_and_changes_nothing(case: Case) -> None:
     assert optimizer.dump_state() == state
 
 
-def test_the_state_is_saved_in_milliseconds(case: Case) -> None:
+def test_the_state_is_small(case: Case) -> None:
     optimizer = case.make()
     drive(optimizer, 200, 3)
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        state = optimizer.dump_state()
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.02  # measured: about 1 ms; it is saved with every record
-    assert len(state) < 40_000
+    assert len(optimizer.dump_state()) < 40_000  # it is saved with every record
 
 
 @pytest.mark.parametrize(

@@ -210,22 +210,16 @@ def test_the_response_matrix_is_sorted_and_nan_where_not_scored(database):
     assert (numbers, items, matrix.shape) == ([], [], (0, 0))
 
 
-def test_thousands_of_candidates_with_thousands_of_items_stay_usable(database):
+def test_hundreds_of_candidates_with_thousands_of_items_take_under_two_bytes_an_answer(database):
     n_candidates, n_items = 300, 2000
     answers = np.random.default_rng(0).random((n_candidates, n_items)) < 0.6
-    database._db.execute("PRAGMA synchronous = OFF")  # the disk's speed is not what is measured here
-    start = time.perf_counter()
+    database._db.execute("PRAGMA synchronous = OFF")  # nothing here is about power cuts
     for number, row in enumerate(answers.tolist()):
         items = [ItemScore("t", i, {"acc": float(answer)}) for i, answer in enumerate(row)]
         database.add(make_record(number), scores={Split.SEARCH: items})
-    per_candidate = (time.perf_counter() - start) / n_candidates
-    start = time.perf_counter()
     _, _, matrix = database.response_matrix("t", "acc")
-    reading = time.perf_counter() - start
     np.testing.assert_array_equal(matrix, answers)
-    assert per_candidate < 0.1
-    assert reading < 3
-    assert database.path.stat().st_size < 2 * n_candidates * n_items  # under two bytes an answer
+    assert database.path.stat().st_size < 2 * n_candidates * n_items
 
 
 def test_a_reader_sees_commits_while_another_process_writes(database):
