@@ -236,9 +236,10 @@ class RayExecutor:
         kind, value = answer
         task = self._tasks.pop(member.number, None)
         if kind == "ready":
-            self.crew.opened(member, value)
+            device, told = value
+            self.crew.opened(member, device)
             self._failed_starts = 0
-            log.info("%s is ready, with %s", member.label, value)
+            log.info("%s is ready, with %s", member.label, "; ".join((device, *told)))
         elif kind == "refused":
             self._refuse(member, value)
         elif kind == "broken" and not member.ready:
