@@ -108,12 +108,14 @@ class Share:
         free: at most what is free now, and at most an equal part of the whole where workers share it.
         live: of the live models.
         parents: of the tensors that merges read, were they to stay here.
+        engine: of the second copy of the live model that vLLM makes.
     """
 
     device: str
     free: int
     live: int
     parents: int
+    engine: int = 0
 
 
 def device_shares(
@@ -134,7 +136,8 @@ def device_shares(
         free = {one: min(most, total_bytes(torch.device(one)) // sharers) for one, most in free.items()}
     parents = parent_bytes(config, sources)
     if len(devices) == 1:
-        return [Share(devices[0], free[devices[0]], live_bytes(config, sources, dtype), parents)]
+        live = live_bytes(config, sources, dtype)
+        return [Share(devices[0], free[devices[0]], live, parents, live if config.evaluation.engine == "vllm" else 0)]
     opened = sources.like((config.models.base or config.models.parents[0]).source)
     torch_dtype = opened.dtype if dtype is None else TORCH_DTYPES[dtype]
     _, taken = plan_devices(opened.architecture, torch_dtype, {torch.device(one): n for one, n in free.items()})
@@ -175,6 +178,8 @@ def parents_stay(setting: str, shares: Sequence[Share]) -> tuple[bool, str]:
         The decision, and a sentence that says why, with the sizes.
     """
     size, live = _sum(share.parents for share in shares), _sum(share.live for share in shares)
+    if any(share.engine for share in shares):
+        live += ", and as much in the engine"
     free, names = _sum(share.free for share in shares), _names(shares)
     mapped = f"parents ({size}) are read from the machine's memory, one copy for all its workers"
     if not _off_cpu(shares):
@@ -195,7 +200,7 @@ def _off_cpu(shares: Sequence[Share]) -> bool:
 
 
 def _fit(shares: Sequence[Share]) -> bool:
-    return all(share.live + share.parents <= (1 - ROOM) * share.free for share in shares)
+    return all(share.live + share.engine + share.parents <= (1 - ROOM) * share.free for share in shares)
 
 
 def _sum(sizes: Iterable[int]) -> str:

@@ -125,6 +125,16 @@ def test_parents_stay_where_they_leave_a_quarter_to_forward_passes() -> None:
     )
 
 
+def test_an_engine_with_weights_of_its_own_is_counted() -> None:
+    assert not parents_stay("auto", [Share("cuda:0", 80, 14, 46, 14)])[0]
+    stay, sentence = parents_stay("auto", [Share("cuda:0", 80 * GIB, 14 * GIB, 32 * GIB, 14 * GIB)])
+    assert stay
+    assert "beside the live model (14.00 GiB, and as much in the engine)" in sentence
+    config, sources = read("evaluation.engine=vllm", "execution.device=cpu"), Sources()
+    (one,) = device_shares(config, sources, ["cpu"], "float32")
+    assert one.engine == one.live == live_bytes(config, sources, "float32")
+
+
 def test_on_several_devices_they_must_fit_on_each() -> None:
     roomy, full = share("cuda:0", 80, 20, 20), share("cuda:1", 50, 20, 20)
     assert parents_stay("auto", [roomy, share("cuda:1", 60, 20, 20)]) == (
