@@ -162,6 +162,9 @@ def spread(model: Any, places: Mapping[str, torch.device]) -> None:
 
     Args:
         places: as `plan_devices` returns them; the first part's device is the one that the input goes to.
+
+    Raises:
+        CheckpointError: if parts on different devices share a tensor, which `plan_devices` could not see.
     """
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
@@ -176,6 +179,12 @@ def spread(model: Any, places: Mapping[str, torch.device]) -> None:
             owner, _, last = name.rpartition(".")
             _move(modules[owner], last, device)
     add_hook_to_module(model, AlignDevicesHook(execution_device=first, io_same_device=True, skip_keys=stays))
+    for name, device in places.items():
+        if name in modules and any(tensor.device != device for tensor in modules[name].state_dict().values()):
+            raise CheckpointError(
+                f"{name} of {type(model).__name__} shares tensors with another part of the model, so that they cannot "
+                "lie on different devices; give it one device"
+            )
 
 
 def _move(owner: nn.Module, name: str, device: torch.device) -> None:

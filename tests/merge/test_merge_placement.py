@@ -20,7 +20,7 @@ from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge import resident, writing
 from evomerge.merge.architecture import Architecture
 from evomerge.merge.live import LiveModels
-from evomerge.merge.placement import Part, partition, parts_of, plan_devices
+from evomerge.merge.placement import Part, partition, parts_of, plan_devices, spread
 from evomerge.recipe import Recipe, Step
 
 GPUS = [torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cuda:2")]
@@ -223,6 +223,15 @@ def test_a_layer_path_needs_one_device(deep: SimpleNamespace) -> None:
     path = recipe("passthrough", None, {"a": deep.untied[1]}, path=(Step("a", 0), Step("a", 0)))
     with pytest.raises(CheckpointError, match="a layer path runs on one device, but this worker has 2"):
         live.write(path)
+
+
+def test_parts_that_share_tensors_cannot_be_torn_apart() -> None:
+    config = llama(num_hidden_layers=4)
+    places, _ = plan_devices(Architecture(config), torch.float32, dict.fromkeys(GPUS[:2], 1 << 20))
+    model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
+    model.model.layers[3].mlp.up_proj = model.model.layers[0].mlp.up_proj
+    with pretended_devices(), pytest.raises(CheckpointError, match=r"layers\.0 .*shares tensors with another part"):
+        spread(model, places)
 
 
 @pytest.mark.gpu
