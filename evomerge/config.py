@@ -53,7 +53,7 @@ PARENTS = ("auto", "device", "host")
 MOST_GPUS = 8
 """Most GPUs of one worker; a model's layers run one after another, so that more of them only wait."""
 
-_OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "runtime_env")
+_OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "share", "runtime_env")
 
 _GPU = re.compile(r"cuda:\d+")
 
@@ -215,6 +215,7 @@ class ExecutionConfig:
         gpus_per_worker: of Ray: a part of one, or up to `MOST_GPUS`; None: one where there are any.
         address: of the Ray cluster; None: one is started on this machine.
         timeout: seconds that a candidate may take, in Ray.
+        share: of Ray: whether idle workers take a part of what others are at.
         runtime_env: of Ray.
     """
 
@@ -230,6 +231,7 @@ class ExecutionConfig:
     gpus_per_worker: float | None = None
     address: str | None = None
     timeout: float | None = None
+    share: bool = True
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -601,9 +603,6 @@ class _Reader:
                 f"`execution.device` is {device}, but Ray chooses the GPUs of its workers: say how many each takes "
                 "with `execution.gpus_per_worker`"
             )
-        deterministic = section.get("deterministic")
-        if deterministic not in (None, True, False):
-            self.problems.append(f"`execution.deterministic` must be true or false, but came {deterministic!r}")
         return ExecutionConfig(
             name=name,
             device=device,
@@ -611,20 +610,26 @@ class _Reader:
             threads=self.integer(section, "threads", "execution.threads", low=1),
             cache=self.cache(section.get("cache")),
             parents=str(section.get("parents") or ExecutionConfig.parents),
-            deterministic=deterministic is not False,
+            deterministic=self.switch(section, "deterministic", "execution.deterministic"),
             **self.ray(section, device),
         )
 
+    def switch(self, section: Mapping[str, Any], key: str, where: str) -> bool:
+        value = section.get(key)
+        if value not in (None, True, False):
+            self.problems.append(f"`{where}` must be true or false, but came {value!r}")
+        return value is not False
+
     def device(self, value: Any) -> str:
-        names = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else ["auto"]
-        names = [str(one).strip() for one in names]
+        given = value if isinstance(value, (list, tuple)) else str(value or "auto").split(",")
+        names = [str(one).strip() for one in given] or ["auto"]
         if len(names) > 1 and not (all(_GPU.fullmatch(one) for one in names) and len(set(names)) == len(names)):
             self.problems.append(
                 "several devices in `execution.device` must be different GPUs with their numbers, as in "
                 f"[cuda:0, cuda:1], but came {value!r}"
             )
             names = ["auto"]
-        return ",".join(names) or "auto"
+        return ",".join(names)
 
     def ray(self, section: Mapping[str, Any], device: str) -> dict[str, Any]:
         workers = section.get("workers")
@@ -664,6 +669,7 @@ class _Reader:
             "gpus_per_worker": 0.0 if device == "cpu" else gpus,
             "address": address,
             "timeout": self.number(section, "timeout", "execution.timeout", low=0.0, strict=True),
+            "share": self.switch(section, "share", "execution.share"),
             "runtime_env": dict(self.mapping(section, "runtime_env", "execution.runtime_env")),
         }
 

@@ -42,11 +42,13 @@ class WorkerPlan:
         data: the composed configuration.
         splits: the recorded splits, as `LmHarness` takes them.
         fingerprints: of each checkpoint by the name that messages use, as the driver has it.
+        whole: whether they are of every byte.
     """
 
     data: Mapping[str, Any]
     splits: Mapping[str, Any]
     fingerprints: Mapping[str, str]
+    whole: bool = False
 
     def __call__(self, stop: StopSignal, hints: Hints) -> Worker:
         """Open the parents, prepare the tasks and load the live models.
@@ -85,7 +87,7 @@ class WorkerPlan:
         problems = []
         for name, source in checkpoints(config).items():
             try:
-                mine = fingerprint(sources.open(source).folder)
+                mine = fingerprint(sources.open(source).folder, whole=self.whole)
             except CheckpointError as error:
                 problems.append(f"{name}: {error}")
                 continue
@@ -126,7 +128,9 @@ def make_executor(
     """
     execution = config.execution
     named = checkpoints(config)
-    prints = {name: fingerprint(sources.open(source).folder) for name, source in named.items()}
+    # On this machine alone, the files are the same ones; elsewhere they are copies, of which every byte counts.
+    whole = execution.address is not None
+    prints = {name: fingerprint(sources.open(source).folder, whole=whole) for name, source in named.items()}
     mapped = sum(info.n_bytes for source in named.values() for info in sources.open(source).tensors.infos.values())
     dtype = running_dtype(execution.dtype, "cpu" if execution.gpus_per_worker == 0 else find_devices(execution)[0])
     log.info(
@@ -140,7 +144,7 @@ def make_executor(
         # Processes that share cores are the user's choice here: Ray only counts.
         local_cpus = max(1, -(-execution.workers * execution.cpus_per_worker // 1))
     return RayExecutor(
-        WorkerPlan(plain, harness.split_data(), prints),
+        WorkerPlan(plain, harness.split_data(), prints, whole),
         cluster=Cluster(
             address=execution.address,
             cpus=None if local_cpus is None else int(local_cpus),
@@ -151,6 +155,7 @@ def make_executor(
             cpus=execution.cpus_per_worker,
             gpus=execution.gpus_per_worker,
             timeout=execution.timeout,
+            share=execution.share,
         ),
         stop=stop,
     )

@@ -7,7 +7,7 @@ matrix can be kept in a file and is continued there model by model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from evomerge.build import Prepared, include_paths, prepare
 from evomerge.errors import ConfigError, EvaluationError, RunError
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.measures.registry import find_measure
 from evomerge.evaluation.objective import metric_key
 from evomerge.evaluation.subset import Drawn
-from evomerge.evaluation.task import TaskSpec
+from evomerge.evaluation.task import NEGATIVE_FLIPS, TaskSpec
 from evomerge.merge.live import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
@@ -169,10 +170,16 @@ def _models(prepared: Prepared) -> dict[str, Recipe]:
     return found
 
 
+def _measured(prepared: Prepared) -> list[TaskSpec]:
+    """Return what is measured on each task; flips, which compare two models, by the metric that they compare."""
+    specs = prepared.config.evaluation.tasks
+    return [replace(spec, metric=spec.of or spec.metric) if spec.metric == NEGATIVE_FLIPS else spec for spec in specs]
+
+
 def _columns(prepared: Prepared) -> tuple[Column, ...]:
     tasks = prepared.harness.split_data()["tasks"]
     found: dict[tuple[str, str], Column] = {}
-    for spec in prepared.config.evaluation.tasks:
+    for spec in _measured(prepared):
         drawn = {split: Drawn.from_data(tasks[spec.name][str(split)]) for split in Split}
         for source in spec.sources:
             mine = {split: one for split, one in drawn.items() if one.source == source}
@@ -199,7 +206,7 @@ def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
     """
     evaluation = prepared.config.evaluation
     specs: dict[str, TaskSpec] = {}
-    for spec, resolved in zip(evaluation.tasks, prepared.harness.specs, strict=True):
+    for spec, resolved in zip(_measured(prepared), prepared.harness.specs, strict=True):
         for source in spec.sources:
             one = TaskSpec(source, spec.metric, spec.filter, direction=resolved.direction, num_fewshot=spec.num_fewshot)
             if specs.setdefault(source, one).num_fewshot != spec.num_fewshot:
@@ -225,6 +232,8 @@ def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
         apply_chat_template=evaluation.apply_chat_template,
         recorded_splits={"seed": prepared.config.seed, "tasks": splits},
         engine=evaluation.engine,
+        # Each task stands there once, with the first of its metrics; all of its own are taken anyway.
+        measures=[spec.metric for spec in evaluation.tasks if find_measure(spec.metric) is not None],
     )
     harness.share_engine(prepared.harness)
     return harness

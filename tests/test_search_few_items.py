@@ -402,3 +402,11 @@ def test_any_estimator_of_estimation_serves_a_search(tmp_path, name) -> None:
     with create(tmp_path / "run") as run:
         make(run, Machine(), estimator=name).run()
         assert all(0.0 <= record.fitness <= 1.0 for record in run.database.records())
+
+
+def test_intervals_of_estimated_shares_stay_within_0_and_1(tmp_path) -> None:
+    with create(tmp_path / "run") as run:
+        make(run, Machine(), items=3).run()
+        scores = [r.scores[Split.SEARCH] for r in run.database.records() if r.scores]
+    assert all(-1e-12 <= score.low <= score.mean <= score.high <= 1.0 + 1e-12 for score in scores)
+    assert any(score.high - score.mean != pytest.approx(score.mean - score.low) for score in scores)

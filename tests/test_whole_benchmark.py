@@ -241,3 +241,31 @@ def test_options_that_do_not_go_together_are_refused(words: list[str], capsys) -
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", "run", *words])
     assert ended.value.code == 2
+
+
+def test_every_metric_of_a_task_is_a_column_and_flips_are_the_metric_that_they_compare(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    shared = {"name": "sums", "test": "held_out", "num_fewshot": 1}
+    tasks = [
+        {**shared, "metric": "brier_score"},
+        {**shared, "metric": "entropy", "constraint": {"min": 0.0}},
+        {**shared, "metric": "negative_flips", "of": "acc", "reference": "math", "constraint": {"max": 0.9}},
+    ]
+    lines = (Path(config["evaluation"]["include_path"][0])).glob("*.yaml")
+    for path in lines:  # the same tasks, which report whether an answer is right as well
+        task = yaml.safe_load(path.read_text())
+        task["metric_list"].append({"metric": "acc", "aggregation": "mean", "higher_is_better": True})
+        (tmp_path / path.name).write_text(yaml.safe_dump(task))
+    evaluation = {**config["evaluation"], "tasks": tasks, "include_path": [str(tmp_path)]}
+    run = api.search({**config, "evaluation": evaluation}, run_dir=tmp_path / "run").path
+    result = api.evaluate_full(run, winner=True, parents=False)
+    assert [(c.source, c.metric) for c in result.columns] == [
+        (source, metric) for metric in ("brier_score", "entropy", "acc") for source in ("sums", "held_out")
+    ]
+    row = result.responses.row(winner_of(run))
+    assert np.isfinite(row).all()
+    brier, entropy, acc = np.split(row, 3)
+    assert set(acc) <= {0.0, 1.0}
+    assert ((entropy >= 0.0) & (entropy <= np.log(3) + 1e-6)).all()
+    assert not np.allclose(brier, entropy)

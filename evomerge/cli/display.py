@@ -65,7 +65,10 @@ def worker_table(status: Mapping[str, Any]) -> Table:
     workers = status["workers"]
     ago = max(0.0, time.time() - workers["at"])
     busy = "" if workers["utilisation"] is None else f", busy {100 * workers['utilisation']:.0f} % of the time"
-    table = Table(title=f"{len(workers['workers'])} workers {ago:.0f} s ago{busy}; {workers['lost']} replaced or lost")
+    shared = f", candidates shared {workers['shared']} times" if workers.get("shared") else ""
+    table = Table(
+        title=f"{len(workers['workers'])} workers {ago:.0f} s ago{busy}; {workers['lost']} replaced or lost{shared}"
+    )
     for name in ("worker", "node", "device", "state", "candidate", "done"):
         table.add_column(name, justify="right" if name in ("worker", "candidate", "done") else "left")
     for one in workers["workers"]:

@@ -10,10 +10,11 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.encoding import Encoded
+from evomerge.evaluation.shares import Share
 
 Response: TypeAlias = str | tuple[float, bool] | float
 """Text of `generate_until`; (log-probability in nats, is greedy) of `loglikelihood`; log-probability of
@@ -81,6 +82,26 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Let go of the last model."""
+        ...
+
+
+@runtime_checkable
+class Divides(Protocol):
+    """What an engine does besides whose answers do not depend on which process gives them."""
+
+    def units(self, model: Any, prepared: Any, should_stop: StopCheck | None) -> int:
+        """Return how many units a call is cut into; the same for the same requests and kind of model, everywhere."""
+        ...
+
+    def answer_some(
+        self, model: Any, tokenizer: Any, prepared: Any, should_stop: StopCheck | None, share: Share, start: int
+    ) -> dict[int, Response]:
+        """Return the responses of the units that are in a share, by position in the call, as `answer` would.
+
+        Args:
+            share: which units; they are taken as the work goes on.
+            start: number of the call's first unit, there.
+        """
         ...
 
 

@@ -7,11 +7,11 @@ config changes greedy decoding, and models whose caches are of another kind.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -22,12 +22,12 @@ from evomerge.evaluation.forward import Forward
 from evomerge.evaluation.generation import generate
 from evomerge.evaluation.likelihood import Answer, Row, by_context, by_input, score_packed, score_plain
 from evomerge.evaluation.lm_eval_engine import LmEvalEngine
-from evomerge.evaluation.rows import Prefix, Rows, read_prefix
+from evomerge.evaluation.rows import Rows, read_prefix
+from evomerge.evaluation.shares import Share
 from evomerge.evaluation.stopping import Stops
 from evomerge.evaluation.support import Support, end_tokens, examine, generation_obstacle
 
 log = logging.getLogger("evomerge.evaluation")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +106,48 @@ class HfEngine:
         self, model: Any, tokenizer: Any, prepared: Prepared, should_stop: StopCheck | None
     ) -> Sequence[Response]:
         """Return one response per request; see `Engine`."""
+        share = Share()
+        share.open(self.units(model, prepared, should_stop))
+        own = self.answer_some(model, tokenizer, prepared, should_stop, share, 0)
+        return [own[i] for i in range(len(own))]
+
+    def units(self, model: Any, prepared: Prepared, should_stop: StopCheck | None) -> int:
+        """Return how many units a call is cut into; see `Divides`."""
+        model.eval()
+        with torch.no_grad():
+            forward = Forward(model, should_stop)
+            works, left = self._works(forward, prepared, self._support_of(forward))
+        return sum(work.n_units for work in works) + bool(left)
+
+    def answer_some(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prepared: Prepared,
+        should_stop: StopCheck | None,
+        share: Share,
+        start: int,
+    ) -> dict[int, Response]:
+        """Return the responses of the units in a share; see `Divides`."""
         model.eval()
         forward = Forward(model, should_stop)
         forward.ask()
+        texts: dict[int, Response] = {}
+        answers: dict[int, Answer] = {}
         with torch.no_grad():
-            support = self._support_of(forward)
-            own: dict[int, Response] = {}
-            if prepared.generations and self._generates(model, support):
-                own |= self._generate(forward, tokenizer, prepared, support)
-            if prepared.windows:
-                own |= self._score(forward, prepared, support)
-        left = [i for i in range(len(prepared.call.instances)) if i not in own]
-        if left:
+            works, left = self._works(forward, prepared, self._support_of(forward))
+            for work in works:
+                if share.wants(start, start + work.n_units):
+                    run = work.begin(forward, tokenizer, self)
+                    for found in self._batched(work, forward, run, share, start):
+                        if isinstance(work, _Writing):
+                            texts |= found
+                        else:
+                            answers |= found
+                start += work.n_units
+        own = texts | _responses(prepared, answers)
+        first, last = share.take(start, start + bool(left))
+        if first < last:
             call = prepared.call
             if any(call.encoded[i] is None for i in left):
                 self._say(
@@ -126,7 +156,7 @@ class HfEngine:
                 )
             rest = Call(call.kind, tuple(call.instances[i] for i in left), (), ())
             own |= zip(left, self._lm_eval.answer(model, tokenizer, rest, should_stop), strict=True)
-        return [own[i] for i in range(len(own))]
+        return own
 
     def release(self) -> None:
         """Let go of the last model."""
@@ -146,62 +176,47 @@ class HfEngine:
             self._say(f"the model's generation config says {obstacle}: lm-eval generates, more slowly")
         return obstacle is None
 
-    def _generate(self, forward: Forward, tokenizer: Any, prepared: Prepared, support: Support) -> dict[int, Response]:
-        reserved = support is Support.RESERVED
-        eos = end_tokens(forward.model)
-        found: dict[int, Response] = {}
-        for group in prepared.shared:
-            prefix = read_prefix(forward, group.prefix) if group.prefix and reserved else None
-            requests = [prepared.generations[i] for i in group.members]
-            stops = [self._stops_of(tokenizer, request.until) for request in requests]
-            first = requests[0]
-            probe = partial(_read_alone, forward, first, reserved)
-            run = partial(_generate_some, forward, requests, stops, eos, reserved, prefix)
-            # Descending, although answers may differ in length: each is at least as long as those behind it.
-            lengths = [len(request.prompt) + request.max_new_tokens for request in requests]
-            lengths = list(accumulate(reversed(lengths), max))[::-1]
-            for start, end, answers in self._batched("generate", lengths, forward, probe, run):
-                for i, stop, answer in zip(group.members[start:end], stops[start:end], answers, strict=True):
-                    found[i] = stop.text(answer)
-        return found
-
-    def _score(self, forward: Forward, prepared: Prepared, support: Support) -> dict[int, Response]:
-        answers: dict[int, Answer] = {}
-        if support is Support.RESERVED and prepared.gains_by_packing:
-            for prefix_tokens, rows in prepared.packed:
-                prefix = read_prefix(forward, prefix_tokens) if prefix_tokens else None
-                run = partial(_score_some, partial(score_packed, forward, prefix=prefix), rows)
-                for _, _, found in self._batched("packed", [r.length for r in rows], forward, partial(run, 0, 1), run):
-                    answers |= found
-        elif prepared.plain:
-            run = partial(_score_some, partial(score_plain, forward), prepared.plain)
-            lengths = [len(row.context) for row in prepared.plain]
-            for _, _, found in self._batched("plain", lengths, forward, partial(run, 0, 1), run):
-                answers |= found
-        responses: dict[int, Response] = {}
-        for i, parts in prepared.windows.items():
-            if prepared.call.kind == "loglikelihood_rolling":
-                responses[i] = sum(answers[part].log_probability for part in parts)
-            else:
-                responses[i] = (answers[parts[0]].log_probability, answers[parts[0]].greedy)
-        return responses
+    def _works(
+        self, forward: Forward, prepared: Prepared, support: Support
+    ) -> tuple[list[_Writing | _Reading], list[int]]:
+        """Return what is to be run, in its order, and the positions of the requests that are left to lm-eval."""
+        works: list[_Writing | _Reading] = []
+        writes = bool(prepared.generations) and self._generates(forward.model, support)
+        if writes:
+            reserved = support is Support.RESERVED
+            works += [
+                _Writing(group, [prepared.generations[i] for i in group.members], reserved, self._budget.batch_size)
+                for group in prepared.shared
+            ]
+        if prepared.windows:
+            # A document's windows are summed by whoever answered all of them.
+            unit = None if prepared.call.kind == "loglikelihood_rolling" else self._budget.batch_size
+            if support is Support.RESERVED and prepared.gains_by_packing:
+                works += [_Reading("packed", prefix, rows, unit) for prefix, rows in prepared.packed]
+            elif prepared.plain:
+                works.append(_Reading("plain", (), prepared.plain, unit))
+        own = prepared.windows.keys() | (prepared.generations.keys() if writes else set())
+        return works, [i for i in range(len(prepared.call.instances)) if i not in own]
 
     def _batched(
         self,
-        work: str,
-        lengths: Sequence[int],
+        work: _Writing | _Reading,
         forward: Forward,
-        probe: Callable[[], object],
-        run: Callable[[int, int], T],
-    ) -> list[tuple[int, int, T]]:
-        """Run batches; one for which the memory does not suffice is run again in halves."""
-        kind = (forward.kind, work)
-        done: list[tuple[int, int, T]] = []
-        waiting = list(self._budget.batches(kind, lengths, forward.device, probe))[::-1]
+        run: Callable[[int, int], dict[int, Any]],
+        share: Share,
+        start: int,
+    ) -> Iterator[dict[int, Any]]:
+        """Run batches of the rows in a share; one for which the memory does not suffice is run again in halves."""
+        kind = (forward.kind, work.name)
+        waiting = list(self._budget.batches(kind, work.lengths, forward.device, partial(work.probe, forward, run)))[
+            ::-1
+        ]
         while waiting:
-            first, last = waiting.pop()
+            first, last = work.share(waiting.pop(), share, start)
+            if first == last:
+                continue
             try:
-                done.append((first, last, run(first, last)))
+                yield run(first, last)
                 continue
             except RuntimeError as error:  # torch's own subclass on CUDA, a bare one on a CPU
                 text = str(error).lower()
@@ -211,9 +226,9 @@ class HfEngine:
             self._budget.halve(kind)
             middle = (first + last) // 2
             waiting += [(middle, last), (first, middle)]
-        return done
 
-    def _stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
+    def stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
+        """Return what ends answers; made once for the same stop texts."""
         key = (id(tokenizer), until)
         if key not in self._stops:
             self._stops[key] = (tokenizer, Stops(tokenizer, until))  # holds the tokenizer, so its id stays its own
@@ -225,24 +240,94 @@ class HfEngine:
             log.warning("%s (said once)", text)
 
 
-def _read_alone(forward: Forward, request: Generation, reserved: bool) -> None:
-    Rows(forward, [request.prompt], [request.max_new_tokens], reserved=reserved).read()
+class _Rows:
+    """Rows that are read in batches, the longest first.
+
+    Attributes:
+        name: what tells this kind of work from another.
+        lengths: of each row with its answer, in tokens; descending.
+        unit: rows of a unit.
+    """
+
+    def __init__(self, name: str, lengths: Sequence[int], unit: int | None) -> None:
+        self.name = name
+        self.lengths = lengths
+        self.unit = unit or len(lengths)
+
+    @property
+    def n_units(self) -> int:
+        """How many units the rows are cut into."""
+        return -(-len(self.lengths) // self.unit)
+
+    def share(self, batch: tuple[int, int], share: Share, start: int) -> tuple[int, int]:
+        """Take those rows of a batch that are in a share; return the first, and the one behind the last.
+
+        Args:
+            start: number of the first row's unit.
+        """
+        first, last = batch
+        taken = share.take(start + first // self.unit, start + (last - 1) // self.unit + 1)
+        begin, end = ((unit - start) * self.unit for unit in taken)
+        return max(first, begin), max(first, begin, min(last, end))
 
 
-def _generate_some(
-    forward: Forward,
-    requests: Sequence[Generation],
-    stops: Sequence[Stops],
-    eos: frozenset[int],
-    reserved: bool,
-    prefix: Prefix | None,
-    first: int,
-    last: int,
-) -> list[list[int]]:
-    return generate(forward, requests[first:last], stops[first:last], eos, reserved=reserved, prefix=prefix)
+class _Writing(_Rows):
+    """Prompts that are continued."""
+
+    def __init__(self, group: Shared, requests: Sequence[Generation], reserved: bool, unit: int) -> None:
+        # Descending, although answers may differ in length: each is at least as long as those behind it.
+        lengths = [len(request.prompt) + request.max_new_tokens for request in requests]
+        super().__init__("generate", list(accumulate(reversed(lengths), max))[::-1], unit)
+        self._group, self._requests, self._reserved = group, requests, reserved
+
+    def begin(self, forward: Forward, tokenizer: Any, engine: HfEngine) -> Callable[[int, int], dict[int, Any]]:
+        """Read what all prompts begin with; return what continues some of them."""
+        prefix = read_prefix(forward, self._group.prefix) if self._group.prefix and self._reserved else None
+        stops = [engine.stops_of(tokenizer, request.until) for request in self._requests]
+        eos = end_tokens(forward.model)
+
+        def run(first: int, last: int) -> dict[int, Any]:
+            requests, own = self._requests[first:last], stops[first:last]
+            answers = generate(forward, requests, own, eos, reserved=self._reserved, prefix=prefix)
+            members = self._group.members[first:last]
+            return {i: stop.text(answer) for i, stop, answer in zip(members, own, answers, strict=True)}
+
+        return run
+
+    def probe(self, forward: Forward, run: object) -> None:
+        """Read the first prompt alone, prefix and all."""
+        request = self._requests[0]
+        Rows(forward, [request.prompt], [request.max_new_tokens], reserved=self._reserved).read()
 
 
-def _score_some(
-    score: Callable[[Sequence[Row]], dict[int, Answer]], rows: Sequence[Row], first: int, last: int
-) -> dict[int, Answer]:
-    return score(rows[first:last])
+class _Reading(_Rows):
+    """Continuations that are looked up."""
+
+    def __init__(self, name: str, prefix: tuple[int, ...], rows: Sequence[Row], unit: int | None) -> None:
+        packed = name == "packed"
+        super().__init__(name, [row.length if packed else len(row.context) for row in rows], unit)
+        self._prefix, self._rows = prefix, rows
+
+    def begin(self, forward: Forward, tokenizer: Any, engine: HfEngine) -> Callable[[int, int], dict[int, Any]]:
+        """Read what all rows begin with; return what looks some of them up."""
+        if self.name == "plain":
+            return lambda first, last: score_plain(forward, self._rows[first:last])
+        prefix = read_prefix(forward, self._prefix) if self._prefix else None
+        return lambda first, last: score_packed(forward, self._rows[first:last], prefix)
+
+    def probe(self, forward: Forward, run: Callable[[int, int], object]) -> None:
+        """Look the first row up."""
+        run(0, 1)
+
+
+def _responses(prepared: Prepared, answers: dict[int, Answer]) -> dict[int, Response]:
+    """Return what the requests for log-probabilities get, as far as all their parts were answered."""
+    responses: dict[int, Response] = {}
+    for i, parts in prepared.windows.items():
+        if not all(part in answers for part in parts):
+            continue
+        if prepared.call.kind == "loglikelihood_rolling":
+            responses[i] = sum(answers[part].log_probability for part in parts)
+        else:
+            responses[i] = (answers[parts[0]].log_probability, answers[parts[0]].greedy)
+    return responses

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted, unknown_name
 from evomerge.evaluation.catalog import TaskCatalog, check
 from evomerge.evaluation.encoding import Encoded, Encoder
-from evomerge.evaluation.engines import ENGINES, Call, Engine, make_engine
+from evomerge.evaluation.engines import ENGINES, Call, Divides, Engine, Response, make_engine
 from evomerge.evaluation.measures.base import Measure
 from evomerge.evaluation.prepared import PreparedTask, Requests, by_request_type, put_responses, reset
 from evomerge.evaluation.quiet import compiled_templates, quiet
+from evomerge.evaluation.shares import Share
 from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
 from evomerge.record import ItemScore, Split
 from evomerge.watch import UNWATCHED, Watch
+
+Answers: TypeAlias = list[dict[int, Response]]
+"""For each kind of request, in the order in which they are asked: position of the request to its response."""
 
 _PREPARED_KEPT = 16
 """Selections of items whose order and batches are kept; a race of candidates uses a few again and again."""
@@ -196,8 +201,64 @@ class LmHarness:
             ValueError: if `items` names a task or an item that the split does not have.
         """
         self.prepare()
+        share = Share()
         with quiet():
-            return self._score(model, tokenizer, split, items, should_stop or self._should_stop)
+            answers = self._answers(model, tokenizer, split, items, should_stop or self._should_stop, share)
+            return self._scores(model, tokenizer, split, items, answers)
+
+    def answers(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        share: Share,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Answers:
+        """Put those questions to a model that are in a share; `scores` takes all answers of a candidate together.
+
+        Args:
+            share: of the questions; what is given away from it meanwhile is left out.
+
+        Returns:
+            Plain data, for each kind of request: position of the request to what came.
+
+        Raises:
+            EvaluationError, Interrupted, ConfigError, ValueError: as `score`.
+        """
+        self.prepare()
+        with quiet():
+            return self._answers(model, tokenizer, split, items, should_stop or self._should_stop, share)
+
+    def scores(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        answers: Sequence[Answers],
+    ) -> tuple[ItemScore, ...]:
+        """Return what `score` would, from answers that together are there for every unit; no pass is run.
+
+        Args:
+            model: that was asked, or one of the same kind.
+            tokenizer: its own.
+            split: that was asked of.
+            items: that were asked.
+            answers: in any order.
+
+        Raises:
+            EvaluationError: if a filter or a metric fails, or an answer is missing.
+        """
+        self.prepare()
+        together: Answers = []
+        for some in answers:
+            together += [{} for _ in range(len(some) - len(together))]
+            for all_of_kind, of_kind in zip(together, some, strict=False):
+                all_of_kind |= of_kind
+        with quiet():
+            return self._scores(model, tokenizer, split, items, together)
 
     def share_engine(self, other: LmHarness) -> None:
         """Answer by the engine of another harness with the same settings, which may hold a copy of the weights."""
@@ -208,14 +269,69 @@ class LmHarness:
         if self._engine is not None:
             self._engine.release()
 
-    def _score(
+    def _answers(
         self,
         model: Any,
         tokenizer: Any,
         split: Split,
         items: Mapping[str, Sequence[int]] | None,
         should_stop: Callable[[], bool] | None,
+        share: Share,
+    ) -> Answers:
+        engine, calls, _ = self._asked(model, tokenizer, split, items)
+        found: Answers = []
+        with self.watch.section("engine"), self.watch.passes(model):
+            # An engine that does not divide its calls answers each in one go.
+            sizes = []
+            for call, prepared in calls:
+                with _naming(call):
+                    sizes.append(engine.units(model, prepared, should_stop) if isinstance(engine, Divides) else 1)
+            share.open(sum(sizes))
+            start = 0
+            for (call, prepared), size in zip(calls, sizes, strict=True):
+                found.append({})
+                if share.wants(start, start + size):
+                    found[-1] = self._run(engine, model, tokenizer, call, prepared, should_stop, share, start)
+                start += size
+        return found
+
+    def _scores(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        answers: Answers,
     ) -> tuple[ItemScore, ...]:
+        _, calls, requests = self._asked(model, tokenizer, split, items)
+        reset(list(requests.values()))
+        try:
+            for (call, _), found in zip(calls, answers, strict=True):
+                missing = len(call.instances) - len(found)
+                if missing:
+                    raise EvaluationError(f"{missing} of {len(call.instances)} {call.kind} requests were not answered")
+                put_responses(call.instances, [found[i] for i in range(len(found))])
+            with self.watch.section("scoring"), compiled_templates():
+
+                def count_tokens(text: str) -> int:
+                    return len(tokenizer.encode(text, add_special_tokens=False))
+
+                return tuple(
+                    score
+                    for task in self._runs
+                    if task.name in requests
+                    for source in (task.source(split),)
+                    for score in self._task(task, source).item_scores(
+                        task.name, requests[task.name], self._measures(task, source), count_tokens
+                    )
+                )
+        finally:
+            reset(list(requests.values()))
+
+    def _asked(
+        self, model: Any, tokenizer: Any, split: Split, items: Mapping[str, Sequence[int]] | None
+    ) -> tuple[Engine, list[tuple[Call, Any]], dict[str, Requests]]:
+        """Return the engine, what it is asked, and the same requests by task."""
         engine = self._engine_made()
         encoder, encoder_key = self._encoder(engine, model, tokenizer)
         template, requests = self._built(split, encoder, tokenizer)
@@ -226,29 +342,8 @@ class LmHarness:
                 raise ValueError(f"items of {sorted(unknown)} came, but the tasks are {', '.join(requests)}")
             requests = {name: one.only(items[name]) for name, one in requests.items() if name in items}
             chosen = tuple((name, one.items) for name, one in requests.items())
-        reset(list(requests.values()))
-        try:
-            key = (split, template, encoder_key, chosen)
-            with self.watch.section("engine"), self.watch.passes(model):
-                for call, prepared in self._calls(engine, encoder, encoder_key, key, requests):
-                    self._run(engine, model, tokenizer, call, prepared, should_stop)
-            with self.watch.section("scoring"), compiled_templates():
-
-                def count_tokens(text: str) -> int:
-                    return len(tokenizer.encode(text, add_special_tokens=False))
-
-                scores = [
-                    score
-                    for task in self._runs
-                    if task.name in requests
-                    for source in (task.source(split),)
-                    for score in self._task(task, source).item_scores(
-                        task.name, requests[task.name], self._measures(task, source), count_tokens
-                    )
-                ]
-        finally:
-            reset(list(requests.values()))
-        return tuple(scores)
+        key = (split, template, encoder_key, chosen)
+        return engine, self._calls(engine, encoder, encoder_key, key, requests), requests
 
     def _prepare_task(self, task: Task, catalog: TaskCatalog) -> None:
         """Load a task with those that its other splits are drawn from, and draw the splits."""
@@ -351,23 +446,38 @@ class LmHarness:
         call: Call,
         prepared: Any,
         should_stop: Callable[[], bool] | None,
-    ) -> None:
-        names = ", ".join(repr(name) for name in dict.fromkeys(call.tasks))
-        try:
-            responses = engine.answer(model, tokenizer, prepared, should_stop)
-        except (Interrupted, KeyboardInterrupt, ConfigError):
-            raise  # the last: the engine cannot run such models at all, which no other candidate will change
-        except EvaluationError as error:
-            raise EvaluationError(f"task {names}: {error}") from error
-        except Exception as error:
-            text = " ".join(str(error).split())
-            hint = "; lower batch_size" if "out of memory" in text.lower() else ""
-            raise EvaluationError(f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}") from error
-        for name, instance, response in zip(call.tasks, call.instances, responses, strict=True):
+        share: Share,
+        start: int,
+    ) -> dict[int, Response]:
+        with _naming(call):
+            if isinstance(engine, Divides):
+                found = engine.answer_some(model, tokenizer, prepared, should_stop, share, start)
+            else:
+                first, last = share.take(start, start + 1)
+                found = dict(enumerate(engine.answer(model, tokenizer, prepared, should_stop))) if first < last else {}
+        for i, response in found.items():
             value = response[0] if isinstance(response, tuple) else response
             if isinstance(value, float) and math.isnan(value):
-                raise EvaluationError(f"task {name!r}: the log-likelihood of document {instance.doc_id} is NaN")
-        put_responses(call.instances, responses)
+                raise EvaluationError(
+                    f"task {call.tasks[i]!r}: the log-likelihood of document {call.instances[i].doc_id} is NaN"
+                )
+        return found
+
+
+@contextmanager
+def _naming(call: Call) -> Iterator[None]:
+    """Say which tasks it was, whatever goes wrong."""
+    names = ", ".join(repr(name) for name in dict.fromkeys(call.tasks))
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt, ConfigError):
+        raise  # the last: the engine cannot run such models at all, which no other candidate will change
+    except EvaluationError as error:
+        raise EvaluationError(f"task {names}: {error}") from error
+    except Exception as error:
+        text = " ".join(str(error).split())
+        hint = "; lower batch_size" if "out of memory" in text.lower() else ""
+        raise EvaluationError(f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}") from error
 
 
 def _recorded(task: Task, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:

@@ -1,11 +1,16 @@
-"""The contract of an executor: takes jobs, gives outcomes. The search knows nothing else of where candidates run."""
+"""The contracts of executors, which take jobs and give outcomes, and of the workers that they have.
+
+The search knows nothing else of where candidates run. Nothing here needs a model library.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from evomerge.evaluation.shares import Share
+from evomerge.execution.parts import Answers, Part
 from evomerge.record import Job, Outcome
 
 
@@ -54,6 +59,31 @@ class Reports(Protocol):
 
     def report(self) -> dict[str, Any]:
         """Return plain data for `evomerge status`; see `evomerge.execution.crew.Crew.report`."""
+        ...
+
+
+class Works(Protocol):
+    """What an executor needs of a worker."""
+
+    def run(self, job: Job) -> Outcome:
+        """Build and score one candidate."""
+        ...
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """What a worker does besides that can answer a part of a candidate's questions."""
+
+    def run_part(self, job: Job, share: Share) -> Outcome | Part:
+        """Build a candidate and put the questions to it that are in a share, some of which may be given away meanwhile.
+
+        Returns:
+            What `run` would where it answered all, or failed; else the part.
+        """
+        ...
+
+    def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
+        """Score a candidate by all of its answers."""
         ...
 
 

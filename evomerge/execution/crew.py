@@ -69,11 +69,13 @@ class Crew:
     Attributes:
         lost: how many were lost or sent away since the beginning.
         retries: how many jobs were given to another worker.
+        shared: how often an idle worker took a part of another one's candidate.
     """
 
     clock: Callable[[], float] = time.monotonic
     lost: int = 0
     retries: int = 0
+    shared: int = 0
     _members: dict[int, Member] = field(default_factory=dict)
     _started: int = 0
     _past_busy: float = 0.0  # seconds of those that are gone
@@ -171,9 +173,9 @@ class Crew:
         """Return all of it as plain data.
 
         Returns:
-            `at` (seconds since 1970), `jobs_per_minute`, `utilisation`, `lost`, `retries`, and `workers`: a list of
-            `id`, `node`, `pid`, `device`, `state` (a `Duty`), `candidate`, `for_seconds` (in that state), `done` and
-            `busy_seconds`.
+            `at` (seconds since 1970), `jobs_per_minute`, `utilisation`, `lost`, `retries`, `shared`, and `workers`: a
+            list of `id`, `node`, `pid`, `device`, `state` (a `Duty`), `candidate`, `for_seconds` (in that state),
+            `done` and `busy_seconds`.
         """
         now = self.clock()
         return {
@@ -182,6 +184,7 @@ class Crew:
             "utilisation": self.utilisation,
             "lost": self.lost,
             "retries": self.retries,
+            "shared": self.shared,
             "workers": [
                 {
                     "id": member.number,

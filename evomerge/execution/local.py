@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from evomerge.execution.worker import Works
+from evomerge.execution.base import Works
 from evomerge.record import Job, Outcome
 
 

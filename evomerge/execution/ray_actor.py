@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import EvomergeError, Interrupted
-from evomerge.execution.base import StopSignal
-from evomerge.execution.worker import Works
+from evomerge.evaluation.shares import Share
+from evomerge.execution.base import Shares, StopSignal, Works
+from evomerge.execution.parts import Answers, Part
 from evomerge.recipe import Recipe
-from evomerge.record import Job, Split
+from evomerge.record import Job, Outcome, Split
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ MakeWorker = Callable[[StopSignal, Hints], Works]
 what it runs on in an attribute `device`, and sentences for the driver's log in `told`."""
 
 Answer = tuple[str, Any]
-"""("ready", (device, what to log)), ("done", parts of an `Outcome`), ("stopped", None), ("refused", reason) or
-("broken", reason)."""
+"""("ready", (device, what to log)), ("done", fields of an `Outcome`), ("part", a `Part`), ("stopped", None),
+("refused", reason) or ("broken", reason)."""
 
 
 class Halt(StopSignal):
@@ -58,7 +59,9 @@ class Halt(StopSignal):
 
 
 class RayWorker:
-    """The actor. Jobs run one after another in one thread; questions about the process, and stops, in another one."""
+    """The actor. Jobs run one after another in one thread; questions about the process, stops and requests to
+    give work away in another one.
+    """
 
     def __init__(self, make: MakeWorker, hints: Hints, folder: str | None) -> None:
         if folder is not None and Path(folder).is_dir():
@@ -67,6 +70,8 @@ class RayWorker:
         self._hints = hints
         self._halt = Halt()
         self._works: Works | None = None
+        self._shared: tuple[int, Share] | None = None  # ticket of the running job, and what it still answers
+        self._pace: float | None = None  # seconds that a unit of the last job took
 
     def where(self) -> tuple[str, int]:
         """Return the name of the machine and the id of the process."""
@@ -88,16 +93,42 @@ class RayWorker:
             return "broken", _in_a_line(error)
         return "ready", (str(getattr(self._works, "device", "cpu")), tuple(getattr(self._works, "told", ())))
 
-    def run(self, ticket: int, job: Mapping[str, Any]) -> Answer:
-        """Run one job."""
-        assert self._works is not None, "the driver opens a worker before it sends jobs"
+    def run(self, ticket: int, job: Mapping[str, Any], first: int, end: int | None) -> Answer:
+        """Run one job, or those of its units; see `Share`."""
+        works = self._works
+        assert works is not None, "the driver opens a worker before it sends jobs"
+        if not isinstance(works, Shares):
+            return self._answer(ticket, lambda: works.run(from_plain(job)))
+        share = Share(first, end, pace=self._pace)
+        self._shared = ticket, share
+        try:
+            return self._answer(ticket, lambda: works.run_part(from_plain(job), share))
+        finally:
+            self._shared, self._pace = None, share.pace
+
+    def finish(self, ticket: int, job: Mapping[str, Any], answers: Sequence[Answers]) -> Answer:
+        """Score a candidate that several workers were asked about."""
+        works: Any = self._works
+        assert isinstance(works, Shares), "only such workers answer in parts"
+        return self._answer(ticket, lambda: works.finish(from_plain(job), answers))
+
+    def give(self, ticket: int) -> tuple[int, int] | None:
+        """Give units of the running job away; None where there are none to give, or it is another job."""
+        shared = self._shared
+        if shared is None or shared[0] != ticket:
+            return None
+        return shared[1].give()
+
+    def _answer(self, ticket: int, run: Callable[[], Outcome | Part]) -> Answer:
         self._halt.running = ticket
         try:
-            outcome = self._works.run(from_plain(job))
+            outcome = run()
         except Interrupted:
             return "stopped", None
         except Exception as error:
             return "broken", _in_a_line(error)
+        if isinstance(outcome, Part):
+            return "part", outcome
         return "done", (outcome.state, outcome.scores, outcome.seconds, outcome.device, outcome.error)
 
 

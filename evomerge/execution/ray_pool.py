@@ -3,7 +3,7 @@
 Ray places the processes (one actor for each worker) and tells when one is gone; what follows from that is decided here.
 A worker that was lost, hung, or broke is replaced, never trusted again, and its job goes to another one. After
 `MAX_ATTEMPTS` the candidate has failed, with the reason of each attempt. An answer to an attempt that was given up is
-dropped, so each job comes back once.
+dropped, so each job comes back once. Who does what, the `Board` knows.
 
 Actors belong to this process: when it ends, whatever way, Ray ends them.
 """
@@ -15,21 +15,20 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import CheckpointError, ExecutionError, Interrupted
 from evomerge.execution.base import StopSignal
+from evomerge.execution.board import Board
 from evomerge.execution.crew import Crew, Duty, Member
+from evomerge.execution.parts import Piece
 from evomerge.execution.ray_actor import Answer, Hints, MakeWorker, RayWorker, to_plain
 from evomerge.execution.ray_cluster import Cluster, alive_nodes, has_gpus, places
 from evomerge.record import Job, Outcome, State
 
 log = logging.getLogger(__name__)
-
-MAX_ATTEMPTS = 3
-"""So many workers may fail on a job before it is the job's fault."""
 
 MAX_FAILED_STARTS = 3
 """So many workers in a row may fail to start before nobody believes that the next one will."""
@@ -60,6 +59,7 @@ class Demand:
         gpus: of each worker, a part of one or whole ones; None: one GPU where the cluster has any, else none.
         timeout: seconds that a candidate may take; None: for ever.
         patience: seconds without a single worker that has a place, after which the search gives up.
+        share: whether idle workers take a part of what others are at.
     """
 
     workers: int | None = None
@@ -67,12 +67,7 @@ class Demand:
     gpus: float | None = None
     timeout: float | None = None
     patience: float = 600.0
-
-
-@dataclass
-class _Task:
-    job: Job
-    reasons: list[str] = field(default_factory=list)
+    share: bool = True
 
 
 class RayExecutor:
@@ -99,13 +94,12 @@ class RayExecutor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.crew = Crew(clock)
+        self._board = Board(self.crew, send=self._send, halt=self._halt, clock=clock)
         self._make = make
         self._cluster = cluster or Cluster()
-        self._demand = demand or Demand()
+        self.demand = demand or Demand()
         self._stop = stop or StopSignal()
         self._clock = clock
-        self._queue: deque[_Task] = deque()
-        self._tasks: dict[int, _Task] = {}  # worker: what it works on
         self._refs: dict[Any, Member] = {}  # what is waited for
         self._asked: dict[Any, Member] = {}  # of workers that were just started: where they are
         self._outcomes: deque[Outcome] = deque()
@@ -135,8 +129,8 @@ class RayExecutor:
 
     def submit(self, job: Job) -> None:
         """Queue a job, or give it to a worker that is idle."""
-        self._queue.append(_Task(job))
-        self._assign()
+        self._board.add(job)
+        self._board.assign()
 
     def collect(self) -> Outcome:
         """Wait until any job is done.
@@ -146,7 +140,7 @@ class RayExecutor:
             Interrupted: if the stop signal came; all outstanding jobs are gone.
             ExecutionError: if there are no workers any more.
         """
-        if not (self._queue or self._tasks or self._outcomes):
+        if not (self._board or self._outcomes):
             raise RuntimeError("collect was called, but no job is outstanding; submit one first")
         while not self._outcomes:
             if self._stop.now():
@@ -163,9 +157,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """Send the workers away; a cluster that was started for them ends."""
-        self._queue.clear()
-        self._outcomes.clear()
-        self._tasks.clear()
+        self._forget()
         if not self._closed:
             self._closed = True
             for member in self.crew:
@@ -195,8 +187,10 @@ class RayExecutor:
 
         if self._clock() - self._refreshed >= REFRESH_SECONDS:
             self._refresh()
-        self._assign()
-        waiting = [*self._refs, *self._asked]
+        self._board.assign()
+        if self.demand.share:
+            self._divide()
+        waiting = [*self._refs, *self._asked, *self._board.offers]
         if not waiting:
             time.sleep(POLL_SECONDS)
         else:
@@ -204,12 +198,15 @@ class RayExecutor:
             for ref in ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]:
                 self._hear(ref)
         self._look_for_the_late()
-        self._assign()
+        self._board.assign()
 
     def _hear(self, ref: Any) -> None:
         """Take what came of a call to a worker."""
         import ray
 
+        if ref in self._board.offers:
+            self._offered(ref)
+            return
         placing = ref in self._asked
         member = (self._asked if placing else self._refs).pop(ref, None)
         if member is None or member not in self.crew:
@@ -234,7 +231,7 @@ class RayExecutor:
 
     def _answered(self, member: Member, answer: Answer) -> None:
         kind, value = answer
-        task = self._tasks.pop(member.number, None)
+        piece = self._board.pieces.pop(member.number, None)
         if kind == "ready":
             device, told = value
             self.crew.opened(member, device)
@@ -244,33 +241,43 @@ class RayExecutor:
             self._refuse(member, value)
         elif kind == "broken" and not member.ready:
             self._lost(member, value)
-        elif kind == "stopped" or task is None:
+        elif kind == "stopped" or piece is None:
             self.crew.rests(member, answered=False)
-            if task is not None:  # nobody here asked for that
-                self._again(member, task, "it stopped by itself")
+            if piece is not None:  # nobody here asked for that
+                self._again(member, piece, "it stopped by itself")
         elif kind == "broken":
-            self._tasks[member.number] = task
+            self._board.pieces[member.number] = piece
             self._lost(member, value)
+        elif kind == "part":
+            self.crew.rests(member, answered=False)
+            self._board.add_part(member, piece, value)
         else:
-            self._done(member, task, *value)
+            self._done(member, piece, *value)
 
     def _done(
-        self, member: Member, task: _Task, state: State, scores: Any, seconds: float, device: str, error: str | None
+        self, member: Member, piece: Piece, state: State, scores: Any, seconds: float, device: str, error: str | None
     ) -> None:
         if state == State.FAILED and error is not None and is_device_fault(error):
             # The process, or the memory that it has, may be what is broken: the candidate gets another one.
-            self._tasks[member.number] = task
+            self._board.pieces[member.number] = piece
             self._lost(member, error, memory="out of memory" in error)
             return
+        task = piece.task
+        if state != State.COMPLETE and piece.first > 0:
+            # Before what is wrong here, something else may be: one worker says what a worker alone would have said.
+            self.crew.rests(member, answered=False)
+            self._board.alone(task)
+            return
         self.crew.rests(member, answered=True)
-        where = f"{device}, {member.label}"
-        self._outcomes.append(Outcome(task.job, state, tuple(scores), seconds, where, error))
+        seconds += sum(part.seconds for part in task.parts)
+        self._board.over(task)
+        self._outcomes.append(Outcome(task.job, state, tuple(scores), seconds, f"{device}, {member.label}", error))
 
     def _refuse(self, member: Member, message: str) -> None:
         """Deal with a worker that cannot work where it is: a mistake of the user's, unless others can."""
         message = f"{member.label} cannot work: {message}"
         self._leave(member)
-        if not self.crew.n_ready and not self._restarted and not self._tasks:
+        if not self.crew.n_ready and not self._restarted and not self._board.pieces:
             raise CheckpointError(message)
         log.warning("%s", message)
         self._start_failed(message)
@@ -280,24 +287,20 @@ class RayExecutor:
         if memory:
             self._halvings += 1
             log.warning("%s ran out of memory: from now on, new workers begin with half the batch size", member.label)
-        task, was_ready = self._tasks.pop(member.number, None), member.ready
+        piece, was_ready = self._board.pieces.pop(member.number, None), member.ready
         log.warning("%s was lost (%s): %s", member.label, member.duty, reason)
         self._leave(member)
         self._refreshed = -math.inf  # perhaps its machine is gone
-        if task is not None and member.duty != Duty.STOPPING:
-            self._again(member, task, reason)
+        if piece is not None and member.duty != Duty.STOPPING:
+            self._again(member, piece, reason)
         if not was_ready:
             self._start_failed(reason)
 
-    def _again(self, member: Member, task: _Task, reason: str) -> None:
-        task.reasons.append(f"{member.label}: {reason}")
-        if len(task.reasons) >= MAX_ATTEMPTS:
-            log.warning("candidate %d failed on %d workers", task.job.candidate, len(task.reasons))
-            error = f"it failed on {len(task.reasons)} workers: " + "; ".join(task.reasons)
-            self._outcomes.append(Outcome(task.job, State.FAILED, (), 0.0, member.device or "", error))
-            return
-        self.crew.retries += 1
-        self._queue.appendleft(task)
+    def _again(self, member: Member, piece: Piece, reason: str) -> None:
+        error = self._board.again(member, piece, reason)
+        if error is not None:
+            log.warning("candidate %d: %s", piece.task.job.candidate, error)
+            self._outcomes.append(Outcome(piece.task.job, State.FAILED, (), 0.0, member.device or "", error))
 
     def _leave(self, member: Member) -> None:
         self._kill(member)
@@ -305,6 +308,7 @@ class RayExecutor:
             for ref in [ref for ref, one in refs.items() if one is member]:
                 del refs[ref]
         self.crew.leaves(member)
+        self._board.left(member)
 
     def _kill(self, member: Member) -> None:
         import ray
@@ -314,21 +318,37 @@ class RayExecutor:
         except Exception as error:  # the cluster, or the actor, may be gone; then there is nothing to kill
             log.debug("%s could not be killed: %s", member.label, error)
 
-    def _assign(self) -> None:
-        """Give the oldest jobs to the workers that are idle."""
-        if not self._queue:
-            return
-        for member in self.crew:
-            if member.duty == Duty.IDLE and self._queue:
-                task = self._queue.popleft()
-                self._tickets += 1
-                ref = member.handle.run.remote(self._tickets, to_plain(task.job))
-                self._refs[ref] = member
-                self._tasks[member.number] = task
-                self.crew.takes(member, task.job.candidate)
+    def _send(self, member: Member, piece: Piece) -> None:
+        self._tickets += 1
+        piece.ticket, job = self._tickets, to_plain(piece.task.job)
+        if piece.answers is None:
+            ref = member.handle.run.remote(piece.ticket, job, piece.first, piece.end)
+        else:
+            ref = member.handle.finish.remote(piece.ticket, job, piece.answers)
+        self._refs[ref] = member
+
+    def _halt(self, member: Member, piece: Piece) -> None:
+        member.handle.stop.options(concurrency_group="control").remote(piece.ticket)
+        self.crew.stops(member)
+
+    def _divide(self) -> None:
+        """Ask busy workers to give parts of their candidates to those that are idle."""
+        for member, piece in self._board.givers():
+            ref = member.handle.give.options(concurrency_group="control").remote(piece.ticket)
+            self._board.offers[ref] = member, piece
+
+    def _offered(self, ref: Any) -> None:
+        import ray
+
+        _, piece = self._board.offers.pop(ref)
+        try:
+            given = ray.get(ref)
+        except ray.exceptions.RayError:  # it is gone, of which another message tells
+            given = None
+        self._board.offered(piece, given)
 
     def _look_for_the_late(self) -> None:
-        timeout = self._demand.timeout
+        timeout = self.demand.timeout
         for member in self.crew:
             late = self._clock() - member.since
             if member.duty == Duty.BUSY and timeout is not None and late > timeout:
@@ -338,18 +358,19 @@ class RayExecutor:
 
     def _drop_jobs(self) -> None:
         """Forget all jobs, and tell the workers to stop."""
-        self._queue.clear()
-        self._outcomes.clear()
-        self._tasks.clear()
         for member in self.crew:
             if member.duty == Duty.BUSY:
-                member.handle.stop.options(concurrency_group="control").remote(self._tickets)
-                self.crew.stops(member)
+                self._halt(member, self._board.pieces[member.number])
+        self._forget()
+
+    def _forget(self) -> None:
+        self._board.forget()
+        self._outcomes.clear()
 
     # --- the cluster ---------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
-        gpus = self._demand.gpus
+        gpus = self.demand.gpus
         self._gpus = (1.0 if has_gpus() else 0.0) if gpus is None else gpus
 
     def _refresh(self) -> None:
@@ -359,8 +380,8 @@ class RayExecutor:
         if not nodes:
             self._reconnect()
             return
-        per_node = [places(node["Resources"], cpus=self._demand.cpus, gpus=self._gpus) for node in nodes]
-        wanted = self._demand.workers if self._demand.workers is not None else sum(per_node)
+        per_node = [places(node["Resources"], cpus=self.demand.cpus, gpus=self._gpus) for node in nodes]
+        wanted = self.demand.workers if self.demand.workers is not None else sum(per_node)
         if wanted != self._wanted:
             log.info("%d workers are wanted, %d fit into %d machines", wanted, sum(per_node), len(nodes))
             self._wanted = wanted
@@ -376,24 +397,24 @@ class RayExecutor:
             self._start(neighbours)
         if any(member.duty != Duty.WAITING for member in self.crew):
             self._manned_at = self._clock()
-        elif self._clock() - self._manned_at > self._demand.patience:
-            self._lack(f"no worker got the {self._size()} that it takes within {self._demand.patience:g} s")
+        elif self._clock() - self._manned_at > self.demand.patience:
+            self._lack(f"no worker got the {self._size()} that it takes within {self.demand.patience:g} s")
 
     def _size(self) -> str:
         gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
-        return f"{self._demand.cpus:g} CPUs{gpus}"
+        return f"{self.demand.cpus:g} CPUs{gpus}"
 
     def _lack(self, what: str) -> None:
         if self._cluster.is_own:
             raise ExecutionError(f"{what}; lower execution.cpus_per_worker or execution.gpus_per_worker")
-        if self._clock() - self._manned_at > self._demand.patience:
+        if self._clock() - self._manned_at > self.demand.patience:
             raise ExecutionError(what + RESUME)
 
     def _start(self, neighbours: int) -> None:
         import ray
 
         actor = ray.remote(
-            num_cpus=self._demand.cpus,
+            num_cpus=self.demand.cpus,
             num_gpus=self._gpus,
             max_restarts=0,
             concurrency_groups={"control": 1},
@@ -414,10 +435,11 @@ class RayExecutor:
         log.warning("Ray ended on this machine; starting it again, once")
         self._restarted = True
         for member in self.crew:
-            task = self._tasks.pop(member.number, None)
+            piece = self._board.pieces.pop(member.number, None)
             self.crew.leaves(member)
-            if task is not None:
-                self._again(member, task, "Ray ended on its machine")
+            if piece is not None:
+                self._again(member, piece, "Ray ended on its machine")
+            self._board.left(member)
         self._refs.clear()
         self._asked.clear()
         self._cluster.disconnect()

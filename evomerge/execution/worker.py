@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Sequence
 
 from evomerge.errors import CheckpointError, EvaluationError, RecipeError
 from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.shares import Share
 from evomerge.execution.base import StopSignal
+from evomerge.execution.parts import Answers, Part
 from evomerge.merge.live import LiveModels
 from evomerge.record import ItemScore, Job, Outcome, State
-
-
-class Works(Protocol):
-    """What an executor needs of a worker."""
-
-    def run(self, job: Job) -> Outcome:
-        """Build and score one candidate."""
-        ...
 
 
 class Worker:
@@ -45,6 +39,16 @@ class Worker:
         Raises:
             Interrupted: if the stop signal came while it was running.
         """
+        outcome = self.run_part(job, Share())
+        assert isinstance(outcome, Outcome), "nobody else takes any of its questions"
+        return outcome
+
+    def run_part(self, job: Job, share: Share) -> Outcome | Part:
+        """Build one candidate and put those questions to it that are in a share; see `Shares`.
+
+        Raises:
+            Interrupted: if the stop signal came while it was running.
+        """
         start = time.perf_counter()
 
         def outcome(state: State, scores: tuple[ItemScore, ...] = (), error: str | None = None) -> Outcome:
@@ -55,13 +59,13 @@ class Worker:
         except (RecipeError, CheckpointError) as error:
             return outcome(State.INVALID, error=str(error))
         try:
-            scores = self._harness.score(
-                self._live.model,
-                self._live.tokenizer,
-                job.split,
-                items=job.items,
-                should_stop=self._stop.now,
-            )
+            model, tokenizer = self._live.model, self._live.tokenizer
+            asked = (model, tokenizer, job.split, job.items)
+            answers = self._harness.answers(*asked, share, should_stop=self._stop.now)
+            if not share.whole:
+                seconds = time.perf_counter() - start
+                return Part(share.first, share.end, share.of or 0, answers, seconds, self.device)
+            scores = self._harness.scores(*asked, [answers])
         except EvaluationError as error:
             return outcome(State.FAILED, error=str(error))
         except RuntimeError as error:
@@ -70,3 +74,17 @@ class Worker:
                 return outcome(State.FAILED, error=f"out of memory while scoring: {error}")
             raise
         return outcome(State.COMPLETE, scores)
+
+    def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
+        """Score a candidate by all of its answers; see `Shares`. It is built again if it is not the last one here."""
+        start = time.perf_counter()
+        error: str | None = None
+        scores: tuple[ItemScore, ...] = ()
+        try:
+            if self._live.recipe != job.recipe:
+                self._live.write(job.recipe)
+            scores = self._harness.scores(self._live.model, self._live.tokenizer, job.split, job.items, answers)
+        except (EvaluationError, RecipeError, CheckpointError) as problem:
+            error = str(problem)
+        state = State.COMPLETE if error is None else State.FAILED
+        return Outcome(job, state, scores, time.perf_counter() - start, self.device, error)

@@ -407,15 +407,25 @@ class Scoring:
         return mean - entry.cost, math.hypot(*(w * guess.error for w, guess in zip(weights, guesses, strict=True)))
 
     def _estimated_score(self, entry: _Entry) -> Score:
-        """Return the estimate with a 95 % interval that, like that of a mean, is about items beyond the pool too."""
-        mean, variance = 0.0, 0.0
+        """Return the estimate with a 95 % interval that, like that of a mean, is about items beyond the pool too.
+
+        The interval of a share of right answers stays within 0 and 1; terms are combined by MOVER (Zou & Donner,
+        Statistics in Medicine 27:1693, 2008).
+        """
+        mean, below, above = 0.0, 0.0, 0.0
         for k, term in enumerate(self._pool.terms):
             guess = self._estimators[k].estimate(entry.point, entry.rows[k])
             n = len(guess.expected)
             values = guess.expected
             inside = bool(((values >= 0.0) & (values <= 1.0)).all())
             spread = guess.mean * (1.0 - guess.mean) if inside else float(values.var())
+            half = _Z * math.sqrt(guess.error**2 + max(spread, 0.0) / n)
+            down, up = (
+                (min(half, max(guess.mean, 0.0)), min(half, max(1.0 - guess.mean, 0.0))) if inside else (half, half)
+            )
+            if term.weight < 0.0:
+                down, up = up, down
             mean += term.weight * guess.mean
-            variance += term.weight**2 * (guess.error**2 + max(spread, 0.0) / n)
-        half = _Z * math.sqrt(variance)
-        return Score(mean, mean - half, mean + half, entry.answered)
+            below = math.hypot(below, term.weight * down)
+            above = math.hypot(above, term.weight * up)
+        return Score(mean, mean - below, mean + above, entry.answered)

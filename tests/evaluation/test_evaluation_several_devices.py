@@ -84,7 +84,7 @@ def compare(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, make: Any = HfEngine) -
 
 def test_a_llama_answers_alike(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     compare(tiny, monkeypatch)
-    with pretended_devices():
+    with pretended_devices(), torch.no_grad():
         assert examine(Forward(on_two(tiny.model))) is Support.RESERVED  # no error has hidden behind a fallback
 
 
@@ -99,7 +99,7 @@ def test_other_families_answer_alike(tiny: Tiny, family: str, monkeypatch: pytes
     other = Tiny(small(config(len(tiny.tokenizer))), tiny.tokenizer)
     compare(other, monkeypatch)
     assert examine(Forward(other.model)) is support
-    with pretended_devices():
+    with pretended_devices(), torch.no_grad():
         assert examine(Forward(on_two(other.model))) is support
 
 
@@ -140,6 +140,7 @@ def test_the_fullest_device_decides_how_many_rows_fit(monkeypatch: pytest.Monkey
     free = {DEVICES[0]: 1000, DEVICES[1]: 300}
     monkeypatch.setattr(batching, "peaks", lambda _run, _device: {DEVICES[0]: 50, DEVICES[1]: 30})
     monkeypatch.setattr(batching, "free_bytes", lambda device: free[device])
+    monkeypatch.setattr(batching, "sharers", lambda: 1)
     budget = batching.TokenBudget(batch_size=100)
     # Half of 300 is 5 rows of 30 bytes; of the first device it were 10.
     assert list(budget.batches("k", [8] * 12, DEVICES[0], lambda: None)) == [(0, 5), (5, 10), (10, 12)]

@@ -6,11 +6,14 @@ Ray's processes import this module, so it stands on their path.
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from evomerge.errors import CheckpointError, Interrupted
+from evomerge.evaluation.shares import Share
 from evomerge.execution.base import StopSignal
+from evomerge.execution.parts import Answers, Part
 from evomerge.execution.ray_actor import Hints
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
@@ -40,22 +43,27 @@ class Dummy:
     Attributes:
         faults: candidate to what happens: "kill", "hang", "bug", "invalid", "failed", "memory" or "cuda".
         times: how often it happens to each.
+        forever: candidates to which it happens each time.
         seconds: what a job takes.
         folder: where it is noted how often something happened; shared by all processes.
         refuse: a message with which the worker refuses to start.
+        units: of questions that each candidate is asked, which workers may share; 0: they cannot. Each takes `seconds`.
+            Faults then happen in the last of them.
     """
 
     folder: str
     faults: dict[int, str] = field(default_factory=dict)
     times: int = 1
+    forever: tuple[int, ...] = ()
     seconds: float = 0.0
     refuse: str | None = None
+    units: int = 0
 
     def __call__(self, stop: StopSignal, hints: Hints) -> "DummyWorker":
         if self.refuse is not None:
             raise CheckpointError(self.refuse)
         note(self.folder, f"batch{hints.halvings}")
-        return DummyWorker(self, stop)
+        return SharingWorker(self, stop) if self.units else DummyWorker(self, stop)
 
 
 class DummyWorker:
@@ -66,23 +74,63 @@ class DummyWorker:
 
     def run(self, job: Job) -> Outcome:
         note(self.plan.folder, f"ran{job.candidate}")
+        failed = self.fault(job)
+        if failed is not None:
+            return failed
+        self.work(self.plan.seconds)
+        return answer(job)
+
+    def fault(self, job: Job) -> Outcome | None:
+        """Do what the plan says of a candidate."""
         fault = self.plan.faults.get(job.candidate)
-        if fault is not None and note(self.plan.folder, f"fault{job.candidate}") <= self.plan.times:
-            if fault == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if fault == "hang":
-                time.sleep(1000)
-            if fault == "bug":
-                raise ZeroDivisionError("a bug in the worker")
-            if fault == "invalid":
-                return Outcome(job, State.INVALID, (), 0.01, "cpu", "it cannot be built")
-            texts = {"failed": "it cannot be scored", "memory": "out of memory: 5 GiB", "cuda": "CUDA error: assert"}
-            return Outcome(job, State.FAILED, (), 0.01, "cpu", texts[fault])
-        end = time.monotonic() + self.plan.seconds
+        if fault is None:
+            return None
+        if note(self.plan.folder, f"fault{job.candidate}") > self.plan.times and job.candidate not in self.plan.forever:
+            return None
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "hang":
+            time.sleep(1000)
+        if fault == "bug":
+            raise ZeroDivisionError("a bug in the worker")
+        if fault == "invalid":
+            return Outcome(job, State.INVALID, (), 0.01, "cpu", "it cannot be built")
+        texts = {"failed": "it cannot be scored", "memory": "out of memory: 5 GiB", "cuda": "CUDA error: assert"}
+        return Outcome(job, State.FAILED, (), 0.01, "cpu", texts[fault])
+
+    def work(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.stop.now():
                 raise Interrupted("stop")
             time.sleep(0.01)
+
+
+class SharingWorker(DummyWorker):
+    """Asks its candidates one unit after the other; what a unit answers says which candidate and unit it was."""
+
+    def run_part(self, job: Job, share: Share) -> Outcome | Part:
+        n = self.plan.units
+        share.open(n)
+        note(self.plan.folder, f"ran{job.candidate}")
+        answers: dict[int, float] = {}
+        for unit in range(n):
+            first, last = share.take(unit, unit + 1)
+            if first == last:
+                continue
+            failed = self.fault(job) if unit == n - 1 else None
+            if failed is not None:
+                return failed
+            self.work(self.plan.seconds)
+            note(self.plan.folder, f"asked{job.candidate}.{unit}")
+            answers[unit] = job.candidate + unit / n
+        if share.whole:
+            return self.finish(job, [[answers]])
+        return Part(share.first, share.end, n, [answers], 0.25, "cpu")
+
+    def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
+        together = {unit: value for (some,) in answers for unit, value in some.items()}
+        assert together == {unit: job.candidate + unit / self.plan.units for unit in range(self.plan.units)}
         return answer(job)
 
 

@@ -49,9 +49,18 @@ def test_all_mistakes_are_said_at_once() -> None:
         "execution.timeout=0",
         "execution.address=ray://head:10001",
         "execution.deterministic=perhaps",
+        "execution.share=7",
     )
-    words = ("workers", "a whole number up to 8", "whole number above 1", "timeout", "ray://", "deterministic")
-    assert len(found) == 6
+    words = (
+        "workers",
+        "a whole number up to 8",
+        "whole number above 1",
+        "timeout",
+        "ray://",
+        "deterministic",
+        "share",
+    )
+    assert len(found) == 7
     assert all(any(word in problem for problem in found) for word in words)
     assert "one of them out" in problems("execution.device=cpu", "execution.gpus_per_worker=1")[0]
     assert "is for Ray" in problems("execution=local", "+execution.workers=2")[0]
@@ -148,12 +157,21 @@ def test_a_worker_with_another_parent_says_which(tmp_path: Path) -> None:
         plan(StopSignal(), Hints())
 
 
-def test_a_fingerprint_tells_models_apart_and_depends_on_no_place(tmp_path: Path) -> None:
+def test_a_fingerprint_tells_models_apart_and_depends_on_no_place(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("evomerge.merge.fingerprint.PIECE_BYTES", 100_000)
     prints = {fingerprint(zoo_path(name)) for name in ("base", "math", "japanese")}
     assert len(prints) == 3
     copy = tmp_path / "copy"
     shutil.copytree(zoo_path("math"), copy)
     assert fingerprint(copy) == fingerprint(zoo_path("math"))
+    assert fingerprint(copy, whole=True) == fingerprint(zoo_path("math"), whole=True) != fingerprint(copy)
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[len(weights) // 2 + 5000] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    assert fingerprint(copy, whole=True) != fingerprint(zoo_path("math"), whole=True)
+    before = fingerprint(copy)
+    (copy / "tokenizer.json").write_text((copy / "tokenizer.json").read_text() + "\n")
+    assert fingerprint(copy) != before
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
     assert fingerprint(copy) != fingerprint(zoo_path("math"))
 

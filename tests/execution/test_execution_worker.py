@@ -3,11 +3,12 @@ from types import SimpleNamespace
 import pytest
 
 from evomerge.errors import CheckpointError, EvaluationError, Interrupted, RecipeError
-from evomerge.execution.base import StopSignal
+from evomerge.evaluation.shares import Share
+from evomerge.execution.base import Shares, StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Split, State
 
 RECIPE = Recipe("linear", (Parent("a", ModelSource("a")),))
 SCORES = (ItemScore("t", 0, {"acc": 1.0}),)
@@ -18,10 +19,18 @@ class Harness:
         self.result = result
         self.calls: list[tuple] = []
 
-    def score(self, model, tokenizer, split, items=None, *, should_stop=None):
+    def answers(self, model, tokenizer, split, items, share, *, should_stop=None):
         self.calls.append((model, tokenizer, split, items, should_stop))
+        share.open(4)
+        share.take(0, 4)
         if isinstance(self.result, BaseException):
             raise self.result
+        return [dict.fromkeys(range(share.first, share.end), 0.5)]
+
+    def scores(self, model, tokenizer, split, items, answers):
+        found = sorted(i for (some,) in answers for i in some)
+        if found != list(range(4)):
+            raise EvaluationError(f"{found} came")
         return self.result
 
 
@@ -69,6 +78,25 @@ def test_a_candidate_that_cannot_be_scored_has_failed_with_the_reason(error: Exc
 def test_bugs_and_interruptions_are_raised(error: BaseException) -> None:
     with pytest.raises(type(error)):
         Worker(Live(), Harness(error), stop=StopSignal()).run(job())
+
+
+def test_a_part_is_answered_and_all_parts_are_scored() -> None:
+    live = Live()
+    live.recipe = None
+    worker = Worker(live, Harness(), stop=StopSignal())
+    assert isinstance(worker, Shares)
+    parts = [worker.run_part(job(), Share(first, end)) for first, end in ((0, 1), (1, None))]
+    assert [(part.first, part.end, part.of) for part in parts] == [(0, 1, 4), (1, 4, 4)]
+    assert [part.answers for part in parts] == [[{0: 0.5}], [{1: 0.5, 2: 0.5, 3: 0.5}]]
+    live.recipe = RECIPE
+    outcome = worker.finish(job(), [part.answers for part in parts])
+    assert (outcome.state, outcome.scores, outcome.device) == (State.COMPLETE, SCORES, "cpu")
+    assert len(live.written) == 2  # it is there still
+    live.recipe = None
+    failed = worker.finish(job(), [parts[0].answers])
+    assert (failed.state, failed.error) == (State.FAILED, "[0] came")
+    assert len(live.written) == 3
+    assert isinstance(worker.run_part(job(), Share()), Outcome)
 
 
 def test_the_local_executor_runs_jobs_in_order_when_they_are_collected() -> None:
