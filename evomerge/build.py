@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.config import SearchConfig
+from evomerge.config import ExecutionConfig, SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.catalog import public_sources
@@ -25,7 +25,14 @@ from evomerge.execution.worker import Worker
 from evomerge.fitness.pool import Pool, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
-from evomerge.footprint import live_bytes, memory_problems, tell_streaming
+from evomerge.footprint import (
+    device_shares,
+    live_bytes,
+    memory_problems,
+    merged_sources,
+    parents_stay,
+    tell_streaming,
+)
 from evomerge.genome.space import Space
 from evomerge.merge.live import LiveModels, check_paths
 from evomerge.merge.sources import Sources
@@ -120,17 +127,39 @@ class Prepared:
     def live_models(self) -> LiveModels:
         """Load what candidates are written into; this is where weights are first read."""
         set_threads(self.config.execution.threads)
-        device = find_device(self.config.execution.device)
-        dtype = running_dtype(self.config.execution.dtype, device)
-        live = LiveModels(dtype=dtype, device=device, sources=self.sources)
-        if any(stage.space.merges for stage in self.config.stages):
-            models = self.config.models
-            taken = live_bytes(self.config, self.sources, dtype) if device == "cpu" else 0
-            tell_streaming(self.sources, [*models.parents, *([models.base] if models.base else [])], taken)
-            live.load(lender(self.config))
-        if any(stage.space.stacks for stage in self.config.stages):
-            check_paths(live, self.config.models.parents, self.config.models.dtype)
-        return live
+        return make_live_models(self.config, self.sources)
+
+
+def make_live_models(
+    config: SearchConfig, sources: Sources, *, sharers: int = 1, tell: Callable[[str], None] = log.info
+) -> LiveModels:
+    """Load what candidates are written into, and decide where their parents stay.
+
+    Args:
+        sharers: how many workers, with this one, may share the device.
+        tell: is given the decision in a sentence.
+
+    Raises:
+        CheckpointError: if a model cannot be loaded, or cannot do what the search asks of it.
+    """
+    devices = find_devices(config.execution)
+    dtype = running_dtype(config.execution.dtype, devices[0])
+    live = LiveModels(dtype=dtype, device=devices, sources=sources)
+    if any(stage.space.merges for stage in config.stages):
+        stay, sentence = parents_stay(
+            config.execution.parents, device_shares(config, sources, devices, dtype, sharers=sharers)
+        )
+        tell(sentence)
+        if not stay:
+            taken = live_bytes(config, sources, dtype) if devices[0] == "cpu" else 0
+            models = config.models
+            tell_streaming(sources, [*models.parents, *([models.base] if models.base else [])], taken)
+        live.load(lender(config))
+        if stay:
+            live.keep(merged_sources(config))
+    if any(stage.space.stacks for stage in config.stages):
+        check_paths(live, config.models.parents, config.models.dtype)
+    return live
 
 
 def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | None = None) -> Prepared:
@@ -158,11 +187,11 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
     # What workers elsewhere have is seen there, when they start.
     is_here = config.execution.name == "local"
-    device_problems = device_problems_of(config.execution.device) if is_here else []
+    device_problems = device_problems_of(config.execution) if is_here else []
     problems += device_problems
     if is_here and not model_problems and not device_problems:
-        device = find_device(config.execution.device)
-        problems += memory_problems(config, sources, device, running_dtype(config.execution.dtype, device))
+        devices = find_devices(config.execution)
+        problems += memory_problems(config, sources, devices, running_dtype(config.execution.dtype, devices[0]))
     problems += engine_problems(config.evaluation.engine)
     if recorded_splits is None:  # a run that is continued has shown that its optimizer works
         problems += check_optimizers(config, spaces)
@@ -281,6 +310,13 @@ def find_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def find_devices(execution: ExecutionConfig) -> tuple[str, ...]:
+    """Return the devices of a worker: one, or the GPUs over which its model is spread."""
+    if execution.gpus_per_worker is not None and execution.gpus_per_worker > 1:
+        return tuple(f"cuda:{number}" for number in range(int(execution.gpus_per_worker)))
+    return tuple(map(find_device, execution.device.split(",")))
+
+
 def running_dtype(name: str | None, device: str) -> str | None:
     """Return the dtype that candidates run in: what the user says; else float32 on a CPU, and elsewhere their own.
 
@@ -315,15 +351,19 @@ def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
     return problems
 
 
-def device_problems_of(name: str) -> list[str]:
+def device_problems_of(execution: ExecutionConfig) -> list[str]:
     """Return one sentence if a device cannot be used in this process."""
     import torch
 
-    if name == "auto":
-        return []
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        return [f"execution.device {name!r} cannot be used: {str(error).splitlines()[0]}; use cpu, cuda or auto"]
+    wanted, there = int(execution.gpus_per_worker or 0), torch.cuda.device_count()
+    if wanted > 1 and wanted > there:
+        return [
+            f"execution.gpus_per_worker is {wanted}, but torch sees {there} GPUs here; lower it, or use machines that "
+            "have as many"
+        ]
+    for name in find_devices(execution):
+        try:
+            torch.empty(0, device=torch.device(name))
+        except (RuntimeError, AssertionError) as error:
+            return [f"execution.device {name!r} cannot be used: {str(error).splitlines()[0]}; use cpu, cuda or auto"]
     return []

@@ -8,6 +8,7 @@ checked by `evomerge.build`, still before a model is loaded.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -46,7 +47,15 @@ EXECUTORS = ("local", "ray")
 CACHES = ("auto", "none")
 """Words for `execution.cache`, which otherwise is a size in GiB."""
 
+PARENTS = ("auto", "device", "host")
+"""Where the parents of merges are kept in a search: beside the live model, or mapped into the machine's memory."""
+
+MOST_GPUS = 8
+"""Most GPUs of one worker; a model's layers run one after another, so that more of them only wait."""
+
 _OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "share", "runtime_env")
+
+_GPU = re.compile(r"cuda:\d+")
 
 _BOTH = ("repeats", "scales", "scale_low", "scale_high", "max_layers", "min_layers")
 ENCODINGS = {"indicators": (*_BOTH, "offset", "hidden"), "segments": (*_BOTH, "segments")}
@@ -193,15 +202,17 @@ class ExecutionConfig:
     """Where candidates run.
 
     Attributes:
-        device: "auto", "cpu", "cuda"….
+        device: "auto", "cpu", "cuda"…; several GPUs, over which the model is spread, as "cuda:0,cuda:1".
         dtype: in which they run.
         threads: of torch.
+        parents: where the parents of merges are kept: "device" (beside the live model), "host" (their memory-mapped
+            files), or "auto" (on the device where they fit).
         cache: memory for what is found out about the parents once and used by every candidate: "auto" (a quarter of
             what is free when the search begins), "none", or GiB.
         deterministic: whether several workers give the records of one.
         workers: of Ray: how many; None: as many as fit.
         cpus_per_worker: of Ray.
-        gpus_per_worker: of Ray: a part of one, or one; None: one where there are any.
+        gpus_per_worker: of Ray: a part of one, or up to `MOST_GPUS`; None: one where there are any.
         address: of the Ray cluster; None: one is started on this machine.
         timeout: seconds that a candidate may take, in Ray.
         share: of Ray: whether idle workers take a part of what others are at.
@@ -213,6 +224,7 @@ class ExecutionConfig:
     dtype: str | None = None
     threads: int | None = None
     cache: str | float = "auto"
+    parents: str = "auto"
     deterministic: bool = True
     workers: int | None = None
     cpus_per_worker: float = 1.0
@@ -221,6 +233,11 @@ class ExecutionConfig:
     timeout: float | None = None
     share: bool = True
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_devices(self) -> int:
+        """Over how many devices the live model of a worker is spread."""
+        return max(int(self.gpus_per_worker or 0), 1 + self.device.count(","))
 
 
 @dataclass(frozen=True)
@@ -293,6 +310,7 @@ class _Reader:
                 "`evaluation.engine` is vllm, whose model has a fixed list of layers, but this search stacks layers "
                 "(space.name dataflow or joint); set `evaluation.engine: hf`"
             )
+        self.check_several_devices(config["execution"], config["evaluation"], stages)
         method = self.method(top.get("method") or {}) if merges else None
         if any(value is None for value in config.values()) or (merges and method is None) or not stages:
             return None
@@ -303,6 +321,19 @@ class _Reader:
             stages=stages,
             **config,  # type: ignore[arg-type]
         )
+
+    def check_several_devices(self, execution: Any, evaluation: Any, stages: Sequence[StageConfig]) -> None:
+        """Note what cannot be done with a model that is spread over several GPUs."""
+        if execution is None or execution.n_devices == 1:
+            return
+        where = f"a model over {execution.n_devices} GPUs (execution.gpus_per_worker, execution.device)"
+        if any(stage.space.stacks for stage in stages):
+            self.problems.append(
+                f"{where} cannot run layer paths (space.name dataflow or joint), whose layers come in any order: give "
+                "each worker one GPU, and choose `execution.dtype: bfloat16` or smaller models where it is too small"
+            )
+        if getattr(evaluation, "engine", None) == "vllm":
+            self.problems.append(f"{where} is for `evaluation.engine: hf` or lm-eval, but it is vllm; give it one GPU")
 
     def stages(self, top: Mapping[str, Any]) -> tuple[StageConfig, ...]:
         space, optimizer = top.get("space") or {}, top.get("optimizer") or {}
@@ -555,24 +586,32 @@ class _Reader:
     def execution(self, data: Any) -> ExecutionConfig | None:
         if isinstance(data, str):
             data = {"name": data}
-        known = ("name", "device", "dtype", "threads", "cache", "deterministic", *_OF_RAY)
+        known = ("name", "device", "dtype", "threads", "cache", "parents", "deterministic", *_OF_RAY)
         section = self.section(data, "execution", known)
         self.choice(section, "name", "execution.name", (*EXECUTORS, None))
         self.choice(section, "dtype", "execution.dtype", (*DTYPES, None))
+        self.choice(section, "parents", "execution.parents", (*PARENTS, None))
+        device = self.device(section.get("device"))
         name = str(section.get("name") or "local")
         given = [key for key in _OF_RAY if section.get(key) not in (None, {}, "auto")]
         if name == "local" and given:
             self.problems.append(
                 f"`execution.{given[0]}` is for Ray, but `execution.name` is local: choose `execution=ray`, or drop it"
             )
+        if name == "ray" and "," in device:
+            self.problems.append(
+                f"`execution.device` is {device}, but Ray chooses the GPUs of its workers: say how many each takes "
+                "with `execution.gpus_per_worker`"
+            )
         return ExecutionConfig(
             name=name,
-            device=str(section.get("device") or "auto"),
+            device=device,
             dtype=section.get("dtype"),
             threads=self.integer(section, "threads", "execution.threads", low=1),
             cache=self.cache(section.get("cache")),
+            parents=str(section.get("parents") or ExecutionConfig.parents),
             deterministic=self.switch(section, "deterministic", "execution.deterministic"),
-            **self.ray(section, str(section.get("device") or "auto")),
+            **self.ray(section, device),
         )
 
     def switch(self, section: Mapping[str, Any], key: str, where: str) -> bool:
@@ -580,6 +619,17 @@ class _Reader:
         if value not in (None, True, False):
             self.problems.append(f"`{where}` must be true or false, but came {value!r}")
         return value is not False
+
+    def device(self, value: Any) -> str:
+        given = value if isinstance(value, (list, tuple)) else str(value or "auto").split(",")
+        names = [str(one).strip() for one in given] or ["auto"]
+        if len(names) > 1 and not (all(_GPU.fullmatch(one) for one in names) and len(set(names)) == len(names)):
+            self.problems.append(
+                "several devices in `execution.device` must be different GPUs with their numbers, as in "
+                f"[cuda:0, cuda:1], but came {value!r}"
+            )
+            names = ["auto"]
+        return ",".join(names)
 
     def ray(self, section: Mapping[str, Any], device: str) -> dict[str, Any]:
         workers = section.get("workers")
@@ -591,10 +641,16 @@ class _Reader:
             )
             address = None
         gpus = self.number(section, "gpus_per_worker", "execution.gpus_per_worker", low=0.0)
-        if gpus is not None and gpus > 1.0:
+        if gpus is not None and gpus > 1.0 and (gpus != int(gpus) or gpus > MOST_GPUS):
             self.problems.append(
-                f"`execution.gpus_per_worker` is {gpus:g}, but a model over several GPUs is not supported yet: give at "
-                "most 1, and choose `execution.dtype: bfloat16` or smaller models where one GPU is too small"
+                f"`execution.gpus_per_worker` must be a part of one GPU, or a whole number up to {MOST_GPUS}, but came "
+                f"{gpus:g}"
+            )
+            gpus = None
+        if gpus is not None and gpus > 1.0 and device not in ("auto", "cuda", "cpu"):
+            self.problems.append(
+                f"`execution.device` is {device}, but a worker with {gpus:g} GPUs uses all that Ray gives it: drop "
+                "`execution.device`"
             )
         if gpus and device == "cpu":
             self.problems.append(

@@ -1,11 +1,35 @@
-"""How much memory the system, or the container, has left."""
+"""How much memory the system, the container, or a device has, and how much of it is left."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 GIB = 1 << 30
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device: of a CPU, what the system or the container has left."""
+    if device.type == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        # What the allocator holds without using it is free, too.
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free_memory()
+
+
+def total_bytes(device: torch.device) -> int:
+    """Return the memory that a device has in all: of a CPU, what the system or the container may use."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[1]
+    return total_memory()
 
 
 def free_memory(system: Path = Path("/")) -> int:
@@ -30,6 +54,22 @@ def free_memory(system: Path = Path("/")) -> int:
     if not free:
         free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
     return max(0, min(free))
+
+
+def total_memory(system: Path = Path("/")) -> int:
+    """Return the bytes that the system has, or the container may use.
+
+    Args:
+        system: where /proc and /sys are.
+    """
+    sizes = []
+    for line in _read(system / "proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            sizes.append(int(line.split()[1]) * 1024)
+    limit = _read(system / "sys/fs/cgroup/memory.max").strip()
+    if limit.isdigit():
+        sizes.append(int(limit))
+    return min(sizes, default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _read(path: Path) -> str:

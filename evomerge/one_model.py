@@ -33,8 +33,8 @@ def score_one_model(
 ) -> dict[str, dict[str, Score]]:
     """Score a model; see `evomerge.api.evaluate`."""
     recipe, harness, split = _what_to_score(target, tasks, include_path, limit, seed, batch_size)
-    chosen = find_device(device)
-    live = LiveModels(dtype=running_dtype(dtype, chosen), device=chosen)
+    chosen = [find_device(one) for one in device.split(",")]
+    live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen)
     live.write(recipe)
     return _means(harness.score(live.model, live.tokenizer, split))
 

@@ -77,7 +77,7 @@ def profile(data: Mapping[str, Any], *, candidates: int = 3, progress: Told | No
     bandwidth = memory_bandwidth(live.device, synchronize)
     return {
         "name": config.name,
-        "device": str(live.device),
+        "device": " + ".join(map(str, live.devices)),
         "dtype": str(live.model.dtype).removeprefix("torch."),
         "threads": _threads(),
         "engine": config.evaluation.engine,
@@ -281,10 +281,14 @@ def _place(run_dir: str | None) -> Path | None:
 def _synchronizer(live: LiveModels) -> Callable[[], None]:
     import torch
 
-    device = live.device
-    if device.type == "cpu":
+    if live.device.type == "cpu":
         return lambda: None
-    return lambda: torch.accelerator.synchronize(device)
+
+    def synchronize() -> None:
+        for device in live.devices:
+            torch.accelerator.synchronize(device)
+
+    return synchronize
 
 
 def _threads() -> int:

@@ -9,25 +9,24 @@ from typing import Any
 
 from evomerge.build import (
     device_problems_of,
-    find_device,
-    lender,
+    find_devices,
     make_harness,
+    make_live_models,
     running_dtype,
     set_threads,
 )
-from evomerge.config import SearchConfig
+from evomerge.config import ExecutionConfig, SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.evaluation.lm_harness import LmHarness
-from evomerge.evaluation.memory import free_bytes, share_with
+from evomerge.evaluation.memory import share_with
 from evomerge.execution.base import StopSignal
 from evomerge.execution.ray_actor import Hints
-from evomerge.execution.ray_cluster import Cluster
+from evomerge.execution.ray_cluster import Cluster, alive_nodes, has_gpus, places
 from evomerge.execution.ray_pool import Demand, RayExecutor
 from evomerge.execution.worker import Worker
-from evomerge.footprint import live_bytes
+from evomerge.footprint import live_bytes, memory_problems
 from evomerge.memory import GIB
 from evomerge.merge.fingerprint import fingerprint
-from evomerge.merge.live import LiveModels, check_paths
 from evomerge.merge.prepared import budget_bytes
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe
@@ -66,25 +65,23 @@ class WorkerPlan:
             cache = budget_bytes("auto") / GIB / hints.neighbours
         sources = Sources(cache=cache)
         self._check_parents(config, sources)
-        problems = device_problems_of(execution.device)
+        problems = device_problems_of(execution)
         if problems:
             raise CheckpointError(problems[0])
-        device = find_device(execution.device)
-        dtype = running_dtype(execution.dtype, device)
-        _check_memory(config, sources, device, dtype, hints)
-        share_with(hints.neighbours if device == "cpu" else hints.per_device)
+        on_cpu = find_devices(execution)[0] == "cpu"
+        sharers = hints.neighbours if on_cpu else hints.per_device
+        _check_memory(config, sources, sharers)
+        share_with(sharers)
         harness = make_harness(
             config,
             recorded_splits=self.splits,
             batch_size=max(1, config.evaluation.batch_size >> hints.halvings),
         )
         harness.prepare()
-        live = LiveModels(dtype=dtype, device=device, sources=sources)
-        if any(stage.space.merges for stage in config.stages):
-            live.load(lender(config))
-        if any(stage.space.stacks for stage in config.stages):
-            check_paths(live, config.models.parents, config.models.dtype)
-        return Worker(live, harness, stop=stop)
+        told: list[str] = []
+        worker = Worker(make_live_models(config, sources, sharers=sharers, tell=told.append), harness, stop=stop)
+        worker.told = tuple(told)
+        return worker
 
     def _check_parents(self, config: SearchConfig, sources: Sources) -> None:
         problems = []
@@ -135,7 +132,7 @@ def make_executor(
     whole = execution.address is not None
     prints = {name: fingerprint(sources.open(source).folder, whole=whole) for name, source in named.items()}
     mapped = sum(info.n_bytes for source in named.values() for info in sources.open(source).tensors.infos.values())
-    dtype = running_dtype(execution.dtype, "cpu" if execution.gpus_per_worker == 0 else find_device(execution.device))
+    dtype = running_dtype(execution.dtype, "cpu" if execution.gpus_per_worker == 0 else find_devices(execution)[0])
     log.info(
         "parents: %.2f GiB, memory-mapped, so that the workers of a machine share one copy; live models: %.2f GiB in "
         "each worker",
@@ -164,15 +161,60 @@ def make_executor(
     )
 
 
-def _check_memory(config: SearchConfig, sources: Sources, device: str, dtype: str | None, hints: Hints) -> None:
-    """Make sure that the live models of all workers that share a memory fit into it."""
-    import torch
+def _check_memory(config: SearchConfig, sources: Sources, sharers: int) -> None:
+    """Make sure that the live models of all workers that share a memory fit into it.
 
-    sharing = hints.neighbours if device == "cpu" else hints.per_device
-    needed, free = live_bytes(config, sources, dtype), free_bytes(torch.device(device))
-    # The others may have loaded theirs already, so only this one's is certain to come.
-    if needed > free:
-        raise CheckpointError(
-            f"the live models take {needed / GIB:.2f} GiB, but {device} has {free / GIB:.2f} GiB free for this one of "
-            f"{sharing} workers; use fewer workers, or set execution.dtype to bfloat16"
-        )
+    The others may have loaded theirs already, or not yet, so that what is free now says only whether this one's fit.
+    Whether all do is known where it is certain how many there will be.
+
+    Args:
+        sharers: how many there may be, with this one.
+    """
+    devices = find_devices(config.execution)
+    dtype = running_dtype(config.execution.dtype, devices[0])
+    at_least = min(sharers, _certain_sharers(config.execution, on_cpu=devices[0] == "cpu"))
+    problems = memory_problems(config, sources, devices, dtype, sharers=sharers, at_least=at_least)
+    if problems:
+        raise CheckpointError(problems[0])
+
+
+def _certain_sharers(execution: ExecutionConfig, *, on_cpu: bool) -> int:
+    """Return how many workers are sure to share the memory that this process computes in; 1 where Ray does not say."""
+    import ray
+
+    if not ray.is_initialized():
+        return 1
+    mine = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node["Resources"] for node in alive_nodes()}
+    gpus = execution.gpus_per_worker
+    gpus = (1.0 if has_gpus() else 0.0) if gpus is None else gpus
+    fit = {node: places(resources, cpus=execution.cpus_per_worker, gpus=gpus) for node, resources in nodes.items()}
+    here = fit.pop(mine, 1)
+    workers = least_workers_here(here, sum(fit.values()), execution.workers)
+    return workers if on_cpu else least_per_gpu(workers, int(nodes.get(mine, {}).get("GPU", 0.0)), gpus)
+
+
+def least_workers_here(here: int, elsewhere: int, wanted: int | None) -> int:
+    """Return how many workers a machine gets at least, however Ray spreads them; this one among them.
+
+    Args:
+        here: how many fit into it.
+        elsewhere: how many fit into the others.
+        wanted: how many there are to be; None: as many as fit.
+    """
+    return max(1, here if wanted is None else min(here, wanted - elsewhere))
+
+
+def least_per_gpu(workers: int, n_gpus: int, gpus: float) -> int:
+    """Return how many of a machine's workers are sure to share the GPU of one of them.
+
+    Ray need not spread them evenly, so this is only certain where they take all there is.
+
+    Args:
+        n_gpus: of the machine.
+        gpus: that each worker takes.
+    """
+    if not 0.0 < gpus < 1.0 or n_gpus == 0:
+        return 1
+    most = int(1.0 / gpus + 1e-9)
+    return max(1, workers - (n_gpus - 1) * most)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.memory import GIB, free_memory
+from evomerge.memory import GIB, free_memory, total_memory
 
 
 def system(
@@ -22,7 +22,7 @@ def system(
     group = root / "sys/fs/cgroup"
     group.mkdir(parents=True)
     if available is not None:
-        (root / "proc/meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable: {available << 20} kB\n")
+        (root / "proc/meminfo").write_text(f"MemTotal: {99 << 20} kB\nMemAvailable: {available << 20} kB\n")
     if limit is not None:
         (group / "memory.max").write_text(f"{limit}\n")
         (group / "memory.current").write_text(f"{used * GIB}\n")
@@ -57,3 +57,10 @@ def test_a_containers_limit_counts_without_the_pages_of_files(
 
 def test_a_system_that_says_nothing_has_half_of_its_memory_free(tmp_path: Path) -> None:
     assert free_memory(system(tmp_path)) > 0
+
+
+def test_the_whole_memory_is_the_systems_or_the_containers(tmp_path: Path) -> None:
+    assert total_memory(system(tmp_path, available=7, limit="max")) == 99 * GIB
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text(f"{12 * GIB}\n")
+    assert total_memory(tmp_path) == 12 * GIB
+    assert total_memory(tmp_path / "nowhere") > 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from evomerge.evaluation.memory import SHARE, free_bytes, peak_bytes, sharers
+from evomerge.evaluation.memory import SHARE, free_bytes, peaks, sharers
 
 PASS_TOKENS = {"cpu": 48, "other": 4096}
 """What a forward pass costs besides its tokens, in tokens: below it, padding is cheaper than another pass.
@@ -111,7 +111,11 @@ class TokenBudget:
         if lengths[0] > longest:
             # Nothing longer was measured: memory per token grows with the length, so the longest bounds the others.
             longest = lengths[0]
-            fits = SHARE * free_bytes(device) / sharers() / max(1, peak_bytes(probe)) * longest
+            # On each device that holds some of the layers; the one that is full first decides.
+            fits = min(
+                SHARE * free_bytes(place) / sharers() / max(1, peak) * longest
+                for place, peak in peaks(probe, device).items()
+            )
             self._measured[kind] = (longest, fits)
         first = 0
         while first < len(lengths):

@@ -59,6 +59,7 @@ class ReservedLayer(DynamicLayer):
     def keep(self, sources: Tensor, targets: Tensor, n_rows: int) -> None:
         """Copy rows `sources` over rows `targets`, and forget all but the first `n_rows`."""
         if self._all is not None and len(sources):
+            sources, targets = sources.to(self.device), targets.to(self.device)
             for one in self._all:
                 written = one[:, :, : self._end]
                 written.index_copy_(0, targets, written.index_select(0, sources))
@@ -105,6 +106,12 @@ class ReservedCache(Cache):
         """Move rows into freed places; see `ReservedLayer.keep`."""
         for layer in self.layers:
             layer.keep(sources, targets, n_rows)
+
+
+def select_rows(cache: Cache, rows: Tensor) -> None:
+    """Keep some rows of transformers' own cache, in their order; its layers may lie on several devices."""
+    for layer in cache.layers:
+        layer.batch_select_indices(rows if layer.keys is None else rows.to(layer.keys.device))
 
 
 def layer_kinds(config: Any) -> tuple[type, ...]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from evomerge.memory import free_memory
+from evomerge.memory import free_bytes
+
+__all__ = ["SHARE", "free_bytes", "peaks", "share_with", "sharers"]
 
 SHARE = 0.5
 """Share of the free memory that forward passes may take; the rest is for what grows elsewhere meanwhile."""
@@ -29,32 +32,27 @@ def sharers() -> int:
     return _sharers
 
 
-def peak_bytes(run: Callable[[], object]) -> int:
-    """Return the most bytes of tensors, made by `run`, that are alive at one time; on any device.
+def peaks(run: Callable[[], object], device: torch.device) -> dict[torch.device, int]:
+    """Return, for each device of one kind, the most bytes of tensors, made by `run`, that are alive at one time.
 
     Workspace inside a kernel is not seen, so a share of the memory must be left free.
+
+    Args:
+        run: what to measure.
+        device: where its inputs are; it says the kind, and is always in the result.
     """
     with _Live() as live, torch.no_grad():
         run()
-    return live.peak
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free on a device: of a CPU, what the system or the container has left."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # What the allocator holds without using it is free, too.
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free_memory()
+    return {device: 0} | {place: peak for place, peak in live.peaks.items() if place.type == device.type}
 
 
 class _Live(TorchDispatchMode):
-    """Adds up the storages that operations return, until their last tensor is gone."""
+    """Adds up the storages that operations return, device by device, until their last tensor is gone."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.peak = 0
-        self._now = 0
+        self.peaks: Counter[torch.device] = Counter()
+        self._now: Counter[torch.device] = Counter()
         self._held: dict[int, list[int]] = {}  # address: [tensors, bytes]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -70,16 +68,17 @@ class _Live(TorchDispatchMode):
             else:
                 n_bytes = tensor.untyped_storage().nbytes()
                 self._held[address] = [1, n_bytes]
-                self._now += n_bytes
-                self.peak = max(self.peak, self._now)
-            weakref.finalize(tensor, self._drop, address).atexit = False
+                device = tensor.device
+                self._now[device] += n_bytes
+                self.peaks[device] = max(self.peaks[device], self._now[device])
+            weakref.finalize(tensor, self._drop, address, tensor.device).atexit = False
         return result
 
-    def _drop(self, address: int) -> None:
+    def _drop(self, address: int, device: torch.device) -> None:
         held = self._held[address]
         held[0] -= 1
         if not held[0]:
-            self._now -= self._held.pop(address)[1]
+            self._now[device] -= self._held.pop(address)[1]
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -11,7 +11,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from evomerge.evaluation.batching import PASS_TOKENS, partition
 from evomerge.evaluation.forward import Forward
-from evomerge.evaluation.kv_cache import ReservedCache, left_alone
+from evomerge.evaluation.kv_cache import ReservedCache, left_alone, select_rows
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Rows:
             device = self._forward.device
             self._cache.keep(torch.tensor(sources, device=device), torch.tensor(targets, device=device), n_rows)
         else:
-            self._cache.batch_select_indices(index)
+            select_rows(self._cache, index)
         self._lengths, self._last = self._lengths[index], self._last[index]
         if self._mask is not None:
             self._mask = self._mask[index]

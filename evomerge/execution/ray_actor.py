@@ -35,11 +35,11 @@ class Hints:
 
 MakeWorker = Callable[[StopSignal, Hints], Works]
 """Makes what does the work, in the process of the worker. It is pickled, so it holds plain data; its result may say
-what it runs on in an attribute `device`."""
+what it runs on in an attribute `device`, and sentences for the driver's log in `told`."""
 
 Answer = tuple[str, Any]
-"""("ready", device), ("done", fields of an `Outcome`), ("part", a `Part`), ("stopped", None), ("refused", reason) or
-("broken", reason)."""
+"""("ready", (device, what to log)), ("done", fields of an `Outcome`), ("part", a `Part`), ("stopped", None),
+("refused", reason) or ("broken", reason)."""
 
 
 class Halt(StopSignal):
@@ -91,7 +91,7 @@ class RayWorker:
             return "refused", str(error)
         except Exception as error:
             return "broken", _in_a_line(error)
-        return "ready", str(getattr(self._works, "device", "cpu"))
+        return "ready", (str(getattr(self._works, "device", "cpu")), tuple(getattr(self._works, "told", ())))
 
     def run(self, ticket: int, job: Mapping[str, Any], first: int, end: int | None) -> Answer:
         """Run one job, or those of its units; see `Share`."""

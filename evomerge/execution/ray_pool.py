@@ -233,9 +233,10 @@ class RayExecutor:
         kind, value = answer
         piece = self._board.pieces.pop(member.number, None)
         if kind == "ready":
-            self.crew.opened(member, value)
+            device, told = value
+            self.crew.opened(member, device)
             self._failed_starts = 0
-            log.info("%s is ready, with %s", member.label, value)
+            log.info("%s is ready, with %s", member.label, "; ".join((device, *told)))
         elif kind == "refused":
             self._refuse(member, value)
         elif kind == "broken" and not member.ready:

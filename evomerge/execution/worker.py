@@ -21,12 +21,15 @@ class Worker:
     that runs out) become its outcome. Anything else is a bug and is raised.
 
     Attributes:
-        device: that candidates run on.
+        device: that candidates run on; several, where the live model is spread over them.
+        told: what is to be logged of its start, where the log is.
     """
+
+    told: tuple[str, ...] = ()
 
     def __init__(self, live: LiveModels, harness: LmHarness, *, stop: StopSignal) -> None:
         self._live = live
-        self.device = str(live.device)
+        self.device = " + ".join(map(str, live.devices))
         self._harness = harness
         self._stop = stop
 

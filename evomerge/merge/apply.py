@@ -85,7 +85,7 @@ def start_tensor(
     roundings = [dtype for dtype in (task.dtype, rounded) if dtype is not None]
     engine = engine_for(out.device)
     if task.copy_of is not None:
-        source = family.load(task.copy_of, name)
+        source = family.near(out.device, task.copy_of, name)
         if all(dtype == source.dtype for dtype in (*roundings, out.dtype)):
             out.copy_(source)  # bit for bit, and known to be finite
             return 0
@@ -93,8 +93,8 @@ def start_tensor(
     if plan.method.program is not None:
         program, base, parents = program_of(plan, task, engine, out.device)
         return engine.run(program, base, parents, out, roundings=roundings)
-    base = _on(out.device, family.load(BASE, name)) if plan.method.spec.needs_base else None
-    parents = [_on(out.device, family.load(index, name)) for index in task.inputs]
+    base = _on(out.device, family.near(out.device, BASE, name)) if plan.method.spec.needs_base else None
+    parents = [_on(out.device, family.near(out.device, index, name)) for index in task.inputs]
     assert task.values is not None  # a task is either copied or merged
     made = plan.method.merge(
         Inputs(None if base is None else base.float(), [each.float() for each in parents], task.values, task.seeds)
@@ -112,9 +112,9 @@ def program_of(
     """
     family, name = plan.family, task.name
     if task.copy_of is not None:
-        return _COPY, None, [_on(device, family.load(task.copy_of, name))]
-    base = _on(device, family.load(BASE, name)) if plan.method.spec.needs_base else None
-    parents = [_on(device, family.load(index, name)) for index in task.inputs]
+        return _COPY, None, [_on(device, family.near(device, task.copy_of, name))]
+    base = _on(device, family.near(device, BASE, name)) if plan.method.spec.needs_base else None
+    parents = [_on(device, family.near(device, index, name)) for index in task.inputs]
     assert plan.method.program is not None
     assert task.values is not None  # a task is either copied or merged
     inputs = Inputs(
@@ -197,7 +197,9 @@ def model_cuts(
     engine = engine_for(device)
 
     def load(name: str, some: Sequence[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        return _on(device, family.load(BASE, name)), [_on(device, family.load(parent, name)) for parent in some]
+        place = family.home(BASE, name) or device  # the base's tensors may stay on several devices
+        base, *parents = (_on(place, family.near(place, each, name)) for each in (BASE, *some))
+        return base, parents
 
     def find() -> dict[str, list[Cut]]:
         sizes = {

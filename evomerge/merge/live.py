@@ -7,6 +7,8 @@ written anew where it changed.
 
 from __future__ import annotations
 
+import logging
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypeGuard
@@ -18,10 +20,12 @@ from evomerge.merge.dataflow import PathModel, path_problems
 from evomerge.merge.parents import TORCH_DTYPES, OpenModel
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.pool import Pool
-from evomerge.merge.resident import LiveModel, Tokenizers
+from evomerge.merge.resident import Devices, LiveModel, Tokenizers, as_devices
 from evomerge.merge.sources import Sources
 from evomerge.merge.writing import Written
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
+
+log = logging.getLogger(__name__)
 
 _INSTEAD = "evolve its weights instead of its layers"
 
@@ -40,7 +44,8 @@ class LiveModels:
             of the same kind: merges of the same architecture, or paths over the same parents.
         recipe: what `model` holds; None before the first write and after one that failed.
         written: what the last write had to do, over all resident models that the recipe uses.
-        device: where the parameters are.
+        devices: where the parameters are; on several, each layer is on one of them.
+        device: the first of them, to which inputs go.
         sources: the opened models.
     """
 
@@ -48,18 +53,19 @@ class LiveModels:
         self,
         *,
         dtype: str | None = None,
-        device: str | torch.device = "cpu",
+        device: Devices = "cpu",
         sources: Sources | None = None,
     ) -> None:
         """Load nothing yet.
 
         Args:
             dtype: to compute in, one of `evomerge.recipe.DTYPES`; None: the lender's (or a path's first parent's) own.
-            device: for example "cpu" or "cuda:0".
+            device: for example "cpu" or "cuda:0"; or several, over which the model is spread. Layer paths take one.
             sources: opened models to share.
         """
         self.sources = sources if sources is not None else Sources()
-        self.device = torch.device(device)
+        self.devices = as_devices(device)
+        self.device = self.devices[0]
         self.model: Any = None
         self.recipe: Recipe | None = None
         self.written = Written()
@@ -95,8 +101,31 @@ class LiveModels:
             RecipeError: if it is a recipe that cannot be built.
         """
         self._merges.append(
-            LiveModel(_weights_of(lender), dtype=self._dtype, device=self.device, sources=self.sources)
+            LiveModel(_weights_of(lender), dtype=self._dtype, device=self.devices, sources=self.sources)
         )  # fmt: skip
+
+    def keep(self, parents: Sequence[ModelSource | Recipe]) -> int:
+        """Let the tensors of parents stay on the devices of the live model for merges, until `self` is gone.
+
+        Each is copied there when it is first needed; later candidates copy nothing.
+
+        Args:
+            parents: of the merges to come, with their base; the live model for them is loaded (`load`).
+
+        Returns:
+            The bytes that were taken; 0 if a device turned out to be too small, so that all are copied as needed.
+        """
+        copies = self.sources.copies
+        weakref.finalize(self, copies.release)
+        try:
+            for source in parents:
+                self._merges[0].keep(self.sources.open(source))
+        except RuntimeError as error:  # torch's for memory that ran out is one
+            copies.release()
+            if "out of memory" not in str(error).lower():
+                raise
+            log.warning("there is no room for the parents on %s after all: %s", self.device, str(error).splitlines()[0])
+        return copies.n_bytes
 
     def write(self, recipe: Recipe) -> None:
         """Make `model` the model of a recipe.
@@ -128,6 +157,11 @@ class LiveModels:
         return live
 
     def _path(self, recipe: Recipe) -> Any:
+        if len(self.devices) > 1:
+            raise CheckpointError(
+                f"a layer path runs on one device, but this worker has {len(self.devices)}: the layers of a path may "
+                "come in any order and more than once, so that no run of them belongs to a device"
+            )
         pool = self.pool(recipe.parents)
         pool.check_path(recipe.path)
         self._drop_paths_beside(recipe)
@@ -171,7 +205,7 @@ class LiveModels:
         key = (id(self.sources.like(source)), nth, dtype) if _merged(source) else (source, dtype)
         if key not in self._parents:
             self._parents[key] = LiveModel(
-                _weights_of(source), dtype=dtype, device=self.device, sources=self.sources
+                _weights_of(source), dtype=dtype, device=self.devices, sources=self.sources
             )  # fmt: skip
         slot = self._parents[key]
         rounded = self._rounded(source, recipe)

@@ -14,6 +14,7 @@ import torch
 from evomerge.errors import CheckpointError
 from evomerge.merge.architecture import Architecture, ArchitectureSummary
 from evomerge.merge.checkpoint import SafetensorsCheckpoint, TensorInfo, TensorSource, few, locate
+from evomerge.merge.device_copies import DeviceCopies
 from evomerge.merge.kernels.engine import engine_for
 from evomerge.merge.naming import Naming, find_naming
 from evomerge.merge.places import Merged
@@ -149,10 +150,15 @@ class Family:
         donor: index of the member that lends names, types, configuration: the base, else the first parent.
         tensors: every tensor of the result.
         prepared: results of passes over the weights, kept within a memory budget.
+        copies: the members' tensors that stay on another device than the CPU.
     """
 
     def __init__(
-        self, parents: Sequence[tuple[str, OpenModel]], base: OpenModel | None, prepared: Prepared | None = None
+        self,
+        parents: Sequence[tuple[str, OpenModel]],
+        base: OpenModel | None,
+        prepared: Prepared | None = None,
+        copies: DeviceCopies | None = None,
     ) -> None:
         self.members = (*parents, ("base", base)) if base is not None else tuple(parents)
         self.n_parents = len(parents)
@@ -164,6 +170,7 @@ class Family:
             for name, target in donor.naming.targets.items()
         )
         self.prepared = prepared if prepared is not None else Prepared()
+        self.copies = copies if copies is not None else DeviceCopies()
 
     def model(self, index: int) -> OpenModel:
         """Return a member by its index."""
@@ -188,6 +195,22 @@ class Family:
             return model.load(self._names[index][name])
         except CheckpointError as error:
             raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
+
+    def near(self, device: torch.device, index: int, name: str) -> torch.Tensor:
+        """Return a tensor as `load`, or the copy of it that stays on a device.
+
+        Raises:
+            CheckpointError: as `load`.
+        """
+        who, model = self.members[index]
+        try:
+            return self.copies.near(device, model, self._names[index][name])
+        except CheckpointError as error:
+            raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
+
+    def home(self, index: int, name: str) -> torch.device | None:
+        """Return the device that a copy of a tensor stays on, if there is one."""
+        return self.copies.home(self.model(index), self._names[index][name])
 
     def dtype(self, name: str) -> torch.dtype:
         """Return a type by the name that recipes use."""

@@ -162,6 +162,13 @@ class PlainFamily:
         """
         return self._models[index].tensors.load(name) if self.shows_bad else self.checked(index, name)
 
+    def near(self, device: Any, index: int, name: str) -> Flat:
+        """Return a tensor as `load`: all of them are in the CPU's memory."""
+        return self.load(index, name)
+
+    def home(self, index: int, name: str) -> None:
+        """Return None: no copy of a tensor stays on a device."""
+
     def checked(self, index: int, name: str) -> Flat:
         """Return a tensor that is finite.
 

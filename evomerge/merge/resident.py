@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,22 @@ from typing import Any
 import torch
 
 from evomerge.errors import CheckpointError
+from evomerge.memory import free_bytes
 from evomerge.merge.parents import TORCH_DTYPES, Family, OpenModel, config_differences
+from evomerge.merge.placement import plan_devices, spread
 from evomerge.merge.sources import Sources
 from evomerge.merge.writing import Writer, Written
 from evomerge.recipe import ModelSource, Recipe
+
+Devices = str | torch.device | Sequence[str | torch.device]
+"""One device, or several."""
+
+
+def as_devices(device: Devices) -> tuple[torch.device, ...]:
+    """Return a list of devices."""
+    if isinstance(device, (str, torch.device)):
+        return (torch.device(device),)
+    return tuple(torch.device(one) for one in device)
 
 
 class LiveModel:
@@ -26,7 +39,8 @@ class LiveModel:
         model: the model, in eval mode, without gradients; always the same object.
         recipe: what it holds now; None for the weights it was opened with, and after a write that failed half-way.
         rounded: the dtype that the recipe's values were rounded to on the way, beyond its own; None: to no other.
-        device: where its parameters are.
+        devices: where its parameters are; if on several, each of its layers is on one of them.
+        device: the first of them, to which its input goes.
     """
 
     def __init__(
@@ -34,7 +48,7 @@ class LiveModel:
         source: ModelSource | Recipe,
         *,
         dtype: str | None = None,
-        device: str | torch.device = "cpu",
+        device: Devices = "cpu",
         sources: Sources | None = None,
     ) -> None:
         """Load a model.
@@ -42,19 +56,20 @@ class LiveModel:
         Args:
             source: lends the configuration, the first weights and the tokenizer: the base, or the first parent.
             dtype: to compute in, one of `evomerge.recipe.DTYPES`; None: the source's own.
-            device: for example "cpu" or "cuda:0".
+            device: for example "cpu" or "cuda:0"; or several, over which it is spread by what they have free.
             sources: opened models to share.
 
         Raises:
-            CheckpointError: if the source cannot be opened or holds NaN or Inf.
+            CheckpointError: if the source cannot be opened or holds NaN or Inf, or does not fit into several devices.
             RecipeError: if the source is a recipe that cannot be built.
         """
         self.sources = sources if sources is not None else Sources()
-        self.device = torch.device(device)
+        self.devices = as_devices(device)
+        self.device = self.devices[0]
         self.recipe: Recipe | None = None
         self.rounded: str | None = None
         self._opened = self.sources.open(source)
-        self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype]).to(self.device)
+        self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype], self.devices)
         self._lender = self._opened
         self._tokenizers = Tokenizers()
         self._fitting: set[int] = set()
@@ -98,6 +113,17 @@ class LiveModel:
     def written(self) -> Written:
         """What the last write had to do."""
         return self._writer.written
+
+    def keep(self, opened: OpenModel) -> None:
+        """Let a parent's tensors stay on the devices where those are that they are written into.
+
+        Raises:
+            RuntimeError: torch's, if there is no room for them.
+        """
+        for name, target in opened.naming.targets.items():
+            info, place = opened.tensors.infos[name], self._writer.place_of(opened.naming, name)
+            if place is not None and info.dtype.is_floating_point and not opened.architecture.places[target].buffer:
+                self.sources.copies.reserve(opened, name, info.shape, info.dtype, place)
 
     @cached_property
     def _writer(self) -> Writer:
@@ -147,7 +173,7 @@ class Tokenizers:
         return self._loaded[folder]
 
 
-def _load(opened: OpenModel, dtype: torch.dtype | None) -> Any:
+def _load(opened: OpenModel, dtype: torch.dtype | None, devices: Sequence[torch.device]) -> Any:
     """Build the model with its own weights, through transformers, so that its buffers are what they should be."""
     from transformers import GenerationConfig
 
@@ -160,6 +186,11 @@ def _load(opened: OpenModel, dtype: torch.dtype | None) -> Any:
     model = type(opened.architecture.model).from_pretrained(
         None, config=config, state_dict=state, dtype=dtype if dtype is not None else opened.dtype
     )
+    if len(devices) == 1:
+        model.to(devices[0])
+    else:
+        free = {device: free_bytes(device) for device in devices}
+        spread(model, plan_devices(opened.architecture, dtype or opened.dtype, free)[0])
     files = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
     for parameter in model.state_dict(keep_vars=True).values():
         # A parameter that is still the mapped file itself must not be written into.

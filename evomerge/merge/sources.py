@@ -10,6 +10,7 @@ import torch
 from evomerge.errors import CheckpointError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.checkpoint import TensorInfo
+from evomerge.merge.device_copies import DeviceCopies
 from evomerge.merge.parents import Family, OpenModel, open_checkpoint
 from evomerge.merge.path_plan import PathPlan, make_path_plan
 from evomerge.merge.plan import Plan, check_recipe, make_plan
@@ -56,6 +57,10 @@ class Sources:
     """Opens models and plans merges; what it opened stays open (memory-mapped) and is shared by all later recipes.
 
     Not for use by several threads at once.
+
+    Attributes:
+        prepared: what was found out about the models.
+        copies: tensors of the models that stay on a device; see `LiveModels.keep`.
     """
 
     def __init__(self, *, cache: str | float = "auto") -> None:
@@ -68,6 +73,7 @@ class Sources:
             RecipeError: if it is none of these.
         """
         self.prepared = Prepared(cache)
+        self.copies = DeviceCopies()
         self._models: dict[ModelSource | Recipe, OpenModel] = {}
         self._families: dict[tuple[Parent, ...], Family] = {}
         self._pools: dict[tuple[Parent, ...], Pool] = {}
@@ -142,7 +148,9 @@ class Sources:
         if key not in self._families:
             opened = self._open_all(recipe.parents, recipe.base)
             named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
-            self._families[key] = Family(named, opened[-1] if recipe.base is not None else None, self.prepared)
+            self._families[key] = Family(
+                named, opened[-1] if recipe.base is not None else None, self.prepared, self.copies
+            )
         return self._families[key]
 
     def _open_all(self, parents: tuple[Parent, ...], base: Parent | None) -> list[OpenModel]:

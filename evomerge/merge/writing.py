@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,11 +85,18 @@ class Writer:
                 refuse(plan, change.task, change.out, rounded)
             else:
                 change.holds[change.task.name] = change.signature
-        if waiting:
-            for (change, _), bad in zip(waiting, torch.stack([flag for _, flag in waiting]).tolist(), strict=True):
-                if bad:
-                    refuse(plan, change.task, change.out, rounded)
-                change.holds[change.task.name] = change.signature
+        for (change, _), bad in zip(waiting, _values([flag for _, flag in waiting]), strict=True):
+            if bad:
+                refuse(plan, change.task, change.out, rounded)
+            change.holds[change.task.name] = change.signature
+
+    def place_of(self, naming: Naming, name: str) -> torch.device | None:
+        """Return the device on which the values of a tensor are computed; None: on the CPU, and converted there."""
+        target = naming.targets[name]
+        if target not in naming.parts:
+            return self._parameters[target].device
+        views = self._views_of(naming, target)
+        return None if views is None else views[name].device
 
     def _changes(self, plan: Plan, naming: Naming, rounded: torch.dtype | None) -> Iterator[_Change]:
         stacked: dict[str, list[tuple[TensorTask, Hashable]]] = {}
@@ -154,6 +161,16 @@ class _Change:
     out: torch.Tensor
     signature: Hashable
     holds: dict[str, Hashable]
+
+
+def _values(flags: Sequence[torch.Tensor]) -> list[bool]:
+    """Return flags that may lie on several devices, after waiting for each device once."""
+    values = [False] * len(flags)
+    for device in {flag.device for flag in flags}:
+        places = [place for place, flag in enumerate(flags) if flag.device == device]
+        for place, value in zip(places, torch.stack([flags[place] for place in places]).tolist(), strict=True):
+            values[place] = value
+    return values
 
 
 def _signature(plan: Plan, task: TensorTask, rounded: torch.dtype | None) -> Hashable:

@@ -1,12 +1,13 @@
 """What a configuration says of Ray: all mistakes at once, and what a worker needs, as plain data."""
 
 import pickle
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from evomerge.build import prepare
+from evomerge.build import device_problems_of, find_devices, prepare
 from evomerge.cli.compose import compose
 from evomerge.config import SearchConfig
 from evomerge.errors import CheckpointError, ConfigError
@@ -43,7 +44,7 @@ def test_the_group_is_read() -> None:
 def test_all_mistakes_are_said_at_once() -> None:
     found = problems(
         "execution.workers=many",
-        "execution.gpus_per_worker=2",
+        "execution.gpus_per_worker=1.5",
         "execution.cpus_per_worker=1.5",
         "execution.timeout=0",
         "execution.address=ray://head:10001",
@@ -52,7 +53,7 @@ def test_all_mistakes_are_said_at_once() -> None:
     )
     words = (
         "workers",
-        "several GPUs is not supported",
+        "a whole number up to 8",
         "whole number above 1",
         "timeout",
         "ray://",
@@ -64,6 +65,42 @@ def test_all_mistakes_are_said_at_once() -> None:
     assert "one of them out" in problems("execution.device=cpu", "execution.gpus_per_worker=1")[0]
     assert "is for Ray" in problems("execution=local", "+execution.workers=2")[0]
     assert "did you mean 'ray'" in problems("execution.name=rai")[0]
+
+
+def test_a_worker_may_take_several_gpus() -> None:
+    execution = SearchConfig.from_data(compose([*SMALL, "execution.gpus_per_worker=2"])).execution
+    assert (execution.gpus_per_worker, execution.n_devices) == (2.0, 2)
+    assert find_devices(execution) == ("cuda:0", "cuda:1")  # whichever these are: Ray shows it no others
+    assert SearchConfig.from_data(compose([*SMALL, "execution.gpus_per_worker=0.5"])).execution.n_devices == 1
+    assert "up to 8, but came 9" in problems("execution.gpus_per_worker=9")[0]
+    assert "uses all that Ray gives it" in problems("execution.gpus_per_worker=2", "execution.device=cuda:1")[0]
+    assert "Ray chooses the GPUs" in problems("execution.device=[cuda:0,cuda:1]")[0]
+
+
+def test_a_local_search_may_name_several_gpus() -> None:
+    local = ["execution=local", "execution.device=[cuda:0,cuda:2]"]
+    execution = SearchConfig.from_data(compose([*SMALL[:2], *local])).execution
+    assert (execution.device, execution.n_devices) == ("cuda:0,cuda:2", 2)
+    assert find_devices(execution) == ("cuda:0", "cuda:2")
+    for wrong in ("[cuda:0,cuda:0]", "[cpu,cuda:0]", "[cuda,cuda:1]"):
+        assert "different GPUs" in problems("execution=local", f"execution.device={wrong}", "execution.threads=1")[0]
+
+
+@pytest.mark.parametrize(
+    "words", [["execution.gpus_per_worker=2"], ["execution=local", "execution.device=[cuda:0,cuda:1]"]]
+)
+def test_what_a_model_over_several_gpus_cannot_do_is_said(words: list[str]) -> None:
+    _, found = SearchConfig.read(compose(["experiment=zoo_dataflow", "execution=ray", *words]))
+    assert len(found) == 1
+    assert "over 2 GPUs" in found[0]
+    assert "cannot run layer paths" in found[0]
+    assert "vllm; give it one GPU" in problems(*words, "execution.threads=1", "evaluation.engine=vllm")[0]
+
+
+def test_a_worker_that_sees_too_few_gpus_says_so() -> None:
+    execution = SearchConfig.from_data(compose([*SMALL, "execution.gpus_per_worker=8"])).execution
+    (problem,) = device_problems_of(execution)
+    assert re.search(r"gpus_per_worker is 8, but torch sees \d GPUs here", problem)
 
 
 def test_a_job_survives_the_way_to_a_worker() -> None:

@@ -36,7 +36,7 @@ class Harness:
 
 class Live(SimpleNamespace):
     def __init__(self, error: Exception | None = None) -> None:
-        super().__init__(model="model", tokenizer="tokenizer", device="cpu", error=error, written=[])
+        super().__init__(model="model", tokenizer="tokenizer", device="cpu", devices=("cpu",), error=error, written=[])
 
     def write(self, recipe: Recipe) -> None:
         self.written.append(recipe)
