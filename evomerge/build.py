@@ -256,13 +256,20 @@ def other_answers(
 
 
 def make_harness(
-    config: SearchConfig, *, recorded_splits: Mapping[str, Any] | None, batch_size: int | None = None
+    config: SearchConfig,
+    *,
+    recorded_splits: Mapping[str, Any] | None,
+    batch_size: int | None = None,
+    sharers: int = 1,
+    halvings: int = 0,
 ) -> LmHarness:
     """Return the tasks of a configuration.
 
     Args:
         recorded_splits: the splits of a run; None: draw them.
         batch_size: instead of the configuration's.
+        sharers: how many workers, with this one, share the memory that candidates run in.
+        halvings: how often the batch size is halved, because workers ran out of memory.
     """
     evaluation = config.evaluation
     return LmHarness(
@@ -274,6 +281,8 @@ def make_harness(
         apply_chat_template=evaluation.apply_chat_template,
         recorded_splits=recorded_splits,
         engine=evaluation.engine,
+        sharers=sharers,
+        halvings=halvings,
     )
 
 

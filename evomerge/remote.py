@@ -18,7 +18,6 @@ from evomerge.build import (
 from evomerge.config import ExecutionConfig, SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.evaluation.lm_harness import LmHarness
-from evomerge.evaluation.memory import share_with
 from evomerge.execution.base import StopSignal
 from evomerge.execution.ray_actor import Hints
 from evomerge.execution.ray_cluster import Cluster, alive_nodes, has_gpus, places
@@ -71,12 +70,7 @@ class WorkerPlan:
         on_cpu = find_devices(execution)[0] == "cpu"
         sharers = hints.neighbours if on_cpu else hints.per_device
         _check_memory(config, sources, sharers)
-        share_with(sharers)
-        harness = make_harness(
-            config,
-            recorded_splits=self.splits,
-            batch_size=max(1, config.evaluation.batch_size >> hints.halvings),
-        )
+        harness = make_harness(config, recorded_splits=self.splits, sharers=sharers, halvings=hints.halvings)
         harness.prepare()
         told: list[str] = []
         worker = Worker(make_live_models(config, sources, sharers=sharers, tell=told.append), harness, stop=stop)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from evomerge.evaluation.memory import SHARE, free_bytes, peaks, sharers
+from evomerge.evaluation.memory import SHARE, free_bytes, peaks
 
 PASS_TOKENS = {"cpu": 48, "other": 4096}
 """What a forward pass costs besides its tokens, in tokens: below it, padding is cheaper than another pass.
@@ -92,9 +92,11 @@ class TokenBudget:
 
     Attributes:
         batch_size: most rows, whatever the memory.
+        sharers: how many processes, with this one, take memory from what is free.
     """
 
     batch_size: int
+    sharers: int = 1
     _measured: dict[Hashable, tuple[int, float]] = field(default_factory=dict)  # longest row, tokens that fit
 
     def batches(
@@ -113,7 +115,7 @@ class TokenBudget:
             longest = lengths[0]
             # On each device that holds some of the layers; the one that is full first decides.
             fits = min(
-                SHARE * free_bytes(place) / sharers() / max(1, peak) * longest
+                SHARE * free_bytes(place) / self.sharers / max(1, peak) * longest
                 for place, peak in peaks(probe, device).items()
             )
             self._measured[kind] = (longest, fits)

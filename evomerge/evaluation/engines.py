@@ -27,7 +27,7 @@ ENGINES = {
     "lm-eval": "evomerge.evaluation.lm_eval_engine:LmEvalEngine",
     "vllm": "evomerge.evaluation.vllm_engine:VllmEngine",
 }
-"""Name to the class, as "module:class"; a class is made with `batch_size` and `max_length`."""
+"""Name to the class, as "module:class"; a class is made with the arguments of `make_engine`."""
 
 
 _EXTRAS = {
@@ -115,12 +115,14 @@ def engine_problems(name: str) -> list[str]:
     return []
 
 
-def make_engine(name: str, *, batch_size: int, max_length: int | None) -> Engine:
+def make_engine(name: str, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> Engine:
     """Return an engine by its name.
 
     Args:
         batch_size: most sequences in a forward pass.
         max_length: longest prompt with its answer, in tokens; None: what the model says.
+        sharers: how many processes, with this one, take memory for their passes from what is free.
+        halvings: how often batch_size is halved, because memory ran out. Units stay as they are.
 
     Raises:
         ConfigError: if there is no such engine, or its library is not installed.
@@ -130,7 +132,9 @@ def make_engine(name: str, *, batch_size: int, max_length: int | None) -> Engine
         raise ConfigError(problems)
     module, _, kind = ENGINES[name].partition(":")
     try:
-        engine: Engine = getattr(importlib.import_module(module), kind)(batch_size=batch_size, max_length=max_length)
+        engine: Engine = getattr(importlib.import_module(module), kind)(
+            batch_size=batch_size, max_length=max_length, sharers=sharers, halvings=halvings
+        )
     except ImportError as error:
         raise ConfigError(f"evaluation engine {name!r} cannot be loaded: {error}; install what is missing") from error
     return engine

@@ -61,9 +61,10 @@ class Prepared:
 class HfEngine:
     """Answers requests with a live transformers model; see `Engine`."""
 
-    def __init__(self, *, batch_size: int, max_length: int | None) -> None:
-        self._lm_eval = LmEvalEngine(batch_size=batch_size, max_length=max_length)
-        self._budget = TokenBudget(batch_size)
+    def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
+        self._lm_eval = LmEvalEngine(batch_size=batch_size, max_length=max_length, halvings=halvings)
+        self._budget = TokenBudget(max(1, batch_size >> halvings), sharers)
+        self._unit = batch_size  # the same for all workers, whatever memory each has
         self._support: dict[Hashable, Support] = {}
         self._stops: dict[tuple[int, tuple[str, ...]], tuple[Any, Stops]] = {}
         self._said: set[str] = set()
@@ -185,12 +186,12 @@ class HfEngine:
         if writes:
             reserved = support is Support.RESERVED
             works += [
-                _Writing(group, [prepared.generations[i] for i in group.members], reserved, self._budget.batch_size)
+                _Writing(group, [prepared.generations[i] for i in group.members], reserved, self._unit)
                 for group in prepared.shared
             ]
         if prepared.windows:
             # A document's windows are summed by whoever answered all of them.
-            unit = None if prepared.call.kind == "loglikelihood_rolling" else self._budget.batch_size
+            unit = None if prepared.call.kind == "loglikelihood_rolling" else self._unit
             if support is Support.RESERVED and prepared.gains_by_packing:
                 works += [_Reading("packed", prefix, rows, unit) for prefix, rows in prepared.packed]
             elif prepared.plain:

@@ -15,8 +15,8 @@ from evomerge.evaluation.finite import require_finite
 class LmEvalEngine:
     """Answers through `HFLM`, which tokenises, sorts and generates anew for every candidate."""
 
-    def __init__(self, *, batch_size: int, max_length: int | None) -> None:
-        self._batch_size = batch_size
+    def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
+        self._batch_size = max(1, batch_size >> halvings)
         self._max_length = max_length
         self._last: tuple[Any, Any, Any] | None = None  # model, tokenizer, lm-eval's wrapper around them
 

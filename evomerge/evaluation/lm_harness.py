@@ -61,6 +61,8 @@ class LmHarness:
         should_stop: Callable[[], bool] | None = None,
         engine: str = "hf",
         measures: Collection[str] = (),
+        sharers: int = 1,
+        halvings: int = 0,
     ) -> None:
         """Check the specs and keep the settings.
 
@@ -76,6 +78,8 @@ class LmHarness:
             should_stop: asked before every forward pass; True ends a running `score` with `Interrupted`.
             engine: what runs the model (`engines.ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
             measures: built-in measures to take wherever they can be, besides those that the specs name.
+            sharers: how many processes, with this one, take memory for their passes from what is free.
+            halvings: how often batch_size is halved, because memory ran out.
 
         Raises:
             ConfigError: with every mistake in names, filters, metrics and numbers.
@@ -94,6 +98,7 @@ class LmHarness:
         self._seed = seed
         self._include_path = tuple(include_path)
         self._batch_size = batch_size
+        self._sharers, self._halvings = sharers, halvings
         self._max_length = max_length
         self._apply_chat_template = apply_chat_template
         self._allow_unsafe_code = allow_unsafe_code
@@ -402,7 +407,13 @@ class LmHarness:
 
     def _engine_made(self) -> Engine:
         if self._engine is None:
-            self._engine = make_engine(self._engine_name, batch_size=self._batch_size, max_length=self._max_length)
+            self._engine = make_engine(
+                self._engine_name,
+                batch_size=self._batch_size,
+                max_length=self._max_length,
+                sharers=self._sharers,
+                halvings=self._halvings,
+            )
         return self._engine
 
     def _encoder(self, engine: Engine, model: Any, tokenizer: Any) -> tuple[Encoder, tuple[int, int]]:

@@ -12,24 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from evomerge.memory import free_bytes
 
-__all__ = ["SHARE", "free_bytes", "peaks", "share_with", "sharers"]
+__all__ = ["SHARE", "free_bytes", "peaks"]
 
 SHARE = 0.5
 """Share of the free memory that forward passes may take; the rest is for what grows elsewhere meanwhile."""
-
-
-_sharers = 1
-
-
-def share_with(processes: int) -> None:
-    """Say that so many processes, with this one, will take their forward passes' memory from what is free here."""
-    global _sharers
-    _sharers = max(1, processes)
-
-
-def sharers() -> int:
-    """Return what was last said to `share_with`; 1 where nothing was."""
-    return _sharers
 
 
 def peaks(run: Callable[[], object], device: torch.device) -> dict[torch.device, int]:

@@ -86,12 +86,22 @@ class VllmEngine:
         n_loads: how many candidates were written into it.
     """
 
-    def __init__(self, *, batch_size: int, max_length: int | None, enforce_eager: bool | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        max_length: int | None,
+        sharers: int = 1,
+        halvings: int = 0,
+        enforce_eager: bool | None = None,
+    ) -> None:
         """Keep the settings; the engine starts with the first model.
 
         Args:
             batch_size: most sequences in a forward pass.
             max_length: longest prompt with its answer, in tokens; None: what the model says.
+            sharers: how many processes, with this one, take memory from the same device.
+            halvings: how often batch_size is halved.
             enforce_eager: run without torch.compile and CUDA graphs, which take minutes to make; None: on CPUs.
 
         Raises:
@@ -99,7 +109,8 @@ class VllmEngine:
         """
         if not _installed():
             raise ConfigError(f"evaluation.engine=vllm needs vLLM, which is not installed; run {INSTALL}")
-        self._batch_size = batch_size
+        self._batch_size = max(1, batch_size >> halvings)
+        self._sharers = sharers
         self._max_length = max_length
         self._eager = enforce_eager
         self._llm: Any = None
@@ -257,8 +268,8 @@ class VllmEngine:
                     dtype=_DTYPES[model.dtype],
                     max_model_len=self._length + 1,
                     max_num_seqs=self._batch_size,
-                    kv_cache_memory_bytes=_cache_bytes(model, self._length + 1, self._batch_size),
-                    gpu_memory_utilization=_free_share(model.device) if cuda else 0.5,
+                    kv_cache_memory_bytes=_cache_bytes(model, self._length + 1, self._batch_size, self._sharers),
+                    gpu_memory_utilization=_free_share(model.device, self._sharers) if cuda else 0.5,
                     enable_prefix_caching=True,
                     enforce_eager=eager,
                     trust_remote_code=type(model).__module__.startswith("transformers_modules"),
@@ -485,7 +496,7 @@ def _repetition_penalty(model: Any) -> float:
     return float(penalty)
 
 
-def _cache_bytes(model: Any, length: int, n_sequences: int) -> int:
+def _cache_bytes(model: Any, length: int, n_sequences: int, sharers: int) -> int:
     """Return the size of a key-value cache in which all sequences of a batch fit, or what memory allows of it."""
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -495,13 +506,13 @@ def _cache_bytes(model: Any, length: int, n_sequences: int) -> int:
     # One more for the block that vLLM keeps empty.
     wanted = per_block * (blocks * n_sequences + 1)
     least = per_block * (blocks + 1)
-    return int(max(least, min(wanted, SHARE * free_bytes(model.device))))
+    return int(max(least, min(wanted, SHARE * free_bytes(model.device) / sharers)))
 
 
-def _free_share(device: torch.device) -> float:
+def _free_share(device: torch.device, sharers: int) -> float:
     """Return the share of a GPU's memory that vLLM may ask for beside the parents and the live model."""
     free, total = torch.cuda.mem_get_info(device)
-    return 0.9 * free / total
+    return 0.9 * min(free / total, 1.0 / sharers)
 
 
 def _installed() -> bool:

@@ -145,9 +145,13 @@ class Board:
 
     def add_part(self, member: Member, piece: Piece, part: Part) -> None:
         """Take a part of a candidate's answers."""
-        piece.task.pieces.discard(piece)
-        piece.task.parts.append(replace(part, device=f"{part.device}, {member.label}"))
-        self._mend(piece.task, member)
+        task = piece.task
+        if any(one.of != part.of for one in task.parts):
+            self.alone(task)  # the machines differ so much that they do not even ask alike
+            return
+        task.pieces.discard(piece)
+        task.parts.append(replace(part, device=f"{part.device}, {member.label}"))
+        self._mend(task, member)
 
     def left(self, member: Member) -> None:
         """Note that a worker is gone; what it gave away, but nobody was told, is queued again."""

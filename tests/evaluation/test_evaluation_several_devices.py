@@ -140,7 +140,6 @@ def test_the_fullest_device_decides_how_many_rows_fit(monkeypatch: pytest.Monkey
     free = {DEVICES[0]: 1000, DEVICES[1]: 300}
     monkeypatch.setattr(batching, "peaks", lambda _run, _device: {DEVICES[0]: 50, DEVICES[1]: 30})
     monkeypatch.setattr(batching, "free_bytes", lambda device: free[device])
-    monkeypatch.setattr(batching, "sharers", lambda: 1)
     budget = batching.TokenBudget(batch_size=100)
     # Half of 300 is 5 rows of 30 bytes; of the first device it were 10.
     assert list(budget.batches("k", [8] * 12, DEVICES[0], lambda: None)) == [(0, 5), (5, 10), (10, 12)]

@@ -165,3 +165,14 @@ def test_parts_are_complete_where_memory_makes_the_batches_smaller(tiny: Tiny, t
         together = [{**a, **b} for a, b in zip(*parts, strict=True)]
         assert [one.keys() for one in together] == [one.keys() for one in whole]
         assert together[0] == whole[0]  # greedy texts, in float32
+
+
+def test_a_worker_with_smaller_batches_cuts_as_the_others_do(tiny: Tiny, tasks: Path) -> None:
+    made, halved = harness(tasks, *SPECS, batch_size=8), harness(tasks, *SPECS, batch_size=8, halvings=1, sharers=2)
+    whole, n = answers_of(made, tiny, 0, None)
+    parts = [answers_of(halved, tiny, 0, n // 2)[0], answers_of(made, tiny, n // 2, None)[0]]
+    together = [{**a, **b} for a, b in zip(*parts, strict=True)]
+    assert [one.keys() for one in together] == [one.keys() for one in whole]
+    assert answers_of(halved, tiny, 0, None)[1] == n
+    assert halved._engine._budget.batch_size == 4  # type: ignore[union-attr]
+    assert together[0] == whole[0]

@@ -164,6 +164,20 @@ def test_a_withdrawn_candidate_takes_no_more_and_halts_its_workers() -> None:
     assert world.crew.shared == 2
 
 
+def test_workers_that_cut_differently_do_not_share() -> None:
+    world = World(2, workers=2, deaths=0)
+    world.board.add(job(0))
+    while world.crew.shared < 1:
+        world.step()
+    pieces = {number: world.board.pieces.pop(number) for number in list(world.board.pieces)}
+    for of, (number, piece) in enumerate(pieces.items(), UNITS):
+        (member,) = (one for one in world.crew if one.number == number)
+        world.crew.rests(member, answered=False)
+        world.board.add_part(member, piece, Part(piece.first, piece.end or of, of, [{}], 1.0, "cpu"))
+    (again,) = world.board.queue
+    assert (again.first, again.end, again.task.alone, again.task.parts) == (0, None, True, [])
+
+
 @pytest.mark.parametrize(
     ("ranges", "n", "left"),
     [
