@@ -68,7 +68,7 @@ class IdleSpace:
 
 
 class IdleObjective:
-    """The share of right answers, within no limits and compared with nothing: an `evomerge.fitness.scoring.Objective`."""
+    """The share of right answers: an `evomerge.fitness.scoring.Objective` without limits or references."""
 
     references: Collection[str] = ()
 
