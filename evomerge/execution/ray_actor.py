@@ -13,6 +13,7 @@ from typing import Any
 from evomerge.errors import EvomergeError, Interrupted
 from evomerge.execution.base import StopSignal
 from evomerge.execution.worker import Works
+from evomerge.memory import give_back
 from evomerge.recipe import Recipe
 from evomerge.record import Job, Split
 
@@ -97,6 +98,8 @@ class RayWorker:
             return "stopped", None
         except Exception as error:
             return "broken", _in_a_line(error)
+        finally:
+            give_back()  # it may take a while until the next one, and other workers share the memory
         return "done", (outcome.state, outcome.scores, outcome.seconds, outcome.device, outcome.error)
 
 

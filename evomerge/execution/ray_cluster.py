@@ -23,10 +23,16 @@ _ENVIRONMENT = {
     # Ray takes the address of a network interface for its node, and its servers then listen on all of them. With this
     # (Ray's own default on macOS and Windows) the node is 127.0.0.1, and they listen there only.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # A full store is an error, rather than files in /tmp that nobody asked for.
-    "RAY_automatic_object_spilling_enabled": "0",
     # Idle processes, one a CPU, which would only take memory from the workers.
     "RAY_prestart_worker_first_driver": "0",
+}
+
+_BOUNDED = {
+    # A full store is an error, rather than files in /tmp that nobody asked for. Ray heeds neither as an environment
+    # variable here. The first keeps it from moving objects to files, the second (a disk counts as full from 0 %) from
+    # making new ones in a mapped file.
+    "automatic_object_spilling_enabled": False,
+    "local_fs_capacity_threshold": 0.0,
 }
 
 
@@ -80,6 +86,7 @@ class Cluster:
                     num_gpus=self.gpus,
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
+                    _system_config=dict(_BOUNDED),
                     **quiet,
                 )
                 log.info("started Ray %s on this machine, for this process alone", ray.__version__)

@@ -6,7 +6,7 @@ Ray's processes import this module, so it stands on their path.
 import os
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evomerge.errors import CheckpointError, Interrupted
@@ -84,6 +84,22 @@ class DummyWorker:
                 raise Interrupted("stop")
             time.sleep(0.01)
         return answer(job)
+
+
+class Placed(Dummy):
+    """Makes a worker whose answers say on which machine of the cluster they were found."""
+
+    def __call__(self, stop: StopSignal, hints: Hints) -> "PlacedWorker":
+        return PlacedWorker(self, stop)
+
+
+class PlacedWorker(DummyWorker):
+    def run(self, job: Job) -> Outcome:
+        import ray
+
+        outcome = super().run(job)
+        where = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
+        return replace(outcome, device=where)
 
 
 def note(folder: str, what: str) -> int:
