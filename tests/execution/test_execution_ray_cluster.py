@@ -1,6 +1,5 @@
 """Clusters: three machines of which one is lost in the middle, and the bounds of a cluster that is started here."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,7 +136,7 @@ def test_the_store_of_a_cluster_started_here_is_bounded_and_never_becomes_a_file
         session = Path(global_worker.node.get_session_dir_path())
         assert not [path for path in session.glob("ray_spilled_objects*/*") if path.is_file()]
         raylets = [process.process.pid for process in global_worker.node.all_processes["raylet"]]
-        open_files = [os.readlink(fd) for pid in raylets for fd in Path(f"/proc/{pid}/fd").iterdir()]
+        open_files = [str(fd.readlink()) for pid in raylets for fd in Path(f"/proc/{pid}/fd").iterdir()]
         stores = [name for name in open_files if "plasma" in Path(name).name and not name.startswith("socket")]
         assert [name for name in stores if name.startswith(str(session)) and "deleted" in name] == []
         assert any("plasma" in name for name in stores), "the store itself is seen"
