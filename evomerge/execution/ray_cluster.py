@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 128 << 20
 """Size of the object store of a cluster started here. Recipes and scores pass through it, never weights."""
+
+HEAD_SECONDS = 20.0
+"""How long the head of a cluster may be away. Ray gives it a minute, and then ends the process."""
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -114,10 +118,26 @@ class Cluster:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """Return the machines that are there now, as Ray describes them."""
+    """Return the machines that are there now, as Ray describes them; none where the cluster's head is gone."""
     import ray
 
+    # Ray itself would wait for the head within this call, and end the process after a minute, without an exception.
+    if not _head_answers(ray.get_runtime_context().gcs_address):
+        return []
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _head_answers(address: str) -> bool:
+    """Whether somebody listens where the cluster's head should; it has some time to be started again."""
+    deadline = time.monotonic() + HEAD_SECONDS
+    while True:
+        try:
+            _knock(address)
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1.0)
 
 
 def places(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
@@ -138,7 +158,7 @@ def has_gpus() -> bool:
 def _knock(address: str) -> None:
     """Make sure that somebody listens there: Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10.0):
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=10.0):
         pass
 
 

@@ -1,5 +1,8 @@
 """Clusters: three machines of which one is lost in the middle, and the bounds of a cluster that is started here."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +11,9 @@ import numpy as np
 import pytest
 import ray_driver
 from ray_workers import Placed, job, noted
+from test_execution_ray_kills import locally, start, wait_for
+from test_execution_ray_kills import rows as records
 
-from evomerge.execution.base import StopSignal
-from evomerge.execution.local import LocalExecutor
-from evomerge.execution.ray_actor import Hints
 from evomerge.execution.ray_cluster import OBJECT_STORE_BYTES, Cluster
 from evomerge.execution.ray_pool import Demand, RayExecutor
 from evomerge.record import Outcome, Record, Score, Split, State
@@ -95,28 +97,60 @@ class Loses:
                 self.what()
 
 
-def rows(run: RunDir) -> list[tuple]:
-    database = run.database
-    return [(r.to_data(), database.item_scores(r.number, Split.SEARCH)) for r in database.records(baselines=True)]
-
-
 def test_a_search_that_loses_a_machine_of_three_has_the_records_of_a_local_one(
     executor, ray_cluster, machines, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    with RunDir.create(tmp_path / "local", config={"name": "k"}) as run:
-        worker = Placed(str(other))(StopSignal(), Hints())
-        ray_driver.search(run, LocalExecutor(worker), 40).run()
-        expected = rows(run)
+    expected = locally(tmp_path / "local", other, 40)
     with RunDir.create(tmp_path / "ray", config={"name": "k"}) as run:
         search = ray_driver.search(run, executor, 40)
         search.listener = watch = Loses(lambda: ray_cluster.remove_node(machines[0], allow_graceful=False), after=11)
         search.run()
-        assert rows(run) == expected
+    assert records(tmp_path / "ray") == expected
     assert set(watch.machines[:18]) == {ray_cluster.head_node.node_id, *(machine.node_id for machine in machines)}
     assert machines[0].node_id not in watch.machines[-8:]
     assert executor.crew.lost == 1
+
+
+HEAD = """
+import time
+from evomerge.execution import ray_cluster
+ray_cluster._before_ray_is_imported()
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+print("address", cluster.address, flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.slow
+def test_when_the_head_of_a_cluster_dies_the_driver_says_so_and_another_cluster_continues_the_run(
+    ray_cluster, tmp_path: Path
+) -> None:
+    notes, other = tmp_path / "notes", tmp_path / "other"
+    notes.mkdir(), other.mkdir()
+    expected = locally(tmp_path / "local", other, 400)
+    head = subprocess.Popen([sys.executable, "-c", HEAD], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    driver = None
+    try:
+        assert head.stdout is not None
+        address = next(line.split()[1] for line in head.stdout if line.startswith("address"))
+        driver = start(tmp_path / "ray", address, notes, 400)
+        wait_for(tmp_path / "ray", 5, driver)
+        head.kill()
+        out, _ = driver.communicate(timeout=100)
+        assert driver.returncode == 1
+        assert "ExecutionError: all machines of the Ray cluster are gone" in out
+        assert "evomerge resume" in out
+        driver = start(tmp_path / "ray", ray_cluster.address, notes, 400)
+        out, _ = driver.communicate(timeout=200)
+        assert driver.returncode == 0, out[-3000:]
+    finally:
+        head.kill()
+        if driver is not None:
+            driver.kill()
+    assert records(tmp_path / "ray") == expected
 
 
 def test_the_store_of_a_cluster_started_here_is_bounded_and_never_becomes_a_file() -> None:
