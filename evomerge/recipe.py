@@ -30,6 +30,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -179,7 +180,7 @@ class Recipe:
                 return {**self.parameters, **group.parameters}
         return dict(self.parameters)
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256 (hex) of what the recipe builds; labels of groups do not count."""
         data = self.to_data()

@@ -8,8 +8,9 @@ are scored first, the best k candidates are scored again on validation items tha
 winner meets the test items.
 
 Whatever was decided is one transaction in the run's database, written when the workers have their next jobs and before
-the loop waits for them. So it can be killed anywhere and continued by running it again on the same run: what was in
-flight is run again, and the optimizer continues from the state stored with the last record.
+the loop waits for them. Answers that cost next to nothing may wait for a later one's transaction (`_write_in_time`).
+So a search can be killed anywhere and continued by running it again on the same run: what was in flight is run again,
+and the optimizer continues from the state stored with the last record.
 
 With several workers, a `deterministic` search gives the records of one with a single worker: no proposal is asked for
 whose point could still change by what is running (`optimizers.base.sure_asks`); outcomes are taken, and told, in order.
@@ -52,6 +53,12 @@ MAX_REPEATS = 1000
 
 AHEAD = 4
 """So many jobs a worker may be submitted before the oldest one is taken: one that hangs must not hold all answers."""
+
+WRITING_SHARE = 0.25
+"""Part of a search's time that may go into transactions before answers wait for each other to share one."""
+
+WORTH_WRITING = 0.1
+"""Seconds of the workers' time: answers that took more together wait for nothing, since a kill would lose them."""
 
 
 class Listener(Protocol):
@@ -142,6 +149,8 @@ class Search:
             int, tuple[Record, Sequence[ItemScore], int]
         ] = {}  # told, after so many asks; not on disk
         self._unwritten_answers = False
+        self._unwritten_seconds = 0.0  # what the workers spent on them
+        self._writing_seconds = 0.0  # what all transactions took
         self._numbers: dict[str, int] = {}  # recipe hash -> the number it is (being) scored under
         self._repeats = 0
         self._best = -math.inf
@@ -245,7 +254,7 @@ class Search:
         self._tell_phase(name, total, self._spent.candidates - self._first)
         while True:
             if not isinstance(self.executor, Gathers):
-                self._write()  # jobs run in this process, so nothing is gained by giving out the next one first
+                self._write_in_time()  # jobs run in this process, so nothing is gained by giving out the next one first
             while self._wants_more():
                 self._propose()
             self._submit()
@@ -254,7 +263,7 @@ class Search:
             elif self._running and next(iter(self._running)) in self._arrived:
                 self._take(self._arrived.pop(next(iter(self._running))), counted=True)
             elif self._running:
-                self._write()  # the workers have their next jobs by now
+                self._write_in_time()  # the workers have their next jobs by now
                 for outcome in self._collect():
                     self._arrive(outcome)
             elif self._wants_more():
@@ -494,18 +503,37 @@ class Search:
         """Write all that was told or answered since the last time, and the optimizer's state: one transaction."""
         if not self._unwritten and not self._unwritten_answers:
             return
-        self._spent.seconds = self.clock() - self._began
+        start = self.clock()
+        self._spent.seconds = start - self._began
         told, self._unwritten, self._unwritten_answers = self._unwritten, {}, False
+        self._unwritten_seconds = 0.0
         state = self.optimizer.dump_state()
         if told:
             self._commit(list(told.values()), state=state)
         else:
             self._db.update_progress(self._progress(), optimizer_state=state)
+        self._writing_seconds += self.clock() - start
+
+    def _write_in_time(self) -> None:
+        """Write, unless writing takes much of the search's time and what waits took little of the workers'.
+
+        So one transaction serves many candidates where they come faster than the disk can take them, and a search whose
+        candidates take longer has each on disk before it waits for the next.
+        """
+        allowed = WRITING_SHARE * (self.clock() - self._began)
+        if self._unwritten_seconds >= WORTH_WRITING or self._writing_seconds <= allowed:
+            self._write()
 
     def _collect(self) -> Sequence[Outcome]:
         """Wait for a job, and return it with all that are done by then."""
-        outcomes = [self.executor.collect()]
-        return outcomes + (self.executor.more() if isinstance(self.executor, Gathers) else [])
+        try:
+            outcomes = [self.executor.collect()]
+        except Exception:
+            self._write()  # what waited for the next transaction
+            raise
+        outcomes += self.executor.more() if isinstance(self.executor, Gathers) else []
+        self._unwritten_seconds += sum(outcome.seconds for outcome in outcomes)
+        return outcomes
 
     def _point(self, record: Record) -> NDArray[np.float64] | None:
         """Where in the unit cube of the present space a candidate stands; the same in every session."""
@@ -724,10 +752,11 @@ class Search:
                     progress=self._progress() if last else None,
                     told_after=told_after,
                 )
+        best = best_scored(record for record, _, _ in decided if not record.is_baseline)
+        if best is not None and best.fitness is not None and best.fitness > self._best:
+            self._best = best.fitness
+            self.run_dir.write_best(best.recipe)
         for record, _, _ in decided:
-            if not record.is_baseline and record.fitness is not None and record.fitness > self._best:
-                self._best = record.fitness
-                self.run_dir.write_best(record.recipe)
             self._tell_scored(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))
 
     def _progress(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "evaluation": {"errors", "record", "memory", "watch"},
     "estimation": {"errors"},
     "store": {"errors", "recipe", "record"},
-    "execution": {"errors", "recipe", "record", "merge", "evaluation"},
+    "execution": {"errors", "recipe", "record", "memory", "merge", "evaluation"},
     "search": {"errors", "recipe", "record", "budget", "genome", "optimizers", "execution", "fitness", "store"},
     "export": {"errors", "recipe", "layer_path", "record", "merge", "store", "interop", "verdict"},
     "report": {"errors", "recipe", "layer_path", "record", "store"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
 
-from evomerge.memory import GIB, free_memory, total_memory
+from evomerge.memory import GIB, free_memory, give_back, total_memory
 
 
 def system(
@@ -64,3 +65,21 @@ def test_the_whole_memory_is_the_systems_or_the_containers(tmp_path: Path) -> No
     (tmp_path / "sys/fs/cgroup/memory.max").write_text(f"{12 * GIB}\n")
     assert total_memory(tmp_path) == 12 * GIB
     assert total_memory(tmp_path / "nowhere") > 0
+
+
+def own_bytes() -> int:
+    """What of this process lies in memory and in no file."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not say what a process takes")
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_memory_below_a_used_block_is_given_back() -> None:
+    blocks = [bytearray(100_000) for _ in range(1000)]  # too small for a mapping of their own
+    used = blocks[-1]
+    del blocks
+    before = own_bytes()
+    give_back()
+    assert before - own_bytes() > 50_000_000
+    assert len(used) == 100_000

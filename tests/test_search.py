@@ -1,3 +1,4 @@
+import contextlib
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from accuracy import Accuracy
 from machines import Killed
 
 from evomerge.budget import Budget
-from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
+from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted
 from evomerge.execution.base import StopSignal
 from evomerge.fitness.pool import Pool, Term
 from evomerge.fitness.scoring import Scoring
@@ -72,16 +73,17 @@ class Walk:
 class Machine(machines.Machine):
     """Scores by the weight: item i is right where the weight is above i / N_ITEMS."""
 
+    seconds: float = 0.1
     fails: Callable[[Job], State | None] = lambda job: None
 
     def answer(self, job: Job) -> Outcome:
         state = self.fails(job)
         if state is not None:
-            return Outcome(job, state, (), 0.1, "cpu", "it broke")
+            return Outcome(job, state, (), self.seconds, "cpu", "it broke")
         weight = float(job.recipe.parameters["weight"])  # type: ignore[arg-type]
         shift = {Split.SEARCH: 0.0, Split.VALIDATION: 0.05, Split.TEST: 0.1}[job.split]
         scores = tuple(ItemScore("t", i, {"acc": float(weight > i / N_ITEMS + shift)}) for i in range(N_ITEMS))
-        return Outcome(job, State.COMPLETE, scores, 0.1, "cpu")
+        return Outcome(job, State.COMPLETE, scores, self.seconds, "cpu")
 
 
 def baseline(weight: float) -> Recipe:
@@ -286,6 +288,69 @@ def test_a_run_killed_again_and_again_ends_as_the_uninterrupted_one(tmp_path: Pa
     with RunDir.open(path) as run:
         assert rows(run) == expected
         assert run_status(run)["best"]["test"] is not None
+
+
+def on_a_slow_disk(run: RunDir, machine: Machine, patch: pytest.MonkeyPatch) -> tuple[Search, list[int]]:
+    """A search with candidates of 1 ms and transactions of 20 ms, and how many are on disk after each of these."""
+    now, written = [0.0], []
+    together = run.database.together
+
+    @contextlib.contextmanager
+    def slowly():
+        with together():
+            yield
+        now[0] += 0.02
+        written.append(run.database.count())
+
+    def before() -> None:
+        now[0] += 0.001
+
+    machine.before = before
+    patch.setattr(run.database, "together", slowly)
+    return make(run, machine, budget=Budget(candidates=300), clock=lambda: now[0]), written
+
+
+def test_candidates_that_cost_nothing_share_transactions_and_those_that_cost_something_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, transactions = [], []
+    for seconds in (0.0, 0.1):
+        with RunDir.create(tmp_path / str(seconds), config={}) as run:
+            search, written = on_a_slow_disk(run, Machine(seconds=seconds), monkeypatch)
+            search.run()
+            found.append(rows(run))
+            transactions.append(len(written))
+            assert run.best() is not None
+            assert [turn[0] for turn in run.database.tells()] == list(range(300))
+    assert found[0] == found[1]
+    assert transactions[0] < 20
+    assert transactions[1] == 302  # the baselines', too
+
+
+def test_what_waits_for_a_transaction_is_written_before_an_error_and_found_again_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(job: Job) -> None:
+        if job.candidate == 200:
+            raise ExecutionError("no workers are left")
+
+    with RunDir.create(tmp_path / "whole", config={}) as run:
+        on_a_slow_disk(run, Machine(seconds=0.0), monkeypatch)[0].run()
+        expected = rows(run)
+    with RunDir.create(tmp_path / "error", config={}) as run:
+        search, written = on_a_slow_disk(run, Machine(seconds=0.0, fails=stop), monkeypatch)
+        with pytest.raises(ExecutionError):
+            search.run()
+        assert written[-2] < written[-1] == run.database.count() == 200
+    with RunDir.create(tmp_path / "killed", config={}) as run:
+        search, _ = on_a_slow_disk(run, Machine(seconds=0.0, die_at=202), monkeypatch)
+        with pytest.raises(Killed):
+            search.run()
+        assert 0 < run.database.count() < 200
+    for name in ("error", "killed"):
+        with RunDir.open(tmp_path / name, write=True) as run:
+            on_a_slow_disk(run, Machine(seconds=0.0), monkeypatch)[0].run()
+            assert rows(run) == expected
 
 
 def test_a_larger_budget_continues_as_if_it_had_been_there_from_the_start(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evomerge.execution.base import StopSignal
 from evomerge.execution.ray_actor import Hints
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Score, State
+from evomerge.record import ItemScore, Job, Outcome, Score, Split, State
 
 N_ITEMS = 100
 
@@ -68,17 +68,30 @@ class IdleSpace:
 
 
 class IdleObjective:
-    """The share of right answers."""
+    """The share of right answers: an `evomerge.fitness.scoring.Objective` without limits or references."""
 
-    def answers(self, scores: Sequence[ItemScore]) -> dict[str, dict[int, float]]:
+    references: Collection[str] = ()
+
+    def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
+        """Forget it."""
+
+    def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
+        """Return nothing."""
+        return []
+
+    def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
         """Return task to item to value."""
         return {"t": {score.item: score.metrics["acc"] for score in scores}}
 
-    def fitness(self, scores: Sequence[ItemScore]) -> float:
+    def fitness(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> float:
         """Return the mean."""
         return sum(score.metrics["acc"] for score in scores) / len(scores)
 
-    def score(self, scores: Sequence[ItemScore]) -> Score:
+    def fitness_of(self, means: Sequence[float]) -> float:
+        """Return the one term's mean."""
+        return means[0]
+
+    def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
         """Return the mean without a real interval."""
         mean = self.fitness(scores)
         return Score(mean, mean, mean, len(scores))

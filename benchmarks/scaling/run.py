@@ -8,7 +8,7 @@ python benchmarks/scaling/run.py [--quick] [--json] [--parts rate,driver,memory]
 - **driver**: candidates that cost nothing, so that only the driver is left: with 1 to 64 simulated workers (an executor
   in the same process, which answers at once and in any order, and reports as Ray's does), and with real actors.
 - **memory**: two workers of a random Llama, of which one is killed: what the other's share (PSS) of the memory says
-  that a further worker costs, over the same for workers without a model, in live models.
+  that a further worker costs; the same for a Llama of one layer, and for workers that only import the libraries.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -204,52 +205,67 @@ def pss(pid: int) -> dict[str, int]:
     return {name: values[name] for name in ("Pss", "Pss_Anon", "Pss_File", "Pss_Shmem")}
 
 
-def further_worker(executor: RayExecutor, jobs: list[Job]) -> tuple[int, dict[str, int]]:
-    """Return what a second worker costs, in bytes, and the first one's share when it is alone."""
-    for job in jobs:
-        executor.submit(job)
-    for _ in jobs:
-        executor.collect()
-    pids = [member.pid for member in executor.crew if member.pid]
-    assert len(pids) == 2, "both workers are there"
-    together = sum(pss(pid)["Pss"] for pid in pids)
-    os.kill(pids[1], signal.SIGKILL)
-    alone = pss(pids[0])
-    while True:  # until what both had mapped is given back by the one that is gone
-        time.sleep(1.0)
-        before, alone = alone, pss(pids[0])
-        if alone["Pss"] == before["Pss"]:
-            return together - alone["Pss"], alone
+@dataclass(frozen=True)
+class Further:
+    """What a second worker costs, its live model, and the files that both share: bytes."""
+
+    extra: int
+    live: int
+    files: int
+
+
+def further_worker(layers: int | None) -> Further:
+    """Start two workers of a random Llama (None: of no model), let them work, kill one, and look at the other."""
+    from models import random_family
+
+    folder, live = Path(tempfile.mkdtemp(prefix="scaling")), 0
+    try:
+        if layers is None:
+            recipe = Recipe("linear", (Parent("a", ModelSource("a")),), parameters={"weight": 0.5})
+            executor = RayExecutor(Idle(libraries=True), cluster=Cluster(cpus=2), demand=Demand(workers=2))
+        else:
+            live, words = random_family(folder, layers=layers)
+            prepared = prepare(compose(words))
+            recipe = prepared.baselines["average"]
+            executor = prepared.executor(StopSignal())
+        try:
+            for number in range(4):
+                executor.submit(Job(number, recipe, Split.SEARCH))
+            for _ in range(4):
+                executor.collect()
+            pids = [member.pid for member in executor.crew if member.pid]
+            assert len(pids) == 2, "both workers are there"
+            together = sum(pss(pid)["Pss"] for pid in pids)
+            os.kill(pids[1], signal.SIGKILL)
+            alone = pss(pids[0])
+            while True:  # until what both had mapped is given back by the one that is gone
+                time.sleep(1.0)
+                before, alone = alone, pss(pids[0])
+                if alone["Pss"] == before["Pss"]:
+                    return Further(together - alone["Pss"], live, alone["Pss_File"])
+        finally:
+            executor.close()
+    finally:
+        shutil.rmtree(folder)
 
 
 def memory(quick: bool) -> dict[str, float]:
-    """What a further worker of a larger model costs, in live models."""
-    from models import random_family
+    """What a further worker costs: with a model of many layers, with one of a single layer, and without any.
 
-    folder = Path(tempfile.mkdtemp(prefix="scaling"))
-    try:
-        live, words = random_family(folder, layers=3 if quick else 8)
-        prepared = prepare(compose(words))
-        executor = prepared.executor(StopSignal())
-        recipe = prepared.baselines["average"]
-        try:
-            extra, alone = further_worker(executor, [Job(n, recipe, Split.SEARCH) for n in range(4)])
-        finally:
-            executor.close()
-        bare = RayExecutor(Idle(libraries=True), cluster=Cluster(cpus=2), demand=Demand(workers=2))
-        try:
-            libraries, _ = further_worker(bare, [Job(n, recipe, Split.SEARCH) for n in range(4)])
-        finally:
-            bare.close()
-    finally:
-        shutil.rmtree(folder)
+    What the first two differ by is the price of a live model; what is left of the second without its live model does
+    not depend on the model: libraries, kernels, tasks, the workspace of matrix products.
+    """
+    deep, one, bare = (further_worker(layers) for layers in (3 if quick else 8, 1, None))
     mib = float(1 << 20)
+    slope = (deep.extra - one.extra) / (deep.live - one.live)
     return {
-        "live_model_mib": live / mib,
-        "further_worker_mib": extra / mib,
-        "libraries_of_it_mib": libraries / mib,
-        "models_of_it/live_model": (extra - libraries) / live,
-        "parents_shared_mib": alone["Pss_File"] / mib,
+        "live_model_mib": deep.live / mib,
+        "further_worker_mib": deep.extra / mib,
+        "without_its_model_mib": (one.extra - slope * one.live) / mib,
+        "imports_of_it_mib": bare.extra / mib,
+        "further_worker/live_model": slope,
+        "beyond_imports/live_model": (deep.extra - bare.extra) / deep.live,
+        "parents_shared_mib": deep.files / mib,
     }
 
 

@@ -14,6 +14,7 @@ from evomerge.errors import EvomergeError, Interrupted
 from evomerge.evaluation.shares import Share
 from evomerge.execution.base import Shares, StopSignal, Works
 from evomerge.execution.parts import Answers, Part
+from evomerge.memory import give_back
 from evomerge.recipe import Recipe
 from evomerge.record import Job, Outcome, Split
 
@@ -127,6 +128,8 @@ class RayWorker:
             return "stopped", None
         except Exception as error:
             return "broken", _in_a_line(error)
+        finally:
+            give_back()  # it may take a while until the next one, and other workers share the memory
         if isinstance(outcome, Part):
             return "part", outcome
         return "done", (outcome.state, outcome.scores, outcome.seconds, outcome.device, outcome.error)

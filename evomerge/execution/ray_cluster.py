@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,15 +19,24 @@ log = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 128 << 20
 """Size of the object store of a cluster started here. Recipes and scores pass through it, never weights."""
 
+HEAD_SECONDS = 20.0
+"""How long the head of a cluster may be away. Ray gives it a minute, and then ends the process."""
+
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray takes the address of a network interface for its node, and its servers then listen on all of them. With this
     # (Ray's own default on macOS and Windows) the node is 127.0.0.1, and they listen there only.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    # A full store is an error, rather than files in /tmp that nobody asked for.
-    "RAY_automatic_object_spilling_enabled": "0",
     # Idle processes, one a CPU, which would only take memory from the workers.
     "RAY_prestart_worker_first_driver": "0",
+}
+
+_BOUNDED = {
+    # A full store is an error, rather than files in /tmp that nobody asked for. Ray heeds neither as an environment
+    # variable here. The first keeps it from moving objects to files, the second (a disk counts as full from 0 %) from
+    # making new ones in a mapped file.
+    "automatic_object_spilling_enabled": False,
+    "local_fs_capacity_threshold": 0.0,
 }
 
 
@@ -80,6 +90,7 @@ class Cluster:
                     num_gpus=self.gpus,
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
+                    _system_config=dict(_BOUNDED),
                     **quiet,
                 )
                 log.info("started Ray %s on this machine, for this process alone", ray.__version__)
@@ -107,10 +118,26 @@ class Cluster:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """Return the machines that are there now, as Ray describes them."""
+    """Return the machines that are there now, as Ray describes them; none where the cluster's head is gone."""
     import ray
 
+    # Ray itself would wait for the head within this call, and end the process after a minute, without an exception.
+    if not _head_answers(ray.get_runtime_context().gcs_address):
+        return []
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _head_answers(address: str) -> bool:
+    """Whether somebody listens where the cluster's head should; it has some time to be started again."""
+    deadline = time.monotonic() + HEAD_SECONDS
+    while True:
+        try:
+            _knock(address)
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1.0)
 
 
 def places(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
@@ -131,7 +158,7 @@ def has_gpus() -> bool:
 def _knock(address: str) -> None:
     """Make sure that somebody listens there: Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10.0):
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=10.0):
         pass
 
 

@@ -1,8 +1,10 @@
 """The memory of a run: a SQLite database in which a record, its item scores and the optimizer's state are one commit.
 
 After `kill -9` at any instant the database holds exactly the transactions that were committed; what was half written
-is undone by the next process that opens it. It uses SQLite's rollback journal rather than its write-ahead log, since
-that one needs shared memory: it fails on network file systems and on read-only folders.
+is undone by the next process that opens it. After a power cut it does so as well, where the disk keeps what it says it
+has written. It uses SQLite's rollback journal rather than its write-ahead log, since that one needs shared memory: it
+fails on network file systems and on read-only folders. While a run is written the journal's file stays between commits,
+which spares each of them making and deleting a file, and forcing both to disk: its first bytes say whether it counts.
 """
 
 from __future__ import annotations
@@ -144,6 +146,9 @@ class Database:
 
     def close(self) -> None:
         """Close the file; may be called twice."""
+        if self._write:
+            with contextlib.suppress(sqlite3.Error):  # a reader keeps it from going; closed before
+                self._db.execute("PRAGMA journal_mode = DELETE")  # the journal's file goes
         self._db.close()
 
     def __enter__(self) -> Database:
@@ -380,7 +385,9 @@ class Database:
             self._db.execute("PRAGMA foreign_keys = ON")
             # EXTRA is FULL and also syncs the folder when the journal goes, so a commit survives a power cut.
             self._db.execute("PRAGMA synchronous = EXTRA")
-            if not self._write:
+            if self._write:
+                self._db.execute("PRAGMA journal_mode = PERSIST")
+            else:
                 self._db.execute("PRAGMA query_only = ON")
         if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'meta'"):
             raise damaged(self.path, "it is empty, or no database of evomerge")

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evomerge.errors import CheckpointError, Interrupted
@@ -132,6 +132,22 @@ class SharingWorker(DummyWorker):
         together = {unit: value for (some,) in answers for unit, value in some.items()}
         assert together == {unit: job.candidate + unit / self.plan.units for unit in range(self.plan.units)}
         return answer(job)
+
+
+class Placed(Dummy):
+    """Makes a worker whose answers say on which machine of the cluster they were found."""
+
+    def __call__(self, stop: StopSignal, hints: Hints) -> "PlacedWorker":
+        return PlacedWorker(self, stop)
+
+
+class PlacedWorker(DummyWorker):
+    def run(self, job: Job) -> Outcome:
+        import ray
+
+        outcome = super().run(job)
+        where = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
+        return replace(outcome, device=where)
 
 
 def note(folder: str, what: str) -> int:
