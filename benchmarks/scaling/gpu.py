@@ -1,6 +1,6 @@
 """One worker with a whole GPU against two with half of it each: candidates per minute on the zoo and on a 1B shape.
 
-python benchmarks/scaling/gpu.py [--device cpu] [--shape 100M --layers 3] [--candidates N] [--json]
+python benchmarks/scaling/gpu.py [--device cpu] [--shape 100M --layers 3] [--candidates N] [--quick] [--json]
 
 Whole searches by Ray (CMA-ES, population 8), from the ninth candidate on; on `--device cpu`, to try the script where
 there is no GPU, one and two workers of one thread. The 1B shape is random, so its answers are worth nothing, and each
@@ -56,8 +56,11 @@ def main() -> None:
     parser.add_argument("--shape", default="1B", choices=list(SHAPES))
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--candidates", type=int, default=32)
+    parser.add_argument("--quick", action="store_true", help="a smaller shape, four candidates")
     parser.add_argument("--json", action="store_true", help="one JSON object: figure to value")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.shape, arguments.layers, arguments.candidates = "100M", 2, 4
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("evomerge").setLevel(logging.INFO)  # says where parents are kept, and why
     folder = Path(tempfile.mkdtemp(prefix="gpu"))

@@ -1,6 +1,6 @@
 """How a search scales with its workers: candidates per minute, the driver's time, memory of a further worker.
 
-python benchmarks/scaling/run.py [--quick] [--json] [--parts rate,driver,memory] [--candidates N]
+python benchmarks/scaling/run.py [--quick] [--json] [--parts rate,driver,memory,share] [--candidates N]
 
 - **rate**: whole searches of the zoo (CMA-ES, population 8, 100 items a candidate), by the local executor and by Ray
   with 1 and 2 workers of one thread each, from the ninth candidate on; and the CPU time that the driver's process takes
@@ -9,6 +9,7 @@ python benchmarks/scaling/run.py [--quick] [--json] [--parts rate,driver,memory]
   in the same process, which answers at once and in any order, and reports as Ray's does), and with real actors.
 - **memory**: two workers of a random Llama, of which one is killed: what the other's share (PSS) of the memory says
   that a further worker costs; the same for a Llama of one layer, and for workers that only import the libraries.
+- **share**: one candidate alone with two workers, with and without sharing it, in turns.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from idle import N_ITEMS, Idle, IdleObjective, IdleSpace, answer
 from machine import machine
+from share import shared_candidate
 
 from evomerge.budget import Budget
 from evomerge.build import prepare
@@ -276,7 +278,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer candidates and workers, a smaller model")
     parser.add_argument("--json", action="store_true", help="one JSON object: figure to value")
-    parser.add_argument("--parts", default="rate,driver,memory")
+    parser.add_argument("--parts", default="rate,driver,memory,share")
     parser.add_argument("--candidates", type=int, help="timed in each part of `rate`")
     parser.add_argument("--rounds", type=int, default=1, help="of `rate`; the median counts")
     arguments = parser.parse_args()
@@ -291,6 +293,8 @@ def main() -> None:
         found |= throughput(arguments.quick)
     if "memory" in parts:
         found |= memory(arguments.quick)
+    if "share" in parts:
+        found |= shared_candidate(2, 2 if arguments.quick else 7)
     if arguments.json:
         print(json.dumps(found, indent=2))
         return

@@ -49,6 +49,12 @@ STOP_SECONDS = 10.0
 RESUME = "; the run is safe: `evomerge resume RUN` continues it when there are workers again"
 
 
+OTHER_AUTHENTICATION = (
+    " (which is what Ray says where the cluster was started without token authentication, but a token is on this "
+    "machine: set RAY_AUTH_MODE=disabled here, or start the cluster with RAY_AUTH_MODE=token)"
+)
+
+
 @dataclass(frozen=True)
 class Demand:
     """What workers are wanted, and how long anything may take.
@@ -453,7 +459,10 @@ class RayExecutor:
         self._failed_at = self._clock()
         if self._failed_starts < MAX_FAILED_STARTS or self.crew.n_ready or not alive_nodes():
             return
-        raise ExecutionError(f"{self._failed_starts} workers in a row could not be started; the last: {reason}{RESUME}")
+        hint = "" if self._cluster.is_own or "never ran" not in reason else OTHER_AUTHENTICATION
+        raise ExecutionError(
+            f"{self._failed_starts} workers in a row could not be started; the last: {reason}{hint}{RESUME}"
+        )
 
 
 def is_device_fault(error: str) -> bool:

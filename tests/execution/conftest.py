@@ -14,6 +14,8 @@ def ray_cluster():
     here, root = Path(__file__).parent, Path(__file__).parents[2]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(root), os.environ.get("PYTHONPATH", "")])
     settings._before_ray_is_imported()
+    # A cluster that a test starts for itself turns this on for all that this process does later; the one here has none.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
     from ray.cluster_utils import Cluster
 
     # What nobody here looks at takes longer to start than the rest.

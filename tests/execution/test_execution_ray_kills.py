@@ -43,6 +43,8 @@ def peek(path: Path) -> tuple[int, list[int]]:
 def start(path: Path, address: str, notes: Path, candidates: int) -> subprocess.Popen:
     words = [sys.executable, str(HERE / "ray_driver.py"), str(path), address, str(notes), str(candidates)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE, *HERE.parents[:2])))}
+    if address == "own":
+        environment.pop("RAY_AUTH_MODE", None)  # as a user's
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

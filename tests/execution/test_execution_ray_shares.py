@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from ray_workers import Dummy, answer, job, noted
 
-from evomerge.build import prepare
-from evomerge.cli.compose import compose
 from evomerge.errors import Interrupted
 from evomerge.execution.base import StopSignal
 from evomerge.execution.crew import Duty
 from evomerge.execution.ray_cluster import Cluster
 from evomerge.execution.ray_pool import Demand, RayExecutor
-from evomerge.record import Job, Split, State
+from evomerge.record import State
 
 UNITS = 10
 FAULTS = {10: "kill", 11: "bug", 12: "memory", 20: "failed", 21: "bug"}
@@ -141,30 +139,3 @@ def test_who_says_so_keeps_each_candidate_with_one_worker(executor, folder, monk
     executor.collect()
     assert noted(folder, "ran40") == 1
     assert asked(folder, 40) == [1] * UNITS
-
-
-@pytest.mark.slow
-def test_a_real_candidate_shared_by_two_workers_has_the_scores_of_one(ray_cluster) -> None:
-    words = [
-        "experiment=zoo_ja_math",
-        "evaluation.split={search:160,validation:2,test:2}",
-        "evaluation.batch_size=4",
-        "execution.threads=1",
-    ]
-    there = ["execution=ray", "execution.workers=2", f"execution.address={ray_cluster.address}"]
-    prepared = prepare(compose([*words, *there]))
-    job = Job(0, prepared.baselines["average"], Split.SEARCH)
-    few = prepared.harness.split_items(Split.SEARCH)["zoo_ja_math"][:8]
-    executor = prepared.executor(StopSignal())
-    try:
-        executor.submit(replace(job, items={"zoo_ja_math": few}))
-        executor.collect()  # afterwards one of them knows how long a unit takes
-        executor.submit(job)
-        shared = executor.collect()
-        assert executor.report()["shared"] >= 1
-    finally:
-        executor.close()
-    here = prepare(compose(words), recorded_splits=prepared.harness.split_data()).executor(StopSignal())
-    here.submit(job)
-    assert shared.state == State.COMPLETE
-    assert shared.scores == here.collect().scores
