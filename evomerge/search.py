@@ -246,8 +246,8 @@ class Search:
     def _run_stage(self) -> None:
         if self.deterministic and self.executor.capacity > 1 and not sure_asks(self.optimizer):
             log.warning(
-                "each proposal of this optimizer depends on the one before, so a deterministic search runs one candidate "
-                "at a time, which the workers share; `execution.deterministic: false` runs as many as there are workers"
+                "each proposal of this optimizer depends on the one before, so a deterministic search runs one "
+                "candidate at a time, which the workers share; `execution.deterministic: false` runs one for each"
             )
         total = None if self._limit.candidates is None else self._limit.candidates - self._first
         name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._stage].name}"

@@ -23,30 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from machine import machine
 from models import SHAPES, random_family
-from run import FIRST, Watch, run_folder
-
-from evomerge.build import prepare
-from evomerge.cli.compose import compose
-from evomerge.execution.base import StopSignal
-from evomerge.record import Split
-from evomerge.search import Search
-
-
-def per_minute(words: list[str], candidates: int) -> float:
-    """Candidates per minute of a search, from the ninth on."""
-    prepared = prepare(compose([*words, "optimizer.population=8", f"budget.candidates={candidates + FIRST}"]))
-    watch, stop = Watch(), StopSignal()
-    executor = prepared.executor(stop)
-    try:
-        with run_folder() as run:
-            Search(
-                run_dir=run, stages=prepared.stages(), executor=executor, scoring=prepared.scoring(),
-                baselines=prepared.baselines, budget=prepared.config.budget, splits=(Split.SEARCH,), stop=stop,
-                listener=watch, deterministic=True,
-            ).run()  # fmt: skip
-    finally:
-        executor.close()
-    return 60.0 / watch.per_candidate()[0]
+from run import searched
 
 
 def main() -> None:
@@ -78,7 +55,8 @@ def main() -> None:
             for workers, gpus in halves.items():
                 more = ["execution=ray", f"execution.workers={workers}", f"execution.device={arguments.device}"]
                 more += ["execution.threads=1"] if gpus is None else [f"execution.gpus_per_worker={gpus}"]
-                found[f"{name}_{workers}_per_minute"] = per_minute([words[0], *more, *words[1:]], arguments.candidates)
+                seconds, _ = searched([words[0], *more, *words[1:]], arguments.candidates)
+                found[f"{name}_{workers}_per_minute"] = 60.0 / seconds
             found[f"{name}_2/1"] = found[f"{name}_2_per_minute"] / found[f"{name}_1_per_minute"]
     finally:
         shutil.rmtree(folder)

@@ -89,13 +89,28 @@ def run_folder() -> Iterator[RunDir]:
         shutil.rmtree(folder)
 
 
+def searched(words: list[str], candidates: int) -> tuple[float, float]:
+    """Run a search and return seconds and CPU seconds of a candidate, from the ninth on."""
+    prepared = prepare(compose([*words, "optimizer.population=8", f"budget.candidates={candidates + FIRST}"]))
+    watch, stop = Watch(), StopSignal()
+    executor = prepared.executor(stop)
+    try:
+        with run_folder() as run:
+            Search(
+                run_dir=run, stages=prepared.stages(), executor=executor, scoring=prepared.scoring(),
+                baselines=prepared.baselines, budget=prepared.config.budget, splits=(Split.SEARCH,), stop=stop,
+                listener=watch, deterministic=True,
+            ).run()  # fmt: skip
+    finally:
+        executor.close()
+    return watch.per_candidate()
+
+
 def rate(candidates: int) -> dict[str, float]:
     """Candidates per minute of the zoo."""
     found: dict[str, float] = {}
     words = [
         "experiment=zoo_ja_math",
-        "optimizer.population=8",
-        f"budget.candidates={candidates + FIRST}",
         "evaluation.split={search:100,validation:0,test:0}",
         "execution.threads=1",
     ]
@@ -104,19 +119,7 @@ def rate(candidates: int) -> dict[str, float]:
         ("ray_1", ["execution=ray", "execution.workers=1"]),
         ("ray_2", ["execution=ray", "execution.workers=2"]),
     ):
-        prepared = prepare(compose([*words[:1], *more[:1], *words[1:], *more[1:]]))
-        watch, stop = Watch(), StopSignal()
-        executor = prepared.executor(stop)
-        try:
-            with run_folder() as run:
-                Search(
-                    run_dir=run, stages=prepared.stages(), executor=executor, scoring=prepared.scoring(),
-                    baselines=prepared.baselines, budget=prepared.config.budget, splits=(Split.SEARCH,), stop=stop,
-                    listener=watch, deterministic=True,
-                ).run()  # fmt: skip
-        finally:
-            executor.close()
-        seconds, cpu = watch.per_candidate()
+        seconds, cpu = searched([*words[:1], *more[:1], *words[1:], *more[1:]], candidates)
         found[f"{name}_per_minute"] = 60.0 / seconds
         # What the local executor's process does is the candidate itself.
         if name != "local":
