@@ -85,6 +85,10 @@ class RayExecutor:
         demand: how many workers, and of what size.
         stop: is passed on to the workers.
 
+    Attributes:
+        crew: the workers.
+        demand: what is wanted; it may be changed, and is looked at every few seconds.
+
     Raises:
         ExecutionError: if there is no cluster, or no worker can be started.
         CheckpointError: if a machine has no worker because its parents are missing, or others than the driver's.
