@@ -214,7 +214,7 @@ class ExecutionConfig:
         cpus_per_worker: of Ray.
         gpus_per_worker: of Ray: a part of one, or up to `MOST_GPUS`; None: one where there are any.
         address: of the Ray cluster; None: one is started on this machine.
-        timeout: seconds that a candidate may take, in Ray.
+        timeout: seconds that a candidate may take, in Ray; "auto": far more than any took so far; None: any time.
         share: of Ray: whether idle workers take a part of what others are at.
         runtime_env: of Ray.
     """
@@ -230,7 +230,7 @@ class ExecutionConfig:
     cpus_per_worker: float = 1.0
     gpus_per_worker: float | None = None
     address: str | None = None
-    timeout: float | None = None
+    timeout: float | str | None = "auto"
     share: bool = True
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
 
@@ -668,10 +668,18 @@ class _Reader:
             "cpus_per_worker": cpus or 1.0,
             "gpus_per_worker": 0.0 if device == "cpu" else gpus,
             "address": address,
-            "timeout": self.number(section, "timeout", "execution.timeout", low=0.0, strict=True),
+            "timeout": self.timeout(section),
             "share": self.switch(section, "share", "execution.share"),
             "runtime_env": dict(self.mapping(section, "runtime_env", "execution.runtime_env")),
         }
+
+    def timeout(self, section: Mapping[str, Any]) -> float | str | None:
+        value = section.get("timeout")
+        if value in (None, "auto"):
+            return ExecutionConfig.timeout
+        if value == "none":
+            return None
+        return self.number(section, "timeout", "execution.timeout (seconds, auto or none)", low=0.0, strict=True)
 
     def cache(self, value: Any) -> str | float:
         if value is None:

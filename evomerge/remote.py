@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from evomerge.merge.fingerprint import fingerprint
 from evomerge.merge.prepared import budget_bytes
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe
+from evomerge.record import Split
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +151,7 @@ def make_executor(
             cpus=execution.cpus_per_worker,
             gpus=execution.gpus_per_worker,
             timeout=execution.timeout,
+            n_items={split: sum(map(len, harness.split_items(split).values())) for split in Split},
             share=execution.share,
         ),
         stop=stop,
@@ -174,9 +177,8 @@ def _check_memory(config: SearchConfig, sources: Sources, sharers: int) -> None:
 
 def _certain_sharers(execution: ExecutionConfig, *, on_cpu: bool) -> int:
     """Return how many workers are sure to share the memory that this process computes in; 1 where Ray does not say."""
-    import ray
-
-    if not ray.is_initialized():
+    ray = sys.modules.get("ray")  # not imported here: what it reads from the environment then may not be set yet
+    if ray is None or not ray.is_initialized():
         return 1
     mine = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node["Resources"] for node in alive_nodes()}

@@ -14,8 +14,8 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from evomerge.errors import CheckpointError, ExecutionError, Interrupted
 from evomerge.execution.base import StopSignal
 from evomerge.execution.board import Board
 from evomerge.execution.crew import Crew, Duty, Member
+from evomerge.execution.deadline import Deadline
 from evomerge.execution.parts import Piece
 from evomerge.execution.ray_actor import Answer, Hints, MakeWorker, RayWorker, to_plain
 from evomerge.execution.ray_cluster import Cluster, alive_nodes, has_gpus, places
-from evomerge.record import Job, Outcome, State
+from evomerge.record import Job, Outcome, Split, State
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class Demand:
         workers: how many; None: as many as fit into the cluster, counted anew all the time.
         cpus: of each worker.
         gpus: of each worker, a part of one or whole ones; None: one GPU where the cluster has any, else none.
-        timeout: seconds that a candidate may take; None: for ever.
+        timeout: seconds that a candidate may take; "auto": see `Deadline`; None: for ever.
+        n_items: how many items each split has, for that.
         patience: seconds without a single worker that has a place, after which the search gives up.
         share: whether idle workers take a part of what others are at.
     """
@@ -71,7 +73,8 @@ class Demand:
     workers: int | None = None
     cpus: float = 1.0
     gpus: float | None = None
-    timeout: float | None = None
+    timeout: float | str | None = None
+    n_items: Mapping[Split, int] = field(default_factory=dict)
     patience: float = 600.0
     share: bool = True
 
@@ -108,6 +111,7 @@ class RayExecutor:
         self._make = make
         self._cluster = cluster or Cluster()
         self.demand = demand or Demand()
+        self._deadline = Deadline(self.demand.timeout, self.demand.n_items)
         self._stop = stop or StopSignal()
         self._clock = clock
         self._refs: dict[Any, Member] = {}  # what is waited for
@@ -280,6 +284,8 @@ class RayExecutor:
             return
         self.crew.rests(member, answered=True)
         seconds += sum(part.seconds for part in task.parts)
+        if state == State.COMPLETE:
+            self._deadline.note(task.job, seconds)
         self._board.over(task)
         self._outcomes.append(Outcome(task.job, state, tuple(scores), seconds, f"{device}, {member.label}", error))
 
@@ -358,11 +364,12 @@ class RayExecutor:
         self._board.offered(piece, given)
 
     def _look_for_the_late(self) -> None:
-        timeout = self.demand.timeout
         for member in self.crew:
             late = self._clock() - member.since
+            piece = self._board.pieces.get(member.number)
+            timeout = None if piece is None else self._deadline.of(piece.task.job)
             if member.duty == Duty.BUSY and timeout is not None and late > timeout:
-                self._lost(member, f"no answer within {timeout:g} s (execution.timeout)")
+                self._lost(member, f"no answer within {timeout:g} s (execution.timeout is {self.demand.timeout})")
             elif member.duty == Duty.STOPPING and late > STOP_SECONDS:
                 self._lost(member, f"it did not stop within {STOP_SECONDS:g} s")
 

@@ -19,11 +19,11 @@ def pool(ray_cluster, tmp_path: Path):
     """Make an executor of dummy workers; it is closed when the test ends."""
     made: list[RayExecutor] = []
 
-    def make(workers: int | None = 2, *, timeout: float | None = None, stop=None, **dummy) -> RayExecutor:
+    def make(workers: int | None = 2, *, timeout=None, n_items=None, stop=None, **dummy) -> RayExecutor:
         executor = RayExecutor(
             Dummy(str(tmp_path), **dummy),
             cluster=Cluster(address=ray_cluster.address),
-            demand=Demand(workers=workers, timeout=timeout),
+            demand=Demand(workers=workers, timeout=timeout, n_items=n_items or {}),
             stop=stop,
         )
         made.append(executor)
@@ -73,6 +73,17 @@ def test_workers_that_are_killed_hang_or_break_are_replaced_and_their_jobs_done_
     assert executor.crew.lost == executor.crew.retries == 4
     ready = [member.number for member in executor.crew if member.ready]
     assert not set(ready) & {0, 1}
+
+
+def test_a_worker_that_hangs_is_found_by_what_others_took(pool, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("evomerge.execution.deadline.LEAST_SECONDS", 2.0)
+    executor = pool(2, timeout="auto", n_items={Split.SEARCH: 5}, faults={3: "hang"})
+    for number in range(6):
+        executor.submit(job(number))
+    found = collect(executor, 6)
+    assert {outcome.state for outcome in found.values()} == {State.COMPLETE}
+    assert noted(tmp_path, "ran3") == 2
+    assert executor.crew.lost == 1
 
 
 def test_a_candidate_that_fails_on_three_workers_has_failed_with_all_reasons(pool, tmp_path) -> None:

@@ -37,6 +37,9 @@ def test_the_group_is_read() -> None:
     assert (execution.name, execution.workers, execution.gpus_per_worker) == ("ray", 3, 0.25)
     assert (execution.timeout, execution.address, execution.deterministic) == (60.0, "h:1", True)
     assert SearchConfig.from_data(compose(SMALL)).execution.workers is None
+    assert SearchConfig.from_data(compose(SMALL)).execution.timeout == "auto"
+    assert SearchConfig.from_data(compose([*SMALL, "execution.timeout=none"])).execution.timeout is None
+    assert "seconds, auto or none" in problems("execution.timeout=soon")[0]
     on_cpu = SearchConfig.from_data(compose([*SMALL, "execution.device=cpu"])).execution
     assert on_cpu.gpus_per_worker == 0.0
 
