@@ -11,7 +11,10 @@ from evomerge.record import Job, Split, State
 
 
 @pytest.mark.slow
-def test_a_real_candidate_shared_by_two_workers_has_the_scores_of_one(ray_cluster) -> None:
+def test_a_real_candidate_shared_by_two_workers_has_the_scores_of_one(ray_cluster, monkeypatch) -> None:
+    # On a fast machine it may be over before it is divided otherwise.
+    monkeypatch.setattr("evomerge.execution.board.ASK_SECONDS", 0.05)
+    monkeypatch.setattr("evomerge.execution.ray_pool.POLL_SECONDS", 0.05)
     words = [
         "experiment=zoo_ja_math",
         "evaluation.split={search:160,validation:2,test:2}",
