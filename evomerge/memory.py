@@ -42,10 +42,7 @@ def free_memory(system: Path = Path("/")) -> int:
     Args:
         system: where /proc and /sys are.
     """
-    free = []
-    for line in _read(system / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            free.append(int(line.split()[1]) * 1024)
+    free = _meminfo(system, "MemAvailable")
     group = system / "sys/fs/cgroup"
     limit, used = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
     if limit.isdigit() and used.isdigit():
@@ -63,10 +60,7 @@ def total_memory(system: Path = Path("/")) -> int:
     Args:
         system: where /proc and /sys are.
     """
-    sizes = []
-    for line in _read(system / "proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            sizes.append(int(line.split()[1]) * 1024)
+    sizes = _meminfo(system, "MemTotal")
     limit = _read(system / "sys/fs/cgroup/memory.max").strip()
     if limit.isdigit():
         sizes.append(int(limit))
@@ -84,6 +78,12 @@ def give_back() -> None:
     except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library of that name
         return
     trim(0)
+
+
+def _meminfo(system: Path, name: str) -> list[int]:
+    """Return what the system says of its memory under a name, in bytes; nothing where it does not say."""
+    lines = _read(system / "proc/meminfo").splitlines()
+    return [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
 
 
 def _read(path: Path) -> str:

@@ -21,7 +21,7 @@ from evomerge.errors import CheckpointError
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.execution.base import StopSignal
 from evomerge.execution.ray_actor import Hints
-from evomerge.execution.ray_cluster import Cluster, alive_nodes, has_gpus, places
+from evomerge.execution.ray_cluster import Cluster, alive_nodes, gpus_of_a_worker, places
 from evomerge.execution.ray_pool import Demand, RayExecutor
 from evomerge.execution.worker import Worker
 from evomerge.footprint import live_bytes, memory_problems
@@ -182,8 +182,7 @@ def _certain_sharers(execution: ExecutionConfig, *, on_cpu: bool) -> int:
         return 1
     mine = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node["Resources"] for node in alive_nodes()}
-    gpus = execution.gpus_per_worker
-    gpus = (1.0 if has_gpus() else 0.0) if gpus is None else gpus
+    gpus = gpus_of_a_worker(execution.gpus_per_worker)
     fit = {node: places(resources, cpus=execution.cpus_per_worker, gpus=gpus) for node, resources in nodes.items()}
     here = fit.pop(mine, 1)
     workers = least_workers_here(here, sum(fit.values()), execution.workers)

@@ -10,7 +10,6 @@ runs to its last token.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import shutil
@@ -21,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from machine import machine
+from machine import show
 from models import SHAPES, random_family
 from run import searched
 
@@ -60,12 +59,7 @@ def main() -> None:
             found[f"{name}_2/1"] = found[f"{name}_2_per_minute"] / found[f"{name}_1_per_minute"]
     finally:
         shutil.rmtree(folder)
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-        return
-    print(machine())
-    for name, value in found.items():
-        print(f"{name:<32} {value:10.2f}")
+    show(found, as_json=arguments.json)
 
 
 if __name__ == "__main__":

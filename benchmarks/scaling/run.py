@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -35,7 +34,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from idle import N_ITEMS, Idle, IdleObjective, IdleSpace, answer
-from machine import machine
+from machine import show
 from share import shared_candidate
 
 from evomerge.budget import Budget
@@ -298,12 +297,7 @@ def main() -> None:
         found |= memory(arguments.quick)
     if "share" in parts:
         found |= shared_candidate(2, 2 if arguments.quick else 7)
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-        return
-    print(machine())
-    for name, value in found.items():
-        print(f"{name:<32} {value:10.2f}")
+    show(found, as_json=arguments.json)
 
 
 if __name__ == "__main__":

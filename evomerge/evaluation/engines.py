@@ -20,6 +20,10 @@ Response: TypeAlias = str | tuple[float, bool] | float
 """Text of `generate_until`; (log-probability in nats, is greedy) of `loglikelihood`; log-probability of
 `loglikelihood_rolling`."""
 
+Answers: TypeAlias = list[dict[int, Response]]
+"""All that a candidate answered, or a part of it, as plain data: for each call, in the order of the calls, the position
+of the request to its response."""
+
 StopCheck: TypeAlias = Callable[[], bool]
 
 ENGINES = {

@@ -11,12 +11,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted, unknown_name
 from evomerge.evaluation.catalog import TaskCatalog, check
 from evomerge.evaluation.encoding import Encoded, Encoder
-from evomerge.evaluation.engines import ENGINES, Call, Divides, Engine, Response, make_engine
+from evomerge.evaluation.engines import ENGINES, Answers, Call, Divides, Engine, Response, make_engine
 from evomerge.evaluation.measures.base import Measure
 from evomerge.evaluation.prepared import PreparedTask, Requests, by_request_type, put_responses, reset
 from evomerge.evaluation.quiet import compiled_templates, quiet
@@ -26,9 +26,6 @@ from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
 from evomerge.record import ItemScore, Split
 from evomerge.watch import UNWATCHED, Watch
-
-Answers: TypeAlias = list[dict[int, Response]]
-"""For each kind of request, in the order in which they are asked: position of the request to its response."""
 
 _PREPARED_KEPT = 16
 """Selections of items whose order and batches are kept; a race of candidates uses a few again and again."""
@@ -257,11 +254,10 @@ class LmHarness:
             EvaluationError: if a filter or a metric fails, or an answer is missing.
         """
         self.prepare()
-        together: Answers = []
-        for some in answers:
-            together += [{} for _ in range(len(some) - len(together))]
-            for all_of_kind, of_kind in zip(together, some, strict=False):
-                all_of_kind |= of_kind
+        together = [
+            {place: response for part in parts for place, response in part.items()}
+            for parts in zip(*answers, strict=True)
+        ]
         with quiet():
             return self._scores(model, tokenizer, split, items, together)
 

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from evomerge.evaluation.engines import Answers
 from evomerge.evaluation.shares import Share
-from evomerge.execution.parts import Answers, Part
+from evomerge.execution.parts import Part
 from evomerge.record import Job, Outcome
 
 

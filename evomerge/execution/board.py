@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from evomerge.execution.crew import Crew, Duty, Member
@@ -150,7 +149,7 @@ class Board:
             self.alone(task)  # the machines differ so much that they do not even ask alike
             return
         task.pieces.discard(piece)
-        task.parts.append(replace(part, device=f"{part.device}, {member.label}"))
+        task.parts.append(part)
         self._mend(task, member)
 
     def left(self, member: Member) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
+from evomerge.evaluation.engines import Answers
 from evomerge.record import Job
-
-Answers: TypeAlias = list[dict[int, Any]]
-"""What a harness was answered, as plain data; only harnesses look into it."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,6 @@ class Part:
         end: the unit behind the last one.
         of: how many units the candidate has.
         seconds: that it took, building included.
-        device: where.
     """
 
     first: int
@@ -30,7 +26,6 @@ class Part:
     of: int
     answers: Answers
     seconds: float
-    device: str
 
 
 @dataclass(eq=False)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import EvomergeError, Interrupted
+from evomerge.evaluation.engines import Answers
 from evomerge.evaluation.shares import Share
 from evomerge.execution.base import Shares, StopSignal, Works
-from evomerge.execution.parts import Answers, Part
+from evomerge.execution.parts import Part
 from evomerge.memory import give_back
 from evomerge.recipe import Recipe
 from evomerge.record import Job, Outcome, Split

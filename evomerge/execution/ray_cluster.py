@@ -150,9 +150,11 @@ def places(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
     return int(min(fits, default=0.0) + 1e-9)
 
 
-def has_gpus() -> bool:
-    """Whether any machine of the cluster has a GPU."""
-    return any(node["Resources"].get("GPU", 0.0) > 0.0 for node in alive_nodes())
+def gpus_of_a_worker(given: float | None) -> float:
+    """Return how many GPUs each worker takes: what is given; else one where any machine of the cluster has one."""
+    if given is not None:
+        return given
+    return float(any(node["Resources"].get("GPU", 0.0) > 0.0 for node in alive_nodes()))
 
 
 def _knock(address: str) -> None:

@@ -26,7 +26,7 @@ from evomerge.execution.crew import Crew, Duty, Member
 from evomerge.execution.deadline import Deadline
 from evomerge.execution.parts import Piece
 from evomerge.execution.ray_actor import Answer, Hints, MakeWorker, RayWorker, to_plain
-from evomerge.execution.ray_cluster import Cluster, alive_nodes, has_gpus, places
+from evomerge.execution.ray_cluster import Cluster, alive_nodes, gpus_of_a_worker, places
 from evomerge.record import Job, Outcome, Split, State
 
 log = logging.getLogger(__name__)
@@ -387,8 +387,7 @@ class RayExecutor:
     # --- the cluster ---------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
-        gpus = self.demand.gpus
-        self._gpus = (1.0 if has_gpus() else 0.0) if gpus is None else gpus
+        self._gpus = gpus_of_a_worker(self.demand.gpus)
 
     def _refresh(self) -> None:
         """Count the machines, and start or call off workers."""

@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 
 from evomerge.errors import CheckpointError, EvaluationError, RecipeError
+from evomerge.evaluation.engines import Answers
 from evomerge.evaluation.lm_harness import LmHarness
 from evomerge.evaluation.shares import Share
 from evomerge.execution.base import StopSignal
-from evomerge.execution.parts import Answers, Part
+from evomerge.execution.parts import Part
 from evomerge.merge.live import LiveModels
 from evomerge.record import ItemScore, Job, Outcome, State
 
@@ -64,7 +65,7 @@ class Worker:
             answers = self._harness.answers(*asked, share, should_stop=self._stop.now)
             if not share.whole:
                 seconds = time.perf_counter() - start
-                return Part(share.first, share.end, share.of or 0, answers, seconds, self.device)
+                return Part(share.first, share.end, share.of or 0, answers, seconds)
             scores = self._harness.scores(*asked, [answers])
         except EvaluationError as error:
             return outcome(State.FAILED, error=str(error))

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evomerge.errors import CheckpointError, Interrupted
+from evomerge.evaluation.engines import Answers
 from evomerge.evaluation.shares import Share
 from evomerge.execution.base import StopSignal
-from evomerge.execution.parts import Answers, Part
+from evomerge.execution.parts import Part
 from evomerge.execution.ray_actor import Hints
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
@@ -126,7 +127,7 @@ class SharingWorker(DummyWorker):
             answers[unit] = job.candidate + unit / n
         if share.whole:
             return self.finish(job, [[answers]])
-        return Part(share.first, share.end, n, [answers], 0.25, "cpu")
+        return Part(share.first, share.end, n, [answers], 0.25)
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
         together = {unit: value for (some,) in answers for unit, value in some.items()}

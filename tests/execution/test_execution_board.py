@@ -68,7 +68,7 @@ class World:
                 continue
             (member,) = (one for one in self.crew if one.number == number)
             del self.shares[number]
-            part = Part(share.first, share.end, UNITS, [self.answers[number]], 1.0, "cpu")
+            part = Part(share.first, share.end, UNITS, [self.answers[number]], 1.0)
             self.mail.append(("done" if share.whole else "part", member, piece, part))
 
     def kill(self, member: Member) -> None:
@@ -173,7 +173,7 @@ def test_workers_that_cut_differently_do_not_share() -> None:
     for of, (number, piece) in enumerate(pieces.items(), UNITS):
         (member,) = (one for one in world.crew if one.number == number)
         world.crew.rests(member, answered=False)
-        world.board.add_part(member, piece, Part(piece.first, piece.end or of, of, [{}], 1.0, "cpu"))
+        world.board.add_part(member, piece, Part(piece.first, piece.end or of, of, [{}], 1.0))
     (again,) = world.board.queue
     assert (again.first, again.end, again.task.alone, again.task.parts) == (0, None, True, [])
 
