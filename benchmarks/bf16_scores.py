@@ -28,11 +28,11 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from machine import machine
 
-from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import quiet
 from evomerge.evaluation.task import SplitSizes, TaskSpec
-from evomerge.merge.disk import merge_to_disk
-from evomerge.merge.live import LiveModels
+from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Split
 from evomerge.zoo import tasks_path

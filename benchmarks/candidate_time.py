@@ -26,9 +26,9 @@ import torch
 from machine import machine
 from transformers import AutoTokenizer
 
-from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.task import SplitSizes, TaskSpec
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.live.model import LiveModel
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Split
 from evomerge.zoo import tasks_path, zoo_path

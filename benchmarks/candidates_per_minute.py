@@ -31,7 +31,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import torch
 from machine import machine
 
-from evomerge.build import prepare
+from evomerge.assembly.executors import make_executor
+from evomerge.assembly.prepare import prepare
 from evomerge.cli.compose import compose
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -127,7 +128,7 @@ class Ours:
     def __init__(self, threads: int) -> None:
         words = [f"experiment={TASK}", f"execution.threads={threads}"]
         self._prepared = prepare(compose(words))
-        self._executor = self._prepared.executor(StopSignal())
+        self._executor = make_executor(self._prepared, StopSignal())
         self.items = self._prepared.harness.split_items(Split.SEARCH)[TASK]
 
     def run(self, recipe: Recipe) -> dict[str, Any]:

@@ -30,13 +30,13 @@ import torch
 from machine import machine
 from transformers import AutoTokenizer
 
-from evomerge.evaluation import hf_engine
-from evomerge.evaluation.engines import Call, Engine, Response, make_engine
-from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.engines import hf as hf_engine
+from evomerge.evaluation.engines.base import Call, Engine, Response, make_engine
+from evomerge.evaluation.engines.rows import Rows
+from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import quiet
-from evomerge.evaluation.rows import Rows
 from evomerge.evaluation.task import SplitSizes, TaskSpec
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.live.model import LiveModel
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Split
 from evomerge.zoo import tasks_path, zoo_path

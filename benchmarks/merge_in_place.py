@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.live.model import LiveModel
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
 

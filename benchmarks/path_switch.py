@@ -34,10 +34,10 @@ from machine import machine
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.task import SplitSizes, TaskSpec
-from evomerge.merge.disk import merge_to_disk
-from evomerge.merge.live import LiveModels
+from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe, Step
 from evomerge.record import Split

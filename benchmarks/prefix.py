@@ -23,8 +23,8 @@ import torch
 from machine import machine
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from evomerge.evaluation.forward import Forward
-from evomerge.evaluation.rows import Rows, read_prefix
+from evomerge.evaluation.engines.forward import Forward
+from evomerge.evaluation.engines.rows import Rows, read_prefix
 
 VOCABULARY = 8192
 

@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
-from evomerge.evaluation.encoding import Encoder
-from evomerge.evaluation.engines import Call, make_engine
+from evomerge.evaluation.engines.base import Call, make_engine
+from evomerge.evaluation.engines.encoding import Encoder
+from evomerge.evaluation.engines.vllm_weights import weights_of
 from evomerge.evaluation.quiet import quiet
-from evomerge.evaluation.vllm_weights import weights_of
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.live.model import LiveModel
 from evomerge.recipe import ModelSource, Recipe
 from evomerge.zoo import tasks_path
 

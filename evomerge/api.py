@@ -1,7 +1,7 @@
 """The Python API: everything that the command line does, with plain arguments and return values.
 
 A configuration is a nested mapping with the keys of `configs/search.yaml`; what is left out has the defaults of
-`evomerge.config`. Heavy libraries are imported inside the functions, so `import evomerge` stays light.
+`evomerge.config.schema`. Heavy libraries are imported inside the functions, so `import evomerge` stays light.
 """
 
 from __future__ import annotations
@@ -9,62 +9,27 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evomerge.config import SearchConfig
-from evomerge.errors import ConfigError, RecipeError, RunError
+from evomerge.config.schema import SearchConfig
+from evomerge.errors import ConfigError
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
-from evomerge.record import Record, Score, Split
-from evomerge.report import Shown, path_text
-from evomerge.running import Note, carry_out
-from evomerge.search import Listener
+from evomerge.record import Record, Score
+from evomerge.search.events import Listener
 from evomerge.store.responses import Responses, run_responses
 from evomerge.store.run_dir import RunDir
-from evomerge.store.status import run_status
-from evomerge.verdict import warnings_of, with_verdict
+from evomerge.workflows.run import Run, recipe_of
+from evomerge.workflows.search import Note, carry_out
+from evomerge.workflows.show import show
 
 if TYPE_CHECKING:
     from evomerge.export import ExportReport
     from evomerge.export.verify import Verification
-    from evomerge.whole_benchmark import FullResult
+    from evomerge.workflows.full_evaluation import FullResult
 
 log = logging.getLogger("evomerge")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder, to be read.
-
-    Attributes:
-        path: the folder.
-    """
-
-    path: Path
-
-    def status(self) -> dict[str, Any]:
-        """Return where the run stands and what its scores are worth.
-
-        See `evomerge.store.status.run_status` and `evomerge.verdict.with_verdict` for the keys.
-        """
-        with RunDir.open(self.path) as run:
-            return with_verdict(run, run_status(run))
-
-    def records(self, *, baselines: bool = False) -> list[Record]:
-        """Return the candidates in order of proposal; with `baselines`, the parents and the average first."""
-        with RunDir.open(self.path) as run:
-            return list(run.database.records(baselines=baselines))
-
-    def best(self) -> Recipe | None:
-        """Return the best recipe: the winner's, or while the search goes on the best on the search items."""
-        with RunDir.open(self.path) as run:
-            return run.best()
-
-    def warnings(self) -> list[str]:
-        """Return what to bear in mind when reading the result, one sentence each."""
-        return list(warnings_of(self.status()))
 
 
 def search(
@@ -93,7 +58,7 @@ def search(
         RunError: if the folder holds a run or cannot be written.
         EvaluationError: if no candidate could be scored.
     """
-    from evomerge.build import prepare
+    from evomerge.assembly.prepare import prepare
 
     if note is not None:
         note("checking models and tasks")
@@ -128,7 +93,7 @@ def resume(
         ConfigError: if the models or tasks are no longer what they were, or the budget is wrong.
         RunError: if the folder is no run, is written by another process, or is damaged.
     """
-    from evomerge.build import prepare
+    from evomerge.assembly.prepare import prepare
     from evomerge.store import changed_versions
 
     with RunDir.open(run_dir, write=True) as run:
@@ -159,7 +124,7 @@ def records(run_dir: str | Path, *, baselines: bool = False) -> list[Record]:
 
 def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every gene of a configuration: name, low, high, start, log, kind, doc and stage. No weights are read."""
-    from evomerge.build import prepare_spaces
+    from evomerge.assembly.prepare import prepare_spaces
 
     checked = SearchConfig.from_data(config)
     spaces = zip(checked.stages, prepare_spaces(checked), strict=True)
@@ -182,8 +147,8 @@ def profile(
     Returns:
         What ran (`device`, `dtype`, `threads`, `engine`, `cache`, `items` per candidate), `memory_bandwidth` (bytes
         read and written per second, measured), and for each of `stages`: `seconds` of each part
-        (`evomerge.profiling.PARTS`) and in `total`, `share` of each part, `share_outside_passes` (None for an engine
-        whose passes are not seen, such as vLLM: they count as its part "engine"), what the `merge` moved,
+        (`evomerge.workflows.profile.PARTS`) and in `total`, `share` of each part, `share_outside_passes` (None for an
+        engine whose passes are not seen, such as vLLM: they count as its part "engine"), what the `merge` moved,
         `tokens_per_second` of `prefill` and `decode` (positions computed, padding included), `cache_hits` among the
         `proposals`.
 
@@ -191,7 +156,7 @@ def profile(
         ConfigError: with every mistake, before a model is loaded.
         EvaluationError: if too few candidates could be scored.
     """
-    from evomerge.profiling import profile as take
+    from evomerge.workflows.profile import profile as take
 
     return take(config, candidates=candidates, progress=progress)
 
@@ -224,7 +189,7 @@ def merge(
         CheckpointError: if its models cannot be read or do not fit together.
         ExportError: if the folder cannot be written.
     """
-    from evomerge.merge.disk import SHARD_BYTES, merge_to_disk
+    from evomerge.merge.disk.folder import SHARD_BYTES, merge_to_disk
 
     loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     return merge_to_disk(loaded, out, shard_size=shard_size or SHARD_BYTES, progress=progress)
@@ -258,7 +223,7 @@ def evaluate(
         CheckpointError: if the model cannot be read.
         EvaluationError: if it cannot be scored.
     """
-    from evomerge.one_model import score_one_model
+    from evomerge.workflows.evaluate import score_one_model
 
     return score_one_model(
         target,
@@ -305,7 +270,7 @@ def evaluate_full(
         RunError: if the folder is no run, has no winner yet, or `out` cannot be written.
         EvaluationError: if a model cannot be scored.
     """
-    from evomerge.whole_benchmark import score_everything
+    from evomerge.workflows.full_evaluation import score_everything
 
     if not winner and not parents:
         raise ConfigError("nothing to score: ask for the winner, the parents, or both")
@@ -393,7 +358,7 @@ def verify(
     from evomerge.export.verify import verify as compare
 
     return compare(
-        _recipe_of(target),
+        recipe_of(target),
         folder,
         prompts=prompts,
         n_random=n_random,
@@ -403,49 +368,6 @@ def verify(
         tolerance=tolerance,
         device=device,
     )
-
-
-def _recipe_of(target: str | Path | Recipe) -> Recipe:
-    if isinstance(target, Recipe):
-        return target
-    if Path(target).is_dir():
-        best = Run(Path(target)).best()
-        if best is None:
-            raise RunError(f"the run {target} has no best merge yet; continue it with `evomerge resume {target}`")
-        return best
-    return Recipe.load(target)
-
-
-def show(target: str | Path | Recipe, *, candidate: int | None = None, out: str | Path | None = None) -> Shown:
-    """Draw the layer path of a recipe, or of a run's best merge, as SVG and PNG.
-
-    Args:
-        target: a run folder, a recipe (file), or a model folder that holds its `recipe.yaml`.
-        candidate: number of another candidate of the run.
-        out: where to write, without a suffix: `out` + ".svg" and ".png"; None: "path" in the folder of the run or of
-            the recipe file.
-
-    Returns:
-        The path in one line, and the two files.
-
-    Raises:
-        RecipeError: if the recipe has no layer path, or cannot be read.
-        ExportError: if the run has no such candidate.
-        RunError: if the folder is no run, or the files cannot be written.
-    """
-    recipe, title, folder = _what_to_show(target, candidate)
-    if not recipe.path:
-        of = "the recipe" if title is None else title.split(":")[0]
-        raise RecipeError(
-            f"{of} has no layer path to draw: it mixes weights by the method {recipe.method}. A path comes from "
-            "`method: passthrough` with a `path`, as the searches of the data-flow space find"
-        )
-    from evomerge.report.path_figure import save_path_figure
-
-    stem = folder / "path" if out is None else Path(out).expanduser()
-    stem = stem.with_suffix("") if stem.suffix in (".svg", ".png") else stem
-    svg, png = save_path_figure(recipe, stem, title=title)
-    return Shown(path_text(recipe.path), svg, png)
 
 
 def push(
@@ -471,31 +393,6 @@ def push(
             folder = export(folder, Path(scratch) / repo_id.rpartition("/")[2])
         files = push_folder(folder, repo_id, private=private, dry_run=dry_run, token=token)
         return [(file.path, file.size) for file in files]
-
-
-def _what_to_show(target: str | Path | Recipe, number: int | None) -> tuple[Recipe, str | None, Path]:
-    """Return a recipe, the title of its picture, and the folder it is at home in."""
-    path = Path() if isinstance(target, Recipe) else Path(target).expanduser()
-    if not isinstance(target, Recipe) and path.is_dir() and not (path / "recipe.yaml").is_file():
-        from evomerge.export.from_run import chosen_record
-
-        with RunDir.open(path) as run:
-            record, name = chosen_record(run, number), str(run.config.get("name", path.name))
-        split = next((split for split in reversed(Split) if split in (record.scores or {})), None)
-        score = "" if split is None else f": {_percent((record.scores or {})[split])} on {split} items"
-        return record.recipe, f"{name}, {record.name}{score}", path
-    if number is not None:
-        raise RunError(
-            f"{'a recipe' if path == Path() else path} has no candidate {number}, only a run has; leave it out"
-        )
-    if isinstance(target, Recipe):
-        return target, None, path
-    file = path / "recipe.yaml" if path.is_dir() else path
-    return Recipe.load(file), None, file.parent
-
-
-def _percent(score: Score) -> str:
-    return f"{100 * score.mean:.1f} % [{100 * score.low:.1f}, {100 * score.high:.1f}]"
 
 
 def _default_folder(name: str) -> Path:

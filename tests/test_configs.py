@@ -6,7 +6,7 @@ import pytest
 
 from evomerge.cli.compose import compose, experiments, hydra_arguments
 from evomerge.cli.paths import configs_path
-from evomerge.config import SearchConfig
+from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
 
 FILES = sorted(configs_path().rglob("*.yaml"))

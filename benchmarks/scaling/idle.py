@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.execution.base import StopSignal
-from evomerge.execution.ray_actor import Hints
+from evomerge.execution.pool.actor import Hints
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Score, Split, State
 
@@ -42,7 +42,7 @@ class Idle:
             import numba  # noqa: F401
             import transformers.models.llama.modeling_llama  # noqa: F401
 
-            import evomerge.remote  # noqa: F401
+            import evomerge.assembly.ray_workers  # noqa: F401
         return self
 
     def run(self, job: Job) -> Outcome:

@@ -37,19 +37,21 @@ from idle import N_ITEMS, Idle, IdleObjective, IdleSpace, answer
 from machine import show
 from share import shared_candidate
 
-from evomerge.budget import Budget
-from evomerge.build import prepare
+from evomerge.assembly.executors import make_executor
+from evomerge.assembly.prepare import prepare
 from evomerge.cli.compose import compose
 from evomerge.execution.base import Executor, StopSignal
-from evomerge.execution.crew import Crew
-from evomerge.execution.ray_cluster import Cluster
-from evomerge.execution.ray_pool import Demand, RayExecutor
-from evomerge.fitness.pool import Pool, Term
+from evomerge.execution.pool.cluster import Cluster
+from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.execution.pool.workers import Crew
+from evomerge.fitness.items import Pool, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Job, Outcome, Record, Score, Split
-from evomerge.search import Search, Stage
+from evomerge.search.budget import Budget
+from evomerge.search.loop import Search
+from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 
 FIRST = 8
@@ -92,7 +94,7 @@ def searched(words: list[str], candidates: int) -> tuple[float, float]:
     """Run a search and return seconds and CPU seconds of a candidate, from the ninth on."""
     prepared = prepare(compose([*words, "optimizer.population=8", f"budget.candidates={candidates + FIRST}"]))
     watch, stop = Watch(), StopSignal()
-    executor = prepared.executor(stop)
+    executor = make_executor(prepared, stop)
     try:
         with run_folder() as run:
             Search(
@@ -231,7 +233,7 @@ def further_worker(layers: int | None) -> Further:
             live, words = random_family(folder, layers=layers)
             prepared = prepare(compose(words))
             recipe = prepared.baselines["average"]
-            executor = prepared.executor(StopSignal())
+            executor = make_executor(prepared, StopSignal())
         try:
             for number in range(4):
                 executor.submit(Job(number, recipe, Split.SEARCH))

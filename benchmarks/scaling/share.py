@@ -6,10 +6,11 @@ import statistics
 import time
 from dataclasses import replace
 
-from evomerge.build import prepare
+from evomerge.assembly.executors import make_executor
+from evomerge.assembly.prepare import prepare
 from evomerge.cli.compose import compose
 from evomerge.execution.base import StopSignal
-from evomerge.execution.ray_pool import RayExecutor
+from evomerge.execution.pool.executor import RayExecutor
 from evomerge.record import Job, Split
 
 
@@ -27,7 +28,7 @@ def shared_candidate(workers: int, rounds: int, items: int = 396) -> dict[str, f
         "execution.threads=1",
     ]
     prepared = prepare(compose(words))
-    executor = prepared.executor(StopSignal())
+    executor = make_executor(prepared, StopSignal())
     assert isinstance(executor, RayExecutor)
     job = Job(0, prepared.baselines["average"], Split.SEARCH)
     seconds: dict[bool, list[float]] = {True: [], False: []}

@@ -19,13 +19,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from world import Law, Settings, World, fit, load
 
-from evomerge.fitness.pool import Pool, Term
+from evomerge.fitness.items import Pool, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.base import generation_size
 from evomerge.optimizers.cma_es import CMA
 from evomerge.record import ItemScore, Score
-from evomerge.search import CONSENSUS_LEAST, CONSENSUS_SHARE
+from evomerge.search.loop import CONSENSUS_LEAST, CONSENSUS_SHARE
 
 PARENTS = 3
 

@@ -16,7 +16,7 @@ from evomerge.cli.steps import steps
 from evomerge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evomerge.whole_benchmark import Column, FullResult
+    from evomerge.workflows.full_evaluation import Column, FullResult
 
 RESPONSES = Path("responses.npz")
 """Where `--all-parents` writes unless told otherwise."""
@@ -92,7 +92,7 @@ def _everything(arguments: argparse.Namespace) -> int:
     """Score models on all items of the tasks of a run or configuration."""
     from evomerge import api
     from evomerge.cli.compose import compose
-    from evomerge.whole_benchmark import is_run
+    from evomerge.workflows.full_evaluation import is_run
 
     words = arguments.target
     target: Path | Mapping[str, Any] = Path(words[0])

@@ -20,7 +20,7 @@ def run(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
 
     from evomerge import api
-    from evomerge.verdict import warnings_of
+    from evomerge.analysis.verdict import warnings_of
 
     status = api.status(arguments.run)
     if arguments.json:

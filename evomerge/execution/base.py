@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from evomerge.evaluation.engines import Answers
-from evomerge.evaluation.shares import Share
-from evomerge.execution.parts import Part
+from evomerge.evaluation.engines.base import Answers
+from evomerge.evaluation.engines.units import Share
+from evomerge.execution.pool.chunks import Part
 from evomerge.record import Job, Outcome
 
 
@@ -59,7 +59,7 @@ class Reports(Protocol):
     """What an executor with several workers does besides: it says how they are."""
 
     def report(self) -> dict[str, Any]:
-        """Return plain data for `evomerge status`; see `evomerge.execution.crew.Crew.report`."""
+        """Return plain data for `evomerge status`; see `evomerge.execution.pool.workers.Crew.report`."""
         ...
 
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 
 from evomerge.errors import CheckpointError, EvaluationError, RecipeError
-from evomerge.evaluation.engines import Answers
-from evomerge.evaluation.lm_harness import LmHarness
-from evomerge.evaluation.shares import Share
+from evomerge.evaluation.engines.base import Answers
+from evomerge.evaluation.engines.units import Share
+from evomerge.evaluation.harness import LmHarness
 from evomerge.execution.base import StopSignal
-from evomerge.execution.parts import Part
-from evomerge.merge.live import LiveModels
+from evomerge.execution.pool.chunks import Part
+from evomerge.merge.live.models import LiveModels
 from evomerge.record import ItemScore, Job, Outcome, State
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from evomerge.analysis.verdict import with_verdict
 from evomerge.errors import ExportError
 from evomerge.export.hf_folder import ExportReport, export_recipe, refuse_used
 from evomerge.export.licences import describe_parents
@@ -15,7 +16,6 @@ from evomerge.export.model_card import model_card, without_folders
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
-from evomerge.verdict import with_verdict
 
 CONFIG_FILE = "evomerge.yaml"
 """The name under which the run's composed configuration goes into the folder."""

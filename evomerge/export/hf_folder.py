@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import ExportError
 from evomerge.recipe import Recipe
-from evomerge.store.files import sync_folder
+from evomerge.system.files import sync_folder
 
 if TYPE_CHECKING:
     from evomerge.export.verify import Verification
-    from evomerge.merge.path_plan import RepeatedLayers
+    from evomerge.merge.paths.plan import RepeatedLayers
     from evomerge.merge.sources import Sources
 
 MERGEKIT_FILE = "mergekit.yaml"
@@ -73,7 +73,7 @@ def export_recipe(
         CheckpointError: if a parent is missing or does not fit the others.
         RecipeError: if the recipe's method refuses its parameters.
     """
-    from evomerge.merge.disk import merge_to_disk
+    from evomerge.merge.disk.folder import merge_to_disk
     from evomerge.merge.sources import Sources as OpenedSources
 
     out = Path(out).expanduser()

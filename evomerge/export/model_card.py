@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
+from evomerge.analysis.verdict import public_warning
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
-from evomerge.layer_path import runs
 from evomerge.recipe import Recipe
+from evomerge.recipe.layer_path import runs
 from evomerge.record import Score, Split
-from evomerge.verdict import public_warning
 
 TAGS = ("merge", "evomerge", "evolutionary-model-merge", "model-merging")
 
@@ -52,7 +52,7 @@ def model_card(
         commands: the command lines that make it again.
         environment: of the run, as `evomerge.store.collect_environment` returns it.
         report: what is known of the folder: how it was verified, what its repeated layers cost.
-        verdict: what the scores are worth, as `evomerge.verdict.with_verdict` returns it.
+        verdict: what the scores are worth, as `evomerge.analysis.verdict.with_verdict` returns it.
     """
     parents = describe_parents(recipe) if parents is None else parents
     scores, tasks = scores or {}, tasks or {}

@@ -2,7 +2,7 @@
 
 The checkpoint is loaded as anybody would load it, with plain `AutoModelForCausalLM.from_pretrained`; the recipe is made
 live as in a search. A merge has the same bytes in both, and a layer path whose scales were folded into weights (see
-`evomerge.merge.fold`) another order of the same arithmetic.
+`evomerge.merge.paths.fold`) another order of the same arithmetic.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from evomerge.errors import CheckpointError, ExportError
-from evomerge.merge.checkpoint import SafetensorsCheckpoint
-from evomerge.merge.live import LiveModels
+from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
+from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
 

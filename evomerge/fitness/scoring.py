@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import EvaluationError
+from evomerge.estimation.run_estimators import RunEstimator, make_run_estimator
 from evomerge.fitness.choose import information_order, stratified_order, uniform_order
-from evomerge.fitness.estimate import RunEstimator, make_run_estimator
-from evomerge.fitness.pool import Pool
+from evomerge.fitness.items import Pool
 from evomerge.fitness.race import Contender, Race, next_blocks
 from evomerge.record import ItemScore, Score, Split
 

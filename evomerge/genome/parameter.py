@@ -14,8 +14,8 @@ from evomerge.errors import ConfigError, RecipeError
 from evomerge.genome.layout import Region, make_regions
 from evomerge.genome.settings import Range, Setting, read_settings
 from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
-from evomerge.method import MethodSpec
 from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe, Value
+from evomerge.recipe.method import MethodSpec
 
 
 class ParameterSpace(GeneSpace):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.errors import unknown_name
-from evomerge.method import MethodSpec, Parameter
+from evomerge.recipe.method import MethodSpec, Parameter
 
 _KEYS = ("low", "high", "start", "log", "fixed", "scope", "parents")
 _PARENT_KEYS = ("low", "high", "start", "log", "fixed")

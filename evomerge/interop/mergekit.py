@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from evomerge.errors import RecipeError
-from evomerge.layer_path import runs
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
+from evomerge.recipe.layer_path import runs
 
 
 def passthrough_problems(recipe: Recipe, *, models: Mapping[str, str | Path] | None = None) -> list[str]:

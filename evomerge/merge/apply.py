@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from evomerge.errors import RecipeError
-from evomerge.merge.flat import Flat
+from evomerge.merge.files.flat import Flat
 from evomerge.merge.kernels.engine import Engine, engine_for
 from evomerge.merge.kernels.program import Cut, Program
 from evomerge.merge.methods import Inputs
@@ -25,7 +25,7 @@ from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table
 if TYPE_CHECKING:
     import torch
 
-    from evomerge.merge.parents import Family
+    from evomerge.merge.family import Family
 
 SMALL = 1 << 14
 """Entries up to which a tensor is simply sorted: it takes no longer than looking its quantile up."""

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import RecipeError, unknown_name
+from evomerge.merge.files.places import Merged
 from evomerge.merge.methods import METHODS, Method
 from evomerge.merge.methods.base import Values
-from evomerge.merge.places import Merged
-from evomerge.method import MethodSpec, Parameter
 from evomerge.recipe import Group, Recipe
+from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
     import torch
 
-    from evomerge.merge.parents import Family
+    from evomerge.merge.family import Family
 
 
 @dataclass(frozen=True)

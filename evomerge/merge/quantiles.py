@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evomerge.merge.kernels.engine import Engine, Range, Survey
-from evomerge.merge.kernels.program import Cut
+from evomerge.merge.kernels.engine import Engine
+from evomerge.merge.kernels.program import Cut, Range, Survey
 
 if TYPE_CHECKING:
     import torch

@@ -9,13 +9,14 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.apply import merge_tensor
-from evomerge.merge.checkpoint import TensorInfo
-from evomerge.merge.device_copies import DeviceCopies
-from evomerge.merge.parents import Family, OpenModel, open_checkpoint
-from evomerge.merge.path_plan import PathPlan, make_path_plan
+from evomerge.merge.cache import Prepared
+from evomerge.merge.family import Family
+from evomerge.merge.files.checkpoint import TensorInfo
+from evomerge.merge.files.model import OpenModel, open_checkpoint
+from evomerge.merge.live.device_copies import DeviceCopies
+from evomerge.merge.paths.compatible import Pool
+from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import Plan, check_recipe, make_plan
-from evomerge.merge.pool import Pool
-from evomerge.merge.prepared import Prepared
 from evomerge.recipe import ModelSource, Parent, Recipe
 
 

@@ -31,7 +31,7 @@ from evomerge.errors import RecipeError
 from evomerge.recipe import Recipe
 from evomerge.report.path_layout import Layout, Move, Placed, lay_out, moves
 from evomerge.report.path_text import describe_source, path_summary
-from evomerge.store.files import explain_os_errors, write_atomically
+from evomerge.system.files import explain_os_errors, write_atomically
 
 log = logging.getLogger(__name__)
 

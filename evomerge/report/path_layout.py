@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from evomerge.layer_path import Step
 from evomerge.recipe import Recipe
+from evomerge.recipe.layer_path import Step
 
 STEPS_PER_ROW = 20
 """More would make the numbers too small to read where a picture is scaled to the width of a page."""

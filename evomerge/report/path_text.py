@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evomerge.layer_path import Step, runs
 from evomerge.recipe import ModelSource, Recipe
+from evomerge.recipe.layer_path import Step, runs
 
 
 def path_text(path: Sequence[Step]) -> str:

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from evomerge.errors import RecipeError, RunError
 from evomerge.recipe import Recipe
 from evomerge.record import ItemScore, Record, Score, Split, State
-from evomerge.store.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
+from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 
 FORMAT = 1
 """Version of the tables below. A database of a newer format is refused; an older one is read or migrated here."""

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from evomerge.errors import RunError
-from evomerge.store.files import explain_os_errors
+from evomerge.system.files import explain_os_errors
 
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.05

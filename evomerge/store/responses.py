@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from evomerge.errors import RunError
 from evomerge.record import Split
-from evomerge.store.files import write_atomically
 from evomerge.store.run_dir import RunDir
+from evomerge.system.files import write_atomically
 
 _KEYS = ("R", "models", "items", "metric", "recipes", "split")
 

@@ -22,8 +22,8 @@ from evomerge.errors import RunError
 from evomerge.recipe import Recipe
 from evomerge.store.database import Database
 from evomerge.store.environment import collect_environment
-from evomerge.store.files import explain_os_errors, write_atomically
 from evomerge.store.lock import WriterLock
+from evomerge.system.files import explain_os_errors, write_atomically
 
 CONFIG, ENVIRONMENT, DATABASE, LOG, BEST, LOCK = (
     "config.yaml",

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from evomerge.build import prepare
+from evomerge.assembly.executors import make_executor
+from evomerge.assembly.prepare import prepare
 from evomerge.cli.compose import compose
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
@@ -47,7 +48,7 @@ def main() -> None:
     rows = []
     for result in (one for one in results if one["arm"] == "PS"):
         prepared = prepare(compose(["zoo_ps_then_dfs", f"seed={result['seed']}"]))
-        executor = prepared.executor(StopSignal())
+        executor = make_executor(prepared, StopSignal())
         merged = Parent("merged", Recipe.from_data(result["recipe"]))
         whole = tuple(Step("merged", layer) for layer in range(6))
         for kind, path in [("the merge", whole), *edits(whole)]:

@@ -12,7 +12,8 @@ import itertools
 import json
 from pathlib import Path
 
-from evomerge.build import prepare
+from evomerge.assembly.executors import make_executor
+from evomerge.assembly.prepare import prepare
 from evomerge.cli.compose import compose
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import PASSTHROUGH, Recipe, Step
@@ -24,7 +25,7 @@ N_LAYERS = 6
 
 def main() -> None:
     prepared = prepare(compose(["zoo_dataflow"]))
-    executor = prepared.executor(StopSignal())
+    executor = make_executor(prepared, StopSignal())
     parents = prepared.config.models.parents
     rows = []
     for first in (parents, parents[::-1]):

@@ -10,10 +10,10 @@ from evomerge import api
 from evomerge.cli.compose import compose
 from evomerge.cli.main import main
 from evomerge.errors import ConfigError
-from evomerge.merge.live import LiveModels
-from evomerge.profiling import PARTS, memory_bandwidth
+from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import PASSTHROUGH, Group, ModelSource, Parent, Recipe, Step
-from evomerge.watch import Stopwatch
+from evomerge.system.stopwatch import Stopwatch
+from evomerge.workflows.profile import PARTS, memory_bandwidth
 
 SMALL = ["evaluation.split={search:6,validation:6,test:6}", "execution.threads=1"]
 

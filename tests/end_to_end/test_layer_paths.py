@@ -12,7 +12,7 @@ from evomerge.cli.compose import compose
 from evomerge.cli.main import main
 from evomerge.errors import Interrupted
 from evomerge.execution.base import StopSignal
-from evomerge.merge.live import LiveModels
+from evomerge.merge.live.models import LiveModels
 from evomerge.record import Record, Score, Split
 
 SMALL = ["budget.candidates=6", "evaluation.split={search:4,validation:4,test:4}", "evaluation.finalists=2"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evomerge.cli.main import main
 
-LIBRARIES = ["evomerge.build", "transformers.models.llama.modeling_llama", "lm_eval.tasks", "cma", __name__]
+LIBRARIES = ["evomerge.assembly.prepare", "transformers.models.llama.modeling_llama", "lm_eval.tasks", "cma", __name__]
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(LIBRARIES)

@@ -12,15 +12,15 @@ import torch
 from evaluation_helpers import WORDS, Tiny, make_model
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
-from evomerge.evaluation.batching import by_prefix, partition
-from evomerge.evaluation.encoding import Encoder
-from evomerge.evaluation.engines import Call, make_engine
-from evomerge.evaluation.forward import Forward
-from evomerge.evaluation.hf_engine import HfEngine
-from evomerge.evaluation.lm_eval_engine import LmEvalEngine
+from evomerge.evaluation.engines.base import Call, make_engine
+from evomerge.evaluation.engines.batching import by_prefix, partition
+from evomerge.evaluation.engines.encoding import Encoder
+from evomerge.evaluation.engines.forward import Forward
+from evomerge.evaluation.engines.hf import HfEngine
+from evomerge.evaluation.engines.lm_eval import LmEvalEngine
+from evomerge.evaluation.engines.stopping import Stops
+from evomerge.evaluation.engines.support import Support, examine
 from evomerge.evaluation.quiet import quiet
-from evomerge.evaluation.stopping import Stops
-from evomerge.evaluation.support import Support, examine
 
 
 class Asked:
@@ -340,7 +340,7 @@ def test_looking_at_the_answers_now_and_then_gives_the_same(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, look_every: int
 ) -> None:
     """As on an accelerator, where each look waits for the device."""
-    from evomerge.evaluation import generation
+    from evomerge.evaluation.engines.base import generation
 
     requests = [
         (text, {"until": ["e"], "max_gen_toks": n}) for text, n in zip(texts(12, 27), (5, 9, 12) * 4, strict=True)
@@ -353,7 +353,7 @@ def test_looking_at_the_answers_now_and_then_gives_the_same(
 def test_too_little_memory_makes_smaller_batches_and_the_same_answers(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evomerge.evaluation import batching
+    from evomerge.evaluation.engines import batching
 
     requests = [(text, {"until": ["e"], "max_gen_toks": 6}) for text in texts(12, 29)]
     plenty = both(tiny, "generate_until", requests, batch_size=12)[0]

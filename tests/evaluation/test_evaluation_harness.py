@@ -20,7 +20,7 @@ from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, continuation, m
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation import Objective, SplitSizes, TaskSpec
 from evomerge.evaluation import quiet as quiet_module
-from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import lm_eval_randomness, quiet
 from evomerge.record import ItemScore, Split
 

@@ -20,12 +20,12 @@ from scipy import stats
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation import Objective, SplitSizes, TaskSpec
 from evomerge.evaluation.catalog import check
-from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.engines.stopping import Stops
+from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.measures.entropy import answer_number, softmax_entropy
 from evomerge.evaluation.measures.python_function import load_function
 from evomerge.evaluation.measures.registry import MEASURES
 from evomerge.evaluation.objective import INFEASIBLE
-from evomerge.evaluation.stopping import Stops
 from evomerge.evaluation.task import ANSWER, Constraint
 from evomerge.record import ItemScore, Split
 

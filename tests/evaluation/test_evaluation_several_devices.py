@@ -15,16 +15,16 @@ from pretended_devices import pretended_devices
 from test_evaluation_engine import answers, assert_alike, call_of, texts
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, MixtralConfig
 
-from evomerge.evaluation import batching
-from evomerge.evaluation.forward import Forward
-from evomerge.evaluation.generation import LOOK_EVERY
-from evomerge.evaluation.hf_engine import HfEngine
-from evomerge.evaluation.lm_eval_engine import LmEvalEngine
-from evomerge.evaluation.memory import peaks
-from evomerge.evaluation.rows import Rows
-from evomerge.evaluation.support import Support, examine
-from evomerge.merge.architecture import Architecture
-from evomerge.merge.placement import plan_devices, spread
+from evomerge.evaluation.engines import batching
+from evomerge.evaluation.engines.forward import Forward
+from evomerge.evaluation.engines.generation import LOOK_EVERY
+from evomerge.evaluation.engines.hf import HfEngine
+from evomerge.evaluation.engines.lm_eval import LmEvalEngine
+from evomerge.evaluation.engines.memory import peaks
+from evomerge.evaluation.engines.rows import Rows
+from evomerge.evaluation.engines.support import Support, examine
+from evomerge.merge.files.architecture import Architecture
+from evomerge.merge.live.placement import plan_devices, spread
 
 DEVICES = [torch.device("cuda:0"), torch.device("cuda:1")]
 REQUESTS: dict[str, list[tuple[Any, ...]]] = {

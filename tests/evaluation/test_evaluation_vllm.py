@@ -25,15 +25,16 @@ import torch
 from evaluation_helpers import make_model, make_tokenizer
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
-from evomerge.evaluation import vllm_engine, vllm_weights
-from evomerge.evaluation.encoding import Encoder, Likelihood
-from evomerge.evaluation.engines import Call
-from evomerge.evaluation.lm_eval_engine import LmEvalEngine
-from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.engines import vllm as vllm_engine
+from evomerge.evaluation.engines import vllm_weights
+from evomerge.evaluation.engines.base import Call
+from evomerge.evaluation.engines.encoding import Encoder, Likelihood
+from evomerge.evaluation.engines.lm_eval import LmEvalEngine
+from evomerge.evaluation.engines.vllm import VllmEngine
+from evomerge.evaluation.engines.vllm_weights import check_shapes, weights_of
+from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.task import SplitSizes, TaskSpec
-from evomerge.evaluation.vllm_engine import VllmEngine
-from evomerge.evaluation.vllm_weights import check_shapes, weights_of
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.live.model import LiveModel
 from evomerge.recipe import ModelSource, Recipe
 from evomerge.record import Split
 from evomerge.zoo import tasks_path

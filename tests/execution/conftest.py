@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def ray_cluster():
     """A cluster of one machine with four CPUs, which executors join by its address."""
-    from evomerge.execution import ray_cluster as settings
+    from evomerge.execution.pool import cluster as settings
 
     here, root = Path(__file__).parent, Path(__file__).parents[2]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(root), os.environ.get("PYTHONPATH", "")])

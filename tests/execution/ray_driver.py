@@ -7,15 +7,16 @@ import numpy as np
 from accuracy import Accuracy
 from ray_workers import N_ITEMS, Dummy, recipe
 
-from evomerge.budget import Budget
 from evomerge.execution.base import Executor
-from evomerge.execution.ray_cluster import Cluster
-from evomerge.execution.ray_pool import Demand, RayExecutor
-from evomerge.fitness.pool import Pool, Term
+from evomerge.execution.pool.cluster import Cluster
+from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.fitness.items import Pool, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import Recipe
-from evomerge.search import Search, Stage
+from evomerge.search.budget import Budget
+from evomerge.search.loop import Search
+from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from ray_workers import answer
 
-from evomerge.config import SearchConfig
+from evomerge.assembly.ray_workers import _certain_sharers
+from evomerge.config.schema import SearchConfig
 from evomerge.execution.base import StopSignal
-from evomerge.execution.ray_actor import Hints
+from evomerge.execution.pool.actor import Hints
 from evomerge.record import Job, Outcome
-from evomerge.remote import _certain_sharers
 
 
 @dataclass(frozen=True)

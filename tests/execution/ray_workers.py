@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evomerge.errors import CheckpointError, Interrupted
-from evomerge.evaluation.engines import Answers
-from evomerge.evaluation.shares import Share
+from evomerge.evaluation.engines.base import Answers
+from evomerge.evaluation.engines.units import Share
 from evomerge.execution.base import StopSignal
-from evomerge.execution.parts import Part
-from evomerge.execution.ray_actor import Hints
+from evomerge.execution.pool.actor import Hints
+from evomerge.execution.pool.chunks import Part
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from ray_workers import job
 
-from evomerge.execution.deadline import LEAST_SECONDS, TIMES, Deadline
+from evomerge.execution.pool.deadline import LEAST_SECONDS, TIMES, Deadline
 from evomerge.record import Split
 
 SIZES = {Split.SEARCH: 100, Split.VALIDATION: 400, Split.TEST: 0}

@@ -9,8 +9,8 @@ from ray_workers import Dummy, answer, job, noted
 
 from evomerge.errors import CheckpointError, ExecutionError, Interrupted
 from evomerge.execution.base import Reports, StopSignal
-from evomerge.execution.ray_cluster import Cluster, places
-from evomerge.execution.ray_pool import Demand, RayExecutor
+from evomerge.execution.pool.cluster import Cluster, places
+from evomerge.execution.pool.executor import Demand, RayExecutor
 from evomerge.record import Outcome, Split, State
 
 
@@ -76,7 +76,7 @@ def test_workers_that_are_killed_hang_or_break_are_replaced_and_their_jobs_done_
 
 
 def test_a_worker_that_hangs_is_found_by_what_others_took(pool, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("evomerge.execution.deadline.LEAST_SECONDS", 2.0)
+    monkeypatch.setattr("evomerge.execution.pool.deadline.LEAST_SECONDS", 2.0)
     executor = pool(2, timeout="auto", n_items={Split.SEARCH: 5}, faults={3: "hang"})
     for number in range(6):
         executor.submit(job(number))

@@ -14,8 +14,8 @@ from ray_workers import Placed, job, noted
 from test_execution_ray_kills import locally, start, wait_for
 from test_execution_ray_kills import rows as records
 
-from evomerge.execution.ray_cluster import OBJECT_STORE_BYTES, Cluster
-from evomerge.execution.ray_pool import Demand, RayExecutor
+from evomerge.execution.pool.cluster import OBJECT_STORE_BYTES, Cluster
+from evomerge.execution.pool.executor import Demand, RayExecutor
 from evomerge.record import Outcome, Record, Score, Split, State
 from evomerge.store.run_dir import RunDir
 
@@ -115,7 +115,7 @@ def test_a_search_that_loses_a_machine_of_three_has_the_records_of_a_local_one(
 
 HEAD = """
 import time
-from evomerge.execution import ray_cluster
+from evomerge.execution.pool import cluster as ray_cluster
 ray_cluster._before_ray_is_imported()
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})

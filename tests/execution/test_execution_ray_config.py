@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.build import device_problems_of, find_devices, prepare
+from evomerge.assembly.executors import make_executor
+from evomerge.assembly.prepare import prepare
+from evomerge.assembly.ray_workers import WorkerPlan, checkpoints
+from evomerge.assembly.workers import device_problems_of, find_devices
 from evomerge.cli.compose import compose
-from evomerge.config import SearchConfig
+from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError, ConfigError
 from evomerge.execution.base import StopSignal
-from evomerge.execution.ray_actor import Halt, Hints, from_plain, to_plain
-from evomerge.merge.fingerprint import fingerprint
+from evomerge.execution.pool.actor import Halt, Hints, from_plain, to_plain
+from evomerge.merge.files.fingerprint import fingerprint
 from evomerge.record import Job, Split, State
-from evomerge.remote import WorkerPlan, checkpoints
 from evomerge.zoo import zoo_path
 
 SMALL = [
@@ -136,7 +138,7 @@ def test_a_plan_is_plain_and_makes_a_worker_that_scores_as_the_drivers_own(tmp_p
     job = Job(0, prepared.baselines["average"], Split.SEARCH)
     there = plan(StopSignal(), Hints(neighbours=2)).run(job)
     local = compose([*SMALL, "execution=local"])
-    here = prepare(local, recorded_splits=prepared.harness.split_data()).executor(StopSignal())
+    here = make_executor(prepare(local, recorded_splits=prepared.harness.split_data()), StopSignal())
     here.submit(job)
     assert there.state == State.COMPLETE
     assert there.scores == here.collect().scores
@@ -161,7 +163,7 @@ def test_a_worker_with_another_parent_says_which(tmp_path: Path) -> None:
 
 
 def test_a_fingerprint_tells_models_apart_and_depends_on_no_place(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("evomerge.merge.fingerprint.PIECE_BYTES", 100_000)
+    monkeypatch.setattr("evomerge.merge.files.fingerprint.PIECE_BYTES", 100_000)
     prints = {fingerprint(zoo_path(name)) for name in ("base", "math", "japanese")}
     assert len(prints) == 3
     copy = tmp_path / "copy"

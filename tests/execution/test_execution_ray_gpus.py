@@ -12,13 +12,13 @@ import torch
 from ray_gpu_workers import Telling
 from ray_workers import job
 
-from evomerge.build import prepare
+from evomerge.assembly.prepare import prepare
+from evomerge.assembly.ray_workers import WorkerPlan, checkpoints, least_per_gpu, least_workers_here
 from evomerge.cli.compose import compose
 from evomerge.errors import CheckpointError
-from evomerge.execution.ray_cluster import Cluster, places
-from evomerge.execution.ray_pool import Demand, RayExecutor
-from evomerge.merge.fingerprint import fingerprint
-from evomerge.remote import WorkerPlan, checkpoints, least_per_gpu, least_workers_here
+from evomerge.execution.pool.cluster import Cluster, places
+from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.merge.files.fingerprint import fingerprint
 
 SMALL = ["experiment=zoo_ja_math", "evaluation.split={search:4,validation:4,test:4}", "execution=ray"]
 

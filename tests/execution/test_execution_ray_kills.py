@@ -17,7 +17,7 @@ from ray_workers import Dummy, noted
 from evomerge.errors import RunError
 from evomerge.execution.base import StopSignal
 from evomerge.execution.local import LocalExecutor
-from evomerge.execution.ray_actor import Hints
+from evomerge.execution.pool.actor import Hints
 from evomerge.record import Split
 from evomerge.store.run_dir import RunDir
 

@@ -11,9 +11,9 @@ from ray_workers import Dummy, answer, job, noted
 
 from evomerge.errors import Interrupted
 from evomerge.execution.base import StopSignal
-from evomerge.execution.crew import Duty
-from evomerge.execution.ray_cluster import Cluster
-from evomerge.execution.ray_pool import Demand, RayExecutor
+from evomerge.execution.pool.cluster import Cluster
+from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.execution.pool.workers import Duty
 from evomerge.record import State
 
 UNITS = 10

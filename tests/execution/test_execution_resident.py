@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 from evaluation_helpers import CHOICE, GENERATION, WORDS, make_model, make_tokenizer, questions, write_task
 
 from evomerge.errors import Interrupted
-from evomerge.evaluation.lm_harness import LmHarness
+from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker
-from evomerge.merge.live import LiveModels
+from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
 

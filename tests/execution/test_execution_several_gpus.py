@@ -8,12 +8,14 @@ import pytest
 import torch
 from pretended_devices import pretended_devices
 
-from evomerge import build, footprint
-from evomerge.build import prepare
+from evomerge.assembly import memory_plan as footprint
+from evomerge.assembly import prepare as build
+from evomerge.assembly.executors import make_executor
+from evomerge.assembly.prepare import prepare
 from evomerge.cli.compose import compose
-from evomerge.evaluation import batching, generation
+from evomerge.evaluation.engines import batching, generation
 from evomerge.execution.base import StopSignal
-from evomerge.merge import resident
+from evomerge.merge.live import model as resident
 from evomerge.record import Job, Outcome, Split, State
 
 WORDS = ["experiment=zoo_ja_math", "evaluation.split={search:6,validation:4,test:4}", "execution.dtype=float32"]
@@ -23,7 +25,7 @@ TWO = "execution.device=[cuda:0,cuda:1]"
 def outcomes(*words: str) -> tuple[list[Outcome], int, int]:
     """Two candidates of the search; how many tensors were copied for the first, and for the second."""
     prepared = prepare(compose([*WORDS, *words]))
-    executor = prepared.executor(StopSignal())
+    executor = make_executor(prepared, StopSignal())
     (space,) = prepared.spaces
     found, copied = [], []
     for number, scale in enumerate((1.0, 0.7)):

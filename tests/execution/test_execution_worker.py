@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from evomerge.errors import CheckpointError, EvaluationError, Interrupted, RecipeError
-from evomerge.evaluation.shares import Share
+from evomerge.evaluation.engines.units import Share
 from evomerge.execution.base import Shares, StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import Worker

@@ -15,7 +15,7 @@ from evomerge.cli.main import main
 from evomerge.errors import ExportError
 from evomerge.export import ExportReport, export_recipe, model_card
 from evomerge.export.verify import Verification, default_tolerance, verify
-from evomerge.merge import path_plan
+from evomerge.merge.paths import plan as path_plan
 from evomerge.recipe import ModelSource, Parent, Recipe, Step
 
 QUICK = {"n_random": 3, "length": 8, "new_tokens": 4}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from evomerge.genome import ParameterSpace
-from evomerge.method import MethodSpec, Parameter
 from evomerge.recipe import ModelSource, Parent
+from evomerge.recipe.method import MethodSpec, Parameter
 
 METHOD = MethodSpec(
     name="mix",

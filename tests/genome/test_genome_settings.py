@@ -9,8 +9,8 @@ from genome_cases import BASE, PARENTS, make, only
 
 from evomerge.errors import ConfigError
 from evomerge.genome import Gene
-from evomerge.method import MethodSpec, Parameter
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent
+from evomerge.recipe.method import MethodSpec, Parameter
 
 
 def by_name(**arguments: Any) -> dict[str, Gene]:

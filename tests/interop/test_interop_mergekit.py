@@ -108,7 +108,7 @@ def test_mergekit_builds_the_same_tensors(tmp_path: Path) -> None:
     import torch
     from tiny_models import make, tensors_of
 
-    from evomerge.merge.disk import merge_to_disk
+    from evomerge.merge.disk.folder import merge_to_disk
 
     sources = {
         "a": ModelSource(str(make(tmp_path / "a", 1, num_hidden_layers=4))),

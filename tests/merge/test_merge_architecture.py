@@ -12,9 +12,9 @@ from tiny_models import edit_config, llama, make, near, recipe, same_bytes, tens
 from transformers import AutoModelForCausalLM
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.architecture import Architecture, ArchitectureSummary
-from evomerge.merge.disk import merge_to_disk
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.files.architecture import Architecture, ArchitectureSummary
+from evomerge.merge.live.model import LiveModel
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource
 

@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config
 from transformers.masking_utils import create_causal_mask
 
 from evomerge.errors import CheckpointError, RecipeError
-from evomerge.merge.architecture import Architecture
-from evomerge.merge.dataflow import path_problems
-from evomerge.merge.disk import merge_to_disk
-from evomerge.merge.live import LiveModels, check_paths
+from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.files.architecture import Architecture
+from evomerge.merge.live.models import LiveModels, check_paths
+from evomerge.merge.paths.live_path import path_problems
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
 
@@ -293,7 +293,7 @@ def test_a_merge_that_the_path_passes_by_is_not_computed_but_still_checked(
     bad = recipe("linear", None, {"x": llamas.b, "y": llamas.b}, parameters={"weight": -1.0, "wait": 3.0})
     path = [Step("a", 0), Step("a", 1)]
     live.write(stack(llamas.a, good, [*path, Step("b", 0)]))
-    monkeypatch.setattr("evomerge.merge.writing.start_tensor", lambda *_, **__: pytest.fail("it is computed"))
+    monkeypatch.setattr("evomerge.merge.live.writer.start_tensor", lambda *_, **__: pytest.fail("it is computed"))
     other = recipe("linear", None, {"x": llamas.b, "y": llamas.b}, parameters={"weight": {"x": 1.0, "y": 3.0}})
     live.write(stack(llamas.a, other, path))
     with pytest.raises(RecipeError, match="unknown parameter of linear 'wait'"):
@@ -383,7 +383,7 @@ def test_parents_that_cannot_share_a_model_are_refused_before_weights_are_loaded
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, wide = make(tmp_path / "a", 0), make(tmp_path / "wide", 1, hidden_size=32)
-    monkeypatch.setattr("evomerge.merge.resident._load", lambda *_: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("evomerge.merge.live.model._load", lambda *_: pytest.fail("weights were loaded"))
     live = LiveModels()
     for refuse in (
         lambda: check_paths(live, [Parent("a", ModelSource(str(a))), Parent("wide", ModelSource(str(wide)))], None),

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from tiny_models import make, near, recipe
 
 from evomerge.errors import CheckpointError
-from evomerge.merge import resident
-from evomerge.merge.checkpoint import SafetensorsCheckpoint
-from evomerge.merge.device_copies import DeviceCopies
-from evomerge.merge.live import LiveModels
+from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
+from evomerge.merge.live import model as resident
+from evomerge.merge.live.device_copies import DeviceCopies
+from evomerge.merge.live.models import LiveModels
 from evomerge.merge.methods import METHODS
 from evomerge.recipe import ModelSource, Recipe
 

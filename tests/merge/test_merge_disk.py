@@ -14,7 +14,7 @@ from tiny_models import edit_config, recipe, same_bytes, tensors_of
 from transformers import AutoModelForCausalLM
 
 from evomerge.errors import CheckpointError, ExportError
-from evomerge.merge.disk import merge_to_disk
+from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.recipe import Recipe
 
 
@@ -129,7 +129,7 @@ def test_a_killed_process_leaves_nothing_under_the_name(of: Recipe, tmp_path: Pa
     (tmp_path / "recipe.yaml").write_text(of.to_yaml())
     code = """
 import sys, time
-from evomerge.merge.disk import merge_to_disk
+from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.recipe import Recipe
 def stall(done, total):
     if done == total:

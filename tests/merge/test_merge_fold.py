@@ -25,9 +25,9 @@ from transformers import (
 )
 
 from evomerge.errors import CheckpointError, ExportError, RecipeError
-from evomerge.merge.disk import merge_to_disk
-from evomerge.merge.fold import find_fold
-from evomerge.merge.live import LiveModels
+from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.live.models import LiveModels
+from evomerge.merge.paths.fold import find_fold
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe, Step
 

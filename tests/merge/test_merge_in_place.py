@@ -11,12 +11,13 @@ import torch
 from tiny_models import make, near, recipe, same_bytes, tensors_of
 
 from evomerge.errors import RecipeError
-from evomerge.merge import apply, writing
-from evomerge.merge.disk import merge_to_disk
+from evomerge.merge import apply
+from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel
+from evomerge.merge.live import writer as writing
+from evomerge.merge.live.model import LiveModel
 from evomerge.merge.methods import METHODS
-from evomerge.merge.resident import LiveModel
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import make, near, recipe, same_bytes, tensors_of
 
 from evomerge.errors import CheckpointError, RecipeError
-from evomerge.merge.disk import merge_to_disk
-from evomerge.merge.resident import LiveModel
+from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.live.model import LiveModel
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
 

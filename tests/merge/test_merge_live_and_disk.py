@@ -10,9 +10,9 @@ from tiny_models import llama, make, near, random_tensors, recipe, same_bytes, t
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.errors import CheckpointError, RecipeError
-from evomerge.merge.disk import merge_to_disk
+from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.live.model import LiveModel
 from evomerge.merge.methods import METHODS
-from evomerge.merge.resident import LiveModel
 from evomerge.recipe import PASSTHROUGH, Group, ModelSource, Recipe
 
 

@@ -17,10 +17,11 @@ from tiny_models import llama, make, near, recipe
 from transformers import AutoModelForCausalLM, GPT2Config, MixtralConfig
 
 from evomerge.errors import CheckpointError, RecipeError
-from evomerge.merge import resident, writing
-from evomerge.merge.architecture import Architecture
-from evomerge.merge.live import LiveModels
-from evomerge.merge.placement import Part, partition, parts_of, plan_devices, spread
+from evomerge.merge.files.architecture import Architecture
+from evomerge.merge.live import model as resident
+from evomerge.merge.live import writer as writing
+from evomerge.merge.live.models import LiveModels
+from evomerge.merge.live.placement import Part, partition, parts_of, plan_devices, spread
 from evomerge.recipe import Recipe, Step
 
 GPUS = [torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cuda:2")]

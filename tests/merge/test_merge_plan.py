@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import edit_config, make, near, recipe
 
 from evomerge.errors import CheckpointError, RecipeError
-from evomerge.merge.checkpoint import SafetensorsCheckpoint
+from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.methods import METHODS
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources

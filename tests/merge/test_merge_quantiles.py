@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from evomerge.errors import RecipeError
-from evomerge.merge import prepared, quantiles
+from evomerge.merge import cache as prepared
+from evomerge.merge import quantiles
+from evomerge.merge.cache import Prepared, budget_bytes
 from evomerge.merge.kernels import parallel
 from evomerge.merge.kernels.engine import Engine
 from evomerge.merge.kernels.numba_engine import NumbaEngine
 from evomerge.merge.kernels.torch_engine import TorchEngine, trimmed
-from evomerge.merge.prepared import Prepared, budget_bytes
 from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table
 
 DENSITIES = (0.0, 1e-4, 0.01, 0.1, 0.25, 1 / 3, 0.5, 0.77, 0.9, 0.999, 1.0)

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from tiny_models import recipe, same_bytes, tensors_of
 
 from evomerge.errors import CheckpointError
-from evomerge.merge import pages
-from evomerge.merge.checkpoint import SafetensorsCheckpoint
-from evomerge.merge.disk import merge_to_disk
+from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.disk.stream import Piece, write_files
+from evomerge.merge.files import pages
+from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.sources import Sources
-from evomerge.merge.stream import Piece, write_files
 from evomerge.recipe import Recipe
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.evaluation.engines import Response
+from evomerge.evaluation.engines.base import Response
 from evomerge.evaluation.task import Direction
 
 

@@ -6,13 +6,12 @@ import importlib.util
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from evomerge.merge.kernels.program import Program
+from evomerge.merge.kernels.program import Program, Range, Survey
 
 if TYPE_CHECKING:
     import torch
@@ -21,33 +20,6 @@ VARIABLE = "EVOMERGE_KERNELS"
 """Environment variable that forces an engine, "numba" or "torch", for example to compare them."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a survey looks for in one task vector: the entries whose |τ| has bits in [low, high).
-
-    Those with just the bits `value`, which is one of them or −1 for none, are only counted; the others are listed.
-    """
-
-    low: int
-    high: int
-    value: int = -1
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What a survey found of one task vector.
-
-    Attributes:
-        n: how many entries have the bits `value`.
-        bits: int32, those of each of the others.
-        places: int64, the flat index of each of the others, rising.
-    """
-
-    n: int
-    bits: np.ndarray
-    places: np.ndarray
 
 
 class Engine(Protocol):

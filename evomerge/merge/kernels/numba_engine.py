@@ -14,16 +14,15 @@ import numba
 import numpy as np
 
 from evomerge.merge.kernels import lanes, native, parallel
-from evomerge.merge.kernels.engine import Range, Survey
 from evomerge.merge.kernels.parallel import over_chunks
-from evomerge.merge.kernels.program import Cut, Program
+from evomerge.merge.kernels.program import Cut, Program, Range, Survey
 
 if TYPE_CHECKING:
     import torch
 
 
 class _Codes(dict[str, int]):
-    """The kernels' numbers of types, whether they are torch's or those of `evomerge.merge.flat`."""
+    """The kernels' numbers of types, whether they are torch's or those of `evomerge.merge.files.flat`."""
 
     def __getitem__(self, dtype: object) -> int:
         return super().__getitem__(str(dtype))

@@ -71,3 +71,30 @@ class Program:
     disjoint: bool = False
     by_count: bool = False
     normalize: bool = True
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a survey looks for in one task vector: the entries whose |τ| has bits in [low, high).
+
+    Those with just the bits `value`, which is one of them or −1 for none, are only counted; the others are listed.
+    """
+
+    low: int
+    high: int
+    value: int = -1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a survey found of one task vector.
+
+    Attributes:
+        n: how many entries have the bits `value`.
+        bits: int32, those of each of the others.
+        places: int64, the flat index of each of the others, rising.
+    """
+
+    n: int
+    bits: np.ndarray
+    places: np.ndarray

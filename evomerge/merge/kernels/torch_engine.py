@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from evomerge.merge.kernels import philox
-from evomerge.merge.kernels.engine import Range, Survey
-from evomerge.merge.kernels.program import Cut, Drop, Program
+from evomerge.merge.kernels.program import Cut, Drop, Program, Range, Survey
 
 _LANES = 1024
 _ROWS = 64

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from evomerge.merge.kernels.program import Cut, Program
-from evomerge.method import MethodSpec, Parameter
+from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
     import torch

@@ -31,7 +31,7 @@ from evomerge.merge.methods.base import (
 )
 from evomerge.merge.methods.task_arithmetic import add_task_vectors
 from evomerge.merge.methods.ties import disjoint_merge, disjoint_one_input, disjoint_problems, disjoint_program
-from evomerge.method import MethodSpec, Parameter
+from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
     import torch

@@ -1,14 +1,14 @@
 """Whole layers, copied: the method of layer paths (`Recipe.path`); without a path, its one parent as it is.
 
-What a path builds is decided in `evomerge.merge.path_plan` (as files) and `evomerge.merge.dataflow` (in memory). As
-mergekit's method of that name, it mixes no weights.
+What a path builds is decided in `evomerge.merge.paths.plan` (as files) and `evomerge.merge.paths.live_path` (in memory).
+As mergekit's method of that name, it mixes no weights.
 """
 
 from __future__ import annotations
 
 from evomerge.merge.methods.base import Method
-from evomerge.method import MethodSpec
 from evomerge.recipe import PASSTHROUGH
+from evomerge.recipe.method import MethodSpec
 
 METHOD = Method(
     spec=MethodSpec(

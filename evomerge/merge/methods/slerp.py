@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import Dots, Inputs, Method, Values, out_of_range, weighted_sum
-from evomerge.method import MethodSpec, Parameter
+from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
     import torch

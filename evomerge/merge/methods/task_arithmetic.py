@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import BASE, SUM_LAMBDA, WEIGHT, Method, Values, nonzero, task_vectors, weighted_sum
-from evomerge.method import MethodSpec
+from evomerge.recipe.method import MethodSpec
 
 if TYPE_CHECKING:
     import torch

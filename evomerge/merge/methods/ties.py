@@ -27,7 +27,7 @@ from evomerge.merge.methods.base import (
     out_of_range,
     task_vectors,
 )
-from evomerge.method import MethodSpec, Parameter
+from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,210 @@
+"""What a run's result is worth, from its database alone: paired comparisons, the price of choosing, and warnings.
+
+Nothing here is scored anew. Comparisons take the per-item scores of the test split, which nothing was chosen on; the
+best parent is named by its validation score, so that naming it does not choose on the test items either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from evomerge.analysis.comparison import Difference, compare
+from evomerge.analysis.winners_curse import adjusted_for_selection
+from evomerge.errors import EvaluationError
+from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.task import specs_from_data
+from evomerge.record import Record, Score, Split
+from evomerge.store.run_dir import RunDir
+
+OBJECTIVE, PUBLIC_TASKS = "objective", "public_tasks"
+"""Keys of the database: the specs of the objective, and the public benchmarks that the search items come from."""
+
+Values = Mapping[str, Mapping[int, float]]
+"""Task to item to the value of the objective's metric."""
+
+
+def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's status with what its scores are worth.
+
+    Returns:
+        The status (see `evomerge.store.status.run_status`), with
+
+        - `best.adjusted`: `{"mean", "low", "high"}` of the winner's validation score, adjusted for having been chosen
+          as the best of the finalists; None where there was no such choice
+        - `best_parent`: the name of the parent with the best validation score (search score, where there are no
+          validation items); None before parents are scored
+        - `comparisons`: winner against each baseline on the test items, each `{"against", "difference", "low", "high",
+          "p_value", "n"}`; empty before the test
+        - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
+        - `public_tasks`: the public benchmarks whose own evaluation items are the search items
+    """
+    found = dict(status)
+    found["best_parent"] = best_parent(run, status)
+    found["comparisons"], found["finalists"] = [], []
+    found["public_tasks"] = list(run.database.get_meta(PUBLIC_TASKS, []))
+    if found.get("best") is None:
+        return found
+    found["best"] = {**status["best"], "adjusted": None}
+    objective = objective_of(run)
+    winner = run.database.get_meta("best")
+    if objective is None or winner is None:
+        return found
+    records = list(run.database.records(baselines=True))
+    found["comparisons"] = [
+        {"against": record.name, **difference.to_data()}
+        for record, difference in _against_baselines(run, objective, winner, records)
+    ]
+    finalists = _finalists(run, objective, winner, records)
+    found["finalists"] = [
+        {"id": record.number, **_compared(objective, finalists[0][1], values).to_data()}
+        for record, values in finalists[1:]
+    ]
+    adjusted = _adjusted(run, objective, finalists)
+    if adjusted is not None:
+        found["best"]["adjusted"] = {"mean": adjusted.mean, "low": adjusted.low, "high": adjusted.high}
+    return found
+
+
+def objective_of(run: RunDir) -> Objective | None:
+    """Return the objective that the run recorded, or None for a run of an earlier version."""
+    data = run.database.get_meta(OBJECTIVE)
+    return None if data is None else Objective(specs_from_data(data))
+
+
+def values_of(run: RunDir, objective: Objective, number: int, split: Split) -> dict[str, dict[int, float]]:
+    """Return what each item that a candidate answered adds to the objective, by task."""
+    if objective.compares:
+        for record in run.database.records(baselines=True):
+            if record.is_baseline:
+                objective.note_baseline(record.name, split, run.database.item_scores(record.number, split))
+    return objective.task_values(run.database.item_scores(number, split), split)
+
+
+def best_parent(run: RunDir, status: Mapping[str, Any]) -> str | None:
+    """Return the name of the parent that was best before anything was tested."""
+    parents = (run.config.get("models") or {}).get("parents") or {}
+    for split in (Split.VALIDATION, Split.SEARCH):
+        scored = [row for row in status["baselines"] if row["name"] in parents and row[split] is not None]
+        if scored:
+            return str(max(scored, key=lambda row: row[split]["mean"])["name"])
+    return None
+
+
+def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a status should make its reader careful about, one sentence each."""
+    for task in found.get("public_tasks", ()):
+        yield public_warning(task)
+    best = found.get("best")
+    if best is None or best.get("test") is None:
+        return
+    test = best["test"]
+    compared = found.get("comparisons", ())
+    for one in compared:
+        if one["high"] < 0:
+            yield f"the best merge is worse than {one['against']}: {_points(one)} on the test items"
+        elif one["low"] <= 0:
+            yield (
+                f"the gain over {one['against']} is within the noise: {_points(one)} on the {one['n']} test items "
+                "(paired); more test items would tell"
+            )
+    overlapping = [b["name"] for b in found["baselines"] if b.get("test") and test["low"] <= b["test"]["high"]]
+    if overlapping and not compared:
+        yield (
+            f"the best merge's test interval overlaps that of {', '.join(overlapping)}: the gain may be noise; "
+            "more test items would tell"
+        )
+    others = found.get("finalists", ())
+    if len(others) > 1 and all(one["low"] <= 0 for one in others):
+        yield (
+            f"the order of the {len(others) + 1} finalists is noise: on the {others[0]['n']} validation items the "
+            "winner cannot be told from any other (paired 95 % intervals); more validation items would choose better"
+        )
+    if best.get("search") and best["search"]["mean"] > test["high"]:
+        yield "the search score lies above the test interval: it is the best of many noisy scores, so trust the test"
+
+
+def public_warning(task: str) -> str:
+    """Return the sentence for a search on a public benchmark's own evaluation items."""
+    return (
+        f"search items come from the public test set of {task}: do not report its benchmark score for the merge; use "
+        "`validation:`/`test:` tasks, or a task with its own train split"
+    )
+
+
+def _points(one: Mapping[str, Any]) -> str:
+    return f"{100 * one['difference']:+.1f} points [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
+
+
+def _against_baselines(
+    run: RunDir, objective: Objective, winner: int, records: list[Record]
+) -> Iterator[tuple[Record, Difference]]:
+    own = _usable(run, objective, winner, Split.TEST)
+    for record in sorted((r for r in records if r.is_baseline), key=lambda r: -r.number):
+        other = _usable(run, objective, record.number, Split.TEST)
+        if own is not None and other is not None and _same_items(own, other):
+            yield record, _compared(objective, own, other)
+
+
+def _finalists(run: RunDir, objective: Objective, winner: int, records: list[Record]) -> list[tuple[Record, Values]]:
+    """Return the candidates that answered the winner's validation items, the winner first, then by fitness and age."""
+    own = _usable(run, objective, winner, Split.VALIDATION)
+    if own is None:
+        return []
+    found: list[tuple[Record, Values]] = []
+    for record in records:
+        if record.is_baseline or record.same_as is not None or Split.VALIDATION not in (record.scores or {}):
+            continue
+        values = _usable(run, objective, record.number, Split.VALIDATION)
+        if values is not None and _same_items(own, values):
+            found.append((record, values))
+    return sorted(found, key=lambda one: (one[0].number != winner, -(one[0].fitness or 0.0), one[0].number))
+
+
+def _adjusted(run: RunDir, objective: Objective, finalists: list[tuple[Record, Values]]) -> Score | None:
+    if len(finalists) < 2:
+        return None
+    # In the order that decides between equals, not with the winner in front: it was chosen on the same items.
+    finalists = sorted(finalists, key=lambda one: (-(one[0].fitness or 0.0), one[0].number))
+    weights = _weights(objective)
+    values = {
+        task: np.array([[rows[task][item] for item in sorted(rows[task])] for _, rows in finalists])
+        for task, weight in weights.items()
+        if weight != 0.0
+    }
+    return adjusted_for_selection(values, weights, costs=[_cost(run, record) for record, _ in finalists])
+
+
+def _cost(run: RunDir, record: Record) -> float:
+    """What the length of a path costs; the only thing besides the validation score that chooses among finalists."""
+    config = run.config
+    sections = [config, *(config.get("stages") or {}).values()]
+    if not any(((section or {}).get("space") or {}).get("layer_cost") for section in sections):
+        return 0.0
+    score = (record.scores or {}).get(Split.SEARCH)
+    return 0.0 if score is None or record.fitness is None else score.mean - record.fitness
+
+
+def _usable(run: RunDir, objective: Objective, number: int, split: Split) -> Values | None:
+    """Return a candidate's values on a split, or None where a task that counts has none."""
+    try:
+        values = values_of(run, objective, number, split)
+    except EvaluationError:
+        return None  # recorded under another objective
+    counting = [task for task, weight in _weights(objective).items() if weight != 0.0]
+    return values if all(values[task] for task in counting) else None
+
+
+def _same_items(one: Values, other: Values) -> bool:
+    return all(one[task].keys() == other[task].keys() for task in one)
+
+
+def _compared(objective: Objective, one: Values, other: Values) -> Difference:
+    rows = [{task: [values[task][item] for item in sorted(values[task])] for task in values} for values in (one, other)]
+    return compare(rows[0], rows[1], _weights(objective))
+
+
+def _weights(objective: Objective) -> dict[str, float]:
+    return objective.task_weights

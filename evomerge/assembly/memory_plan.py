@@ -1,0 +1,231 @@
+"""Whether the live models of a search fit into memory, from headers only; what is read anew where parents do not."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from evomerge.assembly.spaces import baselines
+from evomerge.config.schema import SearchConfig
+from evomerge.errors import CheckpointError
+from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
+from evomerge.merge.live.placement import plan_devices
+from evomerge.merge.methods import METHODS
+from evomerge.merge.sources import Sources
+from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
+from evomerge.system.memory import GIB, free_bytes, free_memory, total_bytes
+
+log = logging.getLogger(__name__)
+
+ROOM = 0.25
+"""Share of a worker's memory that parents leave to forward passes where they stay on its devices."""
+
+
+def model_bytes(opened: OpenModel, dtype: str | None) -> int:
+    """Return the size of a model in memory, its parameters and saved buffers, in bytes.
+
+    Args:
+        dtype: of its floating-point values; None: the type of most of them in its files.
+    """
+    size = opened.dtype.itemsize if dtype is None else TORCH_DTYPES[dtype].itemsize
+    shapes = opened.architecture.shapes
+    return sum(size * math.prod(shapes[name]) for name in opened.architecture.places)
+
+
+def live_bytes(config: SearchConfig, sources: Sources, dtype: str | None) -> int:
+    """Return the least memory that the live models take, in bytes: one for merges, for paths one of each parent.
+
+    The plain average, which a search of paths is measured against, is a merge too.
+
+    Raises:
+        CheckpointError: if a model cannot be opened.
+    """
+    models: list[ModelSource | Recipe] = []
+    if any(recipe.method != PASSTHROUGH for recipe in baselines(config, sources).values()):
+        models.append((config.models.base or config.models.parents[0]).source)
+    if any(stage.space.stacks for stage in config.stages):
+        models += [parent.source for parent in config.models.parents]
+    return sum(model_bytes(sources.like(source), dtype) for source in models)
+
+
+def memory_problems(
+    config: SearchConfig,
+    sources: Sources,
+    devices: Sequence[str],
+    dtype: str | None,
+    *,
+    sharers: int = 1,
+    at_least: int = 1,
+) -> list[str]:
+    """Return one sentence with the sizes if a worker's models do not fit into what its devices have free.
+
+    Args:
+        devices: that a candidate runs on; they can be used.
+        dtype: that it runs in; None: its own.
+        sharers: how many workers, with this one, may share the devices: each counts on an equal part.
+        at_least: how many will for certain: a live model is only refused if so many do not fit.
+    """
+    smaller = "" if dtype in ("bfloat16", "float16") else "set execution.dtype to bfloat16, or "
+    fewer = "use fewer workers, or " if sharers > 1 else ""
+    instead = f"; {fewer}{smaller}use fewer or smaller models, or a device with more memory"
+    try:
+        shares = device_shares(config, sources, devices, dtype, sharers=at_least)
+    except CheckpointError as error:
+        return [f"{error}{instead}"]
+    each = f" for each of the {at_least} workers that share it" if at_least > 1 else ""
+    for share in shares:
+        if share.live > share.free:
+            what = "model that candidates are written into takes"
+            if any(stage.space.stacks for stage in config.stages):
+                what = "live models (for layer paths one of each parent) take"
+            return [
+                f"the {what} {share.live / GIB:.2f} GiB in {dtype or 'their own dtype'}, but {share.device} has "
+                f"{share.free / GIB:.2f} GiB free{each}{instead}"
+            ]
+    if config.execution.parents != "device" or not any(stage.space.merges for stage in config.stages):
+        return []
+    shares = device_shares(config, sources, devices, dtype, sharers=sharers)
+    if _off_cpu(shares) and not _fit(shares):
+        return [
+            f"execution.parents is device, but the parents ({_sum(share.parents for share in shares)}) do not fit "
+            f"beside the live model ({_sum(share.live for share in shares)}) into {_names(shares)}: "
+            f"{_sum(share.free for share in shares)} are free for this worker, of which {ROOM:.0%} are kept for "
+            "forward passes; set it to auto or host"
+        ]
+    return []
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a device has for one worker, and what the worker would put there, in bytes.
+
+    Attributes:
+        device: its name.
+        free: at most what is free now, and at most an equal part of the whole where workers share it.
+        live: of the live models.
+        parents: of the tensors that merges read, were they to stay here.
+        engine: of the second copy of the live model that vLLM makes.
+    """
+
+    device: str
+    free: int
+    live: int
+    parents: int
+    engine: int = 0
+
+
+def device_shares(
+    config: SearchConfig, sources: Sources, devices: Sequence[str], dtype: str | None, *, sharers: int = 1
+) -> list[Share]:
+    """Return what the models of a worker that is about to load them would take on each of its devices.
+
+    Args:
+        devices: that a candidate runs on; its model is spread over several.
+        dtype: that it runs in; None: its own.
+        sharers: how many workers, with this one, share the devices.
+
+    Raises:
+        CheckpointError: if a model cannot be opened, or cannot be spread over several devices.
+    """
+    free = {one: free_bytes(torch.device(one)) for one in devices}
+    if sharers > 1:
+        free = {one: min(most, total_bytes(torch.device(one)) // sharers) for one, most in free.items()}
+    parents = parent_bytes(config, sources)
+    if len(devices) == 1:
+        live = live_bytes(config, sources, dtype)
+        return [Share(devices[0], free[devices[0]], live, parents, live if config.evaluation.engine == "vllm" else 0)]
+    opened = sources.like((config.models.base or config.models.parents[0]).source)
+    torch_dtype = opened.dtype if dtype is None else TORCH_DTYPES[dtype]
+    _, taken = plan_devices(opened.architecture, torch_dtype, {torch.device(one): n for one, n in free.items()})
+    whole = max(1, sum(taken.values()))
+    # A parent's tensor stays where the one lies that it is written into.
+    return [Share(str(one), free[str(one)], n, parents * n // whole) for one, n in taken.items()]
+
+
+def merged_sources(config: SearchConfig) -> list[ModelSource | Recipe]:
+    """Return what the merges of a search read: the parents, and the base where the method takes task vectors."""
+    models, method = config.models, METHODS.get(config.method.name if config.method else "")
+    sources = [parent.source for parent in models.parents]
+    if models.base is not None and method is not None and method.spec.needs_base:
+        sources.append(models.base.source)
+    return list(dict.fromkeys(sources))
+
+
+def parent_bytes(config: SearchConfig, sources: Sources) -> int:
+    """Return the bytes of the tensors that merges read; 0 where a search merges nothing.
+
+    Raises:
+        CheckpointError: if a model cannot be opened.
+    """
+    if not any(stage.space.merges for stage in config.stages):
+        return 0
+    opened = {id(one): one for one in map(sources.open, merged_sources(config))}
+    return sum(one.tensors.infos[name].n_bytes for one in opened.values() for name in one.naming.targets)
+
+
+def parents_stay(setting: str, shares: Sequence[Share]) -> tuple[bool, str]:
+    """Decide whether the parents of merges stay on the devices of the live model.
+
+    Args:
+        setting: "auto", "device" or "host".
+        shares: of each device, before anything is loaded.
+
+    Returns:
+        The decision, and a sentence that says why, with the sizes.
+    """
+    size, live = _sum(share.parents for share in shares), _sum(share.live for share in shares)
+    if any(share.engine for share in shares):
+        live += ", and as much in the engine"
+    free, names = _sum(share.free for share in shares), _names(shares)
+    mapped = f"parents ({size}) are read from the machine's memory, one copy for all its workers"
+    if not _off_cpu(shares):
+        return False, f"{mapped}: candidates are merged on the CPU, which reads them there"
+    copied = f"so each candidate copies at most {size} to {names}"
+    if setting == "host":
+        return False, f"{mapped}: execution.parents is host, {copied}"
+    if not _fit(shares):
+        return False, (
+            f"{mapped}: beside the live model ({live}) they would not leave {ROOM:.0%} of the {free} that are free for "
+            f"this worker on {names} to forward passes, {copied}"
+        )
+    return True, f"parents ({size}) stay on {names} beside the live model ({live}): {free} are free for this worker"
+
+
+def _off_cpu(shares: Sequence[Share]) -> bool:
+    return all(torch.device(share.device).type != "cpu" for share in shares)
+
+
+def _fit(shares: Sequence[Share]) -> bool:
+    return all(share.live + share.engine + share.parents <= (1 - ROOM) * share.free for share in shares)
+
+
+def _sum(sizes: Iterable[int]) -> str:
+    return f"{sum(sizes) / GIB:.2f} GiB"
+
+
+def _names(shares: Sequence[Share]) -> str:
+    return " and ".join(share.device for share in shares)
+
+
+def tell_streaming(sources: Sources, members: Sequence[Parent], taken: int = 0) -> None:
+    """Log how much each candidate reads from disk, if the parents do not stay in memory beside what else is there.
+
+    They are memory-mapped, so the system drops their pages when memory is short and reads them again.
+
+    Args:
+        members: parents and base of the merges.
+        taken: bytes of the memory that will be used, but are not yet.
+    """
+    opened = {id(one): one for one in (sources.like(member.source) for member in members)}
+    mapped = sum(info.n_bytes for one in opened.values() for info in one.tensors.infos.values())
+    free = free_memory() - taken
+    if mapped > free:
+        log.warning(
+            "the parents' files (%.2f GiB) do not fit into memory beside the live model (%.2f GiB are free): parents "
+            "are streamed from disk for each candidate, about %.2f GiB each, which is slower; give more memory",
+            mapped / GIB, max(0, free) / GIB, mapped / GIB,
+        )  # fmt: skip

@@ -1,0 +1,245 @@
+"""From a configuration to the objects of a search. Everything that can be wrong is checked before weights are read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.assembly.memory_plan import (
+    memory_problems,
+)
+from evomerge.assembly.spaces import average, baselines, check_optimizers, check_stages, layer_cost, make_stages
+from evomerge.assembly.workers import (
+    device_problems_of,
+    find_devices,
+    include_paths,
+    make_harness,
+    make_live_models,
+    running_dtype,
+    set_threads,
+)
+from evomerge.config.schema import SearchConfig
+from evomerge.errors import ConfigError
+from evomerge.evaluation.catalog import check as check_tasks
+from evomerge.evaluation.catalog import public_sources
+from evomerge.evaluation.engines.base import engine_problems
+from evomerge.evaluation.harness import LmHarness
+from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.task import reference_problems
+from evomerge.fitness.items import Pool, Term
+from evomerge.fitness.race import Race
+from evomerge.fitness.scoring import Scoring
+from evomerge.genome.space import Space
+from evomerge.merge.live.models import LiveModels
+from evomerge.merge.sources import Sources
+from evomerge.recipe import PASSTHROUGH, Recipe
+from evomerge.record import Split
+from evomerge.search.stage import Stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Prepared:
+    """A checked configuration and what was opened to check it; no weights have been read.
+
+    Attributes:
+        spaces: of each stage; of later ones as if the best merge were the start of the first.
+        sources: the parents, opened and known to fit together.
+        baselines: name to recipe: each parent alone, and their plain average.
+        harness: tasks with their datasets and splits.
+        objective: turns item scores into fitness.
+        data: what the configuration was read from.
+    """
+
+    config: SearchConfig
+    spaces: Sequence[Space]
+    sources: Sources
+    baselines: Mapping[str, Recipe]
+    harness: LmHarness
+    objective: Objective
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def splits(self) -> list[Split]:
+        """The splits that have items."""
+        return [split for split in Split if any(self.harness.split_items(split).values())]
+
+    def scoring(self) -> Scoring:
+        """Return what candidates are asked, and what their answers are worth."""
+        terms = [
+            Term(name, spec.name, weight)
+            for name, spec, weight in zip(
+                self.objective.term_names, self.objective.specs, self.objective.weights, strict=True
+            )
+        ]
+        fitness = self.config.fitness
+        race = None
+        if fitness.race is not None:
+            block = fitness.race.block or max(1, (fitness.items or 1) // 3)
+            race = Race(fitness.race.rule, block=block, level=fitness.race.level, most=fitness.race.most)
+        scoring = Scoring(
+            self.objective,
+            Pool(self.harness.split_items(Split.SEARCH), terms),
+            items=fitness.items,
+            choose=fitness.choose,
+            fresh=fitness.fresh,
+            estimator=fitness.estimator,
+            race=race,
+            seed=self.config.seed,
+        )
+        if fitness.responses is not None:
+            scoring.know_others(other_answers(fitness.responses, terms, self.harness.split_items(Split.SEARCH)))
+        return scoring
+
+    @property
+    def items_per_candidate(self) -> int:
+        """How many search items one candidate costs, on average at most."""
+        return self.scoring().items_per_candidate
+
+    @property
+    def public_tasks(self) -> list[str]:
+        """The public benchmarks whose own evaluation items are the search items."""
+        evaluation = self.config.evaluation
+        return public_sources(evaluation.tasks, include_paths(evaluation.include_path))
+
+    def stages(self) -> list[Stage]:
+        """Return what is searched, one stage after the other."""
+        return make_stages(self.config, self.sources)
+
+    def cost(self) -> Callable[[Recipe], float]:
+        """Return what a recipe costs beyond its answers."""
+        return layer_cost(self.config, self.sources)
+
+    def live_models(self) -> LiveModels:
+        """Load what candidates are written into; this is where weights are first read."""
+        set_threads(self.config.execution.threads)
+        return make_live_models(self.config, self.sources)
+
+
+def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | None = None) -> Prepared:
+    """Read a configuration, check it against its models and tasks, and draw the splits.
+
+    Args:
+        data: the composed configuration, a nested mapping.
+        recorded_splits: the splits of a run that is continued; None: draw them.
+
+    Raises:
+        ConfigError: with every mistake that the mapping, model headers and task files show; then, if there is none,
+            with every mistake that the datasets show.
+    """
+    config, problems = SearchConfig.read(data)
+    if config is None:
+        raise ConfigError(problems)
+    sources = Sources(cache=config.execution.cache)
+    model_problems, spaces = check_stages(config, sources)
+    problems += model_problems
+    include = include_paths(config.evaluation.include_path)
+    # What the specs themselves show was noted when the mapping was read.
+    problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
+    if not model_problems:
+        problems += _tokenizer_problems(config, sources)
+        problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
+    # What workers elsewhere have is seen there, when they start.
+    is_here = config.execution.name == "local"
+    device_problems = device_problems_of(config.execution) if is_here else []
+    problems += device_problems
+    if is_here and not model_problems and not device_problems:
+        devices = find_devices(config.execution)
+        problems += memory_problems(config, sources, devices, running_dtype(config.execution.dtype, devices[0]))
+    problems += engine_problems(config.evaluation.engine)
+    if recorded_splits is None:  # a run that is continued has shown that its optimizer works
+        problems += check_optimizers(config, spaces)
+    if problems:
+        raise ConfigError(problems)
+    harness = make_harness(config, recorded_splits=recorded_splits)
+    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs), data)
+    pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
+    if config.fitness.items is not None and config.fitness.items > pool:
+        raise ConfigError(
+            f"fitness.items is {config.fitness.items}, but there are {pool} search items (evaluation.split.search); "
+            "lower it, or leave it out for all of them"
+        )
+    # Made here, it also reads fitness.responses and finds the estimator.
+    needed, allowed = prepared.items_per_candidate, config.budget.items
+    if allowed is not None and allowed < needed:
+        raise ConfigError(
+            f"budget.items is {allowed}, but one candidate takes {needed} items; raise it or lower "
+            "fitness.items or evaluation.split.search"
+        )
+    return prepared
+
+
+def other_answers(
+    path: str, terms: Sequence[Term], items: Mapping[str, Sequence[int]]
+) -> dict[str, NDArray[np.float64]]:
+    """Read what other models answered to the search items; items are named "task/index".
+
+    Returns:
+        Term name to `(n_models, n_items)`, NaN where not answered. A term that is not the first of its task has none:
+        a response matrix holds one number an item.
+
+    Raises:
+        ConfigError: if the file cannot be read, or has none of the items.
+    """
+    from evomerge.errors import EstimationError
+    from evomerge.estimation import read_responses
+
+    try:
+        responses = read_responses(path)
+    except EstimationError as error:
+        raise ConfigError(f"fitness.responses: {error}") from error
+    place = {name: column for column, name in enumerate(responses.items)}
+    rows: dict[str, NDArray[np.float64]] = {}
+    tasks: set[str] = set()
+    for term in terms:
+        if term.task in tasks:
+            continue
+        tasks.add(term.task)
+        names = [f"{term.task}/{item}" for item in items[term.task]]
+        found = np.full((len(responses.models), len(names)), np.nan)
+        known = [k for k, name in enumerate(names) if name in place]
+        found[:, known] = responses.R[:, [place[names[k]] for k in known]]
+        rows[term.name] = found[~np.isnan(found).all(axis=1)]
+    if not any(len(one) for one in rows.values()):
+        named = next((f"{task}/{item}" for task in items for item in items[task]), "")
+        raise ConfigError(
+            f"fitness.responses: {path} has no answers to the search items: they are named like {named!r}, its own "
+            f"like {responses.items[0]!r}"
+        )
+    return rows
+
+
+def prepare_spaces(config: SearchConfig) -> list[Space]:
+    """Check models, method and genes only, and return the space of each stage.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    problems, spaces = check_stages(config, Sources())
+    if problems:
+        raise ConfigError(problems)
+    return spaces
+
+
+def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
+    """Load the tokenizer of each model that will be asked: of the parents as baselines, and of the merge."""
+    from transformers import AutoTokenizer
+
+    problems = []
+    first = next(iter(config.models.parents))
+    recipes = [*baselines(config, sources).values(), Recipe(PASSTHROUGH, (first,))]
+    if any(stage.space.merges for stage in config.stages):
+        recipes.append(average(config))
+    for opened in {id(model): model for model in map(sources.tokenizer_of, recipes)}.values():
+        try:
+            AutoTokenizer.from_pretrained(opened.tokenizer_folder, trust_remote_code=opened.trust_remote_code)
+        except Exception as error:  # transformers raises almost anything on missing or broken files
+            reason = str(error).splitlines()[0]
+            problems.append(f"{opened.label} has no tokenizer that transformers can load: {reason}")
+    return problems

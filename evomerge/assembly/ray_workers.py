@@ -1,0 +1,215 @@
+"""Workers elsewhere: what a process on any machine needs to become a worker of a search, as plain data."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.assembly.memory_plan import live_bytes, memory_problems
+from evomerge.assembly.workers import (
+    device_problems_of,
+    find_devices,
+    make_harness,
+    make_live_models,
+    running_dtype,
+    set_threads,
+)
+from evomerge.config.schema import ExecutionConfig, SearchConfig
+from evomerge.errors import CheckpointError
+from evomerge.evaluation.harness import LmHarness
+from evomerge.execution.base import StopSignal
+from evomerge.execution.pool.actor import Hints
+from evomerge.execution.pool.cluster import Cluster, alive_nodes, gpus_of_a_worker, places
+from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.execution.worker import Worker
+from evomerge.merge.cache import budget_bytes
+from evomerge.merge.files.fingerprint import fingerprint
+from evomerge.merge.sources import Sources
+from evomerge.recipe import ModelSource, Recipe
+from evomerge.record import Split
+from evomerge.system.memory import GIB
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """Makes a worker in the process that it is called in; holds plain data only.
+
+    Attributes:
+        data: the composed configuration.
+        splits: the recorded splits, as `LmHarness` takes them.
+        fingerprints: of each checkpoint by the name that messages use, as the driver has it.
+        whole: whether they are of every byte.
+    """
+
+    data: Mapping[str, Any]
+    splits: Mapping[str, Any]
+    fingerprints: Mapping[str, str]
+    whole: bool = False
+
+    def __call__(self, stop: StopSignal, hints: Hints) -> Worker:
+        """Open the parents, prepare the tasks and load the live models.
+
+        Raises:
+            CheckpointError: if a parent is missing here, or is not what the driver has; or memory does not suffice.
+            ConfigError: if a task cannot be prepared here, or the device cannot be used.
+        """
+        config = SearchConfig.from_data(self.data)
+        execution = config.execution
+        set_threads(execution.threads or max(1, int(execution.cpus_per_worker)))
+        cache: str | float = execution.cache
+        if cache == "auto":
+            cache = budget_bytes("auto") / GIB / hints.neighbours
+        sources = Sources(cache=cache)
+        self._check_parents(config, sources)
+        problems = device_problems_of(execution)
+        if problems:
+            raise CheckpointError(problems[0])
+        on_cpu = find_devices(execution)[0] == "cpu"
+        sharers = hints.neighbours if on_cpu else hints.per_device
+        _check_memory(config, sources, sharers)
+        harness = make_harness(config, recorded_splits=self.splits, sharers=sharers, halvings=hints.halvings)
+        harness.prepare()
+        told: list[str] = []
+        worker = Worker(make_live_models(config, sources, sharers=sharers, tell=told.append), harness, stop=stop)
+        worker.told = tuple(told)
+        return worker
+
+    def _check_parents(self, config: SearchConfig, sources: Sources) -> None:
+        problems = []
+        for name, source in checkpoints(config).items():
+            try:
+                mine = fingerprint(sources.open(source).folder, whole=self.whole)
+            except CheckpointError as error:
+                problems.append(f"{name}: {error}")
+                continue
+            if mine != self.fingerprints[name]:
+                problems.append(
+                    f"{name} ({source.path}) is another model here than where the search was started: the contents "
+                    "differ; copy it anew, or name a Hub id with its revision"
+                )
+        if problems:
+            raise CheckpointError("; ".join(problems))
+
+
+def checkpoints(config: SearchConfig) -> dict[str, ModelSource]:
+    """Return every checkpoint that a search reads, by a name for messages: those of parents that are recipes, too."""
+    found: dict[str, ModelSource] = {}
+
+    def visit(name: str, source: ModelSource | Recipe) -> None:
+        if isinstance(source, ModelSource):
+            found[name] = source
+            return
+        for parent in (*source.parents, *([source.base] if source.base else [])):
+            visit(f"{name}.{parent.name}", parent.source)
+
+    models = config.models
+    for parent in (*models.parents, *([models.base] if models.base else [])):
+        visit(parent.name, parent.source)
+    return found
+
+
+def make_ray_executor(
+    config: SearchConfig, data: Mapping[str, Any], sources: Sources, harness: LmHarness, stop: StopSignal
+) -> RayExecutor:
+    """Start the workers of a checked configuration.
+
+    Raises:
+        ExecutionError: if there is no cluster, or no worker can be started.
+        CheckpointError: if a machine does not see the driver's parents.
+    """
+    execution = config.execution
+    named = checkpoints(config)
+    # On this machine alone, the files are the same ones; elsewhere they are copies, of which every byte counts.
+    whole = execution.address is not None
+    prints = {name: fingerprint(sources.open(source).folder, whole=whole) for name, source in named.items()}
+    mapped = sum(info.n_bytes for source in named.values() for info in sources.open(source).tensors.infos.values())
+    dtype = running_dtype(execution.dtype, "cpu" if execution.gpus_per_worker == 0 else find_devices(execution)[0])
+    log.info(
+        "parents: %.2f GiB, memory-mapped, so that the workers of a machine share one copy; live models: %.2f GiB in "
+        "each worker",
+        mapped / GIB, live_bytes(config, sources, dtype) / GIB,
+    )  # fmt: skip
+    plain = {key: value for key, value in data.items() if key != "run"}
+    local_cpus = None
+    if execution.address is None and execution.workers is not None:
+        # Processes that share cores are the user's choice here: Ray only counts.
+        local_cpus = max(1, -(-execution.workers * execution.cpus_per_worker // 1))
+    return RayExecutor(
+        WorkerPlan(plain, harness.split_data(), prints, whole),
+        cluster=Cluster(
+            address=execution.address,
+            cpus=None if local_cpus is None else int(local_cpus),
+            runtime_env=execution.runtime_env,
+        ),
+        demand=Demand(
+            workers=execution.workers,
+            cpus=execution.cpus_per_worker,
+            gpus=execution.gpus_per_worker,
+            timeout=execution.timeout,
+            n_items={split: sum(map(len, harness.split_items(split).values())) for split in Split},
+            share=execution.share,
+        ),
+        stop=stop,
+    )
+
+
+def _check_memory(config: SearchConfig, sources: Sources, sharers: int) -> None:
+    """Make sure that the live models of all workers that share a memory fit into it.
+
+    The others may have loaded theirs already, or not yet, so that what is free now says only whether this one's fit.
+    Whether all do is known where it is certain how many there will be.
+
+    Args:
+        sharers: how many there may be, with this one.
+    """
+    devices = find_devices(config.execution)
+    dtype = running_dtype(config.execution.dtype, devices[0])
+    at_least = min(sharers, _certain_sharers(config.execution, on_cpu=devices[0] == "cpu"))
+    problems = memory_problems(config, sources, devices, dtype, sharers=sharers, at_least=at_least)
+    if problems:
+        raise CheckpointError(problems[0])
+
+
+def _certain_sharers(execution: ExecutionConfig, *, on_cpu: bool) -> int:
+    """Return how many workers are sure to share the memory that this process computes in; 1 where Ray does not say."""
+    ray = sys.modules.get("ray")  # not imported here: what it reads from the environment then may not be set yet
+    if ray is None or not ray.is_initialized():
+        return 1
+    mine = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node["Resources"] for node in alive_nodes()}
+    gpus = gpus_of_a_worker(execution.gpus_per_worker)
+    fit = {node: places(resources, cpus=execution.cpus_per_worker, gpus=gpus) for node, resources in nodes.items()}
+    here = fit.pop(mine, 1)
+    workers = least_workers_here(here, sum(fit.values()), execution.workers)
+    return workers if on_cpu else least_per_gpu(workers, int(nodes.get(mine, {}).get("GPU", 0.0)), gpus)
+
+
+def least_workers_here(here: int, elsewhere: int, wanted: int | None) -> int:
+    """Return how many workers a machine gets at least, however Ray spreads them; this one among them.
+
+    Args:
+        here: how many fit into it.
+        elsewhere: how many fit into the others.
+        wanted: how many there are to be; None: as many as fit.
+    """
+    return max(1, here if wanted is None else min(here, wanted - elsewhere))
+
+
+def least_per_gpu(workers: int, n_gpus: int, gpus: float) -> int:
+    """Return how many of a machine's workers are sure to share the GPU of one of them.
+
+    Ray need not spread them evenly, so this is only certain where they take all there is.
+
+    Args:
+        n_gpus: of the machine.
+        gpus: that each worker takes.
+    """
+    if not 0.0 < gpus < 1.0 or n_gpus == 0:
+        return 1
+    most = int(1.0 / gpus + 1e-9)
+    return max(1, workers - (n_gpus - 1) * most)

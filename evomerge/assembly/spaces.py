@@ -1,0 +1,274 @@
+"""The spaces of a search: from a configuration and opened models to the stages that `search.py` runs.
+
+One stage evolves one space. In the founding paper (Akiba et al., arXiv 2403.13187, section 3.3) the parameter space
+comes first, and its best merge joins the models whose layers the data-flow space then stacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from evomerge.config.schema import SearchConfig, SpaceConfig, StageConfig
+from evomerge.errors import CheckpointError, ConfigError, RecipeError, unknown_name
+from evomerge.genome.dataflow import PathSpace
+from evomerge.genome.joint import JointSpace
+from evomerge.genome.parameter import ParameterSpace
+from evomerge.genome.segments import SegmentSpace
+from evomerge.genome.space import Space
+from evomerge.merge.methods import METHODS
+from evomerge.merge.paths.compatible import Pool
+from evomerge.merge.paths.fold import find_fold
+from evomerge.merge.paths.live_path import path_problems
+from evomerge.merge.plan import check_recipe
+from evomerge.merge.sources import Sources
+from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.registry import check_optimizer, make_optimizer
+from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
+from evomerge.search.stage import Stage
+
+MERGED = "merged"
+"""Name, among the parents of a layer path, of the merge that an earlier stage (or the same genome) made."""
+
+_ENCODINGS = {"indicators": PathSpace, "segments": SegmentSpace}
+
+
+def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], list[Space]]:
+    """Check methods, parents and genes of every stage; reads configurations and headers, no weights.
+
+    Returns:
+        What is wrong, and the space of each stage (of later ones as if the best merge were the start of the first);
+        what depends on an earlier mistake is left for the next try.
+    """
+    problems: list[str] = []
+    if any(stage.space.merges for stage in config.stages):
+        assert config.method is not None  # the configuration says so
+        if config.method.name == PASSTHROUGH:
+            problems.append(f"{PASSTHROUGH} merges no weights; set `space.name: dataflow` to evolve layer paths")
+        elif config.method.name not in METHODS:
+            problems.append(unknown_name("merge method", config.method.name, METHODS))
+        _try(problems, lambda: sources.family(average(config)))
+    elif config.models.base is not None:
+        problems.append(
+            "models.base is not used where only layer paths are evolved; make it a parent if its layers may be taken"
+        )
+    if any(stage.space.stacks for stage in config.stages):
+        if any(parent.name == MERGED for parent in config.models.parents):
+            problems.append(f"no parent may be called {MERGED!r}: that is the name of the merge in a layer path")
+        problems += _path_problems(config, sources)
+    spaces: list[Space] = []
+    elite: Recipe | None = None
+    for stage in config.stages:
+        if problems:
+            break
+        space = _try(problems, lambda stage=stage, elite=elite: make_space(config, stage.space, sources, elite))  # type: ignore[misc]
+        if space is None:
+            break
+        if stage.space.merges:
+            problems += _refused_corners(space)
+        spaces.append(space)
+        elite = elite or space.decode(space.genome(space.start))
+    return problems, spaces
+
+
+def check_optimizers(config: SearchConfig, spaces: Sequence[Space]) -> list[str]:
+    """Return what is wrong with the optimizers of the stages; stages without a space are checked in two dimensions."""
+    problems: list[str] = []
+    for i, stage in enumerate(config.stages):
+        n_dims, kinds = (spaces[i].n_dims, spaces[i].kinds) if i < len(spaces) else (2, None)
+        problems += check_optimizer(stage.optimizer.name, stage.optimizer.options, n_dims, kinds=kinds)
+    return problems
+
+
+def make_stages(config: SearchConfig, sources: Sources) -> list[Stage]:
+    """Return the stages of a checked configuration."""
+    ends = list(accumulate(stage.share for stage in config.stages))
+    ends[-1] = 1.0
+    return [
+        Stage(stage.name, end, _beginner(config, i, stage, sources))
+        for i, (stage, end) in enumerate(zip(config.stages, ends, strict=True))
+    ]
+
+
+def make_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources, elite: Recipe | None) -> Space:
+    """Return the space of one stage.
+
+    Args:
+        elite: the best recipe of the stages before; None in the first.
+
+    Raises:
+        ConfigError: with every mistake in the genes.
+    """
+    parameters = _parameter_space(config, chosen, sources) if chosen.merges else None
+    if not chosen.stacks:
+        assert parameters is not None
+        return parameters
+    if parameters is not None:
+        elite = parameters.decode(parameters.genome(parameters.start))  # stands for what each genome makes of it
+    path_space = _path_space(config, chosen, sources, elite)
+    return path_space if parameters is None else JointSpace(parameters, path_space)
+
+
+def layer_cost(config: SearchConfig, sources: Sources) -> Callable[[Recipe], float]:
+    """Return what the length of a recipe's path costs, in units of the fitness (`space.layer_cost`)."""
+    costs = {stage.space.layer_cost for stage in config.stages if stage.space.stacks} - {0.0}
+    if not costs:
+        return lambda recipe: 0.0
+    cost, depth = max(costs), _depth(config.models.parents[0], sources)
+    return lambda recipe: cost * (len(recipe.path) - depth) if recipe.path else 0.0
+
+
+def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
+    """Return what every search is measured against: each parent alone, and, where there is one, the plain average."""
+    models = config.models
+    merges = any(stage.space.merges for stage in config.stages)
+    recipes = {}
+    for parent in models.parents:
+        # In a search that stacks layers only, a parent is the path over all its layers: they are in memory for the
+        # other paths already, and where the search comes upon that path, it has been scored.
+        path = () if merges else tuple(Step(parent.name, layer) for layer in range(_depth(parent, sources)))
+        method = "linear" if merges else PASSTHROUGH
+        recipes[parent.name] = Recipe(method, (parent,), dtype=models.dtype, seed=config.seed, path=path)
+    if len(models.parents) > 1 and (merges or _average_exists(config, sources)):
+        name = "average" if "average" not in recipes else "plain average"
+        recipes[name] = Recipe("linear", models.parents, base=models.base, dtype=models.dtype, seed=config.seed)
+    return recipes
+
+
+def average(config: SearchConfig) -> Recipe:
+    """All models of the search in one recipe that needs no parameters."""
+    models = config.models
+    return Recipe("linear", models.parents, base=models.base, tokenizer=models.tokenizer, dtype=models.dtype)
+
+
+def _beginner(
+    config: SearchConfig, index: int, stage: StageConfig, sources: Sources
+) -> Callable[[Recipe | None], tuple[Space, Optimizer]]:
+    def begin(elite: Recipe | None) -> tuple[Space, Optimizer]:
+        space = make_space(config, stage.space, sources, elite)
+        optimizer = make_optimizer(
+            stage.optimizer.name,
+            n_dims=space.n_dims,
+            start=space.start,
+            seed=_seed(config.seed, index),
+            kinds=space.kinds,
+            **stage.optimizer.options,
+        )
+        return space, optimizer
+
+    return begin
+
+
+def _seed(seed: int, stage: int) -> int:
+    """The run's seed for the first stage, and one of its own for each further stage."""
+    if stage == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}\0stage {stage}".encode()).digest()[:4], "little")
+
+
+def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources) -> ParameterSpace:
+    assert config.method is not None  # the configuration says so
+    models, summary = config.models, sources.family(average(config)).architecture.summary
+    return ParameterSpace(
+        method=METHODS[config.method.name].spec,
+        parents=models.parents,
+        base=models.base,
+        n_layers=summary.n_layers,
+        tied=summary.tied,
+        blocks=chosen.blocks,
+        roles=chosen.roles,
+        embeddings=chosen.embeddings,
+        genes=chosen.genes,
+        parameters=config.method.parameters,
+        dtype=models.dtype,
+        tokenizer=models.tokenizer,
+        seed=config.seed,
+    )
+
+
+def _path_space(
+    config: SearchConfig, chosen: SpaceConfig, sources: Sources, elite: Recipe | None
+) -> PathSpace | SegmentSpace:
+    lenders = _lenders(config, chosen)
+    parents = lenders if elite is None else (Parent(MERGED, elite), *lenders)
+    tokenizer = config.models.tokenizer
+    return _ENCODINGS[chosen.path.encoding](
+        parents,
+        n_layers={parent.name: _depth(parent, sources) for parent in parents},
+        dtype=config.models.dtype,
+        tokenizer=tokenizer if any(parent.name == tokenizer for parent in parents) else None,
+        seed=config.seed,
+        **chosen.path.options,
+    )
+
+
+def _lenders(config: SearchConfig, chosen: SpaceConfig) -> tuple[Parent, ...]:
+    """The parents whose layers may be taken, in the order in which the configuration names them."""
+    wanted = chosen.path.parents
+    if wanted is None:
+        return config.models.parents
+    named = {parent.name: parent for parent in config.models.parents}
+    unknown = [unknown_name("parent in space.path.parents", name, named) for name in wanted if name not in named]
+    if unknown:
+        raise ConfigError(unknown)
+    return tuple(named[name] for name in wanted)
+
+
+def _depth(parent: Parent, sources: Sources) -> int:
+    return sources.like(parent.source).architecture.n_layers
+
+
+def _path_problems(config: SearchConfig, sources: Sources) -> list[str]:
+    """Whether the models' layers can stand in one model, run in any order, and be saved with scales."""
+    problems: list[str] = []
+    parents = config.models.parents
+    opened = [_try(problems, lambda parent=parent: sources.like(parent.source)) for parent in parents]  # type: ignore[misc]
+    if problems:
+        return problems
+    pool = _try(problems, lambda: Pool([(parent.name, one) for parent, one in zip(parents, opened, strict=True)]))
+    if pool is None:
+        return problems
+    problems += [f"{parents[0].name}: {problem}" for problem in path_problems(opened[0])]
+    scaled = any(s.space.stacks and s.space.path.options.get("scales", "step") != "none" for s in config.stages)
+    if scaled and not problems:
+        # Better known now than when the winner is to be saved.
+        try:
+            find_fold(opened[0])
+        except CheckpointError as error:
+            problems.append(f"{error}: set `space.path.scales: none`")
+    return problems
+
+
+def _refused_corners(space: Space) -> list[str]:
+    """What a method refuses (a negative density, say) shows at the corners of the ranges, if it shows at all."""
+    for x in (space.start, np.zeros(space.n_dims), np.ones(space.n_dims)):
+        problems: list[str] = []
+        _try(problems, lambda x=x: check_recipe(_innermost(space.decode(space.genome(x)))))  # type: ignore[misc]
+        if problems:
+            return problems
+    return []
+
+
+def _innermost(recipe: Recipe) -> Recipe:
+    inner = recipe.parents[0].source
+    return inner if recipe.path and isinstance(inner, Recipe) else recipe
+
+
+def _average_exists(config: SearchConfig, sources: Sources) -> bool:
+    problems: list[str] = []
+    return _try(problems, lambda: sources.family(average(config))) is not None
+
+
+def _try(problems: list[str], step: Callable[[], Any]) -> Any:
+    """Run a step; note its mistakes instead of raising them."""
+    try:
+        return step()
+    except ConfigError as error:
+        problems += error.problems
+    except (CheckpointError, RecipeError) as error:
+        problems.append(str(error))
+    return None

@@ -1,0 +1,141 @@
+"""What a worker consists of: live models, tasks, devices, dtype, threads; in this process or in another one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from evomerge.assembly.memory_plan import device_shares, live_bytes, merged_sources, parents_stay, tell_streaming
+from evomerge.config.schema import ExecutionConfig, SearchConfig
+from evomerge.evaluation.harness import LmHarness
+from evomerge.merge.live.models import LiveModels, check_paths
+from evomerge.merge.sources import Sources
+
+log = logging.getLogger(__name__)
+
+
+def make_live_models(
+    config: SearchConfig, sources: Sources, *, sharers: int = 1, tell: Callable[[str], None] = log.info
+) -> LiveModels:
+    """Load what candidates are written into, and decide where their parents stay.
+
+    Args:
+        sharers: how many workers, with this one, may share the device.
+        tell: is given the decision in a sentence.
+
+    Raises:
+        CheckpointError: if a model cannot be loaded, or cannot do what the search asks of it.
+    """
+    devices = find_devices(config.execution)
+    dtype = running_dtype(config.execution.dtype, devices[0])
+    live = LiveModels(dtype=dtype, device=devices, sources=sources)
+    if any(stage.space.merges for stage in config.stages):
+        stay, sentence = parents_stay(
+            config.execution.parents, device_shares(config, sources, devices, dtype, sharers=sharers)
+        )
+        tell(sentence)
+        if not stay:
+            taken = live_bytes(config, sources, dtype) if devices[0] == "cpu" else 0
+            models = config.models
+            tell_streaming(sources, [*models.parents, *([models.base] if models.base else [])], taken)
+        live.load(lender(config))
+        if stay:
+            live.keep(merged_sources(config))
+    if any(stage.space.stacks for stage in config.stages):
+        check_paths(live, config.models.parents, config.models.dtype)
+    return live
+
+
+def make_harness(
+    config: SearchConfig,
+    *,
+    recorded_splits: Mapping[str, Any] | None,
+    batch_size: int | None = None,
+    sharers: int = 1,
+    halvings: int = 0,
+) -> LmHarness:
+    """Return the tasks of a configuration.
+
+    Args:
+        recorded_splits: the splits of a run; None: draw them.
+        batch_size: instead of the configuration's.
+        sharers: how many workers, with this one, share the memory that candidates run in.
+        halvings: how often the batch size is halved, because workers ran out of memory.
+    """
+    evaluation = config.evaluation
+    return LmHarness(
+        evaluation.tasks,
+        sizes=evaluation.split,
+        seed=config.seed,
+        include_path=include_paths(evaluation.include_path),
+        batch_size=batch_size or evaluation.batch_size,
+        apply_chat_template=evaluation.apply_chat_template,
+        recorded_splits=recorded_splits,
+        engine=evaluation.engine,
+        sharers=sharers,
+        halvings=halvings,
+    )
+
+
+def lender(config: SearchConfig) -> Any:
+    """Return the model that lends the live model its configuration: the base, else the first parent."""
+    return (config.models.base or config.models.parents[0]).source
+
+
+def include_paths(paths: tuple[str, ...] | list[str]) -> list[Path]:
+    """Resolve `zoo:tasks` and user folders."""
+    from evomerge.zoo import tasks_path
+
+    return [tasks_path() if path == "zoo:tasks" else Path(path).expanduser() for path in paths]
+
+
+def find_device(name: str) -> str:
+    """Turn "auto" into the device that candidates run on."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def find_devices(execution: ExecutionConfig) -> tuple[str, ...]:
+    """Return the devices of a worker: one, or the GPUs over which its model is spread."""
+    if execution.gpus_per_worker is not None and execution.gpus_per_worker > 1:
+        return tuple(f"cuda:{number}" for number in range(int(execution.gpus_per_worker)))
+    return tuple(map(find_device, execution.device.split(",")))
+
+
+def running_dtype(name: str | None, device: str) -> str | None:
+    """Return the dtype that candidates run in: what the user says; else float32 on a CPU, and elsewhere their own.
+
+    Most CPUs have no arithmetic in half precision: a forward pass in float16 took 20 times as long as in float32.
+    """
+    return name or ("float32" if device == "cpu" else None)
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit torch's CPU threads, where the user asked for it."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def device_problems_of(execution: ExecutionConfig) -> list[str]:
+    """Return one sentence if a device cannot be used in this process."""
+    import torch
+
+    wanted, there = int(execution.gpus_per_worker or 0), torch.cuda.device_count()
+    if wanted > 1 and wanted > there:
+        return [
+            f"execution.gpus_per_worker is {wanted}, but torch sees {there} GPUs here; lower it, or use machines that "
+            "have as many"
+        ]
+    for name in find_devices(execution):
+        try:
+            torch.empty(0, device=torch.device(name))
+        except (RuntimeError, AssertionError) as error:
+            return [f"execution.device {name!r} cannot be used: {str(error).splitlines()[0]}; use cpu, cuda or auto"]
+    return []

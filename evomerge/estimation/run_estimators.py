@@ -1,0 +1,173 @@
+"""From a candidate's answers to what it would score on all items: the estimators that a search can use."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.errors import ConfigError, EstimationError
+from evomerge.estimation import Estimator, Responses, make_estimator
+from evomerge.estimation.run_model import RunModel
+
+Array = NDArray[np.float64]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The mean of all items of a term, estimated: with its standard error, and each item's expected answer."""
+
+    mean: float
+    error: float
+    expected: Array
+
+
+class RunEstimator(Protocol):
+    """Estimates candidates of one run on one term; fitted again and again as the run goes on."""
+
+    def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
+        """Learn from the run so far.
+
+        Args:
+            references: `(n_references, n_items)`, answers of the parents and their average to every item.
+            answers: `(n_candidates, n_items)`, NaN where not answered.
+            points: genome of each candidate in the unit cube; None where it has none in the present space.
+        """
+        ...
+
+    def estimate(self, point: Array | None, answers: Array) -> Guess:
+        """Estimate one candidate from its `(n_items,)` answers, NaN where not answered.
+
+        With every item answered, the estimate is the mean and its error 0.
+        """
+        ...
+
+
+class MeanEstimator:
+    """The mean of the answers: what is reported where nothing is modelled. Unbiased for items chosen at random.
+
+    Its error is that of sampling without replacement; a share keeps away from an error of 0 by one success and one
+    failure more (Agresti and Coull 1998, with one instead of two).
+    """
+
+    def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
+        """Keep how often the references are right, which is what is expected where nothing was answered."""
+        self._level = references.mean(axis=0)
+
+    def estimate(self, point: Array | None, answers: Array) -> Guess:
+        """Return the mean of the answers that there are."""
+        seen = ~np.isnan(answers)
+        n, n_items = int(seen.sum()), len(answers)
+        if n == 0:
+            return Guess(float(self._level.mean()), math.inf, self._level)
+        values = answers[seen]
+        mean = float(values.mean())
+        if ((values == 0.0) | (values == 1.0)).all():
+            share = (float(values.sum()) + 1.0) / (n + 2.0)
+            variance = share * (1.0 - share)
+        else:
+            variance = float(values.var(ddof=1)) if n > 1 else math.inf
+        error = 0.0 if n == n_items else math.sqrt(variance / n * (1.0 - n / n_items))
+        return Guess(mean, error, np.where(seen, answers, mean))
+
+
+class ModelEstimator:
+    """The model of the run (see `evomerge.estimation.run_model`): parents, genome, earlier candidates."""
+
+    def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
+        """Fit the model."""
+        self._model = RunModel(references)
+        self._model.fit(answers, points)
+        self._weights = np.full(references.shape[1], 1.0 / references.shape[1])
+
+    def estimate(self, point: Array | None, answers: Array) -> Guess:
+        """Return seen answers and expected ones together."""
+        prediction = self._model.predict(point, answers)
+        mean, error = prediction.total(self._weights)
+        return Guess(mean, error, prediction.mean)
+
+
+OWN: dict[str, type[MeanEstimator] | type[ModelEstimator]] = {"mean": MeanEstimator, "model": ModelEstimator}
+"""The estimators made for searches; by other names, those of `evomerge.estimation`."""
+
+
+def make_run_estimator(name: str, seed: int = 0) -> RunEstimator:
+    """Return a new estimator by its name.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    if name in OWN:
+        return OWN[name]()
+    return CalibratedEstimator(find_estimator(name), seed)
+
+
+class CalibratedEstimator:
+    """Turns an estimator for any models into one for the candidates of a run; parents are known to it as parents.
+
+    Args:
+        make: makes the estimator.
+        seed: for what it draws while it is fitted.
+    """
+
+    def __init__(self, make: Callable[[], Estimator], seed: int = 0) -> None:
+        self._make = make
+        self._seed = seed
+
+    def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
+        """Fit a new estimator to all rows that there are; where candidates stand in the space it does not use.
+
+        Where it cannot be fitted (too few models yet, answers that are no shares) the model of the run stands in.
+        """
+        items = tuple(f"item/{place}" for place in range(references.shape[1]))
+        self._parents = Responses(tuple(f"reference {k}" for k in range(len(references))), items, references)
+        self._level = references.mean(axis=0)
+        answered = answers[~np.isnan(answers).all(axis=1)]
+        names = tuple(f"candidate {k}" for k in range(len(answered)))
+        self._stand_in: ModelEstimator | None = None
+        try:
+            known = self._parents.joined(Responses(names, items, answered)) if names else self._parents
+            self._estimator = self._make()
+            self._estimator.fit(known, seed=self._seed)
+        except EstimationError as error:
+            log.info("the model of the run stands in for the estimator: %s", error)
+            self._stand_in = ModelEstimator()
+            self._stand_in.fit(references, answers, points)
+
+    def estimate(self, point: Array | None, answers: Array) -> Guess:
+        """Estimate one candidate; what is expected of single items is what the references answered."""
+        if self._stand_in is not None:
+            return self._stand_in.estimate(point, answers)
+        seen = ~np.isnan(answers)
+        expected = np.where(seen, answers, self._level)
+        if seen.all():
+            return Guess(float(answers.mean()), 0.0, expected)
+        found = self._estimator.estimate(answers[None], parents=[self._parents])
+        return Guess(float(found.mean[0]), float(found.se[0]), expected)
+
+
+def find_estimator(name: str) -> Callable[[], Estimator]:
+    """Return what makes an estimator: of `evomerge.estimation` by its name, or your own by "module:Class".
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        try:
+            make_estimator(name)
+        except EstimationError as error:
+            raise ConfigError(f"fitness.estimator: {error}") from error
+        return lambda: make_estimator(name)
+    try:
+        return cast("Callable[[], Estimator]", getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"fitness.estimator {name!r} cannot be imported: {error}") from error

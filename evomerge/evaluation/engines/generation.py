@@ -1,0 +1,93 @@
+"""Greedy answers: one forward pass per token over the rows that are still being written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from evomerge.evaluation.engines.encoding import Generation
+from evomerge.evaluation.engines.finite import require_finite
+from evomerge.evaluation.engines.forward import Forward
+from evomerge.evaluation.engines.rows import Prefix, Rows
+from evomerge.evaluation.engines.stopping import Stops
+
+LOOK_EVERY = {"cpu": 1, "other": 8}
+"""After how many tokens the answers are looked at: on an accelerator each look waits for the device."""
+
+LEAVE_SHARE = 1 / 16
+"""Rows leave once so many of the batch are over: moving others into their places costs about as much as a few rows."""
+
+
+def generate(
+    forward: Forward,
+    requests: Sequence[Generation],
+    stops: Sequence[Stops],
+    eos: Collection[int],
+    *,
+    reserved: bool,
+    prefix: Prefix | None = None,
+) -> list[list[int]]:
+    """Return the token ids of each answer, with the token that ends it.
+
+    An answer ends with a token of `eos`, once `stops` says so, or with `max_new_tokens`; its row then leaves the batch.
+
+    Args:
+        requests: longest prompt first.
+        stops: for each request.
+        reserved: whether the model can work with a `ReservedCache`.
+        prefix: what all prompts begin with.
+
+    Raises:
+        EvaluationError: if logits are not finite.
+        Interrupted: if it is time to stop.
+    """
+    look_every = LOOK_EVERY["cpu" if forward.device.type == "cpu" else "other"]
+    rows = Rows(
+        forward,
+        [request.prompt for request in requests],
+        [request.max_new_tokens for request in requests],
+        reserved=reserved,
+        prefix=prefix,
+        spare=look_every - 1,
+    )
+    answers: list[list[int]] = [[] for _ in requests]
+    alive = list(range(len(requests)))
+    tokens, largest = _pick(rows.read())
+    unseen = [(tokens, largest)]
+    over: set[int] = set()  # places of rows whose answer has ended, but that have not left yet
+    while True:
+        if len(unseen) == look_every:
+            require_finite(torch.stack([values for _, values in unseen]))
+            steps = torch.stack([picked for picked, _ in unseen]).tolist()  # (steps, rows)
+            unseen.clear()
+            for place, row in enumerate(alive):
+                if place not in over:
+                    new = [step[place] for step in steps]
+                    if _ended(answers[row], new, requests[row], stops[row], eos):
+                        over.add(place)
+            if len(over) == len(alive):
+                return answers
+            if len(over) >= LEAVE_SHARE * len(alive):
+                order = rows.drop(over)
+                alive = [alive[place] for place in order]
+                tokens = tokens[order]
+                over.clear()
+        tokens, largest = _pick(rows.step(tokens))
+        unseen.append((tokens, largest))
+
+
+def _pick(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the greedy tokens and their logits, `(rows,)` each; a NaN anywhere in a row is its largest."""
+    tokens = logits.argmax(dim=-1)
+    return tokens, logits.gather(1, tokens[:, None])[:, 0]
+
+
+def _ended(answer: list[int], new: list[int], request: Generation, stops: Stops, eos: Collection[int]) -> bool:
+    """Append the new tokens up to the one that ends the answer; say whether one did."""
+    for token in new:
+        answer.append(token)
+        if token in eos or len(answer) == request.max_new_tokens or stops.ended(answer):
+            return True
+    return False

@@ -1,0 +1,334 @@
+"""The default engine: our own greedy decoding and scoring through a transformers model's forward pass.
+
+What it leaves to lm-eval (see `LmEvalEngine`), it says once: requests that sample or use beams, models whose generation
+config changes greedy decoding, and models whose caches are of another kind.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from evomerge.evaluation.engines.base import Call, Response, StopCheck
+from evomerge.evaluation.engines.batching import Shared, TokenBudget, by_prefix
+from evomerge.evaluation.engines.encoding import Generation, Likelihood
+from evomerge.evaluation.engines.forward import Forward
+from evomerge.evaluation.engines.generation import generate
+from evomerge.evaluation.engines.likelihood import Answer, Row, by_context, by_input, score_packed, score_plain
+from evomerge.evaluation.engines.lm_eval import LmEvalEngine
+from evomerge.evaluation.engines.rows import Rows, read_prefix
+from evomerge.evaluation.engines.stopping import Stops
+from evomerge.evaluation.engines.support import Support, end_tokens, examine, generation_obstacle
+from evomerge.evaluation.engines.units import Share
+
+log = logging.getLogger("evomerge.evaluation")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A call, sorted out.
+
+    Attributes:
+        call: as it came.
+        generations: position to request; those that lm-eval must answer are left out.
+        shared: the generations (positions in the call) by the prefix that they share.
+        windows: for each request for a log-probability, the positions of its parts in `parts`; empty: lm-eval.
+        parts: contexts and continuations.
+        packed: their rows by context, with the prefix that they share.
+        plain: their rows by input.
+    """
+
+    call: Call
+    generations: dict[int, Generation]
+    shared: tuple[Shared, ...]
+    windows: dict[int, tuple[int, ...]]
+    parts: tuple[Likelihood, ...]
+    packed: tuple[tuple[tuple[int, ...], tuple[Row, ...]], ...]
+    plain: tuple[Row, ...]
+
+    @property
+    def gains_by_packing(self) -> bool:
+        """Whether any context is shared; packing costs a mask."""
+        return any(prefix or any(len(row.options) > 1 for row in rows) for prefix, rows in self.packed)
+
+
+class HfEngine:
+    """Answers requests with a live transformers model; see `Engine`."""
+
+    def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
+        self._lm_eval = LmEvalEngine(batch_size=batch_size, max_length=max_length, halvings=halvings)
+        self._budget = TokenBudget(max(1, batch_size >> halvings), sharers)
+        self._unit = batch_size  # the same for all workers, whatever memory each has
+        self._support: dict[Hashable, Support] = {}
+        self._stops: dict[tuple[int, tuple[str, ...]], tuple[Any, Stops]] = {}
+        self._said: set[str] = set()
+
+    def context_length(self, model: Any, tokenizer: Any) -> int:
+        """Return the longest prompt with its answer: the one given, or what the model's config says."""
+        return self._lm_eval.context_length(model, tokenizer)
+
+    def prepare(self, call: Call) -> Prepared:
+        """Sort the requests by length, find what they share."""
+        generations = {i: one for i, one in enumerate(call.encoded) if isinstance(one, Generation)}
+        order = list(generations)
+        shared = by_prefix([generations[i].prompt for i in order], [call.tasks[i] for i in order])
+        windows: dict[int, tuple[int, ...]] = {}
+        parts: list[Likelihood] = []
+        tasks: list[str] = []
+        for i, one in enumerate(call.encoded):
+            own = (one,) if isinstance(one, Likelihood) else one
+            if isinstance(own, tuple):
+                windows[i] = tuple(range(len(parts), len(parts) + len(own)))
+                parts += own
+                tasks += [call.tasks[i]] * len(own)
+        packed = []
+        rows = by_context(parts)
+        for group in by_prefix([row.context for row in rows], [tasks[row.options[0][0]] for row in rows]):
+            chosen = sorted((rows[i] for i in group.members), key=lambda row: -row.length)
+            packed.append((group.prefix, tuple(chosen)))
+        plain = tuple(sorted(by_input(parts), key=lambda row: (-len(row.context), row.context)))  # as lm-eval
+        return Prepared(
+            call,
+            generations,
+            tuple(Shared(one.prefix, tuple(order[i] for i in one.members)) for one in shared),
+            windows,
+            tuple(parts),
+            tuple(packed),
+            plain,
+        )
+
+    def answer(
+        self, model: Any, tokenizer: Any, prepared: Prepared, should_stop: StopCheck | None
+    ) -> Sequence[Response]:
+        """Return one response per request; see `Engine`."""
+        share = Share()
+        share.open(self.units(model, prepared, should_stop))
+        own = self.answer_some(model, tokenizer, prepared, should_stop, share, 0)
+        return [own[i] for i in range(len(own))]
+
+    def units(self, model: Any, prepared: Prepared, should_stop: StopCheck | None) -> int:
+        """Return how many units a call is cut into; see `Divides`."""
+        model.eval()
+        with torch.no_grad():
+            forward = Forward(model, should_stop)
+            works, left = self._works(forward, prepared, self._support_of(forward))
+        return sum(work.n_units for work in works) + bool(left)
+
+    def answer_some(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prepared: Prepared,
+        should_stop: StopCheck | None,
+        share: Share,
+        start: int,
+    ) -> dict[int, Response]:
+        """Return the responses of the units in a share; see `Divides`."""
+        model.eval()
+        forward = Forward(model, should_stop)
+        forward.ask()
+        texts: dict[int, Response] = {}
+        answers: dict[int, Answer] = {}
+        with torch.no_grad():
+            works, left = self._works(forward, prepared, self._support_of(forward))
+            for work in works:
+                if share.wants(start, start + work.n_units):
+                    run = work.begin(forward, tokenizer, self)
+                    for found in self._batched(work, forward, run, share, start):
+                        if isinstance(work, _Writing):
+                            texts |= found
+                        else:
+                            answers |= found
+                start += work.n_units
+        own = texts | _responses(prepared, answers)
+        first, last = share.take(start, start + bool(left))
+        if first < last:
+            call = prepared.call
+            if any(call.encoded[i] is None for i in left):
+                self._say(
+                    f"{len(left)} of {len(call.instances)} {call.kind} requests sample, use beams or cannot be "
+                    "encoded: lm-eval answers them, more slowly"
+                )
+            rest = Call(call.kind, tuple(call.instances[i] for i in left), (), ())
+            own |= zip(left, self._lm_eval.answer(model, tokenizer, rest, should_stop), strict=True)
+        return own
+
+    def release(self) -> None:
+        """Let go of the last model."""
+        self._lm_eval.release()
+
+    def _support_of(self, forward: Forward) -> Support:
+        key = forward.kind
+        if key not in self._support:
+            self._support[key] = examine(forward)
+        return self._support[key]
+
+    def _generates(self, model: Any, support: Support) -> bool:
+        if support is Support.LM_EVAL:
+            return False
+        obstacle = generation_obstacle(model)
+        if obstacle is not None:
+            self._say(f"the model's generation config says {obstacle}: lm-eval generates, more slowly")
+        return obstacle is None
+
+    def _works(
+        self, forward: Forward, prepared: Prepared, support: Support
+    ) -> tuple[list[_Writing | _Reading], list[int]]:
+        """Return what is to be run, in its order, and the positions of the requests that are left to lm-eval."""
+        works: list[_Writing | _Reading] = []
+        writes = bool(prepared.generations) and self._generates(forward.model, support)
+        if writes:
+            reserved = support is Support.RESERVED
+            works += [
+                _Writing(group, [prepared.generations[i] for i in group.members], reserved, self._unit)
+                for group in prepared.shared
+            ]
+        if prepared.windows:
+            # A document's windows are summed by whoever answered all of them.
+            unit = None if prepared.call.kind == "loglikelihood_rolling" else self._unit
+            if support is Support.RESERVED and prepared.gains_by_packing:
+                works += [_Reading("packed", prefix, rows, unit) for prefix, rows in prepared.packed]
+            elif prepared.plain:
+                works.append(_Reading("plain", (), prepared.plain, unit))
+        own = prepared.windows.keys() | (prepared.generations.keys() if writes else set())
+        return works, [i for i in range(len(prepared.call.instances)) if i not in own]
+
+    def _batched(
+        self,
+        work: _Writing | _Reading,
+        forward: Forward,
+        run: Callable[[int, int], dict[int, Any]],
+        share: Share,
+        start: int,
+    ) -> Iterator[dict[int, Any]]:
+        """Run batches of the rows in a share; one for which the memory does not suffice is run again in halves."""
+        kind = (forward.kind, work.name)
+        waiting = list(self._budget.batches(kind, work.lengths, forward.device, partial(work.probe, forward, run)))[
+            ::-1
+        ]
+        while waiting:
+            first, last = work.share(waiting.pop(), share, start)
+            if first == last:
+                continue
+            try:
+                yield run(first, last)
+                continue
+            except RuntimeError as error:  # torch's own subclass on CUDA, a bare one on a CPU
+                text = str(error).lower()
+                if last - first == 1 or not ("out of memory" in text or "can't allocate memory" in text):
+                    raise
+            log.info("out of memory with %d rows: from now on half as many", last - first)
+            self._budget.halve(kind)
+            middle = (first + last) // 2
+            waiting += [(middle, last), (first, middle)]
+
+    def stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
+        """Return what ends answers; made once for the same stop texts."""
+        key = (id(tokenizer), until)
+        if key not in self._stops:
+            self._stops[key] = (tokenizer, Stops(tokenizer, until))  # holds the tokenizer, so its id stays its own
+        return self._stops[key][1]
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s (said once)", text)
+
+
+class _Rows:
+    """Rows that are read in batches, the longest first.
+
+    Attributes:
+        name: what tells this kind of work from another.
+        lengths: of each row with its answer, in tokens; descending.
+        unit: rows of a unit.
+    """
+
+    def __init__(self, name: str, lengths: Sequence[int], unit: int | None) -> None:
+        self.name = name
+        self.lengths = lengths
+        self.unit = unit or len(lengths)
+
+    @property
+    def n_units(self) -> int:
+        """How many units the rows are cut into."""
+        return -(-len(self.lengths) // self.unit)
+
+    def share(self, batch: tuple[int, int], share: Share, start: int) -> tuple[int, int]:
+        """Take those rows of a batch that are in a share; return the first, and the one behind the last.
+
+        Args:
+            start: number of the first row's unit.
+        """
+        first, last = batch
+        taken = share.take(start + first // self.unit, start + (last - 1) // self.unit + 1)
+        begin, end = ((unit - start) * self.unit for unit in taken)
+        return max(first, begin), max(first, begin, min(last, end))
+
+
+class _Writing(_Rows):
+    """Prompts that are continued."""
+
+    def __init__(self, group: Shared, requests: Sequence[Generation], reserved: bool, unit: int) -> None:
+        # Descending, although answers may differ in length: each is at least as long as those behind it.
+        lengths = [len(request.prompt) + request.max_new_tokens for request in requests]
+        super().__init__("generate", list(accumulate(reversed(lengths), max))[::-1], unit)
+        self._group, self._requests, self._reserved = group, requests, reserved
+
+    def begin(self, forward: Forward, tokenizer: Any, engine: HfEngine) -> Callable[[int, int], dict[int, Any]]:
+        """Read what all prompts begin with; return what continues some of them."""
+        prefix = read_prefix(forward, self._group.prefix) if self._group.prefix and self._reserved else None
+        stops = [engine.stops_of(tokenizer, request.until) for request in self._requests]
+        eos = end_tokens(forward.model)
+
+        def run(first: int, last: int) -> dict[int, Any]:
+            requests, own = self._requests[first:last], stops[first:last]
+            answers = generate(forward, requests, own, eos, reserved=self._reserved, prefix=prefix)
+            members = self._group.members[first:last]
+            return {i: stop.text(answer) for i, stop, answer in zip(members, own, answers, strict=True)}
+
+        return run
+
+    def probe(self, forward: Forward, run: object) -> None:
+        """Read the first prompt alone, prefix and all."""
+        request = self._requests[0]
+        Rows(forward, [request.prompt], [request.max_new_tokens], reserved=self._reserved).read()
+
+
+class _Reading(_Rows):
+    """Continuations that are looked up."""
+
+    def __init__(self, name: str, prefix: tuple[int, ...], rows: Sequence[Row], unit: int | None) -> None:
+        packed = name == "packed"
+        super().__init__(name, [row.length if packed else len(row.context) for row in rows], unit)
+        self._prefix, self._rows = prefix, rows
+
+    def begin(self, forward: Forward, tokenizer: Any, engine: HfEngine) -> Callable[[int, int], dict[int, Any]]:
+        """Read what all rows begin with; return what looks some of them up."""
+        if self.name == "plain":
+            return lambda first, last: score_plain(forward, self._rows[first:last])
+        prefix = read_prefix(forward, self._prefix) if self._prefix else None
+        return lambda first, last: score_packed(forward, self._rows[first:last], prefix)
+
+    def probe(self, forward: Forward, run: Callable[[int, int], object]) -> None:
+        """Look the first row up."""
+        run(0, 1)
+
+
+def _responses(prepared: Prepared, answers: dict[int, Answer]) -> dict[int, Response]:
+    """Return what the requests for log-probabilities get, as far as all their parts were answered."""
+    responses: dict[int, Response] = {}
+    for i, parts in prepared.windows.items():
+        if not all(part in answers for part in parts):
+            continue
+        if prepared.call.kind == "loglikelihood_rolling":
+            responses[i] = sum(answers[part].log_probability for part in parts)
+        else:
+            responses[i] = (answers[parts[0]].log_probability, answers[parts[0]].greedy)
+    return responses

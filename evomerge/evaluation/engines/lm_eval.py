@@ -1,0 +1,85 @@
+"""lm-eval's own model wrapper as an engine: slower, and able to do whatever a task may ask for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from evomerge.errors import Interrupted
+from evomerge.evaluation.engines.base import Call, Response, StopCheck
+from evomerge.evaluation.engines.finite import require_finite
+
+
+class LmEvalEngine:
+    """Answers through `HFLM`, which tokenises, sorts and generates anew for every candidate."""
+
+    def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
+        self._batch_size = max(1, batch_size >> halvings)
+        self._max_length = max_length
+        self._last: tuple[Any, Any, Any] | None = None  # model, tokenizer, lm-eval's wrapper around them
+
+    def context_length(self, model: Any, tokenizer: Any) -> int:
+        """Return the longest prompt with its answer: the one given, or what the model's config says."""
+        from lm_eval.models.utils import resolve_max_length
+
+        return self._max_length or int(resolve_max_length(model.config, tokenizer))
+
+    def prepare(self, call: Call) -> Call:
+        """Return the call: there is nothing to prepare."""
+        return call
+
+    def answer(self, model: Any, tokenizer: Any, prepared: Call, should_stop: StopCheck | None) -> Sequence[Response]:
+        """Return one response per request; see `Engine`."""
+        lm = self._lm_for(model, tokenizer)
+        with _watched(model, should_stop):
+            responses: Sequence[Response] = getattr(lm, prepared.kind)(list(prepared.instances), disable_tqdm=True)
+        return responses
+
+    def release(self) -> None:
+        """Let go of the last model."""
+        self._last = None
+
+    def _lm_for(self, model: Any, tokenizer: Any) -> Any:
+        """Return lm-eval's wrapper of the model, made once for a model that is written in place."""
+        if self._last is not None:
+            last_model, last_tokenizer, lm = self._last
+            if last_model is model and last_tokenizer is tokenizer and lm.device == model.device:
+                model.eval()
+                return lm
+        from lm_eval.models.huggingface import HFLM
+
+        self._last = None
+        lm = HFLM(
+            pretrained=model,
+            # A copy: lm-eval gives it a pad token and changes its padding side, and it is exported with the winner.
+            tokenizer=copy.deepcopy(tokenizer),
+            backend="causal",
+            batch_size=self._batch_size,
+            max_length=self._max_length,
+        )
+        self._last = (model, tokenizer, lm)
+        return lm
+
+
+@contextmanager
+def _watched(model: Any, should_stop: StopCheck | None) -> Iterator[None]:
+    """Ask before every forward pass whether to stop, and check after it that the logits are numbers."""
+
+    def before(*_: Any) -> None:
+        if should_stop is not None and should_stop():
+            raise Interrupted("stopped while a candidate was being scored; its scores are dropped")
+
+    def after(_module: Any, _inputs: Any, output: Any) -> None:
+        # A NaN or infinity at any token reaches the last position, which attends to all; `amax` hands NaN on. Some
+        # models mask unused vocabulary with -inf, which is legitimate and does not show here.
+        require_finite(output.logits[:, -1].amax(dim=-1))
+
+    hooks = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
+    try:
+        before()
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

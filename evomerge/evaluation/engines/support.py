@@ -1,0 +1,146 @@
+"""What a model can do, found out by trying it: no list of names decides, a wrong result does.
+
+A few short made-up prompts go through the model plainly, and then as the engine would send them. Where the logits
+differ, the engine does with less, down to leaving the model to lm-eval.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evomerge.errors import EvaluationError, Interrupted
+from evomerge.evaluation.engines.encoding import Likelihood
+from evomerge.evaluation.engines.finite import require_finite
+from evomerge.evaluation.engines.forward import Forward
+from evomerge.evaluation.engines.kv_cache import all_attention, all_full
+from evomerge.evaluation.engines.likelihood import by_context, score_packed
+from evomerge.evaluation.engines.rows import Rows, read_prefix
+
+log = logging.getLogger("evomerge.evaluation")
+
+_NEUTRAL = {"num_beams": 1, "num_beam_groups": 1, "num_return_sequences": 1, "repetition_penalty": 1.0,
+            "no_repeat_ngram_size": 0, "min_length": 0, "diversity_penalty": 0.0, "length_penalty": 1.0,
+            "encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0, "epsilon_cutoff": 0.0,
+            "eta_cutoff": 0.0, "penalty_alpha": 0.0, "guidance_scale": 1.0, "early_stopping": False,
+            "use_cache": True, "renormalize_logits": False, "remove_invalid_values": False,
+            "output_attentions": False, "output_hidden_states": False, "output_scores": False,
+            "output_logits": False, "return_dict_in_generate": False}  # fmt: skip
+_IRRELEVANT = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "do_sample", "temperature",
+               "top_k", "top_p", "min_p", "top_h", "typical_p", "max_length", "transformers_version",
+               "cache_implementation", "num_assistant_tokens", "num_assistant_tokens_schedule",
+               "assistant_confidence_threshold", "chat_format"}  # fmt: skip
+
+
+class Support(IntEnum):
+    """What a model can do; each includes those below it."""
+
+    LM_EVAL = 0
+    """Nothing that is known to be right: lm-eval generates."""
+    MASKED = 1
+    """Greedy decoding of padded prompts with transformers' own cache."""
+    RESERVED = 2
+    """A cache written in place, shared prefixes, and options packed behind their context."""
+
+
+def examine(forward: Forward) -> Support:
+    """Try a model, from the most that it might do to the least.
+
+    Raises:
+        Interrupted: if it is time to stop.
+        EvaluationError: if its logits are not finite, so that nothing can be found out.
+    """
+    model = forward.model
+    kinds = forward.cache_kinds
+    if not all_attention(kinds):
+        names = ", ".join(sorted(kind.__name__ for kind in set(kinds)))
+        log.warning("%s keeps other states than keys and values (%s): lm-eval generates, more slowly",
+                    type(model).__name__, names)  # fmt: skip
+        return Support.LM_EVAL
+    vocabulary = int(getattr(model.config.get_text_config(decoder=True), "vocab_size", 0)) or 100
+    prompts = [tuple((7 * i + 3 * n) % vocabulary for i in range(n)) for n in (13, 12, 8)]
+    prompts = [prompts[0][:6] + prompt[6:] for prompt in prompts]
+    following = [5 % vocabulary, 2 % vocabulary, 11 % vocabulary]
+    expected = [_plain(forward, (*p, t))[-2:] for p, t in zip(prompts, following, strict=True)]
+    expected_steps = torch.stack(expected, dim=1)  # (2, rows, vocabulary)
+    tolerance = 2e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+
+    def decoded(reserved: bool, n_prefix: int) -> bool:
+        prefix = read_prefix(forward, prompts[0][:n_prefix]) if n_prefix else None
+        rows = Rows(forward, prompts, [2, 2, 2], reserved=reserved, prefix=prefix)
+        first = rows.read()
+        second = rows.step(torch.tensor(following, device=forward.device))
+        return _alike(torch.stack([first, second]), expected_steps, tolerance)
+
+    def packed() -> bool:
+        options = [prompts[0][6:9], prompts[1][8:11], prompts[2][3:4]]
+        context = prompts[0][:6]
+        answers = score_packed(forward, by_context([Likelihood(context, option) for option in options]))
+        for index, option in enumerate(options):
+            log_p = _plain(forward, context + option[:-1])[-len(option) :].float().log_softmax(dim=-1)
+            total = float(log_p.gather(1, torch.tensor(option, device=log_p.device)[:, None]).sum())
+            if abs(total - answers[index].log_probability) > tolerance * max(1.0, abs(total)):
+                return False
+        return True
+
+    def full() -> bool:
+        return all_full(kinds) and decoded(True, 0) and decoded(True, 6) and packed()
+
+    if _holds(full):
+        return Support.RESERVED
+    if _holds(lambda: decoded(False, 0)):
+        log.info("%s cannot share prompts between requests (windowed attention, or masks of its own)",
+                 type(model).__name__)  # fmt: skip
+        return Support.MASKED
+    log.warning("%s gives other logits for padded prompts: lm-eval generates, more slowly", type(model).__name__)
+    return Support.LM_EVAL
+
+
+def generation_obstacle(model: Any) -> str | None:
+    """Return the setting of the model's generation config that changes greedy decoding, or None."""
+    config = getattr(model, "generation_config", None)
+    if config is None:
+        return "no generation_config"
+    for name, value in config.to_diff_dict().items():
+        if name.startswith("_") or name in _IRRELEVANT or value is None or value == _NEUTRAL.get(name, _Unequal):
+            continue
+        return f"{name}={value!r}"
+    return None
+
+
+def end_tokens(model: Any) -> frozenset[int]:
+    """Return the token ids that end an answer, by the model's generation config."""
+    eos = model.generation_config.eos_token_id
+    return frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else map(int, eos))
+
+
+class _Unequal:
+    """Stands for a setting whose neutral value is not known."""
+
+
+def _plain(forward: Forward, tokens: tuple[int, ...]) -> Tensor:
+    logits = forward(torch.tensor([tokens], device=forward.device), keep=len(tokens))[0]  # (tokens, vocabulary)
+    require_finite(logits.amax(dim=-1))
+    return logits
+
+
+def _alike(mine: Tensor, expected: Tensor, tolerance: float) -> bool:
+    both = torch.stack([mine, expected]).float()
+    both = both.masked_fill(both.isinf(), 0.0)  # vocabulary that a model never says
+    return bool((both[0] - both[1]).abs().max() <= tolerance * expected.float().masked_fill(
+        expected.isinf(), 0.0).abs().max().clamp(min=1e-6))  # fmt: skip
+
+
+def _holds(trial: Callable[[], bool]) -> bool:
+    try:
+        return trial()
+    except (Interrupted, EvaluationError):
+        raise
+    except Exception as error:  # whatever a model's code raises when it is not made for this
+        log.debug("trial failed: %s: %s", type(error).__name__, error)
+        return False

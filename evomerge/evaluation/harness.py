@@ -1,0 +1,508 @@
+"""Scores live models on lm-eval tasks: tasks, prompts, token ids and their order once, then only forward passes.
+
+Scores equal those of `lm_eval.simple_evaluate` on the same items, item by item. Decoding is greedy; nothing random is
+drawn while a candidate is scored. The forward passes are an engine's (`engines`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import ConfigError, EvaluationError, Interrupted, unknown_name
+from evomerge.evaluation.catalog import TaskCatalog, check
+from evomerge.evaluation.engines.base import ENGINES, Answers, Call, Divides, Engine, Response, make_engine
+from evomerge.evaluation.engines.encoding import Encoded, Encoder
+from evomerge.evaluation.engines.units import Share
+from evomerge.evaluation.measures.base import Measure
+from evomerge.evaluation.prepared_task import PreparedTask, Requests, by_request_type, put_responses, reset
+from evomerge.evaluation.quiet import compiled_templates, quiet
+from evomerge.evaluation.subset import Drawn, draw_splits
+from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
+from evomerge.evaluation.terms import measures_on
+from evomerge.record import ItemScore, Split
+from evomerge.system.stopwatch import UNWATCHED, Watch
+
+_PREPARED_KEPT = 16
+"""Selections of items whose order and batches are kept; a race of candidates uses a few again and again."""
+
+
+class LmHarness:
+    """The tasks of a search, their splits, and the way to score a model on them.
+
+    Mistakes in names are found when it is made, without a dataset; datasets are loaded and splits drawn by `prepare`
+    (called by whatever needs it); requests are built at the first `score` of a split.
+
+    Attributes:
+        watch: is told what the time goes to: "engine" (with the model's passes in it) and "scoring".
+    """
+
+    check = staticmethod(check)
+
+    def __init__(
+        self,
+        specs: Sequence[TaskSpec],
+        *,
+        sizes: SplitSizes | None = None,
+        seed: int = 0,
+        include_path: Sequence[str | Path] = (),
+        batch_size: int = 64,
+        max_length: int | None = None,
+        apply_chat_template: bool = False,
+        allow_unsafe_code: bool = False,
+        recorded_splits: Mapping[str, Any] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        engine: str = "hf",
+        measures: Collection[str] = (),
+        sharers: int = 1,
+        halvings: int = 0,
+    ) -> None:
+        """Check the specs and keep the settings.
+
+        Args:
+            sizes: how many items each split takes; None: a fifth each for validation and test, the rest for search.
+            seed: the run's seed; fixes the splits.
+            include_path: folders (or single files) with the user's own task YAML.
+            batch_size: most sequences in a forward pass; fewer where the memory does not suffice.
+            max_length: longest prompt with its answer, in tokens; None: what the model's config says.
+            apply_chat_template: put prompts (and few-shot examples, as turns) into the tokenizer's chat template.
+            allow_unsafe_code: run tasks that execute what the model writes.
+            recorded_splits: what `split_data` gave when the run began; None: draw the splits.
+            should_stop: asked before every forward pass; True ends a running `score` with `Interrupted`.
+            engine: what runs the model (`engines.ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
+            measures: built-in measures to take wherever they can be, besides those that the specs name.
+            sharers: how many processes, with this one, take memory for their passes from what is free.
+            halvings: how often batch_size is halved, because memory ran out.
+
+        Raises:
+            ConfigError: with every mistake in names, filters, metrics and numbers.
+        """
+        problems = check(specs, include_path, allow_unsafe_code=allow_unsafe_code)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            problems.append(f"batch_size must be a whole number of at least 1, but came {batch_size!r}")
+        if engine not in ENGINES:
+            problems.append(unknown_name("evaluation engine", engine, sorted(ENGINES)))
+        if problems:
+            raise ConfigError(problems)
+        self._given = shared(specs)
+        self._runs = tuple(dict.fromkeys(spec.task for spec in self._given))
+        self._extra = tuple(measures)
+        self._sizes = sizes or SplitSizes()
+        self._seed = seed
+        self._include_path = tuple(include_path)
+        self._batch_size = batch_size
+        self._sharers, self._halvings = sharers, halvings
+        self._max_length = max_length
+        self._apply_chat_template = apply_chat_template
+        self._allow_unsafe_code = allow_unsafe_code
+        self._recorded = recorded_splits
+        self._should_stop = should_stop
+        self._specs: tuple[TaskSpec, ...] = ()
+        self._tasks: dict[tuple[str, int | None], PreparedTask] = {}
+        self._splits: dict[str, dict[Split, Drawn]] = {}
+        self._requests: dict[tuple[Split, str | None], dict[str, Requests]] = {}
+        self.watch: Watch = UNWATCHED
+        self._engine_name = engine
+        self._engine: Engine | None = None
+        self._encoders: dict[tuple[int, int], tuple[Any, Encoder]] = {}
+        self._encoded: dict[tuple[int, int], dict[int, Encoded | None]] = {}  # encoder: id of an instance: token ids
+        self._prepared: OrderedDict[Any, list[tuple[Call, Any]]] = OrderedDict()
+
+    @property
+    def specs(self) -> tuple[TaskSpec, ...]:
+        """The tasks, each with its filter and direction filled in; loads the tasks."""
+        self.prepare()
+        return self._specs
+
+    def prepare(self) -> None:
+        """Load the tasks and their datasets and draw the splits; a second call does nothing.
+
+        Raises:
+            ConfigError: if a task or dataset cannot be loaded, does not fit its spec, has too few items, or no longer
+                is what the recorded splits were drawn from.
+        """
+        if self._specs:
+            return
+        catalog = TaskCatalog(self._include_path)
+        problems: list[str] = []
+        specs = []
+        for task in self._runs:
+            try:
+                self._prepare_task(task, catalog)
+            except ConfigError as error:
+                problems += error.problems
+        for spec in self._given:
+            try:
+                specs.append(self._resolve(spec))
+            except ConfigError as error:
+                problems += [one for one in error.problems if one not in problems]
+        if problems:
+            raise ConfigError(problems)
+        self._specs = tuple(specs)
+
+    def split_items(self, split: Split) -> dict[str, tuple[int, ...]]:
+        """Return the items of a split: task name to indices, ascending; the order in which `score` answers."""
+        self.prepare()
+        return {name: drawn[split].items for name, drawn in self._splits.items()}
+
+    def split_data(self) -> dict[str, Any]:
+        """Return what was drawn, JSON-able; `recorded_splits` takes it back."""
+        self.prepare()
+        tasks = {
+            name: {str(split): one.to_data() for split, one in drawn.items()} for name, drawn in self._splits.items()
+        }
+        return {"seed": self._seed, "tasks": tasks}
+
+    def tasks_info(self) -> list[dict[str, Any]]:
+        """Return what is measured, JSON-able: each spec with the lm-eval tasks behind its splits."""
+        import lm_eval
+
+        self.prepare()
+        return [
+            {
+                **spec.to_data(),
+                "lm_eval": lm_eval.__version__,
+                "apply_chat_template": self._apply_chat_template,
+                "sources": [self._task(spec.task, name).info() for name in spec.sources],
+            }
+            for spec in self._specs
+        ]
+
+    def score(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None = None,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> tuple[ItemScore, ...]:
+        """Score a live transformers model.
+
+        Args:
+            model: a causal language model on its device; only its forward passes and `generate` are used.
+            tokenizer: its transformers tokenizer; it is not changed.
+            split: which items.
+            items: task name to items of the split; None: the whole split. Tasks that are left out are not run.
+            should_stop: instead of the one given at the start.
+
+        Returns:
+            One score per task and item: tasks in the order of the specs, items ascending. Every numeric metric of the
+            task is kept (see `metrics`), as "metric", or as "metric,filter" where the task has several filters, and
+            what the specs measure besides (see `measures`).
+
+        Raises:
+            EvaluationError: if the model cannot be scored: logits that are not finite, a failing generation, a
+                failing filter or metric. The message names the task and the cause.
+            Interrupted: if `should_stop` said so.
+            ConfigError: if the prompts cannot be built.
+            ValueError: if `items` names a task or an item that the split does not have.
+        """
+        self.prepare()
+        share = Share()
+        with quiet():
+            answers = self._answers(model, tokenizer, split, items, should_stop or self._should_stop, share)
+            return self._scores(model, tokenizer, split, items, answers)
+
+    def answers(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        share: Share,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Answers:
+        """Put those questions to a model that are in a share; `scores` takes all answers of a candidate together.
+
+        Args:
+            share: of the questions; what is given away from it meanwhile is left out.
+
+        Returns:
+            Plain data, for each kind of request: position of the request to what came.
+
+        Raises:
+            EvaluationError, Interrupted, ConfigError, ValueError: as `score`.
+        """
+        self.prepare()
+        with quiet():
+            return self._answers(model, tokenizer, split, items, should_stop or self._should_stop, share)
+
+    def scores(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        answers: Sequence[Answers],
+    ) -> tuple[ItemScore, ...]:
+        """Return what `score` would, from answers that together are there for every unit; no pass is run.
+
+        Args:
+            model: that was asked, or one of the same kind.
+            tokenizer: its own.
+            split: that was asked of.
+            items: that were asked.
+            answers: in any order.
+
+        Raises:
+            EvaluationError: if a filter or a metric fails, or an answer is missing.
+        """
+        self.prepare()
+        together = [
+            {place: response for part in parts for place, response in part.items()}
+            for parts in zip(*answers, strict=True)
+        ]
+        with quiet():
+            return self._scores(model, tokenizer, split, items, together)
+
+    def share_engine(self, other: LmHarness) -> None:
+        """Answer by the engine of another harness with the same settings, which may hold a copy of the weights."""
+        self._engine = other._engine_made()
+
+    def release(self) -> None:
+        """Let go of the last model, which is otherwise kept until another one is scored."""
+        if self._engine is not None:
+            self._engine.release()
+
+    def _answers(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        should_stop: Callable[[], bool] | None,
+        share: Share,
+    ) -> Answers:
+        engine, calls, _ = self._asked(model, tokenizer, split, items)
+        found: Answers = []
+        with self.watch.section("engine"), self.watch.passes(model):
+            # An engine that does not divide its calls answers each in one go.
+            sizes = []
+            for call, prepared in calls:
+                with _naming(call):
+                    sizes.append(engine.units(model, prepared, should_stop) if isinstance(engine, Divides) else 1)
+            share.open(sum(sizes))
+            start = 0
+            for (call, prepared), size in zip(calls, sizes, strict=True):
+                found.append({})
+                if share.wants(start, start + size):
+                    found[-1] = self._run(engine, model, tokenizer, call, prepared, should_stop, share, start)
+                start += size
+        return found
+
+    def _scores(
+        self,
+        model: Any,
+        tokenizer: Any,
+        split: Split,
+        items: Mapping[str, Sequence[int]] | None,
+        answers: Answers,
+    ) -> tuple[ItemScore, ...]:
+        _, calls, requests = self._asked(model, tokenizer, split, items)
+        reset(list(requests.values()))
+        try:
+            for (call, _), found in zip(calls, answers, strict=True):
+                missing = len(call.instances) - len(found)
+                if missing:
+                    raise EvaluationError(f"{missing} of {len(call.instances)} {call.kind} requests were not answered")
+                put_responses(call.instances, [found[i] for i in range(len(found))])
+            with self.watch.section("scoring"), compiled_templates():
+
+                def count_tokens(text: str) -> int:
+                    return len(tokenizer.encode(text, add_special_tokens=False))
+
+                return tuple(
+                    score
+                    for task in self._runs
+                    if task.name in requests
+                    for source in (task.source(split),)
+                    for score in self._task(task, source).item_scores(
+                        task.name, requests[task.name], self._measures(task, source), count_tokens
+                    )
+                )
+        finally:
+            reset(list(requests.values()))
+
+    def _asked(
+        self, model: Any, tokenizer: Any, split: Split, items: Mapping[str, Sequence[int]] | None
+    ) -> tuple[Engine, list[tuple[Call, Any]], dict[str, Requests]]:
+        """Return the engine, what it is asked, and the same requests by task."""
+        engine = self._engine_made()
+        encoder, encoder_key = self._encoder(engine, model, tokenizer)
+        template, requests = self._built(split, encoder, tokenizer)
+        chosen = None
+        if items is not None:
+            unknown = set(items) - set(requests)
+            if unknown:
+                raise ValueError(f"items of {sorted(unknown)} came, but the tasks are {', '.join(requests)}")
+            requests = {name: one.only(items[name]) for name, one in requests.items() if name in items}
+            chosen = tuple((name, one.items) for name, one in requests.items())
+        key = (split, template, encoder_key, chosen)
+        return engine, self._calls(engine, encoder, encoder_key, key, requests), requests
+
+    def _prepare_task(self, task: Task, catalog: TaskCatalog) -> None:
+        """Load a task with those that its other splits are drawn from, and draw the splits."""
+        for name in task.sources:
+            entry = catalog.find(name)
+            if entry is None:
+                raise ConfigError(f"task {name!r} was there when it was checked, but its file is gone")
+            key = (name, task.num_fewshot)
+            if key not in self._tasks:
+                self._tasks[key] = PreparedTask(
+                    name, entry.path, num_fewshot=task.num_fewshot, allow_unsafe_code=self._allow_unsafe_code
+                )
+        n_docs = {name: self._task(task, name).n_docs for name in task.sources}
+        if self._recorded is None:
+            self._splits[task.name] = draw_splits(task, n_docs, self._sizes, self._seed)
+        else:
+            self._splits[task.name] = _recorded(task, n_docs, self._recorded)
+
+    def _resolve(self, spec: TaskSpec) -> TaskSpec:
+        """Hold a spec against the tasks behind its splits; the main one fills in its filter and direction."""
+        sources = [name for name in spec.sources if (name, spec.num_fewshot) in self._tasks]  # others failed to load
+        resolved = [self._task(spec.task, name).resolve(spec) for name in sources]
+        return resolved[0] if resolved else spec
+
+    def _task(self, task: Task, source: str) -> PreparedTask:
+        return self._tasks[source, task.num_fewshot]
+
+    def _measures(self, task: Task, source: str) -> tuple[Measure, ...]:
+        """Return what is measured on a task besides its own metrics."""
+        prepared = self._task(task, source)
+        mine = [spec.metric for spec in self._specs if spec.name == task.name]
+        return measures_on([*mine, *self._extra], prepared.output_type, prepared.metrics)
+
+    def _built(self, split: Split, encoder: Encoder, tokenizer: Any) -> tuple[str | None, dict[str, Requests]]:
+        # With a chat template the prompts depend on the tokenizer, and a recipe may change which one it is.
+        template = None
+        if self._apply_chat_template:
+            template = str(getattr(tokenizer, "chat_template", None) or "")
+            if not template:
+                raise ConfigError("apply_chat_template is set, but the tokenizer has no chat template; unset it")
+        key = (split, template)
+        if key not in self._requests:
+            built = {}
+            for task in self._runs:
+                drawn = self._splits[task.name]
+                mine = drawn[split]
+                # The earliest split that shares the pool: search items, if any; test items only for themselves.
+                shots_from = next((d.items for d in drawn.values() if d.source == mine.source and d.items), ())
+                built[task.name] = self._task(task, mine.source).build(
+                    mine.items,
+                    shots_from=shots_from,
+                    chat_template=None if template is None else encoder.chat_template,
+                )
+            self._requests[key] = built
+        return template, self._requests[key]
+
+    def _engine_made(self) -> Engine:
+        if self._engine is None:
+            self._engine = make_engine(
+                self._engine_name,
+                batch_size=self._batch_size,
+                max_length=self._max_length,
+                sharers=self._sharers,
+                halvings=self._halvings,
+            )
+        return self._engine
+
+    def _encoder(self, engine: Engine, model: Any, tokenizer: Any) -> tuple[Encoder, tuple[int, int]]:
+        key = (id(tokenizer), engine.context_length(model, tokenizer))
+        if key not in self._encoders:
+            # Holds the tokenizer, so that its id stays its own.
+            self._encoders[key] = (tokenizer, Encoder(tokenizer, key[1]))
+            self._encoded[key] = {}
+        return self._encoders[key][1], key
+
+    def _calls(
+        self, engine: Engine, encoder: Encoder, encoder_key: tuple[int, int], key: Any, requests: Mapping[str, Requests]
+    ) -> list[tuple[Call, Any]]:
+        """Return the requests by kind, encoded and made ready for the engine; once for the same requests."""
+        if key in self._prepared:
+            self._prepared.move_to_end(key)
+            return self._prepared[key]
+        known = self._encoded[encoder_key]
+        calls = []
+        for kind, pairs in by_request_type(requests).items():
+            for _, instance in pairs:
+                if id(instance) not in known:
+                    known[id(instance)] = encoder.encode(kind, instance.args)
+            call = Call(
+                kind,
+                tuple(instance for _, instance in pairs),
+                tuple(name for name, _ in pairs),
+                tuple(known[id(instance)] for _, instance in pairs),
+            )
+            calls.append((call, engine.prepare(call)))
+        self._prepared[key] = calls
+        if len(self._prepared) > _PREPARED_KEPT:
+            self._prepared.popitem(last=False)
+        return calls
+
+    def _run(
+        self,
+        engine: Engine,
+        model: Any,
+        tokenizer: Any,
+        call: Call,
+        prepared: Any,
+        should_stop: Callable[[], bool] | None,
+        share: Share,
+        start: int,
+    ) -> dict[int, Response]:
+        with _naming(call):
+            if isinstance(engine, Divides):
+                found = engine.answer_some(model, tokenizer, prepared, should_stop, share, start)
+            else:
+                first, last = share.take(start, start + 1)
+                found = dict(enumerate(engine.answer(model, tokenizer, prepared, should_stop))) if first < last else {}
+        for i, response in found.items():
+            value = response[0] if isinstance(response, tuple) else response
+            if isinstance(value, float) and math.isnan(value):
+                raise EvaluationError(
+                    f"task {call.tasks[i]!r}: the log-likelihood of document {call.instances[i].doc_id} is NaN"
+                )
+        return found
+
+
+@contextmanager
+def _naming(call: Call) -> Iterator[None]:
+    """Say which tasks it was, whatever goes wrong."""
+    names = ", ".join(repr(name) for name in dict.fromkeys(call.tasks))
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt, ConfigError):
+        raise  # the last: the engine cannot run such models at all, which no other candidate will change
+    except EvaluationError as error:
+        raise EvaluationError(f"task {names}: {error}") from error
+    except Exception as error:
+        text = " ".join(str(error).split())
+        hint = "; lower batch_size" if "out of memory" in text.lower() else ""
+        raise EvaluationError(f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}") from error
+
+
+def _recorded(task: Task, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:
+    """Read the splits of one task as recorded, and hold them against what was loaded."""
+    tasks = recorded.get("tasks", {})
+    if task.name not in tasks:
+        raise ConfigError(f"task {task.name!r} is not in the recorded splits, which have {', '.join(tasks) or 'none'}")
+    drawn = {split: Drawn.from_data(tasks[task.name][str(split)]) for split in Split}
+    for split, one in drawn.items():
+        if one.source != task.source(split):
+            raise ConfigError(
+                f"task {task.name!r}: its {split} items were drawn from {one.source!r}, "
+                f"but now {task.source(split)!r} is named"
+            )
+        if one.n_docs != n_docs[one.source]:
+            raise ConfigError(
+                f"task {one.source!r} had {one.n_docs} documents when the splits were drawn and has "
+                f"{n_docs[one.source]} now: the dataset changed, so recorded items would name other documents; "
+                "restore it, or start a new run"
+            )
+    return drawn

@@ -1,0 +1,380 @@
+"""One lm-eval task, loaded once: its documents, and the requests of a split, built once and run for every candidate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import ConfigError, EvaluationError
+from evomerge.evaluation.catalog import OUTPUT_TYPES
+from evomerge.evaluation.engines.stopping import Text
+from evomerge.evaluation.measures.base import Answered, Measure
+from evomerge.evaluation.metrics import Metric, item_metrics, loaded_metrics
+from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, quiet
+from evomerge.evaluation.task import TaskSpec
+from evomerge.evaluation.terms import resolve
+from evomerge.record import ItemScore
+
+_N_TOKENS = "evomerge_n_tokens"
+"""Attribute that an lm-eval instance gets besides its response: how many tokens were generated for it."""
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass
+class Requests:
+    """What the model is asked for some items of one task.
+
+    Attributes:
+        items: indices of the task's documents, ascending.
+        instances: for each item, its lm-eval instances in the order of their `idx`.
+    """
+
+    items: tuple[int, ...]
+    instances: list[list[Any]]
+
+    def only(self, items: Sequence[int]) -> Requests:
+        """Return the requests of some of the items, sharing the instances, in the same order.
+
+        Raises:
+            ValueError: if an item is not among `items`.
+        """
+        wanted = set(items)
+        unknown = wanted.difference(self.items)
+        if unknown:
+            raise ValueError(f"items {sorted(unknown)[:10]} are not in this split, which has {len(self.items)} items")
+        kept = [(item, group) for item, group in zip(self.items, self.instances, strict=True) if item in wanted]
+        return Requests(tuple(item for item, _ in kept), [group for _, group in kept])
+
+
+class PreparedTask:
+    """A loaded lm-eval task.
+
+    Attributes:
+        name: its lm-eval name.
+        n_docs: number of documents that it evaluates on.
+        filters: names of its filters.
+        metrics: what it reports, by the names used here.
+    """
+
+    def __init__(self, name: str, path: Path, *, num_fewshot: int | None, allow_unsafe_code: bool) -> None:
+        """Load the task and its dataset.
+
+        Raises:
+            ConfigError: if either cannot be loaded, or the task is of a kind that cannot be run; the message says
+                what to do.
+        """
+        self.name = name
+        self._task = _load(name, path)
+        if self.output_type not in OUTPUT_TYPES:
+            raise ConfigError(f"task {name!r} has output_type {self.output_type!r}; known are {OUTPUT_TYPES}")
+        if getattr(self._task, "MULTIMODAL", False):
+            raise ConfigError(f"task {name!r} shows images or audio to the model; only text tasks are supported")
+        if getattr(self._task, "UNSAFE_CODE", False) and not allow_unsafe_code:
+            raise ConfigError(f"task {name!r} runs code that the model writes; set allow_unsafe_code to run it")
+        self._set_shots(num_fewshot)
+        self._freeze_documents()
+        self._shares_shots = self._draws_shots_from_evaluated()
+        try:
+            self.n_docs = len(self._task.eval_docs)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"task {name!r} has no documents to evaluate on: {error}") from error
+        self.filters: tuple[str, ...] = tuple(ensemble.name for ensemble in self._task._filters)
+        self.metrics: dict[str, Metric] = loaded_metrics(self._task)
+
+    @property
+    def output_type(self) -> str:
+        """What the model is asked for: "generate_until", "multiple_choice", …."""
+        return str(self._task.OUTPUT_TYPE)
+
+    @property
+    def num_fewshot(self) -> int:
+        """Number of solved examples in front of each question."""
+        return int(self._task.config.num_fewshot or 0)
+
+    def info(self) -> dict[str, Any]:
+        """Return what identifies the task, JSON-able."""
+        config = self._task.config
+        return {
+            "task": self.name,
+            "version": str(getattr(self._task, "VERSION", None)),
+            "dataset": " ".join(str(part) for part in (config.dataset_path, config.dataset_name) if part) or None,
+            "output_type": self.output_type,
+            "num_fewshot": self.num_fewshot,
+            "n_docs": self.n_docs,
+            "filters": list(self.filters),
+            "metrics": sorted(name for name, metric in self.metrics.items() if metric.per_item),
+        }
+
+    def resolve(self, spec: TaskSpec) -> TaskSpec:
+        """Return the spec with its filter and direction filled in from the task.
+
+        Raises:
+            ConfigError: if there is no such metric or filter, or nothing gives a direction.
+        """
+        resolved, problems = resolve(spec, self.name, self.output_type, self.metrics, self.filters)
+        if problems:
+            raise ConfigError(problems)
+        return resolved
+
+    def build(
+        self, items: Sequence[int], *, shots_from: Sequence[int], chat_template: Callable[..., str] | None
+    ) -> Requests:
+        """Build the requests of some items: prompts with few-shot examples, and what is asked about them.
+
+        The prompts equal those of `lm_eval.simple_evaluate(samples=…)` for the same items, except where the task has
+        no documents for few-shot examples but those it evaluates on: see `_pool`.
+
+        Args:
+            items: indices of documents, ascending.
+            shots_from: indices of documents that may serve as examples where the task has no others.
+            chat_template: lm-eval's function from a chat to text; None: plain text.
+
+        Raises:
+            ConfigError: if the task cannot build its prompts, for example for want of examples.
+        """
+        from lm_eval.defaults import DEFAULT_OTHER_SEED
+
+        if not items:  # lm-eval reads an empty selection as "all"
+            return Requests((), [])
+        try:
+            with quiet(), lm_eval_randomness(), compiled_templates():
+                self._pool(shots_from)
+                self._task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+                self._task.build_all_requests(
+                    # Looked up once per document: a set, where lm-eval's annotation has a list.
+                    samples=set(items),
+                    apply_chat_template=chat_template is not None,
+                    fewshot_as_multiturn=chat_template is not None,
+                    chat_template=chat_template,
+                )
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"task {self.name!r}: its prompts could not be built: {_said(error)}; check doc_to_text, "
+                "doc_to_target and the few-shot settings in its YAML"
+            ) from error
+        # lm-eval numbers the selected documents 0, 1, … in ascending order.
+        instances: list[list[Any]] = [[] for _ in items]
+        for instance in self._task.instances:
+            instances[instance.doc_id].append(instance)
+        for group in instances:
+            group.sort(key=lambda instance: instance.idx)
+        self._task._instances = None
+        return Requests(tuple(items), instances)
+
+    def item_scores(
+        self,
+        task: str,
+        requests: Requests,
+        measures: Sequence[Measure] = (),
+        count_tokens: Callable[[str], int] = len,
+    ) -> list[ItemScore]:
+        """Filter the responses that the instances hold, and score them.
+
+        Args:
+            task: the name to record the scores under.
+            measures: what is measured besides the task's own metrics; of the raw responses, before any filter.
+            count_tokens: for the measures.
+
+        Raises:
+            EvaluationError: if a filter, the task's own scoring or a measure fails.
+        """
+        if not requests.items:  # lm-eval's filters cannot take nothing
+            return []
+        metrics = [
+            self._measured(task, item, group, measures, count_tokens)
+            for item, group in zip(requests.items, requests.instances, strict=True)
+        ]
+        instances = [instance for group in requests.instances for instance in group]
+        aggregation = self._task.aggregation()
+        for ensemble in self._task._filters:
+            try:
+                ensemble.apply(instances)
+            except Exception as error:
+                raise EvaluationError(f"task {task!r}: filter {ensemble.name!r} failed: {_said(error)}") from error
+            for item, group, kept in zip(requests.items, requests.instances, metrics, strict=True):
+                responses = [instance.filtered_resps[ensemble.name] for instance in group]
+                try:
+                    result = self._task.process_results(_copied(group[0].doc), responses)
+                    values = item_metrics(result, aggregation)
+                except Exception as error:
+                    raise EvaluationError(f"task {task!r}, item {item}: scoring failed: {_said(error)}") from error
+                for name, value in values.items():
+                    kept[name if len(self.filters) == 1 else f"{name},{ensemble.name}"] = value
+        return [ItemScore(task, item, kept) for item, kept in zip(requests.items, metrics, strict=True)]
+
+    def _measured(
+        self,
+        task: str,
+        item: int,
+        group: Sequence[Any],
+        measures: Sequence[Measure],
+        count_tokens: Callable[[str], int],
+    ) -> dict[str, float]:
+        """Return what the measures make of one item's responses."""
+        found: dict[str, float] = {}
+        for measure in measures:
+            # With `acc_mutual_info` lm-eval asks for each option a second time, without its context.
+            asked = group[: len(group) // 2] if self._asks_twice else group
+            answered = Answered(
+                _copied(group[0].doc),
+                [instance.resps[0] for instance in asked],
+                [_continuation(instance) for instance in asked],
+                group[0].__dict__.get(_N_TOKENS),
+                count_tokens,
+            )
+            try:
+                found |= measure.function(answered)
+            except Exception as error:  # a user's function may raise anything
+                raise EvaluationError(f"task {task!r}, item {item}: {measure.name!r} failed: {_said(error)}") from error
+        return found
+
+    @property
+    def _asks_twice(self) -> bool:
+        return self.output_type == "multiple_choice" and "acc_mutual_info" in getattr(self._task, "_metric_fn_list", ())
+
+    def _set_shots(self, num_fewshot: int | None) -> None:
+        own = self._task.get_config("num_fewshot")
+        if num_fewshot is None:
+            num_fewshot = own or 0
+        elif own == 0 and num_fewshot:
+            raise ConfigError(f"task {self.name!r} fixes num_fewshot to 0, but num_fewshot={num_fewshot} came")
+        self._task.set_config(key="num_fewshot", value=num_fewshot)
+
+    def _freeze_documents(self) -> None:
+        """Keep the documents as they were processed at loading.
+
+        lm-eval runs `process_docs` again at every access; one that shuffles (GPQA) would then give each split other
+        documents under the same indices.
+        """
+        config = self._task.config
+        if not callable(config.process_docs) or not hasattr(self._task, "task_docs"):
+            return
+        split = config.test_split if config.test_split is not None else config.validation_split
+        self._task.dataset = {**self._task.dataset, split: self._task.task_docs}
+        config.process_docs = None
+
+    def _draws_shots_from_evaluated(self) -> bool:
+        """Whether few-shot examples come from the documents that the task evaluates on, by lm-eval's own rules."""
+        shots = getattr(self._task, "fewshot_cfg", None)
+        if self.num_fewshot == 0 or shots is None:
+            return False
+        config = self._task.config
+        splits = (config.training_split, config.validation_split, config.test_split)
+        source = shots.split
+        if source is None:
+            if shots.samples is not None:
+                return False
+            source = next((split for split in splits if split is not None), None)
+        return source == next((split for split in (config.test_split, config.validation_split) if split), None)
+
+    def _pool(self, shots_from: Sequence[int]) -> None:
+        """Keep few-shot examples out of the documents that are held out.
+
+        Where a task has no other documents for examples than those it evaluates on, lm-eval draws examples from all
+        of them: test items, with their answers, would stand in the prompts of the search, and in some settings an
+        item in its own prompt. Such a task gets its examples from `shots_from`, never the item itself.
+        """
+        if not self._shares_shots:
+            return
+        if len(shots_from) <= self.num_fewshot:
+            raise ConfigError(
+                f"task {self.name!r} has no separate documents for its {self.num_fewshot} few-shot examples, and the "
+                f"{len(shots_from)} items that they may come from are too few; enlarge the search split, lower "
+                "num_fewshot, or give the task a fewshot_split"
+            )
+        documents = self._task.eval_docs
+        self._task.sampler.replace_df([documents[index] for index in shots_from])
+        # How lm-eval is told to leave out the item itself: it compares the two.
+        self._task.fewshot_cfg.split = self._task.config.test_split
+
+
+def _continuation(instance: Any) -> str:
+    """Return the text whose probability is asked for; a request for an answer or for a whole text has none."""
+    return str(instance.args[1]) if instance.request_type == "loglikelihood" else ""
+
+
+def _copied(document: Any) -> Any:
+    """Return a copy of a document, since some tasks change it while they score it; quick for one without containers."""
+    if type(document) is dict and all(type(value) in _PLAIN for value in document.values()):
+        return dict(document)
+    return copy.deepcopy(document)
+
+
+def _load(name: str, path: Path) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    try:
+        with quiet(), lm_eval_randomness():
+            # No index is built: the file is known, and lm-eval takes a path as a task's name.
+            tasks = TaskManager(include_defaults=False).load([str(path)])["tasks"]
+    except Exception as error:
+        raise ConfigError(_loading_failed(name, path, error)) from error
+    return tasks[name]
+
+
+def _loading_failed(name: str, path: Path, error: Exception) -> str:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & {
+        "OfflineModeIsEnabled",
+        "ConnectionError",
+        "DatasetNotFoundError",
+        "HfHubHTTPError",
+        "LocalEntryNotFoundError",
+    }:
+        return (
+            f"task {name!r}: its dataset could not be loaded: {_said(error)}; load it once while online "
+            "(HF_HUB_OFFLINE unset), or use a local copy of the task's YAML whose dataset_path and data_files are on "
+            "this machine"
+        )
+    if "FileNotFoundError" in kinds:
+        return (
+            f"task {name!r}: a file of its dataset is missing: {_said(error)}; data_files in {path} are taken from the "
+            "current folder unless they are absolute"
+        )
+    if isinstance(error, ImportError):
+        return f"task {name!r} needs a module that is missing: {_said(error)}; install it (pip install 'lm-eval[…]')"
+    return f"task {name!r} ({path}) could not be loaded: {_said(error)}"
+
+
+def _said(error: Exception) -> str:
+    """Return an exception's class and its text on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def reset(requests: Sequence[Requests]) -> None:
+    """Forget the last candidate's responses, which lm-eval keeps in the instances."""
+    for one in requests:
+        for group in one.instances:
+            for instance in group:
+                instance.resps = []
+                instance.filtered_resps = {}
+                instance.__dict__.pop(_N_TOKENS, None)
+
+
+def put_responses(instances: Sequence[Any], responses: Sequence[Any]) -> None:
+    """Give each instance its response, as often as the task repeats it: greedy answers do not differ."""
+    for instance, response in zip(instances, responses, strict=True):
+        if isinstance(response, Text):  # lm-eval and what tasks import get a plain text
+            instance.__dict__[_N_TOKENS] = response.n_tokens
+            response = str(response)
+        instance.resps = [response] * (instance.repeats or 1)
+
+
+def by_request_type(requests: Mapping[str, Requests]) -> dict[str, list[tuple[str, Any]]]:
+    """Return the (task name, instance) pairs of all tasks by what the model is asked for, in lm-eval's own order.
+
+    All tasks share a call, as in lm-eval, so that a suite of many small tasks is not run in many small batches.
+    """
+    calls: dict[str, list[tuple[str, Any]]] = {}
+    for name, one in requests.items():
+        for group in one.instances:
+            for instance in group:
+                calls.setdefault(instance.request_type, []).append((name, instance))
+    return calls

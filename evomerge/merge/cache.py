@@ -1,0 +1,97 @@
+"""What does not depend on a genome, found once per search and kept within a budget."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+from evomerge.errors import RecipeError
+from evomerge.system.memory import GIB, free_memory
+
+T = TypeVar("T")
+
+AUTO_SHARE = 0.25
+"""Share of the free memory that `cache: auto` may use."""
+
+_RECENT = 64
+_log = logging.getLogger(__name__)
+
+
+def budget_bytes(cache: str | float) -> int:
+    """Return the memory that a cache setting allows, in bytes.
+
+    Args:
+        cache: "none", "auto" (a quarter of the memory that is free now, within the limit of a container), or GiB.
+
+    Raises:
+        RecipeError: if it is none of these.
+    """
+    if cache == "none":
+        return 0
+    if cache == "auto":
+        return int(AUTO_SHARE * free_memory())
+    try:
+        amount = float(cache)
+    except ValueError:
+        amount = -1.0
+    if not 0.0 <= amount < float("inf"):
+        raise RecipeError(f"cache must be none, auto or a size in GiB, but came {cache!r}")
+    return int(amount * GIB)
+
+
+class Prepared:
+    """A cache of results of passes over the parents' weights, which any later candidate can use.
+
+    What is kept is small against the weights: three numbers for a pair of tensors (SLERP), some tens of kB for each
+    tensor and parent (TIES). Where even that is too much, it is found again for every candidate, and the log says so.
+
+    Attributes:
+        budget: most bytes to keep.
+        used: bytes that are kept.
+    """
+
+    def __init__(self, cache: str | float = "auto") -> None:
+        """Take a setting; see `budget_bytes`."""
+        self.budget = budget_bytes(cache)
+        self.used = 0
+        self._setting = cache
+        self._kept: dict[Hashable, Any] = {}
+        self._recent: OrderedDict[Hashable, Any] = OrderedDict()
+        self._told: set[str] = set()
+
+    def get(self, key: Hashable, make: Callable[[], T], n_bytes: Callable[[T], int], *, what: str) -> T:
+        """Return what is kept under a key, or make it, and keep it if it fits.
+
+        Args:
+            key: what it is of.
+            make: finds it.
+            n_bytes: its size.
+            what: for the log: what is found again for every candidate if it cannot be kept.
+        """
+        if key in self._kept:
+            kept: T = self._kept[key]
+            return kept
+        made = make()
+        size = n_bytes(made)
+        if self.used + size <= self.budget:
+            self._kept[key] = made
+            self.used += size
+        elif what not in self._told:
+            self._told.add(what)
+            _log.warning(
+                "cache: %s is too small to keep %s (%.1f MiB of %.1f MiB are taken); they are found again for every "
+                "candidate, which is slower: give more GiB",
+                self._setting, what, self.used / 2**20, self.budget / 2**20,
+            )  # fmt: skip
+        return made
+
+    def recent(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return something small that the tensors of one candidate share; only the latest few are kept."""
+        if key not in self._recent:
+            self._recent[key] = make()
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        found: T = self._recent[key]
+        return found

@@ -1,0 +1,5 @@
+"""Merges to a Hugging Face folder.
+
+- `folder.py`: the folder as a whole; `stream.py`: tensor by tensor
+- `plain.py`: checkpoints of a common layout, without torch and transformers
+"""

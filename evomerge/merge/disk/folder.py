@@ -1,0 +1,322 @@
+"""Merge to disk: a Hugging Face folder, written tensor by tensor, complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evomerge.errors import CheckpointError, ExportError
+from evomerge.merge.disk.plain import PlainMerge, UnusualError, plain_merge
+from evomerge.merge.disk.stream import Lend, Piece, write_files
+from evomerge.merge.files import pages
+from evomerge.merge.files.checkpoint import INDEX, SINGLE
+from evomerge.merge.methods.base import BASE
+from evomerge.merge.plan import Plan, TensorTask
+from evomerge.recipe import Recipe
+
+if TYPE_CHECKING:
+    from evomerge.merge.files.flat import Flat
+    from evomerge.merge.paths.plan import PathTask
+    from evomerge.merge.sources import Sources
+
+SHARD_BYTES = 5_000_000_000
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+Progress = Callable[[int, int], None]
+"""Called with (tensors done, tensors in all)."""
+
+
+def merge_to_disk(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    shard_size: int = SHARD_BYTES,
+    progress: Progress | None = None,
+    sources: Sources | None = None,
+) -> Path:
+    """Build the model of a recipe as a Hugging Face folder, which `from_pretrained` loads.
+
+    The folder is written under another name beside `out` and renamed at the end, so what is called `out` is always
+    whole. Reading, arithmetic and writing go on at the same time, on all of torch's threads and two more; the bytes
+    do not depend on their number. Checkpoints of a common layout are merged without torch and transformers (see
+    `evomerge.merge.disk.plain`), unless `sources` are given.
+
+    Memory: at most (parents and base + 2) times the largest tensor, however large a shard is, beside what a method
+    without a fused kernel takes for itself and what parents that are recipes read.
+
+    Args:
+        recipe: what to build; it is written into the folder as `recipe.yaml`.
+        out: the folder to make; it must not exist, or be empty.
+        shard_size: largest weight file, in bytes (a larger tensor gets a file of its own).
+        progress: called after each tensor.
+        sources: opened models to share.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RecipeError: if the recipe is wrong, or its result is not finite.
+        CheckpointError: if its models cannot be read or do not fit together.
+        ExportError: if the folder cannot be written, or already holds something.
+    """
+    out = Path(out)
+    if shard_size <= 0:
+        raise ExportError(f"the shard size must be a positive number of bytes, but came {shard_size}")
+    _check_free(out)
+    plain = plain_merge(recipe) if sources is None else None
+    if plain is not None:
+        # Where what is unusual shows only in the values, the other way says what it is.
+        with contextlib.suppress(UnusualError):
+            _write(_plain_build(plain), recipe, out, shard_size, progress)
+            return out
+    if sources is None:
+        from evomerge.merge.sources import Sources
+
+        sources = Sources()
+    _write(_build(recipe, sources), recipe, out, shard_size, progress)
+    return out
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What both kinds of plans come down to here.
+
+    Attributes:
+        tasks: the tensors, in the order of writing.
+        load: computes one.
+        inputs: models and their names of the tensors that one is computed of.
+        copied: whether what `load` returns is the input itself.
+        donor: lends config.json, generation settings and custom code.
+        config: of the result; None: the donor's own config.json.
+        tokenizer: the folder that lends the tokenizer.
+        blocks: computes one that is not copied block by block, instead of `load`.
+    """
+
+    tasks: Sequence[TensorTask | PathTask]
+    load: Callable[[Any], Any]
+    inputs: Callable[[Any], list[tuple[Any, str]]]
+    copied: Callable[[Any], bool]
+    donor: Any
+    config: Any
+    tokenizer: Path
+    blocks: Callable[[Any, Lend], Iterator[Flat]] | None = None
+
+
+def _plain_build(plain: PlainMerge) -> _Build:
+    donor = plain.family.model(plain.family.donor)
+    tokenizer = plain.tokenizer.tokenizer_folder
+    return _Build(plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, tokenizer, plain.blocks)
+
+
+def _build(recipe: Recipe, sources: Sources) -> _Build:
+    from evomerge.merge.apply import merge_tensor
+
+    if recipe.path:
+        path = sources.path_plan(recipe)
+        _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
+        return _Build(
+            path.tasks,
+            path.load,
+            lambda task: [(path.pool.model(task.parent), task.source)],
+            lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
+            path.pool.first,
+            path.config,
+            sources.tokenizer_of(recipe).tokenizer_folder,
+        )
+    plan = sources.plan(recipe)
+    donor = plan.family.model(plan.family.donor)
+    tokenizer = sources.tokenizer_of(recipe).tokenizer_folder
+    return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, tokenizer)
+
+
+def _reads(plan: Plan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]]], Callable[[TensorTask], bool]]:
+    """Return `inputs` and `copied` of a build."""
+    family = plan.family
+
+    def inputs(task: TensorTask) -> list[tuple[Any, str]]:
+        if task.copy_of is not None:
+            return [family.source(task.copy_of, task.name)]
+        members = (*task.inputs, BASE) if plan.method.spec.needs_base else task.inputs
+        return [family.source(index, task.name) for index in members]
+
+    def copied(task: TensorTask) -> bool:
+        return task.copy_of is not None and family.info(task.copy_of, task.name).dtype == task.dtype
+
+    return inputs, copied
+
+
+def _write(build: _Build, recipe: Recipe, out: Path, shard_size: int, progress: Progress | None) -> None:
+    with _appearing(out) as folder:
+        _write_config(build, folder)
+        _write_weights(build, folder, shard_size, progress)
+        for name in TOKENIZER_FILES:
+            _copy(build.tokenizer / name, folder)
+        (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+
+
+def _check_free(out: Path) -> None:
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise ExportError(f"{out} already holds something; choose another folder, or empty it")
+    elif out.exists() or out.is_symlink():
+        raise ExportError(f"{out} is a file, not a folder; choose another name")
+
+
+@contextlib.contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` that becomes `out` at the end, or is removed if anything goes wrong."""
+    folder = out.parent / f".{out.name}.{os.getpid()}.partial"
+    try:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had our number
+            folder.mkdir()
+            yield folder
+            for path in folder.iterdir():
+                _sync(path)
+            _sync(folder)
+            folder.rename(out)  # replaces an empty folder, refuses any other
+            _sync(out.parent)
+        except OSError as error:
+            raise ExportError(f"cannot write {out}: {_reason(error)}; nothing was left there") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Force a file, or a folder's entries where those can be forced, to the disk, so that it survives a power cut."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return error.strerror or str(error)
+
+
+def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progress | None) -> None:
+    shards = _shards(build.tasks, shard_size)
+    names = [SINGLE] if len(shards) == 1 else [
+        f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
+    ]  # fmt: skip
+    done = itertools.count(1)
+
+    def count() -> None:
+        if progress is not None:
+            progress(next(done), len(build.tasks))
+
+    files = {folder / name: [_piece(build, task) for task in shard] for name, shard in zip(names, shards, strict=True)}
+    write_files(files, count)
+    if len(shards) > 1:
+        places = {task.name: name for name, shard in zip(names, shards, strict=True) for task in shard}
+        index = {"metadata": {"total_size": sum(task.n_bytes for task in build.tasks)}, "weight_map": places}
+        _write_json(folder / INDEX, index)
+
+
+def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
+    inputs = build.inputs(task)
+    infos = [model.tensors.infos[name] for model, name in inputs]
+    mapped = [(model.tensors, name) for model, name in inputs if model.tensors.mapped]
+
+    def fetch() -> None:
+        for tensors, name in mapped:
+            with contextlib.suppress(CheckpointError):  # said when it is really read
+                pages.fetch(tensors.load(name))
+
+    def release() -> None:
+        for tensors, name in mapped:
+            pages.release(tensors.load(name))
+
+    return Piece(
+        task.name,
+        task.shape,
+        task.dtype,
+        n_inputs=sum(info.n_bytes for info in infos),
+        copied=build.copied(task),
+        load=partial(build.load, task),
+        fetch=fetch,
+        release=release,
+        blocks=None if build.blocks is None or build.copied(task) else partial(build.blocks, task),
+    )
+
+
+def _shards(tasks: Sequence[TensorTask | PathTask], shard_size: int) -> list[list[TensorTask | PathTask]]:
+    """Fill one shard after the other, in the order of the tasks."""
+    shards: list[list[TensorTask | PathTask]] = [[]]
+    size = 0
+    for task in tasks:
+        if shards[-1] and size + task.n_bytes > shard_size:
+            shards.append([])
+            size = 0
+        shards[-1].append(task)
+        size += task.n_bytes
+    return shards
+
+
+def _write_config(build: _Build, folder: Path) -> None:
+    donor = build.donor
+    if build.config is None:
+        config = dict(donor.config)
+    else:
+        from evomerge.merge.paths.config import check_written, config_json
+
+        config = config_json(donor.folder, build.config)
+    config.pop("_name_or_path", None)
+    # Older files call it torch_dtype; keep the word that the model's users know.
+    key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
+    config[key] = _main_dtype(build.tasks)
+    _write_json(folder / "config.json", config)
+    _copy(donor.folder / "generation_config.json", folder)
+    if donor.trust_remote_code:
+        for path in sorted(donor.folder.glob("*.py")):
+            _copy(path, folder)
+    if build.config is not None:
+        check_written(folder, build.config, trust_remote_code=donor.trust_remote_code)
+
+
+def _main_dtype(tasks: Sequence[TensorTask | PathTask]) -> str:
+    """Return the name of the type that most bytes have."""
+    size: dict[str, int] = {}
+    for task in tasks:
+        if task.dtype.is_floating_point:
+            size[str(task.dtype)] = size.get(str(task.dtype), 0) + task.n_bytes
+    return max(size, key=lambda dtype: size[dtype], default="float32").removeprefix("torch.")
+
+
+def _copy(path: Path, folder: Path) -> None:
+    if path.is_file():
+        # Hub caches hold links to read-only files: copy the bytes, not the link or the mode.
+        shutil.copyfile(path, folder / path.name)
+
+
+def _write_json(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,262 @@
+"""Checkpoints of a common layout, opened without torch and transformers.
+
+Most merges are of a few models of one common type, each with exactly the tensors that config.json describes. Their
+headers say all that a plan needs; importing torch, transformers and the model's class would take several times as long
+as the merge. Wherever anything is unusual, there is no plain family: `evomerge.merge.sources` opens the models then,
+and finds what is wrong, if anything is. Both ways lead to the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.apply import program_of
+from evomerge.merge.cache import Prepared
+from evomerge.merge.disk.stream import Lend, block_entries
+from evomerge.merge.files.checkpoint import locate, locate_tensors, read_header
+from evomerge.merge.files.flat import CPU, FLOATS, DType, Flat
+from evomerge.merge.files.layouts import Layout, find_layout, meaning
+from evomerge.merge.files.places import Merged
+from evomerge.merge.kernels.engine import compiled, engine_for
+from evomerge.merge.plan import Plan, TensorTask, check_recipe, make_plan
+from evomerge.recipe import ModelSource, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.merge.family import Family
+    from evomerge.merge.files.checkpoint import TensorInfo
+    from evomerge.merge.kernels.numba_engine import NumbaEngine
+
+
+class UnusualError(Exception):
+    """Something that needs the model's class, or torch, to be said or done."""
+
+
+class FlatInfo:
+    """What a header says of a tensor; as `evomerge.merge.files.checkpoint.TensorInfo`."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: DType) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class PlainTensors:
+    """The tensors of a folder's safetensors files, memory-mapped, all of types in `FLOATS`.
+
+    Raises:
+        CheckpointError: if the files cannot be read.
+        UnusualError: if they hold anything else.
+    """
+
+    mapped = True
+
+    def __init__(self, folder: Path) -> None:
+        files = locate_tensors(folder)
+        self.infos: dict[str, FlatInfo] = {}
+        self._places: dict[str, tuple[np.ndarray, int]] = {}
+        for path in sorted(set(files.values())):
+            mine = {name for name, file in files.items() if file == path}
+            header = read_header(path)
+            if not mine <= header.keys():
+                raise UnusualError
+            with path.open("rb") as file:
+                start = 8 + int.from_bytes(file.read(8), "little")
+                memory = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+            for name in mine:
+                entry = header[name]
+                dtype, (begin, end) = FLOATS.get(entry["dtype"]), entry["data_offsets"]
+                shape = tuple(entry["shape"])
+                if (
+                    dtype is None
+                    or end - begin != math.prod(shape) * dtype.itemsize
+                    or (start + begin) % dtype.itemsize
+                ):
+                    raise UnusualError
+                self.infos[name] = FlatInfo(shape, dtype)
+                self._places[name] = memory, start + begin
+
+    def load(self, name: str) -> Flat:
+        """Return a tensor; its memory is the file's own."""
+        info = self.infos[name]
+        memory, start = self._places[name]
+        return Flat(info.shape, info.dtype, memory[start : start + info.n_bytes])
+
+
+class PlainModel:
+    """An opened checkpoint; what a merge to disk asks of `evomerge.merge.family.OpenModel`."""
+
+    trust_remote_code = False
+
+    def __init__(self, folder: Path, serial: int) -> None:
+        self.folder = folder
+        self.tokenizer_folder = folder
+        self.serial = serial
+        try:
+            self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UnusualError from error
+        if not isinstance(self.config, dict):
+            raise UnusualError
+        self.tensors = PlainTensors(folder)
+
+
+class PlainFamily:
+    """Checkpoints that fit together, with one layout; what a plan asks of `evomerge.merge.family.Family`.
+
+    Attributes:
+        members: name and model of each parent in order, then the base if there is one.
+        donor: index of the member that lends names, types and configuration.
+        tensors: every tensor of the result.
+        prepared: results of passes over the weights.
+        n_layers: how many layers the models have.
+    """
+
+    def __init__(self, recipe: Recipe, models: list[PlainModel], layout: Layout) -> None:
+        self._models = models
+        self.donor = -1 if recipe.base is not None else 0
+        donor = models[self.donor]
+        self.members = tuple(zip([*(parent.name for parent in recipe.parents), "base"], models, strict=False))
+        self.n_layers = layout.n_layers
+        self.prepared = Prepared()
+        self.tensors = tuple(
+            Merged(name, cast("TensorInfo", donor.tensors.infos[name]), place) for name, place in layout.places.items()
+        )
+        self.shows_bad = False
+        self._checked: set[tuple[int, str]] = set()
+
+    def dtype(self, name: str) -> DType:
+        """Return a type by the name that recipes use."""
+        return next(dtype for dtype in FLOATS.values() if dtype.name == name)
+
+    def model(self, index: int) -> PlainModel:
+        """Return a member by its index."""
+        return self._models[index]
+
+    def info(self, index: int, name: str) -> FlatInfo:
+        """Return shape and type of a tensor of a member."""
+        return self._models[index].tensors.infos[name]
+
+    def source(self, index: int, name: str) -> tuple[PlainModel, str]:
+        """Return a member, and its own name of a tensor of the result."""
+        return self._models[index], name
+
+    def load(self, index: int, name: str) -> Flat:
+        """Return a tensor, checked to be finite unless the result will show it.
+
+        Raises:
+            UnusualError: if it is not.
+        """
+        return self._models[index].tensors.load(name) if self.shows_bad else self.checked(index, name)
+
+    def near(self, device: Any, index: int, name: str) -> Flat:
+        """Return a tensor as `load`: all of them are in the CPU's memory."""
+        return self.load(index, name)
+
+    def home(self, index: int, name: str) -> None:
+        """Return None: no copy of a tensor stays on a device."""
+
+    def checked(self, index: int, name: str) -> Flat:
+        """Return a tensor that is finite.
+
+        Raises:
+            UnusualError: if it is not.
+        """
+        tensor = self._models[index].tensors.load(name)
+        if (index, name) not in self._checked:
+            if not engine_for(cast("torch.device", CPU)).finite(cast("torch.Tensor", tensor)):
+                raise UnusualError
+            self._checked.add((index, name))
+        return tensor
+
+
+class PlainMerge:
+    """A recipe whose models are plain, and its plan.
+
+    Attributes:
+        plan: what happens to each tensor.
+        family: the models.
+        tokenizer: the model whose tokenizer the result carries.
+    """
+
+    def __init__(self, recipe: Recipe, family: PlainFamily) -> None:
+        self.family = family
+        self.plan: Plan = make_plan(recipe, cast("Family", family))
+        family.shows_bad = self.plan.method.shows_bad
+        names = {parent.name: i for i, parent in enumerate(recipe.parents)}
+        self.tokenizer = family.model(names.get(recipe.tokenizer or "", family.donor))
+
+    def load(self, task: TensorTask) -> Flat:
+        """Return the tensor of a task that copies it bit for bit: a parent's own memory.
+
+        Raises:
+            UnusualError: if it is not finite.
+        """
+        return self.family.checked(cast(int, task.copy_of), task.name)
+
+    def blocks(self, task: TensorTask, lend: Lend) -> Iterator[Flat]:
+        """Compute the tensor of a task block by block.
+
+        Args:
+            lend: gives the memory of each block.
+
+        Raises:
+            UnusualError: if a parent's tensor or the result is not finite.
+        """
+        if task.copy_of is not None:
+            self.family.checked(task.copy_of, task.name)
+        engine = cast("NumbaEngine", engine_for(cast("torch.device", CPU)))
+        program, base, parents = program_of(self.plan, task, engine, cast("torch.device", CPU))
+        n, dtype = math.prod(task.shape), cast(DType, task.dtype)
+        step = block_entries()
+        for start in range(0, max(n, 1), step):
+            out = lend(min(step, n - start), dtype)
+            if engine.run(program, base, parents, cast("torch.Tensor", out), roundings=[task.dtype], start=start):
+                raise UnusualError
+            yield out
+
+
+def plain_merge(recipe: Recipe) -> PlainMerge | None:
+    """Open the models of a recipe and plan its merge; None where that needs the models' class or torch.
+
+    Raises:
+        RecipeError: with every mistake of the recipe.
+    """
+    if recipe.path or not compiled():
+        return None
+    if check_recipe(recipe).program is None:
+        return None
+    try:
+        opened: dict[ModelSource, PlainModel] = {}
+        members = [*recipe.parents, *([recipe.base] if recipe.base is not None else [])]
+        for member in members:
+            source = member.source
+            if not isinstance(source, ModelSource) or source.trust_remote_code:
+                return None
+            if source not in opened:
+                opened[source] = PlainModel(locate(source), len(opened))
+        models = [opened[cast(ModelSource, member.source)] for member in members]
+        layout = find_layout(models[-1 if recipe.base is not None else 0].config)
+        if layout is None or not all(_fits(model, models[0].config, layout.shapes) for model in models):
+            return None
+    except (UnusualError, CheckpointError):
+        return None  # said by the way that knows all mistakes
+    return PlainMerge(recipe, PlainFamily(recipe, models, layout))
+
+
+def _fits(model: PlainModel, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    same = meaning(model.config) == meaning(config) and find_layout(model.config) is not None
+    return same and {name: info.shape for name, info in model.tensors.infos.items()} == dict(shapes)

@@ -1,0 +1,171 @@
+"""Opened parents, and whether they fit together: all mismatches at once, from headers and configurations only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.cache import Prepared
+from evomerge.merge.files.architecture import Architecture, ArchitectureSummary
+from evomerge.merge.files.checkpoint import TensorInfo, few
+from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
+from evomerge.merge.files.places import Merged
+from evomerge.merge.live.device_copies import DeviceCopies
+
+_LIMIT = 12
+
+
+class Family:
+    """Models that were checked to fit together, under the names of a recipe's parents.
+
+    What does not depend on a recipe's parameters is kept here, to be used again by the next candidate.
+
+    Attributes:
+        members: name and model of each parent in order, then the base if there is one (so that index -1 is the base).
+        donor: index of the member that lends names, types, configuration: the base, else the first parent.
+        tensors: every tensor of the result.
+        prepared: results of passes over the weights, kept within a memory budget.
+        copies: the members' tensors that stay on another device than the CPU.
+    """
+
+    def __init__(
+        self,
+        parents: Sequence[tuple[str, OpenModel]],
+        base: OpenModel | None,
+        prepared: Prepared | None = None,
+        copies: DeviceCopies | None = None,
+    ) -> None:
+        self.members = (*parents, ("base", base)) if base is not None else tuple(parents)
+        self.n_parents = len(parents)
+        self.donor = -1 if base is not None else 0
+        donor = self.model(self.donor)
+        self._names = _fit(self.members, self.donor)
+        self.tensors = tuple(
+            Merged(name, donor.tensors.infos[name], donor.architecture.places[target])
+            for name, target in donor.naming.targets.items()
+        )
+        self.prepared = prepared if prepared is not None else Prepared()
+        self.copies = copies if copies is not None else DeviceCopies()
+
+    def model(self, index: int) -> OpenModel:
+        """Return a member by its index."""
+        return self.members[index][1]
+
+    def info(self, index: int, name: str) -> TensorInfo:
+        """Return shape and type of a tensor of a member by its name in the result; nothing is read."""
+        return self.model(index).tensors.infos[self._names[index][name]]
+
+    def source(self, index: int, name: str) -> tuple[OpenModel, str]:
+        """Return a member, and its own name of a tensor of the result."""
+        return self.model(index), self._names[index][name]
+
+    def load(self, index: int, name: str) -> torch.Tensor:
+        """Read a tensor of a member by its name in the result; do not change it.
+
+        Raises:
+            CheckpointError: naming the parent, if it cannot be read or holds NaN or Inf.
+        """
+        who, model = self.members[index]
+        try:
+            return model.load(self._names[index][name])
+        except CheckpointError as error:
+            raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
+
+    def near(self, device: torch.device, index: int, name: str) -> torch.Tensor:
+        """Return a tensor as `load`, or the copy of it that stays on a device.
+
+        Raises:
+            CheckpointError: as `load`.
+        """
+        who, model = self.members[index]
+        try:
+            return self.copies.near(device, model, self._names[index][name])
+        except CheckpointError as error:
+            raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
+
+    def home(self, index: int, name: str) -> torch.device | None:
+        """Return the device that a copy of a tensor stays on, if there is one."""
+        return self.copies.home(self.model(index), self._names[index][name])
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return a type by the name that recipes use."""
+        return TORCH_DTYPES[name]
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the models have."""
+        return self.architecture.n_layers
+
+    @property
+    def architecture(self) -> Architecture:
+        """The donor's."""
+        return self.model(self.donor).architecture
+
+    @property
+    def summary(self) -> ArchitectureSummary:
+        """What a search space needs to know of these models, as plain data."""
+        return self.architecture.summary
+
+
+def _who(name: str, family: Family, index: int) -> str:
+    return "base" if index in (-1, family.n_parents) and family.donor == -1 else f"parent {name!r}"
+
+
+def _fit(members: Sequence[tuple[str, OpenModel]], donor_index: int) -> tuple[Mapping[str, str], ...]:
+    """Return for each member its own name of each of the donor's tensors.
+
+    Raises:
+        CheckpointError: with all mismatches of all members.
+    """
+    donor_name, donor = members[donor_index]
+    problems: list[str] = []
+    names = []
+    for name, model in members:
+        own: dict[str, str] = {}
+        mismatches: list[str] = []
+        try:
+            if model is donor:
+                own = {each: each for each in donor.naming.targets}
+            else:
+                own, mismatches = _mismatches(model, donor)
+        except CheckpointError as error:
+            mismatches = [str(error)]
+        names.append(own)
+        problems.extend(f"{name} ({model.label}): {mismatch}" for mismatch in mismatches)
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise CheckpointError(f"the models do not fit {donor_name} ({donor.label}):\n{lines}")
+    return tuple(names)
+
+
+def _mismatches(model: OpenModel, donor: OpenModel) -> tuple[dict[str, str], list[str]]:
+    problems = config_differences(model.config, donor.config)
+    by_target = {target: name for name, target in model.naming.targets.items() if target not in model.naming.parts}
+    own, lost, shapes, types = {}, [], [], []
+    for name, target in donor.naming.targets.items():
+        mine = by_target.get(target) if target not in donor.naming.parts else name
+        if mine is None or mine not in model.naming.targets:
+            lost.append(name)
+            continue
+        own[name] = mine
+        here, there = model.tensors.infos[mine], donor.tensors.infos[name]
+        if here.shape != there.shape:
+            shapes.append(f"{name} has shape {_shape(here.shape)} instead of {_shape(there.shape)}")
+        if here.dtype.is_floating_point != there.dtype.is_floating_point:
+            types.append(f"{name} has type {here.dtype} instead of {there.dtype}")
+    extra = [name for name in model.naming.targets if name not in set(own.values())]
+    if lost:
+        problems.append(f"lacks {len(lost)} tensors: {few(lost, _LIMIT)}")
+    if extra:
+        problems.append(f"has {len(extra)} more tensors: {few(extra, _LIMIT)}")
+    for kind in (shapes, types):
+        problems.extend(kind[:_LIMIT])
+        if len(kind) > _LIMIT:
+            problems.append(f"and {len(kind) - _LIMIT} more tensors of another shape or type")
+    return own, problems
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "×".join(str(size) for size in shape) or "scalar"

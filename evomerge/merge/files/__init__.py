@@ -1,0 +1,6 @@
+"""Checkpoints as they lie on the disk.
+
+- `model.py`: an opened checkpoint; `checkpoint.py`: its tensors, memory-mapped and read one at a time
+- `architecture.py`: role and layer of each tensor; `naming.py`: which parameter each tensor fills; `places.py`
+- `layouts.py`, `flat.py`: common model types without torch; `fingerprint.py`: what a checkpoint is known by; `pages.py`
+"""

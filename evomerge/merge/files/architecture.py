@@ -1,0 +1,201 @@
+"""What each tensor of a model is: its role and its layer, found from the model's own module tree.
+
+The model class is built from its configuration on the meta device, without weights. No model family is named here:
+
+- embedding, head: what the model gives as input and output embeddings; other `Embedding` modules (positions);
+- layers: the outermost list of modules with the most parameters; a tensor's layer is its index there;
+- inside a layer: by what the modules call themselves (class and attribute names), from the tensor outwards; and where
+  they are silent, by structure: a linear map beside an attention module belongs to the MLP;
+- norm: modules with "norm" (or `ln`) in their name, wherever they stand, inside attention too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.files.places import Place
+from evomerge.recipe import ROLES
+
+_NORM = re.compile(r"norm|^ln($|_)", re.IGNORECASE)
+_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+_MLP = re.compile(r"mlp|ffn|feed_?forward|moe|expert|router", re.IGNORECASE)
+_COMPUTED = re.compile(r"rotary|inv_freq|mask|position|(sin|cos)(_cached?)?$|embed_scale|alibi", re.IGNORECASE)
+_ATTENTION_FIELDS = ("num_heads", "n_heads", "num_attention_heads", "head_dim")
+
+
+@dataclass(frozen=True)
+class ArchitectureSummary:
+    """What a search space needs to know of the models, as plain data.
+
+    Attributes:
+        tied: whether the head is the embedding (there is then no tensor of role "head", but perhaps its bias).
+        layer_roles: roles that occur inside layers, in the order of `ROLES`.
+        outer_roles: roles that occur outside of the layers, in the order of `ROLES`.
+    """
+
+    n_layers: int
+    tied: bool
+    layer_roles: tuple[str, ...]
+    outer_roles: tuple[str, ...]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles that occur, in the order of `ROLES`."""
+        return tuple(role for role in ROLES if role in self.layer_roles or role in self.outer_roles)
+
+
+class Architecture:
+    """The tensors of a model class under one configuration: names, shapes, roles, layers, ties.
+
+    Attributes:
+        model: the model on the meta device: modules and shapes, no values.
+        places: name of each saved tensor to its place; of tensors that share storage only the first is listed.
+        canonical: name of each saved tensor to the first one that shares its storage (itself, where none does).
+        shapes: name of each saved tensor to its shape.
+        n_layers: length of the list of layers; 0 where there is none.
+        layers_name: name of that list in the module tree, "model.layers" for a Llama; "" where there is none.
+    """
+
+    def __init__(self, config: Any, *, trust_remote_code: bool = False) -> None:
+        self.model = _build(config, trust_remote_code)
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
+        self.canonical = _shared(self.model, self.shapes)
+        prefix, layers = _layers(self.model)
+        self.layers_name = prefix
+        self.n_layers = len(layers)
+        embeddings = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
+        roles = _RoleFinder(self.model, embeddings, prefix)
+        buffers = {name for name, _ in self.model.named_buffers()}
+        self.places: Mapping[str, Place] = {
+            name: Place(*roles.find(name), buffer=name in buffers and _COMPUTED.search(name) is not None)
+            for name, first in self.canonical.items()
+            if name == first
+        }
+
+    @property
+    def tied(self) -> bool:
+        """Whether tensors share storage (in practice: the head is the embedding)."""
+        return any(name != first for name, first in self.canonical.items())
+
+    def layer_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Return the tensors of one layer: name inside of the layer ("mlp.down_proj.weight") to shape."""
+        prefix = f"{self.layers_name}.{layer}."
+        return {
+            name.removeprefix(prefix): shape for name, shape in self.shapes.items() if name.startswith(prefix)
+        }  # fmt: skip
+
+    @property
+    def summary(self) -> ArchitectureSummary:
+        """What a search space needs to know, as plain data."""
+        merged = [place for place in self.places.values() if not place.buffer]
+        inside = {place.role for place in merged if place.layer is not None}
+        outside = {place.role for place in merged if place.layer is None}
+        return ArchitectureSummary(
+            n_layers=self.n_layers,
+            tied=self.tied,
+            layer_roles=tuple(role for role in ROLES if role in inside),
+            outer_roles=tuple(role for role in ROLES if role in outside),
+        )
+
+
+def _build(config: Any, trust_remote_code: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    kind = getattr(config, "model_type", type(config).__name__)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except ImportError as error:
+        raise CheckpointError(f"the model class of {kind!r} needs a package: {error}") from error
+    except Exception as error:  # a configuration can break its model class in any way
+        raise CheckpointError(
+            f"transformers cannot build a causal language model of type {kind!r} from its config.json: {error}"
+        ) from error
+
+
+def _shared(model: nn.Module, names: Mapping[str, Any]) -> dict[str, str]:
+    """Map each saved name to the first name that is the same parameter object."""
+    objects = dict(model.named_parameters(remove_duplicate=False))
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(objects[name]), name) if name in objects else name for name in names}
+
+
+def _layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return the name and the list of the layers: the outermost list with the most parameters."""
+    best: tuple[str, nn.ModuleList] = ("", nn.ModuleList())
+    most = 0
+    for name, module in _outermost_lists(model):
+        size = sum(parameter.numel() for parameter in module.parameters())
+        if size > most:
+            best, most = (name, module), size
+    return best
+
+
+def _outermost_lists(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.ModuleList]]:
+    for name, child in module.named_children():
+        if isinstance(child, nn.ModuleList):
+            yield prefix + name, child
+        else:
+            yield from _outermost_lists(child, f"{prefix}{name}.")
+
+
+class _RoleFinder:
+    """Finds the role and the layer of a parameter from the modules above it."""
+
+    def __init__(self, model: nn.Module, embeddings: tuple[nn.Module | None, nn.Module | None], layers: str) -> None:
+        self._modules = dict(model.named_modules())
+        self._input, self._output = embeddings
+        self._layers = f"{layers}." if layers else None
+
+    def find(self, parameter: str) -> tuple[str, int | None]:
+        path = parameter.split(".")[:-1]
+        owner = self._modules[".".join(path)]
+        if self._layers is not None and parameter.startswith(self._layers):
+            depth = self._layers.count(".")
+            return self._inside(path, owner, depth), int(path[depth])
+        if owner is self._input or (owner is not self._output and "embedding" in type(owner).__name__.lower()):
+            return "embedding", None
+        if owner is self._output:
+            return "head", None
+        return ("norm" if _is_norm(path[-1] if path else "", owner) else "other"), None
+
+    def _inside(self, path: list[str], owner: nn.Module, depth: int) -> str:
+        """Role inside a layer; `depth` is the position in `path` of the layer's index."""
+        inner = path[depth + 1 :]
+        if inner and _is_norm(inner[-1], owner):
+            return "norm"
+        # From the tensor outwards: the nearest module that says what it is decides.
+        for i in range(len(inner), 0, -1):
+            module = self._modules[".".join(path[: depth + 1 + i])]
+            hint = _hint(inner[i - 1], module)
+            if hint is not None:
+                return hint
+        # Silent: a matrix (and its bias) in a layer that has its attention elsewhere is part of the MLP.
+        layer = self._modules[".".join(path[: depth + 1])]
+        has_attention = any(_hint(name, child) == "attention" for name, child in layer.named_children())
+        has_matrix = any(parameter.dim() >= 2 for parameter in owner.parameters(recurse=False))
+        return "mlp" if inner and has_attention and has_matrix else "other"
+
+
+def _is_norm(name: str, module: nn.Module) -> bool:
+    return bool(_NORM.search(name) or _NORM.search(type(module).__name__))
+
+
+def _hint(name: str, module: nn.Module) -> str | None:
+    """What a module calls itself: "attention", "mlp" or nothing. The attribute's name counts before the class."""
+    for text in (name, type(module).__name__):
+        # "attention_mlp" does not occur, but "post_attention_…" and "MoeAttention" do: the later word is the noun.
+        found = [(match.start(), role) for pattern, role in ((_ATTENTION, "attention"), (_MLP, "mlp"))
+                 for match in pattern.finditer(text)]  # fmt: skip
+        if found:
+            return max(found)[1]
+    if any(hasattr(module, field) for field in _ATTENTION_FIELDS):
+        return "attention"
+    return None

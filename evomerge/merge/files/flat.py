@@ -1,0 +1,86 @@
+"""Tensors without torch: types, and memory that kernels, files and page advice take like a torch tensor's.
+
+A merge of whole files needs no more of a tensor than an address, a size and a type. Importing torch takes longer than
+merging a small model, so `evomerge.merge.disk.plain` works with these.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DType:
+    """A floating-point type; as text it reads like torch's."""
+
+    name: str
+    itemsize: int
+    is_floating_point: bool = True
+
+    def __str__(self) -> str:
+        return f"torch.{self.name}"
+
+
+FLOATS = {"BF16": DType("bfloat16", 2), "F16": DType("float16", 2), "F32": DType("float32", 4)}
+"""Types by the name that a safetensors header gives them."""
+
+CPU = SimpleNamespace(type="cpu")
+
+
+class Flat:
+    """A contiguous tensor in the CPU's memory, with the names of torch's attributes.
+
+    Attributes:
+        shape: of the tensor.
+        dtype: one of `FLOATS`.
+        memory: its bytes, uint8.
+    """
+
+    device: Any = CPU
+
+    def __init__(self, shape: tuple[int, ...], dtype: DType, memory: np.ndarray) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.memory = memory
+        self._address = int(memory.ctypes.data)
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], dtype: DType) -> Flat:
+        """Return a new tensor of unknown values."""
+        return cls(shape, dtype, np.empty(math.prod(shape) * dtype.itemsize, np.uint8))
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.memory.nbytes
+
+    def numel(self) -> int:
+        """Return the number of entries."""
+        return self.memory.nbytes // self.dtype.itemsize
+
+    def data_ptr(self) -> int:
+        """Return the address of the first entry."""
+        return self._address
+
+    def is_contiguous(self) -> bool:
+        """Return True."""
+        return True
+
+    def contiguous(self) -> Flat:
+        """Return itself."""
+        return self
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> Flat:
+        """Return itself: there is but one device."""
+        return self
+
+    def fp32(self) -> np.ndarray:
+        """Return the values as fp32, flat; exact for every type of `FLOATS`."""
+        if self.dtype.name == "bfloat16":
+            return (self.memory.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return self.memory.view(self.dtype.name).astype(np.float32)

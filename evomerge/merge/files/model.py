@@ -1,0 +1,162 @@
+"""An opened checkpoint: its configuration, its tensors one at a time, and which settings change what they compute."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.files.architecture import Architecture
+from evomerge.merge.files.checkpoint import SafetensorsCheckpoint, TensorSource, locate
+from evomerge.merge.files.naming import Naming, find_naming
+from evomerge.merge.kernels.engine import engine_for
+from evomerge.recipe import ModelSource
+
+# What changes the function that the weights compute. Everything else (token ids, dropout, caches, names) may differ.
+_MATTERS = re.compile(
+    r"model_type|hidden|embd|embed|intermediate|inner|ffn|layer|head|vocab_size|act|eps|rope|rotary|theta|bias|window"
+    r"|softcap|scal|multiplier|expert|residual|norm|qk_|kv_|lora|state|conv|alibi|tie_word|original_max_position"
+)
+
+
+# Where positions are learned, another number of them shows in a shape.
+_HARMLESS = re.compile(
+    r"initializer|drop|aux|loss|coef|jitter|_token|cache|max_window_layers|max_position|chunk_size_feed|pretraining_tp"
+    r"|^output_(attentions|hidden|router)|^return_|transformers_version|pruned"
+)
+
+
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The types that recipes name."""
+
+
+_SERIALS = itertools.count()
+
+
+class OpenModel:
+    """A model whose tensors can be read one at a time: a checkpoint, or a recipe that is computed as it is read.
+
+    Attributes:
+        label: how messages call it: its path, Hub id or recipe.
+        config: its transformers configuration.
+        tensors: what it holds.
+        folder: the checkpoint that lends config.json, generation settings and custom code.
+        tokenizer_folder: the checkpoint that lends the tokenizer.
+        trust_remote_code: whether custom code in `folder` may run.
+        serial: a number of its own, which no other model gets even when this one is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        label: str,
+        config: Any,
+        tensors: TensorSource,
+        folder: Path,
+        tokenizer_folder: Path,
+        trust_remote_code: bool,
+    ) -> None:
+        self.label = label
+        self.config = config
+        self.tensors = tensors
+        self.folder = folder
+        self.tokenizer_folder = tokenizer_folder
+        self.trust_remote_code = trust_remote_code
+        self.serial = next(_SERIALS)
+        self._checked: set[str] = set()
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """Roles and layers of its tensors."""
+        return Architecture(self.config, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def naming(self) -> Naming:
+        """How its tensors fill the parameters of its model class."""
+        try:
+            return find_naming(self.tensors.infos, self.architecture)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.label} does not hold what its config.json describes: {error}") from error
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of most of its values."""
+        size: dict[torch.dtype, int] = {}
+        for info in self.tensors.infos.values():
+            if info.dtype.is_floating_point:
+                size[info.dtype] = size.get(info.dtype, 0) + info.n_bytes
+        return max(size, key=lambda dtype: size[dtype], default=torch.float32)
+
+    def load(self, name: str) -> torch.Tensor:
+        """Read a tensor; the first time, check it.
+
+        Raises:
+            CheckpointError: if it holds NaN or Inf, or if a second copy of a tied tensor differs from it.
+        """
+        tensor = self.tensors.load(name)
+        if name not in self._checked:
+            if tensor.is_floating_point() and not engine_for(tensor.device).finite(tensor.contiguous()):
+                kind = "NaN" if tensor.isnan().any() else "Inf"
+                raise CheckpointError(f"tensor {name} of {self.label} holds {kind}; this model cannot be merged")
+            for copy in self.naming.copies.get(name, ()):
+                if not torch.equal(tensor, self.tensors.load(copy)):
+                    raise CheckpointError(
+                        f"{self.label}: config.json ties {name} and {copy}, but the files hold different values; "
+                        f"set tie_word_embeddings to false there, or remove one of them"
+                    )
+            self._checked.add(name)
+        return tensor
+
+
+def open_checkpoint(source: ModelSource) -> OpenModel:
+    """Open a checkpoint: its configuration and headers are read, no weights.
+
+    Raises:
+        CheckpointError: if it is missing, unreadable, quantised or of an unknown model type.
+    """
+    from transformers import AutoConfig
+
+    folder = locate(source)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=source.trust_remote_code)
+    except Exception as error:  # transformers raises almost anything on a broken config.json
+        hint = ""
+        if "trust_remote_code" in str(error):
+            hint = "; if you trust its code, write {path: …, trust_remote_code: true}"
+        raise CheckpointError(f"cannot read {folder / 'config.json'}{hint}: {error}") from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise CheckpointError(f"{source.path} is quantised; merge the unquantised model and quantise the result")
+    return OpenModel(
+        label=source.path,
+        config=config,
+        tensors=SafetensorsCheckpoint(folder),
+        folder=folder,
+        tokenizer_folder=folder,
+        trust_remote_code=source.trust_remote_code,
+    )
+
+
+def config_differences(config: Any, reference: Any) -> list[str]:
+    """One sentence for each setting that changes what the weights compute and is not the same in both."""
+    mine, other = _flat(config.to_dict()), _flat(reference.to_dict())
+    return [
+        f"{key} is {mine.get(key)!r} instead of {other.get(key)!r}"
+        for key in sorted(mine.keys() | other.keys())
+        if mine.get(key) != other.get(key) and _MATTERS.search(key) and not _HARMLESS.search(key)
+    ]
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        elif value is not None:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,65 @@
+"""Advice to the system about memory-mapped tensors: read this one soon, forget that one.
+
+A page of a mapped file counts as memory of the process from its first use on. Without advice, a merge would so end with
+all of its parents in memory; and each page would be waited for when the arithmetic comes to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.merge.files.flat import Flat
+
+# From Linux' uapi headers; Python's mmap knows only the older ones.
+_DONTNEED, _WILLNEED, _POPULATE_READ = 4, 3, 22
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+def _function(name: str, *types: Any) -> Callable[..., int] | None:
+    """Return a function of the C library, called without Python's lock; None where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (OSError, AttributeError):
+        return None
+    function.argtypes, function.restype = types, ctypes.c_int
+    found: Callable[..., int] = function
+    return found
+
+
+_madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+def fetch(tensor: torch.Tensor | Flat) -> None:
+    """Read the pages of a mapped tensor, and return when they are there; does nothing on systems other than Linux."""
+    start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    start -= start % mmap.PAGESIZE
+    if _madvise is not None and stop > start and _madvise(start, stop - start, _POPULATE_READ) != 0:
+        _madvise(start, stop - start, _WILLNEED)  # Linux before 5.14: begins to read, and does not wait
+
+
+def release(tensor: torch.Tensor | Flat) -> None:
+    """Take the whole pages of a tensor that nobody has changed out of the process; used again, they are read again.
+
+    The tensor must be the file's own memory, just as safetensors maps it, or a copy that nobody uses any more: the
+    content of other memory would be lost.
+    """
+    start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    start, stop = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+    if _madvise is not None and stop > start:
+        _madvise(start, stop - start, _DONTNEED)
+
+
+def start_writing(file: int, offset: int, n: int) -> None:
+    """Begin to move written bytes of an open file to the disk, so that a later fsync finds little to do."""
+    if _sync_file_range is not None:
+        _sync_file_range(file, offset, n, _SYNC_FILE_RANGE_WRITE)

@@ -1,0 +1,202 @@
+"""One model in memory that candidates are written into, in place: no disk, no reload."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.family import Family
+from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
+from evomerge.merge.live.placement import plan_devices, spread
+from evomerge.merge.live.writer import Writer, Written
+from evomerge.merge.sources import Sources
+from evomerge.recipe import ModelSource, Recipe
+from evomerge.system.memory import free_bytes
+
+Devices = str | torch.device | Sequence[str | torch.device]
+"""One device, or several."""
+
+
+def as_devices(device: Devices) -> tuple[torch.device, ...]:
+    """Return a list of devices."""
+    if isinstance(device, (str, torch.device)):
+        return (torch.device(device),)
+    return tuple(torch.device(one) for one in device)
+
+
+class LiveModel:
+    """A transformers model whose parameters take the values of one recipe after another.
+
+    A parameter gets the value that the recipe has on disk (in the recipe's own dtype), converted to the live dtype:
+    where the two agree, saving the live model gives the bytes that `merge_to_disk` writes.
+
+    Attributes:
+        model: the model, in eval mode, without gradients; always the same object.
+        recipe: what it holds now; None for the weights it was opened with, and after a write that failed half-way.
+        rounded: the dtype that the recipe's values were rounded to on the way, beyond its own; None: to no other.
+        devices: where its parameters are; if on several, each of its layers is on one of them.
+        device: the first of them, to which its input goes.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource | Recipe,
+        *,
+        dtype: str | None = None,
+        device: Devices = "cpu",
+        sources: Sources | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            source: lends the configuration, the first weights and the tokenizer: the base, or the first parent.
+            dtype: to compute in, one of `evomerge.recipe.DTYPES`; None: the source's own.
+            device: for example "cpu" or "cuda:0"; or several, over which it is spread by what they have free.
+            sources: opened models to share.
+
+        Raises:
+            CheckpointError: if the source cannot be opened or holds NaN or Inf, or does not fit into several devices.
+            RecipeError: if the source is a recipe that cannot be built.
+        """
+        self.sources = sources if sources is not None else Sources()
+        self.devices = as_devices(device)
+        self.device = self.devices[0]
+        self.recipe: Recipe | None = None
+        self.rounded: str | None = None
+        self._opened = self.sources.open(source)
+        self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype], self.devices)
+        self._lender = self._opened
+        self._tokenizers = Tokenizers()
+        self._fitting: set[int] = set()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the present recipe's result carries; at first the source's."""
+        return self._tokenizers.of(self._lender)
+
+    def fits(self, recipe: Recipe) -> bool:
+        """Whether a recipe builds a model like this one.
+
+        Raises:
+            CheckpointError: if its models cannot be read or do not fit together.
+        """
+        return not self._misfits(self.sources.family(recipe))
+
+    def write(self, recipe: Recipe, *, rounded: str | None = None) -> None:
+        """Give the model's parameters the values of a recipe.
+
+        All that can be known without reading weights is checked before the first parameter changes. After an error
+        that comes later (NaN in a parent, a result that is not finite) the model holds a mixture; the next write
+        repairs it.
+
+        Args:
+            rounded: round its values to this dtype too: what they become as a parent of a recipe of that dtype.
+
+        Raises:
+            RecipeError: if the recipe is wrong, or its result is not finite.
+            CheckpointError: if its models cannot be read or do not fit together, or do not fit the live model.
+        """
+        plan = self.sources.plan(recipe)
+        self._check_fits(plan.family)
+        lender = self.sources.tokenizer_of(recipe)
+        self.recipe = None
+        self._writer.write(plan, None if rounded is None else TORCH_DTYPES[rounded])
+        self.recipe, self.rounded = recipe, rounded
+        self._lender = lender
+
+    @property
+    def written(self) -> Written:
+        """What the last write had to do."""
+        return self._writer.written
+
+    def keep(self, opened: OpenModel) -> None:
+        """Let a parent's tensors stay on the devices where those are that they are written into.
+
+        Raises:
+            RuntimeError: torch's, if there is no room for them.
+        """
+        for name, target in opened.naming.targets.items():
+            info, place = opened.tensors.infos[name], self._writer.place_of(opened.naming, name)
+            if place is not None and info.dtype.is_floating_point and not opened.architecture.places[target].buffer:
+                self.sources.copies.reserve(opened, name, info.shape, info.dtype, place)
+
+    @cached_property
+    def _writer(self) -> Writer:
+        """Writes into the parameters and saved buffers; tied names share their storage."""
+        return Writer(self.model.state_dict(keep_vars=True))
+
+    def _check_fits(self, family: Family) -> None:
+        problems = self._misfits(family)
+        if problems:
+            label = family.model(family.donor).label
+            raise CheckpointError(f"{label} does not fit the live model of {self._opened.label}: {'; '.join(problems)}")
+
+    def _misfits(self, family: Family) -> list[str]:
+        if id(family) in self._fitting:
+            return []
+        donor = family.model(family.donor)
+        problems = [] if donor is self._opened else config_differences(donor.config, self._opened.config)
+        if donor.architecture.canonical != self._opened.architecture.canonical:
+            problems.append("its tensors have other names or ties")
+        elif donor.architecture.shapes != self._opened.architecture.shapes:
+            problems.append("its tensors have other shapes")
+        if not problems:
+            self._fitting.add(id(family))  # families are kept by `sources`, so the id stays theirs
+        return problems
+
+
+class Tokenizers:
+    """Tokenizers of opened models; each is loaded once, so that the same one is always the same object."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[Path, Any] = {}
+
+    def of(self, lender: OpenModel) -> Any:
+        """Return the tokenizer that a model carries.
+
+        Raises:
+            CheckpointError: if transformers cannot load it.
+        """
+        folder = lender.tokenizer_folder
+        if folder not in self._loaded:
+            from transformers import AutoTokenizer
+
+            try:
+                self._loaded[folder] = AutoTokenizer.from_pretrained(folder, trust_remote_code=lender.trust_remote_code)
+            except Exception as error:  # transformers raises almost anything on missing or broken files
+                raise CheckpointError(f"{folder} has no tokenizer that transformers can load: {error}") from error
+        return self._loaded[folder]
+
+
+def _load(opened: OpenModel, dtype: torch.dtype | None, devices: Sequence[torch.device]) -> Any:
+    """Build the model with its own weights, through transformers, so that its buffers are what they should be."""
+    from transformers import GenerationConfig
+
+    state = {
+        name: opened.load(name)
+        for target, name in sorted((target, name) for name, target in opened.naming.targets.items())
+    }
+    config = copy.deepcopy(opened.config)
+    config.name_or_path = str(opened.folder)
+    model = type(opened.architecture.model).from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype if dtype is not None else opened.dtype
+    )
+    if len(devices) == 1:
+        model.to(devices[0])
+    else:
+        free = {device: free_bytes(device) for device in devices}
+        spread(model, plan_devices(opened.architecture, dtype or opened.dtype, free)[0])
+    files = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+    for parameter in model.state_dict(keep_vars=True).values():
+        # A parameter that is still the mapped file itself must not be written into.
+        if parameter.untyped_storage().data_ptr() in files:
+            parameter.data = parameter.data.clone()
+    if (opened.folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(opened.folder)
+    return model.eval().requires_grad_(False)

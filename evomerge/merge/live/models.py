@@ -1,0 +1,328 @@
+"""What a worker holds: the live models that any recipe of a search is written into or run over.
+
+A merge of weights is written into one model, in place. A layer path runs over its parents, each of which is resident
+once, whatever the path: a checkpoint as it is, a merge (of an earlier stage, or one that changes with every candidate)
+written anew where it changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import torch
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
+from evomerge.merge.live.model import Devices, LiveModel, Tokenizers, as_devices
+from evomerge.merge.live.writer import Written
+from evomerge.merge.paths.compatible import Pool
+from evomerge.merge.paths.live_path import PathModel, path_problems
+from evomerge.merge.plan import check_recipe
+from evomerge.merge.sources import Sources
+from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
+
+log = logging.getLogger(__name__)
+
+_INSTEAD = "evolve its weights instead of its layers"
+
+
+class LiveModels:
+    """Makes one recipe after another live, with as few weights in memory as they allow.
+
+    Memory: one model for merges (a further one for each other architecture or depth that comes), and for paths one
+    model for each parent. A layer path allocates no weights, nor does switching from one candidate to the next.
+
+    A parent has the values that the recipe has on disk, in the recipe's dtype, converted to the live dtype; see
+    `LiveModel`. Where a recipe names no dtype, that is each parent's own, or the first parent's for those of another.
+
+    Attributes:
+        model: the model of the present recipe; None before the first. It stays the same object as long as recipes are
+            of the same kind: merges of the same architecture, or paths over the same parents.
+        recipe: what `model` holds; None before the first write and after one that failed.
+        written: what the last write had to do, over all resident models that the recipe uses.
+        devices: where the parameters are; on several, each layer is on one of them.
+        device: the first of them, to which inputs go.
+        sources: the opened models.
+    """
+
+    def __init__(
+        self,
+        *,
+        dtype: str | None = None,
+        device: Devices = "cpu",
+        sources: Sources | None = None,
+    ) -> None:
+        """Load nothing yet.
+
+        Args:
+            dtype: to compute in, one of `evomerge.recipe.DTYPES`; None: the lender's (or a path's first parent's) own.
+            device: for example "cpu" or "cuda:0"; or several, over which the model is spread. Layer paths take one.
+            sources: opened models to share.
+        """
+        self.sources = sources if sources is not None else Sources()
+        self.devices = as_devices(device)
+        self.device = self.devices[0]
+        self.model: Any = None
+        self.recipe: Recipe | None = None
+        self.written = Written()
+        self._dtype = dtype
+        self._merges: list[LiveModel] = []
+        self._parents: dict[Any, LiveModel] = {}
+        self._pools: dict[tuple[tuple[str, int], ...], Pool] = {}
+        self._paths: dict[tuple[tuple[str, int], ...], PathModel] = {}
+        self._dtypes: dict[ModelSource, str | None] = {}
+        self._lender: OpenModel | None = None
+        self._tokenizers = Tokenizers()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the present recipe's result carries.
+
+        Raises:
+            RuntimeError: before the first write.
+            CheckpointError: if transformers cannot load it.
+        """
+        if self._lender is None:
+            raise RuntimeError("no recipe has been written yet, so there is no tokenizer; call `write` first")
+        return self._tokenizers.of(self._lender)
+
+    def load(self, lender: ModelSource | Recipe) -> None:
+        """Load the model that merges are written into now, so that its faults show before a search.
+
+        Args:
+            lender: of the configuration and the first weights: the base, or the first parent.
+
+        Raises:
+            CheckpointError: if it cannot be opened or holds NaN or Inf.
+            RecipeError: if it is a recipe that cannot be built.
+        """
+        self._merges.append(
+            LiveModel(_weights_of(lender), dtype=self._dtype, device=self.devices, sources=self.sources)
+        )  # fmt: skip
+
+    def keep(self, parents: Sequence[ModelSource | Recipe]) -> int:
+        """Let the tensors of parents stay on the devices of the live model for merges, until `self` is gone.
+
+        Each is copied there when it is first needed; later candidates copy nothing.
+
+        Args:
+            parents: of the merges to come, with their base; the live model for them is loaded (`load`).
+
+        Returns:
+            The bytes that were taken; 0 if a device turned out to be too small, so that all are copied as needed.
+        """
+        copies = self.sources.copies
+        weakref.finalize(self, copies.release)
+        try:
+            for source in parents:
+                self._merges[0].keep(self.sources.open(source))
+        except RuntimeError as error:  # torch's for memory that ran out is one
+            copies.release()
+            if "out of memory" not in str(error).lower():
+                raise
+            log.warning("there is no room for the parents on %s after all: %s", self.device, str(error).splitlines()[0])
+        return copies.n_bytes
+
+    def write(self, recipe: Recipe) -> None:
+        """Make `model` the model of a recipe.
+
+        After an error the present model may hold a mixture; the next write puts it right.
+
+        Raises:
+            RecipeError: if the recipe is wrong, or its result is not finite.
+            CheckpointError: if its models cannot be read or do not fit together.
+        """
+        self.recipe = None
+        self.written = Written()
+        check_recipe(recipe)
+        if recipe.path:
+            model = self._path(recipe)
+        elif recipe.method == PASSTHROUGH:
+            model = self._parent(recipe.parents[0].source, recipe, 0).model
+        else:
+            model = self._merge(recipe).model
+        self._lender = self.sources.tokenizer_of(recipe)
+        self.model, self.recipe = model, recipe
+
+    def _merge(self, recipe: Recipe) -> LiveModel:
+        if not any(live.fits(recipe) for live in self._merges):
+            self.load((recipe.base or recipe.parents[0]).source)
+        live = next(live for live in self._merges if live.fits(recipe))
+        live.write(recipe)
+        self.written += live.written
+        return live
+
+    def _path(self, recipe: Recipe) -> Any:
+        if len(self.devices) > 1:
+            raise CheckpointError(
+                f"a layer path runs on one device, but this worker has {len(self.devices)}: the layers of a path may "
+                "come in any order and more than once, so that no run of them belongs to a device"
+            )
+        pool = self.pool(recipe.parents)
+        pool.check_path(recipe.path)
+        self._drop_paths_beside(recipe)
+        used = {step.parent for step in recipe.path} | {recipe.parents[0].name}
+        before: Counter[int] = Counter()
+        slots: dict[str, LiveModel] = {}
+        for parent in recipe.parents:
+            opened = pool.model(parent.name)
+            # A merge that the path passes by need not be computed, but it is held to what a recipe must be.
+            if _merged(parent.source) and parent.name not in used:
+                self.sources.plan(parent.source)
+            slots[parent.name] = self._parent(parent.source, recipe, before[id(opened)], write=parent.name in used)
+            before[id(opened)] += _merged(parent.source)
+        key = tuple((name, id(slot)) for name, slot in slots.items())
+        if key not in self._paths:
+            self._paths[key] = PathModel(pool, {name: slot.model for name, slot in slots.items()})
+        self._paths[key].follow(recipe.path)
+        return self._paths[key].model
+
+    def pool(self, parents: Sequence[Parent]) -> Pool:
+        """Return the parents of a path, opened and checked to fit together.
+
+        Raises:
+            CheckpointError: with every mismatch.
+            RecipeError: if a parent is a recipe that is wrong.
+        """
+        like = [(parent.name, self.sources.like(parent.source)) for parent in parents]
+        key = tuple((name, id(opened)) for name, opened in like)
+        if key not in self._pools:
+            self._pools[key] = Pool(like)
+        return self._pools[key]
+
+    def _parent(self, source: ModelSource | Recipe, recipe: Recipe, nth: int, *, write: bool = True) -> LiveModel:
+        """Return the resident model of a parent, holding what it is to hold.
+
+        Args:
+            recipe: whose parent it is.
+            nth: how many merges that look like it come before it among the recipe's parents.
+        """
+        dtype = self._dtype or self._dtype_of(recipe.parents[0].source)
+        key = (id(self.sources.like(source)), nth, dtype) if _merged(source) else (source, dtype)
+        if key not in self._parents:
+            self._parents[key] = LiveModel(
+                _weights_of(source), dtype=dtype, device=self.devices, sources=self.sources
+            )  # fmt: skip
+        slot = self._parents[key]
+        rounded = self._rounded(source, recipe)
+        wanted = source if _merged(source) else Recipe(PASSTHROUGH, (Parent("parent", source),))
+        if write and (slot.recipe, slot.rounded) != (wanted, rounded):
+            slot.write(wanted, rounded=rounded)
+            self.written += slot.written
+        elif write:
+            self.written += slot.written.nothing
+        return slot
+
+    def _rounded(self, source: ModelSource | Recipe, recipe: Recipe) -> str | None:
+        if recipe.dtype is not None:
+            return recipe.dtype
+        first, mine = self._dtype_of(recipe.parents[0].source), self._dtype_of(source)
+        return None if mine == first else first
+
+    def _dtype_of(self, source: ModelSource | Recipe) -> str | None:
+        """The type of most values of a parent; None where it is none that evomerge writes."""
+        while isinstance(source, Recipe):
+            if source.dtype is not None:
+                return source.dtype
+            source = (source.base or source.parents[0]).source
+        if source not in self._dtypes:
+            mine = self.sources.open(source).dtype
+            self._dtypes[source] = next((name for name, dtype in TORCH_DTYPES.items() if dtype == mine), None)
+        return self._dtypes[source]
+
+    def _drop_paths_beside(self, recipe: Recipe) -> None:
+        """Let go of parents that are paths themselves, but for this recipe's: each holds weights of its own."""
+        kept = {parent.source for parent in recipe.parents}
+        gone = [key for key in self._parents if isinstance(key[0], Recipe) and key[0] not in kept]
+        ids = {id(self._parents.pop(key)) for key in gone}
+        self._paths = {key: path for key, path in self._paths.items() if not ids & {slot for _, slot in key}}
+
+
+def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) -> None:
+    """Make sure that layer paths over these parents compute what they should, before a search relies on it.
+
+    First what shows without weights; then a rehearsal with random tokens. The parents stay loaded.
+
+    Args:
+        parents: as a path's recipe has them, the lender of embeddings and head first.
+        dtype: the recipe's.
+
+    Raises:
+        CheckpointError: with every reason why not.
+        RecipeError: if a parent is a recipe that cannot be built.
+    """
+    pool = live.pool(parents)
+    problems = [f"{name} ({one.label}): {problem}" for name, one in pool.members for problem in path_problems(one)]
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise CheckpointError(f"the layers of these models cannot run in another order:\n{lines}")
+    first = parents[0].name
+    whole = [Step(first, layer) for layer in range(pool.n_layers[first])]
+    foreign = [Step(parent.name, pool.n_layers[parent.name] - 1) for parent in parents[1:]]
+    mixed = [*whole, *foreign, whole[0], whole[-1]]
+    tokens = _random_tokens(pool.first.config.vocab_size).to(live.device)
+
+    def on(path: Sequence[Step]) -> Any:
+        live.write(Recipe(PASSTHROUGH, tuple(parents), path=tuple(path), dtype=dtype))
+        return live.model
+
+    with torch.no_grad():
+        as_path = _logits(on(whole), tokens, first)
+        live.write(Recipe(PASSTHROUGH, (parents[0],), dtype=dtype))
+        if not torch.equal(_logits(live.model, tokens, first), as_path):
+            raise CheckpointError(
+                f"all layers of {first} in their order do not give what {first} itself gives, so its class keeps "
+                f"something outside of its layers that a path cannot follow; {_INSTEAD}"
+            )
+        for path in (mixed, [*whole, whole[-1]], whole):
+            model = on(path)
+            full = _logits(model, tokens, first)
+            # A strange path may be beyond the range of half precision, which tells nothing about its cache.
+            if full.isfinite().all():
+                _check_cache(model, tokens, full, first)
+                break
+
+
+def _check_cache(model: Any, tokens: torch.Tensor, full: torch.Tensor, name: str) -> None:
+    cached = _logits(model, tokens, name, cut=tokens.shape[1] // 2).float()
+    difference = float((cached - full.float()).abs().max() / full.float().abs().max())
+    allowed = 1e-3 if full.dtype == torch.float32 else 0.1
+    if not difference <= allowed:
+        raise CheckpointError(
+            f"a path over layers of {name} gives other logits with a cache than without (relative difference "
+            f"{difference:.2g}, allowed {allowed:g}), so its layers share state that a path cannot follow; {_INSTEAD}"
+        )
+
+
+def _logits(model: Any, tokens: torch.Tensor, name: str, *, cut: int = 0) -> torch.Tensor:
+    """Return logits, (batch, tokens, vocabulary): without a cache, or with one that is filled at `cut`."""
+    try:
+        if not cut:
+            return model(tokens, use_cache=False).logits
+        start = model(tokens[:, :cut], use_cache=True)
+        rest = model(tokens[:, cut:], use_cache=True, past_key_values=start.past_key_values)
+    except Exception as error:  # a class that was not made for this may break in any way
+        raise CheckpointError(
+            f"a path over layers of {name} cannot be run: {type(error).__name__}: {error}; {_INSTEAD}"
+        ) from error
+    return torch.cat([start.logits, rest.logits], dim=1)
+
+
+def _random_tokens(vocab_size: int) -> torch.Tensor:
+    return torch.randint(vocab_size, (2, 12), generator=torch.Generator().manual_seed(0))  # (batch, tokens)
+
+
+def _merged(source: ModelSource | Recipe) -> TypeGuard[Recipe]:
+    """Whether a parent is a merge of weights: it has one place in memory, whatever its numbers are."""
+    return isinstance(source, Recipe) and not source.path
+
+
+def _weights_of(source: ModelSource | Recipe) -> ModelSource | Recipe:
+    """Return what lends a merge its first weights: the checkpoint (or path) at the end of its bases."""
+    while isinstance(source, Recipe) and not source.path:
+        source = (source.base or source.parents[0]).source
+    return source

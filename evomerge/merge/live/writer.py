@@ -1,0 +1,235 @@
+"""Write candidates into the parameters of a live model: in place, and only what changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from evomerge.merge.apply import merge_tensor, refuse, start_tensor
+from evomerge.merge.files.naming import Naming
+from evomerge.merge.methods.base import BASE
+from evomerge.merge.plan import Plan, TensorTask
+
+LARGEST_PROBE = 1 << 28
+"""Entries of a stacked parameter up to which it is found out where each of its parts lies (8 bytes each, once)."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write had to do.
+
+    Attributes:
+        tensors: how many it gave new values.
+        of: how many there are.
+        n_bytes: what it must at least have moved: each input of those tensors read once, the result written once.
+    """
+
+    tensors: int = 0
+    of: int = 0
+    n_bytes: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.tensors + other.tensors, self.of + other.of, self.n_bytes + other.n_bytes)
+
+    @property
+    def nothing(self) -> Written:
+        """The same tensors, with all of them left alone."""
+        return Written(of=self.of)
+
+
+class Writer:
+    """Gives parameters the values of one plan after another, with no copy of the model and none of a tensor.
+
+    What each tensor was last made of is remembered: where a candidate asks for the same again, nothing is written. A
+    write that fails or is interrupted makes it forget the tensors it had begun with.
+
+    Attributes:
+        n_written: tensors that the last write changed.
+        written: the same with their bytes; up to the error, if there was one.
+    """
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Take parameters and buffers by name."""
+        self.n_written = 0
+        self.written = Written()
+        self._parameters = parameters
+        self._holds: dict[str, dict[str, Hashable]] = {}
+        self._views: dict[tuple[str, ...], dict[str, torch.Tensor] | None] = {}
+
+    def forget(self) -> None:
+        """Write everything next time, because something else has changed the parameters."""
+        self._holds.clear()
+
+    @torch.no_grad()
+    def write(self, plan: Plan, rounded: torch.dtype | None = None) -> None:
+        """Write what is not there already; the values are those of `evomerge.merge.apply.write_tensor`.
+
+        Raises:
+            CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
+            RecipeError: if a result is not finite.
+        """
+        self.n_written = 0
+        self.written = Written(of=len(plan.tasks))
+        naming = plan.family.model(plan.family.donor).naming
+        waiting: list[tuple[_Change, torch.Tensor]] = []
+        for change in self._changes(plan, naming, rounded):
+            change.holds.pop(change.task.name, None)
+            self._count(plan, change.task, change.out)
+            bad = start_tensor(plan, change.task, change.out, rounded=rounded)
+            if isinstance(bad, torch.Tensor) and bad.device.type != "cpu":
+                waiting.append((change, bad))  # not to wait for a GPU with every tensor
+            elif bad:
+                refuse(plan, change.task, change.out, rounded)
+            else:
+                change.holds[change.task.name] = change.signature
+        for (change, _), bad in zip(waiting, _values([flag for _, flag in waiting]), strict=True):
+            if bad:
+                refuse(plan, change.task, change.out, rounded)
+            change.holds[change.task.name] = change.signature
+
+    def place_of(self, naming: Naming, name: str) -> torch.device | None:
+        """Return the device on which the values of a tensor are computed; None: on the CPU, and converted there."""
+        target = naming.targets[name]
+        if target not in naming.parts:
+            return self._parameters[target].device
+        views = self._views_of(naming, target)
+        return None if views is None else views[name].device
+
+    def _changes(self, plan: Plan, naming: Naming, rounded: torch.dtype | None) -> Iterator[_Change]:
+        stacked: dict[str, list[tuple[TensorTask, Hashable]]] = {}
+        for task in plan.tasks:
+            target = naming.targets[task.name]
+            parts = naming.parts.get(target, (task.name,))
+            holds = self._holds.setdefault(target, {})
+            if not holds.keys() <= set(parts):  # it was filled from files of another layout
+                holds.clear()
+            signature = _signature(plan, task, rounded)
+            if holds.get(task.name) == signature:
+                continue
+            if target not in naming.parts:
+                yield _Change(task, self._parameters[target], signature, holds)
+            else:
+                stacked.setdefault(target, []).append((task, signature))
+        for target, changed in stacked.items():
+            holds, views = self._holds[target], self._views_of(naming, target)
+            if views is None:
+                self._convert(plan, naming, target, rounded)
+                holds.update({task.name: signature for task, signature in changed})
+            else:
+                for task, signature in changed:
+                    yield _Change(task, views[task.name], signature, holds)
+
+    def _views_of(self, naming: Naming, target: str) -> dict[str, torch.Tensor] | None:
+        key = (target, *naming.parts[target])
+        if key not in self._views:
+            self._views[key] = find_views(naming, target, self._parameters)
+        return self._views[key]
+
+    def _convert(self, plan: Plan, naming: Naming, target: str, rounded: torch.dtype | None) -> None:
+        """Make all parts of a parameter anew, one beside the other, and let transformers put them together."""
+        tasks = {task.name: task for task in plan.tasks}
+        self._holds[target].clear()
+        made = {}
+        for name in naming.parts[target]:
+            made[name] = merge_tensor(plan, tasks[name])
+            self._count(plan, tasks[name], made[name])
+            if rounded is not None and made[name].is_floating_point() and not tasks[name].tensor.place.buffer:
+                part = torch.empty(made[name].shape, dtype=rounded)
+                if start_tensor(plan, tasks[name], part):
+                    refuse(plan, tasks[name], part)
+                made[name] = part
+        for name, tensor in naming.convert(target, made).items():
+            self._parameters[name].copy_(tensor)
+
+    def _count(self, plan: Plan, task: TensorTask, out: torch.Tensor) -> None:
+        self.n_written += 1
+        inputs = task.inputs if task.copy_of is None else (task.copy_of,)
+        if task.copy_of is None and plan.method.spec.needs_base:
+            inputs = (*inputs, BASE)
+        read = sum(plan.family.info(index, task.name).n_bytes for index in inputs)
+        self.written += Written(1, 0, read + out.numel() * out.element_size())
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One tensor to write, where, what it will then hold, and where that is noted."""
+
+    task: TensorTask
+    out: torch.Tensor
+    signature: Hashable
+    holds: dict[str, Hashable]
+
+
+def _values(flags: Sequence[torch.Tensor]) -> list[bool]:
+    """Return flags that may lie on several devices, after waiting for each device once."""
+    values = [False] * len(flags)
+    for device in {flag.device for flag in flags}:
+        places = [place for place, flag in enumerate(flags) if flag.device == device]
+        for place, value in zip(places, torch.stack([flags[place] for place in places]).tolist(), strict=True):
+            values[place] = value
+    return values
+
+
+def _signature(plan: Plan, task: TensorTask, rounded: torch.dtype | None) -> Hashable:
+    """What a tensor's bytes follow from: equal signatures mean equal bytes."""
+    family = plan.family
+    if task.copy_of is not None:
+        return task.dtype, rounded, family.model(task.copy_of).serial
+    assert task.values is not None  # a task is either copied or merged
+    return (
+        task.dtype,
+        rounded,
+        plan.method.spec.name,
+        family.model(BASE).serial if plan.method.spec.needs_base else None,
+        tuple(family.model(index).serial for index in task.inputs),
+        tuple(sorted(task.values.items())),
+        task.seeds,
+    )
+
+
+def find_views(naming: Naming, target: str, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """Find where in the parameters each of the tensors lies that are converted together.
+
+    Transformers' own converter is given tensors of running numbers; what it makes of them shows where each entry goes.
+
+    Returns:
+        For each name in `naming.parts[target]` a view of a parameter; None if a part is not kept in one piece (its
+        entries in steps of a fixed stride), is used twice, or the parameter is larger than `LARGEST_PROBE`.
+    """
+    shapes = naming.part_shapes(target)
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    total = sum(sizes.values())
+    if total > LARGEST_PROBE:
+        return None
+    numbers, start, begins = {}, 0, {}
+    for name, shape in shapes.items():
+        begins[name] = start
+        numbers[name] = torch.arange(start, start + sizes[name], dtype=torch.int32).view(shape)
+        start += sizes[name]
+    made = naming.convert(target, numbers)
+    if sum(tensor.numel() for tensor in made.values()) != total:
+        return None
+    places, offset, owners = torch.full((total,), -1, dtype=torch.int32), 0, []
+    for name, tensor in made.items():
+        places[tensor.reshape(-1).long()] = torch.arange(offset, offset + tensor.numel(), dtype=torch.int32)
+        owners.append((offset, offset + tensor.numel(), parameters[name]))
+        offset += tensor.numel()
+    views = {}
+    for name, shape in shapes.items():
+        here = places[begins[name] : begins[name] + sizes[name]].view(shape)
+        first = int(here.reshape(-1)[0])
+        owner = next(((begin, parameter) for begin, end, parameter in owners if begin <= first < end), None)
+        strides = [
+            int(here.select(axis, 1).reshape(-1)[0]) - first if size > 1 else 1 for axis, size in enumerate(shape)
+        ]
+        expected = torch.full((), first, dtype=torch.int32)
+        for size, stride in zip(shape, strides, strict=True):
+            expected = expected[..., None] + torch.arange(size, dtype=torch.int32) * stride
+        if owner is None or not owner[1].is_contiguous() or min(strides, default=1) < 1 or not expected.equal(here):
+            return None
+        begin, parameter = owner
+        views[name] = parameter.detach().view(-1).as_strided(shape, strides, parameter.storage_offset() + first - begin)
+    return views

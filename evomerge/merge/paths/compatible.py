@@ -1,0 +1,127 @@
+"""The parents of a layer path: whether layers of all can stand in one model, and that model's configuration.
+
+The parents may differ in depth, and in settings that list one entry per layer (sliding or full attention, say): those
+follow the layer. Everything else that changes what weights compute must be the same, since the path is one model of
+their architecture.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.files.model import OpenModel, config_differences
+from evomerge.recipe import Step
+
+# A list that is as long as the model is deep may be something else ([eos, end_of_turn] of a model with two layers).
+_ABOUT_LAYERS = re.compile(r"layer|att|window|block|pattern")
+
+
+class Pool:
+    """Models whose layers can stand in one model.
+
+    Attributes:
+        members: name and model of each parent, in order; the first lends all that stands outside of the layers.
+        layers_name: name of the list of layers in the model's module tree, "model.layers" for a Llama.
+        n_layers: parent name to its number of layers.
+
+    Raises:
+        CheckpointError: with all mismatches of all parents.
+    """
+
+    def __init__(self, members: Sequence[tuple[str, OpenModel]]) -> None:
+        self.members = tuple(members)
+        first_name, first = self.members[0]
+        self.layers_name = first.architecture.layers_name
+        self.n_layers = {name: model.architecture.n_layers for name, model in self.members}
+        self._models = dict(self.members)
+        problems = []
+        if not self.layers_name:
+            problems.append(
+                f"{first_name} ({first.label}): its model class has no list of layers that a path could use"
+            )
+        elif not _depth_keys(first.config, self.n_layers[first_name]):
+            problems.append(f"{first_name} ({first.label}): its config.json does not say how many layers it has")
+        for name, model in self.members[1:]:
+            problems += [f"{name} ({model.label}): {problem}" for problem in _mismatches(model, first)]
+        if problems:
+            lines = "\n".join(f"  - {problem}" for problem in problems)
+            raise CheckpointError(f"layers of these models cannot stand in one model, {first_name}'s:\n{lines}")
+
+    @property
+    def first(self) -> OpenModel:
+        """The parent that lends embeddings, final norm, head and configuration."""
+        return self.members[0][1]
+
+    def model(self, parent: str) -> OpenModel:
+        """Return a parent by its name."""
+        return self._models[parent]
+
+    def check_path(self, path: Sequence[Step]) -> None:
+        """Check that every layer of a path is there.
+
+        Raises:
+            CheckpointError: naming each that is not.
+        """
+        lost = dict.fromkeys(
+            f"{step.parent} has {self.n_layers[step.parent]} layers, so none with index {step.layer}"
+            for step in path
+            if step.layer >= self.n_layers[step.parent]
+        )
+        if lost:
+            raise CheckpointError(f"the path leaves its parents: {'; '.join(lost)}")
+
+    def config(self, path: Sequence[Step]) -> Any:
+        """Return the configuration of the model that a path describes; a new object.
+
+        Its depth is the path's, and what lists one entry per layer follows the layers.
+        """
+        self.check_path(path)
+        config = copy.deepcopy(self.first.config)
+        lists = {name: per_layer_settings(model.config, model.architecture.n_layers) for name, model in self.members}
+        for key in lists[self.members[0][0]]:
+            setattr(config, key, [lists[step.parent][key][step.layer] for step in path])
+        for key in _depth_keys(self.first.config, self.first.architecture.n_layers):
+            setattr(config, key, len(path))
+        return config
+
+
+def per_layer_settings(config: Any, n_layers: int) -> dict[str, list[Any]]:
+    """Return the settings of a configuration that list one entry per layer ("layer_types")."""
+    return {
+        key: list(value)
+        for key, value in config.to_dict().items()
+        if isinstance(value, (list, tuple)) and len(value) == n_layers and _ABOUT_LAYERS.search(key)
+    }
+
+
+def _depth_keys(config: Any, n_layers: int) -> list[str]:
+    """The settings that hold the number of layers; a family may call it num_hidden_layers or n_layer."""
+    name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    return [name] if getattr(config, name, None) == n_layers else []
+
+
+def _mismatches(model: OpenModel, first: OpenModel) -> list[str]:
+    try:
+        mine, theirs = model.architecture, first.architecture
+        _ = model.naming
+    except CheckpointError as error:
+        return [str(error)]
+    free = {
+        *_depth_keys(first.config, theirs.n_layers),
+        *per_layer_settings(first.config, theirs.n_layers),
+        *per_layer_settings(model.config, mine.n_layers),
+    }
+    problems = [
+        difference
+        for difference in config_differences(model.config, first.config)
+        if difference.split(" is ")[0].split(".")[0] not in free
+    ]
+    if mine.layers_name != theirs.layers_name:
+        problems.append(f"its layers are called {mine.layers_name or 'nothing'} instead of {theirs.layers_name}")
+    elif not problems and mine.layer_shapes(0) != theirs.layer_shapes(0):
+        problems.append("the tensors of its layers have other names or shapes")
+    return problems

@@ -1,0 +1,70 @@
+"""config.json of a model whose depth is not that of the checkpoint which lends it: a layer path, or a merge of such."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.paths.compatible import per_layer_settings
+
+
+def config_json(folder: Path, config: Any) -> dict[str, Any]:
+    """Return the config.json of a folder, with the depth and the per-layer settings of a configuration.
+
+    Args:
+        folder: the checkpoint that lends it.
+        config: a configuration of the same class, for example `Pool.config(path)`.
+
+    Raises:
+        CheckpointError: if config.json of this family cannot express the depth or the per-layer settings.
+    """
+    data: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not _differences(data, config):
+        return data
+    depth = config.num_hidden_layers
+    name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    data[name if name in data or "num_hidden_layers" not in data else "num_hidden_layers"] = depth
+    # A family may derive the types of its layers from the depth; the path's own are then written out.
+    data.update(per_layer_settings(config, depth))
+    wrong = _differences(data, config)
+    if wrong:
+        raise CheckpointError(
+            f"config.json of {config.model_type} cannot say what each layer of the path is: {'; '.join(wrong)}"
+        )
+    return data
+
+
+def check_written(folder: Path, config: Any, *, trust_remote_code: bool = False) -> None:
+    """Check that a written config.json is read back with the depth and per-layer settings of a configuration.
+
+    Raises:
+        CheckpointError: if it is not.
+    """
+    from transformers import AutoConfig
+
+    read = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    wrong = _compare(read, config)
+    if wrong:
+        raise CheckpointError(f"the config.json that was written is read back differently: {'; '.join(wrong)}")
+
+
+def _differences(data: dict[str, Any], config: Any) -> list[str]:
+    return _compare(type(config).from_dict(dict(data)), config)
+
+
+def _compare(read: Any, config: Any) -> list[str]:
+    depth = getattr(config, "num_hidden_layers", None)
+    if depth is None:  # a family without the word; its checkpoints are never used at another depth
+        return []
+    wanted = {"num_hidden_layers": depth, **per_layer_settings(config, depth)}
+    return [
+        f"{key} would be {got!r} instead of {value!r}"
+        for key, value in wanted.items()
+        if (got := _plain(getattr(read, key, None))) != value
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,348 @@
+"""A layer path as a live model: a list of references to the layers of resident parents, at no cost in weights.
+
+The path model is a shell around the first parent: new module objects that hold the same parameters, with a
+configuration of their own. Its list of layers is filled anew for each path with such structural copies of the parents'
+layers, one for each time that a layer occurs, so that every occurrence has its own slot in the KV cache. All that a
+copy knows of its place is its index there (`layer_idx`); everything else, sliding or full attention among it, comes
+along with the layer.
+
+No model family is named here. Whether the layers of a class work at another place is found out, without weights, by
+holding copies against what the class itself builds for the same path (`path_problems`).
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from evomerge.errors import CheckpointError
+from evomerge.merge.files.architecture import Architecture
+from evomerge.merge.files.model import OpenModel
+from evomerge.merge.paths.compatible import Pool, per_layer_settings
+from evomerge.recipe import Step
+
+_INDEX = "layer_idx"
+# What transformers leaves on a model whose hidden states were asked for; its hooks are not copied, so neither is this.
+_HOOKED = "_output_capturing_hooks_installed"
+
+
+class PathModel:
+    """One model object whose layers are those of one path after another.
+
+    Attributes:
+        model: a transformers model that shares all parameters with the parents; always the same object, with one
+            configuration that is changed in place.
+        path: what it runs now; empty before the first `follow`.
+    """
+
+    def __init__(self, pool: Pool, parents: Mapping[str, Any]) -> None:
+        """Make the shell.
+
+        Args:
+            pool: the parents, known to fit together.
+            parents: name to resident model of each; their parameters may change in place later, but not their objects.
+
+        Raises:
+            CheckpointError: if something outside of the layers follows the layers in a way that is not known here.
+        """
+        self.path: tuple[Step, ...] = ()
+        self._pool = pool
+        self._parents = parents
+        self._copies: dict[tuple[str, int, int], _Occurrence] = {}
+        first = parents[pool.members[0][0]]
+        config = copy.deepcopy(first.config)
+        self._configs = {id(parent.config): config for parent in parents.values()}
+        self.model: Any = _structural_copy(first, self._configs)
+        self.model.generation_config = copy.deepcopy(first.generation_config)
+        self._layers: nn.ModuleList = self.model.get_submodule(pool.layers_name)
+        self._layers._modules.clear()
+        self._shell = [module for _, module in _outside(self.model, pool.layers_name)]
+        self._settings = _settings_of_layers(pool)
+        self._depths = self._follow_kinds()
+
+    def follow(self, path: Sequence[Step]) -> None:
+        """Make `model` run a path. No tensor is made, read or changed.
+
+        Raises:
+            CheckpointError: if the path leaves its parents; the model is then as it was.
+        """
+        wanted = self._pool.config(path)
+        self._forget_captures()
+        for key in self._settings:
+            setattr(self.model.config, key, getattr(wanted, key))
+        for module, key in self._depths:
+            setattr(module, key, len(path))
+        seen: Counter[tuple[str, int]] = Counter()
+        modules = self._layers._modules
+        modules.clear()
+        for position, step in enumerate(path):
+            occurrence = self._occurrence(step, seen[step.parent, step.layer])
+            seen[step.parent, step.layer] += 1
+            occurrence.place(position, step.scale)
+            modules[str(position)] = occurrence.module
+        self.path = tuple(path)
+
+    def _occurrence(self, step: Step, number: int) -> _Occurrence:
+        key = (step.parent, step.layer, number)
+        if key not in self._copies:
+            layers = self._parents[step.parent].get_submodule(self._pool.layers_name)
+            self._copies[key] = _Occurrence(_structural_copy(layers[step.layer], self._configs))
+        return self._copies[key]
+
+    def _follow_kinds(self) -> list[tuple[nn.Module, str]]:
+        """Give the shell what it needs for every kind of layer in the pool, its first parent's or not.
+
+        A class may decide when it is built which masks or rotary tables it will need ("has_sliding_layers").
+
+        Returns:
+            The modules and attributes that hold the number of layers.
+        """
+        first = self._pool.first.architecture
+        steps = _one_of_each_kind(self._pool)
+        built = Architecture(self._pool.config(steps), trust_remote_code=self._pool.first.trust_remote_code).model
+        theirs = dict(_outside(built, self._pool.layers_name))
+        mine = dict(_outside(self.model, self._pool.layers_name))
+        depths = []
+        for name, before in _outside(first.model, self._pool.layers_name):
+            for key, value in _plain(theirs[name]).items():
+                old = _plain(before).get(key)
+                if _is_depth(old, first.n_layers) and _is_depth(value, len(steps)):
+                    depths.append((mine[name], key))
+                elif key not in _plain(before) or not _equal(old, value):
+                    setattr(mine[name], key, copy.copy(value))
+            for key in theirs[name]._buffers.keys() - mine[name]._buffers.keys():
+                mine[name].register_buffer(key, self._buffer_of_another(name, key), persistent=False)
+        return depths
+
+    def _buffer_of_another(self, module: str, key: str) -> torch.Tensor:
+        for parent in self._parents.values():
+            found = parent.get_submodule(module)._buffers.get(key)
+            if found is not None:
+                return found
+        raise CheckpointError(
+            f"a path through these parents needs the buffer {module}.{key}, which none of them has; "
+            "leave out the parent whose layers need it"
+        )
+
+    def _forget_captures(self) -> None:
+        """Drop the hooks by which transformers records hidden states, where someone asked: they sit in the layers."""
+        for module in self._shell:
+            if vars(module).pop(_HOOKED, False):
+                for occurrence in self._copies.values():
+                    occurrence.drop_hooks()
+
+
+class _Occurrence:
+    """A structural copy of a layer that stands in a path."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._numbered = _numbered(module)
+        self._scale = 1.0
+        self._handle: Any = None
+
+    def place(self, position: int, scale: float) -> None:
+        """Put it at a position of the path (and of the KV cache), its input multiplied by a scale."""
+        for part in self._numbered:
+            part.layer_idx = position
+        if scale == self._scale:
+            return
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+        if scale != 1.0:
+            self._handle = self.module.register_forward_pre_hook(_scaler(scale), with_kwargs=True)
+        self._scale = scale
+
+    def drop_hooks(self) -> None:
+        """Drop all forward hooks but the scale's."""
+        for part in self.module.modules():
+            part._forward_hooks.clear()
+
+
+def path_problems(opened: OpenModel) -> list[str]:
+    """Return why the layers of a model cannot run in another order, one sentence each; no weights are read.
+
+    The copies that a path would use are held against what the model's class builds for the same path. They must be
+    equal but for their index: else a layer would compute something else at its new place, or once the path is saved.
+    """
+    architecture = opened.architecture
+    try:
+        pool = Pool([("model", opened)])
+    except CheckpointError as error:
+        return [str(error)]
+    model, layers_name = architecture.model, architecture.layers_name
+    problems = []
+    own = {id(value) for module in model.modules() for key, value in vars(module).items() if _is_config(value)}
+    if own != {id(model.config)}:
+        problems.append("its modules have configurations of their own, which cannot follow a path")
+    n_shared = getattr(opened.config, "num_kv_shared_layers", None)
+    if n_shared:
+        problems.append(f"its last {n_shared} layers read the KV cache of others, which a path may leave out")
+    layers: Any = model.get_submodule(layers_name)
+    for index, layer in enumerate(layers):
+        numbers = [part.layer_idx for part in _numbered(layer)]
+        if not numbers or any(number != index for number in numbers):
+            found = "none" if not numbers else f"{numbers[0]!r}"
+            problems.append(
+                f"its layers must know their slot in the KV cache by an attribute {_INDEX}, which layer {index} should "
+                f"have as {index}, but came {found}"
+            )
+            break
+    if problems:
+        return problems
+    n_layers = architecture.n_layers
+    order = [*range(n_layers - 1, -1, -1), 0]
+    path = [Step("model", index) for index in order]
+    try:
+        built = Architecture(pool.config(path), trust_remote_code=opened.trust_remote_code)
+    except CheckpointError as error:
+        return [f"its class refuses another order of its layers: {error}"]
+    if built.n_layers != len(path):
+        return [f"its class builds {built.n_layers} layers where its configuration says {len(path)}"]
+    placed: Any = built.model.get_submodule(layers_name)
+    for index, there in zip(order, placed, strict=True):
+        different = _differences(layers[index], there)
+        if different:
+            problems.append(
+                f"its layers are not the same at every place: layer {index} elsewhere would change {different[0]}"
+            )
+            break
+    outside = dict(_outside(built.model, layers_name))
+    for name, module in _outside(model, layers_name):
+        different = _differences(module, outside[name], depths=(n_layers, len(path)), deep=False)
+        where = name or "the model"
+        problems += [f"its depth or the order of its layers also shows in {where}: {one}" for one in different]
+    return problems
+
+
+def _structural_copy(root: nn.Module, configs: Mapping[int, Any]) -> Any:
+    """Return new module objects around the same parameters and buffers.
+
+    Args:
+        configs: id of a configuration to the one that stands for it in the copy.
+    """
+    made: dict[int, nn.Module] = {}
+    for module in root.modules():
+        made[id(module)] = object.__new__(type(module))
+    for module in root.modules():
+        target = vars(made[id(module)])
+        for key, value in vars(module).items():
+            if key == "_modules":
+                value = {name: None if child is None else made[id(child)] for name, child in value.items()}
+            elif key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
+                value = type(value)()  # the harness's or transformers', for the original alone
+            elif isinstance(value, types.MethodType) and id(value.__self__) in made:
+                value = types.MethodType(value.__func__, made[id(value.__self__)])
+            elif isinstance(value, (dict, list, set)):
+                value = copy.copy(value)
+            elif key != _HOOKED:
+                value = configs.get(id(value), value)
+            else:
+                continue
+            target[key] = value
+    return made[id(root)]
+
+
+def _scaler(scale: float) -> Callable[..., Any]:
+    """Multiply the input of a layer, given by position or (as its forward calls it) as `hidden_states`."""
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        if args:
+            return (args[0] * scale, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] * scale}
+
+    return before
+
+
+def _numbered(layer: nn.Module) -> list[Any]:
+    """The modules of a layer that know its index."""
+    return [part for part in layer.modules() if _INDEX in vars(part)]
+
+
+def _outside(model: nn.Module, layers_name: str) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that belong to no layer, with their names."""
+    for name, module in model.named_modules():
+        if not name.startswith(f"{layers_name}."):
+            yield name, module
+
+
+def _settings_of_layers(pool: Pool) -> list[str]:
+    """The settings that a path decides: the depth, and what lists one entry per layer."""
+    first = pool.members[0][0]
+    once = pool.config([Step(first, 0)])
+    twice = vars(pool.config([Step(first, 0)] * 2))
+    return [key for key, value in vars(once).items() if value != twice[key]]
+
+
+def _one_of_each_kind(pool: Pool) -> list[Step]:
+    """A path with every kind of layer in it (by their settings), and not as long as the first parent is deep."""
+    kinds: dict[str, Step] = {}
+    for name, model in pool.members:
+        lists = per_layer_settings(model.config, pool.n_layers[name])
+        for layer in range(pool.n_layers[name]):
+            kinds.setdefault(repr([lists[key][layer] for key in sorted(lists)]), Step(name, layer))
+    steps = list(kinds.values())
+    return steps + steps[-1:] if len(steps) == pool.first.architecture.n_layers else steps
+
+
+def _differences(
+    one: nn.Module, other: nn.Module, *, depths: tuple[int, int] | None = None, deep: bool = True
+) -> list[str]:
+    """How two modules (and what is inside of them) differ, but for their index; a difference in depth is none."""
+    mine = dict(one.named_modules()) if deep else {"": one}
+    theirs = dict(other.named_modules()) if deep else {"": other}
+    if mine.keys() != theirs.keys():
+        return [f"its modules: {', '.join(sorted(mine.keys() ^ theirs.keys()))}"]
+    found = []
+    for name, module in mine.items():
+        where = f"{name}." if name else ""
+        if type(module) is not type(theirs[name]):
+            found.append(f"the class of {name or 'the layer'}")
+        a, b = _plain(module), _plain(theirs[name])
+        for key in sorted(a.keys() | b.keys()):
+            if depths is not None and _is_depth(a.get(key), depths[0]) and _is_depth(b.get(key), depths[1]):
+                continue
+            if not _equal(a.get(key), b.get(key)):
+                found.append(f"{where}{key} from {a.get(key)!r} to {b.get(key)!r}")
+        for key, shape in _shapes(module).items() ^ _shapes(theirs[name]).items():
+            found.append(f"the shape of {where}{key} ({'×'.join(map(str, shape))})")
+    return found
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    """The attributes of a module that are plain data, but for its index and what torch and transformers keep."""
+    kinds = (bool, int, float, str, tuple, list, set, dict, type(None))
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, kinds) and not key.startswith("_") and key not in (_INDEX, "all_tied_weights_keys")
+    }
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except (RuntimeError, ValueError):  # containers of tensors: without weights there is nothing to compare
+        return repr(one) == repr(other)
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    tensors = {**module._parameters, **module._buffers}
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor is not None}
+
+
+def _is_depth(value: Any, n_layers: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value == n_layers
+
+
+def _is_config(value: Any) -> bool:
+    from transformers import PreTrainedConfig
+
+    return isinstance(value, PreTrainedConfig)

@@ -1,0 +1,11 @@
+"""What to build: a recipe, the layers of a path, and what a merge method asks of a recipe. Plain data; no torch.
+
+- `recipe.py`: the recipe itself, its YAML form and its content hash
+- `layer_path.py`: which layer of which parent comes next
+- `method.py`: a merge method's name, parameters and paper, without its arithmetic
+"""
+
+from evomerge.recipe.layer_path import Step
+from evomerge.recipe.recipe import DTYPES, PASSTHROUGH, ROLES, Group, ModelSource, Parent, Recipe, Value
+
+__all__ = ["DTYPES", "PASSTHROUGH", "ROLES", "Group", "ModelSource", "Parent", "Recipe", "Step", "Value"]

@@ -1,0 +1,370 @@
+"""A recipe: pure data that says how to build ONE model. Immutable, JSON/YAML round trip, content hash.
+
+The YAML form, which `evomerge merge` reads and every run and export writes::
+
+    method: dare_ties
+    base: org/base-model                       # a folder, a Hub id, `zoo:NAME`, or {path:, revision:} or {recipe:}
+    parents:                                   # in order; the names are used below
+      math: org/math-model
+      japanese: {path: org/ja-model, revision: 1a2b3c}
+    parameters: {lambda: 1.0, weight: 0.5}     # for every tensor; a per-parent parameter takes one number for all
+    groups:                                    # the first group that matches a tensor overrides `parameters`
+      - {layers: [0, 8], roles: [attention], parameters: {weight: {math: 0.8, japanese: 0.3}}}
+    dtype: bfloat16                            # of the result; left out: the base's (or the first parent's)
+    tokenizer: japanese                        # whose tokenizer the result carries; left out: the base's or first
+    seed: 0                                    # of the random masks (DARE)
+
+or, where whole layers are stacked rather than weights mixed (the data-flow space)::
+
+    method: passthrough
+    parents: {math: org/math-model, japanese: org/ja-model}   # the first one lends embeddings, final norm and head
+    path: [{parent: math, layers: [0, 8]}, {parent: japanese, layers: [4, 6], scale: 0.9}, …]   # see layer_path.py
+
+No torch here: recipes are made, hashed and stored by processes that never load a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import yaml
+
+from evomerge.errors import RecipeError
+from evomerge.recipe.layer_path import Step, path_from_data, path_to_data
+
+Value: TypeAlias = "float | bool | str | Mapping[str, float]"
+"""A parameter: one number (or flag, or word) for all parents, or a number per parent name."""
+
+ROLES = ("embedding", "attention", "mlp", "norm", "other", "head")
+"""Tensor roles, in the order of the forward pass. `norm` and `other` occur inside and outside of layers."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+PASSTHROUGH = "passthrough"
+"""The method that copies whole layers: the only one with a layer path."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A source checkpoint: a local folder, a Hub id at a revision, or `zoo:NAME` for the built-in zoo."""
+
+    path: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def to_data(self) -> str | dict[str, Any]:
+        """Return the shortest JSON form: the path alone where nothing else is set."""
+        if self.revision is None and not self.trust_remote_code:
+            return self.path
+        data: dict[str, Any] = {"path": self.path}
+        if self.revision is not None:
+            data["revision"] = self.revision
+        if self.trust_remote_code:
+            data["trust_remote_code"] = True
+        return data
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A named source of weights: a checkpoint, or another recipe (so that lineage is a tree of recipes)."""
+
+    name: str
+    source: ModelSource | Recipe
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters of the tensors in some layers with some roles.
+
+    Attributes:
+        parameters: override the recipe's own `parameters` for the tensors of this group.
+        layers: half-open range `(start, stop)` of layer indices; None matches any layer and tensors outside layers.
+        roles: names from `ROLES`; None matches every role.
+        name: a label for people; not part of the recipe's hash.
+    """
+
+    parameters: Mapping[str, Value]
+    layers: tuple[int, int] | None = None
+    roles: tuple[str, ...] | None = None
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", _freeze(self.parameters))
+
+    def matches(self, role: str, layer: int | None) -> bool:
+        """Whether a tensor with this role in this layer (None: outside of all layers) belongs to the group."""
+        if self.roles is not None and role not in self.roles:
+            return False
+        if self.layers is None:
+            return True
+        return layer is not None and self.layers[0] <= layer < self.layers[1]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to build one model; see the module docstring for the YAML form.
+
+    Attributes:
+        method: name of a merge method (`evomerge methods` lists them).
+        parents: the models that are merged, in order.
+        base: the checkpoint that task vectors are measured from; None for methods that need none.
+        parameters: parameters for every tensor that no group overrides.
+        groups: in order; the first that matches a tensor counts.
+        dtype: of the result, one of `DTYPES`; None: the base's (or the first parent's) own.
+        tokenizer: name of the parent (or "base") whose tokenizer the result carries; None: base, else first parent.
+        seed: of random masks; together with the parent's name and the tensor's name it fixes every mask.
+        path: of the method "passthrough": the layers of the result, in order; empty: the one parent as it is. The first
+            parent lends everything outside of the layers.
+    """
+
+    method: str
+    parents: tuple[Parent, ...]
+    base: Parent | None = None
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    dtype: str | None = None
+    tokenizer: str | None = None
+    seed: int = 0
+    path: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", tuple(self.path))
+        object.__setattr__(self, "parents", tuple(self.parents))
+        object.__setattr__(self, "groups", tuple(self.groups))
+        object.__setattr__(self, "parameters", _freeze(self.parameters))
+        if not self.parents:
+            raise RecipeError("a recipe needs at least one parent, but `parents` is empty")
+        names = [parent.name for parent in self.parents]
+        if len(set(names)) != len(names):
+            raise RecipeError(f"parent names must differ, but came {names}")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise RecipeError(f"dtype must be one of {', '.join(DTYPES)}, but came {self.dtype!r}")
+        if self.tokenizer is not None and self.tokenizer not in {*names, "base"}:
+            raise RecipeError(f"tokenizer must name a parent ({', '.join(names)}) or 'base', not {self.tokenizer!r}")
+        self._check_path(names)
+        for values in (self.parameters, *(group.parameters for group in self.groups)):
+            for key, value in values.items():
+                unknown = set(value) - set(names) if isinstance(value, Mapping) else set()
+                if unknown:
+                    raise RecipeError(f"parameter {key!r} names {sorted(unknown)}, but the parents are {names}")
+
+    def _check_path(self, names: list[str]) -> None:
+        if self.path and self.method != PASSTHROUGH:
+            raise RecipeError(f"a layer path is built by the method {PASSTHROUGH}, but the method is {self.method}")
+        if self.method == PASSTHROUGH and not self.path and len(names) > 1:
+            raise RecipeError(
+                f"{PASSTHROUGH} with {len(names)} parents needs a `path` that says which layer comes next"
+            )
+        if self.method == PASSTHROUGH and self.base is not None:
+            raise RecipeError(f"{PASSTHROUGH} takes no base; a model that lends layers is a parent")
+        unknown = sorted({step.parent for step in self.path} - set(names))
+        if unknown:
+            raise RecipeError(f"the path names {', '.join(unknown)}, but the parents are {', '.join(names)}")
+
+    def __hash__(self) -> int:
+        return hash(self.content_hash)
+
+    def parameters_of(self, role: str, layer: int | None) -> dict[str, Value]:
+        """Return the parameters of a tensor: the recipe's own, overridden by the first group that matches."""
+        for group in self.groups:
+            if group.matches(role, layer):
+                return {**self.parameters, **group.parameters}
+        return dict(self.parameters)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of what the recipe builds; labels of groups do not count."""
+        data = self.to_data()
+        _strip_labels(data)
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the JSON/YAML form; `from_data` reads it back to an equal recipe."""
+        data: dict[str, Any] = {"method": self.method}
+        if self.base is not None:
+            data["base"] = _source_to_data(self.base.source)
+        data["parents"] = {parent.name: _source_to_data(parent.source) for parent in self.parents}
+        if self.parameters:
+            data["parameters"] = _thaw(self.parameters)
+        if self.groups:
+            data["groups"] = [_group_to_data(group) for group in self.groups]
+        if self.path:
+            data["path"] = path_to_data(self.path)
+        if self.dtype is not None:
+            data["dtype"] = self.dtype
+        if self.tokenizer is not None:
+            data["tokenizer"] = self.tokenizer
+        # The order of parents counts (SLERP, first tokenizer), but canonical JSON sorts keys: write it down.
+        if len(self.parents) > 1:
+            data["order"] = [parent.name for parent in self.parents]
+        data["seed"] = self.seed
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read the JSON/YAML form.
+
+        Raises:
+            RecipeError: on an unknown key, a missing one, or a value of the wrong kind.
+        """
+        if not isinstance(data, Mapping):
+            raise RecipeError(f"a recipe is a mapping with `method` and `parents`, but came {type(data).__name__}")
+        known = {"method", "base", "parents", "parameters", "groups", "path", "dtype", "tokenizer", "order", "seed"}
+        unknown = set(data) - known
+        if unknown:
+            raise RecipeError(f"unknown keys in the recipe: {sorted(unknown)}. Known: {', '.join(sorted(known))}")
+        for key in ("method", "parents"):
+            if key not in data:
+                raise RecipeError(f"a recipe needs the key `{key}`; came {sorted(data)}")
+        parents = data["parents"]
+        if not isinstance(parents, Mapping) or not parents:
+            raise RecipeError("`parents` must map at least one name to a model, for example {math: org/math-model}")
+        order = list(data.get("order", parents))
+        if sorted(order) != sorted(parents):
+            raise RecipeError(f"`order` must list each parent once: parents {sorted(parents)}, order {order}")
+        base = data.get("base")
+        return cls(
+            method=str(data["method"]),
+            parents=tuple(Parent(str(name), _source_from_data(parents[name])) for name in order),
+            base=None if base is None else Parent("base", _source_from_data(base)),
+            parameters=_values_from_data(data.get("parameters"), "parameters"),
+            groups=tuple(_group_from_data(group) for group in data.get("groups") or ()),
+            dtype=data.get("dtype"),
+            tokenizer=data.get("tokenizer"),
+            seed=int(data.get("seed", 0)),
+            path=path_from_data(data.get("path")),
+        )
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML text."""
+        return yaml.safe_dump(self.to_data(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Recipe:
+        """Read YAML (or JSON) text.
+
+        Raises:
+            RecipeError: where the text is not YAML or not a recipe.
+        """
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"the recipe is not valid YAML: {error}") from error
+        return cls.from_data(data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe file.
+
+        Raises:
+            RecipeError: where the file is missing or not a recipe; the message names the file.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}") from error
+        try:
+            return cls.from_yaml(text)
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from error
+
+
+def _freeze(values: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Copy into read-only mappings with normalised numbers, so that equal recipes have equal hashes."""
+    return MappingProxyType({str(key): _normal(key, value) for key, value in values.items()})
+
+
+def _normal(key: str, value: Any) -> Value:
+    if isinstance(value, Mapping):
+        return MappingProxyType({str(name): float(_number(key, number)) for name, number in value.items()})
+    if isinstance(value, (bool, str)):
+        return value
+    return float(_number(key, value))
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise RecipeError(f"parameter {key!r} must be a finite number (or one per parent), but came {value!r}")
+    return float(value) + 0.0  # -0.0 becomes 0.0: they build the same model and must hash alike
+
+
+def _thaw(values: Mapping[str, Value]) -> dict[str, Any]:
+    return {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _strip_labels(data: dict[str, Any]) -> None:
+    for group in data.get("groups", ()):
+        group.pop("name", None)
+    for source in (data.get("base"), *data["parents"].values()):
+        if isinstance(source, dict) and "recipe" in source:
+            _strip_labels(source["recipe"])
+
+
+def _source_to_data(source: ModelSource | Recipe) -> Any:
+    return {"recipe": source.to_data()} if isinstance(source, Recipe) else source.to_data()
+
+
+def _source_from_data(data: Any) -> ModelSource | Recipe:
+    if isinstance(data, str):
+        return ModelSource(data)
+    if isinstance(data, Mapping):
+        if set(data) == {"recipe"}:
+            inner = data["recipe"]
+            return Recipe.load(inner) if isinstance(inner, str) else Recipe.from_data(inner)
+        unknown = set(data) - {"path", "revision", "trust_remote_code"}
+        if "path" in data and not unknown:
+            return ModelSource(str(data["path"]), data.get("revision"), bool(data.get("trust_remote_code", False)))
+    raise RecipeError(
+        "a model is a path or Hub id, {path:, revision:, trust_remote_code:} or {recipe: …}, "
+        f"but came {dict(data) if isinstance(data, Mapping) else data!r}"
+    )
+
+
+def _values_from_data(data: Any, where: str) -> Mapping[str, Value]:
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"`{where}` must map parameter names to values, but came {data!r}")
+    return data
+
+
+def _group_to_data(group: Group) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    if group.name:
+        data["name"] = group.name
+    if group.layers is not None:
+        data["layers"] = list(group.layers)
+    if group.roles is not None:
+        data["roles"] = list(group.roles)
+    data["parameters"] = _thaw(group.parameters)
+    return data
+
+
+def _group_from_data(data: Any) -> Group:
+    if not isinstance(data, Mapping) or set(data) - {"name", "layers", "roles", "parameters"}:
+        raise RecipeError(f"a group has the keys layers, roles, parameters (and name), but came {data!r}")
+    layers, roles = data.get("layers"), data.get("roles")
+    if layers is not None:
+        whole = isinstance(layers, (list, tuple)) and len(layers) == 2 and all(isinstance(i, int) for i in layers)
+        if not whole or not 0 <= layers[0] < layers[1]:
+            raise RecipeError(f"`layers` must be [start, stop] with 0 <= start < stop, but came {layers!r}")
+    if roles is not None:
+        unknown = [role for role in roles if role not in ROLES]
+        if unknown:
+            raise RecipeError(f"unknown roles {unknown}. Known: {', '.join(ROLES)}")
+    return Group(
+        parameters=_values_from_data(data.get("parameters"), "groups[].parameters"),
+        layers=None if layers is None else (layers[0], layers[1]),
+        roles=None if roles is None else tuple(roles),
+        name=str(data.get("name", "")),
+    )

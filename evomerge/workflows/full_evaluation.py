@@ -1,0 +1,359 @@
+"""All items of a configuration's tasks, rather than one split: for models before a search, and for its winner after.
+
+An item of a split has the prompt here that it has in a candidate's score, with the same few-shot examples. The response
+matrix can be kept in a file and is continued there model by model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.assembly.prepare import Prepared, prepare
+from evomerge.assembly.workers import include_paths
+from evomerge.errors import ConfigError, EvaluationError, RunError
+from evomerge.evaluation.harness import LmHarness
+from evomerge.evaluation.intervals import mean_score
+from evomerge.evaluation.measures.registry import find_measure
+from evomerge.evaluation.objective import metric_key
+from evomerge.evaluation.subset import Drawn
+from evomerge.evaluation.task import NEGATIVE_FLIPS, TaskSpec
+from evomerge.merge.live.models import LiveModels
+from evomerge.recipe import Parent, Recipe
+from evomerge.record import ItemScore, Score, Split
+from evomerge.store.responses import Responses
+from evomerge.store.run_dir import DATABASE, RunDir
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task whose items are scored, by one metric.
+
+    Attributes:
+        source: the lm-eval task.
+        filter: as the configuration says.
+        items: all its documents.
+        splits: document to the split that it is in; documents in none are left out.
+    """
+
+    source: str
+    metric: str
+    filter: str | None
+    items: range
+    splits: Mapping[int, Split]
+
+    @property
+    def label(self) -> str:
+        """The metric with its filter."""
+        return self.metric if self.filter is None else f"{self.metric},{self.filter}"
+
+    def seen(self, split: Split) -> int:
+        """Return how many of the items are in a split."""
+        return sum(one == split for one in self.splits.values())
+
+
+@dataclass(frozen=True)
+class FullScore:
+    """A model on all items of a task.
+
+    Attributes:
+        everything: over all items.
+        unseen: over the items that neither the search nor the choice among finalists saw; None where there are none.
+    """
+
+    everything: Score
+    unseen: Score | None
+
+
+@dataclass(frozen=True)
+class FullResult:
+    """Models on all items.
+
+    Attributes:
+        columns: the tasks.
+        scores: model to one score for each of `columns`.
+        responses: the matrix; the file may hold further models.
+        searched: whether a search took place, so that some items were seen.
+    """
+
+    columns: tuple[Column, ...]
+    scores: Mapping[str, tuple[FullScore, ...]]
+    responses: Responses
+    searched: bool
+
+    def to_data(self) -> dict[str, Any]:
+        """Return it JSON-able: `tasks` and `models`, each with one entry per task."""
+        tasks = [
+            {
+                "task": column.source,
+                "metric": column.label,
+                "items": len(column.items),
+                **{f"{split}_items": column.seen(split) if self.searched else 0 for split in Split},
+            }
+            for column in self.columns
+        ]
+        models = {
+            name: [
+                {"all": one.everything.to_data(), "unseen": None if one.unseen is None else one.unseen.to_data()}
+                for one in row
+            ]
+            for name, row in self.scores.items()
+        }
+        return {"tasks": tasks, "models": models}
+
+
+def score_everything(
+    target: str | Path | Mapping[str, Any],
+    *,
+    winner: bool,
+    parents: bool,
+    out: str | Path | None = None,
+    force: bool = False,
+    batch_size: int | None = None,
+    device: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> FullResult:
+    """Score models on all items of a configuration's tasks; see `evomerge.api.evaluate_full`."""
+    recorded, best = None, None
+    if isinstance(target, Mapping):
+        data = dict(target)
+    else:
+        with RunDir.open(target) as run:
+            data, recorded = run.config, run.database.splits()
+            best = _best(run) if winner else None
+    if winner and best is None:
+        raise ConfigError("the whole benchmark of a winner (--full) needs a run; a configuration has none yet")
+    if device is not None:
+        data["execution"] = {**(data.get("execution") or {}), "device": device}
+    if batch_size is not None:
+        data["evaluation"] = {**(data.get("evaluation") or {}), "batch_size": batch_size}
+    if note is not None:
+        note("checking models and tasks")
+    prepared = prepare(data, recorded_splits={"seed": data.get("seed", 0), "tasks": recorded} if recorded else None)
+    models = {**(_models(prepared) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
+    columns = _columns(prepared)
+    found = _take_up(out, columns, models, force)
+    missing = {name: recipe for name, recipe in models.items() if found.row(name) is None or force}
+    if note is not None and len(missing) < len(models):
+        note(f"already in {out}: {', '.join(name for name in models if name not in missing)}")
+    if missing:
+        found = _score(missing, prepared, columns, found, out, progress, note)
+    scores = {name: _summary(columns, found, name, recorded is not None) for name in models}
+    return FullResult(columns, scores, found, recorded is not None)
+
+
+def is_run(target: str | Path) -> bool:
+    """Whether a path is a run folder."""
+    return (Path(target) / DATABASE).is_file()
+
+
+def _best(run: RunDir) -> tuple[str, Recipe]:
+    number = run.database.get_meta("best")
+    record = None if number is None else run.database.record(number)
+    if record is None:
+        raise RunError(f"the run {run.path} has no winner yet; continue it with `evomerge resume {run.path}`")
+    return record.name, record.recipe
+
+
+def _models(prepared: Prepared) -> dict[str, Recipe]:
+    """Return what a merge is measured against, and the base, unless it is one of the parents."""
+    models = prepared.config.models
+    found = dict(prepared.baselines)
+    if models.base is not None and all(models.base.source != parent.source for parent in models.parents):
+        base = Recipe("linear", (Parent("base", models.base.source),), dtype=models.dtype, seed=prepared.config.seed)
+        found["base"] = base  # no parent may have this name
+    return found
+
+
+def _measured(prepared: Prepared) -> list[TaskSpec]:
+    """Return what is measured on each task; flips, which compare two models, by the metric that they compare."""
+    specs = prepared.config.evaluation.tasks
+    return [replace(spec, metric=spec.of or spec.metric) if spec.metric == NEGATIVE_FLIPS else spec for spec in specs]
+
+
+def _columns(prepared: Prepared) -> tuple[Column, ...]:
+    tasks = prepared.harness.split_data()["tasks"]
+    found: dict[tuple[str, str], Column] = {}
+    for spec in _measured(prepared):
+        drawn = {split: Drawn.from_data(tasks[spec.name][str(split)]) for split in Split}
+        for source in spec.sources:
+            mine = {split: one for split, one in drawn.items() if one.source == source}
+            column = Column(
+                source,
+                spec.metric,
+                spec.filter,
+                range(next(iter(mine.values())).n_docs),
+                {item: split for split, one in mine.items() for item in one.items},
+            )
+            # Two tasks may share a test task: an item that one of them searched on was searched on.
+            earlier = found.get((source, column.label))
+            splits = {} if earlier is None else {**column.splits, **earlier.splits}
+            found[source, column.label] = (
+                column if earlier is None else Column(source, spec.metric, spec.filter, column.items, splits)
+            )
+    return tuple(found.values())
+
+
+def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
+    """Return a harness over the documents that are in no split, or None where there are none.
+
+    Few-shot examples come from the items that they come from in the search: those of the earliest split of the task.
+    """
+    evaluation = prepared.config.evaluation
+    specs: dict[str, TaskSpec] = {}
+    for spec, resolved in zip(_measured(prepared), prepared.harness.specs, strict=True):
+        for source in spec.sources:
+            one = TaskSpec(source, spec.metric, spec.filter, direction=resolved.direction, num_fewshot=spec.num_fewshot)
+            if specs.setdefault(source, one).num_fewshot != spec.num_fewshot:
+                raise ConfigError(
+                    f"task {source!r} is used with num_fewshot={specs[source].num_fewshot} and {spec.num_fewshot}; "
+                    "the whole benchmark can be scored with one of them only"
+                )
+    splits = {}
+    for name in specs:
+        column = next(column for column in columns if column.source == name)
+        first = next((split for split in Split if column.seen(split)), None)
+        shots = tuple(item for item in column.items if first is not None and column.splits.get(item) == first)
+        rest = tuple(item for item in column.items if item not in column.splits)
+        parts = {Split.SEARCH: shots, Split.VALIDATION: rest, Split.TEST: ()}
+        splits[name] = {str(split): Drawn(name, len(column.items), parts[split]).to_data() for split in Split}
+    if not any(splits[name][str(Split.VALIDATION)]["items"] for name in splits):
+        return None
+    harness = LmHarness(
+        list(specs.values()),
+        seed=prepared.config.seed,
+        include_path=include_paths(evaluation.include_path),
+        batch_size=evaluation.batch_size,
+        apply_chat_template=evaluation.apply_chat_template,
+        recorded_splits={"seed": prepared.config.seed, "tasks": splits},
+        engine=evaluation.engine,
+        # Each task stands there once, with the first of its metrics; all of its own are taken anyway.
+        measures=[spec.metric for spec in evaluation.tasks if find_measure(spec.metric) is not None],
+    )
+    harness.share_engine(prepared.harness)
+    return harness
+
+
+def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[str, Recipe], force: bool) -> Responses:
+    """Return the matrix that the file holds, or an empty one; mistakes show before a model is scored."""
+    columns_of = [(column, item) for column in columns for item in column.items]
+    empty = Responses(
+        models=(),
+        items=tuple(f"{column.source}/{item}" for column, item in columns_of),
+        metric=tuple(column.label for column, _ in columns_of),
+        values=np.empty((0, len(columns_of))),
+        recipes=(),
+        split=tuple(str(column.splits.get(item, "")) for column, item in columns_of),
+    )
+    if out is None:
+        return empty
+    if not Path(out).expanduser().parent.is_dir():
+        raise ConfigError(f"the responses cannot be written to {out}: its folder does not exist; make it first")
+    if not Path(out).expanduser().exists():
+        return empty
+    found = Responses.load(out)
+    if (found.items, found.metric) != (empty.items, empty.metric):
+        raise ConfigError(
+            f"{out} holds {len(found.items)} items that are not the {len(empty.items)} of this configuration's tasks "
+            "and metrics; name another file with --out"
+        )
+    others = [
+        name
+        for name, recipe in models.items()
+        if name in found.models and found.recipes[found.models.index(name)] != recipe.content_hash
+    ]
+    if others and not force:
+        raise ConfigError(
+            f"{out} holds other models under the names {', '.join(others)}; name another file with --out, or replace "
+            "them with --force"
+        )
+    return Responses(found.models, found.items, found.metric, found.values, found.recipes, empty.split)
+
+
+def _score(
+    models: Mapping[str, Recipe],
+    prepared: Prepared,
+    columns: Sequence[Column],
+    found: Responses,
+    out: str | Path | None,
+    progress: Callable[[int, int], None] | None,
+    note: Callable[[str], None] | None,
+) -> Responses:
+    """Score models and return the matrix with their rows; the file is written after each model."""
+    rest = _rest(prepared, columns)
+    if note is not None:
+        note("loading the parents")
+    live = prepared.live_models()
+    parts = len(prepared.splits) + (rest is not None)
+    done = 0
+    try:
+        for name, recipe in models.items():
+            if note is not None:
+                note(f"scoring {name} on {len(found.items)} items")
+            live.write(recipe)
+            answers: dict[tuple[str, int], Mapping[str, float]] = {}
+            for scores, source in _parts(prepared, rest, live):
+                answers.update({(source(score.task), score.item): score.metrics for score in scores})
+                done += 1
+                if progress is not None:
+                    progress(done, parts * len(models))
+            found = found.with_row(name, recipe.content_hash, _row(columns, answers))
+            if out is not None:
+                found.save(out)
+    finally:
+        prepared.harness.release()
+    return found
+
+
+def _parts(
+    prepared: Prepared, rest: LmHarness | None, live: LiveModels
+) -> Iterator[tuple[Sequence[ItemScore], Callable[[str], str]]]:
+    """Yield the scores of one part of the items after the other, and what leads from their tasks to lm-eval's.
+
+    A split is scored as the search scores it: lm-eval draws few-shot examples document by document, so that a prompt
+    depends on what else is asked.
+    """
+    specs = {spec.name: spec for spec in prepared.config.evaluation.tasks}
+    for split in prepared.splits:
+        scores = prepared.harness.score(live.model, live.tokenizer, split)
+        yield scores, lambda task, split=split: specs[task].source(split)  # type: ignore[misc]
+    if rest is not None:
+        yield rest.score(live.model, live.tokenizer, Split.VALIDATION), str
+
+
+def _row(columns: Sequence[Column], answers: Mapping[tuple[str, int], Mapping[str, float]]) -> NDArray[np.float64]:
+    row = []
+    for column in columns:
+        for item in column.items:
+            metrics = answers[column.source, item]
+            key = metric_key(column.metric, column.filter, metrics)
+            if key is None:
+                raise EvaluationError(
+                    f"task {column.source!r}, item {item}: no metric {column.label!r}; "
+                    f"the item has {', '.join(metrics)}"
+                )
+            row.append(float(metrics[key]))
+    return np.array(row)
+
+
+def _summary(columns: Sequence[Column], found: Responses, name: str, searched: bool) -> tuple[FullScore, ...]:
+    values = found.row(name)
+    assert values is not None, f"{name} was scored"
+    scores, start = [], 0
+    for column in columns:
+        mine = values[start : start + len(column.items)]
+        start += len(column.items)
+        unseen = [value for item, value in zip(column.items, mine, strict=True) if _unseen(column, item)]
+        everything = mean_score(mine.tolist())
+        scores.append(FullScore(everything, mean_score(unseen) if searched and unseen else None))
+    return tuple(scores)
+
+
+def _unseen(column: Column, item: int) -> bool:
+    return column.splits.get(item) not in (Split.SEARCH, Split.VALIDATION)

@@ -1,0 +1,351 @@
+"""Where the time of a search goes: a few candidates of a configuration, timed.
+
+The search's own loop runs them, with its own optimizer, worker and database, in a folder that is removed afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evomerge.assembly.prepare import Prepared, prepare
+from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted, RecipeError
+from evomerge.execution.base import StopSignal
+from evomerge.execution.local import LocalExecutor
+from evomerge.execution.worker import Worker
+from evomerge.genome.space import Space
+from evomerge.merge.live.models import LiveModels
+from evomerge.merge.live.writer import Written
+from evomerge.recipe import Recipe, Step
+from evomerge.record import Job, Outcome, Record, Score, Split, State
+from evomerge.search.budget import Budget
+from evomerge.search.loop import Search
+from evomerge.search.stage import Stage
+from evomerge.store.run_dir import RunDir
+from evomerge.system.memory import free_memory
+from evomerge.system.stopwatch import Lap, Stopwatch
+
+PARTS = ("decode_genome", "merge", "prefill", "decode", "engine", "scoring", "database", "optimizer", "rest")
+"""What the time is divided into; each instant belongs to one part.
+
+decode_genome: from a point to a recipe; merge: writing it into the live model; prefill, decode: the model's forward
+passes over prompts, and over one more token per row; engine: everything around the passes (batches, masks, what a token
+means, stop rules; with vLLM its passes too); scoring: filters and metrics; database: the transaction of a record;
+optimizer: ask, tell and its state; rest: what none of them took.
+"""
+
+_TRIES = 10
+"""Proposals for each candidate that is wanted, until too many have failed or were scored before."""
+
+_COPIED = 256 << 20
+"""Bytes of the copy that measures the memory, where that much is free."""
+
+_COPIES = 5
+
+Told = Callable[[int, int], None]
+"""Is told (candidates done, candidates in all), those that warm up among them."""
+
+
+def profile(data: Mapping[str, Any], *, candidates: int = 3, progress: Told | None = None) -> dict[str, Any]:
+    """Run a few candidates of each stage; see `evomerge.api.profile`."""
+    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
+        raise ConfigError(f"a profile takes at least 1 candidate, but came {candidates!r}")
+    prepared = prepare(data)
+    config = prepared.config
+    live = prepared.live_models()
+    synchronize = _synchronizer(live)
+    if prepared.objective.compares:
+        for name, recipe in prepared.baselines.items():
+            live.write(recipe)
+            scores = prepared.harness.score(live.model, live.tokenizer, Split.SEARCH)
+            prepared.objective.note_baseline(name, Split.SEARCH, scores)
+    stages, elite = [], None
+    plan = _Plan(candidates, len(config.stages), progress)
+    folder = _place((data.get("run") or {}).get("dir"))
+    for stage, settings in zip(prepared.stages(), config.stages, strict=True):
+        taken, elite = _run_stage(prepared, live, stage, elite, Stopwatch(synchronize=synchronize), plan, folder)
+        stages.append((settings, taken))
+    bandwidth = memory_bandwidth(live.device, synchronize)
+    return {
+        "name": config.name,
+        "device": " + ".join(map(str, live.devices)),
+        "dtype": str(live.model.dtype).removeprefix("torch."),
+        "threads": _threads(),
+        "engine": config.evaluation.engine,
+        "cache": config.execution.cache,
+        "cache_bytes": live.sources.prepared.used,
+        "items": prepared.items_per_candidate,
+        "memory_bandwidth": bandwidth,
+        "stages": [
+            {"name": settings.name, "space": settings.space.name, **_report(taken, bandwidth)}
+            for settings, taken in stages
+        ],
+    }
+
+
+def memory_bandwidth(device: Any, synchronize: Callable[[], None] = lambda: None) -> float:
+    """Measure how fast a device's memory is copied by all of torch's threads.
+
+    Returns:
+        Bytes per second, read and written ones together; the best of a few copies, since others may use the machine.
+    """
+    import torch
+
+    size = _COPIED if torch.device(device).type != "cpu" else min(_COPIED, free_memory() // 8)
+    source = torch.ones(max(size, 1 << 20), dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)  # touched, so that no page is fetched while the time runs
+    best = math.inf
+    for _ in range(_COPIES):
+        synchronize()
+        began = time.perf_counter()
+        target.copy_(source)
+        synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * source.numel() / best
+
+
+@dataclass
+class _Taken:
+    """What was seen of one stage."""
+
+    warm_up: Lap | None = None
+    laps: list[Lap] = field(default_factory=list)
+    written: list[Written] = field(default_factory=list)
+    states: Counter[State] = field(default_factory=Counter)
+    n_proposals: int = 0
+    n_hits: int = 0
+    recipes: list[str] = field(default_factory=list)  # hash of each that was evaluated
+
+
+@dataclass
+class _Plan:
+    """How many candidates there will be, and how far they are."""
+
+    candidates: int
+    n_stages: int
+    progress: Told | None
+    done: int = 0
+
+    def step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, (self.candidates + 1) * self.n_stages)
+
+
+class _Listener:
+    """Takes a lap with each candidate, and stops the search once there are enough."""
+
+    def __init__(self, watch: Stopwatch, live: LiveModels, taken: _Taken, plan: _Plan, stop: StopSignal) -> None:
+        self._watch, self._live, self._taken, self._plan, self._stop = watch, live, taken, plan, stop
+
+    def phase(self, name: str, total: int | None, done: int) -> None:
+        """Begin to count."""
+        self._watch.lap()
+
+    def scored(self, record: Record, split: Split, score: Score | None) -> None:
+        """Note what a candidate took; the time of one that failed, or was scored before, belongs to none."""
+        taken = self._taken
+        lap = self._watch.lap()
+        taken.n_proposals += 1
+        if record.same_as is not None:
+            taken.n_hits += 1
+            return
+        taken.states[record.state] += 1
+        if record.state != State.COMPLETE:
+            return
+        if taken.warm_up is None:
+            taken.warm_up = lap
+        else:
+            taken.laps.append(lap)
+            taken.written.append(self._live.written)
+        self._plan.step()
+        if len(taken.laps) == self._plan.candidates:
+            self._stop.request()
+
+
+class _Noting:
+    """A worker that notes what it evaluates."""
+
+    def __init__(self, worker: Worker, taken: _Taken) -> None:
+        self._worker, self._taken = worker, taken
+
+    def run(self, job: Job) -> Outcome:
+        """Build and score one candidate."""
+        self._taken.recipes.append(job.recipe.content_hash)
+        return self._worker.run(job)
+
+
+def _run_stage(
+    prepared: Prepared,
+    live: LiveModels,
+    stage: Stage,
+    elite: Recipe | None,
+    watch: Stopwatch,
+    plan: _Plan,
+    folder: Path | None,
+) -> tuple[_Taken, Recipe | None]:
+    """Run the candidates of one stage; return what was seen, and the best recipe for the next one."""
+    taken, stop = _Taken(), StopSignal()
+
+    def begin(_: Recipe | None) -> Any:
+        space, optimizer = stage.begin(elite)
+        _load_parents(live, space)
+        return watch.timed(space, "decode_genome", "genome", "decode"), watch.timed(optimizer, "optimizer")
+
+    worker = Worker(watch.timed(live, "merge", "write"), prepared.harness, stop=stop)
+    with _temporary(folder) as path, RunDir.create(path / "run", config={}) as run, _watched(prepared, watch):
+        timed_run: Any = _TimedRun(run, watch)
+        search = Search(
+            run_dir=timed_run,
+            stages=[Stage(stage.name, 1.0, begin)],
+            executor=LocalExecutor(_Noting(worker, taken)),
+            scoring=prepared.scoring(),
+            baselines={},
+            budget=Budget(candidates=_TRIES * (plan.candidates + 1)),
+            splits=(Split.SEARCH,),
+            stop=stop,
+            listener=_Listener(watch, live, taken, plan, stop),
+            cost=prepared.cost(),
+        )
+        with contextlib.suppress(Interrupted):  # by the listener
+            search.run()
+        if not taken.laps:
+            reasons = {record.error for record in run.database.records()} - {None}
+            raise EvaluationError(
+                f"a profile takes one candidate to warm up and one more, but of {taken.n_proposals} proposals of stage "
+                f"{stage.name!r} {taken.n_hits} were scored before and {taken.states[State.COMPLETE]} could be scored; "
+                f"{'; '.join(map(str, reasons)) or 'its space is too small'}"
+            )
+        return taken, run.best()
+
+
+def _load_parents(live: LiveModels, space: Space) -> None:
+    """Load every parent of a space's paths: else the first path that uses one would, whichever candidate that is."""
+    draw = np.random.default_rng(0)
+    for _ in range(_TRIES):
+        recipe = space.decode(space.genome(draw.random(space.n_dims)))
+        if recipe.path:  # a path that is one whole model is that model's recipe, without a path
+            everyone = tuple(Step(parent.name, 0) for parent in recipe.parents)
+            with contextlib.suppress(RecipeError, CheckpointError):  # the candidates' records will say what is wrong
+                live.write(replace(recipe, path=everyone))
+            return
+
+
+class _TimedRun:
+    """What a search needs of a run folder, timed."""
+
+    def __init__(self, run: RunDir, watch: Stopwatch) -> None:
+        self.database = watch.timed(run.database, "database")
+        self.write_best = watch.timed(run, "database").write_best
+
+
+@contextlib.contextmanager
+def _watched(prepared: Prepared, watch: Stopwatch) -> Iterator[None]:
+    before = prepared.harness.watch
+    prepared.harness.watch = watch
+    try:
+        yield
+    finally:
+        prepared.harness.watch = before
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path | None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=".evomerge-profile-", dir=folder) as path:
+        yield Path(path)
+
+
+def _place(run_dir: str | None) -> Path | None:
+    """Return a folder on the disk on which the run would be, since that is what a transaction waits for."""
+    if run_dir is None:
+        return None
+    nearest = next((folder for folder in Path(run_dir).absolute().parents if folder.is_dir()), None)
+    try:
+        if nearest is not None:
+            with tempfile.TemporaryDirectory(prefix=".evomerge-profile-", dir=nearest):
+                return nearest
+    except OSError:
+        logging.getLogger("evomerge").info("%s cannot be written; the database is timed elsewhere", nearest)
+    return None
+
+
+def _synchronizer(live: LiveModels) -> Callable[[], None]:
+    import torch
+
+    if live.device.type == "cpu":
+        return lambda: None
+
+    def synchronize() -> None:
+        for device in live.devices:
+            torch.accelerator.synchronize(device)
+
+    return synchronize
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+# --- the numbers --------------------------------------------------------------------------------------------------
+
+
+def _report(taken: _Taken, bandwidth: float) -> dict[str, Any]:
+    assert taken.warm_up is not None  # it comes before every other lap
+    n = len(taken.laps)
+    each = [_seconds(lap) for lap in taken.laps]
+    total = sum(lap.total for lap in taken.laps) / n
+    seconds = {part: sum(one[part] for one in each) / n for part in PARTS}
+    n_bytes = sum(one.n_bytes for one in taken.written) / n
+    rate = n_bytes / seconds["merge"] if n_bytes else None
+    passes = seconds["prefill"] + seconds["decode"]
+    return {
+        "candidates": n,
+        "proposals": taken.n_proposals,
+        "cache_hits": taken.n_hits,
+        "failed": sum(count for state, count in taken.states.items() if state != State.COMPLETE),
+        "evaluated": len(taken.recipes),
+        "evaluated_recipes": len(set(taken.recipes)),
+        "seconds": {**seconds, "total": total},
+        "share": {part: value / total for part, value in seconds.items()},
+        # An engine with a model of its own (vLLM) makes its passes unseen.
+        "share_outside_passes": 1.0 - passes / total if passes else None,
+        "candidates_per_minute": 60.0 / total,
+        "merge": {
+            "tensors_written": sum(one.tensors for one in taken.written) / n,
+            "tensors": sum(one.of for one in taken.written) / n,
+            "bytes": n_bytes,
+            "bytes_per_second": rate,
+            "share_of_memory_bandwidth": None if rate is None else rate / bandwidth,
+        },
+        **{kind: _passes(taken.laps, kind) for kind in ("prefill", "decode")},
+        "warm_up": {**_seconds(taken.warm_up), "total": taken.warm_up.total},
+        "each": [{**one, "total": lap.total} for one, lap in zip(each, taken.laps, strict=True)],
+    }
+
+
+def _seconds(lap: Lap) -> dict[str, float]:
+    return {part: lap.rest if part == "rest" else lap.seconds.get(part, 0.0) for part in PARTS}
+
+
+def _passes(laps: list[Lap], kind: str) -> dict[str, float | None]:
+    seconds, tokens = (
+        sum(lap.seconds.get(kind, 0.0) for lap in laps),
+        sum(lap.counts.get(f"{kind} tokens", 0) for lap in laps),
+    )
+    return {
+        "passes": sum(lap.counts.get(f"{kind} passes", 0) for lap in laps) / len(laps),
+        "tokens": tokens / len(laps),
+        "tokens_per_second": tokens / seconds if tokens else None,
+    }

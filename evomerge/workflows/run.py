@@ -1,0 +1,64 @@
+"""A run folder, to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evomerge.analysis.verdict import warnings_of, with_verdict
+from evomerge.errors import RunError
+from evomerge.recipe import Recipe
+from evomerge.record import Record
+from evomerge.store.run_dir import RunDir
+from evomerge.store.status import run_status
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, to be read.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    def status(self) -> dict[str, Any]:
+        """Return where the run stands and what its scores are worth.
+
+        See `evomerge.store.status.run_status` and `evomerge.analysis.verdict.with_verdict` for the keys.
+        """
+        with RunDir.open(self.path) as run:
+            return with_verdict(run, run_status(run))
+
+    def records(self, *, baselines: bool = False) -> list[Record]:
+        """Return the candidates in order of proposal; with `baselines`, the parents and the average first."""
+        with RunDir.open(self.path) as run:
+            return list(run.database.records(baselines=baselines))
+
+    def best(self) -> Recipe | None:
+        """Return the best recipe: the winner's, or while the search goes on the best on the search items."""
+        with RunDir.open(self.path) as run:
+            return run.best()
+
+    def warnings(self) -> list[str]:
+        """Return what to bear in mind when reading the result, one sentence each."""
+        return list(warnings_of(self.status()))
+
+
+def recipe_of(target: str | Path | Recipe) -> Recipe:
+    """Return a recipe, the recipe of a file, or the best one of a run.
+
+    Raises:
+        RunError: if the run has no best merge yet.
+        RecipeError: if the file is no recipe.
+    """
+    if isinstance(target, Recipe):
+        return target
+    if Path(target).is_dir():
+        best = Run(Path(target)).best()
+        if best is None:
+            raise RunError(f"the run {target} has no best merge yet; continue it with `evomerge resume {target}`")
+        return best
+    return Recipe.load(target)

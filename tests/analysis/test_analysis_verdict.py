@@ -1,0 +1,203 @@
+"""What a run's database says about its result, on records made for the purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evomerge.analysis.comparison import mcnemar, tango
+from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, warnings_of, with_verdict
+from evomerge.analysis.winners_curse import adjusted_for_selection
+from evomerge.errors import EvaluationError
+from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.task import TaskSpec
+from evomerge.export.from_run import run_card
+from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.record import ItemScore, Record, Split, State
+from evomerge.store import RunDir
+from evomerge.store.status import run_status
+from evomerge.workflows.search import carry_out
+
+SPEC = TaskSpec("t", "acc", filter="none", direction="maximize")
+CONFIG = {"name": "x", "models": {"parents": {"a": "org/a", "b": "org/b"}}}
+N = 60
+
+
+def answers(*rates: float, seed: int = 0, n: int = N) -> list[np.ndarray]:
+    """0/1 answers of models to the same items: the easier items are the same for all."""
+    difficulty = np.random.default_rng(seed).random(n)
+    return [(difficulty < rate).astype(float) for rate in rates]
+
+
+def item_scores(values: np.ndarray, first: int = 0) -> list[ItemScore]:
+    return [ItemScore("t", first + i, {"acc": float(value), "other": 0.5}) for i, value in enumerate(values)]
+
+
+def add(run: RunDir, number: int, name: str, splits: dict[Split, np.ndarray], fitness: float | None = None) -> None:
+    objective = Objective([SPEC])
+    places = {Split.SEARCH: 0, Split.VALIDATION: 1000, Split.TEST: 2000}
+    scores = {split: item_scores(values, places[split]) for split, values in splits.items()}
+    search = objective.fitness(scores[Split.SEARCH])
+    recipe = Recipe(
+        "linear", (Parent(name.replace(" ", ""), ModelSource("org/a")),), parameters={"weight": number + 9.0}
+    )
+    record = Record(
+        number,
+        name,
+        State.COMPLETE,
+        recipe,
+        fitness=search if fitness is None else fitness,
+        scores={split: objective.score(items) for split, items in scores.items()},
+    )
+    run.database.add(record, scores=scores)
+
+
+def splits(search: float, validation: float | None = None, test: float | None = None) -> dict[Split, np.ndarray]:
+    rates = {Split.SEARCH: search, Split.VALIDATION: validation, Split.TEST: test}
+    return {split: answers(rate, seed=i)[0] for i, (split, rate) in enumerate(rates.items()) if rate is not None}
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with RunDir.create(tmp_path / "run", config=CONFIG) as made:
+        made.database.set_meta(OBJECTIVE, [SPEC.to_data()])
+        yield made
+
+
+def finish(run: RunDir, winner: float = 0.8, others: tuple[float, ...] = (0.3, 0.2)) -> dict:
+    add(run, -1, "a", splits(0.5, 0.3, 0.6))
+    add(run, -2, "b", splits(0.2, 0.5, 0.1))
+    add(run, -3, "average", splits(0.2, 0.7, 0.4))
+    add(run, 0, "candidate 0", splits(0.7, winner, winner))
+    for number, rate in enumerate(others, 1):
+        add(run, number, f"candidate {number}", splits(0.9, rate))
+    run.database.set_meta("best", 0)
+    return with_verdict(run, run_status(run))
+
+
+def test_the_winner_is_compared_with_each_baseline_on_the_test_items(run: RunDir) -> None:
+    status = finish(run)
+    assert [one["against"] for one in status["comparisons"]] == ["a", "b", "average"]
+    winner, a = answers(0.8, 0.6, seed=2)
+    only_winner, only_a = int((winner > a).sum()), int((winner < a).sum())
+    one = status["comparisons"][0]
+    assert (one["low"], one["high"]) == tango(only_winner, only_a, N)
+    assert one["p_value"] == mcnemar(only_winner, only_a)
+    assert (one["difference"], one["n"]) == (pytest.approx(winner.mean() - a.mean()), N)
+
+
+def test_the_best_parent_is_named_by_validation_and_is_no_average(run: RunDir) -> None:
+    assert finish(run)["best_parent"] == "b"  # a is better on search and test items, the average on validation
+
+
+def test_without_validation_items_the_best_parent_is_named_by_the_search_items(run: RunDir) -> None:
+    add(run, -1, "a", splits(0.5, test=0.1))
+    add(run, -2, "b", splits(0.2, test=0.6))
+    status = with_verdict(run, run_status(run))
+    assert status["best_parent"] == "a"
+    assert (status["comparisons"], status["best"]) == ([], None)
+
+
+def test_the_winners_validation_score_is_adjusted_for_the_choice(run: RunDir) -> None:
+    status = finish(run, winner=0.55, others=(0.5, 0.45))
+    # The order of equals is that of the search: by fitness, then age.
+    rows = np.array(answers(0.5, 0.45, 0.55, seed=1))
+    expected = adjusted_for_selection({"t": rows}, {"t": 1.0})
+    adjusted = status["best"]["adjusted"]
+    assert (adjusted["mean"], adjusted["low"], adjusted["high"]) == (expected.mean, expected.low, expected.high)
+    assert adjusted["low"] <= adjusted["mean"] <= adjusted["high"]
+    assert [one["id"] for one in status["finalists"]] == [1, 2]
+
+
+def test_one_finalist_was_not_chosen_among_several(run: RunDir) -> None:
+    status = finish(run, others=())
+    assert (status["best"]["adjusted"], status["finalists"]) == (None, [])
+
+
+def test_a_search_that_goes_on_has_nothing_to_compare(run: RunDir) -> None:
+    add(run, -1, "a", splits(0.5, 0.3))
+    add(run, 0, "candidate 0", splits(0.7))
+    status = with_verdict(run, run_status(run))
+    assert (status["comparisons"], status["finalists"], status["best"]["adjusted"]) == ([], [], None)
+    assert list(warnings_of(status)) == []
+
+
+def test_a_run_that_did_not_record_its_objective_is_shown_without_comparisons(tmp_path: Path) -> None:
+    with RunDir.create(tmp_path / "old", config=CONFIG) as run:
+        status = finish(run)
+        assert status["comparisons"] == [] and status["best"]["test"] is not None
+        assert run_status(run).items() <= {**status, "best": run_status(run)["best"]}.items()
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [(0.95, []), (0.62, ["the gain over a is within the noise"]), (0.3, ["worse than a", "worse than average"])],
+)
+def test_a_gain_within_the_noise_is_a_warning_and_a_clear_gain_is_none(run: RunDir, rate: float, words: list) -> None:
+    found = [
+        line for line in warnings_of(finish(run, winner=rate, others=(0.1, 0.1))) if "gain" in line or "worse" in line
+    ]
+    assert len(found) == len(words)
+    assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(("others", "warned"), [((0.79, 0.78), True), ((0.79, 0.1), False)])
+def test_finalists_that_cannot_be_told_apart_are_a_warning(run: RunDir, others: tuple, warned: bool) -> None:
+    found = [line for line in warnings_of(finish(run, others=others)) if "order of the 3 finalists is noise" in line]
+    assert bool(found) == warned
+
+
+def test_a_search_score_above_the_test_interval_is_a_warning(run: RunDir) -> None:
+    found = list(warnings_of(finish(run, winner=0.2)))
+    assert any("the search score lies above the test interval" in line for line in found)
+
+
+def test_search_items_of_a_public_benchmark_are_a_warning_from_the_start(run: RunDir) -> None:
+    run.database.set_meta(PUBLIC_TASKS, ["gsm8k"])
+    (line,) = warnings_of(with_verdict(run, run_status(run)))
+    assert "public test set of gsm8k: do not report" in line and "`validation:`/`test:`" in line
+
+
+def test_the_model_card_has_the_paired_differences_and_says_what_not_to_report(run: RunDir) -> None:
+    run.database.set_meta(PUBLIC_TASKS, ["gsm8k"])
+    status = finish(run)
+    record = run.database.record(0)
+    assert record is not None
+    card = run_card(run, record, title="mine")
+    one = status["comparisons"][1]
+    assert f"| b (best parent) | {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}] |" in card
+    assert "best of 3 finalists" in card and "public test set of gsm8k" in card
+    other = run.database.record(1)
+    assert other is not None
+    card = run_card(run, other, title="other")
+    assert "Paired difference" not in card and "public test set of gsm8k" in card
+
+
+def test_a_layer_cost_counts_in_the_repeated_choice(tmp_path: Path) -> None:
+    with RunDir.create(tmp_path / "run", config={**CONFIG, "space": {"layer_cost": 0.1}}) as run:
+        run.database.set_meta(OBJECTIVE, [SPEC.to_data()])
+        add(run, 0, "candidate 0", splits(0.7, 0.8), fitness=answers(0.7)[0].mean() - 5.0)  # a very long path
+        add(run, 1, "candidate 1", splits(0.7, 0.3))
+        run.database.set_meta("best", 1)
+        status = with_verdict(run, run_status(run))
+    assert status["best"]["adjusted"]["mean"] == pytest.approx(answers(0.3, seed=1)[0].mean(), abs=0.02)
+
+
+def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report(run: RunDir) -> None:
+    run.database.set_meta(OBJECTIVE, None)
+    told: list[str] = []
+
+    def no_executor(stop: object) -> None:
+        raise EvaluationError("the models could not be loaded")
+
+    prepared: Any = SimpleNamespace(objective=Objective([SPEC]), public_tasks=["gsm8k"], executor=no_executor)
+    with pytest.raises(EvaluationError):
+        carry_out(run, prepared, listener=None, stop=None, note=told.append)
+    assert told[0].startswith("warning: search items come from the public test set of gsm8k")
+    assert run.database.get_meta(OBJECTIVE) == [SPEC.to_data()]
+    assert run.database.get_meta(PUBLIC_TASKS) == ["gsm8k"]
+    assert "public test set of gsm8k" in run.log_path.read_text()

@@ -1,0 +1,177 @@
+"""From a configuration to the spaces of its stages, and what is refused before weights are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evomerge.assembly import spaces as stages
+from evomerge.config.schema import SearchConfig
+from evomerge.errors import ConfigError
+from evomerge.evaluation.task import TaskSpec
+from evomerge.merge.sources import Sources
+from evomerge.recipe import ModelSource, Parent, Recipe, Step
+
+ZOO = {"japanese": "zoo:japanese", "math": "zoo:math"}
+
+
+def config(models: dict[str, Any] | None = None, **sections: Any) -> SearchConfig:
+    data = {
+        "models": models or {"parents": ZOO, "dtype": "float32"},
+        "budget": {"candidates": 4},
+        "evaluation": {"tasks": [{"name": "zoo_ja_math", "metric": "acc"}], "include_path": "zoo:tasks"},
+        **sections,
+    }
+    return SearchConfig.from_data(data)
+
+
+def problems_of(configuration: SearchConfig) -> str:
+    found, _ = stages.check_stages(configuration, Sources())
+    return "\n".join(found)
+
+
+MERGE = {"models": {"base": "zoo:base", "parents": ZOO, "dtype": "float32"}, "method": {"name": "task_arithmetic"}}
+PATHS = {"name": "dataflow", "path": {"encoding": "segments"}}
+
+
+def test_the_task_spec_is_only_named_here() -> None:
+    assert config(space=PATHS).evaluation.tasks == (TaskSpec("zoo_ja_math", "acc"),)
+
+
+@pytest.mark.parametrize("encoding", ["indicators", "segments"])
+def test_a_path_search_begins_at_its_first_parent_which_is_a_baseline_too(encoding: str) -> None:
+    configuration = config(space={"name": "dataflow", "path": {"encoding": encoding}})
+    sources = Sources()
+    found, (space,) = stages.check_stages(configuration, sources)
+    assert found == []
+    start = space.decode(space.genome(space.start))
+    assert start.path == tuple(Step("japanese", layer) for layer in range(6))
+    baselines = stages.baselines(configuration, sources)
+    assert list(baselines) == ["japanese", "math", "average"]
+    assert baselines["japanese"].content_hash == start.content_hash
+
+
+def test_a_later_stage_has_the_best_merge_as_first_source_of_layers_and_begins_with_it() -> None:
+    configuration = config(
+        **MERGE,
+        stages={"weights": {"share": 0.5}, "layers": {"share": 0.5, "space": PATHS, "optimizer": {"name": "mixed"}}},
+    )
+    sources = Sources()
+    found, spaces = stages.check_stages(configuration, sources)
+    assert found == [] and len(spaces) == 2
+    best = spaces[0].decode(spaces[0].genome(spaces[0].start))
+    first, second = stages.make_stages(configuration, sources)
+    assert (first.name, first.until, second.name, second.until) == ("weights", 0.5, "layers", 1.0)
+    space, optimizer = second.begin(best)
+    assert space.decode(space.genome(space.start)) == best  # scored before, so it is not scored again
+    path = space.decode(space.genome(optimizer.ask().x * 0 + 0.99))
+    assert path.parents[0] == Parent("merged", best)
+    assert {parent.name for parent in path.parents} <= {"merged", "japanese", "math"}
+
+
+def test_a_joint_genome_gives_a_path_over_its_own_merge() -> None:
+    configuration = config(**MERGE, space={"name": "joint", "blocks": 2, "path": {"encoding": "segments"}})
+    found, (space,) = stages.check_stages(configuration, Sources())
+    assert found == []
+    start = space.decode(space.genome(space.start))
+    assert start.method == "task_arithmetic" and not start.path
+    other = space.decode(space.genome(space.start * 0 + 0.7))
+    assert other.path and other.parents[0].name == "merged"
+    inner = other.parents[0].source
+    assert isinstance(inner, Recipe) and inner.method == "task_arithmetic"
+
+
+def test_only_named_parents_lend_layers() -> None:
+    space = {"name": "dataflow", "path": {"encoding": "segments", "parents": ["math"]}}
+    _, (made,) = stages.check_stages(config(space=space), Sources())
+    assert made.decode(made.genome(made.start)).parents == (Parent("math", ModelSource("zoo:math")),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": {"base": "zoo:base", "parents": ZOO}, "space": PATHS}, r"models.base is not used where only layer"),
+        ({"models": {"parents": {"merged": "zoo:math"}}, "space": PATHS}, r"no parent may be called 'merged'"),
+        ({**MERGE, "method": {"name": "passthrough"}}, r"merges no weights; set `space.name: dataflow`"),
+        ({**MERGE, "method": {"name": "tis"}}, r"unknown merge method 'tis'; did you mean 'ties'"),
+        (
+            {"space": {"name": "dataflow", "path": {"parents": ["maths"]}}},
+            r"unknown parent in space.path.parents 'maths'; did you mean 'math'",
+        ),
+        (
+            {"space": {"name": "dataflow", "path": {"scales": "matrices", "repeats": 0}}},
+            r"`repeats` must be a whole number from 1(.|\n)*unknown kind of `scales` 'matrices'",
+        ),
+        (
+            {"space": {"name": "dataflow", "path": {"max_layers": 1}}},
+            r"`max_layers` is 1, but a path has at least 2 layers",
+        ),
+    ],
+)
+def test_a_mistake_is_named(changes: dict[str, Any], message: str) -> None:
+    import re
+
+    assert re.search(message, problems_of(config(**changes)))
+
+
+def test_the_optimizer_of_each_stage_is_checked_with_its_own_genes() -> None:
+    configuration = config(
+        **MERGE,
+        stages={
+            "weights": {"share": 0.5, "optimizer": {"name": "cma", "sigma": 3}},
+            "layers": {"share": 0.5, "space": PATHS, "optimizer": {"name": "mixd"}},
+        },
+    )
+    _, spaces = stages.check_stages(configuration, Sources())
+    found = "\n".join(stages.check_optimizers(configuration, spaces))
+    assert "`sigma` of cma must be" in found and "did you mean 'mixed'" in found
+
+
+def test_what_a_layer_costs_counts_from_the_first_parents_depth() -> None:
+    configuration = config(space={**PATHS, "layer_cost": 0.01})
+    cost = stages.layer_cost(configuration, Sources())
+    parent = Parent("math", ModelSource("zoo:math"))
+    path = tuple(Step("math", layer) for layer in (0, 1, 2, 3, 4, 4, 4, 5))
+    assert cost(Recipe("passthrough", (parent,), path=path)) == pytest.approx(0.02)
+    assert cost(Recipe("passthrough", (parent,), path=path[:5])) == pytest.approx(-0.01)
+    assert cost(Recipe("linear", (parent,))) == 0.0
+
+
+def test_parents_that_do_not_fit_are_named_with_all_their_differences(tmp_path: Path) -> None:
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "merge"))
+    from tiny_models import make
+
+    make(tmp_path / "a", 0, num_hidden_layers=3)
+    make(tmp_path / "b", 1, num_hidden_layers=2, hidden_size=32, vocab_size=30)
+    models = {"parents": {"a": str(tmp_path / "a"), "b": str(tmp_path / "b")}}
+    text = problems_of(config(models, space=PATHS))
+    assert "hidden_size is 32 instead of 16" in text and "vocab_size is 30 instead of 24" in text
+    assert "num_hidden_layers" not in text  # depths may differ
+    make(tmp_path / "c", 1, num_hidden_layers=2)
+    models = {"parents": {"a": str(tmp_path / "a"), "c": str(tmp_path / "c")}}
+    configuration = config(models, space=PATHS)
+    assert problems_of(configuration) == ""
+    assert list(stages.baselines(configuration, Sources())) == ["a", "c"]  # no average of unequal depths
+
+
+def test_all_is_refused_at_once_by_the_front_door() -> None:
+    from evomerge import api
+
+    with pytest.raises(ConfigError) as caught:
+        # An option of the other encoding must not stop the checks that follow.
+        api.search(
+            {
+                "models": {"parents": ZOO},
+                "space": {"name": "dataflow", "path": {"encoding": "segments", "max_layers": 1, "offset": 0.2}},
+                "optimizer": {"name": "cma", "sigma": 5},
+                "budget": {"candidates": 0},
+                "evaluation": {"tasks": [{"name": "zoo_ja_mth", "metric": "acc"}], "include_path": "zoo:tasks"},
+            }
+        )
+    text = "\n".join(caught.value.problems)
+    for part in ("path.offset", "max_layers", "sigma", "budget.candidates", "zoo_ja_mth"):
+        assert part in text

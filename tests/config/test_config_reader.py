@@ -1,0 +1,209 @@
+import copy
+
+import pytest
+
+from evomerge import estimation
+from evomerge.config.schema import ESTIMATORS, EVALUATION_ENGINES, ITEM_POLICIES, RACES, SearchConfig
+from evomerge.errors import ConfigError
+from evomerge.estimation import run_estimators as estimate
+from evomerge.evaluation.task import Constraint, Task
+from evomerge.fitness import choose, race
+
+WHOLE = {
+    "name": "mine",
+    "seed": 3,
+    "run": {"dir": "somewhere"},
+    "models": {"base": "org/base", "parents": {"a": "org/a", "b": {"path": "org/b", "revision": "main"}}},
+    "method": {"name": "ties", "parameters": {"lambda": 1.0}},
+    "space": {"blocks": [[0, 2], [2, 4]], "roles": {"all": ["attention", "mlp"]}, "genes": {"weight": {"high": 2}}},
+    "optimizer": {"name": "cma", "sigma": 0.1},
+    "budget": {"candidates": 10},
+    "evaluation": {"tasks": [{"name": "gsm8k", "metric": "exact_match"}], "split": {"search": 50, "test": None}},
+    "execution": {"device": "cpu"},
+}
+
+
+def changed(path: str, value: object) -> dict:
+    data = copy.deepcopy(WHOLE)
+    keys = path.split(".")
+    inner = data
+    for key in keys[:-1]:
+        inner = inner.setdefault(key, {})
+    inner[keys[-1]] = value
+    return data
+
+
+def test_a_whole_configuration_is_read() -> None:
+    config = SearchConfig.from_data(WHOLE)
+    assert [parent.name for parent in config.models.parents] == ["a", "b"]
+    (stage,) = config.stages
+    assert (stage.share, stage.space.name, stage.space.blocks) == (1.0, "parameter", ((0, 2), (2, 4)))
+    assert stage.optimizer.options == {"sigma": 0.1}
+    assert config.evaluation.split.search == 50 and config.evaluation.split.test is None
+    assert (config.seed, config.budget.candidates, config.execution.device) == (3, 10, "cpu")
+
+
+def test_names_alone_do_for_method_and_optimizer() -> None:
+    config = SearchConfig.from_data({**WHOLE, "method": "linear", "optimizer": "random"})
+    assert (config.method.name, config.stages[0].optimizer.name) == ("linear", "random")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("budget.candidates", 0, r"`budget.candidates` must be a whole number from 1, but came 0"),
+        ("budget.seconds", 0, r"`budget.seconds` must be a number above 0"),
+        ("budget", {}, r"`budget` needs at least one limit"),
+        ("budget", {"candidate": 3}, r"unknown key in budget 'candidate'; did you mean 'candidates'"),
+        ("seed", -1, r"`seed` must be a whole number from 0"),
+        ("seed", 1.5, r"`seed` must be a whole number"),
+        ("modles", {}, r"unknown key in the configuration 'modles'; did you mean 'models'"),
+        ("models", {}, r"`models` is missing"),
+        ("models.parents", {}, r"`models.parents` must map at least one name"),
+        ("models.parents", {"base": "x"}, r"no parent may be called 'base'"),
+        ("models.dtype", "fp8", r"unknown models.dtype 'fp8'"),
+        ("models.tokenizer", "c", r"tokenizer must name a parent"),
+        ("method", None, r"`method` is missing"),
+        ("method", {"name": None, "parameters": {}}, r"`method.name` is missing"),
+        ("space.genes", {"weight": 3}, r"`space.genes.weight` must be a mapping"),
+        ("space.name", "layers", r"unknown space.name 'layers'"),
+        ("space.path", {"encoding": "bits"}, r"unknown space.path.encoding 'bits'"),
+        ("space.path", {"repeat": 2}, r"unknown key in space.path 'repeat'; did you mean 'repeats'"),
+        (
+            "space.path",
+            {"encoding": "segments", "offset": 0.1},
+            r"`space.path.offset` is no option of the encoding segm",
+        ),
+        ("space.path", {"parents": "a"}, r"`space.path.parents` must list names of parents, but came 'a'"),
+        ("space.layer_cost", "dear", r"`space.layer_cost` must be a number"),
+        ("stages", {"a": {"share": 0.5}}, r"the shares of the stages must sum to 1, but sum to 0.5"),
+        ("stages", {"a": {"share": 0}, "b": {"share": 1}}, r"`stages.a.share` must be a number above 0"),
+        ("stages", {"a": {"spaces": {}}}, r"unknown key in stages.a 'spaces'; did you mean 'space'"),
+        ("stages", {"a": {}, "b": {}}, r"`stages.b.space.name` must be dataflow: .* but it is parameter"),
+        ("evaluation.tasks", [], r"must list at least one task"),
+        ("evaluation.tasks", [{"name": "gsm8k"}], r"needs metric"),
+        ("evaluation.tasks", [{"name": "a", "metric": "acc", "weight": -1}], r"weight must be a finite number"),
+        ("evaluation.tasks", [{"name": "a", "metric": "acc", "direction": "up"}], r"direction must be 'maximize'"),
+        ("evaluation.split.search", 1.5, r"size of the search split must be"),
+        ("evaluation.split.train", 3, r"unknown key in evaluation.split 'train'"),
+        ("evaluation.engine", "vlm", r"unknown evaluation.engine 'vlm'; did you mean 'vllm'"),
+        ("execution.name", "slurm", r"unknown execution.name 'slurm'"),
+        ("execution.cache", "much", r"`execution.cache` must be auto, none or a size in GiB, but came 'much'"),
+        ("execution.cache", -1, r"`execution.cache` must be auto, none or a size in GiB, but came -1"),
+        ("execution.cache", float("inf"), r"`execution.cache` must be .* came inf"),
+        ("execution.cache", True, r"`execution.cache` must be .* came True"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(path: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SearchConfig.from_data(changed(path, value))
+
+
+def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
+    tasks = [
+        {"name": "a", "metric": "acc", "test": "b"},
+        {"name": "a", "metric": "refused", "constraint": {"max": 0.05}},
+        {"name": "a", "metric": "negative_flips", "reference": "math", "of": "acc", "weight": 0.5},
+        {"name": "c", "metric": "entropy", "collapse_margin": 0.2},
+    ]
+    first, limited, flips, entropy = SearchConfig.from_data(changed("evaluation.tasks", tasks)).evaluation.tasks
+    assert first.task == limited.task == flips.task == Task("a", test="b")
+    assert (first.weight, first.constraint) == (1.0, None)
+    assert (limited.weight, limited.constraint) == (0.0, Constraint(max=0.05))
+    assert (flips.reference, flips.of, flips.weight) == ("math", "acc", 0.5)
+    assert entropy.collapse_margin == 0.2
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"constraint": {"maximum": 1}},
+            r"unknown key in evaluation.tasks\[0\].constraint 'maximum'; did you mean 'max'",
+        ),
+        ({"constraint": 0.05}, r"`evaluation.tasks\[0\].constraint` must be like \{max: 0.05\} or .*, but came 0.05"),
+        ({"constraint": {"max": 0.1}, "weight": 2.0}, r"has a constraint and a weight of 2.0"),
+        ({"references": "a"}, r"unknown key in evaluation.tasks\[0\] 'references'; did you mean 'reference'"),
+        ({"test": "c"}, r"its entries do not agree on `test`: 'c', 'd'"),
+    ],
+)
+def test_a_mistake_in_an_entry_is_named(entry: dict, message: str) -> None:
+    tasks = [{"name": "a", "metric": "acc", **entry}, {"name": "a", "metric": "other", "test": "d"}]
+    with pytest.raises(ConfigError, match=message):
+        SearchConfig.from_data(changed("evaluation.tasks", tasks))
+
+
+def test_options_of_an_unknown_encoding_are_no_mistakes_of_their_own() -> None:
+    with pytest.raises(ConfigError) as caught:
+        SearchConfig.from_data(changed("space.path", {"encoding": "segment", "segments": 3}))
+    assert [problem[:37] for problem in caught.value.problems] == ["unknown space.path.encoding 'segment'"]
+
+
+def test_all_mistakes_come_at_once() -> None:
+    data = changed("budget.candidates", 0)
+    data["seed"] = "x"
+    data["evaluation"]["tasks"][0]["weight"] = -1
+    with pytest.raises(ConfigError, match="3 mistakes") as caught:
+        SearchConfig.from_data(data)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_stage_takes_what_it_does_not_say_from_the_whole_search() -> None:
+    data = changed("space.path", {"repeats": 2, "max_layers": 9})
+    data["stages"] = {
+        "weights": {"share": 0.25},
+        "layers": {
+            "share": 0.75,
+            "space": {"name": "dataflow", "path": {"max_layers": 5}},
+            "optimizer": {"name": "random"},
+        },
+    }
+    weights, layers = SearchConfig.from_data(data).stages
+    assert (weights.name, weights.share, weights.space.name, weights.space.merges) == (
+        "weights",
+        0.25,
+        "parameter",
+        True,
+    )
+    assert weights.space.genes == {"weight": {"high": 2}}
+    assert weights.optimizer.options == {"sigma": 0.1}
+    assert (layers.share, layers.space.stacks, layers.space.merges) == (0.75, True, False)
+    assert layers.space.path.options == {"repeats": 2, "max_layers": 5}
+    assert layers.optimizer.name == "random"
+
+
+def test_layer_paths_alone_need_no_method() -> None:
+    data = {key: value for key, value in WHOLE.items() if key != "method"}
+    assert SearchConfig.from_data({**data, "space": {"name": "dataflow"}}).method is None
+
+
+@pytest.mark.parametrize(("given", "read"), [(None, "auto"), ("auto", "auto"), ("none", "none"), (0, 0.0), (1.5, 1.5)])
+def test_the_cache_is_a_word_or_a_size(given: object, read: object) -> None:
+    assert SearchConfig.from_data(changed("execution.cache", given)).execution.cache == read
+
+
+def test_the_engine_is_our_own_unless_another_is_named() -> None:
+    assert SearchConfig.from_data(WHOLE).evaluation.engine == "hf"
+    assert SearchConfig.from_data(changed("evaluation.engine", "vllm")).evaluation.engine == "vllm"
+
+
+def test_the_engines_are_those_that_evaluation_has() -> None:
+    from evomerge.evaluation.engines.base import ENGINES
+
+    assert set(EVALUATION_ENGINES) == set(ENGINES)
+
+
+def test_the_names_of_fitness_are_those_of_its_parts() -> None:
+    assert set(ITEM_POLICIES) == set(choose.POLICIES)
+    assert set(ESTIMATORS) == {*estimate.OWN, *estimation.estimator_names()}
+    assert set(RACES) == set(race.RULES)
+
+
+@pytest.mark.parametrize("space", ["dataflow", "joint"])
+def test_vllm_and_layer_paths_do_not_go_together(space: str) -> None:
+    data = changed("space", {"name": space})
+    data["evaluation"]["engine"] = "vllm"
+    with pytest.raises(ConfigError, match=r"`evaluation.engine` is vllm.*stacks layers.*set `evaluation.engine: hf`"):
+        SearchConfig.from_data(data)
+    data["evaluation"]["engine"] = "hf"
+    assert SearchConfig.from_data(data).stages[0].space.name == space

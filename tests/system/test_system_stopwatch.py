@@ -1,0 +1,118 @@
+"""The stopwatch: each instant belongs to the innermost section, and what is not watched costs nothing."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from evomerge.system.stopwatch import UNWATCHED, Stopwatch
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_section_does_not_count_the_sections_within_it(clock: Clock) -> None:
+    watch = Stopwatch(clock=clock)
+    clock.work(1)
+    with watch.section("outer"):
+        clock.work(2)
+        with watch.section("inner"):
+            clock.work(4)
+        clock.work(8)
+    clock.work(16)
+    lap = watch.lap()
+    assert (lap.total, dict(lap.seconds), lap.rest) == (31, {"outer": 10, "inner": 4}, 17)
+
+
+def test_a_lap_begins_anew_also_within_a_section(clock: Clock) -> None:
+    watch = Stopwatch(clock=clock)
+    with watch.section("work"):
+        clock.work(1)
+        assert watch.lap().seconds == {"work": 1}
+        clock.work(2)
+    second = watch.lap()
+    assert (second.total, dict(second.seconds)) == (2, {"work": 2})
+    assert watch.lap().total == 0
+
+
+def test_a_section_ends_with_an_error(clock: Clock) -> None:
+    watch = Stopwatch(clock=clock)
+    with pytest.raises(ValueError, match="wrong"), watch.section("work"):
+        clock.work(1)
+        raise ValueError("wrong")
+    clock.work(2)
+    lap = watch.lap()
+    assert (dict(lap.seconds), lap.rest) == ({"work": 1}, 2)
+
+
+def test_a_device_is_waited_for_before_the_clock_is_read(clock: Clock) -> None:
+    watch = Stopwatch(clock=clock, synchronize=lambda: clock.work(1))
+    with watch.section("work"):
+        pass
+    assert watch.lap().seconds == {"work": 1}
+
+
+def test_an_object_is_timed_from_outside(clock: Clock) -> None:
+    watch = Stopwatch(clock=clock)
+    inner = SimpleNamespace(size=3, fast=lambda: clock.work(1), slow=lambda by, *, times: clock.work(by * times))
+    timed, some = watch.timed(inner, "all"), watch.timed(inner, "slow ones", "slow")
+    timed.fast()
+    some.fast()
+    some.slow(2, times=5)
+    timed.size += 1
+    assert (timed.size, inner.size) == (4, 4)
+    lap = watch.lap()
+    assert (dict(lap.seconds), lap.rest) == ({"all": 1, "slow ones": 10}, 1)
+
+
+def test_passes_of_a_model_are_told_apart_and_counted(clock: Clock) -> None:
+    import torch
+    from torch import nn
+
+    class Model(nn.Module):
+        def forward(self, input_ids: torch.Tensor, past_key_values: object = None) -> torch.Tensor:
+            clock.work(input_ids.shape[1])
+            if int(input_ids[0, 0]) == 9:
+                raise RuntimeError("out of memory")
+            return input_ids
+
+    model, watch = Model(), Stopwatch(clock=clock)
+    full, empty = (SimpleNamespace(get_seq_length=lambda n=n: n) for n in (7, 0))
+    one = torch.zeros(4, 1, dtype=torch.long)
+    with watch.section("engine"), watch.passes(model):
+        model(torch.zeros(4, 7, dtype=torch.long))
+        model(input_ids=one, past_key_values=full)
+        model(input_ids=one, past_key_values=full)
+        model(input_ids=one, past_key_values=empty)  # a prompt of one token
+        model(input_ids=one)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            model(torch.full((4, 3), 9))
+        clock.work(100)
+    model(one)  # nobody listens any more
+    lap = watch.lap()
+    assert dict(lap.seconds) == {"prefill": 7 + 1 + 1 + 3, "decode": 2, "engine": 100}
+    assert lap.counts == {
+        "prefill passes": 4,
+        "prefill tokens": 28 + 4 + 4 + 12,
+        "decode passes": 2,
+        "decode tokens": 8,
+    }
+    assert not model._forward_hooks and not model._forward_pre_hooks
+
+
+def test_what_is_not_watched_keeps_nothing() -> None:
+    with UNWATCHED.section("a"), UNWATCHED.passes(None), UNWATCHED.section("a"):
+        pass
+    assert UNWATCHED.section("a") is UNWATCHED.section("b")  # no object is made

@@ -1,0 +1,109 @@
+"""The package is a one-way street: each part imports only from the parts listed for it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "evomerge"
+BASE = {"errors", "system"}  # every part may import these two
+MAY_IMPORT = {
+    "errors": set(),
+    "system": set(),
+    "recipe": set(),
+    "record": {"recipe"},
+    "genome": {"recipe"},
+    "interop": {"recipe"},
+    "optimizers": set(),
+    "estimation": set(),
+    "zoo": set(),
+    "fitness": {"record", "estimation"},
+    "merge": {"recipe", "zoo"},  # of zoo only the place of its models
+    "evaluation": {"record"},
+    "execution": {"recipe", "record", "merge", "evaluation"},
+    "store": {"recipe", "record"},
+    "search": {"recipe", "record", "genome", "optimizers", "execution", "fitness", "store"},
+    "analysis": {"record", "store", "evaluation"},
+    "export": {"recipe", "record", "merge", "store", "interop", "analysis"},
+    "report": {"recipe", "record", "store", "analysis"},
+    "config": {"recipe", "search", "evaluation"},  # of search only the budget, of evaluation only `task`: plain data
+}
+# The top: may import every part, and of each other those that stand before them.
+TOP = ("assembly", "workflows", "api", "cli", "__main__")
+LIGHT = (
+    "evomerge",
+    "evomerge.estimation",
+    "evomerge.genome",
+    "evomerge.optimizers",
+    "evomerge.store",
+    "evomerge.report",
+    "evomerge.search.loop",
+    "evomerge.merge.disk.folder",
+    "evomerge.cli.main",
+)
+
+
+def imported_names(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write the full path, not a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def used_parts(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imported_names(path) if name.startswith("evomerge.")}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_part_imports_only_what_it_may(path: Path) -> None:
+    if path.relative_to(PACKAGE).parts[:2] == ("zoo", "tasks"):
+        assert not used_parts(path) - {"zoo"}  # run by lm-eval from its path
+        return
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part == "__init__":
+        assert not used_parts(path)
+    elif part in TOP:
+        assert not used_parts(path) & set(TOP[TOP.index(part) + 1 :])
+    else:
+        assert used_parts(path) - {part} <= MAY_IMPORT[part] | BASE  # KeyError: a new part needs its place above
+
+
+def test_search_sees_only_the_contract_of_an_executor() -> None:
+    names = {name for name in imported_names(PACKAGE / "search" / "loop.py") if name.startswith("evomerge.execution")}
+    assert names
+    assert all(name.startswith("evomerge.execution.base.") for name in names)
+
+
+def test_config_sees_only_the_plain_data_of_evaluation() -> None:
+    names = {
+        name for name in imported_names(PACKAGE / "config" / "schema.py") if name.startswith("evomerge.evaluation")
+    }
+    assert all(name.startswith("evomerge.evaluation.task.") for name in names)
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_a_light_part_loads_neither_torch_nor_ray(module: str) -> None:
+    heavy = ("torch", "ray", "transformers", "lm_eval", "hydra", "matplotlib")
+    code = f"import {module}, sys; sys.exit(' '.join(sorted(sys.modules.keys() & set({heavy}))) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nobody_touches_the_global_random_state() -> None:
+    forbidden = ("manual_seed(", "random.seed(", "np.random.rand", "set_rng_state", "set_seed(")
+    allowed = (".manual_seed(",)  # of an own torch.Generator: checked below
+    for path in PACKAGE.rglob("*.py"):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            code = line.split("#")[0]
+            for name in forbidden:
+                if name not in code or "``" in code or "`" in code:
+                    continue
+                own_generator = name == "manual_seed(" and "torch.manual_seed(" not in code
+                own_generator = own_generator and any(mark in code for mark in allowed)
+                assert own_generator, f"{path}:{number} uses {name}: draw from an own generator instead"
