@@ -1,8 +1,8 @@
 """The tensors of common model types, from config.json alone.
 
 `evomerge.merge.files.architecture` learns names, shapes and roles from the model's own class, whatever it is; but
-importing and building a class takes seconds. For a few types whose tensors are always the same, what it would find is written
-down here. A configuration with any setting that is not known here has no layout, and its class is asked.
+importing and building a class takes seconds. For a few types whose tensors are always the same, what it would find is
+written down here. A configuration with any setting that is not known here has no layout, and its class is asked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whole layers, copied: the method of layer paths (`Recipe.path`); without a path, its one parent as it is.
 
-What a path builds is decided in `evomerge.merge.paths.plan` (as files) and `evomerge.merge.paths.live_path` (in memory).
+`evomerge.merge.paths.plan` (as files) and `evomerge.merge.paths.live_path` (in memory) decide what a path builds.
 As mergekit's method of that name, it mixes no weights.
 """
 

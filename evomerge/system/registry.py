@@ -1,0 +1,148 @@
+"""Finding things of one kind by name: built in, in an installed package (entry points), or in a user's own file.
+
+Names are listed without importing what they name, so that a configuration can be checked before anything heavy loads.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar, cast
+
+from evomerge.errors import ConfigError, unknown_name
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The known things of one kind.
+
+    Args:
+        kind: what messages call one of them, for example "merge method".
+        built_in: name to where it is, as "module:attribute"; in the order of listings.
+        group: the entry-point group in which an installed package offers further ones, for example
+            "evomerge.methods".
+    """
+
+    def __init__(self, kind: str, built_in: Mapping[str, str], *, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._built_in = dict(built_in)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The built-in names in their order, then those of installed packages."""
+        return (*self._built_in, *sorted(_entry_points(self.group).keys() - self._built_in.keys()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether something has this name; what "module:name" stands for is looked up."""
+        return isinstance(name, str) and (name in self.names or (":" in name and not self.problems(name)))
+
+    def problems(self, name: str) -> list[str]:
+        """Return why nothing can be found under a name, in one sentence; built-in things are not imported."""
+        if name in self._built_in:
+            return []
+        if ":" not in name and name not in _entry_points(self.group):
+            return [unknown_name(self.kind, name, self.names)]
+        try:
+            self.find(name)
+        except ConfigError as error:
+            return list(error.problems)
+        return []
+
+    def find(self, name: str) -> T:
+        """Return what has this name.
+
+        Args:
+            name: a known one, or "module:attribute" or "path/to/file.py:attribute".
+
+        Raises:
+            ConfigError: if there is none, or it cannot be imported.
+        """
+        place = self._built_in.get(name)
+        if place is not None:
+            # What is built in imports; where a library is missing, that error says more than we could.
+            module, _, attribute = place.partition(":")
+            return cast(T, getattr(importlib.import_module(module), attribute))
+        offered = _entry_points(self.group).get(name)
+        try:
+            if offered is not None:
+                return cast(T, offered.load())
+            if ":" in name:
+                return cast(T, load_attribute(name))
+        except ConfigError as error:
+            raise ConfigError(f"{self.kind} {error}") from error
+        except Exception as error:  # the package's code may raise anything
+            text = " ".join(str(error).split())
+            raise ConfigError(f"{self.kind} {name!r} cannot be imported: {type(error).__name__}: {text}") from error
+        raise ConfigError(unknown_name(self.kind, name, self.names))
+
+
+def load_attribute(name: str) -> Any:
+    """Import "module:attribute" or "path/to/file.py:attribute" (paths start from the current folder).
+
+    A module is also looked for in the current folder. It runs with all the rights of this process.
+
+    Raises:
+        ConfigError: naming what is missing, if it cannot be imported.
+    """
+    where, _, attribute = name.rpartition(":")
+    if not where or not attribute.isidentifier():
+        raise ConfigError(f"{name!r} must be like 'my_module:my_name' or 'folder/my_file.py:my_name'")
+    try:
+        module = load_file(Path(where).expanduser()) if where.endswith(".py") else _import(where)
+    except Exception as error:  # the user's code may raise anything
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{name!r} could not be imported: {type(error).__name__}: {text}") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ConfigError(f"{name!r} cannot be found: {where} has no {attribute!r}") from None
+
+
+def load_file(path: Path) -> ModuleType:
+    """Run a Python file as a module of its own; the same file is run once."""
+    return _run_file(path.resolve(), path)
+
+
+@functools.cache
+def _run_file(path: Path, shown: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {shown} (paths start from the current folder, {Path.cwd()})")
+    spec = importlib.util.spec_from_file_location(f"evomerge_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{shown} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Classes that the file defines are pickled by the name of their module.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    return module
+
+
+def _import(module: str) -> ModuleType:
+    """Import a module, of this environment or else of the current folder."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        beside = Path(*module.split(".")).with_suffix(".py")
+        if error.name != module.split(".")[0] or not beside.is_file():
+            raise
+        return load_file(beside)
+
+
+@functools.cache
+def _entry_points(group: str) -> Mapping[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group=group)}
