@@ -1,4 +1,4 @@
-"""An objective for searches whose models are made up: the share of right answers, as `Objective` would give it."""
+"""An objective for searches whose models are made up: the share of right answers, as `Objectives` would give it."""
 
 from __future__ import annotations
 
