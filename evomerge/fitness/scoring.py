@@ -5,6 +5,8 @@ next generation can get fresh ones, so that a search cannot learn the items by h
 generation begins, to all that was answered before; a race decides, where there is one, who of the generation gets more.
 
 Everything depends on the answers of earlier candidates and the seed alone, so a search that is continued asks the same.
+Where generations overlap (several workers, no race), each remembers who was late for it: its estimators did not learn
+from them, and do not after an interruption either.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class Verdict:
     Attributes:
         result: None where it could not be scored, for the reason in `error`.
         score: of all search items; estimated where not all were answered.
-        answers: everything that it answered, tasks and items in the order of the table.
+        answers: everything that it answered, in the order of the item table; empty without a result.
     """
 
     number: int
@@ -90,6 +92,28 @@ class Verdict:
     score: Score | None
     answers: tuple[ItemScore, ...]
     error: str | None = None
+
+
+@dataclass
+class Generation:
+    """Candidates that are compared with each other.
+
+    Attributes:
+        first: number of the first.
+        size: how many there are to be.
+        entered: how many there are.
+        late: numbers of earlier candidates that were not decided when it began.
+    """
+
+    first: int = 0
+    size: int = 0
+    entered: int = 0
+    late: tuple[int, ...] = ()
+
+    @property
+    def full(self) -> bool:
+        """Whether the next candidate begins another one."""
+        return self.entered >= self.size
 
 
 @dataclass
@@ -142,9 +166,10 @@ class Scoring:
         self._others: list[Array] = [np.empty((0, len(table.items[term.task]))) for term in table.terms]
         self._references: dict[int, list[Array]] = {}
         self._known: dict[int, tuple[Array | None, list[Array]]] = {}
-        self._first, self._size, self._entered = 0, 0, 0
+        self._generations = [Generation()]
         self._order: NDArray[np.int64] = np.arange(table.size)
         self._entries: dict[int, _Entry] = {}
+        self._failed: dict[int, _Entry] = {}  # of the open race
         self._spent = self._turn = 0
         self._closed = False
         self._questions: list[tuple[int, Items | None]] = []
@@ -180,36 +205,34 @@ class Scoring:
     def begin_stage(self) -> None:
         """Forget where in the space candidates were: the next ones come from another space."""
         self._known = {number: (None, rows) for number, (_, rows) in self._known.items()}
-        self._first, self._size, self._entered = 0, 0, 0
+        self._generations = [Generation()]
 
-    def open_generation(self, first: int, size: int, entered: int = 0) -> None:
-        """Begin a generation of `size` candidates with number `first`; `entered` of them are decided already.
+    def open_generation(self, first: int, size: int, entered: int = 0, late: Sequence[int] | None = None) -> None:
+        """Begin a generation.
+
+        Args:
+            first: number of its first candidate.
+            size: how many there are to be.
+            entered: how many of them are decided already.
+            late: who was not decided when it began; None: it begins now.
 
         Raises:
             EvaluationError: if candidates are to answer some items only, and no baseline answered all.
         """
-        self._first, self._size, self._entered = first, size, entered
-        self._spent = self._turn = 0
+        self._generations.append(Generation(first, size, entered, tuple(self._entries if late is None else late)))
         self._closed = False
-        if self._whole:
-            return
-        if not self._references:
-            raise EvaluationError(
-                "no baseline could be scored on all search items, so a few answers say nothing about the rest; see "
-                "run.log, or score every candidate on all items (fitness.items: null)"
-            )
-        self._fit([number for number in self._known if number < first])
-        self._order = self._common_order()
+        self._prepare(first, self._generations[-1].late)
 
     def close_generation(self) -> None:
         """Decide the open generation with those that entered: no more will come."""
-        self._closed, self._entered = True, self._size
+        self._closed, self._generations[-1].entered = True, self._generations[-1].size
         self._settle()
 
-    @property
-    def generation(self) -> tuple[int, int, int]:
-        """First number, size, and how many have entered, of the generation that is open."""
-        return self._first, self._size, self._entered
+    def generations(self, since: float) -> Sequence[Generation]:
+        """Return the generation that candidate `since` is in and all later ones; older ones are forgotten."""
+        while len(self._generations) > 1 and self._generations[1].first <= since:
+            del self._generations[0]
+        return self._generations
 
     @property
     def learns(self) -> bool:
@@ -224,7 +247,7 @@ class Scoring:
     @property
     def generation_full(self) -> bool:
         """Whether the next candidate begins a new generation."""
-        return self._entered >= self._size
+        return self._generations[-1].full
 
     @property
     def may_enter(self) -> bool:
@@ -246,6 +269,15 @@ class Scoring:
             population: the size of a generation.
         """
         self._count(number, population)
+        self._take_in(number, recipe, point)
+
+    def enter_alone(self, number: int, recipe: Recipe, point: Array | None) -> None:
+        """Let a candidate take part that is in no generation; nobody else is being scored."""
+        self._closed = True
+        self._prepare(number, ())
+        self._take_in(number, recipe, point)
+
+    def _take_in(self, number: int, recipe: Recipe, point: Array | None) -> None:
         rows = [np.full(len(self._table.items[term.task]), np.nan) for term in self._table.terms]
         entry = _Entry(number, point, recipe, rows)
         self._entries[number] = entry
@@ -259,7 +291,7 @@ class Scoring:
     def _count(self, number: int, population: int) -> None:
         if self.generation_full:
             self.open_generation(number, population)
-        self._entered += 1
+        self._generations[-1].entered += 1
 
     def answer(self, number: int, scores: Sequence[ItemScore]) -> None:
         """Take the answers to a job."""
@@ -276,13 +308,23 @@ class Scoring:
         self._settle()
 
     def fail(self, number: int) -> None:
-        """Take a candidate out that could not be built or scored; the search records why."""
-        self._spent -= self._entries.pop(number).answered
+        """Take a candidate out that could not be built or scored; the search records why.
+
+        One that took part in a race is decided with it: a search that is continued holds the race again, with what
+        it had answered until then.
+        """
+        entry = self._entries.pop(number)
+        self._spent -= entry.answered
+        if entry.answered:
+            self._failed[number] = entry
+        else:
+            self._verdicts.append(Verdict(number, None, None, ()))
         self._settle()
 
     def withdraw(self) -> None:
-        """Take everyone out who is not decided: the time is up."""
+        """Forget who is not decided: the time is up."""
         self._entries.clear()
+        self._failed.clear()
         self._questions.clear()
         self._verdicts.clear()
 
@@ -300,7 +342,8 @@ class Scoring:
 
     def answers_of(self, number: int) -> tuple[ItemScore, ...]:
         """Return all answers of a candidate that is not decided."""
-        return tuple(self._entries[number].scores) if number in self._entries else ()
+        entry = self._entries.get(number) or self._failed.get(number)
+        return () if entry is None else tuple(entry.scores)
 
     def judged(self, scores: Sequence[ItemScore], recipe: Recipe) -> tuple[Result, Score]:
         """Return result and score of a model that answered every search item.
@@ -333,6 +376,19 @@ class Scoring:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
+    def _prepare(self, first: int, late: Collection[int]) -> None:
+        """Learn from those before `first`, and choose the items of those from there on."""
+        self._spent = self._turn = 0
+        if self._whole:
+            return
+        if not self._references:
+            raise EvaluationError(
+                "no baseline could be scored on all search items, so a few answers say nothing about the rest; see "
+                "run.log, or score every candidate on all items (fitness.items: null)"
+            )
+        self._fit([number for number in self._known if number < first and number not in late])
+        self._order = self._common_order(first)
+
     def _fit(self, numbers: Sequence[int]) -> None:
         """Fit the estimators to the references, other models, and these candidates in order of number."""
         known = [self._known[number] for number in sorted(numbers)]
@@ -351,8 +407,8 @@ class Scoring:
         values = self.judge.answers(scores)
         return [self._table.row(term, values.get(term.name, {})) for term in self._table.terms]
 
-    def _common_order(self) -> NDArray[np.int64]:
-        seed = (self._seed, 1, self._first if self._fresh else 0)
+    def _common_order(self, first: int) -> NDArray[np.int64]:
+        seed = (self._seed, 1, first if self._fresh else 0)
         if self._choose == "uniform":
             return uniform_order(self._table.size, seed)
         if not self._fresh and self._choose == "stratified":
@@ -408,6 +464,8 @@ class Scoring:
         for index, n in given.items():
             self._give(alive[index], n)
         if not given:
+            self._verdicts += [Verdict(number, None, None, ()) for number in self._failed]
+            self._failed = {}
             for entry in list(self._entries.values()):
                 self._decide(entry)
 
@@ -437,7 +495,7 @@ class Scoring:
         )
 
     def _estimated_score(self, entry: _Entry) -> Score:
-        """Return the estimate with a 95 % interval that, like that of a mean, is about items beyond the pool too.
+        """Return the estimate with a 95 % interval that, like that of a mean, is about items beyond these too.
 
         The interval of a share of right answers stays within 0 and 1; terms are combined by MOVER (Zou & Donner,
         Statistics in Medicine 27:1693, 2008).

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Record, Split
 
 Items = Mapping[str, tuple[int, ...]]
 ItemKey = tuple[str, int]
@@ -184,7 +184,7 @@ class Candidates:
             waiting.clear()
         for candidate in self._live.values():
             if candidate.life < Life.TOLD:
-                candidate.life, candidate.outcome = Life.ASKED, None
+                candidate.life, candidate.outcome, candidate.scores = Life.ASKED, None, ()
 
     # --- what the loop asks -------------------------------------------------------------------------------------
 
@@ -239,9 +239,3 @@ class Candidates:
     def decided(self) -> list[Candidate]:
         """Those that can be told: first those decided by their own answers, then twins, each in order of decision."""
         return [*self._decided, *self._twins]
-
-
-def failed(record: Record, outcome: Outcome) -> Record:
-    """Return the record of a candidate that could not be built or scored."""
-    assert outcome.state != State.COMPLETE
-    return replace(record, state=outcome.state, error=outcome.error)

@@ -92,14 +92,13 @@ def _score_alone(
     record: Record, strategy: Strategy, scoring: Scoring, scorer: SplitScorer, weights: Sequence[float]
 ) -> tuple[Record, Sequence[ItemScore]]:
     """Score a recipe that is no proposal, on as many search items as a candidate gets."""
-    scoring.open_generation(record.number, 1)
-    scoring.enter(record.number, record.recipe, strategy.point(record.genome), 1)
+    scoring.enter_alone(record.number, record.recipe, strategy.point(record.genome))
     while questions := scoring.next_questions():
         for number, items in questions:
             outcome = next(scorer.run([Job(number, record.recipe, Split.SEARCH, items)]))
             record = replace(record, seconds=record.seconds + outcome.seconds, device=outcome.device)
             if outcome.state != State.COMPLETE:
-                scoring.fail(number)
+                scoring.withdraw()
                 return replace(record, state=outcome.state, error=outcome.error), ()
             scoring.answer(number, outcome.scores)
     verdict = scoring.verdicts()[0]

@@ -55,9 +55,15 @@ class Journal:
         self._answers_wait = False
         self._seconds_wait = 0.0  # what the workers spent on what waits
         self._writing_seconds = 0.0  # what all transactions took
-        self._best = max(
-            (record.fitness for record in self._db.records() if record.fitness is not None), default=-math.inf
-        )
+        self._best = -math.inf
+
+    def take_up(self) -> None:
+        """Go on where an earlier session stopped: a kill may have come between a record and the file of the best."""
+        best = best_scored(self._db.records())
+        if best is not None and best.fitness is not None:
+            self._best = best.fitness
+            if self._db.choice() is None:
+                self._run_dir.write_best(best.recipe)
 
     def told(self, candidate: Candidate) -> None:
         """Note a candidate that the strategy was told of."""

@@ -1,7 +1,7 @@
 """The loop: ask, build, score, tell, remember.
 
-Only this module draws the arrow from results back to the strategy. `evolve` reads like the paper's pseudo-code (Akiba et
-al., arXiv 2403.13187, section 3): a recipe is proposed, materialized, scored and told. What a candidate is asked, and
+Only this module draws the arrow from results back to the strategy. `_evolve` reads like the paper's pseudo-code (Akiba
+et al., arXiv 2403.13187, section 3): a recipe is proposed, materialized, scored and told. What a candidate is asked, and
 what its answers are worth, `fitness.scoring` says: all search items, or a few of them and an estimate. Who is told when
 is a policy (`turns`), and so is what is written when (`journal`). Around the loop stands what makes the result honest:
 the parents and the plain average are scored first (`baselines`), the best candidates are scored again on validation
@@ -14,9 +14,10 @@ and the strategy continues from the state stored with the last record.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from evomerge.errors import ConfigError, Interrupted
@@ -26,7 +27,7 @@ from evomerge.recipe import Recipe
 from evomerge.record import Choice, ItemScore, Outcome, Record, Split, State, best_scored
 from evomerge.search.baselines import Baselines
 from evomerge.search.budget import Budget
-from evomerge.search.candidates import Candidate, Candidates, failed
+from evomerge.search.candidates import Candidate, Candidates
 from evomerge.search.consensus import has_consensus, less_one_candidate, score_consensus
 from evomerge.search.events import Listener, Silent
 from evomerge.search.journal import Journal
@@ -98,6 +99,7 @@ class Search:
             listener=self._listener,
         )
         self._repeats = 0
+        self._taken_up = False  # what earlier sessions left; their progress stays as it is until then
         self._strategy: Strategy
         self._limit: Budget
         self._began: float | None = None  # on the clock, all sessions counted; None while no stage runs
@@ -234,7 +236,7 @@ class Search:
         if outcome.state == State.COMPLETE:
             self.scoring.answer(candidate.number, outcome.scores)
         else:
-            self._candidates.decide(candidate, failed(candidate.record, outcome), ())
+            candidate.record = replace(candidate.record, state=outcome.state, error=outcome.error)
             self.scoring.fail(candidate.number)
         self._decide()
 
@@ -291,6 +293,8 @@ class Search:
         if overdue:
             # Time is up: what was running is dropped, as the budget says. It stays outstanding, so that a larger
             # budget begins with it.
+            for candidate in self._candidates.outstanding:
+                candidate.answers = {(score.task, score.item): score for score in self._answers(candidate)}
             self._candidates.drop()
             self.scoring.withdraw()
             self._journal.write(always=True)
@@ -329,45 +333,53 @@ class Search:
     def _take_up(self) -> None:
         """Take up the stage, its strategy, the counts and what was outstanding where the last session left them."""
         data = self._db.progress()
+        self._repeats = data.get("repeats", 0)
         self._begin_stage()
         for record in self._db.records(baselines=True):
             self._candidates.know(record)
-            # The consensus is not observed: when it was decided what it is, and who is a finalist, nobody knew it.
+            # No session learns from a consensus: it was made of a ranking by all that was known before it.
             observed = record.state == State.COMPLETE and record.same_as is None and not record.is_consensus
             if self.scoring.learns and observed and not record.is_baseline:
                 self.scoring.observe(
                     record.number, self._point(record), self._db.item_scores(record.number, Split.SEARCH)
                 )
+        self._journal.take_up()
         state = self._db.strategy_state()
         if state is not None:
             self._strategy.load_state(state)
         outstanding = data.get("outstanding", [])
-        first, size, entered = data.get("generation", (0, 0, 0))
-        if size:
-            self.scoring.open_generation(first, size, entered - len(outstanding))
-        for number, ask, genome, items, answers in outstanding:
-            # What was counted, but not written, is run and counted again.
-            self._progress.spent.items += len(answers) - items
-            again = self._strategy.again(ask, None if genome is None else tuple(genome))
-            self._start(again, number, [ItemScore(task, item, metrics) for task, item, metrics in answers])
+        generations = data.get("generations", [])
+        ends = [first for first, *_ in generations[1:]] + [math.inf]
+        begun = -1
+        for (first, size, entered, late), end in zip(generations, ends, strict=False):
+            own = [one for one in outstanding if begun < one[0] < end]
+            begun = max([begun, *(one[0] for one in own)])
+            self.scoring.open_generation(first, size, entered - len(own), late)
+            for number, ask, genome, answers in own:
+                again = self._strategy.again(ask, None if genome is None else tuple(genome))
+                self._start(again, number, [ItemScore(task, item, metrics) for task, item, metrics in answers])
+        self._taken_up = True
 
     def _progress_data(self) -> dict[str, Any]:
+        """What the next session begins with: it runs what is outstanding anew, but for the answers."""
+        workers = {"workers": self.executor.report()} if isinstance(self.executor, Reports) else {}
+        if not self._taken_up:
+            return workers
         self._progress.spent.seconds = self._seconds
-        outstanding = [
-            [
-                one.number,
-                one.ask,
-                one.record.genome,
-                one.items,
-                [[score.task, score.item, dict(score.metrics)] for score in self._answers(one)],
-            ]
-            for one in self._candidates.outstanding
-        ]
+        outstanding = self._candidates.outstanding
+        answers = [self._answers(one) for one in outstanding]
+        # What was counted, but is no answer to keep (of one that failed), will be counted again.
+        lost = sum(one.items - len(own) for one, own in zip(outstanding, answers, strict=True))
+        first = min((one.number for one in outstanding), default=math.inf)
         return {
-            **self._progress.to_data(),
-            "outstanding": outstanding,
-            "generation": list(self.scoring.generation),
-            **({"workers": self.executor.report()} if isinstance(self.executor, Reports) else {}),
+            **self._progress.to_data(lost),
+            "outstanding": [
+                [one.number, one.ask, one.record.genome, [_as_json(score) for score in own]]
+                for one, own in zip(outstanding, answers, strict=True)
+            ],
+            "generations": [astuple(one) for one in self.scoring.generations(first)],
+            "repeats": self._repeats,
+            **workers,
         }
 
     def _answers(self, candidate: Candidate) -> Sequence[ItemScore]:
@@ -414,3 +426,7 @@ class Search:
         self._scorer.score(numbers, Split.TEST)
         self.run_dir.write_best(self._scorer.record(choice.best).recipe)
         self._db.set_choice(choice)
+
+
+def _as_json(score: ItemScore) -> list[Any]:
+    return [score.task, score.item, dict(score.metrics)]

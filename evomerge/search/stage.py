@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from evomerge.recipe import Recipe
@@ -40,9 +40,14 @@ class Progress:
     first: int = 0
     elite: int | None = None
 
-    def to_data(self) -> dict[str, Any]:
-        """Return it as JSON values; `from_data` reads them back."""
-        return {"spent": asdict(self.spent), "stage": [self.stage, self.first, self.elite]}
+    def to_data(self, lost: int = 0) -> dict[str, Any]:
+        """Return it as JSON values; `from_data` reads them back.
+
+        Args:
+            lost: item evaluations that are counted here, but will be counted again.
+        """
+        spent = asdict(replace(self.spent, items=self.spent.items - lost))
+        return {"spent": spent, "stage": [self.stage, self.first, self.elite]}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Progress:

@@ -16,6 +16,8 @@ def decided(record: Record, verdict: Verdict, weights: Sequence[float]) -> Recor
         weights: of the objectives, for the one number by which records are ordered.
     """
     if verdict.result is None or verdict.score is None:
+        if record.state != State.RUNNING:  # it was not even built, or not scored
+            return record
         return replace(record, state=State.FAILED, error=verdict.error)
     return replace(
         record,
