@@ -327,11 +327,14 @@ class Search:
             self._start(number, Proposal(self._proposal(number), np.array(x, dtype=np.float64)))
 
     def _know_again(self) -> None:
-        """Tell the scoring what earlier sessions found out."""
+        """Tell the scoring what earlier sessions found out; not of a consensus, which no session learns from.
+
+        It was made of the ranking by all that was known: knowing its answers too, the next session would rank anew.
+        """
         if not self.scoring.learns:
             return
         for record in self._db.records():
-            if record.state == State.COMPLETE and record.same_as is None:
+            if record.state == State.COMPLETE and record.same_as is None and not record.is_consensus:
                 self.scoring.know(record.number, self._point(record), self._db.item_scores(record.number, Split.SEARCH))
 
     def _wants_more(self) -> bool:

@@ -1,7 +1,8 @@
 """Searches whose candidates answer some of the items: what is asked, stored, counted and continued."""
 
+import contextlib
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import machines
@@ -13,6 +14,7 @@ from machines import Killed
 from evomerge.budget import Budget
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.execution.base import StopSignal
+from evomerge.fitness.estimate import Guess, MeanEstimator
 from evomerge.fitness.pool import Pool, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
@@ -326,6 +328,47 @@ def test_a_run_killed_around_its_consensus_ends_as_the_uninterrupted_one(tmp_pat
             make(run, Machine(die_at=die_at), consensus=True, budget=MORE).run()
         make(run, Machine(), consensus=True, budget=MORE).run()
         assert rows(run) == expected
+
+
+class Turns(MeanEstimator):
+    """Ranks by the mean of the answers, and the other way round after each further candidate that it was told of."""
+
+    def fit(self, references, answers, points) -> None:
+        super().fit(references, answers, points)
+        self.sign = 1.0 if len(answers) % 2 == 0 else -1.0
+
+    def estimate(self, point, answers) -> Guess:
+        guess = super().estimate(point, answers)
+        return replace(guess, mean=0.5 + self.sign * (guess.mean - 0.5))
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.rule if race else "none")
+def test_a_continued_run_ranks_by_what_was_known_before_its_consensus(tmp_path, race) -> None:
+    def turning(run: RunDir, machine: Machine) -> Search:
+        search = make(run, machine, consensus=True, race=race, budget=MORE)
+        search.scoring._estimators = [Turns() for _ in TERMS]
+        return search
+
+    def everything(run: RunDir) -> list[tuple]:
+        return [
+            (record.to_data(), *(run.database.item_scores(record.number, split) for split in Split))
+            for record in run.database.records(baselines=True)
+        ]
+
+    whole = Machine()
+    with create(tmp_path / "whole") as run:
+        winner = turning(run, whole).run().number
+        expected = everything(run)
+    consensus = [place for place, job in enumerate(whole.ran) if job.candidate == 24]
+    assert {whole.ran[place].split for place in consensus} >= {Split.SEARCH, Split.VALIDATION}
+    for die_at in range(consensus[0] - 1, len(whole.ran) + 1):
+        with create(tmp_path / f"killed{die_at}") as run:
+            with contextlib.suppress(Killed):
+                turning(run, Machine(die_at=die_at)).run()
+            again = Machine()
+            assert turning(run, again).run().number == winner
+            assert everything(run) == expected
+            assert die_at < len(whole.ran) or again.ran == []
 
 
 def test_more_budget_after_a_consensus_goes_on_with_free_numbers(tmp_path) -> None:
