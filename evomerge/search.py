@@ -24,7 +24,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -142,6 +142,7 @@ class Search:
         self._running: dict[int, None] = {}  # of these, those that were submitted and not taken; in that order
         self._arrived: dict[int, Outcome] = {}  # of these, those that an earlier one holds up
         self._partial: dict[int, dict[tuple[str, int], ItemScore]] = {}  # what they answered in earlier sessions
+        self._lost: dict[int, int] = {}  # items that they took before they failed: counted again if they are run again
         self._followers: dict[int, list[Record]] = {}  # number that runs -> proposals with the same recipe
         self._ready: deque[Record] = deque()  # decided without an executor: the recipe was scored before
         self._decisions: dict[int, tuple[Record, Sequence[ItemScore]]] = {}  # not told: an earlier one is not decided
@@ -154,6 +155,7 @@ class Search:
         self._numbers: dict[str, int] = {}  # recipe hash -> the number it is (being) scored under
         self._repeats = 0
         self._best = -math.inf
+        self._taken_up = False  # what earlier sessions left; their progress stays as it is until then
         self._noted: set[tuple[str, Split]] = set()
         self._taken: list[int] = []  # numbers that are no proposals of the stage's optimizer
 
@@ -238,9 +240,12 @@ class Search:
         if overdue:
             # Time is up: what was running is dropped, as the budget says. It stays pending, so that a larger budget
             # begins with it.
+            self._partial = {number: self._answers(number) for number in self._pending}
             for waiting in (self._queue, self._running, self._arrived, self._decisions, self._ready):
                 waiting.clear()
+            self.scoring.drop()
             self._write()
+            self._spent.seconds = self.clock() - self._began
             self._db.update_progress(self._progress(), optimizer_state=self.optimizer.dump_state())
 
     def _run_stage(self) -> None:
@@ -253,7 +258,7 @@ class Search:
         name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._stage].name}"
         self._tell_phase(name, total, self._spent.candidates - self._first)
         while True:
-            if not isinstance(self.executor, Gathers):
+            if not isinstance(self.executor, Gathers) and not self._ready:
                 self._write_in_time()  # jobs run in this process, so nothing is gained by giving out the next one first
             while self._wants_more():
                 self._propose()
@@ -307,11 +312,15 @@ class Search:
         self._spent = Spent(**progress.get("spent", {}))
         self._stage, self._first, self._elite = progress.get("stage", (0, 0, None))
         self._taken = progress.get("taken", [])
+        self._repeats = progress.get("repeats", 0)
         self._begin_stage()
         for record in self._db.records(baselines=True):
             self._numbers.setdefault(record.recipe.content_hash, record.number)
-            if not record.is_baseline and record.fitness is not None:
-                self._best = max(self._best, record.fitness)
+        best = best_scored(self._db.records())
+        if best is not None and best.fitness is not None:
+            self._best = best.fitness
+            if self._db.get_meta("best") is None:
+                self.run_dir.write_best(best.recipe)  # a kill may have come between its record and this
         self._know_again()
         state = self._db.optimizer_state()
         if state is not None:
@@ -320,11 +329,15 @@ class Search:
         for number, answers in progress.get("partial", {}).items():
             scores = [ItemScore(task, item, metrics) for task, item, metrics in answers]
             self._partial[int(number)] = {(score.task, score.item): score for score in scores}
-        if "generation" in progress:
-            first, size, entered = progress["generation"]
-            self.scoring.begin(first, size, entered - len(pending))
-        for number, x in pending:
-            self._start(number, Proposal(self._proposal(number), np.array(x, dtype=np.float64)))
+        earlier_version = [[*progress.get("generation", (0, 0, 0)), []]] if pending else []
+        generations = progress.get("generations", earlier_version)
+        ends = [first for first, *_ in generations[1:]] + [math.inf]
+        for (first, size, entered, late), end in zip(generations, ends, strict=False):
+            own = [(number, x) for number, x in pending if number < end and number not in self._pending]
+            self.scoring.begin(first, size, entered - len(own), late)
+            for number, x in own:
+                self._start(number, Proposal(self._proposal(number), np.array(x, dtype=np.float64)))
+        self._taken_up = True
 
     def _know_again(self) -> None:
         """Tell the scoring what earlier sessions found out; not of a consensus, which no session learns from.
@@ -442,14 +455,12 @@ class Search:
         if outcome.state != State.COMPLETE:
             if outcome.state != State.INVALID:
                 wanted = outcome.job.items
-                self._spent.items += (
+                self._lost[number] = (
                     self.scoring.items_per_candidate if wanted is None else sum(map(len, wanted.values()))
                 )
-            del self._undecided[number]
-            failed = replace(record, state=outcome.state, error=outcome.error)
-            self._follow(failed)
+                self._spent.items += self._lost[number]
+            self._undecided[number] = replace(record, state=outcome.state, error=outcome.error)
             self.scoring.fail(number)
-            self._settle([(failed, ())])
         else:
             self._spent.items += 0 if counted else _n_items(outcome.scores)
             self.scoring.answer(number, outcome.scores)
@@ -465,7 +476,8 @@ class Search:
         record = self._undecided.pop(verdict.number)
         self._partial.pop(verdict.number, None)
         if verdict.score is None:
-            record = replace(record, state=State.FAILED, error=verdict.error)
+            if record.state == State.RUNNING:  # it answered, but the answers are worth nothing
+                record = replace(record, state=State.FAILED, error=verdict.error)
         else:
             record = replace(
                 record, state=State.COMPLETE, fitness=verdict.fitness, scores={Split.SEARCH: verdict.score}
@@ -496,6 +508,7 @@ class Search:
         for record, scores in decided:
             repeats = record.same_as is not None
             self._repeats = self._repeats + 1 if repeats else 0
+            self._lost.pop(record.number, None)
             self._spent.hits += repeats
             self.optimizer.tell(self._pending.pop(record.number).number, record.fitness)
             if record.state == State.COMPLETE and not repeats:
@@ -620,7 +633,7 @@ class Search:
         if earlier is None:
             if not self.budget.allows(self._spent, self.scoring.items_per_candidate):
                 return None  # too short a search to keep one of its candidates for this
-            number = 1 + max(record.number for record in self._db.records())
+            number = 1 + max([*self._pending, *(record.number for record in self._db.records())])
             self._taken.append(number)
             self._numbers[recipe.content_hash] = number
             record = Record(number, CONSENSUS, State.RUNNING, recipe, genome)
@@ -639,8 +652,7 @@ class Search:
     def _score_alone(self, record: Record) -> tuple[Record, Sequence[ItemScore]]:
         """Score a recipe that is no proposal, on as many search items as a candidate gets."""
         self._undecided[record.number] = record
-        self.scoring.begin(record.number, 1)
-        self.scoring.enter(record.number, self._point(record), self.cost(record.recipe))
+        self.scoring.alone(record.number, self._point(record), self.cost(record.recipe))
         while jobs := self.scoring.jobs():
             for number, items in jobs:
                 outcome = next(self._execute([Job(number, record.recipe, Split.SEARCH, items)]))
@@ -648,7 +660,7 @@ class Search:
                 self._undecided[number] = record
                 if outcome.state != State.COMPLETE:
                     del self._undecided[number]
-                    self.scoring.fail(number)
+                    self.scoring.drop()
                     return replace(record, state=outcome.state, error=outcome.error), ()
                 self.scoring.answer(number, outcome.scores)
         return self._decided(self.scoring.verdicts()[0])
@@ -763,26 +775,32 @@ class Search:
             self._tell_scored(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))
 
     def _progress(self) -> dict[str, Any]:
+        """What the next session begins with: it runs what is pending as if it had not been run, but for the answers."""
+        workers = {"workers": self.executor.report()} if isinstance(self.executor, Reports) else {}
+        if not self._taken_up:
+            return workers
         pending = [[number, proposal.x.tolist()] for number, proposal in sorted(self._pending.items())]
         partial = {
-            str(number): [[score.task, score.item, dict(score.metrics)] for score in self._answers(number)]
-            for number in self._undecided
+            str(number): [[score.task, score.item, dict(score.metrics)] for score in self._answers(number).values()]
+            for number in self._pending
         }
         return {
-            "spent": asdict(self._spent),
+            "spent": asdict(self._spent) | {"items": self._spent.items - sum(self._lost.values())},
             "pending": pending,
             "partial": {number: answers for number, answers in partial.items() if answers},
-            "generation": list(self.scoring.generation),
+            "generations": [astuple(one) for one in self.scoring.generations(min(self._pending, default=math.inf))],
             "stage": [self._stage, self._first, self._elite],
             "taken": self._taken,
-            **({"workers": self.executor.report()} if isinstance(self.executor, Reports) else {}),
+            "repeats": self._repeats,
+            **workers,
         }
 
-    def _answers(self, number: int) -> tuple[ItemScore, ...]:
-        """All that a candidate answered: in earlier sessions, in this one, and what waits for its turn."""
+    def _answers(self, number: int) -> dict[tuple[str, int], ItemScore]:
+        """All that a pending candidate answered: in earlier sessions, in this one, and what waits for its turn."""
+        _, decided = self._decisions.get(number, (None, ()))
         arrived = self._arrived.get(number)
-        now = self.scoring.scores_of(number) + (() if arrived is None else arrived.scores)
-        return tuple((self._partial.get(number, {}) | {(score.task, score.item): score for score in now}).values())
+        now = (*decided, *self.scoring.scores_of(number), *(() if arrived is None else arrived.scores))
+        return self._partial.get(number, {}) | {(score.task, score.item): score for score in now}
 
     def _record(self, number: int) -> Record:
         record = self._db.record(number)

@@ -5,6 +5,8 @@ next generation can get fresh ones, so that a search cannot learn the items by h
 generation begins, to all that was answered before; a race decides, where there is one, who of the generation gets more.
 
 Everything depends on the answers of earlier candidates and the seed alone, so a search that is continued asks the same.
+Where generations overlap (several workers, no race), each remembers who was late for it: its estimators did not learn
+from them, and do not after an interruption either.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ class Verdict:
     Attributes:
         fitness: None where it could not be scored, for the reason in `error`.
         score: of all search items; estimated where not all were answered.
-        answers: everything that it answered, tasks and items in the order of the pool.
+        answers: everything that it answered, tasks and items in the order of the pool; empty without a fitness.
     """
 
     number: int
@@ -78,6 +80,23 @@ class Verdict:
     score: Score | None
     answers: tuple[ItemScore, ...]
     error: str | None = None
+
+
+@dataclass
+class Generation:
+    """Candidates that are compared with each other.
+
+    Attributes:
+        first: number of the first.
+        size: how many there are to be.
+        entered: how many there are.
+        late: numbers of earlier candidates that were not decided when it began.
+    """
+
+    first: int = 0
+    size: int = 0
+    entered: int = 0
+    late: tuple[int, ...] = ()
 
 
 @dataclass
@@ -131,9 +150,10 @@ class Scoring:
         self._others: list[Array] = [np.empty((0, len(pool.items[term.task]))) for term in pool.terms]
         self._references: dict[int, list[Array]] = {}
         self._known: dict[int, tuple[Array | None, list[Array]]] = {}
-        self._first, self._size, self._entered = 0, 0, 0
+        self._generations = [Generation()]
         self._order: NDArray[np.int64] = np.arange(pool.size)
         self._entries: dict[int, _Entry] = {}
+        self._failed: dict[int, _Entry] = {}  # of the open race
         self._spent = self._turn = 0
         self._sealed = False
         self._jobs: list[tuple[int, Items | None]] = []
@@ -165,13 +185,28 @@ class Scoring:
     def new_space(self) -> None:
         """Forget where in the space candidates were: the next ones come from another space."""
         self._known = {number: (None, rows) for number, (_, rows) in self._known.items()}
-        self._first, self._size, self._entered = 0, 0, 0
+        self._generations = [Generation()]
 
-    def begin(self, first: int, size: int, entered: int = 0) -> None:
-        """Begin a generation of `size` candidates with number `first`; `entered` of them are decided already."""
-        self._first, self._size, self._entered = first, size, entered
-        self._spent = self._turn = 0
+    def begin(self, first: int, size: int, entered: int = 0, late: Sequence[int] | None = None) -> None:
+        """Begin a generation of `size` candidates with number `first`.
+
+        Args:
+            entered: how many of them are decided already.
+            late: who was not decided when it began; None: it begins now.
+        """
+        self._generations.append(Generation(first, size, entered, tuple(self._entries if late is None else late)))
         self._sealed = False
+        self._prepare(first, self._generations[-1].late)
+
+    def alone(self, number: int, point: Array | None, cost: float = 0.0) -> None:
+        """Let a candidate take part that is in no generation; nobody else is being scored."""
+        self._sealed = True
+        self._prepare(number, ())
+        self._take_in(number, point, cost)
+
+    def _prepare(self, first: int, late: Collection[int]) -> None:
+        """Learn from those before `first`, and choose the items of those from there on."""
+        self._spent = self._turn = 0
         if self._whole:
             return
         if not self._references:
@@ -179,13 +214,14 @@ class Scoring:
                 "no baseline could be scored on all search items, so a few answers say nothing about the rest; see "
                 "run.log, or score every candidate on all items (fitness.items: null)"
             )
-        self._fit([number for number in self._known if number < first])
-        self._order = self._common_order()
+        self._fit([number for number in self._known if number < first and number not in late])
+        self._order = self._common_order(first)
 
-    @property
-    def generation(self) -> tuple[int, int, int]:
-        """First number, size, and how many have entered, of the generation that is open."""
-        return self._first, self._size, self._entered
+    def generations(self, since: float) -> Sequence[Generation]:
+        """Return the generation that candidate `since` is in and all later ones; older ones are forgotten."""
+        while len(self._generations) > 1 and self._generations[1].first <= since:
+            del self._generations[0]
+        return self._generations
 
     @property
     def learns(self) -> bool:
@@ -200,7 +236,7 @@ class Scoring:
     @property
     def full(self) -> bool:
         """Whether the next candidate begins a new generation."""
-        return self._entered >= self._size
+        return self._generations[-1].entered >= self._generations[-1].size
 
     @property
     def open(self) -> bool:
@@ -221,7 +257,10 @@ class Scoring:
             point: its genome in the unit cube.
             cost: what its recipe costs beyond its answers, in units of the fitness.
         """
-        self._entered += 1
+        self._generations[-1].entered += 1
+        self._take_in(number, point, cost)
+
+    def _take_in(self, number: int, point: Array | None, cost: float) -> None:
         entry = _Entry(number, point, cost, [np.full(len(self._pool.items[t.task]), np.nan) for t in self._pool.terms])
         self._entries[number] = entry
         first = self.items_per_candidate if self._race is None else min(self._race.block, self.items_per_candidate)
@@ -229,7 +268,7 @@ class Scoring:
 
     def skip(self) -> None:
         """Count a candidate of this generation that needs no answers: its recipe was scored before."""
-        self._entered += 1
+        self._generations[-1].entered += 1
 
     def answer(self, number: int, scores: Sequence[ItemScore]) -> None:
         """Take the answers to a job."""
@@ -246,14 +285,27 @@ class Scoring:
         self._settle()
 
     def fail(self, number: int) -> None:
-        """Take a candidate out that could not be built or scored; the search records why."""
-        self._spent -= self._entries.pop(number).answered
+        """Take a candidate out that could not be built or scored; the search records why.
+
+        One that took part in a race is decided with it: a search that is continued holds the race again, with what
+        it had answered until then.
+        """
+        entry = self._entries.pop(number)
+        self._spent -= entry.answered
+        if entry.answered:
+            self._failed[number] = entry
+        else:
+            self._verdicts.append(Verdict(number, None, None, ()))
         self._settle()
 
     def seal(self) -> None:
         """Decide the open generation with those that entered: no more will come."""
-        self._sealed, self._entered = True, self._size
+        self._sealed, self._generations[-1].entered = True, self._generations[-1].size
         self._settle()
+
+    def drop(self) -> None:
+        """Forget who is not decided: the search ends without them."""
+        self._entries, self._failed, self._jobs, self._verdicts = {}, {}, [], []
 
     # --- what the search is told ---------------------------------------------------------------------------------
 
@@ -269,7 +321,8 @@ class Scoring:
 
     def scores_of(self, number: int) -> tuple[ItemScore, ...]:
         """Return all answers of a candidate that is not decided."""
-        return tuple(self._entries[number].scores) if number in self._entries else ()
+        entry = self._entries.get(number) or self._failed.get(number)
+        return () if entry is None else tuple(entry.scores)
 
     def whole(self, scores: Sequence[ItemScore]) -> tuple[float, Score]:
         """Return fitness and score of a model that answered every search item.
@@ -320,8 +373,8 @@ class Scoring:
         values = self.objective.answers(scores)
         return [self._pool.row(term, values.get(term.name, {})) for term in self._pool.terms]
 
-    def _common_order(self) -> NDArray[np.int64]:
-        seed = (self._seed, 1, self._first if self._fresh else 0)
+    def _common_order(self, first: int) -> NDArray[np.int64]:
+        seed = (self._seed, 1, first if self._fresh else 0)
         if self._choose == "uniform":
             return uniform_order(self._pool.size, seed)
         if not self._fresh and self._choose == "stratified":
@@ -377,6 +430,8 @@ class Scoring:
         for index, n in given.items():
             self._give(alive[index], n)
         if not given:
+            self._verdicts += [Verdict(number, None, None, ()) for number in self._failed]
+            self._failed = {}
             for entry in list(self._entries.values()):
                 self._decide(entry)
 
