@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evomerge.errors import Interrupted
-from evomerge.record import Job, Outcome
+from evomerge.optimizers.base import Optimizer, Point
+from evomerge.record import Job, Outcome, Record, Result, Score, Split
+from evomerge.store.run_dir import RunDir
 
 
 class Killed(BaseException):
@@ -55,3 +57,55 @@ class Machine:
 
     def close(self) -> None:
         pass
+
+
+class Told:
+    """A listener that notes the proposals in the order in which they were told, which is that of the transactions."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def phase(self, name: str, total: int | None, done: int) -> None:
+        pass
+
+    def scored(self, record: Record, split: Split, score: Score | None) -> None:
+        if split == Split.SEARCH and record.number >= 0 and not record.is_consensus:
+            self.numbers.append(record.number)
+
+
+class Noted(Optimizer):
+    """Does what another optimizer does, and notes each tell with how many points had been asked for by then."""
+
+    def __init__(self, inner: Optimizer) -> None:
+        self.inner, self.n_dims = inner, inner.n_dims
+        self.n_asked = 0
+        self.tells: list[tuple[int, int]] = []
+
+    @property
+    def population(self) -> int:
+        return self.inner.population
+
+    @property
+    def sure_asks(self) -> int:
+        return self.inner.sure_asks
+
+    def ask(self) -> Point:
+        self.n_asked += 1
+        return self.inner.ask()
+
+    def tell(self, number: int, result: Result | None) -> None:
+        self.tells.append((number, self.n_asked))
+        self.inner.tell(number, result)
+
+    def dump_state(self) -> bytes:
+        return self.inner.dump_state()
+
+    def load_state(self, state: bytes) -> None:
+        self.inner.load_state(state)
+
+
+def order_of_answers(run: RunDir) -> list[int]:
+    """Candidates that were scored themselves, in the order in which their answers were written."""
+    own = "SELECT candidate FROM item_scores WHERE split = 'search' AND candidate >= 0"
+    rows = run.database._db.execute(f"{own} GROUP BY candidate ORDER BY MIN(id)")
+    return [number for (number,) in rows]

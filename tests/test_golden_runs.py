@@ -34,7 +34,7 @@ import machines
 import numpy as np
 import pytest
 from accuracy import Accuracy
-from machines import Killed
+from machines import Killed, Told
 
 from evomerge.evaluation.objective import RecipeTerm
 from evomerge.fitness.items import ItemTable, Term
@@ -47,7 +47,7 @@ from evomerge.optimizers.mixed_es import MixedES
 from evomerge.optimizers.random_search import RandomSearch
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.recipe.method import MethodSpec, Parameter
-from evomerge.record import ItemScore, Job, Outcome, Record, Score, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Split, State
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Search
 from evomerge.search.stage import Stage
@@ -239,7 +239,7 @@ SETUPS = {
 }
 
 
-def make_search(setup: Setup, run: RunDir, machine: Machine, told: list[int], *, deterministic: bool) -> Search:
+def make_search(setup: Setup, run: RunDir, machine: Machine, told: Told, *, deterministic: bool) -> Search:
     """The only place that knows how a search is put together."""
     terms_of = [Term(task, task, 1.0 / len(TASKS)) for task in TASKS]
     terms = [RecipeTerm("cost", -1.0, setup.cost)]
@@ -252,23 +252,9 @@ def make_search(setup: Setup, run: RunDir, machine: Machine, told: list[int], *,
         budget=setup.budget,
         finalists=4,
         consensus=setup.consensus,
-        listener=Told(told),
+        listener=told,
         deterministic=deterministic,
     )
-
-
-class Told:
-    """Notes the proposals in the order in which they were told, which is that of the records' transactions."""
-
-    def __init__(self, numbers: list[int]) -> None:
-        self._numbers = numbers
-
-    def phase(self, name: str, total: int | None, done: int) -> None:
-        pass
-
-    def scored(self, record: Record, split: Split, score: Score | None) -> None:
-        if split == Split.SEARCH and record.number >= 0 and not record.is_consensus:
-            self._numbers.append(record.number)
 
 
 @dataclass(frozen=True)
@@ -300,7 +286,7 @@ AS_THEY_COME = Way(3)
 def result(setup: Setup, way: Way, path: Path) -> dict[str, Any]:
     """Run a search, again and again if it is killed, and return what a user can measure of it."""
     RunDir.create(path, config={"name": "golden", "budget": {}}).close()
-    told: list[int] = []
+    told = Told()
     for _ in range(1000):
         with RunDir.open(path, write=True) as run:
             machine = Machine(way.workers, way.killed, fails=setup.fails)
@@ -311,7 +297,7 @@ def result(setup: Setup, way: Way, path: Path) -> dict[str, Any]:
             status = run_status(run)
             return {
                 "rows": [row(record) for record in run.database.records(baselines=True)],
-                "told": told,
+                "told": told.numbers,
                 "spent": {name: status[name] for name in ("candidates", "items", "cache_hits", "failed")},
                 "winner": winner.number,
                 "scores": means(winner),

@@ -44,7 +44,7 @@ from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.pool.cluster import Cluster
 from evomerge.execution.pool.executor import Demand, RayExecutor
 from evomerge.execution.pool.workers import Crew
-from evomerge.fitness.items import Pool, Term
+from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -175,7 +175,7 @@ def driver(make: Callable[[], Executor], workers: int, candidates: int) -> dict[
                     Stage("search", 1.0, lambda best: (IdleSpace(32), CMA(32, [0.5] * 32, 0, population=population)))
                 ],
                 executor=executor,
-                scoring=Scoring(IdleObjective(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
+                scoring=Scoring(IdleObjective(), ItemTable({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
                 baselines={"a": Recipe("linear", (Parent("a", ModelSource("a")),), parameters={"weight": 0.5})},
                 budget=Budget(candidates=candidates + FIRST),
                 splits=(Split.SEARCH,),

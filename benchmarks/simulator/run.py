@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from world import Law, Settings, World, fit, load
 
-from evomerge.fitness.items import Pool, Term
+from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.base import generation_size
@@ -70,7 +70,7 @@ def one_search(plan: Plan, law: Law, settings: Settings, parents: np.ndarray, se
     world = World(parents, law, settings, seed)
     n = world.n_items
     race = None if plan.race is None else Race(plan.race, block=max(1, (plan.items or n) // 3))
-    pool = Pool({"t": tuple(range(n))}, [Term("t", "t", 1.0)])
+    pool = ItemTable({"t": tuple(range(n))}, [Term("t", "t", 1.0)])
     scoring = Scoring(
         Accuracy(),
         pool,

@@ -1,9 +1,9 @@
 """The loop: ask, build, score, tell, remember.
 
 Only this module draws the arrow from results back to the strategy. `_evolve` reads like the paper's pseudo-code (Akiba
-et al., arXiv 2403.13187, section 3): a recipe is proposed, materialized, scored and told. What a candidate is asked, and
-what its answers are worth, `fitness.scoring` says: all search items, or a few of them and an estimate. Who is told when
-is a policy (`turns`), and so is what is written when (`journal`). Around the loop stands what makes the result honest:
+et al., arXiv 2403.13187, section 3): a recipe is proposed, materialized, scored and told. What a candidate is asked,
+and what its answers are worth, `fitness.scoring` says: all search items, or a few of them and an estimate. Who is told
+when is a policy (`turns`), and so is what is written when (`journal`). Around the loop stands what makes the result honest:
 the parents and the plain average are scored first (`baselines`), the best candidates are scored again on validation
 items that the loop never saw (`winner`), and only those that are chosen meet the test items.
 
@@ -114,7 +114,7 @@ class Search:
         """
         self._baselines.score(self._db, self._scorer, self._journal, self._listener)
         self._evolve_all()
-        choice = self._choose()
+        choice = self._finals().choose()
         self._test(choice)
         return self._scorer.record(choice.best)
 
@@ -127,7 +127,7 @@ class Search:
             for candidate in self._turns.to_tell(candidates):
                 self._strategy.tell(candidate.ask, candidate.record.result)
                 self._learn(candidate)
-            if self._room() and self._turns.may_ask(candidates, self._strategy, self.scoring, self.executor.capacity):
+            if self._may_ask():
                 self._start(self._strategy.ask())
                 continue
             self._submit()
@@ -137,8 +137,8 @@ class Search:
                     self._count(candidates.hold(outcome), outcome)
                 for candidate in self._turns.to_take(candidates):
                     self._take(candidate)
-            elif candidates.decided and self._turns.to_tell(candidates):
-                continue  # what an earlier session answered decided something
+            elif self._turns.to_tell(candidates) or self._may_ask():
+                continue  # what an earlier session had answered was taken from there
             elif any(True for _ in candidates.undecided) and not self._stopping:
                 self.scoring.close_generation()  # no more will come, so a race goes on with those that did
                 self._decide()
@@ -146,12 +146,14 @@ class Search:
                 self._journal.write()
                 return
 
-    def _room(self) -> bool:
-        """Whether another candidate may start now, within the budget."""
+    def _may_ask(self) -> bool:
+        """Whether another candidate may start now: a worker is free, it is in turn, and the budget reaches."""
         candidates, spent = self._candidates, self._progress.spent
         if self._stopping or not self.scoring.may_enter:
             return False
         if candidates.n_running + candidates.n_queued >= self.executor.capacity:
+            return False
+        if not self._turns.may_ask(candidates, self._strategy, self.scoring, self.executor.capacity):
             return False
         if not self._limit.allows(spent, self.scoring.reserved_items + self.scoring.items_per_candidate):
             return False
@@ -392,7 +394,7 @@ class Search:
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def _choose(self) -> Choice:
+    def _finals(self) -> Finals:
         return Finals(
             self._db,
             self.scoring,
@@ -402,7 +404,7 @@ class Search:
             n=self.finalists,
             weights=self._weights,
             consensus=self._score_consensus,
-        ).choose()
+        )
 
     def _score_consensus(self, ranked: Sequence[Record]) -> Record | None:
         if not self.consensus:

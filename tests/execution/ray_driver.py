@@ -10,7 +10,7 @@ from ray_workers import N_ITEMS, Dummy, recipe
 from evomerge.execution.base import Executor
 from evomerge.execution.pool.cluster import Cluster
 from evomerge.execution.pool.executor import Demand, RayExecutor
-from evomerge.fitness.items import Pool, Term
+from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import Recipe
@@ -35,7 +35,7 @@ def search(run: RunDir, executor: Executor, candidates: int, *, deterministic: b
         run_dir=run,
         stages=[Stage("search", 1.0, lambda best: (Line(), CMA(2, [0.3, 0.3], 1, population=8)))],
         executor=executor,
-        scoring=Scoring(Accuracy(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
+        scoring=Scoring(Accuracy(), ItemTable({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
         baselines={"a": recipe(0.2), "average": recipe(0.5)},
         budget=Budget(candidates=candidates),
         finalists=3,

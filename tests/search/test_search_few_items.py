@@ -1,7 +1,8 @@
 """Searches whose candidates answer some of the items: what is asked, stored, counted and continued."""
 
+import contextlib
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import machines
@@ -11,8 +12,9 @@ from accuracy import Accuracy
 from machines import Killed
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
+from evomerge.estimation.run_estimators import Guess, MeanEstimator
 from evomerge.execution.base import StopSignal
-from evomerge.fitness.items import Pool, Term
+from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Gene, GeneSpace
@@ -23,6 +25,7 @@ from evomerge.search.budget import Budget
 from evomerge.search.loop import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
+from evomerge.strategies.vector import VectorStrategy
 
 pytestmark = pytest.mark.usefixtures("lazy_disk")
 
@@ -81,12 +84,12 @@ def make(
 ) -> Search:
     corner = Recipe("linear", PARENTS, parameters={"weight": {"a": 0.0, "b": 0.5}})
     other = Recipe("linear", PARENTS, parameters={"weight": {"a": 0.4, "b": 0.5}})
-    begin = lambda best: (Plane(), CMA(2, [0.25, 0.75], 3, population=6))  # noqa: E731
+    begin = lambda best: VectorStrategy(Plane(), CMA(2, [0.25, 0.75], 3, population=6))  # noqa: E731
     return Search(
         run_dir=run,
         stages=stages or [Stage("search", 1.0, begin)],
         executor=machine,
-        scoring=Scoring(Accuracy(), Pool(POOL, TERMS), items=items, race=race, seed=5, **scoring),
+        scoring=Scoring(Accuracy(), ItemTable(POOL, TERMS), items=items, race=race, seed=5, **scoring),
         baselines={"a": corner, "average": other},
         budget=budget or Budget(candidates=18),
         finalists=3,
@@ -224,7 +227,7 @@ def test_a_budget_in_items_is_kept_in_the_middle_of_a_generation(tmp_path, race,
         make(run, Machine(capacity=capacity), race=race, budget=Budget(items=100)).run()
         spent = run.database.progress()["spent"]
         assert 60 <= spent["items"] <= 100
-        assert run.database.progress()["pending"] == []
+        assert run.database.progress()["outstanding"] == []
 
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.rule if race else "none")
@@ -261,7 +264,7 @@ def test_all_items_in_one_race_end_in_the_exact_mean(tmp_path) -> None:
         assert whole
         for record in whole:
             scores = run.database.item_scores(record.number, Split.SEARCH)
-            assert record.fitness == Accuracy().fitness(scores)
+            assert record.result == Accuracy().result(scores)
 
 
 def test_a_budget_below_one_candidate_is_refused(tmp_path) -> None:
@@ -271,7 +274,7 @@ def test_a_budget_below_one_candidate_is_refused(tmp_path) -> None:
 
 def test_a_second_stage_keeps_what_is_known_of_the_items(tmp_path) -> None:
     def begin(best):
-        return Plane(), CMA(2, [0.5, 0.5], 4, population=6)
+        return VectorStrategy(Plane(), CMA(2, [0.5, 0.5], 4, population=6))
 
     stages = [Stage("one", 0.5, begin), Stage("two", 1.0, begin)]
     machine = Machine()
@@ -300,9 +303,9 @@ def test_the_last_candidate_is_the_mean_of_the_best_genomes_and_a_finalist(tmp_p
         consensus = records[-1]
         assert [record.name for record in records if record.is_consensus] == ["consensus"] and consensus.number == 24
         search = make(run, Machine(), items=items, race=race, budget=MORE)
-        search._score_baselines()
+        search._baselines.score(search._db, search._scorer, search._journal, search._listener)
         search._take_up()
-        worth = search._look_back(records[:-1])
+        worth = search._finals()._worth_now(records[:-1])
         best = sorted(records[:-1], key=lambda record: (-worth[record.number], record.number))[:4]
         assert consensus.genome == pytest.approx(np.mean([record.genome for record in best], axis=0))
         finalists = [record for record in records if Split.VALIDATION in record.scores]
@@ -327,6 +330,47 @@ def test_a_run_killed_around_its_consensus_ends_as_the_uninterrupted_one(tmp_pat
             make(run, Machine(die_at=die_at), consensus=True, budget=MORE).run()
         make(run, Machine(), consensus=True, budget=MORE).run()
         assert rows(run) == expected
+
+
+class Turns(MeanEstimator):
+    """Ranks by the mean of the answers, and the other way round after each further candidate that it was told of."""
+
+    def fit(self, references, answers, points) -> None:
+        super().fit(references, answers, points)
+        self.sign = 1.0 if len(answers) % 2 == 0 else -1.0
+
+    def estimate(self, point, answers) -> Guess:
+        guess = super().estimate(point, answers)
+        return replace(guess, mean=0.5 + self.sign * (guess.mean - 0.5))
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.rule if race else "none")
+def test_a_continued_run_ranks_by_what_was_known_before_its_consensus(tmp_path, race) -> None:
+    def turning(run: RunDir, machine: Machine) -> Search:
+        search = make(run, machine, consensus=True, race=race, budget=MORE)
+        search.scoring._estimators = [Turns() for _ in TERMS]
+        return search
+
+    def everything(run: RunDir) -> list[tuple]:
+        return [
+            (record.to_data(), *(run.database.item_scores(record.number, split) for split in Split))
+            for record in run.database.records(baselines=True)
+        ]
+
+    whole = Machine()
+    with create(tmp_path / "whole") as run:
+        winner = turning(run, whole).run().number
+        expected = everything(run)
+    consensus = [place for place, job in enumerate(whole.ran) if job.candidate == 24]
+    assert {whole.ran[place].split for place in consensus} >= {Split.SEARCH, Split.VALIDATION}
+    for die_at in range(consensus[0] - 1, len(whole.ran) + 1):
+        with create(tmp_path / f"killed{die_at}") as run:
+            with contextlib.suppress(Killed):
+                turning(run, Machine(die_at=die_at)).run()
+            again = Machine()
+            assert turning(run, again).run().number == winner
+            assert everything(run) == expected
+            assert die_at < len(whole.ran) or again.ran == []
 
 
 def test_more_budget_after_a_consensus_goes_on_with_free_numbers(tmp_path) -> None:
@@ -357,7 +401,7 @@ def test_short_searches_and_those_with_choices_have_no_consensus(tmp_path) -> No
             self._genes = (Gene.integer("a", 0, 9, 3), Gene.integer("b", 0, 9, 3))
 
     with create(tmp_path / "whole") as run:
-        stages = [Stage("search", 1.0, lambda best: (Whole(), CMA(2, [0.25, 0.75], 3, population=6)))]
+        stages = [Stage("search", 1.0, lambda best: VectorStrategy(Whole(), CMA(2, [0.25, 0.75], 3, population=6)))]
         make(run, Machine(), consensus=True, budget=MORE, stages=stages).run()
         assert not any(record.is_consensus for record in run.database.records())
 
@@ -371,7 +415,7 @@ def test_what_other_models_answered_is_used_and_makes_first_estimates_better(tmp
             if others:
                 points = [{"a": float(a), "b": float(b)} for a, b in 0.4 + 0.8 * rng.random((40, 2))]
                 recipes = [Recipe("linear", PARENTS, parameters={"weight": point}) for point in points]
-                search.scoring.know_others(
+                search.scoring.observe_others(
                     {t: np.array([[right(r, Split.SEARCH, t, i) for i in POOL[t]] for r in recipes]) for t in POOL}
                 )
             search.run()

@@ -8,20 +8,22 @@ import machines
 import numpy as np
 import pytest
 from accuracy import Accuracy
-from machines import Killed
+from machines import Killed, order_of_answers
 
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted
+from evomerge.evaluation.objective import RecipeTerm
 from evomerge.execution.base import StopSignal
-from evomerge.fitness.items import Pool, Term
+from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.scoring import Scoring
-from evomerge.optimizers.base import Proposal
+from evomerge.optimizers.base import Optimizer, Point
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Record, Result, Split, State
 from evomerge.search.budget import Budget
 from evomerge.search.loop import MAX_REPEATS, Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+from evomerge.strategies.vector import VectorStrategy
 
 pytestmark = pytest.mark.usefixtures("lazy_disk")
 
@@ -42,7 +44,7 @@ class Line:
         return Recipe("linear", (Parent("a", ModelSource("a")),), parameters={"weight": genome[0]})
 
 
-class Walk:
+class Walk(Optimizer):
     """An optimizer whose next point depends on all that it was told, so that a lost tell shows."""
 
     n_dims = 1
@@ -52,16 +54,16 @@ class Walk:
         self.asked = 0
         self.told: dict[int, float | None] = {}
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Point:
         drift = 0.01 * sum(1 for fitness in self.told.values() if fitness is not None and fitness > 0.5)
         x = np.array([(self.rng.random() + drift) % 1.0])
         self.asked += 1
-        return Proposal(self.asked - 1, x)
+        return Point(self.asked - 1, x)
 
-    def tell(self, number: int, fitness: float | None) -> None:
+    def tell(self, number: int, result: Result | None) -> None:
         assert 0 <= number < self.asked
         assert number not in self.told
-        self.told[number] = fitness
+        self.told[number] = None if result is None else result.objectives[0]
 
     def dump_state(self) -> bytes:
         return pickle.dumps((self.rng.bit_generator.state, self.asked, self.told))
@@ -92,13 +94,20 @@ def baseline(weight: float) -> Recipe:
 
 
 def make(
-    run: RunDir, machine: Machine, *, budget: Budget | None = None, digits: int = 12, stages=None, **options
+    run: RunDir,
+    machine: Machine,
+    *,
+    budget: Budget | None = None,
+    digits: int = 12,
+    stages=None,
+    judge: Accuracy | None = None,
+    **options,
 ) -> Search:
     return Search(
         run_dir=run,
-        stages=stages or [Stage("search", 1.0, lambda best: (Line(digits), Walk()))],
+        stages=stages or [Stage("search", 1.0, lambda best: VectorStrategy(Line(digits), Walk()))],
         executor=machine,
-        scoring=Scoring(Accuracy(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
+        scoring=Scoring(judge or Accuracy(), ItemTable({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
         baselines={"a": baseline(0.2), "average": baseline(0.5)},
         budget=budget or Budget(candidates=20),
         finalists=3,
@@ -217,7 +226,7 @@ def test_failed_and_invalid_candidates_are_records_and_the_search_goes_on(run: R
     records = list(run.database.records())
     assert [records[i].state for i in (1, 2, 3, 4)] == [State.COMPLETE, State.FAILED, State.INVALID, State.COMPLETE]
     assert records[2].error == "it broke"
-    assert search.optimizer.told[2] is None and search.optimizer.told[4] is not None
+    assert search._strategy.optimizer.told[2] is None and search._strategy.optimizer.told[4] is not None
     assert run_status(run)["failed"] == 2
 
 
@@ -243,13 +252,13 @@ def test_a_parent_that_cannot_be_built_ends_the_search_before_the_first_candidat
 
 def test_a_nan_objective_is_a_failed_candidate(run: RunDir) -> None:
     class Strange(Accuracy):
-        def fitness(self, scores, split=Split.SEARCH) -> float:
-            value = super().fitness(scores)
-            return float("nan") if value > 0.7 else value
+        def result_of(self, means, recipe=None) -> Result:
+            result = super().result_of(means, recipe)
+            if result.objectives[0] > 0.7:
+                raise EvaluationError("the objective is not a number (NaN) on the search items")
+            return result
 
-    search = make(run, Machine(), budget=Budget(candidates=12))
-    search.scoring = Scoring(Strange(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)]))
-    search.run()
+    make(run, Machine(), budget=Budget(candidates=12), judge=Strange()).run()
     failed = [record for record in run.database.records() if record.state == State.FAILED]
     assert failed and all("not a number" in (record.error or "") for record in failed)
 
@@ -322,7 +331,7 @@ def test_candidates_that_cost_nothing_share_transactions_and_those_that_cost_som
             found.append(rows(run))
             transactions.append(len(written))
             assert run.best() is not None
-            assert [turn[0] for turn in run.database.tells()] == list(range(300))
+            assert order_of_answers(run) == list(range(300))
     assert found[0] == found[1]
     assert transactions[0] < 20
     assert transactions[1] == 302  # the baselines', too
@@ -400,10 +409,10 @@ class From(Line):
 
 
 def two_stages(begun: list[Recipe | None] | None = None) -> list[Stage]:
-    def begin(elite: Recipe | None) -> tuple:
+    def begin(elite: Recipe | None) -> VectorStrategy:
         if begun is not None:
             begun.append(elite)
-        return (Line(), Walk()) if elite is None else (From(elite), Walk(seed=9))
+        return VectorStrategy(*((Line(), Walk()) if elite is None else (From(elite), Walk(seed=9))))
 
     return [Stage("one", 0.4, begin), Stage("two", 1.0, begin)]
 
@@ -448,7 +457,7 @@ def test_what_a_recipe_costs_is_taken_off_its_fitness_and_counts_for_the_winner(
     def cost(recipe: Recipe) -> float:
         return 2.0 if float(recipe.parameters["weight"]) > 0.5 else 0.0  # type: ignore[arg-type]
 
-    winner = make(run, Machine(), cost=cost).run()
+    winner = make(run, Machine(), judge=Accuracy([RecipeTerm("cost", -1.0, cost)])).run()
     assert float(winner.recipe.parameters["weight"]) <= 0.5  # type: ignore[arg-type]
     for record in run.database.records():
         assert record.fitness == pytest.approx(record.scores[Split.SEARCH].mean - cost(record.recipe))

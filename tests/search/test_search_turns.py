@@ -8,25 +8,26 @@ import machines
 import numpy as np
 import pytest
 from accuracy import Accuracy
-from machines import Killed
+from machines import Killed, Noted, order_of_answers
 
 from evomerge.errors import Interrupted
 from evomerge.execution.base import StopSignal
-from evomerge.fitness.items import Pool, Term
+from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Gene, GeneSpace
-from evomerge.optimizers.base import Proposal, sure_asks
+from evomerge.optimizers.base import Point
 from evomerge.optimizers.cma_es import CMA
 from evomerge.optimizers.mixed_es import MixedES
 from evomerge.optimizers.random_search import RandomSearch
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Result, Split, State
 from evomerge.search.budget import Budget
 from evomerge.search.loop import MAX_REPEATS, Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+from evomerge.strategies.vector import VectorStrategy
 
 pytestmark = pytest.mark.usefixtures("lazy_disk")
 
@@ -96,13 +97,15 @@ SCORINGS = {
 }
 
 
-def make(run: RunDir, machine: Machine, optimizer="cma", scoring="whole", *, digits=1, **options) -> Search:
+def make(run: RunDir, machine: Machine, optimizer="cma", scoring="whole", *, digits=1, noted=None, **options) -> Search:
     options = {"budget": Budget(candidates=40), "deterministic": True} | options
     return Search(
         run_dir=run,
-        stages=[Stage("search", 1.0, lambda best: (Grid(digits), OPTIMIZERS[optimizer]()))],
+        stages=[Stage("search", 1.0, lambda best: VectorStrategy(Grid(digits), noted or OPTIMIZERS[optimizer]()))],
         executor=machine,
-        scoring=Scoring(Accuracy(), Pool({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)]), seed=2, **SCORINGS[scoring]),
+        scoring=Scoring(
+            Accuracy(), ItemTable({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)]), seed=2, **SCORINGS[scoring]
+        ),
         baselines={"a": recipe(0.25, 0.0), "average": recipe(0.55, 0.0)},
         finalists=3,
         **options,
@@ -124,14 +127,14 @@ def create(path: Path) -> RunDir:
 def test_workers_and_their_order_change_no_record(tmp_path: Path, optimizer: str, scoring: str) -> None:
     with create(tmp_path / "one") as run:
         make(run, Machine(), optimizer, scoring).run()
-        expected, tells, spent = rows(run), [n for n, _ in run.database.tells()], run.database.progress()["spent"]
+        expected, tells, spent = rows(run), order_of_answers(run), run.database.progress()["spent"]
     assert any(row[0]["same_as"] is not None for row in expected)
     assert {row[0]["state"] for row in expected} == {"complete", "failed", "invalid"}
     for capacity, seed in ((2, 1), (3, 2), (8, 3)):
         with create(tmp_path / f"many{capacity}") as run:
             make(run, Machine(capacity, seed=seed), optimizer, scoring).run()
             assert rows(run) == expected
-            assert [number for number, _ in run.database.tells()] == tells
+            assert order_of_answers(run) == tells
             assert run.database.progress()["spent"]["items"] == spent["items"]
 
 
@@ -139,19 +142,21 @@ def test_a_generation_keeps_all_workers_busy_and_the_next_one_waits_for_it(tmp_p
     machine = Machine(capacity=4)
     widths: list[int] = []
     machine.before = lambda: widths.append(len([job for job in machine.jobs if job.candidate >= 0]))
+    noted = Noted(OPTIMIZERS["cma"]())
     with create(tmp_path / "run") as run:
-        make(run, machine, budget=Budget(candidates=12), digits=9).run()
-        asked = dict(run.database.tells())
+        make(run, machine, budget=Budget(candidates=12), digits=9, noted=noted).run()
+        asked = dict(noted.tells)
     assert max(widths) == 4
     assert all(asked[number] <= 6 for number in range(6))
     assert asked[6] > 6
 
 
 def test_without_it_nobody_waits_and_the_tells_can_be_replayed(tmp_path: Path) -> None:
+    noted = Noted(OPTIMIZERS["mixed"]())
     with create(tmp_path / "run") as run:
-        make(run, Machine(capacity=4, seed=3), "mixed", deterministic=False, digits=9).run()
+        make(run, Machine(capacity=4, seed=3), deterministic=False, digits=9, noted=noted).run()
         records = {record.number: record for record in run.database.records()}
-        tells = run.database.tells()
+        tells = noted.tells
     assert [number for number, _ in tells] != sorted(number for number, _ in tells)
     assert sorted(number for number, _ in tells) == list(range(40))
     again, space, asked = OPTIMIZERS["mixed"](), Grid(9), 0
@@ -159,7 +164,7 @@ def test_without_it_nobody_waits_and_the_tells_can_be_replayed(tmp_path: Path) -
         while asked < n_asked:
             assert space.genome(again.ask().x) == records[asked].genome
             asked += 1
-        again.tell(number, records[number].fitness)
+        again.tell(number, records[number].result)
 
 
 @pytest.mark.parametrize("scoring", ["whole", "few", "race"])
@@ -227,28 +232,28 @@ def test_repeats_end_a_search_at_the_same_candidate(tmp_path: Path) -> None:
 
 def test_an_optimizer_says_how_far_its_points_are_sure() -> None:
     cma = OPTIMIZERS["cma"]()
-    assert [sure_asks(cma), *(cma.ask() and sure_asks(cma) for _ in range(6))] == [6, 5, 4, 3, 2, 1, 0]
+    assert [cma.sure_asks, *(cma.ask() and cma.sure_asks for _ in range(6))] == [6, 5, 4, 3, 2, 1, 0]
     for number in range(6):
-        assert sure_asks(cma) == 0
-        cma.tell(number, float(number))
-    assert sure_asks(cma) == cma.population
-    assert sure_asks(OPTIMIZERS["random"]()) > 1000
-    assert sure_asks(OPTIMIZERS["mixed"]()) == 0
+        assert cma.sure_asks == 0
+        cma.tell(number, Result((float(number),)))
+    assert cma.sure_asks == cma.population
+    assert OPTIMIZERS["random"]().sure_asks > 1000
+    assert OPTIMIZERS["mixed"]().sure_asks == 0
 
 
 @pytest.mark.parametrize("population", [4, 7])
 def test_sure_points_do_not_depend_on_what_is_told(population: int) -> None:
     def points(told_early: bool) -> list[list[float]]:
         cma = CMA(2, [0.3, 0.6], 9, population=population)
-        found: list[Proposal] = []
+        found: list[Point] = []
         for _ in range(4):
             batch = [cma.ask()]
-            while sure_asks(cma):
+            while cma.sure_asks:
                 if told_early:
-                    cma.tell(batch[-1].number, float(batch[-1].x.sum()))
+                    cma.tell(batch[-1].number, Result((float(batch[-1].x.sum()),)))
                 batch.append(cma.ask())
             for one in batch[-1:] if told_early else batch:
-                cma.tell(one.number, float(one.x.sum()))
+                cma.tell(one.number, Result((float(one.x.sum()),)))
             found += batch
         return [one.x.tolist() for one in found]
 
