@@ -168,11 +168,11 @@ class Record:
         number: its id: 0 is the first proposal. Baselines have negative numbers.
         name: "candidate 17", or the baseline's name ("math", "average").
         genome: gene values in the order of `evomerge space`; None for baselines.
-        result: on the search items; None where the candidate failed.
         fitness: the result as one number, by which records are put in order (`Result.scalar` with the search's
             weights); None where the candidate failed.
         scores: split name to the score (the weighted sum of the objectives' metrics), for the splits it was scored on.
         same_as: number of the earlier candidate with the same recipe, whose scores were taken over.
+        result: on the search items; None where the candidate failed.
     """
 
     number: int
@@ -180,13 +180,13 @@ class Record:
     state: State
     recipe: Recipe
     genome: tuple[float, ...] | None = None
-    result: Result | None = None
     fitness: float | None = None
     scores: Mapping[Split, Score] | None = None
     seconds: float = 0.0
     device: str = ""
     error: str | None = None
     same_as: int | None = None
+    result: Result | None = None
 
     @property
     def is_consensus(self) -> bool:

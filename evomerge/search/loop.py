@@ -3,9 +3,9 @@
 Only this module draws the arrow from results back to the strategy. `_evolve` reads like the paper's pseudo-code (Akiba
 et al., arXiv 2403.13187, section 3): a recipe is proposed, materialized, scored and told. What a candidate is asked,
 and what its answers are worth, `fitness.scoring` says: all search items, or a few of them and an estimate. Who is told
-when is a policy (`turns`), and so is what is written when (`journal`). Around the loop stands what makes the result honest:
-the parents and the plain average are scored first (`baselines`), the best candidates are scored again on validation
-items that the loop never saw (`winner`), and only those that are chosen meet the test items.
+when is a policy (`turns`), and so is what is written when (`journal`). Around the loop stands what makes the result
+honest: the parents and the plain average are scored first (`baselines`), the best candidates are scored again on
+validation items that the loop never saw (`winner`), and only those that are chosen meet the test items.
 
 So a search can be killed anywhere and continued by running it again on the same run: what was in flight is run again,
 and the strategy continues from the state stored with the last record.

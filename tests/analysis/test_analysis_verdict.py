@@ -17,7 +17,7 @@ from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import TaskSpec
 from evomerge.export.from_run import run_card
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Record, Split, State
+from evomerge.record import Choice, ItemScore, Record, Split, State
 from evomerge.store import RunDir
 from evomerge.store.status import run_status
 from evomerge.workflows.search import carry_out
@@ -75,7 +75,7 @@ def finish(run: RunDir, winner: float = 0.8, others: tuple[float, ...] = (0.3, 0
     add(run, 0, "candidate 0", splits(0.7, winner, winner))
     for number, rate in enumerate(others, 1):
         add(run, number, f"candidate {number}", splits(0.9, rate))
-    run.database.set_meta("best", 0)
+    run.database.set_choice(Choice("winner", (0,)))
     return with_verdict(run, run_status(run))
 
 
@@ -182,19 +182,22 @@ def test_a_layer_cost_counts_in_the_repeated_choice(tmp_path: Path) -> None:
         run.database.set_meta(OBJECTIVE, [SPEC.to_data()])
         add(run, 0, "candidate 0", splits(0.7, 0.8), fitness=answers(0.7)[0].mean() - 5.0)  # a very long path
         add(run, 1, "candidate 1", splits(0.7, 0.3))
-        run.database.set_meta("best", 1)
+        run.database.set_choice(Choice("winner", (1,)))
         status = with_verdict(run, run_status(run))
     assert status["best"]["adjusted"]["mean"] == pytest.approx(answers(0.3, seed=1)[0].mean(), abs=0.02)
 
 
-def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report(run: RunDir) -> None:
+def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run.database.set_meta(OBJECTIVE, None)
     told: list[str] = []
 
-    def no_executor(stop: object) -> None:
+    def no_executor(prepared: object, stop: object) -> None:
         raise EvaluationError("the models could not be loaded")
 
-    prepared: Any = SimpleNamespace(objective=Objectives([SPEC]), public_tasks=["gsm8k"], executor=no_executor)
+    monkeypatch.setattr("evomerge.assembly.executors.make_executor", no_executor)
+    prepared: Any = SimpleNamespace(objectives=Objectives([SPEC]), public_tasks=["gsm8k"])
     with pytest.raises(EvaluationError):
         carry_out(run, prepared, listener=None, stop=None, note=told.append)
     assert told[0].startswith("warning: search items come from the public test set of gsm8k")

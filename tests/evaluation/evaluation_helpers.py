@@ -11,6 +11,10 @@ from typing import Any
 
 import yaml
 
+from evomerge.evaluation.intervals import mean_score
+from evomerge.evaluation.objective import Objectives
+from evomerge.record import ItemScore, Score, Split
+
 WORDS = "red blue green cat dog bird sun moon star run walk fly one two three four five six".split()  # noqa: SIM905
 N_TEST = 24
 
@@ -113,3 +117,18 @@ CHOICE: dict[str, Any] = {
         {"metric": "brier_score", "aggregation": "brier_score", "higher_is_better": False},
     ],
 }
+
+
+def fitness(objectives: Objectives, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> float:
+    """The result as one number, as an optimizer of one number is told it."""
+    return objectives.result(scores, split).scalar([one.weight for one in objectives.objectives])
+
+
+def fitness_of(objectives: Objectives, means: Sequence[float]) -> float:
+    """The same of means that are known."""
+    return objectives.result_of(means).scalar([one.weight for one in objectives.objectives])
+
+
+def term_scores(objectives: Objectives, scores: Sequence[ItemScore]) -> list[Score]:
+    """Each entry's plain mean, in its own unit and direction, with its interval."""
+    return [mean_score(list(values.values())) for values in objectives.answers(scores).values()]

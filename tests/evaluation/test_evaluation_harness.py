@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, continuation, make_model, write_task
+from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, continuation, fitness, make_model, write_task
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation import Objectives, SplitSizes, TaskSpec
@@ -113,7 +113,7 @@ def test_every_filter_is_kept_and_equals_lm_eval(tiny: Tiny, tasks: Path) -> Non
         assert score.metrics == {
             f"exact_match,{name}": expected[score.item, name]["exact_match"] for name in ("first", "last")
         }
-    assert Objectives(made.specs).fitness(scores) > 0.5
+    assert fitness(Objectives(made.specs), scores) > 0.5
     assert any(score.metrics["exact_match,last"] == 0 for score in scores)
 
 
@@ -167,7 +167,7 @@ def test_loglikelihood_tasks_report_accuracy_and_log_perplexity(tiny: Tiny, task
         log_perplexity = pytest.approx(-theirs["perplexity"], rel=1e-6)
         assert score.metrics == {"acc": theirs["acc"], "log_perplexity": log_perplexity}
     mean = sum(score.metrics["log_perplexity"] for score in scores) / len(scores)
-    assert Objectives(made.specs).fitness(scores) == pytest.approx(-mean)
+    assert fitness(Objectives(made.specs), scores) == pytest.approx(-mean)
 
 
 def test_rolling_loglikelihoods_are_kept_per_word_and_byte(tiny: Tiny, tasks: Path) -> None:

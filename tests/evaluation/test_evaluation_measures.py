@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, questions, write_task
+from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, fitness, questions, term_scores, write_task
 from scipy import stats
 
 from evomerge.errors import ConfigError, EvaluationError
@@ -25,9 +25,8 @@ from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.measures.entropy import answer_number, softmax_entropy
 from evomerge.evaluation.measures.python_function import load_function
 from evomerge.evaluation.measures.registry import MEASURES
-from evomerge.evaluation.objective import INFEASIBLE
 from evomerge.evaluation.task import ANSWER, Constraint
-from evomerge.record import ItemScore, Split
+from evomerge.record import INFEASIBLE, ItemScore, Split
 
 ALL = SplitSizes(search=None, validation=0, test=0)
 TOKENS = TaskSpec("copy", "generated_tokens", weight=0.01)
@@ -150,7 +149,7 @@ def test_a_model_that_answers_all_alike_breaks_the_guard_of_its_entropy(tiny: Ti
     found = made.score(dull, tiny.tokenizer, Split.SEARCH)
     (said,) = objective.violated(found)
     assert said.startswith("task 'colours': 100.0% of the answers are the same")
-    assert objective.fitness(found) < -INFEASIBLE < objective.fitness(baseline)
+    assert fitness(objective, found) < -INFEASIBLE < fitness(objective, baseline)
 
 
 def test_entries_of_one_task_share_its_forward_passes_and_splits(
@@ -174,7 +173,7 @@ def test_entries_of_one_task_share_its_forward_passes_and_splits(
         ("generated_tokens", None, "minimize"),
         ("exact_match", "none", "maximize"),
     ]
-    assert len(Objectives(both.specs).term_scores(scores)) == 3
+    assert len(term_scores(Objectives(both.specs), scores)) == 3
 
 
 def test_measures_that_no_entry_names_can_be_asked_for_where_they_fit(tiny: Tiny, tasks: Path) -> None:
@@ -246,7 +245,7 @@ def test_a_function_of_the_user_gets_the_document_and_what_the_model_answered(
     found = [score.metrics[own("letters")] for score in scores if score.task == "copy"]
     assert found == [float(sum(map(str.isalpha, answer))) for answer in answers]
     assert all(score.metrics[own("margin")] >= 0 for score in scores if score.task == "choice")
-    assert Objectives(made.specs).term_scores(scores)[0].mean == pytest.approx(np.mean(found))
+    assert term_scores(Objectives(made.specs), scores)[0].mean == pytest.approx(np.mean(found))
 
 
 def test_a_function_in_a_module_is_found_by_its_name(tiny: Tiny, tasks: Path, monkeypatch: pytest.MonkeyPatch,

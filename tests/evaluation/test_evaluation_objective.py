@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluation_helpers import fitness, fitness_of, term_scores
 from scipy import stats
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.intervals import Z, mean_score, student_quantile, weighted_sum, wilson
-from evomerge.evaluation.objective import INFEASIBLE, Objectives
+from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import ANSWER, Constraint, TaskSpec
-from evomerge.record import ItemScore, Score, Split
+from evomerge.record import INFEASIBLE, ItemScore, Score, Split
 
 
 def items(task: str, values: list[float], metric: str = "acc") -> list[ItemScore]:
@@ -57,12 +58,12 @@ def test_one_maximised_task_is_its_mean_and_one_minimised_task_its_negative() ->
     scores = items("t", [1.0, 0.0, 0.0, 1.0, 1.0])
     up = Objectives([TaskSpec("t", "acc", weight=7, direction="maximize")])
     down = Objectives([TaskSpec("t", "acc", weight=7, direction="minimize")])
-    assert up.fitness(scores) == pytest.approx(0.6)
-    assert down.fitness(scores) == pytest.approx(-0.6)
+    assert fitness(up, scores) == pytest.approx(0.6)
+    assert fitness(down, scores) == pytest.approx(-0.6)
     low, high = wilson(3, 5)
     assert (up.score(scores).low, up.score(scores).high) == pytest.approx((low, high))
     assert (down.score(scores).low, down.score(scores).high) == pytest.approx((-high, -low))
-    assert down.term_scores(scores)[0].mean == pytest.approx(0.6)
+    assert term_scores(down, scores)[0].mean == pytest.approx(0.6)
 
 
 def test_weights_are_normalised_and_tasks_count_by_weight_not_by_number_of_items() -> None:
@@ -75,9 +76,9 @@ def test_weights_are_normalised_and_tasks_count_by_weight_not_by_number_of_items
     )
     scores = items("b", [2.0, 4.0], "loss") + items("a", [1.0] * 30 + [0.0] * 10) + items("c", [1.0])
     assert objective.weights == pytest.approx((0.75, -0.25, 0.0))
-    assert objective.fitness(scores) == pytest.approx(0.75 * 0.75 - 0.25 * 3.0)
+    assert fitness(objective, scores) == pytest.approx(0.75 * 0.75 - 0.25 * 3.0)
     score = objective.score(scores)
-    assert (score.mean, score.n) == (pytest.approx(objective.fitness(scores)), 43)
+    assert (score.mean, score.n) == (pytest.approx(fitness(objective, scores)), 43)
     a, b = stats.binomtest(30, 40).proportion_ci(0.95, "wilson"), stats.t.interval(0.95, 1, loc=3, scale=1)
     assert score.low == pytest.approx(score.mean - math.hypot(0.75 * (0.75 - a.low), 0.25 * (b[1] - 3)))
     assert score.high == pytest.approx(score.mean + math.hypot(0.75 * (a.high - 0.75), 0.25 * (3 - b[0])))
@@ -102,16 +103,16 @@ def test_a_weight_of_zero_ignores_an_unbounded_interval() -> None:
 
 def test_a_filter_is_part_of_the_key_only_where_a_task_has_several() -> None:
     objective = Objectives([TaskSpec("t", "acc", filter="strict", direction="maximize")])
-    assert objective.fitness([ItemScore("t", 0, {"acc,strict": 1.0, "acc,loose": 0.0})]) == 1.0
-    assert objective.fitness([ItemScore("t", 0, {"acc": 0.25})]) == 0.25
+    assert fitness(objective, [ItemScore("t", 0, {"acc,strict": 1.0, "acc,loose": 0.0})]) == 1.0
+    assert fitness(objective, [ItemScore("t", 0, {"acc": 0.25})]) == 0.25
 
 
 def test_missing_items_metrics_and_values_that_are_not_finite_are_refused() -> None:
     objective = Objectives([TaskSpec("t", "acc", direction="maximize")])
     with pytest.raises(EvaluationError, match="'t' has no scored items"):
-        objective.fitness([])
+        fitness(objective, [])
     with pytest.raises(EvaluationError, match="item 3: no metric 'acc'; the item has f1"):
-        objective.fitness([ItemScore("t", 3, {"f1": 1.0})])
+        fitness(objective, [ItemScore("t", 3, {"f1": 1.0})])
     with pytest.raises(EvaluationError, match="item 3: metric 'acc' is nan"):
         objective.score([ItemScore("t", 3, {"acc": math.nan})])
     with pytest.raises(EvaluationError, match="an item of task 'u' came, but the objective has the tasks t"):
@@ -146,13 +147,13 @@ TOKENS = TaskSpec("t", "tokens", weight=0.01, direction="minimize")
 def test_two_metrics_of_one_task_are_two_terms_over_the_same_items() -> None:
     scores = rows("t", acc=[1.0, 0.0, 1.0, 1.0], tokens=[10.0, 90.0, 20.0, 40.0])
     objective = Objectives([up("t", "acc"), TOKENS])
-    assert objective.fitness(scores) == pytest.approx((0.75 - 0.01 * 40.0) / 1.01)
-    assert [score.mean for score in objective.term_scores(scores)] == [0.75, 40.0]
+    assert fitness(objective, scores) == pytest.approx((0.75 - 0.01 * 40.0) / 1.01)
+    assert [score.mean for score in term_scores(objective, scores)] == [0.75, 40.0]
     score = objective.score(scores)
     # Answers and their lengths go together item by item, so the interval is that of one sample of differences.
     own = (np.array([1.0, 0.0, 1.0, 1.0]) - 0.01 * np.array([10.0, 90.0, 20.0, 40.0])) / 1.01
     low, high = stats.t.interval(0.95, 3, loc=own.mean(), scale=stats.sem(own))
-    assert (score.mean, score.low, score.high) == pytest.approx((objective.fitness(scores), low, high))
+    assert (score.mean, score.low, score.high) == pytest.approx((fitness(objective, scores), low, high))
     assert score.n == 4  # four items were scored, whatever was measured on them
 
 
@@ -165,8 +166,8 @@ def test_answers_are_told_item_by_item_and_their_means_make_the_fitness() -> Non
     assert answers["t, tokens"] == {0: 10.0, 1: 90.0}
     assert answers["u, acc"] == answers["u, acc (limit)"] == {0: 1.0, 1: 1.0, 2: 0.0}
     means = [sum(values.values()) / len(values) for values in answers.values()]
-    assert objective.fitness_of(means) == objective.fitness(scores) == pytest.approx((0.5 - 0.5 + 0.5 * 2 / 3) / 1.51)
-    assert objective.fitness_of([0.5, 50.0, 0.25, 0.25]) == pytest.approx(-INFEASIBLE - 0.5, abs=1e-6)
+    assert fitness_of(objective, means) == fitness(objective, scores) == pytest.approx((0.5 - 0.5 + 0.5 * 2 / 3) / 1.51)
+    assert fitness_of(objective, [0.5, 50.0, 0.25, 0.25]) == pytest.approx(-INFEASIBLE - 0.5, abs=1e-6)
     assert objective.answers(scores[:2])["u, acc"] == {}  # where only some tasks were asked
 
 
@@ -178,7 +179,7 @@ def test_the_weighted_sum_is_that_of_the_tasks_with_one_value_per_item() -> None
     assert values["u"] == {0: 1.0, 1: 1.0, 2: 0.0} and weights == {"t": 1.0, "u": pytest.approx(0.5 / 1.51)}
     assert values["t"][1] == pytest.approx(-0.9 / 1.51)
     means = {task: sum(own.values()) / len(own) for task, own in values.items()}
-    assert sum(weights[task] * means[task] for task in means) == pytest.approx(objective.fitness(scores))
+    assert sum(weights[task] * means[task] for task in means) == pytest.approx(fitness(objective, scores))
 
 
 def test_entries_that_differ_in_filter_or_reference_have_names_of_their_own() -> None:
@@ -203,7 +204,7 @@ def test_a_broken_limit_ranks_below_every_feasible_candidate_and_by_how_far_it_i
         return rows("t", acc=[1.0] * right + [0.0] * (n - right), refused=[1.0] * refused + [0.0] * (n - refused))
 
     order = [candidate(8, 2), candidate(1, 0), candidate(0, 2), candidate(8, 3), candidate(0, 4), candidate(8, 8)]
-    found = [objective.fitness(scores) for scores in order]
+    found = [fitness(objective, scores) for scores in order]
     assert found == sorted(found, reverse=True) and len(set(found)) == len(found)
     assert found[:3] == [1.0, 0.125, 0.0]
     assert found[3] == pytest.approx(-INFEASIBLE - (0.375 - 0.25) / 0.25, abs=1e-6)
@@ -237,7 +238,7 @@ def test_violations_add_up_and_are_all_named() -> None:
         ]
     )
     scores = rows("t", acc=[1.0, 1.0], refused=[1.0, 0.0]) + rows("u", acc=[0.0, 0.0])
-    assert objective.fitness(scores) == pytest.approx(-INFEASIBLE - 1.0 - 1.0, abs=1e-6)
+    assert fitness(objective, scores) == pytest.approx(-INFEASIBLE - 1.0 - 1.0, abs=1e-6)
     assert objective.violated(scores) == [
         "t, refused is 0.5, but must be at most 0.25",
         "u, acc is 0, but must be at least 0.5",
@@ -247,8 +248,8 @@ def test_violations_add_up_and_are_all_named() -> None:
 def test_a_sum_so_low_that_it_would_rank_among_the_infeasible_is_refused() -> None:
     objective = Objectives([TOKENS, limit("t", "tokens", constraint=Constraint(max=1e12))])
     with pytest.raises(EvaluationError, match=r"must stay above -1e.09.*measure in larger units"):
-        objective.fitness(rows("t", tokens=[2e9, 3e9]))
-    assert Objectives([TOKENS]).fitness(rows("t", tokens=[2e9, 3e9])) == -2.5e9  # without limits there is no border
+        fitness(objective, rows("t", tokens=[2e9, 3e9]))
+    assert fitness(Objectives([TOKENS]), rows("t", tokens=[2e9, 3e9])) == -2.5e9  # without limits there is no border
 
 
 FLIPS = TaskSpec("t", "negative_flips", weight=1.0, direction="minimize", reference="math", of="acc")
@@ -261,12 +262,12 @@ def test_negative_flips_are_the_items_that_the_reference_has_right_and_the_candi
     objective.note_baseline("math", Split.SEARCH, items("t", reference))
     flipped = objective.answers(items("t", candidate))["t, negative_flips against math in acc"]
     assert flipped == {0: 0.0, 1: 1.0, 2: 1.0, 3: 0.0, 4: 0.0}
-    assert objective.fitness(items("t", candidate)) == pytest.approx(-0.4)
-    assert objective.fitness(items("t", reference)) == 0.0  # a model does not flip against itself
-    score = objective.term_scores(items("t", candidate))[0]
+    assert fitness(objective, items("t", candidate)) == pytest.approx(-0.4)
+    assert fitness(objective, items("t", reference)) == 0.0  # a model does not flip against itself
+    score = term_scores(objective, items("t", candidate))[0]
     assert (score.low, score.high) == pytest.approx(wilson(2, 5))
     some = [score for score in items("t", candidate) if score.item in (2, 4)]
-    assert objective.fitness(some) == -0.5
+    assert fitness(objective, some) == -0.5
 
 
 def test_flips_are_counted_on_the_split_that_the_items_are_of() -> None:
@@ -274,24 +275,24 @@ def test_flips_are_counted_on_the_split_that_the_items_are_of() -> None:
     objective.note_baseline("math", Split.SEARCH, items("t", [1.0, 1.0]))
     objective.note_baseline("math", Split.TEST, items("t", [0.0, 1.0]))
     candidate = items("t", [0.0, 0.0])
-    assert objective.fitness(candidate) == -1.0
+    assert fitness(objective, candidate) == -1.0
     assert objective.score(candidate, Split.TEST).mean == -0.5
     with pytest.raises(
         EvaluationError, match="against 'math' need its validation scores, but it was not scored before"
     ):
-        objective.fitness(candidate, Split.VALIDATION)
+        fitness(objective, candidate, Split.VALIDATION)
 
 
 def test_flips_take_the_filter_and_refuse_what_is_neither_right_nor_wrong_or_not_known() -> None:
     strict = Objectives([dataclasses.replace(FLIPS, filter="strict")])
     strict.note_baseline("math", Split.SEARCH, [ItemScore("t", 0, {"acc,strict": 1.0, "acc,loose": 0.0})])
-    assert strict.fitness([ItemScore("t", 0, {"acc,strict": 0.0, "acc,loose": 1.0})]) == -1.0
+    assert fitness(strict, [ItemScore("t", 0, {"acc,strict": 0.0, "acc,loose": 1.0})]) == -1.0
     with pytest.raises(
         EvaluationError, match="item 1: negative flips need the score of 'math', which was not scored on"
     ):
-        strict.fitness([ItemScore("t", 1, {"acc,strict": 0.0})])
+        fitness(strict, [ItemScore("t", 1, {"acc,strict": 0.0})])
     with pytest.raises(EvaluationError, match=r"item 0: 'acc' is 0.5, but negative flips need a metric that is 0 or 1"):
-        strict.fitness([ItemScore("t", 0, {"acc,strict": 0.5})])
+        fitness(strict, [ItemScore("t", 0, {"acc,strict": 0.5})])
 
 
 ENTROPY = TaskSpec("t", "entropy", direction="minimize")
@@ -310,9 +311,9 @@ def test_a_model_that_answers_all_alike_is_refused_however_low_its_entropy() -> 
         answers([1] * 6 + [2, 3, 4, 5]),
         answers([1] * 10),
     )
-    assert objective.fitness(varied) == pytest.approx(-0.9)
-    assert objective.fitness(half) == pytest.approx(-INFEASIBLE - (0.6 / 0.5 - 1.0), abs=1e-6)
-    assert objective.fitness(varied) > objective.fitness(half) > objective.fitness(collapsed)
+    assert fitness(objective, varied) == pytest.approx(-0.9)
+    assert fitness(objective, half) == pytest.approx(-INFEASIBLE - (0.6 / 0.5 - 1.0), abs=1e-6)
+    assert fitness(objective, varied) > fitness(objective, half) > fitness(objective, collapsed)
     (said,) = objective.violated(collapsed)
     assert "100.0% of the answers are the same, but at most 50.0% may be (40.0% with a baseline" in said
     wide = Objectives([dataclasses.replace(ENTROPY, collapse_margin=0.25)])
@@ -338,4 +339,4 @@ def test_the_guard_is_off_where_entropy_is_only_watched_or_the_margin_is_one_and
     with pytest.raises(
         EvaluationError, match=r"baselines' search answers, but none was scored before.*collapse_margin: 1"
     ):
-        Objectives([ENTROPY]).fitness(collapsed)
+        fitness(Objectives([ENTROPY]), collapsed)

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.export import export_recipe, export_run, push
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Record, Score, Split, State
+from evomerge.record import Choice, Record, Score, Split, State
 from evomerge.store import RunDir
 
 
@@ -159,7 +159,7 @@ def run(tmp_path, recipe):
 def test_a_run_is_exported_with_its_winner_and_what_it_was_compared_with(run, tmp_path, recipe):
     run.database.add_scores(2, Split.VALIDATION, Score(0.58, 0.5, 0.66, 70), [])
     run.database.add_scores(2, Split.TEST, Score(0.57, 0.49, 0.65, 70), [])
-    run.database.set_meta("best", 2)
+    run.database.set_choice(Choice("winner", (2,)))
     run.close()
     with RunDir.open(run.path) as reader:
         out = export_run(reader, tmp_path / "winner")

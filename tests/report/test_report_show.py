@@ -9,7 +9,7 @@ from evomerge import api
 from evomerge.cli.main import main
 from evomerge.errors import RunError
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Record, Score, Split, State
+from evomerge.record import Choice, Record, Score, Split, State
 from evomerge.store import RunDir
 
 LINE = "math 0-3 -> japanese 2-3 x0.8 -> japanese 3 x1.3 -> math 2-3 x0.62 -> math 5"
@@ -23,7 +23,7 @@ def run(tmp_path: Path) -> Path:
     with RunDir.create(tmp_path / "run", config={"name": "stacks"}) as run:
         run.database.add(Record(0, "candidate 0", State.COMPLETE, plain, (0.0,), fitness=0.5))
         run.database.add(Record(1, "candidate 1", State.COMPLETE, example(), (1.0,), fitness=0.4, scores=scores))
-        run.database.set_meta("best", 1)
+        run.database.set_choice(Choice("winner", (1,)))
     return tmp_path / "run"
 
 

@@ -27,7 +27,7 @@ print("ready", flush=True)
 while True:
     run.database.add(
         make_record(number),
-        optimizer_state=number.to_bytes(4, "little") * 20_000,
+        strategy_state=number.to_bytes(4, "little") * 20_000,
         scores={{Split.SEARCH: make_items(200, start=number)}},
         progress={{"last": number}},
     )
@@ -46,7 +46,7 @@ def check(run: RunDir, acknowledged: int) -> int:
         assert run.database.item_scores(record.number, Split.SEARCH) == make_items(200, start=record.number)
     last = len(records) - 1
     if last >= 0:
-        assert run.database.optimizer_state() == last.to_bytes(4, "little") * 20_000
+        assert run.database.strategy_state() == last.to_bytes(4, "little") * 20_000
         assert run.database.progress() == {"last": last}
     best = run.best()
     assert best is None or best in [record.recipe for record in records]

@@ -111,33 +111,23 @@ def test_a_candidate_that_took_over_scores_shows_those_of_the_earlier_one(databa
     assert database.response_matrix("arithmetic", "exact_match")[0] == [0]
 
 
-def test_find_by_recipe_prefers_a_complete_candidate_that_ran_itself(database):
-    recipe = make_recipe(0.25)
-    database.add(make_record(0, recipe=recipe, state=State.FAILED, fitness=None, scores=None, error="x"))
-    assert database.find_by_recipe(recipe.content_hash).number == 0
-    for number, same_as in ((5, None), (4, None), (1, 4)):
-        database.add(make_record(number, recipe=recipe, same_as=same_as))
-    assert database.find_by_recipe(recipe.content_hash).number == 4
-    assert database.find_by_recipe("0" * 64) is None
-
-
 def test_a_recipe_is_stored_once(database):
     for number in range(3):
         database.add(make_record(number, recipe=make_recipe(0.5)))
     assert database._all("SELECT COUNT(*) FROM recipes")[0][0] == 1
 
 
-def test_optimizer_state_and_progress_are_those_of_the_last_commit(database):
-    assert database.optimizer_state() is None
+def test_strategy_state_and_progress_are_those_of_the_last_commit(database):
+    assert database.strategy_state() is None
     assert database.progress() == {}
-    database.add(make_record(0), optimizer_state=b"\x00one\xff", progress={"seconds": 0.1 + 0.2, "phase": "search"})
+    database.add(make_record(0), strategy_state=b"\x00one\xff", progress={"seconds": 0.1 + 0.2, "phase": "search"})
     database.add(make_record(1), progress={"seconds": 2.5, "pending": [[7, [0.1]]]})
-    assert database.optimizer_state() == b"\x00one\xff"
+    assert database.strategy_state() == b"\x00one\xff"
     assert database.progress() == {"seconds": 2.5, "phase": "search", "pending": [[7, [0.1]]]}
-    database.add(make_record(2), optimizer_state=bytes(3_000_000))
+    database.add(make_record(2), strategy_state=bytes(3_000_000))
     database.update_progress({"phase": "test"})
     with reopened(database) as again:
-        assert again.optimizer_state() == bytes(3_000_000)
+        assert again.strategy_state() == bytes(3_000_000)
         assert again.progress()["phase"] == "test"
 
 
@@ -146,7 +136,8 @@ def test_scores_on_another_split_are_added_and_replaced(database):
     database.add(record, scores={Split.SEARCH: make_items()})
     for n in (4, 2):
         score = Score(0.7, 0.6, 0.8, n)
-        database.add_scores(0, Split.TEST, score, make_items(n, start=50), progress={"items": n})
+        database.add_scores(0, Split.TEST, score, make_items(n, start=50))
+        database.update_progress({"items": n})
         assert database.record(0) == replace(record, scores={**record.scores, Split.TEST: score})
         assert database.item_scores(0, Split.TEST) == make_items(n, start=50)
         assert database.progress() == {"items": n}
@@ -156,12 +147,12 @@ def test_scores_on_another_split_are_added_and_replaced(database):
 
 
 def test_a_number_is_recorded_once_and_a_refused_record_leaves_no_trace(database):
-    database.add(make_record(0), optimizer_state=b"first", progress={"n": 1})
+    database.add(make_record(0), strategy_state=b"first", progress={"n": 1})
     other = make_record(0, name="other", recipe=make_recipe(0.77))
     with pytest.raises(RunError, match="candidate 0 is already recorded"):
-        database.add(other, optimizer_state=b"second", progress={"n": 2}, scores={Split.SEARCH: make_items()})
+        database.add(other, strategy_state=b"second", progress={"n": 2}, scores={Split.SEARCH: make_items()})
     assert database.record(0) == make_record(0)
-    assert (database.optimizer_state(), database.progress()) == (b"first", {"n": 1})
+    assert (database.strategy_state(), database.progress()) == (b"first", {"n": 1})
     assert database.item_scores(0, Split.SEARCH) == []
 
 
@@ -171,9 +162,9 @@ def test_an_exception_in_the_middle_of_a_record_undoes_all_of_it(database, monke
 
     monkeypatch.setattr(database, "_put_progress", stop)
     with pytest.raises(KeyboardInterrupt):
-        database.add(make_record(0), optimizer_state=b"x", scores={Split.SEARCH: make_items()})
+        database.add(make_record(0), strategy_state=b"x", scores={Split.SEARCH: make_items()})
     monkeypatch.undo()
-    assert (database.count(), database.optimizer_state(), database.item_scores(0, Split.SEARCH)) == (0, None, [])
+    assert (database.count(), database.strategy_state(), database.item_scores(0, Split.SEARCH)) == (0, None, [])
     database.add(make_record(0))
     assert database.count() == 1
 

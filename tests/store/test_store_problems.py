@@ -16,7 +16,7 @@ from evomerge.store import Database, RunDir
 
 def fill(database, n=30):
     for number in range(n):
-        database.add(make_record(number), optimizer_state=bytes([number]) * 9000, scores={Split.SEARCH: make_items(50)})
+        database.add(make_record(number), strategy_state=bytes([number]) * 9000, scores={Split.SEARCH: make_items(50)})
 
 
 def test_a_full_disk_loses_nothing_that_was_committed(database):
@@ -24,11 +24,11 @@ def test_a_full_disk_loses_nothing_that_was_committed(database):
     pages = database._all("PRAGMA page_count")[0][0]
     database._db.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(RunError, match=r"run\.sqlite: the disk is full .*committed before is kept.*evomerge resume"):
-        database.add(make_record(30), optimizer_state=bytes(200_000))
+        database.add(make_record(30), strategy_state=bytes(200_000))
     assert list(database.records()) == [make_record(number) for number in range(30)]
-    assert database.optimizer_state() == bytes([29]) * 9000
+    assert database.strategy_state() == bytes([29]) * 9000
     database._db.execute("PRAGMA max_page_count = 1000000")  # the user made room
-    database.add(make_record(30), optimizer_state=bytes(200_000))
+    database.add(make_record(30), strategy_state=bytes(200_000))
     database.close()
     with Database.open(database.path, write=True) as again:
         assert again.count() == 31
@@ -123,7 +123,7 @@ def test_damage_inside_values_is_noticed_when_they_are_read(database):
     fill(database, 2)
     database._db.execute("UPDATE optimizer SET state = x'00'")
     with pytest.raises(RunError, match="optimizer's state does not match its checksum"):
-        database.optimizer_state()
+        database.strategy_state()
     database._db.execute("UPDATE item_scores SET \"values\" = x'0102' WHERE candidate = 0")
     with pytest.raises(RunError, match="is damaged"):
         database.item_scores(0, Split.SEARCH)
