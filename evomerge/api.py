@@ -18,13 +18,13 @@ from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Score
 from evomerge.search.events import Listener
-from evomerge.store.responses import Responses, run_responses
 from evomerge.store.run_dir import RunDir
 from evomerge.workflows.run import Run, recipe_of
 from evomerge.workflows.search import Note, carry_out
 from evomerge.workflows.show import show
 
 if TYPE_CHECKING:
+    from evomerge.estimation import Responses
     from evomerge.export import ExportReport
     from evomerge.export.verify import Verification
     from evomerge.workflows.full_evaluation import FullResult
@@ -255,7 +255,7 @@ def evaluate_full(
         target: a run folder, or a configuration as in `search`.
         winner: the run's best merge.
         parents: each parent, the plain average, and the base where it is none of the parents.
-        out: a file for the response matrix (`evomerge.store.responses`), written after each model. Models that it
+        out: a file for the response matrix (`Responses.save`), written after each model. Models that it
             holds already are taken from there.
         force: score them all the same, and replace their rows.
         batch_size: instead of the configuration's; so is `device`.
@@ -289,8 +289,9 @@ def evaluate_full(
 
 def responses(run_dir: str | Path) -> Responses:
     """Return who answered what in a run: baselines and candidates on the items of all splits; NaN: not scored."""
-    with RunDir.open(run_dir) as run:
-        return run_responses(run)
+    from evomerge.workflows.responses import responses as read
+
+    return read(run_dir)
 
 
 def export(

@@ -12,7 +12,7 @@ torch is loaded when an IRT model is fitted, not before, and an estimator's modu
 from evomerge.estimation.base import Estimate, Estimator
 from evomerge.estimation.irt import IRT, choose_dimension, fit_irt, map_ability
 from evomerge.estimation.mixture import Mixture
-from evomerge.estimation.reading import read_responses, read_samples, write_npz
+from evomerge.estimation.reading import read_responses, read_samples
 from evomerge.estimation.registry import ESTIMATORS, estimator_names, make_estimator
 from evomerge.estimation.responses import Responses
 from evomerge.estimation.revealed import Plan, estimate_from_few
@@ -40,5 +40,4 @@ __all__ = [
     "map_ability",
     "read_responses",
     "read_samples",
-    "write_npz",
 ]

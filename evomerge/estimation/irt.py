@@ -129,7 +129,7 @@ def fit_irt(responses: Responses, *, dimension: int = 1, rasch: bool = False, st
         raise EstimationError("an IRT model needs at least one item; the responses hold none")
     from evomerge.estimation.irt_fit import joint_map  # loads torch
 
-    a, b, theta = joint_map(responses.R, dimension=dimension, rasch=rasch, steps=steps, seed=seed)
+    a, b, theta = joint_map(responses.scores, dimension=dimension, rasch=rasch, steps=steps, seed=seed)
     return IRT(responses.items, a, b, theta)
 
 
@@ -144,16 +144,16 @@ def choose_dimension(
         The best dimension, and for each candidate the mean log-likelihood of a hidden response, in nats.
     """
     rng = np.random.default_rng(seed)
-    known = ~np.isnan(responses.R)
+    known = ~np.isnan(responses.scores)
     hidden = known & (rng.random(known.shape) < held)
     if not hidden.any():
         raise EstimationError(f"{int(known.sum())} responses are too few to hold out a share of {held:g}")
-    rest = Responses(responses.models, responses.items, np.where(hidden, np.nan, responses.R))
+    rest = Responses(responses.models, responses.items, np.where(hidden, np.nan, responses.scores))
     scores = {}
     for dimension in candidates:
         irt = fit_irt(rest, dimension=dimension, seed=seed)
         p = np.clip(irt.probability(irt.theta)[hidden], 1e-6, 1 - 1e-6)
-        y = responses.R[hidden]
+        y = responses.scores[hidden]
         scores[dimension] = float(np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
     return max(scores, key=lambda name: scores[name]), scores
 

@@ -85,10 +85,10 @@ class GPIRT(PIRT):
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
         """Fit the item parameters and measure the misfit."""
         super().fit(calibration, seed=seed)
-        known = ~np.isnan(calibration.R)
+        known = ~np.isnan(calibration.scores)
         p = self.irt.probability(self.irt.theta)
         counts = np.maximum(known.sum(1), 1)
-        off = (np.where(known, p, 0.0).sum(1) - np.nansum(calibration.R, 1)) / counts
+        off = (np.where(known, p, 0.0).sum(1) - np.nansum(calibration.scores, 1)) / counts
         self._misfit = float(np.mean(off**2)) + 1e-6
 
     def estimate(

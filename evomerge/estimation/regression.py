@@ -35,7 +35,7 @@ class _Linear:
             raise EstimationError(
                 f"a regression needs at least 3 calibration models; got {calibration.n_models}. Use 'mixture' or 'mean'"
             )
-        self._X = filled(calibration.R)
+        self._X = filled(calibration.scores)
 
     def estimate(
         self, seen: Floats, *, pool: Mask | None = None, parents: Parents | None = None, weights: Floats | None = None

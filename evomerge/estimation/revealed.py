@@ -71,7 +71,7 @@ def estimate_from_few(
             f"{len(both)} targets are calibration models too, {both[0]!r} first: an estimate would have seen the truth"
         )
     check_number(plan.items, calibration.n_items)
-    truth = targets.of_items(calibration.items).R
+    truth = targets.of_items(calibration.items).scores
     pool = ~np.isnan(truth)
     for row, name in enumerate(targets.models):
         if not pool[row].any():

@@ -67,7 +67,7 @@ def _uniform(calibration: Responses, n: int, rng: np.random.Generator) -> Choice
 
 
 def _stratified(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
-    rate = filled(calibration.R).mean(0)
+    rate = filled(calibration.scores).mean(0)
     order = np.lexsort((rng.random(len(rate)), rate))  # ties in random order
     # Equal parts of the sorted items, up to rounding at a random start (systematic sampling).
     edges = (np.arange(n) + rng.random(n)) * len(order) / n
@@ -78,7 +78,7 @@ def _stratified(calibration: Responses, n: int, rng: np.random.Generator) -> Cho
 
 
 def _anchors(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
-    return _nearest_to_centres(filled(calibration.R).T, n, rng)
+    return _nearest_to_centres(filled(calibration.scores).T, n, rng)
 
 
 def _irt_anchors(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
@@ -135,7 +135,7 @@ def _greedy(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
     The covariance of all items given those chosen is kept up to date by one rank-one step an item.
     """
     del rng  # nothing is drawn
-    X = filled(calibration.R)
+    X = filled(calibration.scores)
     gaps = X - X.mean(0)
     K = gaps.T @ gaps / max(len(X) - 1, 1)
     items: list[int] = []

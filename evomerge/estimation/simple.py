@@ -68,7 +68,7 @@ class Stratified:
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
         """Sort the items by how many calibration models solve them."""
         del seed
-        rate = filled(calibration.R).mean(0)
+        rate = filled(calibration.scores).mean(0)
         order = np.argsort(rate, kind="stable")
         self._class = np.empty(len(rate), dtype=np.int64)
         for number, part in enumerate(np.array_split(order, min(self._strata, len(rate)))):
@@ -110,7 +110,7 @@ class Weighted:
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
         """Keep the calibration models, on which the error of the weights is measured."""
         del seed
-        self._X = filled(calibration.R)
+        self._X = filled(calibration.scores)
 
     def estimate(
         self, seen: Floats, *, pool: Mask | None = None, parents: Parents | None = None, weights: Floats | None = None

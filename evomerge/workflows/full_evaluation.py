@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.assembly.workers import include_paths
-from evomerge.errors import ConfigError, EvaluationError, RunError
+from evomerge.errors import ConfigError, EstimationError, EvaluationError, RunError
+from evomerge.estimation.responses import Responses
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import find_measure
@@ -26,7 +27,6 @@ from evomerge.evaluation.task import NEGATIVE_FLIPS, TaskSpec
 from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
-from evomerge.store.responses import Responses
 from evomerge.store.run_dir import DATABASE, RunDir
 
 
@@ -247,8 +247,7 @@ def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[
         models=(),
         items=tuple(f"{column.source}/{item}" for column, item in columns_of),
         metric=tuple(column.label for column, _ in columns_of),
-        values=np.empty((0, len(columns_of))),
-        recipes=(),
+        R=np.empty((0, len(columns_of))),
         split=tuple(str(column.splits.get(item, "")) for column, item in columns_of),
     )
     if out is None:
@@ -257,7 +256,10 @@ def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[
         raise ConfigError(f"the responses cannot be written to {out}: its folder does not exist; make it first")
     if not Path(out).expanduser().exists():
         return empty
-    found = Responses.load(out)
+    try:
+        found = Responses.load(out)
+    except EstimationError as error:
+        raise RunError(f"the responses cannot be continued: {error}; name another file with --out") from error
     if (found.items, found.metric) != (empty.items, empty.metric):
         raise ConfigError(
             f"{out} holds {len(found.items)} items that are not the {len(empty.items)} of this configuration's tasks "
@@ -273,7 +275,7 @@ def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[
             f"{out} holds other models under the names {', '.join(others)}; name another file with --out, or replace "
             "them with --force"
         )
-    return Responses(found.models, found.items, found.metric, found.values, found.recipes, empty.split)
+    return replace(found, split=empty.split)
 
 
 def _score(

@@ -341,7 +341,7 @@ def test_looking_at_the_answers_now_and_then_gives_the_same(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, look_every: int
 ) -> None:
     """As on an accelerator, where each look waits for the device."""
-    from evomerge.evaluation.engines.base import generation
+    from evomerge.evaluation.engines import generation
 
     requests = [
         (text, {"until": ["e"], "max_gen_toks": n}) for text, n in zip(texts(12, 27), (5, 9, 12) * 4, strict=True)
