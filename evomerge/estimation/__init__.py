@@ -15,19 +15,19 @@ from evomerge.estimation.mixture import Mixture
 from evomerge.estimation.reading import read_responses, read_samples
 from evomerge.estimation.registry import ESTIMATORS, estimator_names, make_estimator
 from evomerge.estimation.responses import Responses
-from evomerge.estimation.revealed import Plan, estimate_from_few
-from evomerge.estimation.selection import ADAPTIVE, FIXED, Choice, ask_adaptively, ask_by_information, choose
+from evomerge.estimation.revealed import AskPlan, estimate_from_few
+from evomerge.estimation.selection import ADAPTIVE, FIXED, ItemChoice, ask_adaptively, ask_by_information, choose
 
 __all__ = [
     "ADAPTIVE",
     "ESTIMATORS",
     "FIXED",
     "IRT",
-    "Choice",
+    "AskPlan",
     "Estimate",
     "Estimator",
+    "ItemChoice",
     "Mixture",
-    "Plan",
     "Responses",
     "ask_adaptively",
     "ask_by_information",

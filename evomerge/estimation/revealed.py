@@ -16,7 +16,7 @@ from evomerge.estimation.responses import Floats, Responses
 from evomerge.estimation.selection import (
     ADAPTIVE,
     FIXED,
-    Choice,
+    ItemChoice,
     Items,
     ask_adaptively,
     ask_by_information,
@@ -26,7 +26,7 @@ from evomerge.estimation.selection import (
 
 
 @dataclass(frozen=True)
-class Plan:
+class AskPlan:
     """How to estimate: how many items, which, and by what.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
 
 
 def estimate_from_few(
-    calibration: Responses, targets: Responses, plan: Plan, parents: Mapping[str, Responses] | None = None
+    calibration: Responses, targets: Responses, plan: AskPlan, parents: Mapping[str, Responses] | None = None
 ) -> tuple[Estimate, Floats]:
     """Fit on `calibration`, reveal `plan.items` answers of each target, and estimate its mean over its recorded items.
 
@@ -82,7 +82,7 @@ def estimate_from_few(
 
     weights = None
     if plan.select in FIXED:
-        choice: Choice = choose(plan.select, calibration, plan.items, seed=plan.seed)
+        choice: ItemChoice = choose(plan.select, calibration, plan.items, seed=plan.seed)
         seen = np.full(truth.shape, np.nan)
         seen[:, choice.items] = truth[:, choice.items]
         weights = choice.weights

@@ -20,7 +20,7 @@ from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import DATABASE, RunDir
 
 
-def score_one_model(
+def evaluate(
     target: str | Path | Recipe,
     *,
     tasks: Sequence[str],

@@ -27,7 +27,7 @@ from evomerge.evaluation.task import NEGATIVE_FLIPS, TaskSpec
 from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
-from evomerge.store.run_dir import DATABASE, RunDir
+from evomerge.store.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class FullResult:
         return {"tasks": tasks, "models": models}
 
 
-def score_everything(
+def evaluate_full(
     target: str | Path | Mapping[str, Any],
     *,
     winner: bool,
@@ -120,6 +120,8 @@ def score_everything(
     note: Callable[[str], None] | None = None,
 ) -> FullResult:
     """Score models on all items of a configuration's tasks; see `evomerge.api.evaluate_full`."""
+    if not winner and not parents:
+        raise ConfigError("nothing to score: ask for the winner, the parents, or both")
     recorded, best = None, None
     if isinstance(target, Mapping):
         data = dict(target)
@@ -138,7 +140,7 @@ def score_everything(
     prepared = prepare(data, recorded_splits={"seed": data.get("seed", 0), "tasks": recorded} if recorded else None)
     models = {**(_models(prepared) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
     columns = _columns(prepared)
-    found = _take_up(out, columns, models, force)
+    found = _continued(out, columns, models, force)
     missing = {name: recipe for name, recipe in models.items() if found.row(name) is None or force}
     if note is not None and len(missing) < len(models):
         note(f"already in {out}: {', '.join(name for name in models if name not in missing)}")
@@ -146,11 +148,6 @@ def score_everything(
         found = _score(missing, prepared, columns, found, out, progress, note)
     scores = {name: _summary(columns, found, name, recorded is not None) for name in models}
     return FullResult(columns, scores, found, recorded is not None)
-
-
-def is_run(target: str | Path) -> bool:
-    """Whether a path is a run folder."""
-    return (Path(target) / DATABASE).is_file()
 
 
 def _best(run: RunDir) -> tuple[str, Recipe]:
@@ -240,7 +237,9 @@ def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
     return harness
 
 
-def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[str, Recipe], force: bool) -> Responses:
+def _continued(
+    out: str | Path | None, columns: Sequence[Column], models: Mapping[str, Recipe], force: bool
+) -> Responses:
     """Return the matrix that the file holds, or an empty one; mistakes show before a model is scored."""
     columns_of = [(column, item) for column in columns for item in column.items]
     empty = Responses(
