@@ -10,7 +10,7 @@ torch is loaded when an IRT model is fitted, not before, and an estimator's modu
 """
 
 from evomerge.estimation.base import Estimate, Estimator
-from evomerge.estimation.irt import IRT, choose_dimension, fit_irt, map_ability
+from evomerge.estimation.irt import IRT, fit_irt, map_ability
 from evomerge.estimation.mixture import Mixture
 from evomerge.estimation.reading import read_responses, read_samples
 from evomerge.estimation.registry import ESTIMATORS, estimator_names, make_estimator
@@ -32,7 +32,6 @@ __all__ = [
     "ask_adaptively",
     "ask_by_information",
     "choose",
-    "choose_dimension",
     "estimate_from_few",
     "estimator_names",
     "fit_irt",

@@ -157,21 +157,6 @@ class LmHarness:
         }
         return {"seed": self._seed, "tasks": tasks}
 
-    def tasks_info(self) -> list[dict[str, Any]]:
-        """Return what is measured, JSON-able: each spec with the lm-eval tasks behind its splits."""
-        import lm_eval
-
-        self.prepare()
-        return [
-            {
-                **spec.to_data(),
-                "lm_eval": lm_eval.__version__,
-                "apply_chat_template": self._apply_chat_template,
-                "sources": [self._task(spec.task, name).info() for name in spec.sources],
-            }
-            for spec in self._specs
-        ]
-
     def score(
         self,
         model: Any,

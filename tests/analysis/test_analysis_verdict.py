@@ -187,14 +187,17 @@ def test_a_layer_cost_counts_in_the_repeated_choice(tmp_path: Path) -> None:
     assert status["best"]["adjusted"]["mean"] == pytest.approx(answers(0.3, seed=1)[0].mean(), abs=0.02)
 
 
-def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report(run: RunDir) -> None:
+def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run.database.set_meta(OBJECTIVE, None)
     told: list[str] = []
 
-    def no_executor(stop: object) -> None:
+    def no_executor(prepared: object, stop: object) -> None:
         raise EvaluationError("the models could not be loaded")
 
-    prepared: Any = SimpleNamespace(objective=Objective([SPEC]), public_tasks=["gsm8k"], executor=no_executor)
+    monkeypatch.setattr("evomerge.workflows.search.make_executor", no_executor)
+    prepared: Any = SimpleNamespace(objective=Objective([SPEC]), public_tasks=["gsm8k"])
     with pytest.raises(EvaluationError):
         carry_out(run, prepared, listener=None, stop=None, note=told.append)
     assert told[0].startswith("warning: search items come from the public test set of gsm8k")
