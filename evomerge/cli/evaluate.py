@@ -16,7 +16,7 @@ from evomerge.cli.steps import steps
 from evomerge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evomerge.workflows.full_evaluation import Column, FullResult
+    from evomerge.workflows.full_evaluation import FullResult, TaskColumn
 
 RESPONSES = Path("responses.npz")
 """Where `--all-parents` writes unless told otherwise."""
@@ -128,7 +128,7 @@ def _everything(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _table(result: FullResult, i: int, column: Column) -> Table:
+def _table(result: FullResult, i: int, column: TaskColumn) -> Table:
     table = Table(title=f"{column.source}, {column.label}: {len(column.items)} items")
     table.add_column("model")
     table.add_column("all items", justify="right")
@@ -140,7 +140,7 @@ def _table(result: FullResult, i: int, column: Column) -> Table:
     return table
 
 
-def _share(column: Column) -> str:
+def _share(column: TaskColumn) -> str:
     from evomerge.api import Split
 
     n = len(column.items)

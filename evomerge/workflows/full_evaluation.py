@@ -31,7 +31,7 @@ from evomerge.store.run_dir import RunDir
 
 
 @dataclass(frozen=True)
-class Column:
+class TaskColumn:
     """A task whose items are scored, by one metric.
 
     Attributes:
@@ -81,7 +81,7 @@ class FullResult:
         searched: whether a search took place, so that some items were seen.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[TaskColumn, ...]
     scores: Mapping[str, tuple[FullScore, ...]]
     responses: Responses
     searched: bool
@@ -130,7 +130,9 @@ def evaluate_full(
             data, recorded = run.config, run.database.splits()
             best = _best(run) if winner else None
     if winner and best is None:
-        raise ConfigError("the whole benchmark of a winner (--full) needs a run; a configuration has none yet")
+        raise ConfigError(
+            "only a run has a winner to evaluate on all items (--full); a configuration has none yet: name a run folder"
+        )
     if device is not None:
         data["execution"] = {**(data.get("execution") or {}), "device": device}
     if batch_size is not None:
@@ -174,14 +176,14 @@ def _measured(prepared: Prepared) -> list[TaskSpec]:
     return [replace(spec, metric=spec.of or spec.metric) if spec.metric == NEGATIVE_FLIPS else spec for spec in specs]
 
 
-def _columns(prepared: Prepared) -> tuple[Column, ...]:
+def _columns(prepared: Prepared) -> tuple[TaskColumn, ...]:
     tasks = prepared.harness.split_data()["tasks"]
-    found: dict[tuple[str, str], Column] = {}
+    found: dict[tuple[str, str], TaskColumn] = {}
     for spec in _measured(prepared):
         drawn = {split: Drawn.from_data(tasks[spec.name][str(split)]) for split in Split}
         for source in spec.sources:
             mine = {split: one for split, one in drawn.items() if one.source == source}
-            column = Column(
+            column = TaskColumn(
                 source,
                 spec.metric,
                 spec.filter,
@@ -192,12 +194,12 @@ def _columns(prepared: Prepared) -> tuple[Column, ...]:
             earlier = found.get((source, column.label))
             splits = {} if earlier is None else {**column.splits, **earlier.splits}
             found[source, column.label] = (
-                column if earlier is None else Column(source, spec.metric, spec.filter, column.items, splits)
+                column if earlier is None else TaskColumn(source, spec.metric, spec.filter, column.items, splits)
             )
     return tuple(found.values())
 
 
-def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
+def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None:
     """Return a harness over the documents that are in no split, or None where there are none.
 
     Few-shot examples come from the items that they come from in the search: those of the earliest split of the task.
@@ -210,7 +212,7 @@ def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
             if specs.setdefault(source, one).num_fewshot != spec.num_fewshot:
                 raise ConfigError(
                     f"task {source!r} is used with num_fewshot={specs[source].num_fewshot} and {spec.num_fewshot}; "
-                    "the whole benchmark can be scored with one of them only"
+                    "all of its items can be scored with one of them only"
                 )
     splits = {}
     for name in specs:
@@ -238,7 +240,7 @@ def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
 
 
 def _continued(
-    out: str | Path | None, columns: Sequence[Column], models: Mapping[str, Recipe], force: bool
+    out: str | Path | None, columns: Sequence[TaskColumn], models: Mapping[str, Recipe], force: bool
 ) -> Responses:
     """Return the matrix that the file holds, or an empty one; mistakes show before a model is scored."""
     columns_of = [(column, item) for column in columns for item in column.items]
@@ -280,7 +282,7 @@ def _continued(
 def _score(
     models: Mapping[str, Recipe],
     prepared: Prepared,
-    columns: Sequence[Column],
+    columns: Sequence[TaskColumn],
     found: Responses,
     out: str | Path | None,
     progress: Callable[[int, int], None] | None,
@@ -328,7 +330,7 @@ def _parts(
         yield rest.score(live.model, live.tokenizer, Split.VALIDATION), str
 
 
-def _row(columns: Sequence[Column], answers: Mapping[tuple[str, int], Mapping[str, float]]) -> NDArray[np.float64]:
+def _row(columns: Sequence[TaskColumn], answers: Mapping[tuple[str, int], Mapping[str, float]]) -> NDArray[np.float64]:
     row = []
     for column in columns:
         for item in column.items:
@@ -343,7 +345,7 @@ def _row(columns: Sequence[Column], answers: Mapping[tuple[str, int], Mapping[st
     return np.array(row)
 
 
-def _summary(columns: Sequence[Column], found: Responses, name: str, searched: bool) -> tuple[FullScore, ...]:
+def _summary(columns: Sequence[TaskColumn], found: Responses, name: str, searched: bool) -> tuple[FullScore, ...]:
     values = found.row(name)
     assert values is not None, f"{name} was scored"
     scores, start = [], 0
@@ -356,5 +358,5 @@ def _summary(columns: Sequence[Column], found: Responses, name: str, searched: b
     return tuple(scores)
 
 
-def _unseen(column: Column, item: int) -> bool:
+def _unseen(column: TaskColumn, item: int) -> bool:
     return column.splits.get(item) not in (Split.SEARCH, Split.VALIDATION)

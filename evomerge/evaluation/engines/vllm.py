@@ -43,7 +43,7 @@ INSTALL = "pip install 'evomerge[vllm]' (on a machine without a GPU: 'evomerge[v
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedForVllm:
     """A call, sorted out.
 
     Attributes:
@@ -67,7 +67,7 @@ class _Row:
 
     Attributes:
         tokens: the context and all of the continuation but its last token.
-        members: positions of the continuations in `Prepared.parts`.
+        members: positions of the continuations in `PreparedForVllm.parts`.
     """
 
     tokens: tuple[int, ...]
@@ -121,7 +121,7 @@ class VllmEngine:
 
         return self._max_length or int(resolve_max_length(model.config, tokenizer))
 
-    def prepare(self, call: Call) -> Prepared:
+    def prepare(self, call: Call) -> PreparedForVllm:
         """Find what the requests share.
 
         Raises:
@@ -142,10 +142,10 @@ class VllmEngine:
             if isinstance(own, tuple):
                 windows.append(tuple(range(len(parts), len(parts) + len(own))))
                 parts += own
-        return Prepared(call.kind, generations, tuple(windows), tuple(parts), tuple(_rows(parts)))
+        return PreparedForVllm(call.kind, generations, tuple(windows), tuple(parts), tuple(_rows(parts)))
 
     def answer(
-        self, model: Any, tokenizer: Any, prepared: Prepared, should_stop: StopCheck | None
+        self, model: Any, tokenizer: Any, prepared: PreparedForVllm, should_stop: StopCheck | None
     ) -> Sequence[Response]:
         """Write the model's weights into the engine and return one response per request; see `Engine`.
 
