@@ -234,7 +234,7 @@ def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
     problems = []
     first = next(iter(config.models.parents))
     recipes = [*baselines(config, sources).values(), Recipe(PASSTHROUGH, (first,))]
-    if any(stage.space.merges for stage in config.stages):
+    if config.merges:
         recipes.append(average(config))
     for opened in {id(model): model for model in map(sources.tokenizer_of, recipes)}.values():
         try:

@@ -259,6 +259,16 @@ class SearchConfig:
     fitness: FitnessConfig = field(default_factory=FitnessConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
+    @property
+    def merges(self) -> bool:
+        """Whether some stage merges weights."""
+        return any(stage.space.merges for stage in self.stages)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether some stage evolves layer paths."""
+        return any(stage.space.stacks for stage in self.stages)
+
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> SearchConfig:
         """Read a composed configuration.
