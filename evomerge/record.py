@@ -1,9 +1,10 @@
-"""What happened to a candidate: its state, its item scores, and the numbers made of them."""
+"""What happened to a candidate: its state, its item scores, its result, and how results compare."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -13,10 +14,14 @@ CONSENSUS = "consensus"
 """Name of the candidate that is the mean of the best ones."""
 
 
+INFEASIBLE = 1e9
+"""Where results become one number, every one that breaks a limit lies below minus this: large beside any mean that a
+sensible metric has, small enough that violations are told apart to seven digits behind the point."""
+
+
 class State(StrEnum):
     """Where a candidate stands."""
 
-    WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
     INVALID = "invalid"  # the recipe cannot be built (a method refuses its parameters)
@@ -62,6 +67,65 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """One number that a search improves.
+
+    Attributes:
+        direction: "maximize" or "minimize", of what the user measures; in a `Result` larger is always better.
+        weight: its share where several objectives become one number; the shares sum to 1.
+    """
+
+    name: str
+    direction: str
+    weight: float = 1.0
+
+    def to_data(self) -> dict[str, Any]:
+        """Return `{"name", "direction", "weight"}`."""
+        return {"name": self.name, "direction": self.direction, "weight": self.weight}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a strategy is told of a candidate that was scored.
+
+    Attributes:
+        objectives: `(n_objectives,)`, larger is better, in the order of the search's objectives.
+        violation: how far the candidate is beyond its limits, each in units of its limit, summed; 0: it is feasible.
+        measures: name to number: what describes the candidate besides (the mean of each term, in its own unit and
+            direction; numbers of the recipe itself, such as its layers).
+    """
+
+    objectives: tuple[float, ...]
+    violation: float = 0.0
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+    def scalar(self, weights: Sequence[float]) -> float:
+        """Return the weighted sum of the objectives, or for an infeasible result a number below all feasible ones.
+
+        Two feasible results compare by their sum, two infeasible ones by their violation: Deb's rules (2000, Comput.
+        Methods Appl. Mech. Eng. 186:311). The size of the step at the border means nothing, which is right for
+        optimizers that compare.
+
+        Args:
+            weights: `(n_objectives,)`.
+        """
+        if self.violation > 0.0:
+            return -INFEASIBLE - self.violation
+        return math.fsum(w * value for w, value in zip(weights, self.objectives, strict=True))
+
+    def dominates(self, other: Result) -> bool:
+        """Return whether this one is better by constraint domination (Deb et al. 2002, IEEE TEVC 6:182, definition 1).
+
+        A smaller violation wins; between two feasible results (or two with equal violations), the one that is at least
+        as good in every objective and better in one.
+        """
+        if self.violation != other.violation:
+            return self.violation < other.violation
+        pairs = list(zip(self.objectives, other.objectives, strict=True))
+        return all(mine >= theirs for mine, theirs in pairs) and any(mine > theirs for mine, theirs in pairs)
+
+
+@dataclass(frozen=True)
 class Job:
     """Work for a worker: build this recipe and score it on one split.
 
@@ -104,8 +168,10 @@ class Record:
         number: its id: 0 is the first proposal. Baselines have negative numbers.
         name: "candidate 17", or the baseline's name ("math", "average").
         genome: gene values in the order of `evomerge space`; None for baselines.
-        fitness: what the optimizer was told (larger is better); None where the candidate failed.
-        scores: split name to the objective's score, for the splits it was scored on.
+        result: on the search items; None where the candidate failed.
+        fitness: the result as one number, by which records are put in order (`Result.scalar` with the search's
+            weights); None where the candidate failed.
+        scores: split name to the score (the weighted sum of the objectives' metrics), for the splits it was scored on.
         same_as: number of the earlier candidate with the same recipe, whose scores were taken over.
     """
 
@@ -114,6 +180,7 @@ class Record:
     state: State
     recipe: Recipe
     genome: tuple[float, ...] | None = None
+    result: Result | None = None
     fitness: float | None = None
     scores: Mapping[Split, Score] | None = None
     seconds: float = 0.0
@@ -140,10 +207,30 @@ class Record:
             "recipe_hash": self.recipe.content_hash,
             "genome": None if self.genome is None else list(self.genome),
             "fitness": self.fitness,
+            "objectives": None if self.result is None else list(self.result.objectives),
+            "violation": None if self.result is None else self.result.violation,
             "scores": {str(split): score.to_data() for split, score in (self.scores or {}).items()},
             "same_as": self.same_as,
             "error": self.error,
         }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a search ended.
+
+    Attributes:
+        kind: "winner", "front" or "archive".
+        records: numbers of the chosen candidates, the best first; at least one.
+    """
+
+    kind: str
+    records: tuple[int, ...]
+
+    @property
+    def best(self) -> int:
+        """The number of the first of them."""
+        return self.records[0]
 
 
 def best_scored(records: Iterable[Record]) -> Record | None:

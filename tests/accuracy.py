@@ -1,16 +1,20 @@
-"""An objective for searches whose models are made up: the share of right answers, as `Objective` would give it."""
+"""An objective for searches whose models are made up: the share of right answers, as `Objectives` would give it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from evomerge.record import Score, Split
+from evomerge.record import Objective, Result, Score, Split
 
 
 class Accuracy:
     """The mean over tasks of the mean of "acc"; nothing is compared with a baseline, and there are no limits."""
 
     references = ()
+    objectives = (Objective("score", "maximize"),)
+
+    def __init__(self, recipe_terms=()) -> None:
+        self.recipe_terms = recipe_terms
 
     def note_baseline(self, name, split, scores) -> None:
         pass
@@ -24,11 +28,16 @@ class Accuracy:
             found.setdefault(score.task, {})[score.item] = score.metrics["acc"]
         return found
 
-    def fitness(self, scores, split=Split.SEARCH) -> float:
-        return float(np.mean([np.mean(list(values.values())) for values in self.answers(scores).values()]))
+    def result(self, scores, split=Split.SEARCH, recipe=None) -> Result:
+        means = [np.mean(list(values.values())) for values in self.answers(scores).values()]
+        return self.result_of(means, recipe)
 
-    def fitness_of(self, means) -> float:
-        return float(np.mean(means))
+    def result_of(self, means, recipe=None) -> Result:
+        return Result((float(np.mean(means)) + self.of_recipe(recipe),))
+
+    def of_recipe(self, recipe) -> float:
+        return sum((term.weight * term.of(recipe) for term in self.recipe_terms), 0.0)
 
     def score(self, scores, split=Split.SEARCH) -> Score:
-        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
+        means = [np.mean(list(values.values())) for values in self.answers(scores).values()]
+        return Score(float(np.mean(means)), 0.0, 1.0, len(scores))

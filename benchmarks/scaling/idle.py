@@ -68,7 +68,7 @@ class IdleSpace:
 
 
 class IdleObjective:
-    """The share of right answers: an `evomerge.fitness.scoring.Objective` without limits or references."""
+    """The share of right answers: an `evomerge.fitness.scoring.Objectives` without limits or references."""
 
     references: Collection[str] = ()
 

@@ -65,7 +65,7 @@ def compare(
     Args:
         first: task to the values of the objective's metric, one per item.
         second: the same tasks, the same items in the same order.
-        weights: task to its signed weight in the objective (`Objective.weights`: negative where less is better); tasks
+        weights: task to its signed weight in the objective (`Objectives.weights`: negative where less is better); tasks
             of weight 0 do not count.
         seed: of the sign flips.
 

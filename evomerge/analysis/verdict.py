@@ -14,7 +14,7 @@ import numpy as np
 from evomerge.analysis.comparison import Difference, compare
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.errors import EvaluationError
-from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import specs_from_data
 from evomerge.record import Record, Score, Split
 from evomerge.store.run_dir import RunDir
@@ -49,9 +49,10 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         return found
     found["best"] = {**status["best"], "adjusted": None}
     objective = objective_of(run)
-    winner = run.database.get_meta("best")
-    if objective is None or winner is None:
+    choice = run.database.choice()
+    if objective is None or choice is None:
         return found
+    winner = choice.best
     records = list(run.database.records(baselines=True))
     found["comparisons"] = [
         {"against": record.name, **difference.to_data()}
@@ -68,13 +69,13 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def objective_of(run: RunDir) -> Objective | None:
+def objective_of(run: RunDir) -> Objectives | None:
     """Return the objective that the run recorded, or None for a run of an earlier version."""
     data = run.database.get_meta(OBJECTIVE)
-    return None if data is None else Objective(specs_from_data(data))
+    return None if data is None else Objectives(specs_from_data(data))
 
 
-def values_of(run: RunDir, objective: Objective, number: int, split: Split) -> dict[str, dict[int, float]]:
+def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> dict[str, dict[int, float]]:
     """Return what each item that a candidate answered adds to the objective, by task."""
     if objective.compares:
         for record in run.database.records(baselines=True):
@@ -139,7 +140,7 @@ def _points(one: Mapping[str, Any]) -> str:
 
 
 def _against_baselines(
-    run: RunDir, objective: Objective, winner: int, records: list[Record]
+    run: RunDir, objective: Objectives, winner: int, records: list[Record]
 ) -> Iterator[tuple[Record, Difference]]:
     own = _usable(run, objective, winner, Split.TEST)
     for record in sorted((r for r in records if r.is_baseline), key=lambda r: -r.number):
@@ -148,7 +149,7 @@ def _against_baselines(
             yield record, _compared(objective, own, other)
 
 
-def _finalists(run: RunDir, objective: Objective, winner: int, records: list[Record]) -> list[tuple[Record, Values]]:
+def _finalists(run: RunDir, objective: Objectives, winner: int, records: list[Record]) -> list[tuple[Record, Values]]:
     """Return the candidates that answered the winner's validation items, the winner first, then by fitness and age."""
     own = _usable(run, objective, winner, Split.VALIDATION)
     if own is None:
@@ -163,7 +164,7 @@ def _finalists(run: RunDir, objective: Objective, winner: int, records: list[Rec
     return sorted(found, key=lambda one: (one[0].number != winner, -(one[0].fitness or 0.0), one[0].number))
 
 
-def _adjusted(run: RunDir, objective: Objective, finalists: list[tuple[Record, Values]]) -> Score | None:
+def _adjusted(run: RunDir, objective: Objectives, finalists: list[tuple[Record, Values]]) -> Score | None:
     if len(finalists) < 2:
         return None
     # In the order that decides between equals, not with the winner in front: it was chosen on the same items.
@@ -187,7 +188,7 @@ def _cost(run: RunDir, record: Record) -> float:
     return 0.0 if score is None or record.fitness is None else score.mean - record.fitness
 
 
-def _usable(run: RunDir, objective: Objective, number: int, split: Split) -> Values | None:
+def _usable(run: RunDir, objective: Objectives, number: int, split: Split) -> Values | None:
     """Return a candidate's values on a split, or None where a task that counts has none."""
     try:
         values = values_of(run, objective, number, split)
@@ -201,10 +202,10 @@ def _same_items(one: Values, other: Values) -> bool:
     return all(one[task].keys() == other[task].keys() for task in one)
 
 
-def _compared(objective: Objective, one: Values, other: Values) -> Difference:
+def _compared(objective: Objectives, one: Values, other: Values) -> Difference:
     rows = [{task: [values[task][item] for item in sorted(values[task])] for task in values} for values in (one, other)]
     return compare(rows[0], rows[1], _weights(objective))
 
 
-def _weights(objective: Objective) -> dict[str, float]:
+def _weights(objective: Objectives) -> dict[str, float]:
     return objective.task_weights

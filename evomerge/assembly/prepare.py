@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evomerge.assembly.memory_plan import (
     memory_problems,
 )
-from evomerge.assembly.spaces import average, baselines, check_optimizers, check_stages, layer_cost, make_stages
+from evomerge.assembly.spaces import average, baselines, check_optimizers, check_stages, make_stages, recipe_terms
 from evomerge.assembly.workers import (
     device_problems_of,
     find_devices,
@@ -29,9 +29,9 @@ from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.catalog import public_sources
 from evomerge.evaluation.engines.registry import engine_problems
 from evomerge.evaluation.harness import LmHarness
-from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import reference_problems
-from evomerge.fitness.items import Pool, Term
+from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Space
@@ -53,7 +53,7 @@ class Prepared:
         sources: the parents, opened and known to fit together.
         baselines: name to recipe: each parent alone, and their plain average.
         harness: tasks with their datasets and splits.
-        objective: turns item scores into fitness.
+        objectives: turn item scores into results.
         data: what the configuration was read from.
     """
 
@@ -62,7 +62,7 @@ class Prepared:
     sources: Sources
     baselines: Mapping[str, Recipe]
     harness: LmHarness
-    objective: Objective
+    objectives: Objectives
     data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -75,7 +75,7 @@ class Prepared:
         terms = [
             Term(name, spec.name, weight)
             for name, spec, weight in zip(
-                self.objective.term_names, self.objective.specs, self.objective.weights, strict=True
+                self.objectives.term_names, self.objectives.specs, self.objectives.weights, strict=True
             )
         ]
         fitness = self.config.fitness
@@ -84,8 +84,8 @@ class Prepared:
             block = fitness.race.block or max(1, (fitness.items or 1) // 3)
             race = Race(fitness.race.rule, block=block, level=fitness.race.level, most=fitness.race.most)
         scoring = Scoring(
-            self.objective,
-            Pool(self.harness.split_items(Split.SEARCH), terms),
+            self.objectives,
+            ItemTable(self.harness.split_items(Split.SEARCH), terms),
             items=fitness.items,
             choose=fitness.choose,
             fresh=fitness.fresh,
@@ -94,7 +94,7 @@ class Prepared:
             seed=self.config.seed,
         )
         if fitness.responses is not None:
-            scoring.know_others(other_answers(fitness.responses, terms, self.harness.split_items(Split.SEARCH)))
+            scoring.observe_others(other_answers(fitness.responses, terms, self.harness.split_items(Split.SEARCH)))
         return scoring
 
     @property
@@ -110,11 +110,8 @@ class Prepared:
 
     def stages(self) -> list[Stage]:
         """Return what is searched, one stage after the other."""
-        return make_stages(self.config, self.sources)
-
-    def cost(self) -> Callable[[Recipe], float]:
-        """Return what a recipe costs beyond its answers."""
-        return layer_cost(self.config, self.sources)
+        weights = [objective.weight for objective in self.objectives.objectives]
+        return make_stages(self.config, self.sources, weights)
 
     def live_models(self) -> LiveModels:
         """Load what candidates are written into; this is where weights are first read."""
@@ -158,7 +155,8 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     if problems:
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
-    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, Objective(harness.specs), data)
+    objectives = Objectives(harness.specs, recipe_terms(config, sources))
+    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, objectives, data)
     pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
     if config.fitness.items is not None and config.fitness.items > pool:
         raise ConfigError(

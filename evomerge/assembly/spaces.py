@@ -15,6 +15,7 @@ import numpy as np
 
 from evomerge.config.schema import SearchConfig, SpaceConfig, StageConfig
 from evomerge.errors import CheckpointError, ConfigError, RecipeError, unknown_name
+from evomerge.evaluation.objective import RecipeTerm
 from evomerge.genome.dataflow import PathSpace
 from evomerge.genome.joint import JointSpace
 from evomerge.genome.parameter import ParameterSpace
@@ -26,10 +27,11 @@ from evomerge.merge.paths.fold import find_fold
 from evomerge.merge.paths.live_path import path_problems
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources
-from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.registry import check_optimizer, make_optimizer
 from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
 from evomerge.search.stage import Stage
+from evomerge.strategies.base import Strategy
+from evomerge.strategies.vector import VectorStrategy
 
 MERGED = "merged"
 """Name, among the parents of a layer path, of the merge that an earlier stage (or the same genome) made."""
@@ -84,12 +86,16 @@ def check_optimizers(config: SearchConfig, spaces: Sequence[Space]) -> list[str]
     return problems
 
 
-def make_stages(config: SearchConfig, sources: Sources) -> list[Stage]:
-    """Return the stages of a checked configuration."""
+def make_stages(config: SearchConfig, sources: Sources, weights: Sequence[float]) -> list[Stage]:
+    """Return the stages of a checked configuration.
+
+    Args:
+        weights: of the objectives, where an optimizer takes one number.
+    """
     ends = list(accumulate(stage.share for stage in config.stages))
     ends[-1] = 1.0
     return [
-        Stage(stage.name, end, _beginner(config, i, stage, sources))
+        Stage(stage.name, end, _beginner(config, i, stage, sources, weights))
         for i, (stage, end) in enumerate(zip(config.stages, ends, strict=True))
     ]
 
@@ -113,13 +119,14 @@ def make_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources, elit
     return path_space if parameters is None else JointSpace(parameters, path_space)
 
 
-def layer_cost(config: SearchConfig, sources: Sources) -> Callable[[Recipe], float]:
-    """Return what the length of a recipe's path costs, in units of the fitness (`space.layer_cost`)."""
+def recipe_terms(config: SearchConfig, sources: Sources) -> tuple[RecipeTerm, ...]:
+    """Return the numbers of a recipe that count in the objectives: the length of its path (`space.layer_cost`)."""
     costs = {stage.space.layer_cost for stage in config.stages if stage.space.stacks} - {0.0}
     if not costs:
-        return lambda recipe: 0.0
-    cost, depth = max(costs), _depth(config.models.parents[0], sources)
-    return lambda recipe: cost * (len(recipe.path) - depth) if recipe.path else 0.0
+        return ()
+    depth = _depth(config.models.parents[0], sources)
+    # Layers more than the first parent has; fewer are earnings.
+    return (RecipeTerm("layers", -max(costs), lambda recipe: float(len(recipe.path) - depth) if recipe.path else 0.0),)
 
 
 def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
@@ -145,9 +152,9 @@ def average(config: SearchConfig) -> Recipe:
 
 
 def _beginner(
-    config: SearchConfig, index: int, stage: StageConfig, sources: Sources
-) -> Callable[[Recipe | None], tuple[Space, Optimizer]]:
-    def begin(elite: Recipe | None) -> tuple[Space, Optimizer]:
+    config: SearchConfig, index: int, stage: StageConfig, sources: Sources, weights: Sequence[float]
+) -> Callable[[Recipe | None], Strategy]:
+    def begin(elite: Recipe | None) -> Strategy:
         space = make_space(config, stage.space, sources, elite)
         optimizer = make_optimizer(
             stage.optimizer.name,
@@ -157,7 +164,7 @@ def _beginner(
             kinds=space.kinds,
             **stage.optimizer.options,
         )
-        return space, optimizer
+        return VectorStrategy(space, optimizer, weights)
 
     return begin
 

@@ -15,7 +15,7 @@
 - `support`: what a model can do, found out by trial
 """
 
-from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 
-__all__ = ["Objective", "SplitSizes", "TaskSpec"]
+__all__ = ["Objectives", "SplitSizes", "TaskSpec"]

@@ -1,21 +1,16 @@
-"""One number per candidate: the weighted sum of what the entries measure, larger is better, within the limits they set.
+"""What a search improves: one or more objectives, each a weighted sum of terms, within the limits that entries set.
 
-    fitness = sum_k  w_k / sum_j w_j  *  s_k  *  mean_i metric_k(i),      s_k = +1 to maximize, -1 to minimize
+    objective_o = sum_k  w_k / sum_j w_j  *  s_k  *  mean_i metric_k(i),     s_k = +1 to maximize, -1 to minimize
 
-So with one entry to maximize the fitness is its mean; with one to minimize, minus its mean. Metrics are not rescaled:
-entries on different scales (an accuracy, a number of tokens) need weights that say what a unit of each is worth.
-Several entries may measure the same task, whose items are then scored once.
+over the entries k that name the objective o; those that name none share one. Here, where an objective is read, its
+direction is fixed: larger is better everywhere behind. With one entry to maximize, the objective is its mean; with one
+to minimize, minus its mean. Metrics are not rescaled: entries on different scales (an accuracy, a number of tokens)
+need weights that say what a unit of each is worth. Several entries may measure the same task, whose items are then
+scored once. A number of the recipe itself, such as its layers, is a term like any other (`RecipeTerm`).
 
-**Limits.** An entry with a constraint has no share in the sum; its mean must keep the limit. Candidates compare by
-Deb's rules (2000, Comput. Methods Appl. Mech. Eng. 186:311): a feasible one beats an infeasible one, two feasible ones
-compare by their sum, two infeasible ones by how far they are beyond their limits. One number per candidate says the
-same where
-
-    fitness = -INFEASIBLE - sum_c violation_c        for an infeasible candidate,
-
-with each violation in units of its limit (Deb normalises likewise), as long as no sum lies below -INFEASIBLE. So a
-search that begins outside of the limits finds its way in; the size of the step at the border means nothing, which is
-right for optimizers that compare. `score` reports the plain sum all the same.
+**Limits.** An entry with a constraint has no share in an objective; its mean must keep the limit. How far it is beyond,
+in units of the limit (Deb 2000 normalises likewise), is the violation of the result. `score` reports the plain sum all
+the same.
 
 **Baselines.** Some measures compare with models that were scored before (`note_baseline`): negative flips, the items
 that a reference has right and the candidate wrong (Yan et al., arXiv 2011.09161: the negative flip rate is their mean),
@@ -27,7 +22,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.intervals import mean_score, weighted_sum
@@ -40,22 +37,41 @@ from evomerge.evaluation.task import (
     shared,
     spec_problems,
 )
-from evomerge.record import ItemScore, Score, Split
+from evomerge.record import INFEASIBLE, ItemScore, Objective, Result, Score, Split
 
-INFEASIBLE = 1e9
-"""Below minus this lies the fitness of every candidate that breaks a limit. Large beside any mean that a sensible
-metric has, small enough that violations are told apart to seven digits behind the point."""
+if TYPE_CHECKING:
+    from evomerge.recipe import Recipe
+
+SCORE = "score"
+"""Name of the objective of the entries that name none."""
 
 
-class Objective:
-    """Turns the item scores of a candidate into its fitness and its score.
+@dataclass(frozen=True)
+class RecipeTerm:
+    """A number of the recipe itself as a term of every objective.
+
+    Attributes:
+        weight: signed; what one unit adds to an objective.
+        of: the number.
+    """
+
+    name: str
+    weight: float
+    of: Callable[[Recipe], float]
+
+
+class Objectives:
+    """Turns the item scores of a candidate into its result and its score.
 
     Attributes:
         specs: the entries, each with its direction.
-        weights: signed weights `s_k w_k / sum_j w_j`, in the order of `specs`; 0 for constraints.
+        objectives: what the search improves, in the order in which the entries name it.
+        weights: signed weights `s_k w_k / sum_j w_j` in the sum of all entries, in the order of `specs`; 0 for
+            constraints.
+        recipe_terms: numbers of the recipe that count besides.
     """
 
-    def __init__(self, specs: Sequence[TaskSpec]) -> None:
+    def __init__(self, specs: Sequence[TaskSpec], recipe_terms: Sequence[RecipeTerm] = ()) -> None:
         """Take specs whose directions are known, such as `LmHarness.specs`.
 
         Raises:
@@ -70,10 +86,22 @@ class Objective:
         if problems:
             raise ConfigError(problems)
         self.specs = shared(specs)
+        self.recipe_terms = tuple(recipe_terms)
         total = math.fsum(spec.weight for spec in specs)
-        self.weights = tuple(
-            (1.0 if spec.direction == "maximize" else -1.0) * spec.weight / total for spec in self.specs
+        self.weights = self._signed(total, lambda spec: True)
+        groups: dict[str, list[TaskSpec]] = {}
+        for spec in self.specs:
+            if spec.weight > 0.0:
+                groups.setdefault(spec.objective or SCORE, []).append(spec)
+        sums = {name: math.fsum(spec.weight for spec in group) for name, group in groups.items()}
+        self.objectives = tuple(
+            Objective(name, "minimize" if _all_minimized(group) else "maximize", sums[name] / total)
+            for name, group in groups.items()
         )
+        self._shares = {
+            name: self._signed(sums[name], lambda spec, name=name: (spec.objective or SCORE) == name)  # type: ignore[misc]
+            for name in groups
+        }
         self._tasks = tuple(dict.fromkeys(spec.name for spec in self.specs))
         self._baselines: dict[Split, dict[str, dict[tuple[str, int], Mapping[str, float]]]] = {}
 
@@ -97,54 +125,63 @@ class Objective:
         rows = self._baselines.setdefault(split, {}).setdefault(name, {})
         rows.update({(score.task, score.item): score.metrics for score in scores})
 
-    def fitness(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> float:
-        """Return what the optimizer maximizes: the weighted sum, or less than `-INFEASIBLE` where a limit is broken.
+    def result(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, recipe: Recipe | None = None) -> Result:
+        """Return what a strategy is told of a candidate that answered every item.
+
+        Args:
+            recipe: of the candidate; needed where there are recipe terms.
 
         Raises:
-            EvaluationError: as `term_scores`; or if there are limits and the sum itself is below `-INFEASIBLE`.
+            EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite, or a
+                baseline that an entry compares with was not noted; if an objective is not a number; or if there are
+                limits and an objective lies below `-INFEASIBLE`.
         """
         means = _means(self._values(scores, split))
-        return self._ranked(means, [*self._beyond(means), *self._collapsed(scores, split)])
+        return self._result(means, [*self._beyond(means), *self._collapsed(scores, split)], recipe)
 
-    def fitness_of(self, means: Sequence[float]) -> float:
-        """Return the fitness of a candidate whose means are known, or estimated, in the order of `specs`.
+    def result_of(self, means: Sequence[float], recipe: Recipe | None = None) -> Result:
+        """Return the result of a candidate whose means are known, or estimated, in the order of `specs`.
 
         The guard of the entropy, which needs the answers themselves, takes no part.
 
         Raises:
-            EvaluationError: if there are limits and the sum itself is below `-INFEASIBLE`.
+            EvaluationError: as `result` for the objectives.
         """
-        return self._ranked(means, list(self._beyond(means)))
+        return self._result(means, list(self._beyond(means)), recipe)
 
-    def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
-        """Return the weighted sum with its 95 % interval (see `intervals`), and the number of items in all tasks.
+    def of_recipe(self, recipe: Recipe) -> float:
+        """Return what the recipe itself adds to every objective (usually a cost, below 0)."""
+        total = 0.0
+        for term in self.recipe_terms:
+            total += term.weight * term.of(recipe)
+        return total
 
-        Constraints do not touch it. Entries of one task are measured on the same items, so they are added up item by
-        item, which keeps what they have in common; tasks are independent.
+    def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, objective: str | None = None) -> Score:
+        """Return a weighted sum of metrics with its 95 % interval (see `intervals`), and the number of items behind it.
+
+        Constraints and recipe terms do not touch it. Entries of one task are measured on the same items, so they are
+        added up item by item, which keeps what they have in common; tasks are independent.
+
+        Args:
+            objective: the name of one; None: all entries together.
 
         Raises:
-            EvaluationError: as `term_scores`.
+            EvaluationError: as `result`.
         """
-        parts = self._parts(self._values(scores, split))
+        weights = self.weights if objective is None else self._shares[objective]
+        parts = self._parts(self._values(scores, split), weights)
+        if objective is not None:
+            parts = [(part, w) for part, w in parts if w != 0.0]
         return weighted_sum([mean_score(part) for part, _ in parts], [w for _, w in parts])
 
     def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
         """Return the limits that a candidate breaks, one sentence each; none if it is feasible.
 
         Raises:
-            EvaluationError: as `term_scores`.
+            EvaluationError: as `result`.
         """
         means = _means(self._values(scores, split))
         return [text for _, text in [*self._beyond(means), *self._collapsed(scores, split)]]
-
-    def term_scores(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> tuple[Score, ...]:
-        """Return each entry's plain mean, in its own unit and direction, with its 95 % interval; as `specs`.
-
-        Raises:
-            EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite, or a
-                baseline that an entry compares with was not noted.
-        """
-        return tuple(mean_score(values) for values in self._values(scores, split))
 
     def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
         """Return each entry's values item by item, for whatever looks at single items; tasks without items have none.
@@ -153,7 +190,7 @@ class Objective:
             Name of the entry (`term_names`) to item to value, in the metric's own unit and direction.
 
         Raises:
-            EvaluationError: as `term_scores`.
+            EvaluationError: as `result`.
         """
         return {
             name: {score.item: self._value(spec, score, split) for score in scores if score.task == spec.name}
@@ -174,7 +211,7 @@ class Objective:
         items have none.
 
         Raises:
-            EvaluationError: as `term_scores`.
+            EvaluationError: as `result`.
         """
         found: dict[str, dict[int, float]] = {}
         for name in self._tasks:
@@ -217,28 +254,45 @@ class Objective:
         before = _right(spec, ItemScore(score.task, score.item, noted[score.task, score.item]))
         return float(before and not _right(spec, score))
 
-    def _parts(self, values: Sequence[Sequence[float]]) -> list[tuple[Sequence[float], float]]:
+    def _signed(self, total: float, counts: Callable[[TaskSpec], bool]) -> tuple[float, ...]:
+        """Return the signed weights of the specs that count, as shares of a total; 0 for the others."""
+        return tuple(
+            (1.0 if spec.direction == "maximize" else -1.0) * spec.weight / total if counts(spec) else 0.0
+            for spec in self.specs
+        )
+
+    def _parts(
+        self, values: Sequence[Sequence[float]], weights: Sequence[float]
+    ) -> list[tuple[Sequence[float], float]]:
         """Return for each task the values of its items and their weight in the sum."""
         return [
             _together(
                 [own for spec, own in zip(self.specs, values, strict=True) if spec.name == name],
-                [w for spec, w in zip(self.specs, self.weights, strict=True) if spec.name == name],
+                [w for spec, w in zip(self.specs, weights, strict=True) if spec.name == name],
             )
             for name in self._tasks
         ]
 
-    def _ranked(self, means: Sequence[float], violations: Sequence[tuple[float, str]]) -> float:
-        """Return the weighted sum, or where the violations place a candidate among the infeasible ones."""
-        if violations:
-            return -INFEASIBLE - math.fsum(violation for violation, _ in violations)
-        fitness = math.fsum(w * mean for w, mean in zip(self.weights, means, strict=True))
+    def _result(self, means: Sequence[float], violations: Sequence[tuple[float, str]], recipe: Recipe | None) -> Result:
+        """Return objectives, violation and measures of these means (in the order of `specs`)."""
+        measures = dict(zip(self.term_names, means, strict=True))
+        if recipe is not None:
+            measures |= {term.name: term.of(recipe) for term in self.recipe_terms}
+        values = []
+        for shares in self._shares.values():
+            value = math.fsum(w * mean for w, mean in zip(shares, means, strict=True))
+            for term in self.recipe_terms:
+                value += term.weight * measures[term.name]
+            values.append(value)
+        if any(map(math.isnan, values)):
+            raise EvaluationError("the objective is not a number (NaN) on the search items")
         limited = any(spec.constraint is not None or _guarded(spec) for spec in self.specs)
-        if limited and fitness < -INFEASIBLE:
+        if limited and not violations and min(values) < -INFEASIBLE:
             raise EvaluationError(
-                f"the weighted sum is {fitness:g}, but with constraints it must stay above {-INFEASIBLE:g}, where "
+                f"the weighted sum is {min(values):g}, but with constraints it must stay above {-INFEASIBLE:g}, where "
                 "infeasible candidates begin; measure in larger units"
             )
-        return fitness
+        return Result(tuple(values), math.fsum(violation for violation, _ in violations), measures)
 
     def _beyond(self, means: Sequence[float]) -> Iterator[tuple[float, str]]:
         """Yield each constraint that is broken: by how much, in units of its limit, and in words."""
@@ -319,6 +373,10 @@ def _right(spec: TaskSpec, score: ItemScore) -> bool:
             "is 0 or 1 for each item"
         )
     return value == 1.0
+
+
+def _all_minimized(specs: Sequence[TaskSpec]) -> bool:
+    return all(spec.direction == "minimize" for spec in specs)
 
 
 def _guarded(spec: TaskSpec) -> bool:

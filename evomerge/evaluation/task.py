@@ -100,7 +100,8 @@ class TaskSpec:
         filter: which of the task's filters the metric is taken after; None: the only one that the task has.
         weight: share in the weighted sum; at least 0, where 0 means measured but not optimised.
         direction: "maximize" or "minimize"; None: as the task itself says (`higher_is_better` in its YAML).
-        constraint: a limit for the mean, instead of a share in the weighted sum (the weight is 0 then).
+        objective: the objective that it is a term of, by a name of the user's; entries that name none share one.
+        constraint: a limit for the mean, instead of a share in an objective (the weight is 0 then).
         reference: of negative flips, the baseline that the candidate is compared with.
         of: of negative flips, the metric of the task, 0 or 1 per item, that says whether an answer is right.
         collapse_margin: of entropy, by how much the share of the commonest answer may exceed the largest baseline's;
@@ -112,6 +113,7 @@ class TaskSpec:
     filter: str | None = None
     weight: float = 1.0
     direction: Direction | None = None
+    objective: str | None = None
     validation: str | None = None
     test: str | None = None
     num_fewshot: int | None = None
@@ -200,8 +202,20 @@ def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
             problems.append(f"task {spec.name!r}: num_fewshot must be a whole number of at least 0, but came {shots!r}")
         problems += _constraint_problems(spec)
         problems += _option_problems(spec)
-    if not problems and not any(spec.weight > 0 for spec in specs):
-        problems.append("every task has weight 0, so there is nothing to optimise; give at least one a weight above 0")
+        named: Any = spec.objective
+        if named is not None and (not isinstance(named, str) or not named):
+            problems.append(f"task {spec.name!r}: `objective` must be a name for what is improved, but came {named!r}")
+    if not problems:
+        weighing = {spec.objective for spec in specs if spec.weight > 0}
+        if not weighing:
+            problems.append(
+                "every task has weight 0, so there is nothing to optimise; give at least one a weight above 0"
+            )
+        problems += [
+            f"objective {name!r} has no task with a weight above 0, so there is nothing to improve in it"
+            for name in dict.fromkeys(spec.objective for spec in specs)
+            if weighing and name is not None and name not in weighing
+        ]
     return problems + _leaks(specs)
 
 
@@ -252,6 +266,11 @@ def _constraint_problems(spec: TaskSpec) -> Iterator[str]:
     for limit in limits:
         if not isinstance(limit, (int, float)) or isinstance(limit, bool) or not math.isfinite(limit):
             yield f"task {spec.name!r}: the limit of a constraint must be a finite number, but came {limit!r}"
+    if spec.objective is not None:
+        yield (
+            f"task {spec.name!r}: {spec.metric!r} has a constraint and is a term of the objective {spec.objective!r}; "
+            "a limit is no term. To improve the metric as well, list it a second time"
+        )
     if spec.weight:
         yield (
             f"task {spec.name!r}: {spec.metric!r} has a constraint and a weight of {spec.weight!r}; a constraint "

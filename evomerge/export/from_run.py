@@ -66,7 +66,8 @@ def chosen_record(run: RunDir, number: int | None = None) -> Record:
         ExportError: if there is none.
     """
     if number is None:
-        number = run.database.get_meta("best")
+        choice = run.database.choice()
+        number = None if choice is None else choice.best
     if number is not None:
         record = run.database.record(number)
         if record is None:
@@ -111,8 +112,8 @@ def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | 
 
 def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
     """What is known of the winner; another candidate was neither tested nor compared."""
-    found = with_verdict(run, run_status(run))
-    return found if record.number == run.database.get_meta("best") else {"public_tasks": found["public_tasks"]}
+    found, choice = with_verdict(run, run_status(run)), run.database.choice()
+    return found if choice is not None and record.number == choice.best else {"public_tasks": found["public_tasks"]}
 
 
 def _config_text(config: Mapping[str, Any]) -> str:
@@ -145,7 +146,7 @@ def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, 
         "finalists on validation": _section(config, "evaluation").get("finalists"),
         "chosen": "the baseline " + record.name if record.is_baseline else record.name,
     }
-    if run.database.get_meta("best") is None:
+    if run.database.choice() is None:
         facts["state"] = "exported before the search ended; chosen on the search items alone"
     return {key: value for key, value in facts.items() if value is not None}
 

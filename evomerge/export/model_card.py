@@ -202,7 +202,7 @@ def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str
         rows.append((shown, *(_score(row.get(split)) for split in splits)))
     measured = "; ".join(f"`{task}` ({metric})" for task, metric in tasks.items())
     return (
-        (f"Objective over {measured}. " if measured else "")
+        (f"Objectives over {measured}. " if measured else "")
         + "Mean over items with its 95 % confidence interval; n is the number of items.\n\n"
         + _table(("model", *(_HEADINGS[split] for split in splits)), rows, escaped=True)
     )

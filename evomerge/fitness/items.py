@@ -28,7 +28,7 @@ class Term:
 
 
 @dataclass
-class Pool:
+class ItemTable:
     """All search items, in one order.
 
     Attributes:

@@ -5,6 +5,8 @@ next generation can get fresh ones, so that a search cannot learn the items by h
 generation begins, to all that was answered before; a race decides, where there is one, who of the generation gets more.
 
 Everything depends on the answers of earlier candidates and the seed alone, so a search that is continued asks the same.
+Where generations overlap (several workers, no race), each remembers who was late for it: its estimators did not learn
+from them, and do not after an interruption either.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,12 @@ from numpy.typing import NDArray
 from evomerge.errors import EvaluationError
 from evomerge.estimation.run_estimators import RunEstimator, make_run_estimator
 from evomerge.fitness.choose import information_order, stratified_order, uniform_order
-from evomerge.fitness.items import Pool
+from evomerge.fitness.items import ItemTable
 from evomerge.fitness.race import Contender, Race, next_blocks
-from evomerge.record import ItemScore, Score, Split
+from evomerge.record import ItemScore, Objective, Result, Score, Split
+
+if TYPE_CHECKING:
+    from evomerge.recipe import Recipe
 
 Array = NDArray[np.float64]
 Items = Mapping[str, tuple[int, ...]]
@@ -30,8 +35,13 @@ Items = Mapping[str, tuple[int, ...]]
 _Z = 1.959963984540054  # the two-sided 95 % quantile of the standard normal distribution
 
 
-class Objective(Protocol):
-    """What of `evomerge.evaluation.objective.Objective` is needed here."""
+class Judge(Protocol):
+    """What of `evomerge.evaluation.objective.Objectives` is needed here."""
+
+    @property
+    def objectives(self) -> Sequence[Objective]:
+        """What is improved; a `Result` has one number for each."""
+        ...
 
     @property
     def references(self) -> Collection[str]:
@@ -42,16 +52,20 @@ class Objective(Protocol):
         """Remember how a baseline did, for what compares with it; before the baseline itself is judged."""
         ...
 
-    def fitness(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> float:
-        """Return the number that the optimizer maximizes, of a candidate that answered every item."""
+    def result(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, recipe: Recipe | None = None) -> Result:
+        """Return what a strategy is told of a candidate that answered every item."""
         ...
 
-    def fitness_of(self, means: Sequence[float]) -> float:
+    def result_of(self, means: Sequence[float], recipe: Recipe | None = None) -> Result:
         """Return the same of the terms' means."""
         ...
 
+    def of_recipe(self, recipe: Recipe) -> float:
+        """Return what the recipe itself adds to every objective."""
+        ...
+
     def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
-        """Return the objective's mean with its 95 % interval."""
+        """Return the weighted sum of the metrics with its 95 % interval."""
         ...
 
     def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
@@ -68,25 +82,46 @@ class Verdict:
     """What a candidate is worth.
 
     Attributes:
-        fitness: None where it could not be scored, for the reason in `error`.
+        result: None where it could not be scored, for the reason in `error`.
         score: of all search items; estimated where not all were answered.
-        answers: everything that it answered, tasks and items in the order of the pool.
+        answers: everything that it answered, in the order of the item table; empty without a result.
     """
 
     number: int
-    fitness: float | None
+    result: Result | None
     score: Score | None
     answers: tuple[ItemScore, ...]
     error: str | None = None
 
 
 @dataclass
+class Generation:
+    """Candidates that are compared with each other.
+
+    Attributes:
+        first: number of the first.
+        size: how many there are to be.
+        entered: how many there are.
+        late: numbers of earlier candidates that were not decided when it began.
+    """
+
+    first: int = 0
+    size: int = 0
+    entered: int = 0
+    late: tuple[int, ...] = ()
+
+    @property
+    def full(self) -> bool:
+        """Whether the next candidate begins another one."""
+        return self.entered >= self.size
+
+
+@dataclass
 class _Entry:
     number: int
     point: Array | None
-    cost: float
+    recipe: Recipe
     rows: list[Array]
-    order: NDArray[np.int64] | None = None
     answered: int = 0
     scores: list[ItemScore] = field(default_factory=list)
     error: str | None = None
@@ -97,8 +132,8 @@ class Scoring:
     """Asks, estimates and decides.
 
     Args:
-        objective: turns item scores into numbers.
-        pool: the search items and the terms measured on them.
+        judge: turns item scores into results.
+        table: the search items and the terms measured on them.
         items: how many items a candidate gets (in a race: on average, at most); None: all.
         choose: one of `choose.POLICIES`.
         fresh: whether each generation gets other items.
@@ -109,8 +144,8 @@ class Scoring:
 
     def __init__(
         self,
-        objective: Objective,
-        pool: Pool,
+        judge: Judge,
+        table: ItemTable,
         *,
         items: int | None = None,
         choose: str = "stratified",
@@ -119,30 +154,35 @@ class Scoring:
         race: Race | None = None,
         seed: int = 0,
     ) -> None:
-        self.objective = objective
-        self._pool = pool
+        self.judge = judge
+        self._table = table
         self._choose = choose
         self._fresh = fresh
         self._race = race
         self._seed = seed
-        self.items_per_candidate = pool.size if items is None else min(items, pool.size)
-        self._whole = self.items_per_candidate == pool.size and race is None
-        self._estimators: list[RunEstimator] = [make_run_estimator(estimator, seed) for _ in pool.terms]
-        self._others: list[Array] = [np.empty((0, len(pool.items[term.task]))) for term in pool.terms]
+        self.items_per_candidate = table.size if items is None else min(items, table.size)
+        self._whole = self.items_per_candidate == table.size and race is None
+        self._estimators: list[RunEstimator] = [make_run_estimator(estimator, seed) for _ in table.terms]
+        self._others: list[Array] = [np.empty((0, len(table.items[term.task]))) for term in table.terms]
         self._references: dict[int, list[Array]] = {}
         self._known: dict[int, tuple[Array | None, list[Array]]] = {}
-        self._first, self._size, self._entered = 0, 0, 0
-        self._order: NDArray[np.int64] = np.arange(pool.size)
+        self._generations = [Generation()]
+        self._order: NDArray[np.int64] = np.arange(table.size)
         self._entries: dict[int, _Entry] = {}
+        self._failed: dict[int, _Entry] = {}  # of the open race
         self._spent = self._turn = 0
-        self._sealed = False
-        self._jobs: list[tuple[int, Items | None]] = []
+        self._closed = False
+        self._questions: list[tuple[int, Items | None]] = []
         self._verdicts: list[Verdict] = []
 
     # --- what the search tells -----------------------------------------------------------------------------------
 
-    def know(self, number: int, point: Array | None, scores: Sequence[ItemScore]) -> None:
-        """Take the answers of a baseline (a negative number) or of a candidate that was decided before."""
+    def observe(self, number: int, point: Array | None, scores: Sequence[ItemScore]) -> None:
+        """Take the answers of a baseline (a negative number) or of a candidate that was decided.
+
+        Args:
+            point: where the candidate stands in the unit cube of the present space; None: not in it.
+        """
         if self._whole or not scores:
             return
         rows = self._rows(scores)
@@ -152,40 +192,47 @@ class Scoring:
         else:
             self._known[number] = (point, rows)
 
-    def know_others(self, rows: Mapping[str, Array]) -> None:
+    def observe_others(self, rows: Mapping[str, Array]) -> None:
         """Take answers of further models (of other runs, say): they tell how hard items are.
 
         Args:
             rows: term name to `(n_models, n_items of its task)`, NaN where not answered.
         """
-        for k, term in enumerate(self._pool.terms):
+        for k, term in enumerate(self._table.terms):
             if term.name in rows:
                 self._others[k] = np.asarray(rows[term.name], dtype=np.float64)
 
-    def new_space(self) -> None:
+    def begin_stage(self) -> None:
         """Forget where in the space candidates were: the next ones come from another space."""
         self._known = {number: (None, rows) for number, (_, rows) in self._known.items()}
-        self._first, self._size, self._entered = 0, 0, 0
+        self._generations = [Generation()]
 
-    def begin(self, first: int, size: int, entered: int = 0) -> None:
-        """Begin a generation of `size` candidates with number `first`; `entered` of them are decided already."""
-        self._first, self._size, self._entered = first, size, entered
-        self._spent = self._turn = 0
-        self._sealed = False
-        if self._whole:
-            return
-        if not self._references:
-            raise EvaluationError(
-                "no baseline could be scored on all search items, so a few answers say nothing about the rest; see "
-                "run.log, or score every candidate on all items (fitness.items: null)"
-            )
-        self._fit([number for number in self._known if number < first])
-        self._order = self._common_order()
+    def open_generation(self, first: int, size: int, entered: int = 0, late: Sequence[int] | None = None) -> None:
+        """Begin a generation.
 
-    @property
-    def generation(self) -> tuple[int, int, int]:
-        """First number, size, and how many have entered, of the generation that is open."""
-        return self._first, self._size, self._entered
+        Args:
+            first: number of its first candidate.
+            size: how many there are to be.
+            entered: how many of them are decided already.
+            late: who was not decided when it began; None: it begins now.
+
+        Raises:
+            EvaluationError: if candidates are to answer some items only, and no baseline answered all.
+        """
+        self._generations.append(Generation(first, size, entered, tuple(self._entries if late is None else late)))
+        self._closed = False
+        self._prepare(first, self._generations[-1].late)
+
+    def close_generation(self) -> None:
+        """Decide the open generation with those that entered: no more will come."""
+        self._closed, self._generations[-1].entered = True, self._generations[-1].size
+        self._settle()
+
+    def generations(self, since: float) -> Sequence[Generation]:
+        """Return the generation that candidate `since` is in and all later ones; older ones are forgotten."""
+        while len(self._generations) > 1 and self._generations[1].first <= since:
+            del self._generations[0]
+        return self._generations
 
     @property
     def learns(self) -> bool:
@@ -195,41 +242,56 @@ class Scoring:
     @property
     def all_items(self) -> Sequence[tuple[str, int]]:
         """Every search item, as task and index."""
-        return self._pool.keys
+        return self._table.keys
 
     @property
-    def full(self) -> bool:
+    def generation_full(self) -> bool:
         """Whether the next candidate begins a new generation."""
-        return self._entered >= self._size
+        return self._generations[-1].full
 
     @property
-    def open(self) -> bool:
+    def may_enter(self) -> bool:
         """Whether another candidate may enter now; in a race a generation is decided before the next one begins."""
-        return not (self.full and self._race is not None and self._entries)
+        return not (self.generation_full and self._race is not None and self._entries)
 
     @property
-    def owed(self) -> int:
+    def reserved_items(self) -> int:
         """How many items the candidates that are not decided may still take."""
         if self._race is not None and self._entries:
             return self.items_per_candidate * len(self._entries) - self._spent
         return sum(self.items_per_candidate - entry.answered for entry in self._entries.values())
 
-    def enter(self, number: int, point: Array | None, cost: float = 0.0) -> None:
-        """Let a candidate take part.
+    def enter(self, number: int, recipe: Recipe, point: Array | None, population: int) -> None:
+        """Let a candidate take part, in a new generation where the present one is full.
 
         Args:
-            point: its genome in the unit cube.
-            cost: what its recipe costs beyond its answers, in units of the fitness.
+            point: where it stands in the unit cube.
+            population: the size of a generation.
         """
-        self._entered += 1
-        entry = _Entry(number, point, cost, [np.full(len(self._pool.items[t.task]), np.nan) for t in self._pool.terms])
+        self._count(number, population)
+        self._take_in(number, recipe, point)
+
+    def enter_alone(self, number: int, recipe: Recipe, point: Array | None) -> None:
+        """Let a candidate take part that is in no generation; nobody else is being scored."""
+        self._closed = True
+        self._prepare(number, ())
+        self._take_in(number, recipe, point)
+
+    def _take_in(self, number: int, recipe: Recipe, point: Array | None) -> None:
+        rows = [np.full(len(self._table.items[term.task]), np.nan) for term in self._table.terms]
+        entry = _Entry(number, point, recipe, rows)
         self._entries[number] = entry
         first = self.items_per_candidate if self._race is None else min(self._race.block, self.items_per_candidate)
         self._give(entry, first)
 
-    def skip(self) -> None:
-        """Count a candidate of this generation that needs no answers: its recipe was scored before."""
-        self._entered += 1
+    def skip(self, number: int, population: int) -> None:
+        """Count a candidate that needs no answers: its recipe was scored before, or is being scored."""
+        self._count(number, population)
+
+    def _count(self, number: int, population: int) -> None:
+        if self.generation_full:
+            self.open_generation(number, population)
+        self._generations[-1].entered += 1
 
     def answer(self, number: int, scores: Sequence[ItemScore]) -> None:
         """Take the answers to a job."""
@@ -246,61 +308,86 @@ class Scoring:
         self._settle()
 
     def fail(self, number: int) -> None:
-        """Take a candidate out that could not be built or scored; the search records why."""
-        self._spent -= self._entries.pop(number).answered
+        """Take a candidate out that could not be built or scored; the search records why.
+
+        One that took part in a race is decided with it: a search that is continued holds the race again, with what
+        it had answered until then.
+        """
+        entry = self._entries.pop(number)
+        self._spent -= entry.answered
+        if entry.answered:
+            self._failed[number] = entry
+        else:
+            self._verdicts.append(Verdict(number, None, None, ()))
         self._settle()
 
-    def seal(self) -> None:
-        """Decide the open generation with those that entered: no more will come."""
-        self._sealed, self._entered = True, self._size
-        self._settle()
+    def withdraw(self) -> None:
+        """Forget who is not decided: the time is up."""
+        self._entries.clear()
+        self._failed.clear()
+        self._questions.clear()
+        self._verdicts.clear()
 
     # --- what the search is told ---------------------------------------------------------------------------------
 
-    def jobs(self) -> list[tuple[int, Items | None]]:
+    def next_questions(self) -> list[tuple[int, Items | None]]:
         """Return (once) which candidates are to answer which items now; None: all search items."""
-        jobs, self._jobs = self._jobs, []
-        return jobs
+        questions, self._questions = self._questions, []
+        return questions
 
     def verdicts(self) -> list[Verdict]:
         """Return (once) what was decided, in order of number."""
         verdicts, self._verdicts = self._verdicts, []
         return sorted(verdicts, key=lambda verdict: verdict.number)
 
-    def scores_of(self, number: int) -> tuple[ItemScore, ...]:
+    def answers_of(self, number: int) -> tuple[ItemScore, ...]:
         """Return all answers of a candidate that is not decided."""
-        return tuple(self._entries[number].scores) if number in self._entries else ()
+        entry = self._entries.get(number) or self._failed.get(number)
+        return () if entry is None else tuple(entry.scores)
 
-    def whole(self, scores: Sequence[ItemScore]) -> tuple[float, Score]:
-        """Return fitness and score of a model that answered every search item.
+    def judged(self, scores: Sequence[ItemScore], recipe: Recipe) -> tuple[Result, Score]:
+        """Return result and score of a model that answered every search item.
 
         Raises:
             EvaluationError: if a metric is missing or not finite.
         """
-        return self.objective.fitness(scores), self.objective.score(scores)
+        return self.judge.result(scores, Split.SEARCH, recipe), self.judge.score(scores)
 
     def difference_error(self, one: Sequence[ItemScore], other: Sequence[ItemScore], split: Split) -> float:
         """Return the standard error of the objective's difference between two models on the same items."""
-        first, second = self.objective.answers(one, split), self.objective.answers(other, split)
+        first, second = self.judge.answers(one, split), self.judge.answers(other, split)
         variance = 0.0
-        for term in self._pool.terms:
+        for term in self._table.terms:
             a, b = first.get(term.name, {}), second.get(term.name, {})
             gaps = np.array([a[item] - b[item] for item in a if item in b])
             if len(gaps) > 1:
                 variance += term.weight**2 * float(gaps.var(ddof=1)) / len(gaps)
         return math.sqrt(variance)
 
-    def look_back(self, numbers: Sequence[int]) -> dict[int, float]:
-        """Return the fitness of decided candidates (but for their cost), estimated from all that the run knows now.
+    def re_estimate(self, recipes: Mapping[int, Recipe]) -> dict[int, Result]:
+        """Return the results of decided candidates (number to recipe), estimated from all that the run knows now.
 
         Empty where every candidate answered every item: nothing new is known then.
         """
         if self._whole or not self._known:
             return {}
         self._fit(list(self._known))
-        return {number: self.objective.fitness_of(self._means(*self._known[number])) for number in numbers}
+        return {number: self.judge.result_of(self._means(*self._known[number]), recipes[number]) for number in recipes}
 
     # --- inside --------------------------------------------------------------------------------------------------
+
+    def _prepare(self, first: int, late: Collection[int]) -> None:
+        """Learn from those before `first`, and choose the items of those from there on."""
+        self._spent = self._turn = 0
+        if self._whole:
+            return
+        if not self._references:
+            raise EvaluationError(
+                "no baseline could be scored on all search items, so a few answers say nothing about the rest; see "
+                "run.log, or score every candidate on all items (fitness.items: null)"
+            )
+        self._fit([number for number in self._known if number < first and number not in late])
+        self._order = self._common_order(first)
 
     def _fit(self, numbers: Sequence[int]) -> None:
         """Fit the estimators to the references, other models, and these candidates in order of number."""
@@ -317,26 +404,26 @@ class Scoring:
         return [self._estimators[k].estimate(point, row).mean for k, row in enumerate(rows)]
 
     def _rows(self, scores: Sequence[ItemScore]) -> list[Array]:
-        values = self.objective.answers(scores)
-        return [self._pool.row(term, values.get(term.name, {})) for term in self._pool.terms]
+        values = self.judge.answers(scores)
+        return [self._table.row(term, values.get(term.name, {})) for term in self._table.terms]
 
-    def _common_order(self) -> NDArray[np.int64]:
-        seed = (self._seed, 1, self._first if self._fresh else 0)
+    def _common_order(self, first: int) -> NDArray[np.int64]:
+        seed = (self._seed, 1, first if self._fresh else 0)
         if self._choose == "uniform":
-            return uniform_order(self._pool.size, seed)
+            return uniform_order(self._table.size, seed)
         if not self._fresh and self._choose == "stratified":
             level = self._level(fitted=False)
         else:
             level = self._level(fitted=True)
-        return stratified_order(self._pool.strata, level, seed)
+        return stratified_order(self._table.strata, level, seed)
 
     def _level(self, *, fitted: bool) -> Array:
         """Return how much is expected on each item: of any candidate, or only by the references."""
-        level = np.zeros(self._pool.size)
-        for k, term in enumerate(self._pool.terms):
-            here = self._pool.columns(term)
+        level = np.zeros(self._table.size)
+        for k, term in enumerate(self._table.terms):
+            here = self._table.columns(term)
             if fitted:
-                n = len(self._pool.items[term.task])
+                n = len(self._table.items[term.task])
                 level[here] += term.weight * self._estimators[k].estimate(None, np.full(n, np.nan)).expected
             else:
                 level[here] += term.weight * np.mean([rows[k] for rows in self._references.values()], axis=0)
@@ -346,19 +433,19 @@ class Scoring:
         """Ask a candidate its next `n` items."""
         entry.outstanding = True
         if self._whole:
-            self._jobs.append((entry.number, None))
+            self._questions.append((entry.number, None))
             return
         order = self._informative(entry) if self._choose == "information" else self._order
         asked = {(score.task, score.item) for score in entry.scores}
-        fresh = [place for place in order.tolist() if self._pool.keys[place] not in asked]
-        self._jobs.append((entry.number, self._pool.named(fresh[:n])))
+        fresh = [place for place in order.tolist() if self._table.keys[place] not in asked]
+        self._questions.append((entry.number, self._table.named(fresh[:n])))
 
     def _informative(self, entry: _Entry) -> NDArray[np.int64]:
-        expected = np.full(self._pool.size, 0.5)
-        for k, term in enumerate(self._pool.terms):
+        expected = np.full(self._table.size, 0.5)
+        for k, term in enumerate(self._table.terms):
             guess = self._estimators[k].estimate(entry.point, entry.rows[k])
-            expected[self._pool.columns(term)] = np.clip(guess.expected, 0.0, 1.0)
-        return information_order(self._pool.strata, expected, (self._seed, 2, entry.number, entry.answered))
+            expected[self._table.columns(term)] = np.clip(guess.expected, 0.0, 1.0)
+        return information_order(self._table.strata, expected, (self._seed, 2, entry.number, entry.answered))
 
     def _settle(self) -> None:
         """Decide what can be decided."""
@@ -366,17 +453,19 @@ class Scoring:
             for entry in [entry for entry in self._entries.values() if not entry.outstanding]:
                 self._decide(entry)
             return
-        complete = self.full or self._sealed
+        complete = self.generation_full or self._closed
         if not complete or any(entry.outstanding for entry in self._entries.values()):
             return
         alive = [entry for entry in self._entries.values() if entry.error is None]
-        contenders = [Contender(*self._objective_of(entry), entry.answered) for entry in alive]
+        contenders = [Contender(*self._estimate(entry), entry.answered) for entry in alive]
         left = self.items_per_candidate * len(self._entries) - self._spent
-        given = next_blocks(self._race, contenders, left, self._pool.size, self._turn)
+        given = next_blocks(self._race, contenders, left, self._table.size, self._turn)
         self._turn += 1
         for index, n in given.items():
             self._give(alive[index], n)
         if not given:
+            self._verdicts += [Verdict(number, None, None, ()) for number in self._failed]
+            self._failed = {}
             for entry in list(self._entries.values()):
                 self._decide(entry)
 
@@ -385,35 +474,34 @@ class Scoring:
         try:
             if entry.error is not None:
                 raise EvaluationError(entry.error)
-            if entry.answered == self._pool.size:
-                fitness, score = self.whole(entry.scores)
-                fitness -= entry.cost
+            if entry.answered == self._table.size:
+                result, score = self.judged(entry.scores, entry.recipe)
             else:
-                fitness = self.objective.fitness_of(self._means(entry.point, entry.rows)) - entry.cost
+                result = self.judge.result_of(self._means(entry.point, entry.rows), entry.recipe)
                 score = self._estimated_score(entry)
-            if math.isnan(fitness):
-                raise EvaluationError("the objective is not a number (NaN) on the search items")
         except EvaluationError as error:
             self._verdicts.append(Verdict(entry.number, None, None, (), str(error)))
             return
-        answers = tuple(sorted(entry.scores, key=self._pool.position))
-        self._verdicts.append(Verdict(entry.number, fitness, score, answers))
+        answers = tuple(sorted(entry.scores, key=self._table.position))
+        self._verdicts.append(Verdict(entry.number, result, score, answers))
 
-    def _objective_of(self, entry: _Entry) -> tuple[float, float]:
-        """Return the estimated fitness and its standard error."""
-        guesses = [self._estimators[k].estimate(entry.point, entry.rows[k]) for k in range(len(self._pool.terms))]
-        weights = [term.weight for term in self._pool.terms]
+    def _estimate(self, entry: _Entry) -> tuple[float, float]:
+        """Return the estimated sum of all terms and its standard error."""
+        guesses = [self._estimators[k].estimate(entry.point, entry.rows[k]) for k in range(len(self._table.terms))]
+        weights = [term.weight for term in self._table.terms]
         mean = math.fsum(w * guess.mean for w, guess in zip(weights, guesses, strict=True))
-        return mean - entry.cost, math.hypot(*(w * guess.error for w, guess in zip(weights, guesses, strict=True)))
+        return mean + self.judge.of_recipe(entry.recipe), math.hypot(
+            *(w * guess.error for w, guess in zip(weights, guesses, strict=True))
+        )
 
     def _estimated_score(self, entry: _Entry) -> Score:
-        """Return the estimate with a 95 % interval that, like that of a mean, is about items beyond the pool too.
+        """Return the estimate with a 95 % interval that, like that of a mean, is about items beyond these too.
 
         The interval of a share of right answers stays within 0 and 1; terms are combined by MOVER (Zou & Donner,
         Statistics in Medicine 27:1693, 2008).
         """
         mean, below, above = 0.0, 0.0, 0.0
-        for k, term in enumerate(self._pool.terms):
+        for k, term in enumerate(self._table.terms):
             guess = self._estimators[k].estimate(entry.point, entry.rows[k])
             n = len(guess.expected)
             values = guess.expected

@@ -1,6 +1,6 @@
 """Optimizers: move points in the unit cube towards larger fitness; they know no model and no recipe.
 
-- `base`: the ask/tell contract (`Optimizer`, `Proposal`)
+- `base`: the ask/tell contract (`Optimizer`, `Point`)
 - `registry`: `make_optimizer` builds one by name, `check_optimizer` lists what is wrong with a name and its options
 - `cma_es`: CMA-ES, full or separable (pycma); the default
 - `mixed_es`: an evolution strategy for floats, integers and choices
@@ -11,7 +11,7 @@
 The libraries are imported only when an optimizer of theirs is made.
 """
 
-from evomerge.optimizers.base import Optimizer, Proposal
+from evomerge.optimizers.base import Optimizer, Point
 from evomerge.optimizers.registry import check_optimizer, make_optimizer
 
-__all__ = ["Optimizer", "Proposal", "check_optimizer", "make_optimizer"]
+__all__ = ["Optimizer", "Point", "check_optimizer", "make_optimizer"]

@@ -1,16 +1,23 @@
-"""The ask/tell contract that every optimizer keeps."""
+"""The ask/tell contract that every optimizer of arrays keeps."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.record import Result
+
+GENERATION = 8
+"""Candidates that are compared with each other where an optimizer has no generations of its own."""
+
 
 @dataclass(frozen=True)
-class Proposal:
+class Point:
     """A point to score.
 
     Attributes:
@@ -22,61 +29,72 @@ class Proposal:
     x: NDArray[np.float64]
 
 
-class Optimizer(Protocol):
-    """Moves points in the unit cube `[0, 1]^n_dims` towards larger fitness; knows no model and no recipe.
+class Optimizer(ABC):
+    """Moves points in the unit cube `[0, 1]^n_dims` towards better results; knows no model and no recipe.
+
+    An optimizer is made as `cls(n_dims, start, seed, **options)`, with `kinds` besides where it `uses_kinds`; `start`
+    is a `(n_dims,)` point of the cube, `seed` a whole number from 0.
 
     What callers may assume:
 
-    - `ask` may be called again before earlier proposals are told (several outstanding asks), without bound.
-    - Each proposal is told at most once, in any order; a proposal that is never told is tolerated.
-    - `tell(number, None)` or a NaN fitness means that the candidate failed: it ranks below every other one.
+    - `ask` may be called again before earlier points are told (several outstanding asks), without bound.
+    - Each point is told at most once, in any order; a point that is never told is tolerated.
+    - `tell(number, None)`, or a result that is not finite, means that the candidate failed: it ranks below every other.
+    - An optimizer of one objective is told results with one objective and no violation; one that takes
+      `many_objectives` is told all objectives and the violation, as in `evomerge.record.Result`.
     - The optimizer draws only from generators it owns, made from the seed it was given, and neither sets nor reads
       the global ones of `random`, `numpy` and `torch`.
     - `dump_state` holds everything: an optimizer made with the same arguments in another process and given that
       state continues bit for bit, also with asks outstanding.
     """
 
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+    """Names of the options that it takes."""
+
+    uses_kinds: ClassVar[bool] = False
+    """Whether it is given the kind of each dimension (integers, choices); to others every dimension is a float."""
+
+    many_objectives: ClassVar[bool] = False
+    """Whether it is told several objectives and violations, rather than one number."""
+
     n_dims: int
 
-    def ask(self) -> Proposal:
-        """Return the next point to score."""
-        ...
+    @classmethod
+    def problems(cls, options: Mapping[str, Any], n_dims: int) -> list[str]:
+        """Return what is wrong with the values of these options, one sentence each."""
+        del options, n_dims
+        return []
 
-    def tell(self, number: int, fitness: float | None) -> None:
-        """Take the fitness of proposal `number`; larger is better, None or NaN: it failed.
+    @property
+    def population(self) -> int:
+        """How many points are compared with each other."""
+        return GENERATION
+
+    @property
+    def sure_asks(self) -> int:
+        """How many further `ask`s give the same points whatever is told of the outstanding ones meanwhile."""
+        return 0
+
+    @abstractmethod
+    def ask(self) -> Point:
+        """Return the next point to score."""
+
+    @abstractmethod
+    def tell(self, number: int, result: Result | None) -> None:
+        """Take the result of point `number`; None, or one that is not finite: it failed.
 
         Raises:
             RuntimeError: if that number was never asked or is told twice.
         """
-        ...
 
+    @abstractmethod
     def dump_state(self) -> bytes:
         """Return everything that the next `ask` depends on."""
-        ...
 
+    @abstractmethod
     def load_state(self, state: bytes) -> None:
         """Continue from `dump_state`.
 
         Raises:
             ValueError: if the state is not one of this optimizer and these dimensions.
         """
-        ...
-
-
-GENERATION = 8
-"""Candidates that are compared with each other where an optimizer has no generations of its own."""
-
-
-def generation_size(optimizer: Optimizer) -> int:
-    """Return how many proposals an optimizer compares with each other: its `population` where it has one."""
-    population = getattr(optimizer, "population", None)
-    return population if isinstance(population, int) else GENERATION
-
-
-def sure_asks(optimizer: Optimizer) -> int:
-    """Return how many further `ask`s give the same points whatever is told of the outstanding proposals meanwhile.
-
-    That is the optimizer's own `sure_asks` where it has one (what is left of a generation, say); else 0.
-    """
-    sure = getattr(optimizer, "sure_asks", 0)
-    return sure if isinstance(sure, int) else 0

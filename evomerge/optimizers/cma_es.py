@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -29,11 +29,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evomerge.optimizers.base import Proposal
+from evomerge.optimizers.base import Optimizer, Point
 from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, usable
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
-
-OPTIONS = ("sigma", "population", "separable")
+from evomerge.record import Result
 
 SEPARABLE_ABOVE = 200
 """Dimensions above which `separable="auto"` is on: there the full matrix costs 30 ms a generation and each state a
@@ -60,25 +59,6 @@ _NOT_STATE = frozenset(
 _NEVER_READ = "ary"
 
 
-def problems(options: dict[str, Any], n_dims: int) -> list[str]:
-    """Return what is wrong with the options, one sentence each."""
-    del n_dims
-    found = []
-    sigma, population = options.get("sigma", 0.2), options.get("population")
-    separable = options.get("separable", "auto")
-    number = isinstance(sigma, (int, float)) and not isinstance(sigma, bool)
-    if not number or not 0.0 < sigma <= 1.0:
-        found.append(
-            f"`sigma` of cma must be a number above 0 and at most 1 (a share of each gene's range), not {sigma!r}"
-        )
-    whole = isinstance(population, int) and not isinstance(population, bool)
-    if population is not None and (not whole or population < 4):
-        found.append(f"`population` of cma must be a whole number from 4, or null for 4 + 3 ln(n), not {population!r}")
-    if separable not in ("auto", True, False):
-        found.append(f"`separable` of cma must be auto, true or false, not {separable!r}")
-    return found
-
-
 @dataclass
 class _Point:
     """A proposal as pycma knows it: `geno` is the point before it was mapped into the bounds."""
@@ -92,7 +72,7 @@ class _Point:
         return self.number, self.x, self.geno, self.generation
 
 
-class CMA:
+class CMA(Optimizer):
     """CMA-ES in the unit cube; larger fitness is better. See the module docstring for what it does beyond pycma.
 
     Args:
@@ -105,6 +85,29 @@ class CMA:
         separable: whether the covariance is diagonal: linear in `n_dims`, but blind to how genes interact. "auto":
             above `SEPARABLE_ABOVE` dimensions.
     """
+
+    OPTIONS = ("sigma", "population", "separable")
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any], n_dims: int) -> list[str]:
+        """Return what is wrong with the options, one sentence each."""
+        del n_dims
+        found = []
+        sigma, population = options.get("sigma", 0.2), options.get("population")
+        separable = options.get("separable", "auto")
+        number = isinstance(sigma, (int, float)) and not isinstance(sigma, bool)
+        if not number or not 0.0 < sigma <= 1.0:
+            found.append(
+                f"`sigma` of cma must be a number above 0 and at most 1 (a share of each gene's range), not {sigma!r}"
+            )
+        whole = isinstance(population, int) and not isinstance(population, bool)
+        if population is not None and (not whole or population < 4):
+            found.append(
+                f"`population` of cma must be a whole number from 4, or null for 4 + 3 ln(n), not {population!r}"
+            )
+        if separable not in ("auto", True, False):
+            found.append(f"`separable` of cma must be auto, true or false, not {separable!r}")
+        return found
 
     def __init__(
         self,
@@ -162,7 +165,7 @@ class CMA:
         """How often the search restarted because it had converged or stagnated."""
         return self._restarts
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Point:
         """Return the next point to score."""
         if not self._ready:
             self._draw()
@@ -172,14 +175,14 @@ class CMA:
         self._asked[proposal.number] = point
         return proposal
 
-    def tell(self, number: int, fitness: float | None) -> None:
+    def tell(self, number: int, result: Result | None) -> None:
         """Take the fitness of proposal `number`; larger is better, None or not finite: it failed.
 
         Raises:
             RuntimeError: if that number was never asked or is told twice.
         """
         self._ledger.close(number)
-        point, fitness = self._asked.pop(number), usable(fitness)
+        point, fitness = self._asked.pop(number), usable(result)
         if fitness is not None and (self._best is None or fitness > self._best[0]):
             self._best = (fitness, point.x)
         self._told.append((point, fitness))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evomerge.optimizers.base import Proposal
+from evomerge.optimizers.base import Point
+from evomerge.record import Result
 
 
 class Ledger:
@@ -24,15 +25,15 @@ class Ledger:
         self.n_asked = 0
         self.outstanding: dict[int, NDArray[np.float64]] = {}
 
-    def open(self, x: ArrayLike) -> Proposal:
+    def open(self, x: ArrayLike) -> Point:
         """Hand out a point, clipped into the unit cube, under the next number."""
         # A copy, so that nobody else holds a writable view of what the caller gets.
         point = np.clip(np.array(x, dtype=np.float64), 0.0, 1.0)
         point.setflags(write=False)
-        proposal = Proposal(self.n_asked, point)
+        opened = Point(self.n_asked, point)
         self.outstanding[self.n_asked] = point
         self.n_asked += 1
-        return proposal
+        return opened
 
     def close(self, number: int) -> NDArray[np.float64]:
         """Take a proposal off the list and return its point.
@@ -64,11 +65,18 @@ class Ledger:
         return ledger
 
 
-def usable(fitness: float | None) -> float | None:
-    """Return the fitness, or None where the candidate failed (None, NaN, or an infinity, which no score is)."""
-    if fitness is None or not math.isfinite(fitness):
+def usable(result: Result | None) -> float | None:
+    """Return the one objective, or None where the candidate failed (None, NaN, or an infinity, which no score is).
+
+    Raises:
+        ValueError: if there are several objectives, or a violation.
+    """
+    if result is None:
         return None
-    return float(fitness)
+    if len(result.objectives) != 1 or result.violation:
+        raise ValueError(f"this optimizer takes one objective and no violation, but was told {result}")
+    value = result.objectives[0]
+    return float(value) if math.isfinite(value) else None
 
 
 def own_generator(seed: int, purpose: str) -> np.random.RandomState:

@@ -26,18 +26,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evomerge.optimizers.base import Proposal
+from evomerge.optimizers.base import Optimizer, Point
 from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, usable
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
-
-OPTIONS = ("sigma", "population")
+from evomerge.record import Result
 
 LIFESPAN = 20
 """Answers per member of the population after which an individual leaves, unless it is the best."""
@@ -50,22 +49,6 @@ TRIES = 20
 
 REMEMBERED = 4096
 """How many of the points last asked are not asked again; eight bytes each in every state."""
-
-
-def problems(options: dict[str, Any], n_dims: int) -> list[str]:
-    """Return what is wrong with the options, one sentence each."""
-    del n_dims
-    found = []
-    sigma, population = options.get("sigma", 0.1), options.get("population", 4)
-    number = isinstance(sigma, (int, float)) and not isinstance(sigma, bool)
-    if not number or not MIN_STEP <= sigma <= 1.0:
-        found.append(
-            f"`sigma` of mixed must be a number from {MIN_STEP:g} to 1 (a share of each gene's range), not {sigma!r}"
-        )
-    whole = isinstance(population, int) and not isinstance(population, bool)
-    if not whole or population < 1:
-        found.append(f"`population` of mixed must be a whole number from 1, not {population!r}")
-    return found
 
 
 @dataclass(frozen=True)
@@ -82,7 +65,7 @@ class _Individual:
         return self.number, self.x, self.steps, self.fitness, self.born
 
 
-class MixedES:
+class MixedES(Optimizer):
     """Mixed-integer evolution strategy in the unit cube; larger fitness is better. See the module docstring.
 
     The first proposal is the start. Integers and choices are proposed at the centres of their bins.
@@ -101,6 +84,26 @@ class MixedES:
     Raises:
         ValueError: if the start or the kinds have another shape, or the start leaves the unit cube.
     """
+
+    OPTIONS = ("sigma", "population")
+    uses_kinds = True
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any], n_dims: int) -> list[str]:
+        """Return what is wrong with the options, one sentence each."""
+        del n_dims
+        found = []
+        sigma, population = options.get("sigma", 0.1), options.get("population", 4)
+        number = isinstance(sigma, (int, float)) and not isinstance(sigma, bool)
+        if not number or not MIN_STEP <= sigma <= 1.0:
+            found.append(
+                f"`sigma` of mixed must be a number from {MIN_STEP:g} to 1 (a share of each gene's range), "
+                f"not {sigma!r}"
+            )
+        whole = isinstance(population, int) and not isinstance(population, bool)
+        if not whole or population < 1:
+            found.append(f"`population` of mixed must be a whole number from 1, not {population!r}")
+        return found
 
     def __init__(
         self,
@@ -140,7 +143,7 @@ class MixedES:
         self._n_told = 0
         self._seen: deque[int] = deque(maxlen=REMEMBERED)
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Point:
         """Return the next point to score."""
         x, steps = self._start, self._first_steps
         if self._ledger.n_asked > 0:
@@ -154,14 +157,14 @@ class MixedES:
         self._asked[proposal.number] = steps
         return proposal
 
-    def tell(self, number: int, fitness: float | None) -> None:
+    def tell(self, number: int, result: Result | None) -> None:
         """Take the fitness of proposal `number`; larger is better, None or not finite: it failed and does not survive.
 
         Raises:
             RuntimeError: if that number was never asked or is told twice.
         """
         x = self._ledger.close(number)
-        steps, score = self._asked.pop(number), usable(fitness)
+        steps, score = self._asked.pop(number), usable(result)
         self._n_told += 1
         if score is None:
             return

@@ -17,7 +17,7 @@ import hashlib
 import random
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -26,11 +26,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evomerge.errors import EvomergeError, unknown_name
-from evomerge.optimizers.base import Proposal
+from evomerge.optimizers.base import Optimizer, Point
 from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, usable
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
-
-OPTIONS = ("budget", "workers")
+from evomerge.record import Result
 
 DEFAULT_BUDGET = 1000
 
@@ -50,19 +49,7 @@ def name_problems(algorithm: str) -> list[str]:
     return [] if algorithm in known else [unknown_name("nevergrad optimizer", algorithm, known)]
 
 
-def problems(options: dict[str, Any], n_dims: int) -> list[str]:
-    """Return what is wrong with the options, one sentence each."""
-    del n_dims
-    found = []
-    for key, null in (("budget", f" or null for {DEFAULT_BUDGET}"), ("workers", "")):
-        value = options.get(key, 1)
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if not whole and not (null and value is None):
-            found.append(f"`{key}` of a nevergrad optimizer must be a whole number from 1{null}, not {value!r}")
-    return found
-
-
-class Nevergrad:
+class Nevergrad(Optimizer):
     """An optimizer of nevergrad over the unit cube; larger fitness is better.
 
     Args:
@@ -75,6 +62,20 @@ class Nevergrad:
         workers: how many proposals it should expect to be outstanding at a time. With 1, NGOpt and its like choose
             optimizers that cannot have more (see the module docstring).
     """
+
+    OPTIONS = ("budget", "workers")
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any], n_dims: int) -> list[str]:
+        """Return what is wrong with the options, one sentence each."""
+        del n_dims
+        found = []
+        for key, null in (("budget", f" or null for {DEFAULT_BUDGET}"), ("workers", "")):
+            value = options.get(key, 1)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if not whole and not (null and value is None):
+                found.append(f"`{key}` of a nevergrad optimizer must be a whole number from 1{null}, not {value!r}")
+        return found
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class Nevergrad:
             cube.set_bounds(0.0, SIDE)
             self._optimizer = _registry()[algorithm](parametrization=cube, budget=self._budget, num_workers=workers)
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Point:
         """Return the next point to score.
 
         Raises:
@@ -132,7 +133,7 @@ class Nevergrad:
         self._digest.update(proposal.x.tobytes())
         return proposal
 
-    def tell(self, number: int, fitness: float | None) -> None:
+    def tell(self, number: int, result: Result | None) -> None:
         """Take the fitness of proposal `number`; larger is better, None or not finite: it failed.
 
         Raises:
@@ -140,7 +141,7 @@ class Nevergrad:
             EvomergeError: if the library fails.
         """
         self._ledger.close(number)
-        fitness = usable(fitness)
+        fitness = usable(result)
         self._history.append(number)
         self._told.append(np.nan if fitness is None else fitness)
         with self._library(f"take the fitness of point {number}"):
@@ -174,7 +175,7 @@ class Nevergrad:
                 if event < 0:
                     twin.ask()
                 else:
-                    twin.tell(event, next(told))
+                    twin.tell(event, Result((next(told),)))
             digest = data["digest"]
         if twin._digest.hexdigest() != digest:
             raise ValueError(
@@ -227,7 +228,7 @@ def rehearse(algorithm: str, n_dims: int, *, budget: int | None = None, workers:
             for optimizer in (first,) if resumed_at is None else (first, second):
                 points = [optimizer.ask() for _ in range(min(3, asks - done))]
                 for point in reversed(points):
-                    optimizer.tell(point.number, -float(np.sum((point.x - peak) ** 2)))
+                    optimizer.tell(point.number, Result((-float(np.sum((point.x - peak) ** 2)),)))
     except (EvomergeError, ValueError) as error:
         return [str(error)]
     if resumed_at is not None and second._digest.digest() != first._digest.digest():

@@ -11,20 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evomerge.optimizers.base import Proposal
+from evomerge.optimizers.base import Optimizer, Point
 from evomerge.optimizers.ledger import Ledger, checked_start, own_generator
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
-
-OPTIONS: tuple[str, ...] = ()
-
-
-def problems(options: dict[str, Any], n_dims: int) -> list[str]:
-    """Return what is wrong with the options: random search has none, so nothing."""
-    del options, n_dims
-    return []
+from evomerge.record import Result
 
 
-class RandomSearch:
+class RandomSearch(Optimizer):
     """Uniform points. The first proposal is the start, so that what the user stated is always tried.
 
     Args:
@@ -40,16 +33,18 @@ class RandomSearch:
         self._ledger = Ledger()
         self._header = {"optimizer": "random", "n_dims": n_dims, "seed": seed, "start": self._start.tolist()}
 
-    sure_asks = sys.maxsize
-    """How many further points do not depend on what is told: all."""
+    @property
+    def sure_asks(self) -> int:
+        """How many further points do not depend on what is told: all."""
+        return sys.maxsize
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Point:
         """Return the next point to score."""
         if self._ledger.n_asked == 0:
             return self._ledger.open(self._start)
         return self._ledger.open(self._generator.random_sample(self.n_dims))
 
-    def tell(self, number: int, fitness: float | None) -> None:
+    def tell(self, number: int, result: Result | None) -> None:
         """Take the fitness of proposal `number`, which changes nothing.
 
         Raises:

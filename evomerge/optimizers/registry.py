@@ -1,28 +1,29 @@
-"""Optimizers by name: "cma", "mixed", "random", or "nevergrad:NAME" for any optimizer of nevergrad."""
+"""Optimizers by name: built in, of an installed package, of a user's file, or "nevergrad:NAME" for any of nevergrad."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from evomerge.errors import ConfigError, unknown_name
-from evomerge.optimizers import cma_es, mixed_es, nevergrad_adapter, random_search
 from evomerge.optimizers.base import Optimizer
+from evomerge.system.registry import Registry
+
+OPTIMIZERS: Registry[type[Optimizer]] = Registry(
+    "optimizer",
+    {
+        "cma": "evomerge.optimizers.cma_es:CMA",
+        "mixed": "evomerge.optimizers.mixed_es:MixedES",
+        "random": "evomerge.optimizers.random_search:RandomSearch",
+    },
+    group="evomerge.optimizers",
+)
 
 _PREFIX = "nevergrad:"
-_MODULES: Mapping[str, ModuleType] = {"cma": cma_es, "mixed": mixed_es, "random": random_search}
-_NAMES = (
-    *_MODULES,
-    "nevergrad:NGOpt",
-    "nevergrad:DE",
-    "nevergrad:PSO",
-    "nevergrad:OnePlusOne",
-    "nevergrad:TBPSA",
-)
-"""The names that messages list; nevergrad has some hundred more."""
+_OF_NEVERGRAD = tuple(f"{_PREFIX}{name}" for name in ("NGOpt", "DE", "PSO", "OnePlusOne", "TBPSA"))
+"""What messages list of nevergrad's, which has some hundred more."""
 
 
 def make_optimizer(
@@ -31,14 +32,14 @@ def make_optimizer(
     """Return the optimizer of that name.
 
     Args:
-        name: "cma", "mixed", "random" or "nevergrad:NAME".
+        name: of `OPTIMIZERS`, "nevergrad:NAME", or "module:Class".
         n_dims: number of dimensions, from 1.
         start: `(n_dims,)` point of the unit cube where the search begins.
         seed: from 0, of the optimizer's own generator.
         kinds: per dimension 0 for a float, n for an integer with n ordered values, -n for a choice of n; the values are
-            equal bins of the unit interval. None: all are floats. Of use to "mixed" only; to the others every dimension
-            is a float.
-        options: the optimizer's own; the classes `CMA`, `MixedES`, `RandomSearch` and `Nevergrad` list them.
+            equal bins of the unit interval. None: all are floats. Optimizers that do not use kinds take every dimension
+            as a float.
+        options: the optimizer's own; its class lists them.
 
     Raises:
         ConfigError: naming everything that `check_optimizer` finds wrong with the name and the options.
@@ -47,17 +48,18 @@ def make_optimizer(
     found = _name_and_option_problems(name, options, n_dims)
     if found:
         raise ConfigError(found)
-    if name == "cma":
-        return cma_es.CMA(n_dims, start, seed, **options)
-    if name == "mixed":
-        return mixed_es.MixedES(n_dims, start, seed, kinds=kinds, **options)
-    if name == "random":
-        return random_search.RandomSearch(n_dims, start, seed, **options)
-    return nevergrad_adapter.Nevergrad(n_dims, start, seed, algorithm=name.removeprefix(_PREFIX), **options)
+    optimizer, fixed = _find(name)
+    if optimizer.uses_kinds:
+        fixed["kinds"] = kinds
+    made: Optimizer = optimizer(n_dims, start, seed, **fixed, **options)
+    return made
 
 
 def check_optimizer(
-    name: str, options: Mapping[str, Any], n_dims: int, kinds: Sequence[int] | None = None
+    name: str,
+    options: Mapping[str, Any],
+    n_dims: int,
+    kinds: Sequence[int] | None = None,
 ) -> list[str]:
     """Return what is wrong with an optimizer's name and options, one sentence each; nothing is left behind.
 
@@ -71,23 +73,44 @@ def check_optimizer(
         raise ValueError(f"kinds must have {n_dims} entries, one per dimension, but has {len(kinds)}")
     found = _name_and_option_problems(name, dict(options), n_dims)
     if not found and name.startswith(_PREFIX):
-        found = nevergrad_adapter.rehearse(name.removeprefix(_PREFIX), n_dims, **options)
+        from evomerge.optimizers.nevergrad_adapter import rehearse
+
+        found = rehearse(name.removeprefix(_PREFIX), n_dims, **options)
     return found
 
 
-def _name_and_option_problems(name: str, options: dict[str, Any], n_dims: int) -> list[str]:
-    module: ModuleType
+def _find(name: str) -> tuple[Any, dict[str, Any]]:
+    """Return what an optimizer's name stands for (a class, if nobody erred), and what the name says besides."""
     if name.startswith(_PREFIX):
-        module, found = nevergrad_adapter, nevergrad_adapter.name_problems(name.removeprefix(_PREFIX))
-    elif name in _MODULES:
-        module, found = _MODULES[name], []
-    elif name == "nevergrad":
-        return ["`nevergrad` needs the name of one of its optimizers, for example nevergrad:DE or nevergrad:NGOpt"]
-    else:
-        return [unknown_name("optimizer", name, _NAMES)]
+        from evomerge.optimizers.nevergrad_adapter import Nevergrad
+
+        return Nevergrad, {"algorithm": name.removeprefix(_PREFIX)}
+    return OPTIMIZERS.find(name), {}
+
+
+def _name_and_option_problems(name: str, options: dict[str, Any], n_dims: int) -> list[str]:
+    found = _name_problems(name)
+    if found and not name.startswith(_PREFIX):
+        return found
+    optimizer, _ = _find(name)
+    if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
+        return [f"the optimizer {name} must be a class that inherits evomerge.optimizers.Optimizer, not {optimizer!r}"]
     found += [
-        unknown_name(f"option of the optimizer {name}", key, module.OPTIONS)
+        unknown_name(f"option of the optimizer {name}", key, optimizer.OPTIONS)
         for key in options
-        if key not in module.OPTIONS
+        if key not in optimizer.OPTIONS
     ]
-    return found + module.problems({key: options[key] for key in options if key in module.OPTIONS}, n_dims)
+    known = {key: value for key, value in options.items() if key in optimizer.OPTIONS}
+    return [*found, *optimizer.problems(known, n_dims)]
+
+
+def _name_problems(name: str) -> list[str]:
+    if name.startswith(_PREFIX):
+        from evomerge.optimizers.nevergrad_adapter import name_problems
+
+        return name_problems(name.removeprefix(_PREFIX))
+    if name == "nevergrad":
+        return ["`nevergrad` needs the name of one of its optimizers, for example nevergrad:DE or nevergrad:NGOpt"]
+    if ":" not in name and name not in OPTIMIZERS:
+        return [unknown_name("optimizer", name, (*OPTIMIZERS.names, *_OF_NEVERGRAD))]
+    return OPTIMIZERS.problems(name)

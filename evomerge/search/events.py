@@ -20,3 +20,13 @@ class Listener(Protocol):
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
         """A candidate was scored on a split (score None: it failed)."""
         ...
+
+
+class Silent:
+    """A `Listener` that shows nothing."""
+
+    def phase(self, name: str, total: int | None, done: int) -> None:
+        """Show nothing."""
+
+    def scored(self, record: Record, split: Split, score: Score | None) -> None:
+        """Show nothing."""

@@ -1,24 +1,56 @@
-"""A part of a search with a space and an optimizer of its own."""
+"""A part of a search with a strategy of its own, and how far a search has come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
-from evomerge.genome.space import Space
-from evomerge.optimizers.base import Optimizer
 from evomerge.recipe import Recipe
+from evomerge.search.budget import Spent
+from evomerge.strategies.base import Strategy
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a search with a space and an optimizer of its own.
+    """A part of a search.
 
     Attributes:
         until: share of the whole budget at which it ends; 1 for the last.
-        begin: makes the space and the optimizer from the best recipe of the stages before (None in the first).
+        begin: makes the strategy from the best recipe of the stages before (None in the first).
     """
 
     name: str
     until: float
-    begin: Callable[[Recipe | None], tuple[Space, Optimizer]]
+    begin: Callable[[Recipe | None], Strategy]
+
+
+@dataclass
+class Progress:
+    """How far a search has come.
+
+    Attributes:
+        stage: index of the present stage.
+        first: number of its first candidate.
+        elite: number of the record that it began with; None in the first stage.
+    """
+
+    spent: Spent = field(default_factory=Spent)
+    stage: int = 0
+    first: int = 0
+    elite: int | None = None
+
+    def to_data(self, lost: int = 0) -> dict[str, Any]:
+        """Return it as JSON values; `from_data` reads them back.
+
+        Args:
+            lost: item evaluations that are counted here, but will be counted again.
+        """
+        spent = asdict(replace(self.spent, items=self.spent.items - lost))
+        return {"spent": spent, "stage": [self.stage, self.first, self.elite]}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Progress:
+        """Read `to_data` back; of an empty mapping, the beginning of a search."""
+        stage, first, elite = data.get("stage", (0, 0, None))
+        return cls(Spent(**data.get("spent", {})), stage, first, elite)

@@ -1,4 +1,4 @@
-"""The memory of a run: a SQLite database in which a record, its item scores and the optimizer's state are one commit.
+"""The memory of a run: a SQLite database in which a record, its item scores and the strategy's state are one commit.
 
 After `kill -9` at any instant the database holds exactly the transactions that were committed; what was half written
 is undone by the next process that opens it. After a power cut it does so as well, where the disk keeps what it says it
@@ -23,18 +23,21 @@ from numpy.typing import NDArray
 
 from evomerge.errors import RecipeError, RunError
 from evomerge.recipe import Recipe
-from evomerge.record import ItemScore, Record, Score, Split, State
+from evomerge.record import Choice, ItemScore, Record, Result, Score, Split, State
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 
-FORMAT = 1
-"""Version of the tables below. A database of a newer format is refused; an older one is read or migrated here."""
+FORMAT = 2
+"""Version of the tables below. A database of another format is refused with what to do.
+
+2: results are vectors (objectives, violation, measures), and a search ends in a choice. 1: one number a candidate.
+"""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;        -- value: JSON
 CREATE TABLE progress (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;    -- value: JSON
 CREATE TABLE splits (task TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;      -- data: JSON
-CREATE TABLE optimizer (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL, crc32 INTEGER NOT NULL);
+CREATE TABLE strategy (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL, crc32 INTEGER NOT NULL);
 CREATE TABLE recipes (hash TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;     -- data: JSON
 CREATE TABLE candidates (
     number INTEGER PRIMARY KEY,
@@ -42,7 +45,10 @@ CREATE TABLE candidates (
     state TEXT NOT NULL,
     recipe TEXT NOT NULL REFERENCES recipes (hash),
     genome TEXT,                                                                    -- JSON, or NULL for a baseline
-    fitness REAL,
+    fitness REAL,                                                                   -- result as one number; or NULL
+    objectives TEXT,                                                                -- JSON; NULL: no result
+    violation REAL,
+    measures TEXT,                                                                  -- JSON
     seconds REAL NOT NULL,
     device TEXT NOT NULL,
     error TEXT,
@@ -72,12 +78,10 @@ CREATE TABLE item_scores (
 CREATE INDEX item_scores_by_task ON item_scores (task, metric, split, candidate);
 """
 
-# When each candidate was told to the optimizer, and how many proposals had been asked for by then. Made when it is
-# needed first, so that runs that were begun without it can be continued.
-_TELLS = "CREATE TABLE IF NOT EXISTS tells (turn INTEGER PRIMARY KEY, candidate INTEGER NOT NULL UNIQUE, asked INTEGER)"
-
 _PAGE = 256
-_COLUMNS = "number, name, state, recipe, genome, fitness, seconds, device, error, same_as"
+_COLUMNS = (
+    "number, name, state, recipe, genome, fitness, objectives, violation, measures, seconds, device, error, same_as"
+)
 
 
 class Database:
@@ -163,18 +167,15 @@ class Database:
         self,
         record: Record,
         *,
-        optimizer_state: bytes | None = None,
         scores: Mapping[Split, Sequence[ItemScore]] | None = None,
+        strategy_state: bytes | None = None,
         progress: Mapping[str, Any] | None = None,
-        told_after: int | None = None,
     ) -> None:
-        """Commit a record with its item scores, the optimizer's state and the progress: all of it or nothing.
+        """Commit a record with its item scores, the strategy's state and the progress: all of it or nothing.
 
         Args:
-            optimizer_state: replaces the state before; None leaves that one in place.
             scores: item scores per split; where `record.same_as` is set they can be left out.
-            progress: JSON values by key; keys that are not named keep their values.
-            told_after: how many proposals had been asked for when this one was told; None: it is not told.
+            strategy_state, progress: as in `update_progress`.
 
         Raises:
             RunError: if the number is taken, or the database cannot be written (nothing of this record is kept then).
@@ -189,7 +190,7 @@ class Database:
                 (recipe_hash, _json(record.recipe.to_data())),
             )
             self._db.execute(
-                f"INSERT INTO candidates ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO candidates ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     record.number,
                     record.name,
@@ -197,6 +198,7 @@ class Database:
                     recipe_hash,
                     None if record.genome is None else _json([float(gene) for gene in record.genome]),
                     None if record.fitness is None else float(record.fitness),
+                    *_result_columns(record.result),
                     float(record.seconds),
                     record.device,
                     record.error,
@@ -207,11 +209,7 @@ class Database:
                 self._put_score(record.number, split, score)
             for split, split_columns in columns.items():
                 self._put_columns(record.number, split, split_columns)
-            if told_after is not None:
-                self._db.execute(_TELLS)
-                self._db.execute("INSERT INTO tells (candidate, asked) VALUES (?, ?)", (record.number, told_after))
-            self._put_state(optimizer_state)
-            self._put_progress(progress)
+            self._put_progress(progress or {}, strategy_state)
 
     def add_scores(
         self,
@@ -219,8 +217,6 @@ class Database:
         split: Split,
         score: Score,
         items: Sequence[ItemScore],
-        *,
-        progress: Mapping[str, Any] | None = None,
     ) -> None:
         """Commit the scores of a recorded candidate on another split; scores on that split before are replaced.
 
@@ -234,13 +230,20 @@ class Database:
             self._db.execute("DELETE FROM item_scores WHERE candidate = ? AND split = ?", (number, str(split)))
             self._put_score(number, split, score)
             self._put_columns(number, split, columns)
-            self._put_progress(progress)
 
-    def update_progress(self, progress: Mapping[str, Any], *, optimizer_state: bytes | None = None) -> None:
-        """Commit progress values, and the optimizer's state if it changed; keys that are not named keep theirs."""
+    def update_progress(self, progress: Mapping[str, Any], *, strategy_state: bytes | None = None) -> None:
+        """Commit progress values, and the strategy's state if it changed.
+
+        Args:
+            progress: JSON values by key; keys that are not named keep their values.
+            strategy_state: replaces the state before; None leaves that one in place.
+        """
         with self._transaction():
-            self._put_state(optimizer_state)
-            self._put_progress(progress)
+            self._put_progress(progress, strategy_state)
+
+    def set_choice(self, choice: Choice) -> None:
+        """Commit how the search ended."""
+        self.set_meta("choice", {"kind": choice.kind, "records": list(choice.records)})
 
     def set_meta(self, key: str, value: Any) -> None:
         """Commit a JSON value under a key."""
@@ -281,15 +284,6 @@ class Database:
         found = self._read_records("number = ?", (number,), {})
         return found[0] if found else None
 
-    def find_by_recipe(self, recipe_hash: str) -> Record | None:
-        """Return the candidate or baseline that was itself run with this recipe, or None.
-
-        Of several, a complete one, then the one with the lowest number.
-        """
-        where = "recipe = ? AND same_as IS NULL ORDER BY state <> ?, number LIMIT 1"
-        found = self._read_records(where, (recipe_hash, str(State.COMPLETE)), {})
-        return found[0] if found else None
-
     def count(self, *, baselines: bool = False) -> int:
         """Return the number of records."""
         row = self._one("SELECT COUNT(*) FROM candidates" + ("" if baselines else " WHERE number >= 0"))
@@ -313,17 +307,6 @@ class Database:
             return from_columns(
                 Column(task, metric, unpack_items(items), unpack_values(values)) for task, metric, items, values in rows
             )
-
-    def tells(self) -> list[tuple[int, int]]:
-        """Return the candidates in the order in which the optimizer was told of them.
-
-        Returns:
-            Each candidate's number, and how many proposals had been asked for by then: with the seed and the fitness
-            of the records, all that is needed to replay what the optimizer did. Empty for runs of older versions.
-        """
-        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'tells'"):
-            return []
-        return [(row[0], row[1]) for row in self._all("SELECT candidate, asked FROM tells ORDER BY turn")]
 
     def response_matrix(
         self, task: str, metric: str, split: Split = Split.SEARCH, *, baselines: bool = True
@@ -352,14 +335,14 @@ class Database:
                 matrix[row, places[key]] = unpack_values(values)
         return [row[0] for row in rows], items.tolist(), matrix
 
-    def optimizer_state(self) -> bytes | None:
+    def strategy_state(self) -> bytes | None:
         """Return the state of the last commit that had one, or None."""
-        row = self._one("SELECT state, crc32 FROM optimizer")
+        row = self._one("SELECT state, crc32 FROM strategy")
         if row is None:
             return None
         # SQLite has no checksums of its own, and a state that is almost right would change the search unseen.
         if zlib.crc32(row[0]) != row[1]:
-            raise damaged(self.path, "the optimizer's state does not match its checksum")
+            raise damaged(self.path, "the strategy's state does not match its checksum")
         return bytes(row[0])
 
     def progress(self) -> dict[str, Any]:
@@ -378,6 +361,12 @@ class Database:
         with self._explain_damage():
             return default if row is None else json.loads(row[0])
 
+    def choice(self) -> Choice | None:
+        """Return how the search ended; None before that."""
+        data = self.get_meta("choice")
+        with self._explain_damage():
+            return None if data is None else Choice(str(data["kind"]), tuple(int(one) for one in data["records"]))
+
     # ---- inside ----
 
     def _prepare(self) -> None:
@@ -394,9 +383,14 @@ class Database:
         found = self.get_meta("format")
         if not isinstance(found, int) or found < 1:
             raise damaged(self.path, f"its format is {found!r}")
+        if found < FORMAT:
+            raise RunError(
+                f"{self.path} has format {found}, of an evomerge before this one, which reads format {FORMAT}: open "
+                "the run with the version that wrote it (see its environment.json), or start a new one"
+            )
         if found > FORMAT:
             raise RunError(
-                f"{self.path} has format {found}, but this evomerge reads formats up to {FORMAT}: "
+                f"{self.path} has format {found}, but this evomerge reads format {FORMAT}: "
                 "upgrade evomerge to the version that wrote the run (see its environment.json)"
             )
         if self._write:
@@ -476,14 +470,12 @@ class Database:
                 (number, str(split), column.task, column.metric, items, pack(column.values)),
             )
 
-    def _put_state(self, state: bytes | None) -> None:
+    def _put_progress(self, progress: Mapping[str, Any], state: bytes | None) -> None:
         if state is not None:
             self._db.execute(
-                "INSERT OR REPLACE INTO optimizer (id, state, crc32) VALUES (1, ?, ?)", (state, zlib.crc32(state))
+                "INSERT OR REPLACE INTO strategy (id, state, crc32) VALUES (1, ?, ?)", (state, zlib.crc32(state))
             )
-
-    def _put_progress(self, progress: Mapping[str, Any] | None) -> None:
-        for key, value in (progress or {}).items():
+        for key, value in progress.items():
             self._db.execute("INSERT OR REPLACE INTO progress (key, value) VALUES (?, ?)", (key, _json(value)))
 
     def _read_records(self, where: str, values: tuple[Any, ...], recipes: dict[str, Recipe]) -> list[Record]:
@@ -504,7 +496,7 @@ class Database:
             return [self._record(row, scores, recipes) for row in rows]
 
     def _record(self, row: Any, scores: dict[int, dict[Split, Score]], recipes: dict[str, Recipe]) -> Record:
-        number, name, state, recipe_hash, genome, fitness, seconds, device, error, same_as, recipe_data = row
+        number, name, state, recipe_hash, genome, fitness, *result, seconds, device, error, same_as, recipe_data = row
         if recipe_data is None:
             raise ValueError(f"the recipe of candidate {number} is missing")
         if recipe_hash not in recipes:
@@ -515,6 +507,7 @@ class Database:
             state=State(state),
             recipe=recipes[recipe_hash],
             genome=None if genome is None else tuple(json.loads(genome)),
+            result=_result(*result),
             fitness=fitness,
             scores=scores.get(number),
             seconds=seconds,
@@ -526,6 +519,20 @@ class Database:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _result_columns(result: Result | None) -> tuple[str | None, float | None, str | None]:
+    """Return the columns objectives, violation and measures."""
+    if result is None:
+        return None, None, None
+    measures = {name: float(value) for name, value in result.measures.items()}
+    return _json([float(value) for value in result.objectives]), float(result.violation), _json(measures)
+
+
+def _result(objectives: str | None, violation: float | None, measures: str | None) -> Result | None:
+    if objectives is None:
+        return None
+    return Result(tuple(json.loads(objectives)), violation or 0.0, json.loads(measures or "{}"))
 
 
 def _nan(value: float | None) -> float:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from evomerge.record import Record, Split, State, best_scored
+from evomerge.record import Choice, Record, Split, State, best_scored
 from evomerge.store.run_dir import LOCK, RunDir
 
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
@@ -49,7 +49,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "seconds_left": _seconds_left(budget, spent, per_minute),
         "workers": workers,
         "baselines": [{"name": record.name, **_scores(record)} for record in baselines],
-        "best": _best(proposals, database.get_meta("best")),
+        "best": _best(proposals, database.choice()),
     }
 
 
@@ -91,10 +91,10 @@ def _is_locked(run: RunDir) -> bool:
     return False
 
 
-def _best(proposals: list[Record], winner: int | None) -> dict[str, Any] | None:
-    """The winner once the finalists were compared; before that, the best on the search items."""
+def _best(proposals: list[Record], choice: Choice | None) -> dict[str, Any] | None:
+    """The first of the choice once there is one; before that, the best on the search items."""
     scored = [record for record in proposals if record.fitness is not None]
-    best = next((record for record in scored if record.number == winner), None) or best_scored(scored)
+    best = next((record for record in scored if choice and record.number == choice.best), None) or best_scored(scored)
     if best is None:
         return None
     return {"id": best.number, "name": best.name, "recipe_hash": best.recipe.content_hash, **_scores(best)}

@@ -153,8 +153,8 @@ def evaluate_full(
 
 
 def _best(run: RunDir) -> tuple[str, Recipe]:
-    number = run.database.get_meta("best")
-    record = None if number is None else run.database.record(number)
+    choice = run.database.choice()
+    record = None if choice is None else run.database.record(choice.best)
     if record is None:
         raise RunError(f"the run {run.path} has no winner yet; continue it with `evomerge resume {run.path}`")
     return record.name, record.recipe

@@ -62,11 +62,11 @@ def profile(data: Mapping[str, Any], *, candidates: int, progress: Progress | No
     config = prepared.config
     live = prepared.live_models()
     synchronize = _synchronizer(live)
-    if prepared.objective.compares:
+    if prepared.objectives.compares:
         for name, recipe in prepared.baselines.items():
             live.write(recipe)
             scores = prepared.harness.score(live.model, live.tokenizer, Split.SEARCH)
-            prepared.objective.note_baseline(name, Split.SEARCH, scores)
+            prepared.objectives.note_baseline(name, Split.SEARCH, scores)
     stages, elite = [], None
     plan = _Plan(candidates, len(config.stages), progress)
     folder = _place((data.get("run") or {}).get("dir"))
@@ -185,9 +185,11 @@ def _run_stage(
     taken, stop = _Taken(), StopSignal()
 
     def begin(_: Recipe | None) -> Any:
-        space, optimizer = stage.begin(elite)
-        _load_parents(live, space)
-        return watch.timed(space, "decode_genome", "genome", "decode"), watch.timed(optimizer, "optimizer")
+        strategy: Any = stage.begin(elite)
+        _load_parents(live, strategy.space)
+        strategy.space = watch.timed(strategy.space, "decode_genome", "genome", "decode")
+        strategy.optimizer = watch.timed(strategy.optimizer, "optimizer")
+        return strategy
 
     prepared.harness.watch = watch
     worker = Worker(watch.timed(live, "merge", "write"), prepared.harness, stop=stop)
@@ -203,7 +205,6 @@ def _run_stage(
             splits=(Split.SEARCH,),
             stop=stop,
             listener=_Listener(watch, live, taken, plan, stop),
-            cost=prepared.cost(),
         )
         with contextlib.suppress(Interrupted):  # by the listener
             search.run()

@@ -60,7 +60,7 @@ def carry_out(
     database = run.database
     with _logging_to(run.log_path):
         database.set_meta("state", RUNNING)
-        database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objective.specs])
+        database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
         database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
         for task in prepared.public_tasks:
             log.warning("%s", public_warning(task))
@@ -83,7 +83,6 @@ def carry_out(
                     splits=prepared.splits,
                     stop=stop,
                     listener=_Logged(listener),
-                    cost=prepared.cost(),
                     deterministic=prepared.config.execution.deterministic,
                 ).run()
             finally:

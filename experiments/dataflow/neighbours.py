@@ -54,7 +54,7 @@ def main() -> None:
         for kind, path in [("the merge", whole), *edits(whole)]:
             recipe = Recipe(PASSTHROUGH, (merged, *parents), dtype="float32", path=path)
             executor.submit(Job(0, recipe, Split.VALIDATION))
-            accuracy = prepared.objective.fitness(executor.collect().scores)
+            accuracy = prepared.objectives.result(executor.collect().scores).objectives[0]
             rows.append({"seed": result["seed"], "edit": kind, "path": recipe.to_data()["path"], "accuracy": accuracy})
     (HERE / "neighbours.json").write_text(json.dumps(rows) + "\n")
     for seed in sorted({row["seed"] for row in rows}):

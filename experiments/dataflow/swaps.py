@@ -33,7 +33,7 @@ def main() -> None:
             path = tuple(Step(parent.name, layer) for layer, parent in enumerate(sources))
             executor.submit(Job(0, Recipe(PASSTHROUGH, first, dtype="float32", path=path), Split.SEARCH))
             outcome = executor.collect()
-            accuracy = prepared.objective.fitness(outcome.scores)
+            accuracy = prepared.objectives.result(outcome.scores).objectives[0]
             rows.append({"first": first[0].name, "layers": [parent.name for parent in sources], "accuracy": accuracy})
     (HERE / "swaps.json").write_text(json.dumps(rows) + "\n")
     for row in sorted(rows, key=lambda row: -row["accuracy"])[:10]:

@@ -13,7 +13,7 @@ from evomerge.analysis.comparison import mcnemar, tango
 from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, warnings_of, with_verdict
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.errors import EvaluationError
-from evomerge.evaluation.objective import Objective
+from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import TaskSpec
 from evomerge.export.from_run import run_card
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -38,7 +38,7 @@ def item_scores(values: np.ndarray, first: int = 0) -> list[ItemScore]:
 
 
 def add(run: RunDir, number: int, name: str, splits: dict[Split, np.ndarray], fitness: float | None = None) -> None:
-    objective = Objective([SPEC])
+    objective = Objectives([SPEC])
     places = {Split.SEARCH: 0, Split.VALIDATION: 1000, Split.TEST: 2000}
     scores = {split: item_scores(values, places[split]) for split, values in splits.items()}
     search = objective.fitness(scores[Split.SEARCH])
@@ -197,7 +197,7 @@ def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report
         raise EvaluationError("the models could not be loaded")
 
     monkeypatch.setattr("evomerge.workflows.search.make_executor", no_executor)
-    prepared: Any = SimpleNamespace(objective=Objective([SPEC]), public_tasks=["gsm8k"])
+    prepared: Any = SimpleNamespace(objectives=Objectives([SPEC]), public_tasks=["gsm8k"])
     with pytest.raises(EvaluationError):
         carry_out(run, prepared, listener=None, stop=None, note=told.append)
     assert told[0].startswith("warning: search items come from the public test set of gsm8k")

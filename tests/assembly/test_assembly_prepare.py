@@ -58,4 +58,4 @@ def test_items_of_a_task_with_several_entries_cost_once() -> None:
     tasks = "[{name: zoo_ja_math, metric: acc}, {name: zoo_ja_math, metric: generated_tokens, weight: 0.001}]"
     prepared = prepare(compose([*SMALL, f"evaluation.tasks={tasks}"]))
     assert prepared.items_per_candidate == 4
-    assert [spec.direction for spec in prepared.objective.specs] == ["maximize", "minimize"]
+    assert [spec.direction for spec in prepared.objectives.specs] == ["maximize", "minimize"]

@@ -18,7 +18,7 @@ import torch
 from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, continuation, make_model, write_task
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
-from evomerge.evaluation import Objective, SplitSizes, TaskSpec
+from evomerge.evaluation import Objectives, SplitSizes, TaskSpec
 from evomerge.evaluation import quiet as quiet_module
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import lm_eval_randomness, quiet
@@ -113,7 +113,7 @@ def test_every_filter_is_kept_and_equals_lm_eval(tiny: Tiny, tasks: Path) -> Non
         assert score.metrics == {
             f"exact_match,{name}": expected[score.item, name]["exact_match"] for name in ("first", "last")
         }
-    assert Objective(made.specs).fitness(scores) > 0.5
+    assert Objectives(made.specs).fitness(scores) > 0.5
     assert any(score.metrics["exact_match,last"] == 0 for score in scores)
 
 
@@ -167,7 +167,7 @@ def test_loglikelihood_tasks_report_accuracy_and_log_perplexity(tiny: Tiny, task
         log_perplexity = pytest.approx(-theirs["perplexity"], rel=1e-6)
         assert score.metrics == {"acc": theirs["acc"], "log_perplexity": log_perplexity}
     mean = sum(score.metrics["log_perplexity"] for score in scores) / len(scores)
-    assert Objective(made.specs).fitness(scores) == pytest.approx(-mean)
+    assert Objectives(made.specs).fitness(scores) == pytest.approx(-mean)
 
 
 def test_rolling_loglikelihoods_are_kept_per_word_and_byte(tiny: Tiny, tasks: Path) -> None:

@@ -18,7 +18,7 @@ from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, questions, writ
 from scipy import stats
 
 from evomerge.errors import ConfigError, EvaluationError
-from evomerge.evaluation import Objective, SplitSizes, TaskSpec
+from evomerge.evaluation import Objectives, SplitSizes, TaskSpec
 from evomerge.evaluation.catalog import check
 from evomerge.evaluation.engines.stopping import Stops
 from evomerge.evaluation.harness import LmHarness
@@ -139,7 +139,7 @@ def test_a_model_that_answers_all_alike_breaks_the_guard_of_its_entropy(tiny: Ti
     documents = [{"question": q, "choices": ["red", "blue", "cat"], "gold": 0} for q in questions(24, seed=8)]
     write_task(tmp_path, "colours", {"test": documents}, **CHOICE)
     made = harness(tmp_path, TaskSpec("colours", "entropy"))
-    objective = Objective(made.specs)
+    objective = Objectives(made.specs)
     baseline = scored(made, tiny)
     objective.note_baseline("tiny", Split.SEARCH, baseline)
     assert objective.violated(baseline) == []
@@ -174,7 +174,7 @@ def test_entries_of_one_task_share_its_forward_passes_and_splits(
         ("generated_tokens", None, "minimize"),
         ("exact_match", "none", "maximize"),
     ]
-    assert len(Objective(both.specs).term_scores(scores)) == 3
+    assert len(Objectives(both.specs).term_scores(scores)) == 3
 
 
 def test_measures_that_no_entry_names_can_be_asked_for_where_they_fit(tiny: Tiny, tasks: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_function_of_the_user_gets_the_document_and_what_the_model_answered(
     found = [score.metrics[own("letters")] for score in scores if score.task == "copy"]
     assert found == [float(sum(map(str.isalpha, answer))) for answer in answers]
     assert all(score.metrics[own("margin")] >= 0 for score in scores if score.task == "choice")
-    assert Objective(made.specs).term_scores(scores)[0].mean == pytest.approx(np.mean(found))
+    assert Objectives(made.specs).term_scores(scores)[0].mean == pytest.approx(np.mean(found))
 
 
 def test_a_function_in_a_module_is_found_by_its_name(tiny: Tiny, tasks: Path, monkeypatch: pytest.MonkeyPatch,

@@ -13,7 +13,7 @@ from scipy import stats
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.intervals import Z, mean_score, student_quantile, weighted_sum, wilson
-from evomerge.evaluation.objective import INFEASIBLE, Objective
+from evomerge.evaluation.objective import INFEASIBLE, Objectives
 from evomerge.evaluation.task import ANSWER, Constraint, TaskSpec
 from evomerge.record import ItemScore, Score, Split
 
@@ -55,8 +55,8 @@ def test_one_value_says_nothing_of_its_spread_and_equal_values_have_none() -> No
 
 def test_one_maximised_task_is_its_mean_and_one_minimised_task_its_negative() -> None:
     scores = items("t", [1.0, 0.0, 0.0, 1.0, 1.0])
-    up = Objective([TaskSpec("t", "acc", weight=7, direction="maximize")])
-    down = Objective([TaskSpec("t", "acc", weight=7, direction="minimize")])
+    up = Objectives([TaskSpec("t", "acc", weight=7, direction="maximize")])
+    down = Objectives([TaskSpec("t", "acc", weight=7, direction="minimize")])
     assert up.fitness(scores) == pytest.approx(0.6)
     assert down.fitness(scores) == pytest.approx(-0.6)
     low, high = wilson(3, 5)
@@ -66,7 +66,7 @@ def test_one_maximised_task_is_its_mean_and_one_minimised_task_its_negative() ->
 
 
 def test_weights_are_normalised_and_tasks_count_by_weight_not_by_number_of_items() -> None:
-    objective = Objective(
+    objective = Objectives(
         [
             TaskSpec("a", "acc", weight=3, direction="maximize"),
             TaskSpec("b", "loss", weight=1, direction="minimize"),
@@ -85,7 +85,7 @@ def test_weights_are_normalised_and_tasks_count_by_weight_not_by_number_of_items
 
 def test_the_interval_of_a_weighted_sum_holds_the_truth_about_95_times_in_100() -> None:
     rng = random.Random(5)
-    objective = Objective([TaskSpec(name, "acc", weight=w, direction="maximize") for name, w in (("a", 1), ("b", 2))])
+    objective = Objectives([TaskSpec(name, "acc", weight=w, direction="maximize") for name, w in (("a", 1), ("b", 2))])
     truth = (0.9 + 2 * 0.3) / 3
     held = 0
     for _ in range(1000):
@@ -101,13 +101,13 @@ def test_a_weight_of_zero_ignores_an_unbounded_interval() -> None:
 
 
 def test_a_filter_is_part_of_the_key_only_where_a_task_has_several() -> None:
-    objective = Objective([TaskSpec("t", "acc", filter="strict", direction="maximize")])
+    objective = Objectives([TaskSpec("t", "acc", filter="strict", direction="maximize")])
     assert objective.fitness([ItemScore("t", 0, {"acc,strict": 1.0, "acc,loose": 0.0})]) == 1.0
     assert objective.fitness([ItemScore("t", 0, {"acc": 0.25})]) == 0.25
 
 
 def test_missing_items_metrics_and_values_that_are_not_finite_are_refused() -> None:
-    objective = Objective([TaskSpec("t", "acc", direction="maximize")])
+    objective = Objectives([TaskSpec("t", "acc", direction="maximize")])
     with pytest.raises(EvaluationError, match="'t' has no scored items"):
         objective.fitness([])
     with pytest.raises(EvaluationError, match="item 3: no metric 'acc'; the item has f1"):
@@ -120,7 +120,7 @@ def test_missing_items_metrics_and_values_that_are_not_finite_are_refused() -> N
 
 def test_an_objective_needs_directions_and_says_every_mistake() -> None:
     with pytest.raises(ConfigError, match="task 'a': the objective needs a direction") as caught:
-        Objective([TaskSpec("a", "acc"), TaskSpec("b", "acc", weight=-1, direction="maximize")])
+        Objectives([TaskSpec("a", "acc"), TaskSpec("b", "acc", weight=-1, direction="maximize")])
     assert len(caught.value.problems) == 2
 
 
@@ -145,7 +145,7 @@ TOKENS = TaskSpec("t", "tokens", weight=0.01, direction="minimize")
 
 def test_two_metrics_of_one_task_are_two_terms_over_the_same_items() -> None:
     scores = rows("t", acc=[1.0, 0.0, 1.0, 1.0], tokens=[10.0, 90.0, 20.0, 40.0])
-    objective = Objective([up("t", "acc"), TOKENS])
+    objective = Objectives([up("t", "acc"), TOKENS])
     assert objective.fitness(scores) == pytest.approx((0.75 - 0.01 * 40.0) / 1.01)
     assert [score.mean for score in objective.term_scores(scores)] == [0.75, 40.0]
     score = objective.score(scores)
@@ -159,7 +159,7 @@ def test_two_metrics_of_one_task_are_two_terms_over_the_same_items() -> None:
 def test_answers_are_told_item_by_item_and_their_means_make_the_fitness() -> None:
     scores = rows("t", acc=[1.0, 0.0], tokens=[10.0, 90.0]) + rows("u", acc=[1.0, 1.0, 0.0])
     limited = up("u", "acc", weight=0.0, constraint=Constraint(min=0.5))
-    objective = Objective([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5), limited])
+    objective = Objectives([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5), limited])
     answers = objective.answers(scores)
     assert tuple(answers) == objective.term_names == ("t, acc", "t, tokens", "u, acc", "u, acc (limit)")
     assert answers["t, tokens"] == {0: 10.0, 1: 90.0}
@@ -172,7 +172,7 @@ def test_answers_are_told_item_by_item_and_their_means_make_the_fitness() -> Non
 
 def test_the_weighted_sum_is_that_of_the_tasks_with_one_value_per_item() -> None:
     scores = rows("t", acc=[1.0, 0.0], tokens=[10.0, 90.0]) + rows("u", acc=[1.0, 1.0, 0.0])
-    objective = Objective([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5), up("u", "other", weight=0.0)])
+    objective = Objectives([up("t", "acc"), TOKENS, up("u", "acc", weight=0.5), up("u", "other", weight=0.0)])
     scores = [dataclasses.replace(one, metrics={"other": 0.0, **one.metrics}) for one in scores]
     values, weights = objective.task_values(scores), objective.task_weights
     assert values["u"] == {0: 1.0, 1: 1.0, 2: 0.0} and weights == {"t": 1.0, "u": pytest.approx(0.5 / 1.51)}
@@ -182,7 +182,7 @@ def test_the_weighted_sum_is_that_of_the_tasks_with_one_value_per_item() -> None
 
 
 def test_entries_that_differ_in_filter_or_reference_have_names_of_their_own() -> None:
-    objective = Objective(
+    objective = Objectives(
         [up("t", "acc", filter="strict"), up("t", "acc", filter="loose"), FLIPS, dataclasses.replace(FLIPS, of="f1")]
     )
     assert len(set(objective.term_names)) == 4
@@ -190,13 +190,13 @@ def test_entries_that_differ_in_filter_or_reference_have_names_of_their_own() ->
 
 def test_a_measured_metric_without_weight_leaves_the_interval_alone() -> None:
     scores = rows("t", acc=[1.0, 0.0, 1.0, 1.0], tokens=[10.0, 90.0, 20.0, 40.0])
-    alone, beside = Objective([up("t", "acc")]), Objective([up("t", "acc"), up("t", "tokens", weight=0.0)])
+    alone, beside = Objectives([up("t", "acc")]), Objectives([up("t", "acc"), up("t", "tokens", weight=0.0)])
     assert beside.score(scores) == alone.score(scores)
     assert (alone.score(scores).low, alone.score(scores).high) == pytest.approx(wilson(3, 4))
 
 
 def test_a_broken_limit_ranks_below_every_feasible_candidate_and_by_how_far_it_is_broken() -> None:
-    objective = Objective([up("t", "acc"), limit("t", "refused", constraint=Constraint(max=0.25))])
+    objective = Objectives([up("t", "acc"), limit("t", "refused", constraint=Constraint(max=0.25))])
     n = 8
 
     def candidate(right: int, refused: int) -> list[ItemScore]:
@@ -229,7 +229,7 @@ def test_a_violation_is_in_units_of_its_limit(constraint: Constraint, mean: floa
 
 
 def test_violations_add_up_and_are_all_named() -> None:
-    objective = Objective(
+    objective = Objectives(
         [
             up("t", "acc"),
             limit("t", "refused", constraint=Constraint(max=0.25)),
@@ -245,17 +245,17 @@ def test_violations_add_up_and_are_all_named() -> None:
 
 
 def test_a_sum_so_low_that_it_would_rank_among_the_infeasible_is_refused() -> None:
-    objective = Objective([TOKENS, limit("t", "tokens", constraint=Constraint(max=1e12))])
+    objective = Objectives([TOKENS, limit("t", "tokens", constraint=Constraint(max=1e12))])
     with pytest.raises(EvaluationError, match=r"must stay above -1e.09.*measure in larger units"):
         objective.fitness(rows("t", tokens=[2e9, 3e9]))
-    assert Objective([TOKENS]).fitness(rows("t", tokens=[2e9, 3e9])) == -2.5e9  # without limits there is no border
+    assert Objectives([TOKENS]).fitness(rows("t", tokens=[2e9, 3e9])) == -2.5e9  # without limits there is no border
 
 
 FLIPS = TaskSpec("t", "negative_flips", weight=1.0, direction="minimize", reference="math", of="acc")
 
 
 def test_negative_flips_are_the_items_that_the_reference_has_right_and_the_candidate_wrong() -> None:
-    objective = Objective([FLIPS])
+    objective = Objectives([FLIPS])
     assert objective.references == ("math",) and objective.compares
     reference, candidate = [1.0, 1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0, 0.0]
     objective.note_baseline("math", Split.SEARCH, items("t", reference))
@@ -270,7 +270,7 @@ def test_negative_flips_are_the_items_that_the_reference_has_right_and_the_candi
 
 
 def test_flips_are_counted_on_the_split_that_the_items_are_of() -> None:
-    objective = Objective([FLIPS])
+    objective = Objectives([FLIPS])
     objective.note_baseline("math", Split.SEARCH, items("t", [1.0, 1.0]))
     objective.note_baseline("math", Split.TEST, items("t", [0.0, 1.0]))
     candidate = items("t", [0.0, 0.0])
@@ -283,7 +283,7 @@ def test_flips_are_counted_on_the_split_that_the_items_are_of() -> None:
 
 
 def test_flips_take_the_filter_and_refuse_what_is_neither_right_nor_wrong_or_not_known() -> None:
-    strict = Objective([dataclasses.replace(FLIPS, filter="strict")])
+    strict = Objectives([dataclasses.replace(FLIPS, filter="strict")])
     strict.note_baseline("math", Split.SEARCH, [ItemScore("t", 0, {"acc,strict": 1.0, "acc,loose": 0.0})])
     assert strict.fitness([ItemScore("t", 0, {"acc,strict": 0.0, "acc,loose": 1.0})]) == -1.0
     with pytest.raises(
@@ -302,7 +302,7 @@ def answers(numbers: list[int], entropy: float = 0.5) -> list[ItemScore]:
 
 
 def test_a_model_that_answers_all_alike_is_refused_however_low_its_entropy() -> None:
-    objective = Objective([ENTROPY])
+    objective = Objectives([ENTROPY])
     objective.note_baseline("a", Split.SEARCH, answers([1, 2, 3, 4, 1, 2, 3, 4, 1, 2]))  # commonest: 3 of 10
     objective.note_baseline("b", Split.SEARCH, answers([1, 1, 1, 1, 2, 3, 4, 2, 3, 4]))  # commonest: 4 of 10
     varied, half, collapsed = (
@@ -315,13 +315,13 @@ def test_a_model_that_answers_all_alike_is_refused_however_low_its_entropy() -> 
     assert objective.fitness(varied) > objective.fitness(half) > objective.fitness(collapsed)
     (said,) = objective.violated(collapsed)
     assert "100.0% of the answers are the same, but at most 50.0% may be (40.0% with a baseline" in said
-    wide = Objective([dataclasses.replace(ENTROPY, collapse_margin=0.25)])
+    wide = Objectives([dataclasses.replace(ENTROPY, collapse_margin=0.25)])
     wide.note_baseline("b", Split.SEARCH, answers([1, 1, 1, 1, 2, 3, 4, 2, 3, 4]))
     assert wide.violated(half) == [] and len(wide.violated(collapsed)) == 1
 
 
 def test_the_guard_compares_on_the_items_that_the_candidate_was_scored_on() -> None:
-    objective = Objective([ENTROPY])
+    objective = Objectives([ENTROPY])
     objective.note_baseline("a", Split.SEARCH, answers([1, 1, 1, 2, 3, 4]))
     some = [score for score in answers([7, 7, 7, 7, 7, 7]) if score.item < 3]
     assert objective.violated(some) == []  # the baseline answers these three alike as well
@@ -331,11 +331,11 @@ def test_the_guard_compares_on_the_items_that_the_candidate_was_scored_on() -> N
 def test_the_guard_is_off_where_entropy_is_only_watched_or_the_margin_is_one_and_else_needs_baselines() -> None:
     collapsed = answers([1] * 10)
     for objective in (
-        Objective([dataclasses.replace(ENTROPY, collapse_margin=1.0)]),
-        Objective([dataclasses.replace(ENTROPY, weight=0.0), up("t", ANSWER)]),
+        Objectives([dataclasses.replace(ENTROPY, collapse_margin=1.0)]),
+        Objectives([dataclasses.replace(ENTROPY, weight=0.0), up("t", ANSWER)]),
     ):
         assert objective.violated(collapsed) == [] and not objective.compares
     with pytest.raises(
         EvaluationError, match=r"baselines' search answers, but none was scored before.*collapse_margin: 1"
     ):
-        Objective([ENTROPY]).fitness(collapsed)
+        Objectives([ENTROPY]).fitness(collapsed)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.optimizers import Optimizer, Proposal, make_optimizer
+from evomerge.optimizers import Optimizer, Point, make_optimizer
+from evomerge.record import Result
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,17 @@ CASES = (
 )
 
 
+def told(fitness: float | None) -> Result | None:
+    """What an optimizer of one number is told."""
+    return None if fitness is None else Result((fitness,))
+
+
 def sphere(x: NDArray[np.float64]) -> float:
     """Largest (0) at 0.35 in each dimension."""
     return -float(np.sum((x - 0.35) ** 2))
 
 
-def fitness_of(proposal: Proposal) -> float | None:
+def fitness_of(proposal: Point) -> float | None:
     """The sphere, on which every seventh candidate fails in one way or another."""
     failures = {3: None, 10: float("nan"), 17: float("-inf")}
     return failures.get(proposal.number % 21, sphere(proposal.x))
@@ -61,14 +67,14 @@ def fitness_of(proposal: Proposal) -> float | None:
 def drive(optimizer: Optimizer, n_asks: int, outstanding: int = 1) -> list[NDArray[np.float64]]:
     """Ask and tell with so many proposals outstanding; the newest is told first, one in eleven never."""
     points: list[NDArray[np.float64]] = []
-    waiting: list[Proposal] = []
+    waiting: list[Point] = []
     while len(points) < n_asks:
         waiting.append(optimizer.ask())
         points.append(waiting[-1].x)
         if len(waiting) >= outstanding:
             proposal = waiting.pop() if len(points) % 2 else waiting.pop(0)
             if proposal.number % 11 != 10:
-                optimizer.tell(proposal.number, fitness_of(proposal))
+                optimizer.tell(proposal.number, told(fitness_of(proposal)))
     return points
 
 

@@ -8,7 +8,7 @@ import cma
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from optimizer_cases import assert_equal_points, drive, sphere
+from optimizer_cases import assert_equal_points, drive, sphere, told
 
 from evomerge.optimizers import make_optimizer
 from evomerge.optimizers.cma_es import CMA, FLAT_GENERATIONS, SEPARABLE_ABOVE
@@ -28,7 +28,7 @@ def score(optimizer: CMA, n: int, fitness=ellipsoid) -> float:
     for _ in range(n):
         proposal = optimizer.ask()
         best = max(best, fitness(proposal.x))
-        optimizer.tell(proposal.number, fitness(proposal.x))
+        optimizer.tell(proposal.number, told(fitness(proposal.x)))
     return best
 
 
@@ -62,7 +62,7 @@ def test_the_points_are_those_of_pycma(n_dims: int, separable: bool, shuffled: b
         proposals = [optimizer.ask() for _ in range(es.popsize)]
         assert_equal_points([proposal.x for proposal in proposals], expected)
         for i in order.permutation(es.popsize) if shuffled else range(es.popsize):
-            optimizer.tell(proposals[i].number, fitness(proposals[i].x))
+            optimizer.tell(proposals[i].number, told(fitness(proposals[i].x)))
 
 
 @pytest.mark.parametrize("n_dims", [1, 2, 10])
@@ -88,7 +88,7 @@ def test_it_climbs_with_late_answers(outstanding: int) -> None:
         if len(waiting) >= outstanding:
             proposal = waiting.pop(0)
             best = max(best, sphere(proposal.x))
-            optimizer.tell(proposal.number, sphere(proposal.x))
+            optimizer.tell(proposal.number, told(sphere(proposal.x)))
     assert best > 1e-2 * sphere(np.full(6, 0.8))
 
 
@@ -105,7 +105,7 @@ def test_every_answer_counts_towards_a_generation_however_late() -> None:
     proposals = [optimizer.ask() for _ in range(5 * optimizer.population)]
     generations = []
     for proposal in reversed(proposals):
-        optimizer.tell(proposal.number, sphere(proposal.x))
+        optimizer.tell(proposal.number, told(sphere(proposal.x)))
         generations.append(optimizer._es.countiter)
     assert generations[-1] == 5
     assert generations == [(i + 1) // optimizer.population for i in range(len(proposals))]
@@ -117,14 +117,14 @@ def test_a_late_answer_from_a_wide_distribution_is_shortened() -> None:
     old = max((optimizer.ask() for _ in range(40)), key=lambda p: float(np.max(np.abs(p.x - 0.5))))
     for _ in range(60 * optimizer.population):
         proposal = optimizer.ask()
-        optimizer.tell(proposal.number, -float(np.sum((proposal.x - 0.5) ** 2)))
+        optimizer.tell(proposal.number, told(-float(np.sum((proposal.x - 0.5) ** 2))))
         if optimizer._es.sigma * np.max(optimizer._es.D) < 1e-3 and not optimizer._told:
             break
     before, step = optimizer._es.mean.copy(), float(optimizer._es.sigma * np.max(optimizer._es.D))
-    optimizer.tell(old.number, 1.0)
+    optimizer.tell(old.number, told(1.0))
     for _ in range(optimizer.population - 1):
         proposal = optimizer.ask()
-        optimizer.tell(proposal.number, -float(np.sum((proposal.x - 0.5) ** 2)))
+        optimizer.tell(proposal.number, told(-float(np.sum((proposal.x - 0.5) ** 2))))
     assert np.linalg.norm(old.x - 0.5) > 100 * step
     assert 0 < np.linalg.norm(optimizer._es.mean - before) < 4 * step
 
@@ -135,8 +135,8 @@ def test_a_failed_candidate_ranks_below_the_worst() -> None:
         one, other = failed.ask(), low.ask()
         assert_equal_points([one.x], [other.x])
         fitness = ellipsoid(one.x)
-        failed.tell(one.number, None if i % 3 == 0 else fitness)
-        low.tell(other.number, -1e9 - (i % 3) if i % 3 == 0 else fitness)
+        failed.tell(one.number, told(None if i % 3 == 0 else fitness))
+        low.tell(other.number, told(-1e9 - (i % 3) if i % 3 == 0 else fitness))
 
 
 def test_a_generation_of_failures_leaves_the_distribution_alone() -> None:
@@ -147,7 +147,7 @@ def test_a_generation_of_failures_leaves_the_distribution_alone() -> None:
     for _ in range(4 * optimizer.population):
         proposal = optimizer.ask()
         seen.add(proposal.x.tobytes())
-        optimizer.tell(proposal.number, None)
+        optimizer.tell(proposal.number, told(None))
     assert len(seen) == 4 * optimizer.population
     assert np.array_equal(optimizer._es.mean, mean)
     assert optimizer._es.sigma == sigma
@@ -160,7 +160,7 @@ def test_after_convergence_it_restarts_wider_around_the_best_and_goes_on() -> No
     population = optimizer.population
     for _ in range(4000):
         proposal = optimizer.ask()
-        optimizer.tell(proposal.number, sphere(proposal.x))
+        optimizer.tell(proposal.number, told(sphere(proposal.x)))
         if optimizer.restarts:
             break
     assert optimizer.restarts == 1

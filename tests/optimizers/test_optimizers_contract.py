@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from optimizer_cases import CASES, Case, assert_equal_points, drive, fitness_of, sphere
+from optimizer_cases import CASES, Case, assert_equal_points, drive, fitness_of, sphere, told
 
 from evomerge.optimizers import make_optimizer
 
@@ -26,7 +26,7 @@ def test_points_lie_in_the_unit_cube_and_are_read_only_float64(case: Case) -> No
         assert np.all((proposal.x >= 0.0) & (proposal.x <= 1.0))
         with pytest.raises(ValueError, match="read-only"):
             proposal.x[0] = 0.5
-        optimizer.tell(number, fitness_of(proposal))
+        optimizer.tell(number, told(fitness_of(proposal)))
 
 
 def test_the_same_seed_gives_the_same_points(case: Case) -> None:
@@ -51,7 +51,7 @@ def test_points_do_not_depend_on_the_global_generators(case: Case) -> None:
             proposal = optimizer.ask()
             points.append(proposal.x)
             if proposal.number % 11 != 10:
-                optimizer.tell(proposal.number, fitness_of(proposal))
+                optimizer.tell(proposal.number, told(fitness_of(proposal)))
     finally:
         np.random.set_state(before_numpy)  # noqa: NPY002
         random.setstate(before_random)
@@ -75,11 +75,11 @@ def test_the_global_generators_stay_as_they_are(case: Case) -> None:
 def test_failed_candidates_are_taken_also_when_all_fail(case: Case, failure: float | None) -> None:
     optimizer = case.make()
     for _ in range(30):
-        optimizer.tell(optimizer.ask().number, failure)
+        optimizer.tell(optimizer.ask().number, told(failure))
     for _ in range(30):
         proposal = optimizer.ask()
         assert np.all((proposal.x >= 0.0) & (proposal.x <= 1.0))
-        optimizer.tell(proposal.number, sphere(proposal.x))
+        optimizer.tell(proposal.number, told(sphere(proposal.x)))
 
 
 @pytest.mark.parametrize("outstanding", [1, 3, 17])
@@ -95,17 +95,17 @@ def test_a_number_that_was_never_asked_is_refused(case: Case) -> None:
     optimizer.ask()
     for number in (1, -1, 99):
         with pytest.raises(RuntimeError, match=f"proposal {number} was never asked"):
-            optimizer.tell(number, 0.5)
+            optimizer.tell(number, told(0.5))
 
 
 def test_a_number_that_is_told_twice_is_refused_and_changes_nothing(case: Case) -> None:
     optimizer, other = case.make(), case.make()
     for _ in range(12):
         proposal = optimizer.ask()
-        optimizer.tell(proposal.number, sphere(proposal.x))
+        optimizer.tell(proposal.number, told(sphere(proposal.x)))
         with pytest.raises(RuntimeError, match="told before"):
-            optimizer.tell(proposal.number, 1.0)
-        other.tell(other.ask().number, sphere(proposal.x))
+            optimizer.tell(proposal.number, told(1.0))
+        other.tell(other.ask().number, told(sphere(proposal.x)))
     assert_equal_points([optimizer.ask().x], [other.ask().x])
 
 
@@ -130,10 +130,10 @@ def test_outstanding_asks_can_be_told_after_loading(case: Case) -> None:
     loaded = case.make()
     loaded.load_state(optimizer.dump_state())
     for proposal in reversed(waiting):
-        optimizer.tell(proposal.number, sphere(proposal.x))
-        loaded.tell(proposal.number, sphere(proposal.x))
+        optimizer.tell(proposal.number, told(sphere(proposal.x)))
+        loaded.tell(proposal.number, told(sphere(proposal.x)))
         with pytest.raises(RuntimeError, match="told before"):
-            loaded.tell(proposal.number, 0.0)
+            loaded.tell(proposal.number, told(0.0))
     assert_equal_points(drive(loaded, 30), drive(optimizer, 30))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from optimizer_cases import assert_equal_points, drive, sphere
+from optimizer_cases import assert_equal_points, drive, sphere, told
 
 from evomerge.optimizers import make_optimizer
 from evomerge.optimizers.mixed_es import LIFESPAN, MixedES
@@ -68,7 +68,7 @@ def best_of(name: str, problem: tuple[list[int], Fitness], n_asks: int, seed: in
         if len(waiting) >= outstanding:
             proposal = waiting.pop(0)
             best = max(best, fitness(proposal.x))
-            optimizer.tell(proposal.number, fitness(proposal.x))
+            optimizer.tell(proposal.number, told(fitness(proposal.x)))
     return best
 
 
@@ -122,7 +122,7 @@ def test_integers_and_choices_stay_on_their_grid_and_all_values_are_reached(corn
         assert np.allclose(proposal.x, [(v + 0.5) / abs(kind) for v, kind in zip(values, kinds, strict=True)])
         for known, value in zip(seen, values, strict=True):
             known.add(value)
-        optimizer.tell(proposal.number, None)
+        optimizer.tell(proposal.number, told(None))
     assert [len(known) for known in seen] == [abs(kind) for kind in kinds]
 
 
@@ -159,10 +159,10 @@ def test_points_of_discrete_genes_are_not_asked_twice_while_others_are_left() ->
     for _ in range(30):
         proposal = optimizer.ask()
         points.append(proposal.x.tobytes())
-        optimizer.tell(proposal.number, sphere(proposal.x))
+        optimizer.tell(proposal.number, told(sphere(proposal.x)))
     assert len(set(points)) == 30
     for _ in range(60):  # only 60 points are there; it goes on all the same
-        optimizer.tell(optimizer.ask().number, 0.0)
+        optimizer.tell(optimizer.ask().number, told(0.0))
 
 
 def test_a_resumed_search_remembers_what_it_asked() -> None:
@@ -178,7 +178,7 @@ def test_failed_candidates_never_survive() -> None:
     optimizer = MixedES(3, [0.5] * 3, 0, population=4)
     for i in range(40):
         proposal = optimizer.ask()
-        optimizer.tell(proposal.number, (None, float("nan"), float("-inf"), -1e9)[i % 4])
+        optimizer.tell(proposal.number, told((None, float("nan"), float("-inf"), -1e9)[i % 4]))
         assert all(one.number % 4 == 3 for one in optimizer._members)
     assert len(optimizer._members) == 4
 
@@ -186,14 +186,14 @@ def test_failed_candidates_never_survive() -> None:
 def test_ties_are_won_by_the_newer_and_the_best_outlives_its_span() -> None:
     optimizer = MixedES(3, [0.5] * 3, 0, population=2)
     for _ in range(5):
-        optimizer.tell(optimizer.ask().number, 0.5)
+        optimizer.tell(optimizer.ask().number, told(0.5))
     assert [one.number for one in optimizer._members] == [4, 3]
-    optimizer.tell(optimizer.ask().number, 0.9)
-    optimizer.tell(optimizer.ask().number, 0.8)
+    optimizer.tell(optimizer.ask().number, told(0.9))
+    optimizer.tell(optimizer.ask().number, told(0.8))
     for _ in range(2 * LIFESPAN - 1):
-        optimizer.tell(optimizer.ask().number, 0.1)
+        optimizer.tell(optimizer.ask().number, told(0.1))
     assert [one.fitness for one in optimizer._members] == [0.9, 0.8]
-    optimizer.tell(optimizer.ask().number, 0.1)
+    optimizer.tell(optimizer.ask().number, told(0.1))
     assert [one.fitness for one in optimizer._members] == [0.9, 0.1]
 
 

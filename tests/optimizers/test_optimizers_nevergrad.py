@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from optimizer_cases import assert_equal_points, drive, sphere
+from optimizer_cases import assert_equal_points, drive, sphere, told
 
 from evomerge.errors import EvomergeError
 from evomerge.optimizers import check_optimizer, make_optimizer, nevergrad_adapter
@@ -33,7 +33,7 @@ def test_the_search_begins_at_the_start() -> None:
 def test_failed_candidates_are_told_a_finite_loss_above_all_others() -> None:
     optimizer = Nevergrad(3, [0.5] * 3, 0, algorithm="OnePlusOne")
     for fitness in (None, -1e6, float("nan"), -2e6, float("inf")):
-        optimizer.tell(optimizer.ask().number, fitness)
+        optimizer.tell(optimizer.ask().number, told(fitness))
     losses = sorted(value.mean for value in optimizer._optimizer.archive.values())
     assert losses == [1e6, 2e6, FAILED_LOSS, FAILED_LOSS, FAILED_LOSS]
     assert optimizer._optimizer.current_bests["optimistic"].mean == 1e6

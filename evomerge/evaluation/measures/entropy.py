@@ -7,7 +7,7 @@ answer.
 
 Entropy has a trivial minimum: a model that gives every item the same answer, with certainty. So each item also notes
 its answer as a number, and the objective refuses a candidate whose commonest answer is commoner than that of every
-baseline by more than a margin (`Objective`). The diversity term of information maximization (SHOT, Liang et al., arXiv
+baseline by more than a margin (`Objectives`). The diversity term of information maximization (SHOT, Liang et al., arXiv
 2002.08546), which adds the negated entropy of the mean prediction, aims at the same failure; but it rewards a uniform
 use of the options, which is wrong wherever the right answers are not uniform, and trades diversity against confidence
 at any level. A bound relative to the baselines lets unbalanced answers be, and says nothing until a model collapses.

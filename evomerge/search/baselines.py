@@ -1,0 +1,80 @@
+"""Parents and plain average, scored before the first candidate: what every result is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from evomerge.errors import CheckpointError, EvaluationError
+from evomerge.fitness.scoring import Scoring
+from evomerge.recipe import Recipe
+from evomerge.record import Job, Outcome, Record, Split, State
+from evomerge.search.events import Listener
+from evomerge.search.journal import Journal
+from evomerge.search.splits import SplitScorer, with_outcome
+from evomerge.store.database import Database
+
+
+class Baselines:
+    """The models that a search is compared with.
+
+    Args:
+        recipes: name to recipe, in the order in which they are shown; numbered -1, -2, …
+        weights: of the objectives.
+    """
+
+    def __init__(self, recipes: Mapping[str, Recipe], scoring: Scoring, weights: tuple[float, ...]) -> None:
+        self._scoring = scoring
+        self._weights = weights
+        references = scoring.judge.references
+        numbered = [(name, -1 - i, recipe) for i, (name, recipe) in enumerate(recipes.items())]
+        # Those first that others are compared with.
+        self._order = sorted(numbered, key=lambda one: one[0] not in references)
+
+    @property
+    def numbers(self) -> list[int]:
+        """In the order in which they are scored."""
+        return [number for _, number, _ in self._order]
+
+    def score(self, database: Database, scorer: SplitScorer, journal: Journal, listener: Listener) -> None:
+        """Score those that are not in the run yet, on the search and the validation items.
+
+        Raises:
+            CheckpointError: if one cannot be built, for example because its weights are NaN.
+            Interrupted: if the stop signal came first.
+        """
+        listener.phase("baselines", len(self._order), 0)
+        named = {number: (name, recipe) for name, number, recipe in self._order}
+        names = [name for name, _ in named.values()]
+        missing = [number for number in named if database.record(number) is None]
+        for number, (name, _) in named.items():
+            if number not in missing:
+                scorer.note(name, Split.SEARCH, database.item_scores(number, Split.SEARCH))
+        held: list[Outcome] = []  # none can be judged before all that it is compared with are known
+        for outcome in scorer.run(Job(number, named[number][1], Split.SEARCH) for number in missing):
+            name, recipe = named[outcome.job.candidate]
+            if outcome.state == State.INVALID:
+                # A parent that cannot be built (NaN weights, say) spoils every candidate.
+                raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
+            scorer.note(name, Split.SEARCH, outcome.scores)
+            held.append(outcome)
+            while held and scorer.all_noted(Split.SEARCH, names):
+                one = held.pop(0)
+                name, recipe = named[one.job.candidate]
+                record = self._judged(one, Record(one.job.candidate, name, State.RUNNING, recipe))
+                journal.add(record, one.scores)
+        for number in sorted(named, reverse=True):
+            if scorer.record(number).state == State.COMPLETE:
+                self._scoring.observe(number, None, database.item_scores(number, Split.SEARCH))
+        scorer.score(named, Split.VALIDATION)
+
+    def _judged(self, outcome: Outcome, record: Record) -> Record:
+        """Return the record of a baseline, which answered every search item."""
+        record = with_outcome(record, outcome)
+        if outcome.state != State.COMPLETE:
+            return record
+        try:
+            result, score = self._scoring.judged(outcome.scores, record.recipe)
+        except EvaluationError as error:
+            return replace(record, state=State.FAILED, error=str(error))
+        return replace(record, result=result, fitness=result.scalar(self._weights), scores={Split.SEARCH: score})

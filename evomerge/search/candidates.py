@@ -1,0 +1,241 @@
+"""The candidates of a search, from the proposal to the disk: one life each, in one container."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+from evomerge.record import ItemScore, Job, Outcome, Record, Split
+
+Items = Mapping[str, tuple[int, ...]]
+ItemKey = tuple[str, int]
+"""A task, and the index of one of its items."""
+
+
+class Life(IntEnum):
+    """Where a candidate stands; from left to right, but for further questions, which lead from HELD back to QUEUED."""
+
+    ASKED = 0  # the strategy proposed it; nothing is to be run at present (a twin runs, or a race goes on)
+    QUEUED = 1  # it has questions that no worker has yet
+    RUNNING = 2  # a worker has them
+    HELD = 3  # the outcome is here, but waits for its turn
+    DECIDED = 4  # its result is known
+    TOLD = 5  # the strategy knows it, too
+    WRITTEN = 6  # the disk as well
+
+
+@dataclass
+class Candidate:
+    """One candidate of a search.
+
+    Attributes:
+        number: in the run.
+        ask: the strategy's own number.
+        record: recipe, genome, and what is known by now.
+        questions: what it is to answer while it is QUEUED; None: all search items.
+        outcome: what waits for its turn while it is HELD.
+        answers: what it answered in earlier sessions, while it is not decided.
+        scores: every answer that the result was made of, once it is DECIDED.
+        twin: the earlier candidate with the same recipe, whose result it gets.
+        items: how many item evaluations it cost so far.
+    """
+
+    number: int
+    ask: int
+    record: Record
+    life: Life = Life.ASKED
+    questions: Items | None = None
+    outcome: Outcome | None = None
+    answers: dict[ItemKey, ItemScore] = field(default_factory=dict)
+    scores: Sequence[ItemScore] = ()
+    twin: int | None = None
+    items: int = 0
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether its result is known."""
+        return self.life >= Life.DECIDED
+
+    def known(self, all_items: Sequence[ItemKey]) -> list[ItemScore] | None:
+        """Return the answers to its questions, if earlier sessions hold them all."""
+        if not self.answers:
+            return None
+        wanted = all_items
+        if self.questions is not None:
+            wanted = [(task, item) for task, items in self.questions.items() for item in items]
+        return [self.answers[key] for key in wanted] if all(key in self.answers for key in wanted) else None
+
+    @property
+    def job(self) -> Job:
+        """Its questions, as work for the executor."""
+        return Job(self.number, self.record.recipe, Split.SEARCH, self.questions)
+
+    def copy_result(self, earlier: Record) -> None:
+        """Take the result of the earlier candidate with the same recipe."""
+        self.record = replace(
+            self.record,
+            state=earlier.state,
+            result=earlier.result,
+            fitness=earlier.fitness,
+            scores={split: score for split, score in (earlier.scores or {}).items() if split == Split.SEARCH},
+            error=earlier.error,
+            same_as=earlier.number if earlier.same_as is None else earlier.same_as,
+        )
+
+
+class Candidates:
+    """All candidates that are not on the disk yet, and the numbers of those that are, by recipe.
+
+    Attributes:
+        next_number: of the next candidate.
+    """
+
+    def __init__(self) -> None:
+        self.next_number = 0
+        self._live: dict[int, Candidate] = {}
+        self._numbers: dict[str, int] = {}  # recipe hash -> the number that it is (or was) scored under
+        self._queue: deque[Candidate] = deque()
+        self._submitted: dict[int, Candidate] = {}  # RUNNING or HELD, in the order in which they were submitted
+        self._arrived: deque[Candidate] = deque()  # HELD, in the order in which they came
+        self._decided: deque[Candidate] = deque()  # DECIDED by their own answers, in that order
+        self._twins: deque[Candidate] = deque()  # DECIDED since their recipe is, in that order
+
+    # --- what the loop does -------------------------------------------------------------------------------------
+
+    def know(self, record: Record) -> None:
+        """Note a candidate or baseline of the disk."""
+        self._numbers.setdefault(record.recipe.content_hash, record.number)
+        self.next_number = max(self.next_number, record.number + 1)
+
+    def add(self, candidate: Candidate) -> None:
+        """Take in a new candidate, or one that was outstanding when an earlier session ended; find its twin."""
+        self._live[candidate.number] = candidate
+        self.next_number = max(self.next_number, candidate.number + 1)
+        earlier = self._numbers.setdefault(candidate.record.recipe.content_hash, candidate.number)
+        candidate.twin = None if earlier == candidate.number else earlier
+
+    def queue(self, number: int, questions: Items | None) -> None:
+        """Give a candidate questions; None: all search items."""
+        candidate = self._live[number]
+        candidate.questions, candidate.life = questions, Life.QUEUED
+        self._queue.append(candidate)
+
+    def take_queued(self) -> Candidate:
+        """Return the candidate that waits for a worker longest."""
+        candidate = self._queue.popleft()
+        candidate.life = Life.ASKED
+        return candidate
+
+    def submitted(self, candidate: Candidate) -> None:
+        """Note that a worker has its questions."""
+        candidate.life = Life.RUNNING
+        self._submitted[candidate.number] = candidate
+
+    def hold(self, outcome: Outcome) -> Candidate:
+        """Keep an outcome until its turn has come."""
+        candidate = self._submitted[outcome.job.candidate]
+        candidate.outcome, candidate.life = outcome, Life.HELD
+        self._arrived.append(candidate)
+        return candidate
+
+    def take_held(self, candidate: Candidate) -> Outcome:
+        """Return the outcome of a candidate whose turn has come; time and device are in its record then."""
+        outcome = candidate.outcome
+        assert outcome is not None, "only a held candidate has one"
+        candidate.outcome, candidate.life = None, Life.ASKED
+        del self._submitted[candidate.number]
+        self._arrived.remove(candidate)
+        before = candidate.record
+        candidate.record = replace(before, seconds=before.seconds + outcome.seconds, device=outcome.device)
+        return outcome
+
+    def decide(self, candidate: Candidate, record: Record, scores: Sequence[ItemScore]) -> None:
+        """Note a candidate's result, and give it to those that wait for the same recipe."""
+        candidate.record, candidate.scores = record, scores
+        candidate.life, candidate.answers = Life.DECIDED, {}
+        self._decided.append(candidate)
+        for other in self._live.values():
+            if other.twin == candidate.number and other.life == Life.ASKED:
+                self.decide_twin(other, record)
+
+    def decide_twin(self, candidate: Candidate, earlier: Record) -> None:
+        """Give a candidate the result of its twin."""
+        candidate.copy_result(earlier)
+        candidate.life = Life.DECIDED
+        self._twins.append(candidate)
+
+    def told(self, candidate: Candidate) -> None:
+        """Note that the strategy knows a candidate's result."""
+        candidate.life = Life.TOLD
+        for waiting in (self._decided, self._twins):
+            if candidate in waiting:
+                waiting.remove(candidate)
+
+    def written(self, candidate: Candidate) -> None:
+        """Forget a candidate that is on the disk, but for its recipe."""
+        candidate.life = Life.WRITTEN
+        self._live.pop(candidate.number, None)
+
+    def drop(self) -> None:
+        """Forget what is on its way: the time is up. What was asked and not told stays outstanding."""
+        for waiting in (self._queue, self._submitted, self._arrived, self._decided, self._twins):
+            waiting.clear()
+        for candidate in self._live.values():
+            if candidate.life < Life.TOLD:
+                candidate.life, candidate.outcome, candidate.scores = Life.ASKED, None, ()
+
+    # --- what the loop asks -------------------------------------------------------------------------------------
+
+    def __getitem__(self, number: int) -> Candidate:
+        return self._live[number]
+
+    def number_of(self, recipe_hash: str) -> int | None:
+        """Return the number of the candidate or baseline that has a recipe; None: none was proposed."""
+        return self._numbers.get(recipe_hash)
+
+    def live(self, number: int) -> Candidate | None:
+        """Return a candidate that is not on the disk yet."""
+        return self._live.get(number)
+
+    @property
+    def outstanding(self) -> list[Candidate]:
+        """Those that were asked and not told, by number."""
+        found = (one for one in self._live.values() if one.life < Life.TOLD)
+        return sorted(found, key=lambda one: one.number)
+
+    @property
+    def undecided(self) -> Iterator[Candidate]:
+        """Those that are being scored themselves."""
+        return (one for one in self._live.values() if one.life < Life.DECIDED and one.twin is None)
+
+    @property
+    def n_queued(self) -> int:
+        """How many wait for a worker."""
+        return len(self._queue)
+
+    @property
+    def n_running(self) -> int:
+        """How many the workers have."""
+        return len(self._submitted) - len(self._arrived)
+
+    @property
+    def submitted_in_order(self) -> Iterator[Candidate]:
+        """Those that were submitted and not taken back, in the order of submission."""
+        return iter(list(self._submitted.values()))
+
+    @property
+    def n_submitted(self) -> int:
+        """How many were submitted and not taken back."""
+        return len(self._submitted)
+
+    @property
+    def arrived(self) -> list[Candidate]:
+        """Those whose outcome is held, in the order in which they came."""
+        return list(self._arrived)
+
+    @property
+    def decided(self) -> list[Candidate]:
+        """Those that can be told: first those decided by their own answers, then twins, each in order of decision."""
+        return [*self._decided, *self._twins]

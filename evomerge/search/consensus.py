@@ -1,0 +1,105 @@
+"""The consensus: the mean of the best genomes, scored like a candidate and then a finalist.
+
+Each of the best owes its place partly to luck, their mean less so: the recombination of evolution strategies (Beyer,
+Evolutionary Computation 3:81, 1995, calls it genetic repair).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evomerge.fitness.scoring import Scoring
+from evomerge.record import CONSENSUS, ItemScore, Job, Record, Split, State
+from evomerge.search.budget import Budget
+from evomerge.search.candidates import Candidates
+from evomerge.search.journal import Journal
+from evomerge.search.splits import SplitScorer
+from evomerge.search.stage import Progress
+from evomerge.search.verdicts import decided
+from evomerge.strategies.base import WINNER, Strategy
+
+SHARE, LEAST = 0.1, 4
+"""Part of the scored candidates (and how many at least) whose mean genome becomes a finalist of its own."""
+
+FROM = 20
+"""Candidates that a stage must have for that; one of them is then the consensus, within the budget."""
+
+
+def has_consensus(strategy: Strategy) -> bool:
+    """Return whether a search by this strategy can have a consensus."""
+    return strategy.has_mean and strategy.choice == WINNER
+
+
+def less_one_candidate(budget: Budget, first: int, items: int) -> Budget:
+    """Return what a stage may spend where the consensus is to be one of its candidates.
+
+    Args:
+        budget: the limits up to the end of the stage.
+        first: number of the stage's first candidate.
+        items: what a candidate costs.
+    """
+    if budget.candidates is not None and budget.candidates - first >= FROM:
+        budget = replace(budget, candidates=budget.candidates - 1)
+    if budget.items is not None and budget.items >= FROM * items:
+        budget = replace(budget, items=budget.items - items)
+    return budget
+
+
+def score_consensus(
+    ranked: Sequence[Record],
+    *,
+    strategy: Strategy,
+    scoring: Scoring,
+    candidates: Candidates,
+    progress: Progress,
+    budget: Budget,
+    scorer: SplitScorer,
+    journal: Journal,
+    weights: Sequence[float],
+) -> Record | None:
+    """Score the mean of the best genomes of the present stage, unless an earlier session did.
+
+    Args:
+        ranked: the scored candidates, the best first.
+
+    Returns:
+        Its record; None where there are too few candidates, the budget does not reach, it failed, or it is a candidate
+        (which is a finalist already, or was not good enough).
+    """
+    ranked = [record for record in ranked if record.number >= progress.first]
+    if not has_consensus(strategy) or len(ranked) < FROM - 1:
+        return None
+    n = max(LEAST, round(SHARE * len(ranked)))
+    proposal = strategy.mean([record.genome or () for record in ranked[:n]])
+    assert proposal is not None, "the strategy has a mean"
+    number = candidates.number_of(proposal.recipe.content_hash)
+    if number is None:
+        if not budget.allows(progress.spent, scoring.items_per_candidate):
+            return None  # too short a search to keep one of its candidates for this
+        number = candidates.next_number
+        record = Record(number, CONSENSUS, State.RUNNING, proposal.recipe, proposal.genome)
+        record, answers = _score_alone(record, strategy, scoring, scorer, weights)
+        candidates.know(record)
+        progress.spent.candidates += 1
+        progress.spent.items += len({(score.task, score.item) for score in answers})
+        journal.add(record, answers)
+    record = scorer.record(number)
+    return record if record.is_consensus and record.fitness is not None else None
+
+
+def _score_alone(
+    record: Record, strategy: Strategy, scoring: Scoring, scorer: SplitScorer, weights: Sequence[float]
+) -> tuple[Record, Sequence[ItemScore]]:
+    """Score a recipe that is no proposal, on as many search items as a candidate gets."""
+    scoring.enter_alone(record.number, record.recipe, strategy.point(record.genome))
+    while questions := scoring.next_questions():
+        for number, items in questions:
+            outcome = next(scorer.run([Job(number, record.recipe, Split.SEARCH, items)]))
+            record = replace(record, seconds=record.seconds + outcome.seconds, device=outcome.device)
+            if outcome.state != State.COMPLETE:
+                scoring.withdraw()
+                return replace(record, state=outcome.state, error=outcome.error), ()
+            scoring.answer(number, outcome.scores)
+    verdict = scoring.verdicts()[0]
+    return decided(record, verdict, weights), verdict.answers

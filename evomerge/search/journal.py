@@ -1,0 +1,117 @@
+"""When a search writes, and what: whatever was told or answered since the last time is one transaction.
+
+A search can be killed at any instant and continued: what was not written is asked, run and told again, and comes out
+the same. So that one transaction serves many candidates where they come faster than the disk can take them, answers
+that cost next to nothing wait for later ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from evomerge.record import ItemScore, Record, Split, best_scored
+from evomerge.search.candidates import Candidate
+from evomerge.search.events import Listener
+from evomerge.store.run_dir import RunDir
+
+WRITING_SHARE = 0.25
+"""Part of a search's time that may go into transactions before answers wait for each other to share one."""
+
+WORTH_WRITING = 0.1
+"""Seconds of the workers' time: answers that took more together wait for nothing, since a kill would lose them."""
+
+
+class Journal:
+    """Writes records, item scores, the strategy's state and the progress of a search.
+
+    Args:
+        progress: returns what a later session needs besides, as JSON values by key.
+        state: returns the strategy's state.
+        written: is told of each candidate that is on the disk.
+        clock: the search's.
+        listener: is told of each record that was written.
+    """
+
+    def __init__(
+        self,
+        run_dir: RunDir,
+        *,
+        progress: Callable[[], dict[str, Any]],
+        state: Callable[[], bytes],
+        written: Callable[[Candidate], None],
+        clock: Callable[[], float],
+        listener: Listener,
+    ) -> None:
+        self._run_dir = run_dir
+        self._db = run_dir.database
+        self._progress = progress
+        self._state = state
+        self._written = written
+        self._clock = clock
+        self._listener = listener
+        self._told: list[Candidate] = []
+        self._answers_wait = False
+        self._seconds_wait = 0.0  # what the workers spent on what waits
+        self._writing_seconds = 0.0  # what all transactions took
+        self._best = -math.inf
+
+    def take_up(self) -> None:
+        """Go on where an earlier session stopped: a kill may have come between a record and the file of the best."""
+        best = best_scored(self._db.records())
+        if best is not None and best.fitness is not None:
+            self._best = best.fitness
+            if self._db.choice() is None:
+                self._run_dir.write_best(best.recipe)
+
+    def told(self, candidate: Candidate) -> None:
+        """Note a candidate that the strategy was told of."""
+        self._told.append(candidate)
+
+    def answered(self, seconds: float) -> None:
+        """Note that workers answered, after so many seconds of work."""
+        self._answers_wait = True
+        self._seconds_wait += seconds
+
+    def write_if_due(self, seconds: float) -> None:
+        """Write, unless writing takes much of the search's time and what waits took little of the workers'.
+
+        Args:
+            seconds: how long the search has run.
+        """
+        allowed = WRITING_SHARE * seconds
+        if self._seconds_wait >= WORTH_WRITING or self._writing_seconds <= allowed:
+            self.write()
+
+    def write(self, *, always: bool = False) -> None:
+        """Write what was told or answered since the last time, in one transaction.
+
+        Args:
+            always: write the progress even if nothing was.
+        """
+        if not self._told and not self._answers_wait and not always:
+            return
+        start = self._clock()
+        told, self._told, self._answers_wait, self._seconds_wait = self._told, [], False, 0.0
+        self._commit([(one.record, one.scores) for one in told], state=self._state())
+        for candidate in told:
+            self._written(candidate)
+        self._writing_seconds += self._clock() - start
+
+    def add(self, record: Record, scores: Sequence[ItemScore]) -> None:
+        """Write a record that no strategy is told of: a baseline, the consensus."""
+        self._commit([(record, scores)], state=None)
+
+    def _commit(self, decided: Iterable[tuple[Record, Sequence[ItemScore]]], *, state: bytes | None) -> None:
+        decided = list(decided)
+        with self._db.together():
+            for record, scores in decided:
+                self._db.add(record, scores={Split.SEARCH: scores})
+            self._db.update_progress(self._progress(), strategy_state=state)
+        best = best_scored(record for record, _ in decided if not record.is_baseline)
+        if best is not None and best.fitness is not None and best.fitness > self._best:
+            self._best = best.fitness
+            self._run_dir.write_best(best.recipe)
+        for record, _ in decided:
+            self._listener.scored(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))

@@ -1,0 +1,127 @@
+"""Scoring recorded models on every item of a split: baselines on the search items, finalists on validation, and so on.
+
+Unlike candidates, these do not depend on each other; they are run side by side and kept in their order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from evomerge.errors import Interrupted
+from evomerge.execution.base import Executor, StopSignal
+from evomerge.fitness.scoring import Judge
+from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
+from evomerge.search.events import Listener
+from evomerge.store.database import Database
+
+
+class SplitScorer:
+    """Scores records on splits, and tells the judge how the baselines did before anything is compared with them.
+
+    Args:
+        splits: those that have items.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        executor: Executor,
+        judge: Judge,
+        splits: Collection[Split],
+        stop: StopSignal,
+        listener: Listener,
+    ) -> None:
+        self._db = database
+        self._executor = executor
+        self._judge = judge
+        self._splits = frozenset(splits)
+        self._stop = stop
+        self._listener = listener
+        self._noted: set[tuple[str, Split]] = set()
+
+    def has(self, split: Split) -> bool:
+        """Whether a split has items."""
+        return split in self._splits
+
+    def record(self, number: int) -> Record:
+        """Return a record that was written before."""
+        record = self._db.record(number)
+        assert record is not None, f"candidate {number} was written before"
+        return record
+
+    def note(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
+        """Tell the judge how a baseline did, for what compares with it."""
+        self._judge.note_baseline(name, split, scores)
+        self._noted.add((name, split))
+
+    def all_noted(self, split: Split, names: Iterable[str]) -> bool:
+        """Whether each of these baselines that others are compared with is known on a split."""
+        references = self._judge.references
+        return all((name, split) in self._noted for name in names if name in references)
+
+    def score(self, numbers: Iterable[int], split: Split) -> None:
+        """Score recorded candidates on a further split, unless that was done before; baselines come first.
+
+        Raises:
+            Interrupted: if the stop signal came first.
+        """
+        if not self.has(split):
+            return
+        records = {number: self.record(number) for number in numbers}
+        for record in records.values():
+            if record.is_baseline and is_scored(record, split):
+                self.note(record.name, split, self._db.item_scores(record.number, split))
+        baselines = [record.name for record in self._db.records(baselines=True) if record.is_baseline]
+        wanted = [one for one in records.values() if one.state == State.COMPLETE and not is_scored(one, split)]
+        held: list[Outcome] = []  # none can be judged before all that it is compared with are known
+        for outcome in self.run(Job(record.number, record.recipe, split) for record in wanted):
+            record = records[outcome.job.candidate]
+            if record.is_baseline:
+                self.note(record.name, split, outcome.scores)
+            held.append(outcome)
+            while held and self.all_noted(split, baselines):
+                one = held.pop(0)
+                self._keep(records[one.job.candidate], one, split)
+        for one in held:  # what they are compared with could not be scored
+            self._listener.scored(records[one.job.candidate], split, None)
+
+    def _keep(self, record: Record, outcome: Outcome, split: Split) -> None:
+        score = None
+        if outcome.state == State.COMPLETE:
+            score = self._judge.score(outcome.scores, split)
+            self._db.add_scores(record.number, split, score, outcome.scores)
+        self._listener.scored(record, split, score)
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Run jobs that do not depend on each other, and yield what came of them in their order.
+
+        Raises:
+            Interrupted: if the stop signal came first.
+        """
+        left = deque(jobs)
+        order: deque[int] = deque()
+        arrived: dict[int, Outcome] = {}
+        while left or order:
+            while left and len(order) - len(arrived) < self._executor.capacity and not self._stop.draining:
+                job = left.popleft()
+                order.append(job.candidate)
+                self._executor.submit(job)
+            if not order:
+                raise Interrupted("stopped as asked; everything scored so far is in the run")
+            if order[0] not in arrived:
+                outcome = self._executor.collect()
+                arrived[outcome.job.candidate] = outcome
+            while order and order[0] in arrived:
+                yield arrived.pop(order.popleft())
+
+
+def is_scored(record: Record, split: Split) -> bool:
+    """Return whether a record has a score on a split."""
+    return split in (record.scores or {})
+
+
+def with_outcome(record: Record, outcome: Outcome) -> Record:
+    """Return a record with state, time, device and error of what came of its job."""
+    return replace(record, state=outcome.state, seconds=outcome.seconds, device=outcome.device, error=outcome.error)

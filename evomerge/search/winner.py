@@ -1,0 +1,139 @@
+"""How a search ends: the best candidates are scored again on validation items, and a choice is made there.
+
+The candidates were chosen on the search items, so the best of them owe their scores partly to luck; the validation
+items, which the search never saw, decide. Only the chosen ones meet the test items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from evomerge.errors import EvaluationError
+from evomerge.fitness.scoring import Scoring
+from evomerge.record import Choice, Record, Split
+from evomerge.search.events import Listener
+from evomerge.search.splits import SplitScorer, is_scored
+from evomerge.store.database import Database
+from evomerge.strategies.base import FRONT, WINNER, Strategy
+
+
+class Finals:
+    """Makes the choice.
+
+    Args:
+        n: how many of the best candidates are scored on the validation items.
+        weights: of the objectives, where they become one number.
+        consensus: returns the mean of the best ones as a further finalist, or None.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        scoring: Scoring,
+        scorer: SplitScorer,
+        listener: Listener,
+        *,
+        strategy: Strategy,
+        n: int,
+        weights: Sequence[float],
+        consensus: Callable[[Sequence[Record]], Record | None],
+    ) -> None:
+        self._db = database
+        self._scoring = scoring
+        self._scorer = scorer
+        self._listener = listener
+        self._strategy = strategy
+        self._n = n
+        self._weights = weights
+        self._consensus = consensus
+
+    def choose(self) -> Choice:
+        """Score the best candidates on the validation items, and choose there.
+
+        Raises:
+            EvaluationError: if no candidate could be scored.
+            Interrupted: if the stop signal came first.
+        """
+        scored = [r for r in self._db.records() if r.fitness is not None and r.same_as is None and not r.is_consensus]
+        worth = self._worth_now(scored)
+        ranked = sorted(scored, key=lambda record: (-worth[record.number], record.number))
+        if not ranked:
+            reasons = {record.error for record in self._db.records()} - {None}
+            raise EvaluationError(
+                f"no candidate could be scored, so there is no best merge; the reasons: {'; '.join(map(str, reasons))}"
+            )
+        best = self._strategy.finalists(ranked, self._n)
+        if not self._scorer.has(Split.VALIDATION):
+            return self._without_validation(best, ranked)
+        consensus = self._consensus(ranked)
+        if consensus is not None:
+            best = [*best[: max(1, self._n - 1)], consensus]
+            worth[consensus.number] = consensus.fitness or 0.0
+        self._listener.phase("validation", len(best), 0)
+        self._scorer.score([record.number for record in best], Split.VALIDATION)
+        finalists = [record for one in best if is_scored(record := self._scorer.record(one.number), Split.VALIDATION)]
+        if not finalists:
+            raise EvaluationError("none of the best candidates could be scored on the validation items; see run.log")
+        if self._strategy.choice == FRONT:
+            return Choice(FRONT, self._front(finalists, Split.VALIDATION))
+        return Choice(WINNER, (self._winner(finalists, worth),))
+
+    def _without_validation(self, best: Sequence[Record], ranked: Sequence[Record]) -> Choice:
+        """Choose on the search items: there are no others."""
+        if self._strategy.choice == FRONT:
+            return Choice(FRONT, self._front(best, Split.SEARCH))
+        return Choice(WINNER, (ranked[0].number,))
+
+    def _winner(self, finalists: Sequence[Record], worth: dict[int, float]) -> int:
+        """Return the best on the validation items: feasible ones first; ties go by fitness, then age.
+
+        The consensus wins unless another one is ahead of it by more than a standard error.
+        """
+        winner = max(
+            finalists,
+            key=lambda r: (not self._broken(r), self._validated(r), worth[r.number], -r.number),
+        )
+        consensus = next((record for record in finalists if record.is_consensus), None)
+        if consensus is not None and winner.number != consensus.number and self._doubtful(winner, consensus):
+            return consensus.number
+        return winner.number
+
+    def _front(self, finalists: Sequence[Record], split: Split) -> tuple[int, ...]:
+        """Return those that no other one dominates on a split, in order of their weighted sum there, then of age."""
+        if split == Split.SEARCH:
+            results = {record.number: record.result for record in finalists if record.result is not None}
+        else:
+            judge = self._scoring.judge
+            results = {
+                record.number: judge.result(self._db.item_scores(record.number, split), split, record.recipe)
+                for record in finalists
+            }
+        best = [
+            number
+            for number, result in results.items()
+            if not any(other.dominates(result) for other in results.values())
+        ]
+        return tuple(sorted(best, key=lambda number: (-results[number].scalar(self._weights), number)))
+
+    def _doubtful(self, winner: Record, consensus: Record) -> bool:
+        """Whether a winner is ahead of the consensus by less than a standard error of their paired difference."""
+        if self._broken(consensus):
+            return False
+        scores = [self._db.item_scores(record.number, Split.VALIDATION) for record in (winner, consensus)]
+        ahead = self._validated(winner) - self._validated(consensus)
+        return ahead <= self._scoring.difference_error(scores[0], scores[1], Split.VALIDATION)
+
+    def _broken(self, record: Record) -> list[str]:
+        """The limits that a record breaks on the validation items."""
+        return self._scoring.judge.violated(self._db.item_scores(record.number, Split.VALIDATION), Split.VALIDATION)
+
+    def _validated(self, record: Record) -> float:
+        """The validation score, with what the recipe itself adds."""
+        return (record.scores or {})[Split.VALIDATION].mean + self._scoring.judge.of_recipe(record.recipe)
+
+    def _worth_now(self, records: Sequence[Record]) -> dict[int, float]:
+        """What each candidate is worth by all that the run knows at its end."""
+        if not self._scoring.learns:
+            return {record.number: record.fitness or 0.0 for record in records}
+        found = self._scoring.re_estimate({record.number: record.recipe for record in records})
+        return {number: result.scalar(self._weights) for number, result in found.items()}

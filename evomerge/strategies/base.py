@@ -1,0 +1,122 @@
+"""The contract of a strategy: it proposes recipes and is told results. It knows no model, no item and no worker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.recipe import Recipe
+from evomerge.record import Record, Result
+
+WINNER, FRONT, ARCHIVE = "winner", "front", "archive"
+"""How a search ends: with its best recipe, with those that no other is better than in every objective, or with the best
+of each niche."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A recipe to score.
+
+    Attributes:
+        number: counts the asks of this strategy from 0; `tell` names it.
+        genome: the gene values that it was decoded from; None: there are none.
+        parents: numbers, in the same count, of the proposals that it was bred from.
+    """
+
+    number: int
+    recipe: Recipe
+    genome: tuple[float, ...] | None = None
+    parents: tuple[int, ...] = ()
+
+
+class Strategy(ABC):
+    """Proposes recipes and learns from their results.
+
+    What callers may assume:
+
+    - `ask` may be called again before earlier proposals are told, without bound.
+    - Each proposal is told at most once, in any order; one that is never told is tolerated.
+    - `tell(number, None)` means that the candidate failed: it ranks below every other one.
+    - Equal recipes have equal results, so a strategy may propose a recipe again; it is not scored twice.
+    - It draws only from generators that it owns, made from the seed that it was given.
+    - `dump_state` holds everything: a strategy made with the same arguments in another process and given that state
+      continues bit for bit, also with proposals outstanding; `again` gives these back.
+    """
+
+    choice: ClassVar[str] = WINNER
+    """How a search by this strategy ends, unless an object says otherwise."""
+
+    @property
+    @abstractmethod
+    def population(self) -> int:
+        """How many proposals are compared with each other; they are asked the same items."""
+
+    @property
+    def sure_asks(self) -> int:
+        """How many further `ask`s give the same proposals whatever is told of the outstanding ones meanwhile."""
+        return 0
+
+    @abstractmethod
+    def ask(self) -> Proposal:
+        """Return the next recipe to score."""
+
+    @abstractmethod
+    def tell(self, number: int, result: Result | None) -> None:
+        """Take the result of proposal `number`; None: it failed.
+
+        Raises:
+            RuntimeError: if that number was never asked or is told twice.
+        """
+
+    @abstractmethod
+    def again(self, number: int, genome: tuple[float, ...] | None) -> Proposal:
+        """Return an outstanding proposal once more, after `load_state`.
+
+        Args:
+            genome: as the proposal had it.
+        """
+
+    @abstractmethod
+    def dump_state(self) -> bytes:
+        """Return everything that the next `ask` depends on."""
+
+    @abstractmethod
+    def load_state(self, state: bytes) -> None:
+        """Continue from `dump_state`.
+
+        Raises:
+            ValueError: if the state is not one of this strategy and its arguments.
+        """
+
+    def point(self, genome: tuple[float, ...] | None) -> NDArray[np.float64] | None:
+        """Return where a recipe stands among others of this strategy, for models of what is not scored; or None.
+
+        Returns:
+            `(n_dims,)`, in the unit cube; the distance of two points says how alike their recipes are.
+        """
+        del genome
+        return None
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether `mean` can give a recipe."""
+        return False
+
+    def mean(self, genomes: Sequence[tuple[float, ...]]) -> Proposal | None:
+        """Return the mean of some genomes, as a proposal that was not asked for (its number is -1), or None."""
+        del genomes
+        return None
+
+    def finalists(self, ranked: Sequence[Record], n: int) -> list[Record]:
+        """Return which of the scored candidates are scored again on the validation items, the best first.
+
+        Args:
+            ranked: the candidates by fitness, the best first.
+            n: how many at most.
+        """
+        return list(ranked[:n])

@@ -1,0 +1,105 @@
+"""A space with an optimizer of arrays: the optimizer moves a point of the unit cube, the space makes it a recipe.
+
+Only this module knows the cube. It is also the one place where several objectives and the violation become one number,
+for optimizers that take only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evomerge.genome.space import Space
+from evomerge.optimizers.base import Optimizer, Point
+from evomerge.optimizers.pareto import best_front
+from evomerge.record import Record, Result
+from evomerge.strategies.base import FRONT, WINNER, Proposal, Strategy
+
+
+class VectorStrategy(Strategy):
+    """A `Strategy` of a space and an optimizer.
+
+    Args:
+        space: turns points into genomes, and genomes into recipes.
+        optimizer: moves points.
+        weights: `(n_objectives,)`, of the objectives where the optimizer takes one number.
+    """
+
+    def __init__(self, space: Space, optimizer: Optimizer, weights: Sequence[float] = (1.0,)) -> None:
+        self.space = space
+        self.optimizer = optimizer
+        self._weights = tuple(weights)
+        # With one objective there is one best, whatever the optimizer could take.
+        self.choice = FRONT if optimizer.many_objectives and len(self._weights) > 1 else WINNER  # type: ignore[misc]
+
+    @property
+    def population(self) -> int:
+        """The optimizer's."""
+        return self.optimizer.population
+
+    @property
+    def sure_asks(self) -> int:
+        """The optimizer's."""
+        return self.optimizer.sure_asks
+
+    def ask(self) -> Proposal:
+        """Return the recipe of the optimizer's next point."""
+        asked: Point = self.optimizer.ask()
+        genome = self.space.genome(asked.x)
+        return Proposal(asked.number, self.space.decode(genome), genome)
+
+    def tell(self, number: int, result: Result | None) -> None:
+        """Tell the optimizer: all of the result, or one number of it.
+
+        Raises:
+            RuntimeError: if that number was never asked or is told twice.
+        """
+        if result is not None and not self.optimizer.many_objectives:
+            result = Result((result.scalar(self._weights),))
+        self.optimizer.tell(number, result)
+
+    def again(self, number: int, genome: tuple[float, ...] | None) -> Proposal:
+        """Return an outstanding proposal once more."""
+        assert genome is not None, "every proposal of this strategy has one"
+        return Proposal(number, self.space.decode(genome), genome)
+
+    def dump_state(self) -> bytes:
+        """Return the optimizer's state."""
+        return self.optimizer.dump_state()
+
+    def load_state(self, state: bytes) -> None:
+        """Continue from `dump_state`.
+
+        Raises:
+            ValueError: if the state is not one of this optimizer and its arguments.
+        """
+        self.optimizer.load_state(state)
+
+    def point(self, genome: tuple[float, ...] | None) -> NDArray[np.float64] | None:
+        """Return where in the unit cube a genome stands."""
+        if genome is None:
+            return None
+        return np.array([gene.unit(value) for gene, value in zip(self.space.genes, genome, strict=True)])
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether every gene is a float."""
+        return not any(self.space.kinds)
+
+    def mean(self, genomes: Sequence[tuple[float, ...]]) -> Proposal | None:
+        """Return the recipe at the mean of some genomes in the cube; None where a gene is no float."""
+        if not self.has_mean:
+            return None
+        points = np.array([self.point(genome) for genome in genomes], dtype=np.float64)
+        genome = self.space.genome(np.clip(points.mean(axis=0), 0.0, 1.0))
+        return Proposal(-1, self.space.decode(genome), genome)
+
+    def finalists(self, ranked: Sequence[Record], n: int) -> list[Record]:
+        """Return the best by fitness; or, where the search ends with a front, the best spread over the fronts."""
+        if self.choice == WINNER:
+            return super().finalists(ranked, n)
+        results = [record.result for record in ranked if record.result is not None]
+        assert len(results) == len(ranked), "only scored candidates are ranked"
+        return [ranked[place] for place in best_front(results, n)]
