@@ -154,6 +154,8 @@ class _Listener:
         """Note what a candidate took; the time of one that failed, or was scored before, belongs to none."""
         taken = self._taken
         lap = self._watch.lap()
+        if len(taken.laps) == self._plan.candidates:
+            return  # the search had begun this one before it was stopped
         taken.n_proposals += 1
         if record.same_as is not None:
             taken.n_hits += 1
