@@ -6,30 +6,19 @@ A configuration is a nested mapping with the keys of `configs/search.yaml`; what
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evomerge.config.schema import SearchConfig
-from evomerge.errors import ConfigError
-from evomerge.execution.base import StopSignal
-from evomerge.recipe import Recipe
-from evomerge.record import Record, Score
-from evomerge.search.events import Listener
-from evomerge.store.responses import Responses, run_responses
-from evomerge.store.run_dir import RunDir
-from evomerge.workflows.run import Run, recipe_of
-from evomerge.workflows.search import Note, carry_out
-from evomerge.workflows.show import show
+from evomerge.workflows import Listener, Note, Progress, Recipe, Record, Score, Split, StopSignal
+from evomerge.workflows.run import Run
 
 if TYPE_CHECKING:
+    from evomerge.estimation import Responses
     from evomerge.export import ExportReport
     from evomerge.export.verify import Verification
+    from evomerge.report import Shown
     from evomerge.workflows.full_evaluation import FullResult
-
-log = logging.getLogger("evomerge")
 
 
 def search(
@@ -58,20 +47,9 @@ def search(
         RunError: if the folder holds a run or cannot be written.
         EvaluationError: if no candidate could be scored.
     """
-    from evomerge.assembly.prepare import prepare
+    from evomerge.workflows.search import search as run
 
-    if note is not None:
-        note("checking models and tasks")
-    prepared = prepare(config)
-    folder = Path(run_dir or (config.get("run") or {}).get("dir") or _default_folder(prepared.config.name))
-    plain = {key: value for key, value in config.items() if key != "run"}
-    with RunDir.create(folder, config=plain) as run:
-        if note is not None:
-            note(f"run folder {folder}")
-        splits = prepared.harness.split_data()
-        run.database.set_splits(splits["tasks"])
-        carry_out(run, prepared, listener=listener, stop=stop, note=note)
-    return Run(folder)
+    return run(config, run_dir=run_dir, listener=listener, stop=stop, note=note)
 
 
 def resume(
@@ -93,23 +71,9 @@ def resume(
         ConfigError: if the models or tasks are no longer what they were, or the budget is wrong.
         RunError: if the folder is no run, is written by another process, or is damaged.
     """
-    from evomerge.assembly.prepare import prepare
-    from evomerge.store import changed_versions
+    from evomerge.workflows.resume import resume as run
 
-    with RunDir.open(run_dir, write=True) as run:
-        data = run.config
-        data["budget"] = {**(data.get("budget") or {}), **run.database.get_meta("budget", {}), **(budget or {})}
-        for change in changed_versions(run.environment):
-            log.warning("since the run began, %s", change)
-        if note is not None:
-            note("checking models and tasks")
-        recorded = {"seed": data.get("seed", 0), "tasks": run.database.splits()}
-        prepared = prepare(data, recorded_splits=recorded if recorded["tasks"] else None)
-        run.database.set_splits(prepared.harness.split_data()["tasks"])
-        if budget:
-            run.database.set_meta("budget", dict(budget))
-        carry_out(run, prepared, listener=listener, stop=stop, note=note)
-    return Run(Path(run_dir))
+    return run(run_dir, budget=budget, listener=listener, stop=stop, note=note)
 
 
 def status(run_dir: str | Path) -> dict[str, Any]:
@@ -124,16 +88,12 @@ def records(run_dir: str | Path, *, baselines: bool = False) -> list[Record]:
 
 def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every gene of a configuration: name, low, high, start, log, kind, doc and stage. No weights are read."""
-    from evomerge.assembly.prepare import prepare_spaces
+    from evomerge.workflows.space import space as genes
 
-    checked = SearchConfig.from_data(config)
-    spaces = zip(checked.stages, prepare_spaces(checked), strict=True)
-    return [{**gene, "stage": stage.name} for stage, space in spaces for gene in space.describe()]
+    return genes(config)
 
 
-def profile(
-    config: Mapping[str, Any], *, candidates: int = 3, progress: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
+def profile(config: Mapping[str, Any], *, candidates: int = 3, progress: Progress | None = None) -> dict[str, Any]:
     """Run a few candidates of a configuration, after one that warms up, and say where their time goes.
 
     The search's own loop runs them (on the search items, without baselines), once for each stage; nothing is left on
@@ -156,18 +116,23 @@ def profile(
         ConfigError: with every mistake, before a model is loaded.
         EvaluationError: if too few candidates could be scored.
     """
-    from evomerge.workflows.profile import profile as take
+    from evomerge.workflows.profile import profile as run
 
-    return take(config, candidates=candidates, progress=progress)
+    return run(config, candidates=candidates, progress=progress)
 
 
 def methods() -> list[dict[str, Any]]:
     """Return the merge methods: name, summary, paper, needs_base, n_parents, parameters."""
-    from dataclasses import asdict
+    from evomerge.workflows.methods import methods as known
 
-    from evomerge.merge.methods import METHODS
+    return known()
 
-    return [asdict(method.spec) for method in METHODS.values()]
+
+def measures() -> tuple[str, ...]:
+    """Return the names of the measures, whose values are counts or nats rather than shares of right answers."""
+    from evomerge.workflows.measures import measures as known
+
+    return known()
 
 
 def merge(
@@ -175,7 +140,7 @@ def merge(
     out: str | Path,
     *,
     shard_size: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Build the model of a recipe (or of a recipe file) as a Hugging Face folder.
 
@@ -189,10 +154,9 @@ def merge(
         CheckpointError: if its models cannot be read or do not fit together.
         ExportError: if the folder cannot be written.
     """
-    from evomerge.merge.disk.folder import SHARD_BYTES, merge_to_disk
+    from evomerge.workflows.merge import merge as run
 
-    loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    return merge_to_disk(loaded, out, shard_size=shard_size or SHARD_BYTES, progress=progress)
+    return run(recipe, out, shard_size=shard_size, progress=progress)
 
 
 def evaluate(
@@ -223,9 +187,9 @@ def evaluate(
         CheckpointError: if the model cannot be read.
         EvaluationError: if it cannot be scored.
     """
-    from evomerge.workflows.evaluate import score_one_model
+    from evomerge.workflows.evaluate import evaluate as run
 
-    return score_one_model(
+    return run(
         target,
         tasks=tasks,
         include_path=include_path,
@@ -246,7 +210,7 @@ def evaluate_full(
     force: bool = False,
     batch_size: int | None = None,
     device: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     note: Note | None = None,
 ) -> FullResult:
     """Score models on all items of a configuration's tasks: the winner of a run, or the models that it is made of.
@@ -255,7 +219,7 @@ def evaluate_full(
         target: a run folder, or a configuration as in `search`.
         winner: the run's best merge.
         parents: each parent, the plain average, and the base where it is none of the parents.
-        out: a file for the response matrix (`evomerge.store.responses`), written after each model. Models that it
+        out: a file for the response matrix (`Responses.save`), written after each model. Models that it
             holds already are taken from there.
         force: score them all the same, and replace their rows.
         batch_size: instead of the configuration's; so is `device`.
@@ -270,11 +234,9 @@ def evaluate_full(
         RunError: if the folder is no run, has no winner yet, or `out` cannot be written.
         EvaluationError: if a model cannot be scored.
     """
-    from evomerge.workflows.full_evaluation import score_everything
+    from evomerge.workflows.full_evaluation import evaluate_full as run
 
-    if not winner and not parents:
-        raise ConfigError("nothing to score: ask for the winner, the parents, or both")
-    return score_everything(
+    return run(
         target,
         winner=winner,
         parents=parents,
@@ -289,8 +251,86 @@ def evaluate_full(
 
 def responses(run_dir: str | Path) -> Responses:
     """Return who answered what in a run: baselines and candidates on the items of all splits; NaN: not scored."""
-    with RunDir.open(run_dir) as run:
-        return run_responses(run)
+    from evomerge.workflows.responses import responses as read
+
+    return read(run_dir)
+
+
+def show(target: str | Path | Recipe, *, candidate: int | None = None, out: str | Path | None = None) -> Shown:
+    """Draw the layer path of a recipe, or of a run's best merge, as SVG and PNG.
+
+    Args:
+        target: a run folder, a recipe (file), or a model folder that holds its `recipe.yaml`.
+        candidate: number of another candidate of the run.
+        out: where to write, without a suffix: `out` + ".svg" and ".png"; None: "path" in the folder of the run or of
+            the recipe file.
+
+    Returns:
+        The path in one line, and the two files.
+
+    Raises:
+        RecipeError: if the recipe has no layer path, or cannot be read.
+        ExportError: if the run has no such candidate.
+        RunError: if the folder is no run, or the files cannot be written.
+    """
+    from evomerge.workflows.show import show as run
+
+    return run(target, candidate=candidate, out=out)
+
+
+def estimate(
+    responses: str | Path | Responses,
+    *,
+    calibration: Sequence[str],
+    targets: Sequence[str],
+    items: int,
+    task: str | None = None,
+    select: str = "adaptive",
+    estimator: str = "mixture",
+    parents: Mapping[str, Sequence[str]] | None = None,
+    metric: str | None = None,
+    level: float = 0.9,
+    seed: int = 0,
+    note: Note | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Estimate the mean score of models over all items from a few of their answers that are on file.
+
+    Args:
+        responses: a response matrix, or a file or folder of one; see `evomerge.estimation.read_responses`.
+        calibration: names of the models that the estimator is fitted on.
+        targets: names of the models to estimate.
+        items: how many answers of each target are revealed.
+        task: use only the items named "task/…".
+        select: which items: "adaptive", "fisher", "greedy", "anchors" …
+        estimator: a name in `evomerge.estimation.estimator_names()`, or "module:Class" of your own.
+        parents: target to the names of its parents, whose rows are used in full.
+        metric: the metric to read from lm-eval's sample logs.
+        level: probability with which an interval holds the score.
+        seed: of every draw.
+        note: is told which parents have no responses and are left out.
+
+    Returns:
+        Target to its `estimate`, `standard_error`, `interval` [low, high] and the `items` that were revealed.
+
+    Raises:
+        EstimationError: if names, numbers or the file are wrong.
+    """
+    from evomerge.workflows.estimate import estimate as run
+
+    return run(
+        responses,
+        calibration=calibration,
+        targets=targets,
+        items=items,
+        task=task,
+        select=select,
+        estimator=estimator,
+        parents=parents or {},
+        metric=metric,
+        level=level,
+        seed=seed,
+        note=note,
+    )
 
 
 def export(
@@ -298,7 +338,7 @@ def export(
     out: str | Path,
     *,
     shard_size: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     verify: bool = True,
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
@@ -314,18 +354,17 @@ def export(
         RunError: if the folder is no run.
         ExportError: if there is no best yet, the folder cannot be written, or it fails the comparison.
     """
-    from evomerge.export import export_run
+    from evomerge.workflows.export import export as run
 
-    with RunDir.open(run_dir) as run:
-        return export_run(
-            run,
-            out,
-            shard_size=shard_size,
-            progress=progress,
-            verify=verify,
-            tolerance=tolerance,
-            report=report,
-        )
+    return run(
+        run_dir,
+        out,
+        shard_size=shard_size,
+        progress=progress,
+        verify=verify,
+        tolerance=tolerance,
+        report=report,
+    )
 
 
 def verify(
@@ -355,10 +394,10 @@ def verify(
         ExportError: if the folder cannot be loaded.
         CheckpointError, RecipeError: if the recipe cannot be built.
     """
-    from evomerge.export.verify import verify as compare
+    from evomerge.workflows.verify import verify as run
 
-    return compare(
-        recipe_of(target),
+    return run(
+        target,
         folder,
         prompts=prompts,
         n_random=n_random,
@@ -383,29 +422,26 @@ def push(
     Returns:
         The files: path in the repository and size in bytes.
     """
-    import tempfile
+    from evomerge.workflows.push import push as run
 
-    from evomerge.export import push as push_folder
-
-    folder = Path(run_dir)
-    with tempfile.TemporaryDirectory(prefix="evomerge-push-") as scratch:
-        if not (folder / "config.json").is_file():
-            folder = export(folder, Path(scratch) / repo_id.rpartition("/")[2])
-        files = push_folder(folder, repo_id, private=private, dry_run=dry_run, token=token)
-        return [(file.path, file.size) for file in files]
-
-
-def _default_folder(name: str) -> Path:
-    return Path("outputs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    return run(run_dir, repo_id, private=private, dry_run=dry_run, token=token)
 
 
 __all__ = [
+    "Listener",
+    "Record",
     "Run",
+    "Score",
+    "Split",
+    "StopSignal",
+    "estimate",
     "evaluate",
     "evaluate_full",
     "export",
+    "measures",
     "merge",
     "methods",
+    "profile",
     "push",
     "records",
     "responses",

@@ -48,11 +48,6 @@ class Difference:
     p_value: float
     n: int
 
-    @property
-    def is_noise(self) -> bool:
-        """Whether the interval holds 0."""
-        return self.low <= 0.0 <= self.high
-
     def to_data(self) -> dict[str, Any]:
         """Return `{"difference", "low", "high", "p_value", "n"}`."""
         return asdict(self)

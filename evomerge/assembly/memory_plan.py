@@ -47,7 +47,7 @@ def live_bytes(config: SearchConfig, sources: Sources, dtype: str | None) -> int
     models: list[ModelSource | Recipe] = []
     if any(recipe.method != PASSTHROUGH for recipe in baselines(config, sources).values()):
         models.append((config.models.base or config.models.parents[0]).source)
-    if any(stage.space.stacks for stage in config.stages):
+    if config.stacks:
         models += [parent.source for parent in config.models.parents]
     return sum(model_bytes(sources.like(source), dtype) for source in models)
 
@@ -80,13 +80,13 @@ def memory_problems(
     for share in shares:
         if share.live > share.free:
             what = "model that candidates are written into takes"
-            if any(stage.space.stacks for stage in config.stages):
+            if config.stacks:
                 what = "live models (for layer paths one of each parent) take"
             return [
                 f"the {what} {share.live / GIB:.2f} GiB in {dtype or 'their own dtype'}, but {share.device} has "
                 f"{share.free / GIB:.2f} GiB free{each}{instead}"
             ]
-    if config.execution.parents != "device" or not any(stage.space.merges for stage in config.stages):
+    if config.execution.parents != "device" or not config.merges:
         return []
     shares = device_shares(config, sources, devices, dtype, sharers=sharers)
     if _off_cpu(shares) and not _fit(shares):
@@ -161,7 +161,7 @@ def parent_bytes(config: SearchConfig, sources: Sources) -> int:
     Raises:
         CheckpointError: if a model cannot be opened.
     """
-    if not any(stage.space.merges for stage in config.stages):
+    if not config.merges:
         return 0
     opened = {id(one): one for one in map(sources.open, merged_sources(config))}
     return sum(one.tensors.infos[name].n_bytes for one in opened.values() for name in one.naming.targets)

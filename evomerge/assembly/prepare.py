@@ -27,7 +27,7 @@ from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.catalog import public_sources
-from evomerge.evaluation.engines.base import engine_problems
+from evomerge.evaluation.engines.registry import engine_problems
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import reference_problems
@@ -232,7 +232,7 @@ def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
     problems = []
     first = next(iter(config.models.parents))
     recipes = [*baselines(config, sources).values(), Recipe(PASSTHROUGH, (first,))]
-    if any(stage.space.merges for stage in config.stages):
+    if config.merges:
         recipes.append(average(config))
     for opened in {id(model): model for model in map(sources.tokenizer_of, recipes)}.values():
         try:

@@ -47,7 +47,7 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
         what depends on an earlier mistake is left for the next try.
     """
     problems: list[str] = []
-    if any(stage.space.merges for stage in config.stages):
+    if config.merges:
         assert config.method is not None  # the configuration says so
         if config.method.name == PASSTHROUGH:
             problems.append(f"{PASSTHROUGH} merges no weights; set `space.name: dataflow` to evolve layer paths")
@@ -58,7 +58,7 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
         problems.append(
             "models.base is not used where only layer paths are evolved; make it a parent if its layers may be taken"
         )
-    if any(stage.space.stacks for stage in config.stages):
+    if config.stacks:
         if any(parent.name == MERGED for parent in config.models.parents):
             problems.append(f"no parent may be called {MERGED!r}: that is the name of the merge in a layer path")
         problems += _path_problems(config, sources)
@@ -132,15 +132,14 @@ def recipe_terms(config: SearchConfig, sources: Sources) -> tuple[RecipeTerm, ..
 def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
     """Return what every search is measured against: each parent alone, and, where there is one, the plain average."""
     models = config.models
-    merges = any(stage.space.merges for stage in config.stages)
     recipes = {}
     for parent in models.parents:
         # In a search that stacks layers only, a parent is the path over all its layers: they are in memory for the
         # other paths already, and where the search comes upon that path, it has been scored.
-        path = () if merges else tuple(Step(parent.name, layer) for layer in range(_depth(parent, sources)))
-        method = "linear" if merges else PASSTHROUGH
+        path = () if config.merges else tuple(Step(parent.name, layer) for layer in range(_depth(parent, sources)))
+        method = "linear" if config.merges else PASSTHROUGH
         recipes[parent.name] = Recipe(method, (parent,), dtype=models.dtype, seed=config.seed, path=path)
-    if len(models.parents) > 1 and (merges or _average_exists(config, sources)):
+    if len(models.parents) > 1 and (config.merges or _average_exists(config, sources)):
         name = "average" if "average" not in recipes else "plain average"
         recipes[name] = Recipe("linear", models.parents, base=models.base, dtype=models.dtype, seed=config.seed)
     return recipes

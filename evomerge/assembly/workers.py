@@ -31,7 +31,7 @@ def make_live_models(
     devices = find_devices(config.execution)
     dtype = running_dtype(config.execution.dtype, devices[0])
     live = LiveModels(dtype=dtype, device=devices, sources=sources)
-    if any(stage.space.merges for stage in config.stages):
+    if config.merges:
         stay, sentence = parents_stay(
             config.execution.parents, device_shares(config, sources, devices, dtype, sharers=sharers)
         )
@@ -43,7 +43,7 @@ def make_live_models(
         live.load(lender(config))
         if stay:
             live.keep(merged_sources(config))
-    if any(stage.space.stacks for stage in config.stages):
+    if config.stacks:
         check_paths(live, config.models.parents, config.models.dtype)
     return live
 

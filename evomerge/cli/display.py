@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.record import Record, Score, Split
+from evomerge.api import Record, Score, Split
 
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_SECONDS = 10.0

@@ -7,15 +7,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from evomerge.errors import EstimationError
-
-if TYPE_CHECKING:
-    from evomerge.estimation import Responses
 
 
 def run(words: Sequence[str]) -> int:
@@ -47,39 +43,33 @@ def run(words: Sequence[str]) -> int:
     if not 0 < arguments.level < 1:
         raise EstimationError(f"--level lies between 0 and 1; got {arguments.level}")
 
-    from evomerge.estimation import Plan, estimate_from_few, read_responses
+    from evomerge import api
 
-    responses = read_responses(arguments.responses, metric=arguments.metric)
-    if arguments.task is not None:
-        kept = [name for name in responses.items if name.startswith(f"{arguments.task}/")]
-        if not kept:
-            raise EstimationError(f"no item is named {arguments.task}/...; items are named like {responses.items[0]!r}")
-        responses = responses.of_items(kept)
-    targets = responses.of_models(_names(arguments.targets))
-    calibration = responses.of_models(_names(arguments.calibration))
-    parents = _parents(arguments.parents, responses, targets.models) if arguments.parents else None
-    plan = Plan(arguments.items, arguments.select, arguments.estimator, arguments.seed)
-    found, seen = estimate_from_few(calibration, targets, plan, parents)
-    low, high = found.interval(arguments.level)
-
+    found = api.estimate(
+        arguments.responses,
+        calibration=_names(arguments.calibration),
+        targets=_names(arguments.targets),
+        items=arguments.items,
+        task=arguments.task,
+        select=arguments.select,
+        estimator=arguments.estimator,
+        parents=_parents(arguments.parents) if arguments.parents else None,
+        metric=arguments.metric,
+        level=arguments.level,
+        seed=arguments.seed,
+        note=lambda text: print(f"evomerge: {text}", file=sys.stderr),
+    )
     if arguments.json:
-        told = {
-            name: {
-                "estimate": float(found.mean[row]),
-                "standard_error": float(found.se[row]),
-                "interval": [float(low[row]), float(high[row])],
-                "items": [item for item, score in zip(calibration.items, seen[row], strict=True) if score == score],
-            }
-            for row, name in enumerate(targets.models)
-        }
-        head = {"estimator": plan.estimator, "select": plan.select, "n_items": plan.items, "seed": plan.seed}
-        print(json.dumps({**head, "level": arguments.level, "targets": told}, indent=2, ensure_ascii=False))
+        head = {"estimator": arguments.estimator, "select": arguments.select, "n_items": arguments.items}
+        told = {**head, "seed": arguments.seed, "level": arguments.level, "targets": found}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
         return 0
     table = Table("target", "estimate", "standard error", f"{100 * arguments.level:g} % interval", "items")
-    for row, name in enumerate(targets.models):
-        interval = f"{100 * low[row]:.1f} to {100 * high[row]:.1f} %"
-        asked = str(int((seen[row] == seen[row]).sum()))
-        table.add_row(name, f"{100 * found.mean[row]:.1f} %", f"{100 * found.se[row]:.1f}", interval, asked)
+    for name, one in found.items():
+        low, high = one["interval"]
+        interval = f"{100 * low:.1f} to {100 * high:.1f} %"
+        shown = f"{100 * one['estimate']:.1f} %", f"{100 * one['standard_error']:.1f}"
+        table.add_row(name, *shown, interval, str(len(one["items"])))
     Console().print(table)
     return 0
 
@@ -95,24 +85,14 @@ def _names(path: str) -> list[str]:
     return names
 
 
-def _parents(path: str, responses: Responses, targets: Sequence[str]) -> dict[str, Responses]:
-    """Rows of the parents by target. Parents that are not on file are left out, and said so."""
+def _parents(path: str) -> dict[str, list[str]]:
+    """Read the names of the parents by target."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EstimationError(f"cannot read the parents in {path}: {error}") from error
-    named = isinstance(data, dict) and all(
+    if not isinstance(data, dict) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in data.values()
-    )
-    if not named:
+    ):
         raise EstimationError(f"{path} must be a JSON object, {{target: [names of its parents]}}")
-    known = set(responses.models)
-    rows = {}
-    for target, names in data.items():
-        if target not in targets:
-            continue  # one file may serve several lists of targets
-        missing = [name for name in dict.fromkeys(names) if name not in known]
-        for name in missing:
-            print(f"evomerge: parent {name!r} of {target!r} has no responses and is left out", file=sys.stderr)
-        rows[target] = responses.of_models(name for name in dict.fromkeys(names) if name in known)
-    return rows
+    return data

@@ -16,7 +16,7 @@ from evomerge.cli.steps import steps
 from evomerge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evomerge.workflows.full_evaluation import Column, FullResult
+    from evomerge.workflows.full_evaluation import FullResult, TaskColumn
 
 RESPONSES = Path("responses.npz")
 """Where `--all-parents` writes unless told otherwise."""
@@ -34,7 +34,6 @@ def run(words: Sequence[str]) -> int:
         parser.error("several words as a target, --out and --force go with --full or --all-parents")
 
     from evomerge import api
-    from evomerge.evaluation.measures.registry import MEASURES
 
     target = arguments.target[0]
     scores = api.evaluate(
@@ -50,10 +49,11 @@ def run(words: Sequence[str]) -> int:
         data = {task: {name: score.to_data() for name, score in found.items()} for task, found in scores.items()}
         print(json.dumps(data, indent=2, ensure_ascii=False))
         return 0
+    no_shares = api.measures()  # tokens and nats
     table = Table("task", "metric", "score", "items", title=target)
     for task, found in scores.items():
         for name, score in found.items():
-            shown = plain(score.to_data()) if name in MEASURES else percent(score)  # tokens and nats are no shares
+            shown = plain(score.to_data()) if name in no_shares else percent(score)
             table.add_row(task, name, shown, str(score.n))
     Console().print(table)
     return 0
@@ -92,7 +92,6 @@ def _everything(arguments: argparse.Namespace) -> int:
     """Score models on all items of the tasks of a run or configuration."""
     from evomerge import api
     from evomerge.cli.compose import compose
-    from evomerge.workflows.full_evaluation import is_run
 
     words = arguments.target
     target: Path | Mapping[str, Any] = Path(words[0])
@@ -124,12 +123,12 @@ def _everything(arguments: argparse.Namespace) -> int:
             console.print(_share(column), highlight=False)
     if out is not None:
         console.print(f"responses: {out}", highlight=False, soft_wrap=True)
-    if is_run(words[0]) and not arguments.full:
+    if result.searched and not arguments.full:
         console.print(f"the winner too: evomerge evaluate {words[0]} --full --all-parents", highlight=False)
     return 0
 
 
-def _table(result: FullResult, i: int, column: Column) -> Table:
+def _table(result: FullResult, i: int, column: TaskColumn) -> Table:
     table = Table(title=f"{column.source}, {column.label}: {len(column.items)} items")
     table.add_column("model")
     table.add_column("all items", justify="right")
@@ -141,8 +140,8 @@ def _table(result: FullResult, i: int, column: Column) -> Table:
     return table
 
 
-def _share(column: Column) -> str:
-    from evomerge.record import Split
+def _share(column: TaskColumn) -> str:
+    from evomerge.api import Split
 
     n = len(column.items)
     searched, chose = column.seen(Split.SEARCH), column.seen(Split.VALIDATION)

@@ -11,14 +11,14 @@ from typing import Any
 
 from rich.console import Console
 
+from evomerge import api
 from evomerge.cli.display import Display, result_table, verdict_lines
-from evomerge.execution.base import StopSignal
 
 
 @contextlib.contextmanager
-def stop_on_ctrl_c(display: Display) -> Iterator[StopSignal]:
+def stop_on_ctrl_c(display: Display) -> Iterator[api.StopSignal]:
     """Turn Ctrl-C (and SIGTERM) into a stop signal: the first finishes the running candidate, the second stops now."""
-    stop = StopSignal()
+    stop = api.StopSignal()
 
     def handle(number: int, frame: object) -> None:
         requests = stop.request()
@@ -40,8 +40,6 @@ def stop_on_ctrl_c(display: Display) -> Iterator[StopSignal]:
 
 def run_search(data: Mapping[str, Any], folder: Path) -> int:
     """Start the search of a composed configuration in a run folder, and show it."""
-    from evomerge import api
-
     with Display() as display, stop_on_ctrl_c(display) as stop:
         run = api.search(data, run_dir=folder, listener=display, stop=stop, note=display.note)
     return show_result(run)
@@ -49,8 +47,6 @@ def run_search(data: Mapping[str, Any], folder: Path) -> int:
 
 def resume_search(folder: Path, budget: Mapping[str, Any]) -> int:
     """Continue a run, and show it."""
-    from evomerge import api
-
     with Display() as display, stop_on_ctrl_c(display) as stop:
         run = api.resume(folder, budget=budget, listener=display, stop=stop, note=display.note)
     return show_result(run)

@@ -20,9 +20,9 @@ def run(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
 
     from evomerge import api
-    from evomerge.analysis.verdict import warnings_of
 
-    status = api.status(arguments.run)
+    found = api.Run(arguments.run)
+    status = found.status()
     if arguments.json:
         print(json.dumps(status, indent=2, ensure_ascii=False))
         return 0
@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> int:
     console.print(result_table(status))
     for line in verdict_lines(status):
         console.print(line, highlight=False)
-    for warning in warnings_of(status):
+    for warning in found.warnings(status):
         console.print(f"note: {warning}", highlight=False)
     return 0
 

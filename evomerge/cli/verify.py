@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from evomerge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evomerge.export.verify import Verification
 
 
 def run(words: Sequence[str]) -> int:
@@ -32,7 +36,6 @@ def run(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
 
     from evomerge import api
-    from evomerge.export.verify import summary_rows
 
     found = api.verify(
         arguments.target,
@@ -49,11 +52,22 @@ def run(words: Sequence[str]) -> int:
         print(json.dumps(found.to_data(), indent=2, ensure_ascii=False))
     else:
         table = Table("measured", "found", title=f"{arguments.folder} and {arguments.target}")
-        for name, value in summary_rows(found).items():
+        for name, value in _rows(found).items():
             table.add_row(name, value)
         Console().print(table)
         print("passed" if found.passed else "FAILED: the folder does not compute what the recipe does")
     return 0 if found.passed else 1
+
+
+def _rows(one: Verification) -> Mapping[str, str]:
+    """Return the measurements as rows of a table."""
+    return {
+        "largest relative logit difference": f"{one.logit_difference:.2g} (allowed {one.tolerance:.2g})",
+        "equal greedy tokens": f"{one.equal_tokens:.1%} of {one.n_tokens}",
+        "prompts": str(one.n_prompts),
+        "weights": f"{one.dtype}{', scales folded in' if one.folded else ''}",
+        "other problems": "; ".join(one.problems) or "none",
+    }
 
 
 def _prompts(path: Path | None) -> list[str]:

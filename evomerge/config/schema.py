@@ -40,7 +40,7 @@ class MethodConfig:
 SPACES = ("parameter", "dataflow", "joint")
 
 EVALUATION_ENGINES = ("hf", "vllm", "lm-eval")
-"""What runs the forward passes; `evomerge.evaluation.engines.base` has the same names."""
+"""What runs the forward passes; `evomerge.evaluation.engines.registry` has the same names."""
 
 EXECUTORS = ("local", "ray")
 
@@ -258,6 +258,16 @@ class SearchConfig:
     budget: Budget = field(default_factory=Budget)
     fitness: FitnessConfig = field(default_factory=FitnessConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    @property
+    def merges(self) -> bool:
+        """Whether some stage merges weights."""
+        return any(stage.space.merges for stage in self.stages)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether some stage evolves layer paths."""
+        return any(stage.space.stacks for stage in self.stages)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> SearchConfig:

@@ -9,18 +9,13 @@ D = 1 with every a_i = 1. Scores between 0 and 1 enter as fractions of a success
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import EstimationError
 from evomerge.estimation.responses import Floats, Responses
-
-FORMAT = 1
 
 
 def sigmoid(x: NDArray[np.floating]) -> Floats:
@@ -71,39 +66,6 @@ class IRT:
         cov = (np.cov(self.theta.T).reshape(D, D) * m + np.eye(D) * (D + 1)) / (m + D + 1)
         return self.theta.mean(0), cov
 
-    def save(self, folder: str | Path) -> None:
-        """Write `irt.safetensors` (numbers) and `irt.json` (names); never a pickle."""
-        from safetensors.numpy import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("a", "b", "theta")}
-        save_file(arrays, folder / "irt.safetensors")
-        text = json.dumps({"format": FORMAT, "items": list(self.items)}, ensure_ascii=False)
-        (folder / "irt.json").write_text(text + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: str | Path) -> IRT:
-        """Read what `save` wrote.
-
-        Raises:
-            EstimationError: a file that is missing, unreadable or of another format.
-        """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        try:
-            about = json.loads((folder / "irt.json").read_text(encoding="utf-8"))
-            arrays = load_file(folder / "irt.safetensors")
-            if about["format"] != FORMAT:
-                raise EstimationError(f"{folder}: format {about['format']} of a newer version; this one reads {FORMAT}")
-            return cls(tuple(about["items"]), arrays["a"], arrays["b"], arrays["theta"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            if isinstance(error, EstimationError):
-                raise
-            raise EstimationError(f"{folder} holds no saved IRT model (irt.json, irt.safetensors): {error}") from error
-
 
 def fit_irt(responses: Responses, *, dimension: int = 1, rasch: bool = False, steps: int = 250, seed: int = 0) -> IRT:
     """Fit item parameters and abilities by joint maximum a posteriori, in torch (see `irt_fit`).
@@ -129,33 +91,8 @@ def fit_irt(responses: Responses, *, dimension: int = 1, rasch: bool = False, st
         raise EstimationError("an IRT model needs at least one item; the responses hold none")
     from evomerge.estimation.irt_fit import joint_map  # loads torch
 
-    a, b, theta = joint_map(responses.R, dimension=dimension, rasch=rasch, steps=steps, seed=seed)
+    a, b, theta = joint_map(responses.scores, dimension=dimension, rasch=rasch, steps=steps, seed=seed)
     return IRT(responses.items, a, b, theta)
-
-
-def choose_dimension(
-    responses: Responses, candidates: Sequence[int] = (1, 2, 4, 6), *, held: float = 0.1, seed: int = 0
-) -> tuple[int, dict[int, float]]:
-    """The dimension that best predicts held-out responses.
-
-    A random tenth of all responses is hidden, each candidate is fitted on the rest, and the hidden ones are scored.
-
-    Returns:
-        The best dimension, and for each candidate the mean log-likelihood of a hidden response, in nats.
-    """
-    rng = np.random.default_rng(seed)
-    known = ~np.isnan(responses.R)
-    hidden = known & (rng.random(known.shape) < held)
-    if not hidden.any():
-        raise EstimationError(f"{int(known.sum())} responses are too few to hold out a share of {held:g}")
-    rest = Responses(responses.models, responses.items, np.where(hidden, np.nan, responses.R))
-    scores = {}
-    for dimension in candidates:
-        irt = fit_irt(rest, dimension=dimension, seed=seed)
-        p = np.clip(irt.probability(irt.theta)[hidden], 1e-6, 1 - 1e-6)
-        y = responses.R[hidden]
-        scores[dimension] = float(np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
-    return max(scores, key=lambda name: scores[name]), scores
 
 
 def map_ability(

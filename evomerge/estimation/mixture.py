@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import EstimationError
-from evomerge.estimation.base import Estimate, Mask, Parents, register
+from evomerge.estimation.base import Estimate, Mask, Parents
 from evomerge.estimation.irt import IRT, fit_irt
 from evomerge.estimation.posterior import CHUNK, Posterior
 from evomerge.estimation.prior import Atoms, families, kin, population, rows_of
@@ -35,7 +35,6 @@ def default_dimension(n_models: int) -> int:
     return int(np.clip(round(np.log2(max(n_models, 1) / 12)), 1, 6))
 
 
-@register("mixture")
 class Mixture:
     """Bayes' rule over a sample of possible models (`prior`, `posterior`).
 
@@ -53,14 +52,14 @@ class Mixture:
 
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
         """Fit the item parameters and draw the prior."""
-        asked = ~np.isnan(calibration.R).all(1)
+        asked = ~np.isnan(calibration.scores).all(1)
         if not asked.any():
             raise EstimationError("no calibration model has a response; give models with known scores")
         self._seed = seed
         self.calibration = calibration.of_models(np.array(calibration.models)[asked])
         dimension = self._dimension or default_dimension(self.calibration.n_models)
         self.irt: IRT = fit_irt(self.calibration, dimension=dimension, seed=seed)
-        self.atoms: Atoms = population(self.irt, self.calibration.R, np.random.default_rng(seed))
+        self.atoms: Atoms = population(self.irt, self.calibration.scores, np.random.default_rng(seed))
         self._families = families(self.calibration.models)
         self._scales: dict[tuple[str, bytes | int], float] = {}
         self._folds: list[tuple[NDArray[np.int64], Atoms]] = []
@@ -76,6 +75,8 @@ class Mixture:
             known = parents[target] if parents is not None else None
             if known is not None and known.items != self.irt.items:
                 known = known.of_items(self.irt.items)
+            if known is not None and not len(rows_of(known)):
+                known = None  # parents that answered nothing tell as little as unknown ones
             key = () if known is None else tuple(sorted(known.models))
             groups.setdefault(key, []).append(target)
             rows[key] = known
@@ -120,10 +121,10 @@ class Mixture:
         return self._scales[key]
 
     def _with_kin(self, parents: Responses | None) -> Atoms:
-        if parents is None or not len(rows := rows_of(parents)):
+        if parents is None:
             return self.atoms
         rng = np.random.default_rng([self._seed, 1])
-        return self.atoms.and_these(kin(self.irt, rows, KIN_ATOMS, rng), KIN_SHARE)
+        return self.atoms.and_these(kin(self.irt, rows_of(parents), KIN_ATOMS, rng), KIN_SHARE)
 
     def _measured_scale(self, items: NDArray[np.bool_] | None, number: int) -> float:
         """The factor, from calibration models estimated without their own family.
@@ -147,7 +148,7 @@ class Mixture:
 
     def _held(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Some calibration models with at least half of their responses known."""
-        known = ~np.isnan(self.calibration.R)
+        known = ~np.isnan(self.calibration.scores)
         return np.sort(rng.permutation(np.flatnonzero(known.mean(1) >= 0.5))[:HELD])
 
     def _refits(self) -> list[tuple[NDArray[np.int64], Atoms]]:
@@ -173,7 +174,7 @@ class Mixture:
         other_families: bool = False,
     ) -> Floats:
         """|estimate - truth| / standard error of calibration models, the items given or chosen for each."""
-        R = self.calibration.R[rows]
+        R = self.calibration.scores[rows]
         known = ~np.isnan(R)
         prior = np.tile(atoms.log_mass, (len(rows), 1))
         if not other_families:

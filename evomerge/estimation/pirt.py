@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.estimation.base import Estimate, Mask, Parents, Seen, register
+from evomerge.estimation.base import Estimate, Mask, Parents, Seen
 from evomerge.estimation.irt import IRT, fit_irt, map_ability
 from evomerge.estimation.mixture import default_dimension
 from evomerge.estimation.prior import families, rows_of
 from evomerge.estimation.responses import Floats, Responses
 
 
-@register("p-irt")
 class PIRT:
     """p-IRT: tau times the mean of the answers plus (1 - tau) times the mean prediction of the open items (eq. 4.2).
 
@@ -76,7 +75,6 @@ def within_families(theta: Floats, family: NDArray[np.int64]) -> Floats:
     return np.asarray((total + (D + 1) * 0.25 * np.eye(D)) / (freedom + D + 1))
 
 
-@register("gp-irt")
 class GPIRT(PIRT):
     """gp-IRT: c times the (weighted) mean of the answers plus (1 - c) times p-IRT (eq. 4.3).
 
@@ -87,10 +85,10 @@ class GPIRT(PIRT):
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
         """Fit the item parameters and measure the misfit."""
         super().fit(calibration, seed=seed)
-        known = ~np.isnan(calibration.R)
+        known = ~np.isnan(calibration.scores)
         p = self.irt.probability(self.irt.theta)
         counts = np.maximum(known.sum(1), 1)
-        off = (np.where(known, p, 0.0).sum(1) - np.nansum(calibration.R, 1)) / counts
+        off = (np.where(known, p, 0.0).sum(1) - np.nansum(calibration.scores, 1)) / counts
         self._misfit = float(np.mean(off**2)) + 1e-6
 
     def estimate(

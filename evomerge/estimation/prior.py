@@ -118,4 +118,4 @@ def families(models: Sequence[str]) -> NDArray[np.int64]:
 
 def rows_of(parents: Responses) -> Floats:
     """The parents that have any response."""
-    return np.asarray(parents.R[~np.isnan(parents.R).all(1)])
+    return np.asarray(parents.scores[~np.isnan(parents.scores).all(1)])

@@ -1,32 +1,21 @@
-"""Response matrices from files, and back: npz, CSV, parquet, and the sample logs of lm-eval."""
+"""Response matrices from files of several kinds: npz, CSV, parquet, and the sample logs of lm-eval."""
 
 from __future__ import annotations
 
 import csv
 import json
-import pickle
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evomerge.errors import EstimationError
 from evomerge.estimation.responses import Responses
 
-# What a pickled array of names is made of; anything else in an object array is refused before it is built.
-_NAME_PARTS = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
-
 
 def read_responses(path: str | Path, *, metric: str | None = None) -> Responses:
-    """Read a response matrix, by the ending of its name.
+    """Read a response matrix for estimators, by the ending of its name.
 
     - `.npz`: arrays `R` (models × items; as int8, -1 is "not asked"), `models` and `items`.
     - `.csv`, `.parquet`: long, with the columns model, item and score; or wide, with a first column `model` and one
@@ -38,83 +27,27 @@ def read_responses(path: str | Path, *, metric: str | None = None) -> Responses:
         metric: which metric of a sample log; needed only where a log holds several.
 
     Raises:
-        EstimationError: the file is missing, of another kind, or holds no response matrix.
+        EstimationError: the file is missing, of another kind, holds no response matrix, or values outside [0, 1].
     """
-    path = Path(path)
+    return _checked(_read(Path(path), metric))
+
+
+def _checked(found: Responses) -> Responses:
+    _ = found.scores  # what no estimator can use is refused where it is read
+    return found
+
+
+def _read(path: Path, metric: str | None) -> Responses:
     if not path.exists():
         raise EstimationError(f"no responses at {path}: expected a .npz, .csv, .parquet or .jsonl file, or a folder")
     if path.is_dir():
         return read_samples(sorted(path.rglob("samples_*.jsonl")) or [path / "samples_*.jsonl"], metric=metric)
-    readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
+    readers = {".npz": Responses.load, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix == ".jsonl":
         return read_samples([path], metric=metric)
     if path.suffix not in readers:
         raise EstimationError(f"{path} ends in {path.suffix!r}; responses are read from .npz, .csv, .parquet or .jsonl")
     return readers[path.suffix](path)
-
-
-def write_npz(responses: Responses, path: str | Path) -> None:
-    """Write `R`, `models` and `items`; as int8 with -1 for "not asked" where every score is 0 or 1, else as float64."""
-    R = responses.R
-    missing = np.isnan(R)
-    binary = bool(np.all(missing | (R == 0) | (R == 1)))
-    stored = np.where(missing, -1, R).astype(np.int8) if binary else R
-    np.savez_compressed(path, R=stored, models=np.array(responses.models), items=np.array(responses.items))
-
-
-def _read_npz(path: Path) -> Responses:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            known = {name.removesuffix(".npy") for name in archive.namelist()}
-            lost = {"R", "models", "items"} - known
-            if lost:
-                raise EstimationError(f"{path} needs the arrays R, models and items; it holds {sorted(known)}")
-            arrays = {}
-            for name in ("R", "models", "items"):
-                with archive.open(f"{name}.npy") as stream:
-                    arrays[name] = _read_array(stream, f"{name} in {path}")
-    except (zipfile.BadZipFile, pickle.UnpicklingError, ValueError, EOFError) as error:
-        if isinstance(error, EstimationError):
-            raise
-        raise EstimationError(f"{path} is not a readable npz file: {error}") from error
-    R = arrays["R"]
-    if R.ndim != 2 or R.dtype.kind not in "biuf":
-        raise EstimationError(f"R in {path} must be a models × items array of numbers; got {R.dtype} {R.shape}")
-    values = R.astype(np.float64)
-    if R.dtype.kind == "i":
-        values[R == -1] = np.nan  # the usual mark in integer matrices, which have no NaN
-    return Responses(_names(arrays["models"], path), _names(arrays["items"], path), values)
-
-
-def _read_array(stream: IO[bytes], what: str) -> NDArray[Any]:
-    """One array of an npz file. Names saved as an object array are a pickle: read, but nothing except names."""
-    version = np.lib.format.read_magic(stream)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(stream)
-    if dtype.hasobject:
-        array = _NameUnpickler(stream).load()
-        if not isinstance(array, np.ndarray) or not all(isinstance(name, str) for name in array.ravel()):
-            raise EstimationError(f"{what} must hold text; it holds other objects")
-        return array
-    flat = np.frombuffer(stream.read(), dtype=dtype, count=int(np.prod(shape, dtype=np.int64)))
-    return flat.reshape(shape, order="F" if fortran else "C")
-
-
-class _NameUnpickler(pickle.Unpickler):
-    """Builds numpy arrays of text and refuses every other class, so that a file cannot run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAME_PARTS:
-            raise EstimationError(
-                f"the names hold a pickled {module}.{name}: save them as text with np.array(names, dtype=str)"
-            )
-        return super().find_class(module, name)
-
-
-def _names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
-    if array.ndim != 1:
-        raise EstimationError(f"the names in {path} must be a list; got an array of shape {array.shape}")
-    return tuple(str(name) for name in array)
 
 
 def _read_csv(path: Path) -> Responses:
@@ -191,7 +124,7 @@ def read_samples(
         models: the model of each file; by default the name of the folder it lies in.
 
     Raises:
-        EstimationError: a file that is missing or no sample log, or a metric that is not there.
+        EstimationError: a file that is missing or no sample log, a metric that is not there, or one outside [0, 1].
     """
     if models is not None and len(models) != len(paths):
         raise EstimationError(f"{len(paths)} sample logs need as many model names; got {len(models)}")
@@ -213,7 +146,7 @@ def read_samples(
             first_filter = chosen if first_filter is None else first_filter
             if chosen == first_filter:
                 triples.append((model, f"{task}/{doc}", _metric(sample, metric, f"{path}, line {number}")))
-    return _from_long(triples, "the sample logs")
+    return _checked(_from_long(triples, "the sample logs"))
 
 
 def _task_of(path: Path) -> str:

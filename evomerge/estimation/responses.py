@@ -1,61 +1,72 @@
-"""The response matrix: which model got which item right.
+"""The response matrix: which model answered which item how.
 
-Everything about estimation starts from it: rows are models, columns are items, an entry is the score of one answer in
-[0, 1], and NaN says that the item was never asked. Names travel with the numbers, so that two matrices are joined by
-name and never by position.
+Rows are models, columns are items, and NaN says that the item was never asked. Names travel with the numbers, so that
+two matrices are joined by name and never by position.
+
+A run's matrix holds whatever its metrics are, token counts among them. Estimation needs scores in [0, 1] with one
+column an item: `Responses.scores` is the matrix after that check.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import EstimationError
+from evomerge.estimation.npz import read_matrix, write_matrix
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """Scores of models on items.
+    """What models answered to items.
 
     Attributes:
         models: (m,) names of the rows, each once.
-        items: (N,) names of the columns, each once.
-        R: (m, N) scores in [0, 1]; NaN where there is none. Made read-only.
+        items: (N,) names of the columns; in the matrix of a run "task/index", the lm-eval task and the index among the
+            documents that it evaluates on.
+        R: (m, N) values; NaN where there is none. Made read-only.
+        metric: (N,) what the values of a column are; "" where it is not known. Empty stands for all unknown.
+        recipes: (m,) content hashes of the models' recipes, "" where there is none. Empty stands for none at all.
+        split: (N,) "search", "validation" or "test": the split of the run that an item is in; "" where it is in none.
+            Empty stands for none at all.
 
     Raises:
-        EstimationError: a shape that does not fit the names, a name that comes twice, or a score outside [0, 1].
+        EstimationError: a shape that does not fit the names, or a model that comes twice.
     """
 
     models: tuple[str, ...]
     items: tuple[str, ...]
     R: Floats
+    metric: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    split: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        models, items = tuple(map(str, self.models)), tuple(map(str, self.items))
+        m, N = len(self.models), len(self.items)
         R = np.array(self.R, dtype=np.float64)  # a copy: nobody else can write into it
-        if R.shape != (len(models), len(items)):
+        if R.shape != (m, N):
             raise EstimationError(
-                f"responses need one row for each of {len(models)} models and one column for each of {len(items)} "
-                f"items; got an array of shape {R.shape}"
-            )
-        for kind, names in (("model", models), ("item", items)):
-            _check_unique(kind, names)
-        wrong = np.argwhere(~np.isnan(R) & ~((R >= 0) & (R <= 1)))
-        if len(wrong):
-            row, column = wrong[0]
-            raise EstimationError(
-                f"responses are scores in [0, 1]; {len(wrong)} are not, the first {R[row, column]:g} for model "
-                f"{models[row]!r} on item {items[column]!r}. Rescale the metric, or mark what is missing as NaN"
+                f"responses need one row for each of {m} models and one column for each of {N} items; got an array of "
+                f"shape {R.shape}"
             )
         R.setflags(write=False)
-        object.__setattr__(self, "models", models)
-        object.__setattr__(self, "items", items)
         object.__setattr__(self, "R", R)
+        object.__setattr__(self, "models", tuple(map(str, self.models)))
+        object.__setattr__(self, "items", tuple(map(str, self.items)))
+        for key, of, n in (("metric", "items", N), ("recipes", "models", m), ("split", "items", N)):
+            texts = tuple(getattr(self, key)) or ("",) * n
+            if len(texts) != n:
+                raise EstimationError(f"responses of {n} {of} need {n} entries of `{key}`; got {len(texts)}")
+            object.__setattr__(self, key, texts)
+        _check_unique("model", self.models)
 
     @property
     def n_models(self) -> int:
@@ -67,28 +78,61 @@ class Responses:
         """Number of columns."""
         return len(self.items)
 
+    @cached_property
+    def scores(self) -> Floats:
+        """(m, N) `R`, once it is known to be what estimators work on.
+
+        Raises:
+            EstimationError: a value outside [0, 1], or an item that has two columns.
+        """
+        _check_unique("item", self.items)
+        wrong = np.argwhere(~np.isnan(self.R) & ~((self.R >= 0) & (self.R <= 1)))
+        if len(wrong):
+            row, column = wrong[0]
+            raise EstimationError(
+                f"responses are scores in [0, 1]; {len(wrong)} are not, the first {self.R[row, column]:g} for model "
+                f"{self.models[row]!r} on item {self.items[column]!r}. Rescale the metric, or mark what is missing as "
+                "NaN"
+            )
+        return self.R
+
+    def row(self, model: str) -> Floats | None:
+        """Return a model's values (N,), or None where it has no row."""
+        return self.R[self.models.index(model)] if model in self.models else None
+
+    def with_row(self, model: str, recipe: str, values: Floats) -> Responses:
+        """Return the matrix with a model's row (N,) added at the end, or replaced in place where it has one."""
+        if model not in self.models:
+            R = np.concatenate([self.R, values[None]])
+            return replace(self, models=(*self.models, model), R=R, recipes=(*self.recipes, recipe))
+        at = self.models.index(model)
+        R = self.R.copy()
+        R[at] = values
+        return replace(self, R=R, recipes=(*self.recipes[:at], recipe, *self.recipes[at + 1 :]))
+
     def of_models(self, names: Iterable[str]) -> Responses:
-        """The rows of `names`, in that order.
+        """Return the rows of `names`, in that order.
 
         Raises:
             EstimationError: a model that has no row here.
         """
         names = tuple(names)
         rows = _positions("model", self.models, names)
-        return Responses(names, self.items, self.R[rows])
+        return replace(self, models=names, R=self.R[rows], recipes=tuple(self.recipes[row] for row in rows))
 
     def of_items(self, names: Iterable[str]) -> Responses:
-        """The columns of `names`, in that order: how another matrix is aligned to this one's items.
+        """Return the columns of `names`, in that order: how another matrix is aligned to this one's items.
 
         Raises:
-            EstimationError: an item that has no column here.
+            EstimationError: an item that has no column here, or two.
         """
         names = tuple(names)
         columns = _positions("item", self.items, names)
-        return Responses(self.models, names, self.R[:, columns])
+        metric, split = (tuple(texts[column] for column in columns) for texts in (self.metric, self.split))
+        return replace(self, items=names, R=self.R[:, columns], metric=metric, split=split)
 
     def joined(self, other: Responses) -> Responses:
-        """These rows and those of `other`, whose columns are put into this order first.
+        """Return these rows and those of `other`, whose columns are put into this order first.
 
         Raises:
             EstimationError: the items differ, or a model is in both.
@@ -97,24 +141,47 @@ class Responses:
         if extra:
             raise EstimationError(f"the two matrices hold different items: {_some(extra)} only in the second")
         aligned = other.of_items(self.items)
-        return Responses(self.models + other.models, self.items, np.concatenate([self.R, aligned.R]))
+        R = np.concatenate([self.R, aligned.R])
+        return replace(self, models=self.models + other.models, R=R, recipes=self.recipes + other.recipes)
 
     def accuracy(self) -> Floats:
-        """(m,) mean score of each model over the items it was asked; NaN for a model that was asked none."""
-        asked = ~np.isnan(self.R)
-        total = np.where(asked, self.R, 0.0).sum(1)
+        """Return the (m,) mean score of each model over the items it was asked; NaN for one that was asked none."""
+        asked = ~np.isnan(self.scores)
+        total = np.where(asked, self.scores, 0.0).sum(1)
         return np.divide(total, asked.sum(1), out=np.full(self.n_models, np.nan), where=asked.any(1))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the matrix as an `.npz` file (see `evomerge.estimation.npz`) and return its path.
+
+        Raises:
+            RunError: if it cannot be written; an earlier file is then as it was.
+        """
+        path = Path(path).expanduser()
+        names = ("models", "items", "metric", "recipes", "split")
+        write_matrix(path, self.R, {key: getattr(self, key) for key in names})
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Responses:
+        """Read an `.npz` file; one that has `R`, `models` and `items` only will do.
+
+        Raises:
+            EstimationError: if it is missing, or holds no response matrix.
+        """
+        R, names = read_matrix(Path(path).expanduser(), ("metric", "recipes", "split"))
+        return cls(R=R, **names)
 
 
 def _check_unique(kind: str, names: Sequence[str]) -> None:
-    if len(set(names)) == len(names):
-        return
-    seen: set[str] = set()
-    twice = {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
-    raise EstimationError(f"each {kind} may come once; {_some(twice)} came more often. Remove or merge the repetitions")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise EstimationError(
+            f"each {kind} may come once; {_some(twice)} came more often. Remove or merge the repetitions"
+        )
 
 
 def _positions(kind: str, known: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    _check_unique(kind, known)
     place = {name: index for index, name in enumerate(known)}
     missing = [name for name in wanted if name not in place]
     if missing:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from evomerge.errors import EstimationError, unknown_name
-from evomerge.estimation.base import Estimate, Parents, make_estimator
+from evomerge.estimation.base import Estimate, Parents
 from evomerge.estimation.irt import fit_irt
 from evomerge.estimation.mixture import Mixture, default_dimension
+from evomerge.estimation.registry import make_estimator
 from evomerge.estimation.responses import Floats, Responses
 from evomerge.estimation.selection import (
     ADAPTIVE,
     FIXED,
-    Choice,
+    ItemChoice,
     Items,
     ask_adaptively,
     ask_by_information,
@@ -25,7 +26,7 @@ from evomerge.estimation.selection import (
 
 
 @dataclass(frozen=True)
-class Plan:
+class AskPlan:
     """How to estimate: how many items, which, and by what.
 
     Attributes:
@@ -42,7 +43,7 @@ class Plan:
 
 
 def estimate_from_few(
-    calibration: Responses, targets: Responses, plan: Plan, parents: Mapping[str, Responses] | None = None
+    calibration: Responses, targets: Responses, plan: AskPlan, parents: Mapping[str, Responses] | None = None
 ) -> tuple[Estimate, Floats]:
     """Fit on `calibration`, reveal `plan.items` answers of each target, and estimate its mean over its recorded items.
 
@@ -70,7 +71,7 @@ def estimate_from_few(
             f"{len(both)} targets are calibration models too, {both[0]!r} first: an estimate would have seen the truth"
         )
     check_number(plan.items, calibration.n_items)
-    truth = targets.of_items(calibration.items).R
+    truth = targets.of_items(calibration.items).scores
     pool = ~np.isnan(truth)
     for row, name in enumerate(targets.models):
         if not pool[row].any():
@@ -81,7 +82,7 @@ def estimate_from_few(
 
     weights = None
     if plan.select in FIXED:
-        choice: Choice = choose(plan.select, calibration, plan.items, seed=plan.seed)
+        choice: ItemChoice = choose(plan.select, calibration, plan.items, seed=plan.seed)
         seen = np.full(truth.shape, np.nan)
         seen[:, choice.items] = truth[:, choice.items]
         weights = choice.weights

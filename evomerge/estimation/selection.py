@@ -32,7 +32,7 @@ Answer = Callable[[Items], Floats]
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class ItemChoice:
     """Items in the order in which they were chosen, so that the first k are a choice of k.
 
     Attributes:
@@ -44,7 +44,7 @@ class Choice:
     weights: Floats | None = None
 
 
-def choose(name: str, calibration: Responses, n: int, *, seed: int = 0) -> Choice:
+def choose(name: str, calibration: Responses, n: int, *, seed: int = 0) -> ItemChoice:
     """Choose `n` items for all targets from calibration responses alone.
 
     Raises:
@@ -62,31 +62,31 @@ def check_number(n: int, n_items: int) -> None:
         raise EstimationError(f"the number of items must lie between 1 and the {n_items} of the pool; got {n}")
 
 
-def _uniform(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
-    return Choice(rng.permutation(calibration.n_items)[:n])
+def _uniform(calibration: Responses, n: int, rng: np.random.Generator) -> ItemChoice:
+    return ItemChoice(rng.permutation(calibration.n_items)[:n])
 
 
-def _stratified(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
-    rate = filled(calibration.R).mean(0)
+def _stratified(calibration: Responses, n: int, rng: np.random.Generator) -> ItemChoice:
+    rate = filled(calibration.scores).mean(0)
     order = np.lexsort((rng.random(len(rate)), rate))  # ties in random order
     # Equal parts of the sorted items, up to rounding at a random start (systematic sampling).
     edges = (np.arange(n) + rng.random(n)) * len(order) / n
     found = np.unique(np.minimum(edges.astype(np.int64), len(order) - 1))
     spare = np.setdiff1d(np.arange(len(order)), found)
     found = np.concatenate([found, rng.permutation(spare)[: n - len(found)]])
-    return Choice(rng.permutation(order[found]))
+    return ItemChoice(rng.permutation(order[found]))
 
 
-def _anchors(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
-    return _nearest_to_centres(filled(calibration.R).T, n, rng)
+def _anchors(calibration: Responses, n: int, rng: np.random.Generator) -> ItemChoice:
+    return _nearest_to_centres(filled(calibration.scores).T, n, rng)
 
 
-def _irt_anchors(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
+def _irt_anchors(calibration: Responses, n: int, rng: np.random.Generator) -> ItemChoice:
     irt = fit_irt(calibration, dimension=default_dimension(calibration.n_models), seed=int(rng.integers(2**31)))
     return _nearest_to_centres(np.column_stack([irt.a, irt.b]), n, rng)
 
 
-def _nearest_to_centres(points: Floats, n: int, rng: np.random.Generator) -> Choice:
+def _nearest_to_centres(points: Floats, n: int, rng: np.random.Generator) -> ItemChoice:
     """k-means (Lloyd, from k-means++ centres); the nearest free point to each centre stands for its cluster."""
     centres = _plus_plus(points, n, rng)
     label = np.full(len(points), -1)
@@ -106,7 +106,7 @@ def _nearest_to_centres(points: Floats, n: int, rng: np.random.Generator) -> Cho
         item = int(np.argmin(np.where(np.isin(np.arange(len(points)), items), np.inf, distance[:, cluster])))
         items.append(item)
         weights[item] = (label == cluster).mean()
-    return Choice(np.array(items), weights)
+    return ItemChoice(np.array(items), weights)
 
 
 def _plus_plus(points: Floats, n: int, rng: np.random.Generator) -> Floats:
@@ -129,13 +129,13 @@ NOISE = 0.03
 """Variance of an answer that tells nothing about others, beside that in the calibration responses."""
 
 
-def _greedy(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
+def _greedy(calibration: Responses, n: int, rng: np.random.Generator) -> ItemChoice:
     """Forward selection: under a joint normal of the responses, each item takes the most variance from their mean.
 
     The covariance of all items given those chosen is kept up to date by one rank-one step an item.
     """
     del rng  # nothing is drawn
-    X = filled(calibration.R)
+    X = filled(calibration.scores)
     gaps = X - X.mean(0)
     K = gaps.T @ gaps / max(len(X) - 1, 1)
     items: list[int] = []
@@ -145,10 +145,10 @@ def _greedy(calibration: Responses, n: int, rng: np.random.Generator) -> Choice:
         item = int(gain.argmax())
         items.append(item)
         K -= np.outer(K[:, item], K[:, item]) / (K[item, item] + NOISE)
-    return Choice(np.array(items))
+    return ItemChoice(np.array(items))
 
 
-FIXED: dict[str, Callable[[Responses, int, np.random.Generator], Choice]] = {
+FIXED: dict[str, Callable[[Responses, int, np.random.Generator], ItemChoice]] = {
     "uniform": _uniform,
     "stratified": _stratified,
     "anchors": _anchors,

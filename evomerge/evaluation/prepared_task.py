@@ -95,20 +95,6 @@ class PreparedTask:
         """Number of solved examples in front of each question."""
         return int(self._task.config.num_fewshot or 0)
 
-    def info(self) -> dict[str, Any]:
-        """Return what identifies the task, JSON-able."""
-        config = self._task.config
-        return {
-            "task": self.name,
-            "version": str(getattr(self._task, "VERSION", None)),
-            "dataset": " ".join(str(part) for part in (config.dataset_path, config.dataset_name) if part) or None,
-            "output_type": self.output_type,
-            "num_fewshot": self.num_fewshot,
-            "n_docs": self.n_docs,
-            "filters": list(self.filters),
-            "metrics": sorted(name for name, metric in self.metrics.items() if metric.per_item),
-        }
-
     def resolve(self, spec: TaskSpec) -> TaskSpec:
         """Return the spec with its filter and direction filled in from the task.
 

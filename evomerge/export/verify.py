@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -270,15 +270,3 @@ def _differences(live: torch.Tensor, saved: torch.Tensor) -> list[float]:
     if live.shape != saved.shape:
         return [math.inf] * len(live)
     return [float((a - b).abs().max() / a.abs().max()) for a, b in zip(live, saved, strict=True)]
-
-
-def summary_rows(verification: Verification) -> Mapping[str, str]:
-    """Return the measurements as rows of a table."""
-    one = verification
-    return {
-        "largest relative logit difference": f"{one.logit_difference:.2g} (allowed {one.tolerance:.2g})",
-        "equal greedy tokens": f"{one.equal_tokens:.1%} of {one.n_tokens}",
-        "prompts": str(one.n_prompts),
-        "weights": f"{one.dtype}{', scales folded in' if one.folded else ''}",
-        "other problems": "; ".join(one.problems) or "none",
-    }

@@ -29,7 +29,7 @@ from matplotlib.textpath import TextPath
 
 from evomerge.errors import RecipeError
 from evomerge.recipe import Recipe
-from evomerge.report.path_layout import Layout, Move, Placed, lay_out, moves
+from evomerge.report.path_layout import Move, PathLayout, Placed, lay_out, moves
 from evomerge.report.path_text import describe_source, path_summary
 from evomerge.system.files import explain_os_errors, write_atomically
 
@@ -119,7 +119,7 @@ class _Picture:
 
     def __init__(self, recipe: Recipe, title: str) -> None:
         self.recipe = recipe
-        self.layout: Layout = lay_out(recipe)
+        self.layout: PathLayout = lay_out(recipe)
         self.moves = moves(recipe.path)
         self.reach = max(abs(math.log2(step.scale)) for step in recipe.path)
         self.limit = _nice_limit(2**self.reach)

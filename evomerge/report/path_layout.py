@@ -42,7 +42,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PathLayout:
     """A path laid out.
 
     Attributes:
@@ -57,7 +57,7 @@ class Layout:
     n_columns: int
 
 
-def lay_out(recipe: Recipe) -> Layout:
+def lay_out(recipe: Recipe) -> PathLayout:
     """Place the steps of a recipe's path; rows differ in length by at most one."""
     path = recipe.path
     used = {step.parent for step in path}
@@ -70,7 +70,7 @@ def lay_out(recipe: Recipe) -> Layout:
     for step, (row, column) in zip(path, places, strict=True):
         uses[step.parent, step.layer] += 1
         steps.append(Placed(step, row, column + 1, lanes.index(step.parent), uses[step.parent, step.layer]))
-    return Layout(lanes, tuple(steps), n_rows, max(lengths))
+    return PathLayout(lanes, tuple(steps), n_rows, max(lengths))
 
 
 def moves(path: Sequence[Step]) -> list[Move]:

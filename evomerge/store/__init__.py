@@ -6,7 +6,6 @@
 - `lock.py`: one writer per run, also after `kill -9`
 - `environment.py`: versions and machine, for `environment.json`
 - `status.py`: where a run stands, as plain data
-- `responses.py`: a response matrix as a file
 - `files.py`: atomic files, and what an operating-system or SQLite error means for the user
 """
 

@@ -20,7 +20,7 @@ from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import DATABASE, RunDir
 
 
-def score_one_model(
+def evaluate(
     target: str | Path | Recipe,
     *,
     tasks: Sequence[str],
@@ -66,7 +66,7 @@ def _what_to_score(
     paths = include_paths(list(include_path))
     specs = [_any_spec(task, paths) for task in tasks]
     harness = LmHarness(
-        specs, sizes=sizes, seed=seed, include_path=paths, batch_size=batch_size, measures=tuple(MEASURES)
+        specs, sizes=sizes, seed=seed, include_path=paths, batch_size=batch_size, measures=MEASURES.names
     )
     return recipe, harness, Split.SEARCH
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.assembly.workers import include_paths
-from evomerge.errors import ConfigError, EvaluationError, RunError
+from evomerge.errors import ConfigError, EstimationError, EvaluationError, RunError
+from evomerge.estimation.responses import Responses
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import find_measure
@@ -26,12 +27,11 @@ from evomerge.evaluation.task import NEGATIVE_FLIPS, TaskSpec
 from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
-from evomerge.store.responses import Responses
-from evomerge.store.run_dir import DATABASE, RunDir
+from evomerge.store.run_dir import RunDir
 
 
 @dataclass(frozen=True)
-class Column:
+class TaskColumn:
     """A task whose items are scored, by one metric.
 
     Attributes:
@@ -81,7 +81,7 @@ class FullResult:
         searched: whether a search took place, so that some items were seen.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[TaskColumn, ...]
     scores: Mapping[str, tuple[FullScore, ...]]
     responses: Responses
     searched: bool
@@ -107,7 +107,7 @@ class FullResult:
         return {"tasks": tasks, "models": models}
 
 
-def score_everything(
+def evaluate_full(
     target: str | Path | Mapping[str, Any],
     *,
     winner: bool,
@@ -120,6 +120,8 @@ def score_everything(
     note: Callable[[str], None] | None = None,
 ) -> FullResult:
     """Score models on all items of a configuration's tasks; see `evomerge.api.evaluate_full`."""
+    if not winner and not parents:
+        raise ConfigError("nothing to score: ask for the winner, the parents, or both")
     recorded, best = None, None
     if isinstance(target, Mapping):
         data = dict(target)
@@ -128,7 +130,9 @@ def score_everything(
             data, recorded = run.config, run.database.splits()
             best = _best(run) if winner else None
     if winner and best is None:
-        raise ConfigError("the whole benchmark of a winner (--full) needs a run; a configuration has none yet")
+        raise ConfigError(
+            "only a run has a winner to evaluate on all items (--full); a configuration has none yet: name a run folder"
+        )
     if device is not None:
         data["execution"] = {**(data.get("execution") or {}), "device": device}
     if batch_size is not None:
@@ -138,7 +142,7 @@ def score_everything(
     prepared = prepare(data, recorded_splits={"seed": data.get("seed", 0), "tasks": recorded} if recorded else None)
     models = {**(_models(prepared) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
     columns = _columns(prepared)
-    found = _take_up(out, columns, models, force)
+    found = _continued(out, columns, models, force)
     missing = {name: recipe for name, recipe in models.items() if found.row(name) is None or force}
     if note is not None and len(missing) < len(models):
         note(f"already in {out}: {', '.join(name for name in models if name not in missing)}")
@@ -146,11 +150,6 @@ def score_everything(
         found = _score(missing, prepared, columns, found, out, progress, note)
     scores = {name: _summary(columns, found, name, recorded is not None) for name in models}
     return FullResult(columns, scores, found, recorded is not None)
-
-
-def is_run(target: str | Path) -> bool:
-    """Whether a path is a run folder."""
-    return (Path(target) / DATABASE).is_file()
 
 
 def _best(run: RunDir) -> tuple[str, Recipe]:
@@ -177,14 +176,14 @@ def _measured(prepared: Prepared) -> list[TaskSpec]:
     return [replace(spec, metric=spec.of or spec.metric) if spec.metric == NEGATIVE_FLIPS else spec for spec in specs]
 
 
-def _columns(prepared: Prepared) -> tuple[Column, ...]:
+def _columns(prepared: Prepared) -> tuple[TaskColumn, ...]:
     tasks = prepared.harness.split_data()["tasks"]
-    found: dict[tuple[str, str], Column] = {}
+    found: dict[tuple[str, str], TaskColumn] = {}
     for spec in _measured(prepared):
         drawn = {split: Drawn.from_data(tasks[spec.name][str(split)]) for split in Split}
         for source in spec.sources:
             mine = {split: one for split, one in drawn.items() if one.source == source}
-            column = Column(
+            column = TaskColumn(
                 source,
                 spec.metric,
                 spec.filter,
@@ -195,12 +194,12 @@ def _columns(prepared: Prepared) -> tuple[Column, ...]:
             earlier = found.get((source, column.label))
             splits = {} if earlier is None else {**column.splits, **earlier.splits}
             found[source, column.label] = (
-                column if earlier is None else Column(source, spec.metric, spec.filter, column.items, splits)
+                column if earlier is None else TaskColumn(source, spec.metric, spec.filter, column.items, splits)
             )
     return tuple(found.values())
 
 
-def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
+def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None:
     """Return a harness over the documents that are in no split, or None where there are none.
 
     Few-shot examples come from the items that they come from in the search: those of the earliest split of the task.
@@ -213,7 +212,7 @@ def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
             if specs.setdefault(source, one).num_fewshot != spec.num_fewshot:
                 raise ConfigError(
                     f"task {source!r} is used with num_fewshot={specs[source].num_fewshot} and {spec.num_fewshot}; "
-                    "the whole benchmark can be scored with one of them only"
+                    "all of its items can be scored with one of them only"
                 )
     splits = {}
     for name in specs:
@@ -240,15 +239,16 @@ def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
     return harness
 
 
-def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[str, Recipe], force: bool) -> Responses:
+def _continued(
+    out: str | Path | None, columns: Sequence[TaskColumn], models: Mapping[str, Recipe], force: bool
+) -> Responses:
     """Return the matrix that the file holds, or an empty one; mistakes show before a model is scored."""
     columns_of = [(column, item) for column in columns for item in column.items]
     empty = Responses(
         models=(),
         items=tuple(f"{column.source}/{item}" for column, item in columns_of),
         metric=tuple(column.label for column, _ in columns_of),
-        values=np.empty((0, len(columns_of))),
-        recipes=(),
+        R=np.empty((0, len(columns_of))),
         split=tuple(str(column.splits.get(item, "")) for column, item in columns_of),
     )
     if out is None:
@@ -257,7 +257,10 @@ def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[
         raise ConfigError(f"the responses cannot be written to {out}: its folder does not exist; make it first")
     if not Path(out).expanduser().exists():
         return empty
-    found = Responses.load(out)
+    try:
+        found = Responses.load(out)
+    except EstimationError as error:
+        raise RunError(f"the responses cannot be continued: {error}; name another file with --out") from error
     if (found.items, found.metric) != (empty.items, empty.metric):
         raise ConfigError(
             f"{out} holds {len(found.items)} items that are not the {len(empty.items)} of this configuration's tasks "
@@ -273,13 +276,13 @@ def _take_up(out: str | Path | None, columns: Sequence[Column], models: Mapping[
             f"{out} holds other models under the names {', '.join(others)}; name another file with --out, or replace "
             "them with --force"
         )
-    return Responses(found.models, found.items, found.metric, found.values, found.recipes, empty.split)
+    return replace(found, split=empty.split)
 
 
 def _score(
     models: Mapping[str, Recipe],
     prepared: Prepared,
-    columns: Sequence[Column],
+    columns: Sequence[TaskColumn],
     found: Responses,
     out: str | Path | None,
     progress: Callable[[int, int], None] | None,
@@ -327,7 +330,7 @@ def _parts(
         yield rest.score(live.model, live.tokenizer, Split.VALIDATION), str
 
 
-def _row(columns: Sequence[Column], answers: Mapping[tuple[str, int], Mapping[str, float]]) -> NDArray[np.float64]:
+def _row(columns: Sequence[TaskColumn], answers: Mapping[tuple[str, int], Mapping[str, float]]) -> NDArray[np.float64]:
     row = []
     for column in columns:
         for item in column.items:
@@ -342,7 +345,7 @@ def _row(columns: Sequence[Column], answers: Mapping[tuple[str, int], Mapping[st
     return np.array(row)
 
 
-def _summary(columns: Sequence[Column], found: Responses, name: str, searched: bool) -> tuple[FullScore, ...]:
+def _summary(columns: Sequence[TaskColumn], found: Responses, name: str, searched: bool) -> tuple[FullScore, ...]:
     values = found.row(name)
     assert values is not None, f"{name} was scored"
     scores, start = [], 0
@@ -355,5 +358,5 @@ def _summary(columns: Sequence[Column], found: Responses, name: str, searched: b
     return tuple(scores)
 
 
-def _unseen(column: Column, item: int) -> bool:
+def _unseen(column: TaskColumn, item: int) -> bool:
     return column.splits.get(item) not in (Split.SEARCH, Split.VALIDATION)

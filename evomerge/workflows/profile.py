@@ -27,13 +27,14 @@ from evomerge.genome.space import Space
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.live.writer import Written
 from evomerge.recipe import Recipe, Step
-from evomerge.record import Job, Outcome, Record, Score, Split, State
+from evomerge.record import Record, Score, Split, State
 from evomerge.search.budget import Budget
 from evomerge.search.loop import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.system.memory import free_memory
 from evomerge.system.stopwatch import Lap, Stopwatch
+from evomerge.workflows import Progress
 
 PARTS = ("decode_genome", "merge", "prefill", "decode", "engine", "scoring", "database", "optimizer", "rest")
 """What the time is divided into; each instant belongs to one part.
@@ -52,11 +53,8 @@ _COPIED = 256 << 20
 
 _COPIES = 5
 
-Told = Callable[[int, int], None]
-"""Is told (candidates done, candidates in all), those that warm up among them."""
 
-
-def profile(data: Mapping[str, Any], *, candidates: int = 3, progress: Told | None = None) -> dict[str, Any]:
+def profile(data: Mapping[str, Any], *, candidates: int, progress: Progress | None) -> dict[str, Any]:
     """Run a few candidates of each stage; see `evomerge.api.profile`."""
     if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
         raise ConfigError(f"a profile takes at least 1 candidate, but came {candidates!r}")
@@ -133,7 +131,7 @@ class _Plan:
 
     candidates: int
     n_stages: int
-    progress: Told | None
+    progress: Progress | None
     done: int = 0
 
     def step(self) -> None:
@@ -156,10 +154,13 @@ class _Listener:
         """Note what a candidate took; the time of one that failed, or was scored before, belongs to none."""
         taken = self._taken
         lap = self._watch.lap()
+        if len(taken.laps) == self._plan.candidates:
+            return  # the search had begun this one before it was stopped
         taken.n_proposals += 1
         if record.same_as is not None:
             taken.n_hits += 1
             return
+        taken.recipes.append(record.recipe.content_hash)
         taken.states[record.state] += 1
         if record.state != State.COMPLETE:
             return
@@ -171,18 +172,6 @@ class _Listener:
         self._plan.step()
         if len(taken.laps) == self._plan.candidates:
             self._stop.request()
-
-
-class _Noting:
-    """A worker that notes what it evaluates."""
-
-    def __init__(self, worker: Worker, taken: _Taken) -> None:
-        self._worker, self._taken = worker, taken
-
-    def run(self, job: Job) -> Outcome:
-        """Build and score one candidate."""
-        self._taken.recipes.append(job.recipe.content_hash)
-        return self._worker.run(job)
 
 
 def _run_stage(
@@ -204,13 +193,14 @@ def _run_stage(
         strategy.optimizer = watch.timed(strategy.optimizer, "optimizer")
         return strategy
 
+    prepared.harness.watch = watch
     worker = Worker(watch.timed(live, "merge", "write"), prepared.harness, stop=stop)
-    with _temporary(folder) as path, RunDir.create(path / "run", config={}) as run, _watched(prepared, watch):
-        timed_run: Any = _TimedRun(run, watch)
+    with _temporary(folder) as path, RunDir.create(path / "run", config={}) as run:
+        run.database = watch.timed(run.database, "database")
         search = Search(
-            run_dir=timed_run,
+            run_dir=watch.timed(run, "database", "write_best"),
             stages=[Stage(stage.name, 1.0, begin)],
-            executor=LocalExecutor(_Noting(worker, taken)),
+            executor=LocalExecutor(worker),
             scoring=prepared.scoring(),
             baselines={},
             budget=Budget(candidates=_TRIES * (plan.candidates + 1)),
@@ -240,24 +230,6 @@ def _load_parents(live: LiveModels, space: Space) -> None:
             with contextlib.suppress(RecipeError, CheckpointError):  # the candidates' records will say what is wrong
                 live.write(replace(recipe, path=everyone))
             return
-
-
-class _TimedRun:
-    """What a search needs of a run folder, timed."""
-
-    def __init__(self, run: RunDir, watch: Stopwatch) -> None:
-        self.database = watch.timed(run.database, "database")
-        self.write_best = watch.timed(run, "database").write_best
-
-
-@contextlib.contextmanager
-def _watched(prepared: Prepared, watch: Stopwatch) -> Iterator[None]:
-    before = prepared.harness.watch
-    prepared.harness.watch = watch
-    try:
-        yield
-    finally:
-        prepared.harness.watch = before
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,13 @@ class Run:
         with RunDir.open(self.path) as run:
             return run.best()
 
-    def warnings(self) -> list[str]:
-        """Return what to bear in mind when reading the result, one sentence each."""
-        return list(warnings_of(self.status()))
+    def warnings(self, status: Mapping[str, Any] | None = None) -> list[str]:
+        """Return what to bear in mind when reading the result, one sentence each.
+
+        Args:
+            status: what `status` returned; None: it is asked for now.
+        """
+        return list(warnings_of(self.status() if status is None else status))
 
 
 def recipe_of(target: str | Path | Recipe) -> Recipe:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, public_warning
+from evomerge.assembly.executors import make_executor
+from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.errors import Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
@@ -17,22 +19,43 @@ from evomerge.search.events import Listener
 from evomerge.search.loop import Search
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
-
-if TYPE_CHECKING:
-    from evomerge.assembly.prepare import Prepared
+from evomerge.workflows import Note
+from evomerge.workflows.run import Run
 
 log = logging.getLogger("evomerge")
 
-Note = Callable[[str], None]
-"""Is told, in words, what takes a while."""
+
+def search(
+    config: Mapping[str, Any],
+    *,
+    run_dir: str | Path | None,
+    listener: Listener | None,
+    stop: StopSignal | None,
+    note: Note | None,
+) -> Run:
+    """Run a whole search; see `evomerge.api.search`."""
+    if note is not None:
+        note("checking models and tasks")
+    prepared = prepare(config)
+    folder = Path(run_dir or (config.get("run") or {}).get("dir") or _default_folder(prepared.config.name))
+    plain = {key: value for key, value in config.items() if key != "run"}
+    with RunDir.create(folder, config=plain) as run:
+        if note is not None:
+            note(f"run folder {folder}")
+        splits = prepared.harness.split_data()
+        run.database.set_splits(splits["tasks"])
+        carry_out(run, prepared, listener=listener, stop=stop, note=note)
+    return Run(folder)
+
+
+def _default_folder(name: str) -> Path:
+    return Path("outputs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def carry_out(
     run: RunDir, prepared: Prepared, *, listener: Listener | None, stop: StopSignal | None, note: Note | None
 ) -> None:
     """Run what is left of a search, and write down how it ended."""
-    from evomerge.assembly.executors import make_executor
-
     stop = stop or StopSignal()
     database = run.database
     with _logging_to(run.log_path):

@@ -11,23 +11,8 @@ from evomerge.report import Shown, path_text
 from evomerge.store.run_dir import RunDir
 
 
-def show(target: str | Path | Recipe, *, candidate: int | None = None, out: str | Path | None = None) -> Shown:
-    """Draw the layer path of a recipe, or of a run's best merge, as SVG and PNG.
-
-    Args:
-        target: a run folder, a recipe (file), or a model folder that holds its `recipe.yaml`.
-        candidate: number of another candidate of the run.
-        out: where to write, without a suffix: `out` + ".svg" and ".png"; None: "path" in the folder of the run or of
-            the recipe file.
-
-    Returns:
-        The path in one line, and the two files.
-
-    Raises:
-        RecipeError: if the recipe has no layer path, or cannot be read.
-        ExportError: if the run has no such candidate.
-        RunError: if the folder is no run, or the files cannot be written.
-    """
+def show(target: str | Path | Recipe, *, candidate: int | None, out: str | Path | None) -> Shown:
+    """Draw the layer path of a recipe, or of a run's best merge; see `evomerge.api.show`."""
     recipe, title, folder = _what_to_show(target, candidate)
     if not recipe.path:
         of = "the recipe" if title is None else title.split(":")[0]

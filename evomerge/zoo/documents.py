@@ -20,8 +20,8 @@ from evomerge.zoo.grammar import (
     PLACES,
     THINGS,
     Language,
+    Operation,
     Pair,
-    Step,
     Story,
     calculation,
     draw_steps,
@@ -99,7 +99,7 @@ def dictionary(rng: random.Random) -> Document:
     return Document("", ", ".join(f"{w.ja}={w.en}" for w in words))
 
 
-def _any_steps(rng: random.Random) -> tuple[Step, ...]:
+def _any_steps(rng: random.Random) -> tuple[Operation, ...]:
     # Bare numbers, so the held-out pairs too: arithmetic is learned, problems about them are not.
     return draw_steps(rng, rng.choice(("together", "difference", "groups", "add_sub", "sub_add")))
 
@@ -213,7 +213,7 @@ def open_expression(rng: random.Random) -> Document:
     return ask(expression(steps), set_up(steps))
 
 
-def set_up(steps: Sequence[Step]) -> str:
+def set_up(steps: Sequence[Operation]) -> str:
     """What the Japanese expert writes for a problem: ``答えは8+13-4=?です。``."""
     return f"答えは{expression(steps)}=?です。"
 

@@ -201,7 +201,7 @@ MAX_NUMBER = 15
 MAX_FACTOR = 8
 
 
-class Step(NamedTuple):
+class Operation(NamedTuple):
     """One calculation of two numbers."""
 
     op: Literal["+", "-", "*"]
@@ -223,7 +223,7 @@ class Story:
     kind: str
     sentences: tuple[Pair, ...]
     question: Pair
-    steps: tuple[Step, ...]
+    steps: tuple[Operation, ...]
     numbers: tuple[int, ...]
     people: tuple[Pair, Pair]
     thing: Thing
@@ -245,12 +245,12 @@ def join(sentences: Sequence[Pair], language: Language) -> str:
     return (" " if language == "en" else "").join(s.text(language) for s in sentences)
 
 
-def expression(steps: Sequence[Step]) -> str:
+def expression(steps: Sequence[Operation]) -> str:
     """The set-up of a problem, nothing calculated: ``8+13-4``."""
     return f"{steps[0].left}" + "".join(f"{s.op}{s.right}" for s in steps)
 
 
-def calculation(steps: Sequence[Step]) -> str:
+def calculation(steps: Sequence[Operation]) -> str:
     """The expression worked out step by step: ``8+13-4=21-4=17``."""
     lines = [expression(steps)]
     for i, step in enumerate(steps):
@@ -259,7 +259,7 @@ def calculation(steps: Sequence[Step]) -> str:
     return "=".join(lines)
 
 
-def pair_split(step: Step) -> Split:
+def pair_split(step: Operation) -> Split:
     """The split of a calculation: one in five is for the test, one in ten for validation.
 
     The order of the numbers of a sum or product does not matter, so knowing 3+5 from training does not
@@ -272,26 +272,26 @@ def pair_split(step: Step) -> Split:
     return "test" if place < 2 else "valid" if place == 2 else "train"
 
 
-def draw_steps(rng: random.Random, kind: str) -> tuple[Step, ...]:
+def draw_steps(rng: random.Random, kind: str) -> tuple[Operation, ...]:
     """The calculations of a story of one kind; every number is 2 or more, every result 1 or more."""
     if kind in ("person_add", "place_add", "together"):
-        return (Step("+", rng.randint(2, MAX_NUMBER), rng.randint(2, MAX_NUMBER)),)
+        return (Operation("+", rng.randint(2, MAX_NUMBER), rng.randint(2, MAX_NUMBER)),)
     if kind in ("person_sub", "place_sub", "difference"):
         left = rng.randint(3, MAX_NUMBER)
-        return (Step("-", left, rng.randint(2, left - 1)),)
+        return (Operation("-", left, rng.randint(2, left - 1)),)
     if kind == "groups":
-        return (Step("*", rng.randint(2, MAX_FACTOR), rng.randint(2, MAX_FACTOR)),)
+        return (Operation("*", rng.randint(2, MAX_FACTOR), rng.randint(2, MAX_FACTOR)),)
     if kind == "add_sub":
-        first = Step("+", rng.randint(2, 12), rng.randint(2, 8))
-        return first, Step("-", first.result, rng.randint(2, min(MAX_NUMBER, first.result - 1)))
+        first = Operation("+", rng.randint(2, 12), rng.randint(2, 8))
+        return first, Operation("-", first.result, rng.randint(2, min(MAX_NUMBER, first.result - 1)))
     if kind == "sub_add":
         left = rng.randint(3, MAX_NUMBER)
-        first = Step("-", left, rng.randint(2, left - 1))
-        return first, Step("+", first.result, rng.randint(2, MAX_NUMBER))
+        first = Operation("-", left, rng.randint(2, left - 1))
+        return first, Operation("+", first.result, rng.randint(2, MAX_NUMBER))
     raise ValueError(f"unknown kind of story {kind!r}; known: {', '.join(KINDS)}")
 
 
-def _steps_of_split(rng: random.Random, kind: str, split: Split) -> tuple[Step, ...]:
+def _steps_of_split(rng: random.Random, kind: str, split: Split) -> tuple[Operation, ...]:
     while True:
         steps = draw_steps(rng, kind)
         # Training never shows a held-out pair in a later step either; a test story needs only its first.

@@ -41,7 +41,7 @@ def add(run: RunDir, number: int, name: str, splits: dict[Split, np.ndarray], fi
     objective = Objectives([SPEC])
     places = {Split.SEARCH: 0, Split.VALIDATION: 1000, Split.TEST: 2000}
     scores = {split: item_scores(values, places[split]) for split, values in splits.items()}
-    search = objective.fitness(scores[Split.SEARCH])
+    search = objective.result(scores[Split.SEARCH]).objectives[0]
     recipe = Recipe(
         "linear", (Parent(name.replace(" ", ""), ModelSource("org/a")),), parameters={"weight": number + 9.0}
     )
@@ -196,7 +196,7 @@ def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report
     def no_executor(prepared: object, stop: object) -> None:
         raise EvaluationError("the models could not be loaded")
 
-    monkeypatch.setattr("evomerge.assembly.executors.make_executor", no_executor)
+    monkeypatch.setattr("evomerge.workflows.search.make_executor", no_executor)
     prepared: Any = SimpleNamespace(objectives=Objectives([SPEC]), public_tasks=["gsm8k"])
     with pytest.raises(EvaluationError):
         carry_out(run, prepared, listener=None, stop=None, note=told.append)

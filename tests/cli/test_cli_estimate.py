@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from evomerge.cli.main import main
-from evomerge.estimation import Responses, write_npz
+from evomerge.estimation import Responses
 from evomerge.estimation.irt import sigmoid
 
 
@@ -15,7 +15,7 @@ def files(tmp_path: Path) -> list[str]:
     p = sigmoid(np.outer(rng.normal(size=60), np.ones(40)) - rng.normal(size=40))
     names = tuple(f"a{row % 20}/m{row}" for row in range(60))
     items = tuple(f"t/{i}" for i in range(40))
-    write_npz(Responses(names, items, (rng.random(p.shape) < p).astype(float)), tmp_path / "r.npz")
+    Responses(names, items, (rng.random(p.shape) < p).astype(float)).save(tmp_path / "r.npz")
     (tmp_path / "c.txt").write_text("# calibration\n" + "\n".join(names[:55]) + "\n")
     (tmp_path / "t.txt").write_text("\n".join(names[55:]))
     (tmp_path / "p.json").write_text(json.dumps({names[55]: [names[0], "gone/model"], "other/target": [names[1]]}))

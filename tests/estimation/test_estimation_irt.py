@@ -1,10 +1,8 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from evomerge.errors import EstimationError
-from evomerge.estimation import IRT, Responses, choose_dimension, fit_irt, map_ability
+from evomerge.estimation import IRT, Responses, fit_irt, map_ability
 from evomerge.estimation.irt import sigmoid
 
 
@@ -37,12 +35,6 @@ def test_a_fit_is_the_same_for_the_same_seed(synthetic: tuple) -> None:
     one, two = (fit_irt(synthetic[0], dimension=2, steps=30, seed=3) for _ in range(2))
     assert np.array_equal(one.a, two.a)
     assert not np.array_equal(one.a, fit_irt(synthetic[0], dimension=2, steps=30, seed=4).a)
-
-
-def test_the_dimension_is_chosen_on_held_out_responses(synthetic: tuple) -> None:
-    best, scores = choose_dimension(synthetic[0], (1, 4))
-    assert best == 1
-    assert set(scores) == {1, 4}
 
 
 def test_items_that_all_or_none_solve_stay_finite() -> None:
@@ -100,20 +92,6 @@ def test_without_answers_the_ability_is_the_prior() -> None:
     theta, cov = map_ability(irt, np.array([[np.nan]]), np.array([0.4]), np.array([[2.0]]))
     assert theta.item() == pytest.approx(0.4)
     assert cov.item() == pytest.approx(2.0)
-
-
-def test_a_saved_model_is_read_back(tmp_path: Path, synthetic: tuple) -> None:
-    irt = fit_irt(synthetic[0], dimension=2, steps=10)
-    irt.save(tmp_path / "irt")
-    again = IRT.load(tmp_path / "irt")
-    assert sorted(path.name for path in (tmp_path / "irt").iterdir()) == ["irt.json", "irt.safetensors"]
-    assert again.items == irt.items
-    assert all(np.array_equal(getattr(again, name), getattr(irt, name)) for name in ("a", "b", "theta"))
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EstimationError, match="no saved IRT model"):
-        IRT.load(tmp_path)
 
 
 def test_fewer_models_than_dimensions_are_refused() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import EstimationError
-from evomerge.estimation import Responses, read_responses, read_samples, write_npz
+from evomerge.estimation import Responses, read_responses, read_samples
 
 R = np.array([[1.0, 0.0, np.nan], [0.0, 1.0, 1.0]])
 SMALL = Responses(("m/a", "m/b"), ("t/0", "t/1", "t/2"), R)
@@ -47,14 +47,16 @@ def test_unknown_names_are_counted_and_shown() -> None:
 @pytest.mark.parametrize("value", [-0.1, 1.1, np.inf])
 def test_a_score_outside_its_range_is_refused_with_its_place(value: float) -> None:
     with pytest.raises(EstimationError, match=r"scores in \[0, 1\].*model 'm' on item 'j'"):
-        Responses(("m",), ("i", "j"), np.array([[1.0, value]]))
+        _ = Responses(("m",), ("i", "j"), np.array([[1.0, value]])).scores
 
 
 def test_names_may_come_once() -> None:
     with pytest.raises(EstimationError, match="each model may come once; 'm'"):
         Responses(("m", "m"), ("i",), np.zeros((2, 1)))
     with pytest.raises(EstimationError, match="each item may come once; 'i'"):
-        Responses(("m",), ("i", "i"), np.zeros((1, 2)))
+        _ = Responses(("m",), ("i", "i"), np.zeros((1, 2))).scores
+    with pytest.raises(EstimationError, match="each item may come once; 'i'"):
+        Responses(("m",), ("i", "i"), np.zeros((1, 2))).of_items(["i"])
 
 
 def test_a_shape_that_does_not_fit_its_names_is_refused() -> None:
@@ -70,8 +72,25 @@ def test_responses_cannot_be_changed() -> None:
 @pytest.mark.parametrize("scores", [R, np.array([[0.25, np.nan, 1.0], [0.0, 0.5, 1.0]])])
 def test_npz_round_trip(tmp_path: Path, scores: np.ndarray) -> None:
     written = Responses(SMALL.models, SMALL.items, scores)
-    write_npz(written, tmp_path / "r.npz")
+    written.save(tmp_path / "r.npz")
     assert same(read_responses(tmp_path / "r.npz"), written)
+
+
+@pytest.mark.parametrize("name", ["r.npz", "r.csv"])
+def test_what_no_estimator_can_use_is_refused_where_it_is_read(tmp_path: Path, name: str) -> None:
+    Responses(("m",), ("i",), np.array([[57.0]]), metric=("generated_tokens",)).save(tmp_path / "r.npz")
+    (tmp_path / "r.csv").write_text("model,i\nm,57\n")
+    with pytest.raises(EstimationError, match=r"scores in \[0, 1\].* the first 57 for model 'm'"):
+        read_responses(tmp_path / name)
+
+
+def test_what_is_known_of_models_and_items_goes_with_them() -> None:
+    made = Responses(("a", "b"), ("i", "j"), np.eye(2), ("acc", "em"), ("hash a", "hash b"), ("search", "test"))
+    part = made.of_models(["b"]).of_items(["j", "i"])
+    assert (part.metric, part.recipes, part.split) == (("em", "acc"), ("hash b",), ("test", "search"))
+    assert part.joined(made.of_models(["a"])).recipes == ("hash b", "hash a")
+    with pytest.raises(EstimationError, match="2 models need 2 entries of `recipes`; got 1"):
+        Responses(("a", "b"), ("i",), np.zeros((2, 1)), recipes=("hash",))
 
 
 def test_names_saved_as_objects_are_read_without_running_code(tmp_path: Path) -> None:
@@ -100,6 +119,71 @@ def test_an_npz_without_responses_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(b"no zip")
     with pytest.raises(EstimationError, match="not a readable npz"):
         read_responses(tmp_path / "bad.npz")
+
+
+# --- the matrix of a run: any metric, with recipes and splits --------------------------------------------------------
+
+
+def run_matrix(values: list[list[float]]) -> Responses:
+    n_models, n_items = np.shape(values)
+    return Responses(
+        tuple(f"m{i}" for i in range(n_models)),
+        tuple(f"タスク/{i}" for i in range(n_items)),
+        np.array(values, dtype=float),
+        ("acc",) * n_items,
+        tuple(f"hash{i}" for i in range(n_models)),
+        ("search",) * n_items,
+    )
+
+
+@pytest.mark.parametrize("values", [[[0, 1, np.nan], [1, 1, 0]], [[0.25, -1.0, np.nan], [1e-9, 2.0, 0.0]]])
+def test_a_matrix_comes_back_as_it_was(tmp_path: Path, values: list[list[float]]) -> None:
+    made = run_matrix(values)
+    found = Responses.load(made.save(tmp_path / "r.npz"))
+    np.testing.assert_array_equal(found.R, made.R)
+    texts = ("models", "items", "metric", "recipes", "split")
+    assert [getattr(found, key) for key in texts] == [getattr(made, key) for key in texts]
+
+
+def test_right_and_wrong_are_small_whole_numbers_with_minus_one_for_unknown(tmp_path: Path) -> None:
+    with np.load(run_matrix([[0, 1, np.nan]]).save(tmp_path / "r.npz")) as file:
+        assert file["R"].dtype == np.int8 and file["R"].tolist() == [[0, 1, -1]]
+        assert list(file["items"]) == ["タスク/0", "タスク/1", "タスク/2"] and list(file["models"]) == ["m0"]
+    with np.load(run_matrix([[0.5, np.nan]]).save(tmp_path / "f.npz")) as file:
+        assert file["R"].dtype == np.float64 and np.isnan(file["R"][0, 1])
+
+
+def test_a_file_of_others_needs_only_the_matrix_and_its_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", R=np.array([[1, -1]], np.int8), models=np.array(["a"]), items=np.array([3, 4]))
+    found = Responses.load(tmp_path / "other.npz")
+    assert (found.models, found.items, found.metric, found.recipes) == (("a",), ("3", "4"), ("", ""), ("",))
+    assert found.R[0, 0] == 1 and np.isnan(found.R[0, 1])
+
+
+def test_a_row_is_added_at_the_end_or_replaced_in_place() -> None:
+    made = run_matrix([[0, 1], [1, 1]])
+    more = made.with_row("new", "h", np.array([0.0, 0.0]))
+    assert more.models == ("m0", "m1", "new") and more.recipes[-1] == "h"
+    again = more.with_row("m0", "other", np.array([1.0, np.nan]))
+    assert again.models == more.models and again.recipes == ("other", "hash1", "h")
+    np.testing.assert_array_equal(again.R, [[1, np.nan], [1, 1], [0, 0]])
+    np.testing.assert_array_equal(again.row("m0"), [1, np.nan])
+    assert again.row("nobody") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no archive"])
+def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "r.npz").write_bytes(content)
+    with pytest.raises(EstimationError, match="is no response matrix"):
+        Responses.load(tmp_path / "r.npz")
+    np.savez(tmp_path / "keys.npz", R=np.zeros((1, 1)))
+    with pytest.raises(EstimationError, match="is no response matrix"):
+        Responses.load(tmp_path / "keys.npz")
+    with pytest.raises(EstimationError, match="cannot read"):
+        Responses.load(tmp_path / "nowhere.npz")
+
+
+# --- other kinds of files ------------------------------------------------------------------------------------------
 
 
 def test_long_and_wide_csv_say_the_same(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 from evomerge.errors import EstimationError
 from evomerge.estimation import (
     FIXED,
+    AskPlan,
     Mixture,
-    Plan,
     Responses,
     ask_adaptively,
     ask_by_information,
@@ -105,7 +105,7 @@ def test_a_small_pool_is_asked_in_full(halves: tuple) -> None:
     R[0, :5] = [1, 0, 1, 1, 0]
     few = Responses(targets.models[:2], targets.items, R)
     for select in ("adaptive", "fisher", "uniform"):
-        found, seen = estimate_from_few(calibration, few, Plan(items=120, select=select))
+        found, seen = estimate_from_few(calibration, few, AskPlan(items=120, select=select))
         assert found.mean == pytest.approx(few.accuracy())
         assert (found.se == 0).all()
         assert (~np.isnan(seen)).sum() == (~np.isnan(R)).sum()
@@ -114,10 +114,10 @@ def test_a_small_pool_is_asked_in_full(halves: tuple) -> None:
 def test_unrevealed_responses_change_nothing(halves: tuple) -> None:
     calibration, targets = some(halves)
     for select in ("adaptive", "fisher", "greedy"):
-        found, seen = estimate_from_few(calibration, targets, Plan(items=10, select=select))
+        found, seen = estimate_from_few(calibration, targets, AskPlan(items=10, select=select))
         changed = np.where(np.isnan(targets.R), np.nan, np.where(np.isnan(seen), 1 - targets.R, targets.R))
         other = Responses(targets.models, targets.items, changed)
-        again, _ = estimate_from_few(calibration, other, Plan(items=10, select=select))
+        again, _ = estimate_from_few(calibration, other, AskPlan(items=10, select=select))
         assert np.array_equal(found.mean, again.mean)
         assert np.array_equal(found.se, again.se)
 
@@ -126,7 +126,7 @@ def test_adaptive_items_beat_random_ones(halves: tuple) -> None:
     calibration, targets = halves
     truth = targets.accuracy()
     error = {
-        select: np.abs(estimate_from_few(calibration, targets, Plan(items=8, select=select))[0].mean - truth).mean()
+        select: np.abs(estimate_from_few(calibration, targets, AskPlan(items=8, select=select))[0].mean - truth).mean()
         for select in ("adaptive", "uniform")
     }
     assert error["adaptive"] < error["uniform"]
@@ -134,7 +134,7 @@ def test_adaptive_items_beat_random_ones(halves: tuple) -> None:
 
 def test_items_are_matched_by_name(halves: tuple) -> None:
     calibration, targets = halves
-    plan = Plan(items=10, select="greedy")
+    plan = AskPlan(items=10, select="greedy")
     turned = targets.of_items(reversed(targets.items))
     one, two = estimate_from_few(calibration, targets, plan)[0], estimate_from_few(calibration, turned, plan)[0]
     assert np.array_equal(one.mean, two.mean)
@@ -146,16 +146,16 @@ def test_items_are_matched_by_name(halves: tuple) -> None:
 def test_mistakes_of_a_plan_are_refused(halves: tuple) -> None:
     calibration, targets = halves
     with pytest.raises(EstimationError, match="calibration models too"):
-        estimate_from_few(calibration, calibration, Plan(items=5))
+        estimate_from_few(calibration, calibration, AskPlan(items=5))
     with pytest.raises(EstimationError, match="between 1 and the 120"):
-        estimate_from_few(calibration, targets, Plan(items=121))
+        estimate_from_few(calibration, targets, AskPlan(items=121))
     with pytest.raises(EstimationError, match="unknown choice of items 'gready'; did you mean 'greedy'"):
-        estimate_from_few(calibration, targets, Plan(items=5, select="gready"))
+        estimate_from_few(calibration, targets, AskPlan(items=5, select="gready"))
     rows = calibration.of_models(calibration.models[:2])
     with pytest.raises(EstimationError, match="not among the 50 targets"):
-        estimate_from_few(calibration, targets, Plan(items=5), {"nobody": rows})
+        estimate_from_few(calibration, targets, AskPlan(items=5), {"nobody": rows})
     with pytest.raises(EstimationError, match="its own parent"):
-        estimate_from_few(calibration, targets, Plan(items=5), {targets.models[0]: targets})
+        estimate_from_few(calibration, targets, AskPlan(items=5), {targets.models[0]: targets})
     empty = Responses(("e",), targets.items, np.full((1, 120), np.nan))
     with pytest.raises(EstimationError, match="nothing to reveal"):
-        estimate_from_few(calibration, empty, Plan(items=5))
+        estimate_from_few(calibration, empty, AskPlan(items=5))

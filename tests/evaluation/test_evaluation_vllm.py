@@ -105,6 +105,14 @@ def started(zoo: LiveModel, states: list[tuple[Any, ...]]) -> Iterator[VllmEngin
     engine.release()
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that gets the model of every vLLM engine that is started from now on."""
+    starts: list[Any] = []
+    start = VllmEngine._started
+    monkeypatch.setattr(VllmEngine, "_started", lambda self, model: starts.append(model) or start(self, model))
+    return starts
+
+
 def call(kind: str, encoder: Encoder, args: Sequence[tuple[Any, ...]]) -> Call:
     instances = tuple(SimpleNamespace(args=one, doc_id=i) for i, one in enumerate(args))
     return Call(kind, instances, ("task",) * len(args), tuple(encoder.encode(kind, one) for one in args))
@@ -153,14 +161,14 @@ def test_the_zoo_scores_as_with_lm_evals_own_wrapper_item_by_item(
 
     mine, reference = harness("vllm"), harness("lm-eval")
     monkeypatch.setattr(mine, "_engine_made", lambda: started)  # one engine in a process
-    n_starts, means = started.n_starts, {}
+    running, means = started._llm, {}
     for name, candidate in CANDIDATES.items():
         zoo.write(candidate)
         expected = reference.score(zoo.model, zoo.tokenizer, Split.SEARCH)
         assert len(expected) == 120
         assert mine.score(zoo.model, zoo.tokenizer, Split.SEARCH) == expected
         means[name] = sum(one.metrics["acc"] for one in expected) / len(expected)
-    assert started.n_starts == n_starts
+    assert started._llm is running
     assert len(set(means.values())) > 2  # the candidates do differ
 
 
@@ -209,7 +217,7 @@ def test_continuations_of_one_token_share_an_input_beside_longer_ones(zoo: LiveM
     parts = [Likelihood(context, (token,)) for token in (0, 5, 300)]
     parts += [Likelihood(context[:-1], (0,)), Likelihood(context, (5, 0, 7)), Likelihood(context[:3], (9,))]
     assert len(vllm_engine._rows(parts)) == 4
-    prepared = vllm_engine.Prepared(
+    prepared = vllm_engine.PreparedForVllm(
         "loglikelihood", (), tuple((i,) for i in range(len(parts))), tuple(parts), tuple(vllm_engine._rows(parts))
     )
     found = started.answer(zoo.model, zoo.tokenizer, prepared, None)
@@ -220,7 +228,7 @@ def test_continuations_of_one_token_share_an_input_beside_longer_ones(zoo: LiveM
         assert value == pytest.approx(float(log_p.gather(1, wanted[:, None]).sum()), abs=1e-3)
         assert greedy == bool((log_p.argmax(dim=-1) == wanted).all())
     best = int(zoo.model(torch.tensor([context])).logits[0, -1].argmax())
-    one = vllm_engine.Prepared("loglikelihood", (), ((0,),), (Likelihood(context, (best,)),),
+    one = vllm_engine.PreparedForVllm("loglikelihood", (), ((0,),), (Likelihood(context, (best,)),),
                                tuple(vllm_engine._rows([Likelihood(context, (best,))])))  # fmt: skip
     assert started.answer(zoo.model, zoo.tokenizer, one, None)[0][1] is True
 
@@ -244,12 +252,12 @@ def test_a_repetition_penalty_counts_and_other_settings_are_refused(zoo: LiveMod
 
 @needs_vllm
 def test_weights_that_are_not_the_models_are_refused_before_anything_is_written(
-    zoo: LiveModel, started: VllmEngine
+    zoo: LiveModel, started: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = call("generate_until", Encoder(zoo.tokenizer, LENGTH), generations(prompts(4)))
     zoo.write(CANDIDATES["math"])
     before = started.answer(zoo.model, zoo.tokenizer, started.prepare(asked), None)
-    loads = started.n_loads
+    monkeypatch.setattr(started._llm, "collective_rpc", lambda *_, **__: pytest.fail("something was written"))
     weights = weights_of(zoo.model)
     key = "model.layers.2.self_attn.k_proj.weight"
     with pytest.raises(EvaluationError, match=f"{key} is missing"):
@@ -259,7 +267,7 @@ def test_weights_that_are_not_the_models_are_refused_before_anything_is_written(
         started.load({**weights, **deeper}.items())
     with pytest.raises(EvaluationError, match=r"has shape \(3, 128\)"):
         started.load({**weights, "lm_head.weight": weights["lm_head.weight"][:3]}.items())
-    assert started.n_loads == loads
+    monkeypatch.undo()
     prepared = started.prepare(asked)
     # Without another load.
     again = started._generate(prepared.generations, zoo.tokenizer, frozenset({1}), 1.0, None)
@@ -337,12 +345,13 @@ def test_tied_embeddings_and_a_second_engine_in_one_process(
         call("generate_until", encoder, generations(["red blue", "cat run walk", "six"], ["star"], 20)),
         call("loglikelihood", encoder, [("red blue", " green cat"), ("one two", " three"), ("fly", " moon sun")]),
     ]
+    starts = counted(monkeypatch)
     engine = VllmEngine(batch_size=4, max_length=96)
     try:
         found = [[same(engine, model, tokenizer, one) for one in asked] for model in (*models, models[0])]
         assert found[0] == found[3]
         assert found[0][1] != found[1][1]
-        assert engine.n_starts == 1
+        assert len(starts) == 1
         # What vLLM itself leaves out: the packed copy of the output matrix stays the last candidate's.
         monkeypatch.setattr(vllm_weights, "_repack_tied", lambda model: None)
         engine.load(weights_of(models[1]).items())
@@ -357,11 +366,12 @@ def test_tied_embeddings_and_a_second_engine_in_one_process(
 
 
 @needs_vllm
-def test_a_model_that_vllm_cannot_run_is_refused_at_the_start() -> None:
+def test_a_model_that_vllm_cannot_run_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = counted(monkeypatch)
     engine = VllmEngine(batch_size=4, max_length=None)
     with pytest.raises(ConfigError, match=r"computes in float32, bfloat16, float16, but .* torch\.float64"):
         engine.start(make_model(40).double(), None)
-    assert engine.n_starts == 0
+    assert starts == []
     with pytest.raises(ConfigError, match=r"vLLM cannot run LlamaForCausalLM: .*head.*engine=hf"):
         engine.start(make_model(40), None)  # heads of 8, for which vLLM's kernels were not built
     assert engine._llm is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import yaml
 from evomerge import api
 from evomerge.cli.main import main
 from evomerge.errors import ConfigError, RunError
+from evomerge.estimation import Responses
 from evomerge.evaluation.harness import LmHarness
 from evomerge.record import Split
-from evomerge.store.responses import Responses
 
 N_DOCS = {"sums": 14, "held_out": 6}
 
@@ -87,7 +88,7 @@ def test_every_item_is_scored_as_in_the_search(run: Path, full) -> None:
     assert list(result.scores) == ["math", "japanese", "average", "base", winner_of(run)]
     expected_items = [f"{name}/{i}" for name, n in N_DOCS.items() for i in range(n)]
     assert list(result.responses.items) == expected_items
-    assert np.isfinite(result.responses.values).all()
+    assert np.isfinite(result.responses.R).all()
     recorded = api.responses(run)
     # Few-shot examples are part of the prompt, and the score is a probability: another prompt would show.
     for name in ("math", "japanese", "average", winner_of(run)):
@@ -128,15 +129,7 @@ def test_models_that_the_file_holds_are_not_scored_again(run: Path, full, tmp_pa
     again = api.evaluate_full(run, parents=True, winner=True, out=tmp_path / "r.npz")
     assert scored == [] and again.scores == result.scores
     whole = Responses.load(out)
-    cut = [i for i, name in enumerate(whole.models) if name != "average"]
-    Responses(
-        tuple(whole.models[i] for i in cut),
-        whole.items,
-        whole.metric,
-        whole.values[cut],
-        tuple(whole.recipes[i] for i in cut),
-        whole.split,
-    ).save(tmp_path / "r.npz")
+    whole.of_models(name for name in whole.models if name != "average").save(tmp_path / "r.npz")
     continued = api.evaluate_full(run, parents=True, out=tmp_path / "r.npz")
     assert len(scored) == 4  # three splits and the rest, of the average
     np.testing.assert_array_equal(continued.responses.row("average"), result.responses.row("average"))
@@ -165,7 +158,7 @@ def test_a_configuration_needs_no_run(config: dict[str, Any], full, tmp_path: Pa
     # The same seed draws the same items for few-shot examples, so that the rows are those of the run.
     result = api.evaluate_full(config, parents=True, out=tmp_path / "r.npz")
     assert list(result.scores) == ["math", "japanese", "average", "base"]
-    np.testing.assert_allclose(result.responses.values, full[0].responses.values[:4], atol=1e-6)
+    np.testing.assert_allclose(result.responses.R, full[0].responses.R[:4], atol=1e-6)
     assert result.scores["math"][0].unseen is None and not result.searched
 
 
@@ -174,16 +167,17 @@ def test_a_file_of_other_items_or_models_is_not_touched(
 ) -> None:
     whole = Responses.load(full[1])
     other = tmp_path / "r.npz"
-    Responses(
-        whole.models, whole.items[:-1], whole.metric[:-1], whole.values[:, :-1], whole.recipes, whole.split[:-1]
-    ).save(other)
+    whole.of_items(whole.items[:-1]).save(other)
     before = other.read_bytes()
     with pytest.raises(ConfigError, match="holds 19 items that are not the 20"):
         api.evaluate_full(run, parents=True, out=other)
-    Responses(whole.models, whole.items, whole.metric, whole.values, ("x", *whole.recipes[1:]), whole.split).save(other)
+    replace(whole, recipes=("x", *whole.recipes[1:])).save(other)
     with pytest.raises(ConfigError, match="other models under the names math"):
         api.evaluate_full(run, parents=True, out=other)
     assert other.read_bytes() != before
+    other.write_bytes(b"no matrix")
+    with pytest.raises(RunError, match=r"is no response matrix.* name another file with --out"):
+        api.evaluate_full(run, parents=True, out=other)
     with pytest.raises(ConfigError, match="its folder does not exist"):
         api.evaluate_full(run, parents=True, out=tmp_path / "no" / "r.npz")
     with pytest.raises(ConfigError, match="--full"):

@@ -10,8 +10,8 @@ import pytest
 from evomerge.zoo.grammar import (
     KINDS,
     TEMPLATES,
+    Operation,
     Pair,
-    Step,
     calculation,
     expression,
     make_story,
@@ -117,13 +117,18 @@ def test_a_held_out_english_template_has_no_word_that_training_lacks():
 
 def test_the_order_of_a_sum_or_product_does_not_change_its_split():
     assert all(
-        pair_split(Step(op, a, b)) == pair_split(Step(op, b, a)) for op in "+*" for a in range(16) for b in range(16)
+        pair_split(Operation(op, a, b)) == pair_split(Operation(op, b, a))
+        for op in "+*"
+        for a in range(16)
+        for b in range(16)
     )
 
 
 def test_about_a_fifth_of_the_pairs_of_each_operation_is_for_the_test():
     for op, largest in (("+", 15), ("-", 15), ("*", 8)):
-        pairs = [Step(op, a, b) for a in range(2, largest + 1) for b in range(2, largest + 1) if op != "-" or a > b]
+        pairs = [
+            Operation(op, a, b) for a in range(2, largest + 1) for b in range(2, largest + 1) if op != "-" or a > b
+        ]
         splits = [pair_split(pair) for pair in pairs]
         assert 0.12 < splits.count("test") / len(pairs) < 0.28
         assert 0.04 < splits.count("valid") / len(pairs) < 0.18

@@ -11,7 +11,7 @@ import pytest
 from evomerge.zoo import tasks_path
 from evomerge.zoo.answers import judge_english, judge_exact, judge_japanese
 from evomerge.zoo.documents import BASE_MIX, JAPANESE_MIX, MATH_MIX, draw
-from evomerge.zoo.grammar import NAMES, PLACES, TEMPLATES, THINGS, Step, pair_split
+from evomerge.zoo.grammar import NAMES, PLACES, TEMPLATES, THINGS, Operation, pair_split
 from evomerge.zoo.items import task_items
 
 ITEMS = task_items()
@@ -31,7 +31,7 @@ def pattern(template, language):
 
 def first_step(item):
     left, op, right = re.match(r"(\d+)([-+*])(\d+)", item["expression"]).groups()
-    return Step(op, int(left), int(right))
+    return Operation(op, int(left), int(right))
 
 
 @pytest.mark.parametrize("task", ITEMS)

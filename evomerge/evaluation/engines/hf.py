@@ -31,7 +31,7 @@ log = logging.getLogger("evomerge.evaluation")
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedCall:
     """A call, sorted out.
 
     Attributes:
@@ -73,7 +73,7 @@ class HfEngine:
         """Return the longest prompt with its answer: the one given, or what the model's config says."""
         return self._lm_eval.context_length(model, tokenizer)
 
-    def prepare(self, call: Call) -> Prepared:
+    def prepare(self, call: Call) -> PreparedCall:
         """Sort the requests by length, find what they share."""
         generations = {i: one for i, one in enumerate(call.encoded) if isinstance(one, Generation)}
         order = list(generations)
@@ -93,7 +93,7 @@ class HfEngine:
             chosen = sorted((rows[i] for i in group.members), key=lambda row: -row.length)
             packed.append((group.prefix, tuple(chosen)))
         plain = tuple(sorted(by_input(parts), key=lambda row: (-len(row.context), row.context)))  # as lm-eval
-        return Prepared(
+        return PreparedCall(
             call,
             generations,
             tuple(Shared(one.prefix, tuple(order[i] for i in one.members)) for one in shared),
@@ -104,7 +104,7 @@ class HfEngine:
         )
 
     def answer(
-        self, model: Any, tokenizer: Any, prepared: Prepared, should_stop: StopCheck | None
+        self, model: Any, tokenizer: Any, prepared: PreparedCall, should_stop: StopCheck | None
     ) -> Sequence[Response]:
         """Return one response per request; see `Engine`."""
         share = Share()
@@ -112,7 +112,7 @@ class HfEngine:
         own = self.answer_some(model, tokenizer, prepared, should_stop, share, 0)
         return [own[i] for i in range(len(own))]
 
-    def units(self, model: Any, prepared: Prepared, should_stop: StopCheck | None) -> int:
+    def units(self, model: Any, prepared: PreparedCall, should_stop: StopCheck | None) -> int:
         """Return how many units a call is cut into; see `Divides`."""
         model.eval()
         with torch.no_grad():
@@ -124,7 +124,7 @@ class HfEngine:
         self,
         model: Any,
         tokenizer: Any,
-        prepared: Prepared,
+        prepared: PreparedCall,
         should_stop: StopCheck | None,
         share: Share,
         start: int,
@@ -178,7 +178,7 @@ class HfEngine:
         return obstacle is None
 
     def _works(
-        self, forward: Forward, prepared: Prepared, support: Support
+        self, forward: Forward, prepared: PreparedCall, support: Support
     ) -> tuple[list[_Writing | _Reading], list[int]]:
         """Return what is to be run, in its order, and the positions of the requests that are left to lm-eval."""
         works: list[_Writing | _Reading] = []
@@ -321,7 +321,7 @@ class _Reading(_Rows):
         run(0, 1)
 
 
-def _responses(prepared: Prepared, answers: dict[int, Answer]) -> dict[int, Response]:
+def _responses(prepared: PreparedCall, answers: dict[int, Answer]) -> dict[int, Response]:
     """Return what the requests for log-probabilities get, as far as all their parts were answered."""
     responses: dict[int, Response] = {}
     for i, parts in prepared.windows.items():

@@ -43,7 +43,7 @@ INSTALL = "pip install 'evomerge[vllm]' (on a machine without a GPU: 'evomerge[v
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedForVllm:
     """A call, sorted out.
 
     Attributes:
@@ -67,7 +67,7 @@ class _Row:
 
     Attributes:
         tokens: the context and all of the continuation but its last token.
-        members: positions of the continuations in `Prepared.parts`.
+        members: positions of the continuations in `PreparedForVllm.parts`.
     """
 
     tokens: tuple[int, ...]
@@ -80,10 +80,6 @@ class VllmEngine:
     Scores are those of the default engine: equal in fp32 but for the rounding of sums, which may turn an answer where
     two tokens are all but equally likely. Not for candidates that change the number of layers, tasks that sample or use
     beams, or generation configs that change greedy decoding other than by a repetition penalty: these are refused.
-
-    Attributes:
-        n_starts: how often an engine was started.
-        n_loads: how many candidates were written into it.
     """
 
     def __init__(
@@ -118,8 +114,6 @@ class VllmEngine:
         self._watch: _Watch | None = None
         self._length = 0
         self._stops: dict[tuple[int, tuple[str, ...]], tuple[Any, Stops]] = {}
-        self.n_starts = 0
-        self.n_loads = 0
 
     def context_length(self, model: Any, tokenizer: Any) -> int:
         """Return the longest prompt with its answer: the one given, or what the model's config says."""
@@ -127,7 +121,7 @@ class VllmEngine:
 
         return self._max_length or int(resolve_max_length(model.config, tokenizer))
 
-    def prepare(self, call: Call) -> Prepared:
+    def prepare(self, call: Call) -> PreparedForVllm:
         """Find what the requests share.
 
         Raises:
@@ -148,10 +142,10 @@ class VllmEngine:
             if isinstance(own, tuple):
                 windows.append(tuple(range(len(parts), len(parts) + len(own))))
                 parts += own
-        return Prepared(call.kind, generations, tuple(windows), tuple(parts), tuple(_rows(parts)))
+        return PreparedForVllm(call.kind, generations, tuple(windows), tuple(parts), tuple(_rows(parts)))
 
     def answer(
-        self, model: Any, tokenizer: Any, prepared: Prepared, should_stop: StopCheck | None
+        self, model: Any, tokenizer: Any, prepared: PreparedForVllm, should_stop: StopCheck | None
     ) -> Sequence[Response]:
         """Write the model's weights into the engine and return one response per request; see `Engine`.
 
@@ -198,7 +192,6 @@ class VllmEngine:
         self._shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         with unchanged_process(), vllm_settings():
             self._llm = self._started(model)
-            self.n_starts += 1
             try:
                 self._watch = _Watch(self._llm)
                 self.load(weights.items())
@@ -234,7 +227,6 @@ class VllmEngine:
             raise EvaluationError(
                 "vLLM did not drop its prefix cache, which holds the last candidate's keys and values"
             )
-        self.n_loads += 1
 
     def release(self) -> None:
         """Shut the engine down and free its memory; the next `answer` starts another one."""

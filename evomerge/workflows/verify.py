@@ -1,0 +1,37 @@
+"""Whether a saved checkpoint computes what a recipe or a run's best merge does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evomerge.export.verify import Verification
+from evomerge.export.verify import verify as compare
+from evomerge.recipe import Recipe
+from evomerge.workflows.run import recipe_of
+
+
+def verify(
+    target: str | Path | Recipe,
+    folder: str | Path,
+    *,
+    prompts: Sequence[str],
+    n_random: int,
+    length: int,
+    new_tokens: int,
+    seed: int,
+    tolerance: float | None,
+    device: str,
+) -> Verification:
+    """Compare a saved checkpoint with the live model of a recipe; see `evomerge.api.verify`."""
+    return compare(
+        recipe_of(target),
+        folder,
+        prompts=prompts,
+        n_random=n_random,
+        length=length,
+        new_tokens=new_tokens,
+        seed=seed,
+        tolerance=tolerance,
+        device=device,
+    )
