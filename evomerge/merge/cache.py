@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, TypeVar
 
 from evomerge.errors import RecipeError
@@ -41,7 +41,7 @@ def budget_bytes(cache: str | float) -> int:
     return int(amount * GIB)
 
 
-class Prepared:
+class ParentCache:
     """A cache of results of passes over the parents' weights, which any later candidate can use.
 
     What is kept is small against the weights: three numbers for a pair of tensors (SLERP), some tens of kB for each
@@ -57,26 +57,36 @@ class Prepared:
         self.budget = budget_bytes(cache)
         self.used = 0
         self._setting = cache
-        self._kept: dict[Hashable, Any] = {}
+        self._kept: dict[tuple[Hashable, tuple[int, ...]], tuple[Any, int]] = {}
         self._recent: OrderedDict[Hashable, Any] = OrderedDict()
         self._told: set[str] = set()
 
-    def get(self, key: Hashable, make: Callable[[], T], n_bytes: Callable[[T], int], *, what: str) -> T:
-        """Return what is kept under a key, or make it, and keep it if it fits.
+    def get(
+        self,
+        key: Hashable,
+        make: Callable[[], T],
+        n_bytes: Callable[[T], int],
+        *,
+        what: str,
+        models: tuple[int, ...] = (),
+    ) -> T:
+        """Return what is kept under a key for some models, or make it, and keep it if it fits.
 
         Args:
-            key: what it is of.
+            key: what it is.
             make: finds it.
             n_bytes: its size.
             what: for the log: what is found again for every candidate if it cannot be kept.
+            models: the serial numbers of those that it follows from.
         """
-        if key in self._kept:
-            kept: T = self._kept[key]
+        place = key, models
+        if place in self._kept:
+            kept: T = self._kept[place][0]
             return kept
         made = make()
         size = n_bytes(made)
         if self.used + size <= self.budget:
-            self._kept[key] = made
+            self._kept[place] = made, size
             self.used += size
         elif what not in self._told:
             self._told.add(what)
@@ -86,6 +96,11 @@ class Prepared:
                 self._setting, what, self.used / 2**20, self.budget / 2**20,
             )  # fmt: skip
         return made
+
+    def forget(self, models: Collection[int]) -> None:
+        """Drop what follows from any of these models, which nobody will ask for again."""
+        for place in [place for place in self._kept if not set(models).isdisjoint(place[1])]:
+            self.used -= self._kept.pop(place)[1]
 
     def recent(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return something small that the tensors of one candidate share; only the latest few are kept."""

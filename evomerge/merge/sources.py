@@ -9,7 +9,7 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.apply import merge_tensor
-from evomerge.merge.cache import Prepared
+from evomerge.merge.cache import ParentCache
 from evomerge.merge.family import Family
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.model import OpenModel, open_checkpoint
@@ -60,7 +60,7 @@ class Sources:
     Not for use by several threads at once.
 
     Attributes:
-        prepared: what was found out about the models.
+        parent_cache: what was found out about the models.
         copies: tensors of the models that stay on a device; see `LiveModels.keep`.
     """
 
@@ -68,12 +68,12 @@ class Sources:
         """Open nothing yet.
 
         Args:
-            cache: memory for what is found out about the parents once: "none", "auto" or GiB; see `Prepared`.
+            cache: memory for what is found out about the parents once: "none", "auto" or GiB; see `ParentCache`.
 
         Raises:
             RecipeError: if it is none of these.
         """
-        self.prepared = Prepared(cache)
+        self.parent_cache = ParentCache(cache)
         self.copies = DeviceCopies()
         self._models: dict[ModelSource | Recipe, OpenModel] = {}
         self._families: dict[tuple[Parent, ...], Family] = {}
@@ -150,7 +150,7 @@ class Sources:
             opened = self._open_all(recipe.parents, recipe.base)
             named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
             self._families[key] = Family(
-                named, opened[-1] if recipe.base is not None else None, self.prepared, self.copies
+                named, opened[-1] if recipe.base is not None else None, self.parent_cache, self.copies
             )
         return self._families[key]
 

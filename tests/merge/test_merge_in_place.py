@@ -11,12 +11,12 @@ import torch
 from tiny_models import make, near, recipe, same_bytes, tensors_of
 
 from evomerge.errors import RecipeError
-from evomerge.merge import apply
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel
 from evomerge.merge.live import writer as writing
 from evomerge.merge.live.model import LiveModel
+from evomerge.merge.methods import ties
 from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
@@ -84,7 +84,7 @@ def test_in_place_is_disk_for_every_method_engine_and_number_of_threads(
         torch.set_num_threads(1)
         disk = on_disk(of, tmp_path / method)
         monkeypatch.setenv(engines.VARIABLE, engine)
-        monkeypatch.setattr(apply, "SMALL", small)
+        monkeypatch.setattr(ties, "SMALL", small)
         torch.set_num_threads(2)
         with monkeypatch.context() as patch:
             patch.setattr(parallel, "CHUNK", 1024)
@@ -98,7 +98,7 @@ def test_in_place_is_disk_for_every_method_engine_and_number_of_threads(
 def test_the_cache_changes_no_byte_and_the_order_of_genomes_neither(
     cache: str | float, family: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "SMALL", 16)
+    monkeypatch.setattr(ties, "SMALL", 16)
     recipes = [genome(method, family, random.Random(n)) for n in range(3) for method in ("ties", "slerp", "dare_ties")]
     expected = []
     for of in recipes:
@@ -110,7 +110,7 @@ def test_the_cache_changes_no_byte_and_the_order_of_genomes_neither(
     for index in order:
         live.write(recipes[index])
         assert same_bytes(state(live), expected[index])
-    assert live.sources.prepared.used <= live.sources.prepared.budget
+    assert live.sources.parent_cache.used <= live.sources.parent_cache.budget
 
 
 def test_after_500_genomes_the_bytes_are_a_fresh_models_and_memory_has_not_grown(family: SimpleNamespace) -> None:

@@ -1,7 +1,9 @@
 """The fused kernels: both engines and the methods' references give the same bits, in any dtype, size and chunking."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ from evomerge.merge.kernels.program import Cut, Drop, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 from evomerge.merge.methods.base import Inputs
 from evomerge.merge.methods.registry import METHODS, find_method
-from evomerge.merge.methods.ties import cut_of
 
 numba_engine = pytest.importorskip("evomerge.merge.kernels.numba_engine")
 
@@ -54,6 +55,26 @@ def values_of(method: str, variant: int) -> dict[str, object]:
     return {each.name: wanted.get(each.name, each.default) for each in find_method(method).spec.parameters}
 
 
+class OneTensor:
+    """The parents of one tensor alone, with a cache that keeps nothing; see `ParentTensors`."""
+
+    engine, name = FAST, "x"
+
+    def once(self, key: Hashable, find: Callable[[], Any], n_bytes: Callable[[Any], int], **_: Any) -> Any:
+        found = find()
+        assert n_bytes(found) > 0
+        return found
+
+    def lately(self, key: Hashable, find: Callable[[], Any]) -> Any:
+        return find()
+
+    def sizes(self) -> dict[str, int]:
+        raise AssertionError("one tensor is all there is")
+
+    def load(self, name: str, which: Sequence[int] | None = None) -> Any:
+        raise AssertionError("one tensor is all there is")
+
+
 FUSED = [name for name in METHODS if find_method(name).program is not None]
 
 
@@ -71,12 +92,10 @@ def test_both_engines_give_the_bits_of_the_reference(method: str, dtypes: str, t
         values, seeds = values_of(method, variant), (5, 1 << 40, (1 << 63) - 1)
         exact = [parent.float() for parent in parents]
         reference = find_method(method).merge(Inputs(None if origin is None else base.float(), exact, values, seeds))
-        inputs = Inputs(
-            origin, parents, values, seeds,
-            cuts=[cut_of(parent - base.float(), d) for parent, d in zip(exact, values["density"], strict=True)]
-            if find_method(method).prepares == "cuts" else None,
-            dots=FAST.dots(*parents) if find_method(method).prepares == "dots" else None,
-        )  # fmt: skip
+        inputs = Inputs(origin, parents, values, seeds)
+        prepare = find_method(method).prepare
+        if prepare is not None:
+            inputs = replace(inputs, prepared=prepare(inputs, OneTensor()))
         program = find_method(method).program(inputs)  # type: ignore[misc]
         for dtype, engine in product((torch.float32, torch.bfloat16, torch.float16), (FAST, PLAIN)):
             out = torch.empty(n, dtype=dtype)

@@ -10,7 +10,7 @@ import torch
 from evomerge.errors import RecipeError
 from evomerge.merge import cache as prepared
 from evomerge.merge import quantiles
-from evomerge.merge.cache import Prepared, budget_bytes
+from evomerge.merge.cache import ParentCache, budget_bytes
 from evomerge.merge.kernels import parallel
 from evomerge.merge.kernels.engine import Engine
 from evomerge.merge.kernels.numba_engine import NumbaEngine
@@ -165,7 +165,7 @@ def table_of(n: int) -> QuantileTable:
 
 
 def test_what_fits_is_made_once_and_what_does_not_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    cache, made = Prepared(1000 / (1 << 30)), []
+    cache, made = ParentCache(1000 / (1 << 30)), []
 
     def get(name: str, n: int) -> None:
         cache.get(("t", (1,), name), lambda: made.append(name) or table_of(n), lambda t: t.n_bytes, what="the tables")
@@ -181,7 +181,7 @@ def test_what_fits_is_made_once_and_what_does_not_is_named_once(caplog: pytest.L
 
 
 def test_the_latest_cuts_are_kept_and_no_more() -> None:
-    cache = Prepared("none")
+    cache = ParentCache("none")
     for number in range(1000):
         assert cache.recent(("cuts", number), lambda number=number: number) == number
         assert cache.recent(("cuts", number), lambda: -1) == number

@@ -19,7 +19,7 @@ import numpy as np
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.apply import program_of
-from evomerge.merge.cache import Prepared
+from evomerge.merge.cache import ParentCache
 from evomerge.merge.disk.stream import Lend, block_entries
 from evomerge.merge.files.checkpoint import locate, locate_tensors, read_header
 from evomerge.merge.files.flat import CPU, FLOATS, DType, Flat
@@ -121,7 +121,7 @@ class PlainFamily:
         members: name and model of each parent in order, then the base if there is one.
         donor: index of the member that lends names, types and configuration.
         tensors: every tensor of the result.
-        prepared: results of passes over the weights.
+        parent_cache: results of passes over the weights.
         n_layers: how many layers the models have.
     """
 
@@ -131,7 +131,7 @@ class PlainFamily:
         donor = models[self.donor]
         self.members = tuple(zip([*(parent.name for parent in recipe.parents), "base"], models, strict=False))
         self.n_layers = layout.n_layers
-        self.prepared = Prepared()
+        self.parent_cache = ParentCache()
         self.tensors = tuple(
             Merged(name, cast("TensorInfo", donor.tensors.infos[name]), place) for name, place in layout.places.items()
         )
