@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, public_warning
-from evomerge.assembly.executors import make_executor
 from evomerge.errors import Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
@@ -32,6 +31,8 @@ def carry_out(
     run: RunDir, prepared: Prepared, *, listener: Listener | None, stop: StopSignal | None, note: Note | None
 ) -> None:
     """Run what is left of a search, and write down how it ended."""
+    from evomerge.assembly.executors import make_executor  # loads torch, which `evomerge merge` may do without
+
     stop = stop or StopSignal()
     database = run.database
     with _logging_to(run.log_path):

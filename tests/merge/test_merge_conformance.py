@@ -1,5 +1,6 @@
 """What every merge method must keep, through the whole way from recipe to tensors (P1 to P10 of the specification)."""
 
+import tempfile
 from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from documented import write_example
 from safetensors.torch import load_file
 from tiny_models import llama, random_tensors, recipe, same_bytes, tensors_of, write_checkpoint
 
@@ -15,7 +17,14 @@ from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
 
-ALL = sorted(set(METHODS) - {PASSTHROUGH})  # which mixes no weights: tests of layer paths hold it
+OWN = "my_merge:METHOD"
+"""The method of docs/methods.md, from a module of the user's."""
+with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+    write_example("methods.md", "my_merge.py", Path(folder))
+    patch.syspath_prepend(folder)
+    find_method(OWN)  # from now on it is imported
+
+ALL = [*sorted(set(METHODS) - {PASSTHROUGH}), OWN]  # passthrough mixes no weights: tests of layer paths hold it
 WITH_BASE = [name for name in ALL if find_method(name).spec.needs_base]
 ORDER_FREE = [name for name in ALL if find_method(name).order_free]
 SPARSE = [name for name in ALL if find_method(name).spec.parameter("density")]

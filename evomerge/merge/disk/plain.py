@@ -237,7 +237,8 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
     """
     if recipe.path or not compiled():
         return None
-    if check_recipe(recipe).program is None:
+    method = check_recipe(recipe)
+    if method.program is None or not (method.prepare is None or method.prepare_without_torch):
         return None
     try:
         opened: dict[ModelSource, PlainModel] = {}

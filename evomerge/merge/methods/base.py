@@ -148,6 +148,8 @@ class Method:
         program: the same as a program for the fused kernels; it must not look into the tensors, only at values, seeds
             and what was prepared. None: the method runs by its reference, several times slower.
         prepare: finds `Inputs.prepared`; None: there is nothing to find.
+        prepare_without_torch: whether `prepare` looks into the tensors through the engine alone, so that common
+            checkpoints can be merged to disk without torch (`evomerge.merge.disk.plain`).
         active: indices of the parents that have an effect under these values; the others are not even read.
         one_input: index of the input (`BASE` for the base) that the result equals exactly, or None. Such a tensor is
             copied bit for bit; fp32 arithmetic would not always give it back: θ0 + (θ − θ0) rounds.
@@ -167,6 +169,7 @@ class Method:
     shows_bad: bool = False
     program: Callable[[Inputs], Program] | None = None
     prepare: Preparation | None = None
+    prepare_without_torch: bool = False
 
 
 def nonzero(values: Values, *names: str) -> tuple[int, ...]:

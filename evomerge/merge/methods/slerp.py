@@ -80,6 +80,7 @@ METHOD = Method(
     merge=lambda inputs: slerp(inputs.parents[0], inputs.parents[1], t=inputs.number("t")),
     program=_program,
     prepare=_prepare,
+    prepare_without_torch=True,
     active=lambda values: (0, 1),
     one_input=_one_input,
     problems=lambda values: out_of_range(values, "t", 0.0, 1.0),

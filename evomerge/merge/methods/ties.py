@@ -233,6 +233,7 @@ METHOD = Method(
     merge=_ties,
     program=_program,
     prepare=_prepare,
+    prepare_without_torch=True,
     active=lambda values: nonzero(values, "weight", "density"),
     one_input=disjoint_one_input,
     problems=disjoint_problems,
