@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evomerge.assembly.spaces import baselines
+from evomerge.assembly.spaces import average, baselines
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
@@ -46,7 +46,7 @@ def live_bytes(config: SearchConfig, sources: Sources, dtype: str | None) -> int
     """
     models: list[ModelSource | Recipe] = []
     if any(recipe.method != PASSTHROUGH for recipe in baselines(config, sources).values()):
-        models.append((config.models.base or config.models.parents[0]).source)
+        models.append(average(config).donor.source)
     if any(stage.space.stacks for stage in config.stages):
         models += [parent.source for parent in config.models.parents]
     return sum(model_bytes(sources.like(source), dtype) for source in models)
@@ -138,7 +138,7 @@ def device_shares(
     if len(devices) == 1:
         live = live_bytes(config, sources, dtype)
         return [Share(devices[0], free[devices[0]], live, parents, live if config.evaluation.engine == "vllm" else 0)]
-    opened = sources.like((config.models.base or config.models.parents[0]).source)
+    opened = sources.like(average(config).donor.source)
     torch_dtype = opened.dtype if dtype is None else TORCH_DTYPES[dtype]
     _, taken = plan_devices(opened.architecture, torch_dtype, {torch.device(one): n for one, n in free.items()})
     whole = max(1, sum(taken.values()))

@@ -104,13 +104,17 @@ def check_recipe(recipe: Recipe) -> Method:
     return method
 
 
-def make_plan(recipe: Recipe, family: Family) -> Plan:
+def make_plan(recipe: Recipe, method: Method, family: Family) -> Plan:
     """Decide every tensor.
 
+    Args:
+        recipe: a checked one.
+        method: what `check_recipe` returned for it.
+        family: its models.
+
     Raises:
-        RecipeError: if the recipe is wrong in itself, or names layers that its models do not have.
+        RecipeError: if the recipe names layers that its models do not have.
     """
-    method = check_recipe(recipe)
     n_layers = family.n_layers
     _raise([
         f"{_where(i, group)}layers {list(group.layers)} reach beyond the {n_layers} layers of the model"

@@ -12,8 +12,8 @@ from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import ParentCache
 from evomerge.merge.family import Family
 from evomerge.merge.files.checkpoint import TensorInfo
+from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import OpenModel, open_checkpoint
-from evomerge.merge.live.device_copies import DeviceCopies
 from evomerge.merge.paths.compatible import Pool
 from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import Plan, check_recipe, make_plan
@@ -100,7 +100,7 @@ class Sources:
             CheckpointError, RecipeError: as `open`.
         """
         if isinstance(source, Recipe) and not source.path:
-            return self.like((source.base or source.parents[0]).source)
+            return self.like(source.donor.source)
         return self.open(source)
 
     def plan(self, recipe: Recipe) -> Plan:
@@ -113,8 +113,8 @@ class Sources:
         """
         if recipe.path:
             raise ValueError("a recipe with a layer path merges no tensors; ask for its path_plan")
-        check_recipe(recipe)
-        return make_plan(recipe, self.family(recipe))
+        method = check_recipe(recipe)  # before models are opened
+        return make_plan(recipe, method, self.family(recipe))
 
     def path_plan(self, recipe: Recipe) -> PathPlan:
         """Check a recipe with a path against its models and decide every tensor; no weights are read.

@@ -18,8 +18,8 @@ from tiny_models import make, near, recipe
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
+from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.live import model as resident
-from evomerge.merge.live.device_copies import DeviceCopies
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.recipe import ModelSource, Recipe

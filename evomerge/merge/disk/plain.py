@@ -26,6 +26,7 @@ from evomerge.merge.files.flat import CPU, FLOATS, DType, Flat
 from evomerge.merge.files.layouts import Layout, find_layout, meaning
 from evomerge.merge.files.places import Merged
 from evomerge.merge.kernels.engine import compiled, engine_for
+from evomerge.merge.methods.base import Method
 from evomerge.merge.plan import Plan, TensorTask, check_recipe, make_plan
 from evomerge.recipe import ModelSource, Recipe
 
@@ -192,9 +193,9 @@ class PlainMerge:
         tokenizer: the model whose tokenizer the result carries.
     """
 
-    def __init__(self, recipe: Recipe, family: PlainFamily) -> None:
+    def __init__(self, recipe: Recipe, method: Method, family: PlainFamily) -> None:
         self.family = family
-        self.plan: Plan = make_plan(recipe, cast("Family", family))
+        self.plan: Plan = make_plan(recipe, method, cast("Family", family))
         family.shows_bad = self.plan.method.shows_bad
         names = {parent.name: i for i, parent in enumerate(recipe.parents)}
         self.tokenizer = family.model(names.get(recipe.tokenizer or "", family.donor))
@@ -255,7 +256,7 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
             return None
     except (UnusualError, CheckpointError):
         return None  # said by the way that knows all mistakes
-    return PlainMerge(recipe, PlainFamily(recipe, models, layout))
+    return PlainMerge(recipe, method, PlainFamily(recipe, models, layout))
 
 
 def _fits(model: PlainModel, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -15,6 +15,7 @@ from evomerge.merge.family import Family
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
 from evomerge.merge.live.placement import plan_devices, spread
 from evomerge.merge.live.writer import Writer, Written
+from evomerge.merge.plan import Plan
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe
 from evomerge.system.memory import free_bytes
@@ -80,13 +81,9 @@ class LiveModel:
         """The tokenizer that the present recipe's result carries; at first the source's."""
         return self._tokenizers.of(self._lender)
 
-    def fits(self, recipe: Recipe) -> bool:
-        """Whether a recipe builds a model like this one.
-
-        Raises:
-            CheckpointError: if its models cannot be read or do not fit together.
-        """
-        return not self._misfits(self.sources.family(recipe))
+    def fits(self, family: Family) -> bool:
+        """Whether merges of these models are like this one."""
+        return not self._misfits(family)
 
     def write(self, recipe: Recipe, *, rounded: str | None = None) -> None:
         """Give the model's parameters the values of a recipe.
@@ -102,12 +99,19 @@ class LiveModel:
             RecipeError: if the recipe is wrong, or its result is not finite.
             CheckpointError: if its models cannot be read or do not fit together, or do not fit the live model.
         """
-        plan = self.sources.plan(recipe)
+        self.follow(self.sources.plan(recipe), rounded=rounded)
+
+    def follow(self, plan: Plan, *, rounded: str | None = None) -> None:
+        """Do as `write`, with a plan that `sources` has made of the recipe.
+
+        Raises:
+            RecipeError, CheckpointError: as `write`.
+        """
         self._check_fits(plan.family)
-        lender = self.sources.tokenizer_of(recipe)
+        lender = self.sources.tokenizer_of(plan.recipe)
         self.recipe = None
         self._writer.write(plan, None if rounded is None else TORCH_DTYPES[rounded])
-        self.recipe, self.rounded = recipe, rounded
+        self.recipe, self.rounded = plan.recipe, rounded
         self._lender = lender
 
     @property

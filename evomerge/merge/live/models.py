@@ -21,7 +21,7 @@ from evomerge.merge.live.model import Devices, LiveModel, Tokenizers, as_devices
 from evomerge.merge.live.writer import Written
 from evomerge.merge.paths.compatible import Pool
 from evomerge.merge.paths.live_path import PathModel, path_problems
-from evomerge.merge.plan import check_recipe
+from evomerge.merge.plan import Plan, check_recipe
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
 
@@ -138,21 +138,20 @@ class LiveModels:
         """
         self.recipe = None
         self.written = Written()
-        check_recipe(recipe)
-        if recipe.path:
-            model = self._path(recipe)
-        elif recipe.method == PASSTHROUGH:
-            model = self._parent(recipe.parents[0].source, recipe, 0).model
+        if recipe.method != PASSTHROUGH:
+            model = self._merge(self.sources.plan(recipe)).model
         else:
-            model = self._merge(recipe).model
+            check_recipe(recipe)
+            path = bool(recipe.path)
+            model = self._path(recipe) if path else self._parent(recipe.parents[0].source, recipe, 0).model
         self._lender = self.sources.tokenizer_of(recipe)
         self.model, self.recipe = model, recipe
 
-    def _merge(self, recipe: Recipe) -> LiveModel:
-        if not any(live.fits(recipe) for live in self._merges):
-            self.load((recipe.base or recipe.parents[0]).source)
-        live = next(live for live in self._merges if live.fits(recipe))
-        live.write(recipe)
+    def _merge(self, plan: Plan) -> LiveModel:
+        if not any(live.fits(plan.family) for live in self._merges):
+            self.load(plan.recipe.donor.source)
+        live = next(live for live in self._merges if live.fits(plan.family))
+        live.follow(plan)
         self.written += live.written
         return live
 
@@ -228,7 +227,7 @@ class LiveModels:
         while isinstance(source, Recipe):
             if source.dtype is not None:
                 return source.dtype
-            source = (source.base or source.parents[0]).source
+            source = source.donor.source
         if source not in self._dtypes:
             mine = self.sources.open(source).dtype
             self._dtypes[source] = next((name for name, dtype in TORCH_DTYPES.items() if dtype == mine), None)
@@ -324,5 +323,5 @@ def _merged(source: ModelSource | Recipe) -> TypeGuard[Recipe]:
 def _weights_of(source: ModelSource | Recipe) -> ModelSource | Recipe:
     """Return what lends a merge its first weights: the checkpoint (or path) at the end of its bases."""
     while isinstance(source, Recipe) and not source.path:
-        source = (source.base or source.parents[0]).source
+        source = source.donor.source
     return source

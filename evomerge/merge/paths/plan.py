@@ -20,7 +20,6 @@ from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.paths.compatible import Pool
 from evomerge.merge.paths.config import config_json
 from evomerge.merge.paths.fold import Fold, find_fold
-from evomerge.merge.plan import check_recipe
 from evomerge.recipe import Recipe, Step
 
 
@@ -151,15 +150,14 @@ def make_path_plan(recipe: Recipe, pool: Pool) -> PathPlan:
     """Decide every tensor of the unrolled path.
 
     Args:
-        recipe: one with a path.
+        recipe: a checked one, with a path.
         pool: its parents.
 
     Raises:
-        RecipeError: if the recipe is wrong in itself, or its scales multiply to something beyond all numbers.
+        RecipeError: if its scales multiply to something beyond all numbers.
         CheckpointError: if the path leaves its parents, its scales cannot be folded, or names or configuration of this
             family cannot express it.
     """
-    check_recipe(recipe)
     config = pool.config(recipe.path)
     divisors = _divisors(recipe.path)
     used = {step.parent for step in recipe.path}
