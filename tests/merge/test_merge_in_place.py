@@ -145,7 +145,7 @@ def test_only_the_group_that_changed_is_written(family: SimpleNamespace) -> None
     counts = []
     for each in (of(0.5), of(0.5), of(0.7), of(0.7, 0.6), of(0.7, 0.6, dtype="bfloat16"), of(0.7, 0.6)):
         live.write(each)
-        counts.append(live._writer.n_written)
+        counts.append(live.written.tensors)
         fresh = LiveModel(ModelSource(str(family.base)))
         fresh.write(each)
         assert same_bytes(state(live), state(fresh))
@@ -176,7 +176,7 @@ def test_an_interrupted_write_leaves_nothing_that_the_next_one_trusts(
             live.write(other)
         assert live.recipe is None
         live.write(one)
-        assert live._writer.n_written == when + 1
+        assert live.written.tensors == when + 1
         assert same_bytes(state(live), state(fresh))
 
 

@@ -264,7 +264,7 @@ def test_a_density_keeps_that_share_and_one_keeps_all() -> None:
     assert Drop(1e-9, 3).below == 1
     assert all(abs(Drop(d, 3).below / 65536 - d) <= 2**-17 for d in (0.05, 0.1, 0.123456, 0.9))
     out = torch.empty(200_000)
-    FAST.run(Program((1.0, 0.0), from_base=True, masks=(Drop(1.0, 3), Drop(1.0, 4))), ones * 0, [ones, ones], out)
+    FAST.run(Program((1.0, 0.0), masks=(Drop(1.0, 3), Drop(1.0, 4))), ones * 0, [ones, ones], out)
     assert torch.equal(out, ones)
 
 
@@ -274,7 +274,7 @@ def test_the_entries_that_equal_the_threshold_are_kept_by_index() -> None:
         for engine in (FAST, PLAIN):
             out = torch.empty(3000)
             masks = (Cut(0.5, limit), Cut(0.5, 0))
-            engine.run(Program((1.0, 1.0), from_base=True, masks=masks), level * 0, [level, level], out)
+            engine.run(Program((1.0, 1.0), masks=masks), level * 0, [level, level], out)
             assert out.nonzero()[:, 0].tolist() == list(range(limit))
 
 
@@ -285,7 +285,7 @@ def test_an_election_of_any_number_of_parents_and_masks(n_parents: int, threads:
         level = (parents[0].float() - base.float()).abs().sort().values[n // 3].item()
         masks = [Cut(level, n // 2 + 1), Drop(0.4, 9), Cut(level, n), Drop(1.0, 2), Cut(float("inf"), 0)]
         program = Program(
-            tuple(0.3 + 0.2 * k for k in range(n_parents)), from_base=True, scale=1.1, masks=tuple(masks[:n_parents]),
+            tuple(0.3 + 0.2 * k for k in range(n_parents)), scale=1.1, masks=tuple(masks[:n_parents]),
             disjoint=True, by_count=by_count, normalize=normalize,
         )  # fmt: skip
         for to in (torch.bfloat16, torch.float32):
@@ -302,7 +302,7 @@ def test_a_tie_at_the_cut_of_bf16_parents_ends_anywhere(limit: int, threads: int
     masks = (Cut(0.5, limit), Cut(0.5, limit))
     for engine, disjoint in product((FAST, PLAIN), (False, True)):
         out = torch.empty(2051)
-        engine.run(Program((1.0, 0.25), from_base=True, masks=masks, disjoint=disjoint), base, [larger, level], out)
+        engine.run(Program((1.0, 0.25), masks=masks, disjoint=disjoint), base, [larger, level], out)
         kept = torch.arange(2051) < limit
         a, b = torch.where(kept | (larger == 1.0), larger.float(), 0.0), torch.where(kept, -0.5, 0.0)
         mean = torch.where(larger == 1.0, 1.0, torch.where(kept, (a + 0.25 * b) / 1.25, 0.0))

@@ -47,13 +47,11 @@ class Writer:
     write that fails or is interrupted makes it forget the tensors it had begun with.
 
     Attributes:
-        n_written: tensors that the last write changed.
-        written: the same with their bytes; up to the error, if there was one.
+        written: what the last write had to do; up to the error, if there was one.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
         """Take parameters and buffers by name."""
-        self.n_written = 0
         self.written = Written()
         self._parameters = parameters
         self._holds: dict[str, dict[str, Hashable]] = {}
@@ -71,7 +69,6 @@ class Writer:
             CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
             RecipeError: if a result is not finite.
         """
-        self.n_written = 0
         self.written = Written(of=len(plan.tasks))
         naming = plan.family.model(plan.family.donor).naming
         waiting: list[tuple[_Change, torch.Tensor]] = []
@@ -145,7 +142,6 @@ class Writer:
             self._parameters[name].copy_(tensor)
 
     def _count(self, plan: Plan, task: TensorTask, out: torch.Tensor) -> None:
-        self.n_written += 1
         inputs = task.inputs if task.copy_of is None else (task.copy_of,)
         if task.copy_of is None and plan.method.spec.needs_base:
             inputs = (*inputs, BASE)

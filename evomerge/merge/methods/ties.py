@@ -201,7 +201,6 @@ def disjoint_program(inputs: Inputs, masks: tuple[Cut | Drop, ...]) -> Program:
     """Return the election and disjoint mean of masked task vectors as a program."""
     return Program(
         weight=inputs.numbers("weight"),
-        from_base=True,
         scale=inputs.number("lambda"),
         masks=masks,
         disjoint=True,

@@ -62,17 +62,17 @@ class PathTask:
 class RepeatedLayers:
     """What a path that visits layers more than once costs on disk.
 
+    The files cannot share what is repeated: safetensors refuses two names for one range of bytes ("the byte buffer
+    needs to be entirely indexed, and cannot contain holes", and each range begins where the one before ends:
+    https://github.com/huggingface/safetensors#format).
+
     Attributes:
         layers: how many layers of the result hold at least one tensor that an earlier layer holds, too.
         duplicate_bytes: bytes of tensors that an earlier layer holds, too.
-        stored_once_bytes: how many of those the files share. Always 0: safetensors refuses two names for one range of
-            bytes ("the byte buffer needs to be entirely indexed, and cannot contain holes", and each range begins
-            where the one before ends: https://github.com/huggingface/safetensors#format).
     """
 
     layers: int = 0
     duplicate_bytes: int = 0
-    stored_once_bytes: int = 0
 
     def __str__(self) -> str:
         """One sentence."""
