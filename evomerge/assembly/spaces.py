@@ -21,7 +21,7 @@ from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.segments import SegmentSpace
 from evomerge.genome.space import Space
 from evomerge.merge.methods.registry import find_method
-from evomerge.merge.paths.compatible import Pool
+from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.fold import find_fold
 from evomerge.merge.paths.live_path import path_problems
 from evomerge.merge.plan import check_recipe
@@ -230,8 +230,10 @@ def _path_problems(config: SearchConfig, sources: Sources) -> list[str]:
     opened = [_try(problems, lambda parent=parent: sources.like(parent.source)) for parent in parents]  # type: ignore[misc]
     if problems:
         return problems
-    pool = _try(problems, lambda: Pool([(parent.name, one) for parent, one in zip(parents, opened, strict=True)]))
-    if pool is None:
+    compatible = _try(
+        problems, lambda: CompatibleParents([(parent.name, one) for parent, one in zip(parents, opened, strict=True)])
+    )
+    if compatible is None:
         return problems
     problems += [f"{parents[0].name}: {problem}" for problem in path_problems(opened[0])]
     scaled = any(s.space.stacks and s.space.path.options.get("scales", "step") != "none" for s in config.stages)

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from evomerge.errors import RecipeError
-from evomerge.merge.kernels.engine import Engine, engine_for
+from evomerge.merge.kernels.engine import KernelEngine, engine_for
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import BASE, Inputs
-from evomerge.merge.plan import Plan, TensorTask
+from evomerge.merge.plan import MergePlan, TensorTask
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _COPY = Program(weight=(1.0,))
 
 
-def merge_tensor(plan: Plan, task: TensorTask) -> torch.Tensor:
+def merge_tensor(plan: MergePlan, task: TensorTask) -> torch.Tensor:
     """Return one tensor of the result, in its final type; it may be a parent's own memory, so do not change it.
 
     Raises:
@@ -40,7 +40,7 @@ def merge_tensor(plan: Plan, task: TensorTask) -> torch.Tensor:
     return out
 
 
-def write_tensor(plan: Plan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None) -> None:
+def write_tensor(plan: MergePlan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None) -> None:
     """Give a tensor the values of a task, in place.
 
     Args:
@@ -59,7 +59,7 @@ def write_tensor(plan: Plan, task: TensorTask, out: torch.Tensor, *, rounded: to
 
 
 def start_tensor(
-    plan: Plan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None
+    plan: MergePlan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None
 ) -> int | torch.Tensor:
     """Do as `write_tensor`, but return whether the result is not finite instead of raising; see `refuse`."""
     family, name = plan.family, task.name
@@ -96,7 +96,7 @@ def start_tensor(
 
 
 def program_of(
-    plan: Plan, task: TensorTask, engine: Engine, device: torch.device
+    plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device
 ) -> tuple[Program, torch.Tensor | None, list[torch.Tensor]]:
     """Return what the engine has to run for a task whose method has a program, and the tensors that it reads.
 
@@ -110,7 +110,7 @@ def program_of(
     return plan.method.program(inputs), inputs.base, list(inputs.parents)
 
 
-def _inputs(plan: Plan, task: TensorTask, engine: Engine, device: torch.device) -> Inputs:
+def _inputs(plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device) -> Inputs:
     """Return what the method gets, in the types of the files, with what it prepares."""
     assert task.values is not None  # a task is either copied or merged
     family, name = plan.family, task.name
@@ -125,7 +125,7 @@ def _inputs(plan: Plan, task: TensorTask, engine: Engine, device: torch.device) 
 class _TaskTensors:
     """What the preparation of one task may look at; see `evomerge.merge.methods.base.ParentTensors`."""
 
-    def __init__(self, plan: Plan, task: TensorTask, engine: Engine, device: torch.device) -> None:
+    def __init__(self, plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device) -> None:
         self.engine = engine
         self.name = task.name
         self._family = plan.family
@@ -165,7 +165,7 @@ class _TaskTensors:
         return base, parents
 
 
-def refuse(plan: Plan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype | None = None) -> None:
+def refuse(plan: MergePlan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype | None = None) -> None:
     """Raise the error of a result that is not finite.
 
     Raises:

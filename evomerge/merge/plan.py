@@ -57,7 +57,7 @@ class TensorTask:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MergePlan:
     """A recipe whose every tensor is decided."""
 
     recipe: Recipe
@@ -104,7 +104,7 @@ def check_recipe(recipe: Recipe) -> Method:
     return method
 
 
-def make_plan(recipe: Recipe, method: Method, family: Family) -> Plan:
+def make_plan(recipe: Recipe, method: Method, family: Family) -> MergePlan:
     """Decide every tensor.
 
     Args:
@@ -132,7 +132,7 @@ def make_plan(recipe: Recipe, method: Method, family: Family) -> Plan:
         if key not in resolved:
             resolved[key] = _Resolved.of(method, _resolve(method.spec, recipe.parameters_of(*key), recipe), order)
         tasks.append(_task(tensor, resolved[key], recipe, family))
-    return Plan(recipe, family, method, tuple(tasks))
+    return MergePlan(recipe, family, method, tuple(tasks))
 
 
 @dataclass(frozen=True)

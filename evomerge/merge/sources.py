@@ -14,9 +14,9 @@ from evomerge.merge.family import Family
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import OpenModel, open_checkpoint
-from evomerge.merge.paths.compatible import Pool
+from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.plan import PathPlan, make_path_plan
-from evomerge.merge.plan import Plan, check_recipe, make_plan
+from evomerge.merge.plan import MergePlan, check_recipe, make_plan
 from evomerge.recipe import ModelSource, Parent, Recipe
 
 
@@ -25,7 +25,7 @@ class RecipeTensors:
 
     mapped = False
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: MergePlan) -> None:
         self._plan = plan
         self._tasks = {task.name: task for task in plan.tasks}
         self.infos: Mapping[str, TensorInfo] = MappingProxyType(
@@ -77,7 +77,7 @@ class Sources:
         self.copies = DeviceCopies()
         self._models: dict[ModelSource | Recipe, OpenModel] = {}
         self._families: dict[tuple[Parent, ...], Family] = {}
-        self._pools: dict[tuple[Parent, ...], Pool] = {}
+        self._compatible: dict[tuple[Parent, ...], CompatibleParents] = {}
 
     def open(self, source: ModelSource | Recipe) -> OpenModel:
         """Open a checkpoint or a recipe; no weights are read.
@@ -103,7 +103,7 @@ class Sources:
             return self.like(source.donor.source)
         return self.open(source)
 
-    def plan(self, recipe: Recipe) -> Plan:
+    def plan(self, recipe: Recipe) -> MergePlan:
         """Check a recipe without a path against its models and decide every tensor; no weights are read.
 
         Raises:
@@ -125,19 +125,19 @@ class Sources:
                 not there, or the reason why scales cannot be folded into this architecture.
         """
         check_recipe(recipe)
-        return make_path_plan(recipe, self.pool(recipe))
+        return make_path_plan(recipe, self.compatible_parents(recipe))
 
-    def pool(self, recipe: Recipe) -> Pool:
+    def compatible_parents(self, recipe: Recipe) -> CompatibleParents:
         """Return the parents of a recipe with a path, checked to fit into one model.
 
         Raises:
             CheckpointError: with every model that cannot be opened, or every mismatch between the models.
         """
-        if recipe.parents not in self._pools:
+        if recipe.parents not in self._compatible:
             opened = self._open_all(recipe.parents, None)
             named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=True)]
-            self._pools[recipe.parents] = Pool(named)
-        return self._pools[recipe.parents]
+            self._compatible[recipe.parents] = CompatibleParents(named)
+        return self._compatible[recipe.parents]
 
     def family(self, recipe: Recipe) -> Family:
         """Return the parents and the base of a recipe, checked to fit together.
@@ -199,7 +199,7 @@ class Sources:
 
     def _open_path(self, recipe: Recipe) -> OpenModel:
         plan = self.path_plan(recipe)
-        first = plan.pool.first
+        first = plan.compatible.first
         return OpenModel(
             label=f"recipe {recipe.content_hash[:12]} (a path of {len(recipe.path)} layers)",
             config=plan.config,

@@ -172,7 +172,7 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
     same_bits, others = (bits == exact).nonzero()[0], inside[bits[inside] != exact]
     different, counts = np.unique(bits, return_counts=True)
     for engine in (FAST, PLAIN):
-        ranges = [engines.Range(low, high), engines.Range(low, high, exact), engines.Range(1, 2, 1)]
+        ranges = [engines.BitRange(low, high), engines.BitRange(low, high, exact), engines.BitRange(1, 2, 1)]
         listed, split, none = engine.survey(base, [parent] * 3, ranges)
         np.testing.assert_array_equal(listed.places, inside)
         np.testing.assert_array_equal(listed.bits, bits[inside])

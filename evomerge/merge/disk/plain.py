@@ -23,11 +23,11 @@ from evomerge.merge.cache import ParentCache
 from evomerge.merge.disk.stream import Lend, block_entries
 from evomerge.merge.files.checkpoint import locate, locate_tensors, read_header
 from evomerge.merge.files.flat import CPU, FLOATS, DType, Flat
-from evomerge.merge.files.layouts import Layout, find_layout, meaning
+from evomerge.merge.files.layouts import TensorLayout, find_layout, meaning
 from evomerge.merge.files.places import Merged
 from evomerge.merge.kernels.engine import compiled, engine_for
 from evomerge.merge.methods.base import Method
-from evomerge.merge.plan import Plan, TensorTask, check_recipe, make_plan
+from evomerge.merge.plan import MergePlan, TensorTask, check_recipe, make_plan
 from evomerge.recipe import ModelSource, Recipe
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class PlainFamily:
         n_layers: how many layers the models have.
     """
 
-    def __init__(self, recipe: Recipe, models: list[PlainModel], layout: Layout) -> None:
+    def __init__(self, recipe: Recipe, models: list[PlainModel], layout: TensorLayout) -> None:
         self._models = models
         self.donor = -1 if recipe.base is not None else 0
         donor = models[self.donor]
@@ -195,7 +195,7 @@ class PlainMerge:
 
     def __init__(self, recipe: Recipe, method: Method, family: PlainFamily) -> None:
         self.family = family
-        self.plan: Plan = make_plan(recipe, method, cast("Family", family))
+        self.plan: MergePlan = make_plan(recipe, method, cast("Family", family))
         family.shows_bad = self.plan.method.shows_bad
         names = {parent.name: i for i, parent in enumerate(recipe.parents)}
         self.tokenizer = family.model(names.get(recipe.tokenizer or "", family.donor))

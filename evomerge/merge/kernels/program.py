@@ -72,7 +72,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Range:
+class BitRange:
     """What a survey looks for in one task vector: the entries whose |τ| has bits in [low, high).
 
     Those with just the bits `value`, which is one of them or −1 for none, are only counted; the others are listed.

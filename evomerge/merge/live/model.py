@@ -15,7 +15,7 @@ from evomerge.merge.family import Family
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
 from evomerge.merge.live.placement import plan_devices, spread
 from evomerge.merge.live.writer import Writer, Written
-from evomerge.merge.plan import Plan
+from evomerge.merge.plan import MergePlan
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe
 from evomerge.system.memory import free_bytes
@@ -101,7 +101,7 @@ class LiveModel:
         """
         self.follow(self.sources.plan(recipe), rounded=rounded)
 
-    def follow(self, plan: Plan, *, rounded: str | None = None) -> None:
+    def follow(self, plan: MergePlan, *, rounded: str | None = None) -> None:
         """Do as `write`, with a plan that `sources` has made of the recipe.
 
         Raises:

@@ -11,7 +11,7 @@ import torch
 from evomerge.merge.apply import merge_tensor, refuse, start_tensor
 from evomerge.merge.files.naming import Naming
 from evomerge.merge.methods.base import BASE
-from evomerge.merge.plan import Plan, TensorTask
+from evomerge.merge.plan import MergePlan, TensorTask
 
 LARGEST_PROBE = 1 << 28
 """Entries of a stacked parameter up to which it is found out where each of its parts lies (8 bytes each, once)."""
@@ -62,7 +62,7 @@ class Writer:
         self._holds.clear()
 
     @torch.no_grad()
-    def write(self, plan: Plan, rounded: torch.dtype | None = None) -> None:
+    def write(self, plan: MergePlan, rounded: torch.dtype | None = None) -> None:
         """Write what is not there already; the values are those of `evomerge.merge.apply.write_tensor`.
 
         Raises:
@@ -95,7 +95,7 @@ class Writer:
         views = self._views_of(naming, target)
         return None if views is None else views[name].device
 
-    def _changes(self, plan: Plan, naming: Naming, rounded: torch.dtype | None) -> Iterator[_Change]:
+    def _changes(self, plan: MergePlan, naming: Naming, rounded: torch.dtype | None) -> Iterator[_Change]:
         stacked: dict[str, list[tuple[TensorTask, Hashable]]] = {}
         for task in plan.tasks:
             target = naming.targets[task.name]
@@ -125,7 +125,7 @@ class Writer:
             self._views[key] = find_views(naming, target, self._parameters)
         return self._views[key]
 
-    def _convert(self, plan: Plan, naming: Naming, target: str, rounded: torch.dtype | None) -> None:
+    def _convert(self, plan: MergePlan, naming: Naming, target: str, rounded: torch.dtype | None) -> None:
         """Make all parts of a parameter anew, one beside the other, and let transformers put them together."""
         tasks = {task.name: task for task in plan.tasks}
         self._holds[target].clear()
@@ -141,7 +141,7 @@ class Writer:
         for name, tensor in naming.convert(target, made).items():
             self._parameters[name].copy_(tensor)
 
-    def _count(self, plan: Plan, task: TensorTask, out: torch.Tensor) -> None:
+    def _count(self, plan: MergePlan, task: TensorTask, out: torch.Tensor) -> None:
         inputs = task.inputs if task.copy_of is None else (task.copy_of,)
         if task.copy_of is None and plan.method.spec.needs_base:
             inputs = (*inputs, BASE)
@@ -169,7 +169,7 @@ def _values(flags: Sequence[torch.Tensor]) -> list[bool]:
     return values
 
 
-def _signature(plan: Plan, task: TensorTask, rounded: torch.dtype | None) -> Hashable:
+def _signature(plan: MergePlan, task: TensorTask, rounded: torch.dtype | None) -> Hashable:
     """What a tensor's bytes follow from: equal signatures mean equal bytes."""
     family = plan.family
     if task.copy_of is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
-from evomerge.merge.kernels.engine import Engine
+from evomerge.merge.kernels.engine import KernelEngine
 from evomerge.merge.kernels.program import Program
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -67,7 +67,7 @@ class ParentTensors(Protocol):
         name: of the task's tensor.
     """
 
-    engine: Engine
+    engine: KernelEngine
     name: str
 
     def once(

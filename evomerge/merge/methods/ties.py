@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from evomerge.merge.kernels.program import Cut, Drop, Program, Range
+from evomerge.merge.kernels.program import BitRange, Cut, Drop, Program
 from evomerge.merge.methods.base import (
     BASE,
     ELECTION,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SMALL = 1 << 14
 """Entries up to which a tensor is simply sorted: it takes no longer than looking its quantile up."""
 
-_ALL_BITS = Range(0, (1 << 31) - 1)
+_ALL_BITS = BitRange(0, (1 << 31) - 1)
 
 
 def cut_of(task_vector: torch.Tensor, density: float) -> Cut:
