@@ -45,7 +45,7 @@ INSIDE = {
         "plan": {"files", "methods"},
         "apply": {"kernels", "methods", "plan"},
         "sources": {"apply", "cache", "family", "files", "paths", "plan"},
-        "live": {"apply", "family", "files", "methods", "paths", "plan", "sources"},
+        "live": {"apply", "cache", "family", "files", "methods", "paths", "plan", "sources"},
         "disk": {"apply", "cache", "files", "kernels", "methods", "paths", "plan", "sources"},
     },
 }

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
 
 from evomerge.errors import RecipeError
 from evomerge.system.memory import GIB, free_memory
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 AUTO_SHARE = 0.25
 """Share of the free memory that `cache: auto` may use."""
 
-_RECENT = 64
+KEPT = 64
+"""Entries that a `Latest` keeps."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +46,27 @@ def budget_bytes(cache: str | float) -> int:
     return int(amount * GIB)
 
 
+class Latest(Generic[K, V]):
+    """A mapping that forgets what has not been used for the longest when it holds more than `KEPT` entries."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def find(self, key: K, make: Callable[[], V]) -> V:
+        """Return what is there under a key, or make it."""
+        if key not in self._kept:
+            self._kept[key] = make()
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self.use(key)
+        return self._kept[key]
+
+    def use(self, key: K) -> None:
+        """Note that an entry is used, if it is there."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+
+
 class ParentCache:
     """A cache of results of passes over the parents' weights, which any later candidate can use.
 
@@ -58,7 +84,7 @@ class ParentCache:
         self.used = 0
         self._setting = cache
         self._kept: dict[tuple[Hashable, tuple[int, ...]], tuple[Any, int]] = {}
-        self._recent: OrderedDict[Hashable, Any] = OrderedDict()
+        self._recent: Latest[Hashable, Any] = Latest()
         self._told: set[str] = set()
 
     def get(
@@ -97,16 +123,15 @@ class ParentCache:
             )  # fmt: skip
         return made
 
-    def forget(self, models: Collection[int]) -> None:
-        """Drop what follows from any of these models, which nobody will ask for again."""
-        for place in [place for place in self._kept if not set(models).isdisjoint(place[1])]:
+    def _forget(self, model: int) -> None:
+        for place in [place for place in self._kept if model in place[1]]:
             self.used -= self._kept.pop(place)[1]
+
+    def forget_with(self, model: Any, serial: int) -> None:
+        """Drop what follows from a model as soon as the model itself is gone."""
+        weakref.finalize(model, self._forget, serial).atexit = False
 
     def recent(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return something small that the tensors of one candidate share; only the latest few are kept."""
-        if key not in self._recent:
-            self._recent[key] = make()
-            while len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
-        found: T = self._recent[key]
+        found: T = self._recent.find(key, make)
         return found

@@ -185,4 +185,4 @@ def test_the_latest_cuts_are_kept_and_no_more() -> None:
     for number in range(1000):
         assert cache.recent(("cuts", number), lambda number=number: number) == number
         assert cache.recent(("cuts", number), lambda: -1) == number
-    assert len(cache._recent) == 64
+    assert len(cache._recent._kept) == 64

@@ -24,7 +24,7 @@ from evomerge.merge.plan import MergePlan, TensorTask
 from evomerge.recipe import Recipe
 
 if TYPE_CHECKING:
-    from evomerge.merge.files.flat import Flat
+    from evomerge.merge.disk.flat import Flat
     from evomerge.merge.paths.plan import PathTask
     from evomerge.merge.sources import Sources
 

@@ -1,9 +1,10 @@
 """Checkpoints of a common layout, opened without torch and transformers.
 
 Most merges are of a few models of one common type, each with exactly the tensors that config.json describes. Their
-headers say all that a plan needs; importing torch, transformers and the model's class would take several times as long
-as the merge. Wherever anything is unusual, there is no plain family: `evomerge.merge.sources` opens the models then,
-and finds what is wrong, if anything is. Both ways lead to the same bytes.
+headers say all that a plan needs, and importing torch, transformers and the model's class would take longer than the
+merge: of two models with 0.5 billion parameters, `linear` takes 2.2 s of a core instead of 8.2 s, `ties` 6.3 s instead
+of 12.1 s (benchmarks/README.md). Wherever anything is unusual, there is no plain family: `evomerge.merge.sources` opens
+the models then, and finds what is wrong, if anything is. Both ways lead to the same bytes.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import numpy as np
 from evomerge.errors import CheckpointError
 from evomerge.merge.apply import program_of
 from evomerge.merge.cache import ParentCache
+from evomerge.merge.disk.flat import CPU, FLOATS, DType, Flat
+from evomerge.merge.disk.layouts import TensorLayout, find_layout, meaning
 from evomerge.merge.disk.stream import Lend, block_entries
 from evomerge.merge.files.checkpoint import locate, locate_tensors, read_header
-from evomerge.merge.files.flat import CPU, FLOATS, DType, Flat
-from evomerge.merge.files.layouts import TensorLayout, find_layout, meaning
 from evomerge.merge.files.places import Merged
 from evomerge.merge.kernels.engine import compiled, engine_for
 from evomerge.merge.methods.base import Method

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Codes(dict[str, int]):
-    """The kernels' numbers of types, whether they are torch's or those of `evomerge.merge.files.flat`."""
+    """The kernels' numbers of types, which are known by what they are as text: torch's, or others that read alike."""
 
     def __getitem__(self, dtype: object) -> int:
         return super().__getitem__(str(dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +75,7 @@ class LiveModel:
         self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype], self.devices)
         self._lender = self._opened
         self._tokenizers = Tokenizers()
-        self._fitting: set[int] = set()
+        self._fitting: weakref.WeakSet[Family] = weakref.WeakSet()
 
     @property
     def tokenizer(self) -> Any:
@@ -142,7 +143,7 @@ class LiveModel:
             raise CheckpointError(f"{label} does not fit the live model of {self._opened.label}: {'; '.join(problems)}")
 
     def _misfits(self, family: Family) -> list[str]:
-        if id(family) in self._fitting:
+        if family in self._fitting:
             return []
         donor = family.model(family.donor)
         problems = [] if donor is self._opened else config_differences(donor.config, self._opened.config)
@@ -151,7 +152,7 @@ class LiveModel:
         elif donor.architecture.shapes != self._opened.architecture.shapes:
             problems.append("its tensors have other shapes")
         if not problems:
-            self._fitting.add(id(family))  # families are kept by `sources`, so the id stays theirs
+            self._fitting.add(family)
         return problems
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 import torch
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.cache import Latest
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.live.model import Devices, LiveModel, Tokenizers, as_devices
 from evomerge.merge.live.writer import Written
@@ -72,7 +73,7 @@ class LiveModels:
         self._dtype = dtype
         self._merges: list[LiveModel] = []
         self._parents: dict[Any, LiveModel] = {}
-        self._compatible: dict[tuple[tuple[str, int], ...], CompatibleParents] = {}
+        self._compatible: Latest[tuple[tuple[str, int], ...], CompatibleParents] = Latest()
         self._paths: dict[tuple[tuple[str, int], ...], PathModel] = {}
         self._dtypes: dict[ModelSource, str | None] = {}
         self._lender: OpenModel | None = None
@@ -188,10 +189,8 @@ class LiveModels:
             RecipeError: if a parent is a recipe that is wrong.
         """
         like = [(parent.name, self.sources.like(parent.source)) for parent in parents]
-        key = tuple((name, id(opened)) for name, opened in like)
-        if key not in self._compatible:
-            self._compatible[key] = CompatibleParents(like)
-        return self._compatible[key]
+        key = tuple((name, opened.serial) for name, opened in like)
+        return self._compatible.find(key, lambda: CompatibleParents(like))
 
     def _parent(self, source: ModelSource | Recipe, recipe: Recipe, nth: int, *, write: bool = True) -> LiveModel:
         """Return the resident model of a parent, holding what it is to hold.
@@ -201,7 +200,7 @@ class LiveModels:
             nth: how many merges that look like it come before it among the recipe's parents.
         """
         dtype = self._dtype or self._dtype_of(recipe.parents[0].source)
-        key = (id(self.sources.like(source)), nth, dtype) if _merged(source) else (source, dtype)
+        key = (self.sources.like(source).serial, nth, dtype) if _merged(source) else (source, dtype)
         if key not in self._parents:
             self._parents[key] = LiveModel(
                 _weights_of(source), dtype=dtype, device=self.devices, sources=self.sources
