@@ -138,7 +138,7 @@ def measure(folders: dict[str, Path], pairs: int, methods: Sequence[str]) -> dic
             "floor": statistics.median(copy for copy, _ in rows),
             "seconds": statistics.median(merge for _, merge in rows),
             "first": first,
-            "prepared": sources.prepared.used / 2**20,
+            "prepared": sources.parent_cache.used / 2**20,
         }
     return figures
 

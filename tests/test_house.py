@@ -32,6 +32,23 @@ MAY_IMPORT = {
 }
 # The top: may import every part, and of each other those that stand before them.
 TOP = ("assembly", "workflows", "api", "cli", "__main__")
+# Inside of a part: what each of its folders and modules may import at run time of the others.
+INSIDE = {
+    "merge": {
+        "kernels": set(),
+        "quantiles": {"kernels"},
+        "cache": set(),
+        "files": {"kernels"},
+        "paths": {"files"},
+        "methods": {"kernels", "quantiles"},
+        "family": {"cache", "files"},
+        "plan": {"files", "methods"},
+        "apply": {"kernels", "methods", "plan"},
+        "sources": {"apply", "cache", "family", "files", "paths", "plan"},
+        "live": {"apply", "cache", "family", "files", "methods", "paths", "plan", "sources"},
+        "disk": {"apply", "cache", "files", "kernels", "methods", "paths", "plan", "sources"},
+    },
+}
 LIGHT = (
     "evomerge",
     "evomerge.estimation",
@@ -54,6 +71,78 @@ def imported_names(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: write the full path, not a relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its full name; a package by its folder's."""
+    files = PACKAGE.rglob("*.py")
+    return {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+            for path in files}  # fmt: skip
+
+
+def run_time_imports(path: Path) -> set[str]:
+    """What a module imports when it or one of its functions runs: without what stands under TYPE_CHECKING."""
+    known, found = modules(), set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & known.keys()
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & known.keys()
+            found |= {node.module} if names - known.keys() else set()
+    return found
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of more than one module, by Tarjan's algorithm."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(imports[name]):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[name] = min(low[name], low[other])
+        if low[name] == index[name]:
+            component = stack[stack.index(name) :]
+            del stack[-len(component) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for name in sorted(imports):
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+    imports = {name: run_time_imports(path) - {name} for name, path in modules().items()}
+    assert imports["evomerge.merge.sources"] >= {"evomerge.merge.plan", "evomerge.merge.apply"}
+    assert not circles(imports)
+
+
+@pytest.mark.parametrize(("part", "room"), [(part, room) for part, rooms in INSIDE.items() for room in rooms])
+def test_a_room_imports_only_what_it_may(part: str, room: str) -> None:
+    inside = f"evomerge.{part}."
+    rooms = {name.removeprefix(inside).split(".")[0] for name in modules() if name.startswith(inside)}
+    assert rooms == INSIDE[part].keys(), "every folder and module of the part has its row"
+    used: set[str] = set()
+    for name, path in modules().items():
+        if name == inside + room or name.startswith(f"{inside}{room}."):
+            used |= {each.removeprefix(inside).split(".")[0] for each in run_time_imports(path) if inside in each}
+    assert used - {room} <= INSIDE[part][room]
 
 
 def used_parts(path: Path) -> set[str]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from evomerge.assembly.spaces import baselines
+from evomerge.assembly.spaces import average, baselines
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.live.placement import plan_devices
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods.registry import find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
 from evomerge.system.memory import GIB, free_bytes, free_memory, total_bytes
@@ -46,7 +46,7 @@ def live_bytes(config: SearchConfig, sources: Sources, dtype: str | None) -> int
     """
     models: list[ModelSource | Recipe] = []
     if any(recipe.method != PASSTHROUGH for recipe in baselines(config, sources).values()):
-        models.append((config.models.base or config.models.parents[0]).source)
+        models.append(average(config).donor.source)
     if config.stacks:
         models += [parent.source for parent in config.models.parents]
     return sum(model_bytes(sources.like(source), dtype) for source in models)
@@ -138,7 +138,7 @@ def device_shares(
     if len(devices) == 1:
         live = live_bytes(config, sources, dtype)
         return [Share(devices[0], free[devices[0]], live, parents, live if config.evaluation.engine == "vllm" else 0)]
-    opened = sources.like((config.models.base or config.models.parents[0]).source)
+    opened = sources.like(average(config).donor.source)
     torch_dtype = opened.dtype if dtype is None else TORCH_DTYPES[dtype]
     _, taken = plan_devices(opened.architecture, torch_dtype, {torch.device(one): n for one, n in free.items()})
     whole = max(1, sum(taken.values()))
@@ -148,9 +148,9 @@ def device_shares(
 
 def merged_sources(config: SearchConfig) -> list[ModelSource | Recipe]:
     """Return what the merges of a search read: the parents, and the base where the method takes task vectors."""
-    models, method = config.models, METHODS.get(config.method.name if config.method else "")
+    models = config.models
     sources = [parent.source for parent in models.parents]
-    if models.base is not None and method is not None and method.spec.needs_base:
+    if models.base is not None and config.method is not None and find_method(config.method.name).spec.needs_base:
         sources.append(models.base.source)
     return list(dict.fromkeys(sources))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.assembly.memory_plan import device_shares, live_bytes, merged_sources, parents_stay, tell_streaming
+from evomerge.assembly.spaces import average
 from evomerge.config.schema import ExecutionConfig, SearchConfig
 from evomerge.evaluation.harness import LmHarness
 from evomerge.merge.live.models import LiveModels, check_paths
@@ -81,7 +82,7 @@ def make_harness(
 
 def lender(config: SearchConfig) -> Any:
     """Return the model that lends the live model its configuration: the base, else the first parent."""
-    return (config.models.base or config.models.parents[0]).source
+    return average(config).donor.source
 
 
 def include_paths(paths: tuple[str, ...] | list[str]) -> list[Path]:

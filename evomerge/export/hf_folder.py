@@ -135,7 +135,7 @@ def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
 
     if not recipe.path or passthrough_problems(recipe):
         return {}
-    own = str(sources.pool(recipe).first.dtype).removeprefix("torch.")
+    own = str(sources.compatible_parents(recipe).first.dtype).removeprefix("torch.")
     return {MERGEKIT_FILE: passthrough_yaml(recipe, dtype=own)}
 
 

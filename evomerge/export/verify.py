@@ -174,7 +174,7 @@ def _dtype(folder: Path) -> torch.dtype:
 
 def _needs_code(recipe: Recipe) -> bool:
     """Whether the recipe's own configuration comes with custom code; the checkpoint then carries it along."""
-    source = (recipe.base or recipe.parents[0]).source
+    source = recipe.donor.source
     return _needs_code(source) if isinstance(source, Recipe) else source.trust_remote_code
 
 

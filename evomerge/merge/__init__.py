@@ -1,21 +1,22 @@
 """Merging: from a recipe to a model, in memory or on disk, with the same bytes.
 
-=================  ============================================================================
-``checkpoint``     where a model lies; its tensors, memory-mapped and read one at a time
-``architecture``   role and layer of each tensor, from the model's own module tree
-``naming``         which parameter each tensor in the files fills
-``parents``        opened models, and whether they fit together
-``methods/``       the merge methods: plain functions on tensors
-``plan``           what happens to each tensor, with all checks made; reads no weights
-``apply``          computes one tensor of a plan
-``sources``        opens each model once; recipes as parents of recipes
-``resident``       one live model that candidates are written into
-``disk``           a Hugging Face folder
-``plain``          the same for checkpoints of a common layout, without torch and transformers
-``layouts``        the tensors of common model types, from config.json alone
-=================  ============================================================================
+==============  ==================================================================================
+``kernels/``    the element-wise arithmetic, compiled or in plain torch, with the same bits
+``files/``      checkpoints as they lie on the disk: tensors, their roles, layers and names
+``paths/``      layer paths: which parents can share one, the model in memory, the same as files
+``quantiles``   tables by which another density of a trim needs no sort
+``methods/``    the merge methods and their registry
+``cache``       what is found of the parents once per search, within a memory budget
+``family``      opened parents that fit together
+``plan``        what happens to each tensor, with all checks made; reads no weights
+``apply``       computes one tensor of a plan
+``sources``     opens each model once; recipes as parents of recipes
+``live/``       models in memory that candidates are written into
+``disk/``       merges to a Hugging Face folder
+==============  ==================================================================================
 
-Import from these modules by their full path; this one stays light, since most of them load torch.
+Each imports only from those above it. Import from these modules by their full path; this one stays light, since most
+of them load torch.
 """
 
 __all__: list[str] = []

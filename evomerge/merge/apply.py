@@ -6,34 +6,25 @@ On disk and in memory it is the same function, so the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, cast
-
-import numpy as np
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from evomerge.errors import RecipeError
-from evomerge.merge.files.flat import Flat
-from evomerge.merge.kernels.engine import Engine, engine_for
-from evomerge.merge.kernels.program import Cut, Program
-from evomerge.merge.methods import Inputs
-from evomerge.merge.methods.base import BASE, Dots
-from evomerge.merge.methods.ties import cut_of, cut_of_magnitudes
-from evomerge.merge.plan import Plan, TensorTask
-from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table
+from evomerge.merge.kernels.engine import KernelEngine, engine_for
+from evomerge.merge.kernels.program import Program
+from evomerge.merge.methods.base import BASE, Inputs
+from evomerge.merge.plan import MergePlan, TensorTask
 
 if TYPE_CHECKING:
     import torch
 
-    from evomerge.merge.family import Family
-
-SMALL = 1 << 14
-"""Entries up to which a tensor is simply sorted: it takes no longer than looking its quantile up."""
+T = TypeVar("T")
 
 _COPY = Program(weight=(1.0,))
 
 
-def merge_tensor(plan: Plan, task: TensorTask) -> torch.Tensor:
+def merge_tensor(plan: MergePlan, task: TensorTask) -> torch.Tensor:
     """Return one tensor of the result, in its final type; it may be a parent's own memory, so do not change it.
 
     Raises:
@@ -49,7 +40,7 @@ def merge_tensor(plan: Plan, task: TensorTask) -> torch.Tensor:
     return out
 
 
-def write_tensor(plan: Plan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None) -> None:
+def write_tensor(plan: MergePlan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None) -> None:
     """Give a tensor the values of a task, in place.
 
     Args:
@@ -68,7 +59,7 @@ def write_tensor(plan: Plan, task: TensorTask, out: torch.Tensor, *, rounded: to
 
 
 def start_tensor(
-    plan: Plan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None
+    plan: MergePlan, task: TensorTask, out: torch.Tensor, *, rounded: torch.dtype | None = None
 ) -> int | torch.Tensor:
     """Do as `write_tensor`, but return whether the result is not finite instead of raising; see `refuse`."""
     family, name = plan.family, task.name
@@ -93,42 +84,88 @@ def start_tensor(
     if plan.method.program is not None:
         program, base, parents = program_of(plan, task, engine, out.device)
         return engine.run(program, base, parents, out, roundings=roundings)
-    base = _on(out.device, family.near(out.device, BASE, name)) if plan.method.spec.needs_base else None
-    parents = [_on(out.device, family.near(out.device, index, name)) for index in task.inputs]
-    assert task.values is not None  # a task is either copied or merged
+    inputs = _inputs(plan, task, engine, out.device)
     made = plan.method.merge(
-        Inputs(None if base is None else base.float(), [each.float() for each in parents], task.values, task.seeds)
+        replace(
+            inputs,
+            base=None if inputs.base is None else inputs.base.float(),
+            parents=[each.float() for each in inputs.parents],
+        )
     )
     return engine.run(_COPY, None, [made.contiguous()], out, roundings=roundings)
 
 
 def program_of(
-    plan: Plan, task: TensorTask, engine: Engine, device: torch.device
+    plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device
 ) -> tuple[Program, torch.Tensor | None, list[torch.Tensor]]:
     """Return what the engine has to run for a task whose method has a program, and the tensors that it reads.
 
     Raises:
         CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
     """
-    family, name = plan.family, task.name
     if task.copy_of is not None:
-        return _COPY, None, [_on(device, family.near(device, task.copy_of, name))]
+        return _COPY, None, [_on(device, plan.family.near(device, task.copy_of, task.name))]
+    assert plan.method.program is not None
+    inputs = _inputs(plan, task, engine, device)
+    return plan.method.program(inputs), inputs.base, list(inputs.parents)
+
+
+def _inputs(plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device) -> Inputs:
+    """Return what the method gets, in the types of the files, with what it prepares."""
+    assert task.values is not None  # a task is either copied or merged
+    family, name = plan.family, task.name
     base = _on(device, family.near(device, BASE, name)) if plan.method.spec.needs_base else None
     parents = [_on(device, family.near(device, index, name)) for index in task.inputs]
-    assert plan.method.program is not None
-    assert task.values is not None  # a task is either copied or merged
-    inputs = Inputs(
-        base,
-        parents,
-        task.values,
-        task.seeds,
-        cuts=_cuts(plan, task, engine, base, parents) if plan.method.prepares == "cuts" else None,
-        dots=_dots(plan, task, engine, parents) if plan.method.prepares == "dots" else None,
-    )
-    return plan.method.program(inputs), base, parents
+    inputs = Inputs(base, parents, task.values, task.seeds)
+    if plan.method.prepare is None:
+        return inputs
+    return replace(inputs, prepared=plan.method.prepare(inputs, _TaskTensors(plan, task, engine, device)))
 
 
-def refuse(plan: Plan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype | None = None) -> None:
+class _TaskTensors:
+    """What the preparation of one task may look at; see `evomerge.merge.methods.base.ParentTensors`."""
+
+    def __init__(self, plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device) -> None:
+        self.engine = engine
+        self.name = task.name
+        self._family = plan.family
+        self._inputs = task.inputs
+        self._device = device
+        self._base = (BASE,) if plan.method.spec.needs_base else ()
+
+    def once(
+        self,
+        key: Hashable,
+        find: Callable[[], T],
+        n_bytes: Callable[[T], int],
+        *,
+        what: str,
+        of: Sequence[int] | None = None,
+    ) -> T:
+        return self._family.parent_cache.get(key, find, n_bytes, what=what, models=self._serials(of))
+
+    def lately(self, key: Hashable, find: Callable[[], T]) -> T:
+        return self._family.parent_cache.recent((key, self._serials()), find)
+
+    def _serials(self, of: Sequence[int] | None = None) -> tuple[int, ...]:
+        wanted = self._inputs if of is None else [self._inputs[i] for i in of]
+        return tuple(self._family.model(index).serial for index in (*self._base, *wanted))
+
+    def sizes(self) -> Mapping[str, int]:
+        return {
+            each.name: math.prod(each.info.shape)
+            for each in self._family.tensors
+            if each.info.dtype.is_floating_point and not each.place.buffer
+        }
+
+    def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        family, wanted = self._family, self._inputs if which is None else [self._inputs[i] for i in which]
+        device = family.home(BASE, name) or self._device  # the base's tensors may stay on several devices
+        base, *parents = (_on(device, family.near(device, index, name)) for index in (BASE, *wanted))
+        return base, parents
+
+
+def refuse(plan: MergePlan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype | None = None) -> None:
     """Raise the error of a result that is not finite.
 
     Raises:
@@ -151,85 +188,3 @@ def refuse(plan: Plan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype
 
 def _on(device: torch.device, tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().to(device, non_blocking=True)
-
-
-def _dots(plan: Plan, task: TensorTask, engine: Engine, parents: Sequence[torch.Tensor]) -> Dots:
-    return plan.family.prepared.get(
-        ("dots", *(plan.family.model(index).serial for index in task.inputs), task.name),
-        lambda: engine.dots(*parents),
-        lambda dots: 64,
-        what="the norms and the angles of the parents' tensors",
-    )
-
-
-def _cuts(
-    plan: Plan, task: TensorTask, engine: Engine, base: torch.Tensor | None, parents: Sequence[torch.Tensor]
-) -> list[Cut]:
-    assert task.values is not None
-    assert base is not None  # a cut is of a task vector
-    densities = cast("tuple[float, ...]", task.values["density"])
-    family, name, n = plan.family, task.name, base.numel()
-    if task.values.get("scope") == "model":
-        return model_cuts(family, task.inputs, densities, base.device)[name]
-    if n <= SMALL:
-        return [_small_cut(base, parent, each) for parent, each in zip(parents, densities, strict=True)]
-    deltas = [Deltas(n, lambda: (base, parents))]
-    tables = [_table(family, engine, (index, name), deltas, which) for which, index in enumerate(task.inputs)]
-    made = cuts(engine, deltas, tables, [math.floor(density * n) for density in densities])
-    return [cut for (cut,) in made]
-
-
-def _small_cut(base: torch.Tensor | Flat, parent: torch.Tensor | Flat, density: float) -> Cut:
-    if isinstance(base, Flat) and isinstance(parent, Flat):
-        return cut_of_magnitudes(np.abs(parent.fp32() - base.fp32()), density)
-    assert not isinstance(base, Flat)  # they are of one family
-    assert not isinstance(parent, Flat)
-    return cut_of(parent.float() - base.float(), density)
-
-
-def model_cuts(
-    family: Family, parents: Sequence[int], densities: Sequence[float], device: torch.device
-) -> dict[str, list[Cut]]:
-    """Return, for each tensor, the cuts that keep the top ⌊density·q⌋ of all q entries of each parent's task vector.
-
-    Of equal entries the first are kept, in the order of the tensors. Never holds more than one tensor of each parent.
-    """
-    engine = engine_for(device)
-
-    def load(name: str, some: Sequence[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        place = family.home(BASE, name) or device  # the base's tensors may stay on several devices
-        base, *parents = (_on(place, family.near(place, each, name)) for each in (BASE, *some))
-        return base, parents
-
-    def find() -> dict[str, list[Cut]]:
-        sizes = {
-            each.name: math.prod(family.info(BASE, each.name).shape)
-            for each in family.tensors
-            if each.info.dtype.is_floating_point and not each.place.buffer
-        }
-
-        def parts(some: Sequence[int]) -> list[Deltas]:
-            return [Deltas(n, partial(load, name, some)) for name, n in sizes.items()]
-
-        tables = [_table(family, engine, (parent, None), parts([parent])) for parent in parents]
-        ks = [math.floor(density * table.n) for density, table in zip(densities, tables, strict=True)]
-        made = cuts(engine, parts(parents), tables, ks)
-        return {name: list(row) for name, row in zip(sizes, zip(*made, strict=True), strict=True)}
-
-    serials = tuple(_of(family, parent) for parent in parents)
-    return family.prepared.recent(("cuts", serials, tuple(densities)), find)
-
-
-def _of(family: Family, parent: int) -> tuple[int, int]:
-    return family.model(BASE).serial, family.model(parent).serial
-
-
-def _table(
-    family: Family, engine: Engine, of: tuple[int, str | None], parts: Sequence[Deltas], which: int = 0
-) -> QuantileTable:
-    return family.prepared.get(
-        ("quantiles", *_of(family, of[0]), of[1]),
-        lambda: make_table(engine, parts, which),
-        lambda table: table.n_bytes,
-        what="the quantile tables of the parents' task vectors",
-    )

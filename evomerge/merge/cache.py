@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from evomerge.errors import RecipeError
 from evomerge.system.memory import GIB, free_memory
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 AUTO_SHARE = 0.25
 """Share of the free memory that `cache: auto` may use."""
 
-_RECENT = 64
+KEPT = 64
+"""Entries that a `Latest` keeps."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +46,28 @@ def budget_bytes(cache: str | float) -> int:
     return int(amount * GIB)
 
 
-class Prepared:
+class Latest(Generic[K, V]):
+    """A mapping that forgets what has not been used for the longest when it holds more than `KEPT` entries."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def find(self, key: K, make: Callable[[], V]) -> V:
+        """Return what is there under a key, or make it."""
+        if key not in self._kept:
+            self._kept[key] = make()
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self.use(key)
+        return self._kept[key]
+
+    def use(self, key: K) -> None:
+        """Note that an entry is used, if it is there."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+
+
+class ParentCache:
     """A cache of results of passes over the parents' weights, which any later candidate can use.
 
     What is kept is small against the weights: three numbers for a pair of tensors (SLERP), some tens of kB for each
@@ -57,26 +83,36 @@ class Prepared:
         self.budget = budget_bytes(cache)
         self.used = 0
         self._setting = cache
-        self._kept: dict[Hashable, Any] = {}
-        self._recent: OrderedDict[Hashable, Any] = OrderedDict()
+        self._kept: dict[tuple[Hashable, tuple[int, ...]], tuple[Any, int]] = {}
+        self._recent: Latest[Hashable, Any] = Latest()
         self._told: set[str] = set()
 
-    def get(self, key: Hashable, make: Callable[[], T], n_bytes: Callable[[T], int], *, what: str) -> T:
-        """Return what is kept under a key, or make it, and keep it if it fits.
+    def get(
+        self,
+        key: Hashable,
+        make: Callable[[], T],
+        n_bytes: Callable[[T], int],
+        *,
+        what: str,
+        models: tuple[int, ...] = (),
+    ) -> T:
+        """Return what is kept under a key for some models, or make it, and keep it if it fits.
 
         Args:
-            key: what it is of.
+            key: what it is.
             make: finds it.
             n_bytes: its size.
             what: for the log: what is found again for every candidate if it cannot be kept.
+            models: the serial numbers of those that it follows from.
         """
-        if key in self._kept:
-            kept: T = self._kept[key]
+        place = key, models
+        if place in self._kept:
+            kept: T = self._kept[place][0]
             return kept
         made = make()
         size = n_bytes(made)
         if self.used + size <= self.budget:
-            self._kept[key] = made
+            self._kept[place] = made, size
             self.used += size
         elif what not in self._told:
             self._told.add(what)
@@ -87,11 +123,15 @@ class Prepared:
             )  # fmt: skip
         return made
 
+    def _forget(self, model: int) -> None:
+        for place in [place for place in self._kept if model in place[1]]:
+            self.used -= self._kept.pop(place)[1]
+
+    def forget_with(self, model: Any, serial: int) -> None:
+        """Drop what follows from a model as soon as the model itself is gone."""
+        weakref.finalize(model, self._forget, serial).atexit = False
+
     def recent(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return something small that the tensors of one candidate share; only the latest few are kept."""
-        if key not in self._recent:
-            self._recent[key] = make()
-            while len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
-        found: T = self._recent[key]
+        found: T = self._recent.find(key, make)
         return found

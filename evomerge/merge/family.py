@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.cache import Prepared
+from evomerge.merge.cache import ParentCache
 from evomerge.merge.files.architecture import Architecture, ArchitectureSummary
 from evomerge.merge.files.checkpoint import TensorInfo, few
+from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
 from evomerge.merge.files.places import Merged
-from evomerge.merge.live.device_copies import DeviceCopies
 
 _LIMIT = 12
 
@@ -26,7 +26,7 @@ class Family:
         members: name and model of each parent in order, then the base if there is one (so that index -1 is the base).
         donor: index of the member that lends names, types, configuration: the base, else the first parent.
         tensors: every tensor of the result.
-        prepared: results of passes over the weights, kept within a memory budget.
+        parent_cache: results of passes over the weights, kept within a memory budget.
         copies: the members' tensors that stay on another device than the CPU.
     """
 
@@ -34,7 +34,7 @@ class Family:
         self,
         parents: Sequence[tuple[str, OpenModel]],
         base: OpenModel | None,
-        prepared: Prepared | None = None,
+        parent_cache: ParentCache | None = None,
         copies: DeviceCopies | None = None,
     ) -> None:
         self.members = (*parents, ("base", base)) if base is not None else tuple(parents)
@@ -46,7 +46,7 @@ class Family:
             Merged(name, donor.tensors.infos[name], donor.architecture.places[target])
             for name, target in donor.naming.targets.items()
         )
-        self.prepared = prepared if prepared is not None else Prepared()
+        self.parent_cache = parent_cache if parent_cache is not None else ParentCache()
         self.copies = copies if copies is not None else DeviceCopies()
 
     def model(self, index: int) -> OpenModel:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import RecipeError, unknown_name
 from evomerge.merge.files.places import Merged
-from evomerge.merge.methods import METHODS, Method
-from evomerge.merge.methods.base import Values
+from evomerge.merge.methods.base import Method, Values
+from evomerge.merge.methods.registry import find_method
 from evomerge.recipe import Group, Recipe
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -57,7 +57,7 @@ class TensorTask:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MergePlan:
     """A recipe whose every tensor is decided."""
 
     recipe: Recipe
@@ -72,9 +72,7 @@ def check_recipe(recipe: Recipe) -> Method:
     Raises:
         RecipeError: with every mistake: method, number of parents, base, names and kinds of parameters.
     """
-    method = METHODS.get(recipe.method)
-    if method is None:
-        raise RecipeError(unknown_name("merge method", recipe.method, METHODS))
+    method = find_method(recipe.method)
     spec = method.spec
     problems = []
     low, high = spec.n_parents
@@ -106,13 +104,17 @@ def check_recipe(recipe: Recipe) -> Method:
     return method
 
 
-def make_plan(recipe: Recipe, family: Family) -> Plan:
+def make_plan(recipe: Recipe, method: Method, family: Family) -> MergePlan:
     """Decide every tensor.
 
+    Args:
+        recipe: a checked one.
+        method: what `check_recipe` returned for it.
+        family: its models.
+
     Raises:
-        RecipeError: if the recipe is wrong in itself, or names layers that its models do not have.
+        RecipeError: if the recipe names layers that its models do not have.
     """
-    method = check_recipe(recipe)
     n_layers = family.n_layers
     _raise([
         f"{_where(i, group)}layers {list(group.layers)} reach beyond the {n_layers} layers of the model"
@@ -130,7 +132,7 @@ def make_plan(recipe: Recipe, family: Family) -> Plan:
         if key not in resolved:
             resolved[key] = _Resolved.of(method, _resolve(method.spec, recipe.parameters_of(*key), recipe), order)
         tasks.append(_task(tensor, resolved[key], recipe, family))
-    return Plan(recipe, family, method, tuple(tasks))
+    return MergePlan(recipe, family, method, tuple(tasks))
 
 
 @dataclass(frozen=True)

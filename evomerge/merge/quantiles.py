@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evomerge.merge.kernels.engine import Engine
-from evomerge.merge.kernels.program import Cut, Range, Survey
+from evomerge.merge.kernels.engine import KernelEngine
+from evomerge.merge.kernels.program import BitRange, Cut, Survey
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class QuantileTable:
         return self.low.nbytes + self.high.nbytes + self.at_least.nbytes + self.value.nbytes
 
 
-def make_table(engine: Engine, parts: Sequence[Deltas], which: int = 0) -> QuantileTable:
+def make_table(engine: KernelEngine, parts: Sequence[Deltas], which: int = 0) -> QuantileTable:
     """Count the magnitudes of one task vector, or of several tensors' as one, in a pass over them.
 
     Args:
@@ -101,7 +101,7 @@ def make_table(engine: Engine, parts: Sequence[Deltas], which: int = 0) -> Quant
     return _table(bins[first] << _SHIFT, bins[last] + 1 << _SHIFT, size, first, value)
 
 
-def _tally(engine: Engine, parts: Sequence[Deltas], which: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _tally(engine: KernelEngine, parts: Sequence[Deltas], which: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the values of all parts' entries (as bits, rising) and how often each occurs; None if they are many."""
     values, sizes = np.zeros(0, np.int32), np.zeros(0, np.int64)
     for part in parts:
@@ -132,7 +132,7 @@ def _table(low: np.ndarray, high: np.ndarray, size: np.ndarray, first: np.ndarra
 
 
 def cuts(
-    engine: Engine, parts: Sequence[Deltas], tables: Sequence[QuantileTable], ks: Sequence[int]
+    engine: KernelEngine, parts: Sequence[Deltas], tables: Sequence[QuantileTable], ks: Sequence[int]
 ) -> list[list[Cut]]:
     """Return the cuts that keep the k largest |τ| of each task vector; of equal ones those that come first.
 
@@ -191,7 +191,7 @@ class _Open:
     """What a table leaves open: which `needed` entries of a group are kept."""
 
     group: int
-    range: Range
+    range: BitRange
     needed: int
 
 
@@ -206,7 +206,7 @@ def _begin(parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut] |
         return [Cut(_value(low), part.n) for part in parts]
     if high == low + 1:
         return _Tie(low, k - above)
-    return _Open(group, Range(low, high, int(table.value[group])), k - above)
+    return _Open(group, BitRange(low, high, int(table.value[group])), k - above)
 
 
 def _note_frequent(table: QuantileTable, was: _Open, seen: Sequence[Survey]) -> None:
@@ -240,7 +240,7 @@ def _of_listed(parts: Sequence[Deltas], seen: Sequence[Survey], threshold: int, 
     return made
 
 
-def _end_ties(engine: Engine, parts: Sequence[Deltas], ties: dict[int, _Tie]) -> dict[int, list[Cut]]:
+def _end_ties(engine: KernelEngine, parts: Sequence[Deltas], ties: dict[int, _Tie]) -> dict[int, list[Cut]]:
     """Find where the last of the equal entries lies that is kept, each parent's."""
     made: dict[int, list[Cut]] = {index: [] for index in ties}
     left = {index: tie.kept if tie.bits else 0 for index, tie in ties.items()}  # zeros kept are zeros dropped

@@ -9,14 +9,14 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.apply import merge_tensor
-from evomerge.merge.cache import Prepared
+from evomerge.merge.cache import Latest, ParentCache
 from evomerge.merge.family import Family
 from evomerge.merge.files.checkpoint import TensorInfo
+from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import OpenModel, open_checkpoint
-from evomerge.merge.live.device_copies import DeviceCopies
-from evomerge.merge.paths.compatible import Pool
+from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.plan import PathPlan, make_path_plan
-from evomerge.merge.plan import Plan, check_recipe, make_plan
+from evomerge.merge.plan import MergePlan, check_recipe, make_plan
 from evomerge.recipe import ModelSource, Parent, Recipe
 
 
@@ -25,7 +25,7 @@ class RecipeTensors:
 
     mapped = False
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: MergePlan) -> None:
         self._plan = plan
         self._tasks = {task.name: task for task in plan.tasks}
         self.infos: Mapping[str, TensorInfo] = MappingProxyType(
@@ -55,12 +55,16 @@ class PathTensors:
 
 
 class Sources:
-    """Opens models and plans merges; what it opened stays open (memory-mapped) and is shared by all later recipes.
+    """Opens models and plans merges, and shares what it opened among recipes.
+
+    Checkpoints stay open (memory-mapped). Of recipes that are parents, and of models that were checked to fit together,
+    the latest few stay (`evomerge.merge.cache.KEPT`), so that a search that breeds recipes from recipes does not grow;
+    what is asked for again later is opened again, with the same bytes.
 
     Not for use by several threads at once.
 
     Attributes:
-        prepared: what was found out about the models.
+        parent_cache: what was found out about the models.
         copies: tensors of the models that stay on a device; see `LiveModels.keep`.
     """
 
@@ -68,16 +72,17 @@ class Sources:
         """Open nothing yet.
 
         Args:
-            cache: memory for what is found out about the parents once: "none", "auto" or GiB; see `Prepared`.
+            cache: memory for what is found out about the parents once: "none", "auto" or GiB; see `ParentCache`.
 
         Raises:
             RecipeError: if it is none of these.
         """
-        self.prepared = Prepared(cache)
+        self.parent_cache = ParentCache(cache)
         self.copies = DeviceCopies()
-        self._models: dict[ModelSource | Recipe, OpenModel] = {}
-        self._families: dict[tuple[Parent, ...], Family] = {}
-        self._pools: dict[tuple[Parent, ...], Pool] = {}
+        self._checkpoints: dict[ModelSource, OpenModel] = {}
+        self._recipes: Latest[ModelSource | Recipe, OpenModel] = Latest()
+        self._families: Latest[tuple[Parent, ...], Family] = Latest()
+        self._compatible: Latest[tuple[Parent, ...], CompatibleParents] = Latest()
 
     def open(self, source: ModelSource | Recipe) -> OpenModel:
         """Open a checkpoint or a recipe; no weights are read.
@@ -86,10 +91,11 @@ class Sources:
             CheckpointError: if a checkpoint is missing, unreadable, or does not fit the others of its recipe.
             RecipeError: if a recipe is wrong.
         """
-        if source not in self._models:
-            opened = open_checkpoint(source) if isinstance(source, ModelSource) else self._open_recipe(source)
-            self._models[source] = opened
-        return self._models[source]
+        if isinstance(source, Recipe):
+            return self._recipes.find(source, lambda: self._open_recipe(source))
+        if source not in self._checkpoints:
+            self._checkpoints[source] = open_checkpoint(source)
+        return self._checkpoints[source]
 
     def like(self, source: ModelSource | Recipe) -> OpenModel:
         """Return an opened model with the architecture (and depth) of a source, without building a merge for it.
@@ -100,10 +106,10 @@ class Sources:
             CheckpointError, RecipeError: as `open`.
         """
         if isinstance(source, Recipe) and not source.path:
-            return self.like((source.base or source.parents[0]).source)
+            return self.like(source.donor.source)
         return self.open(source)
 
-    def plan(self, recipe: Recipe) -> Plan:
+    def plan(self, recipe: Recipe) -> MergePlan:
         """Check a recipe without a path against its models and decide every tensor; no weights are read.
 
         Raises:
@@ -113,8 +119,8 @@ class Sources:
         """
         if recipe.path:
             raise ValueError("a recipe with a layer path merges no tensors; ask for its path_plan")
-        check_recipe(recipe)
-        return make_plan(recipe, self.family(recipe))
+        method = check_recipe(recipe)  # before models are opened
+        return make_plan(recipe, method, self.family(recipe))
 
     def path_plan(self, recipe: Recipe) -> PathPlan:
         """Check a recipe with a path against its models and decide every tensor; no weights are read.
@@ -125,19 +131,19 @@ class Sources:
                 not there, or the reason why scales cannot be folded into this architecture.
         """
         check_recipe(recipe)
-        return make_path_plan(recipe, self.pool(recipe))
+        return make_path_plan(recipe, self.compatible_parents(recipe))
 
-    def pool(self, recipe: Recipe) -> Pool:
+    def compatible_parents(self, recipe: Recipe) -> CompatibleParents:
         """Return the parents of a recipe with a path, checked to fit into one model.
 
         Raises:
             CheckpointError: with every model that cannot be opened, or every mismatch between the models.
         """
-        if recipe.parents not in self._pools:
-            opened = self._open_all(recipe.parents, None)
-            named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=True)]
-            self._pools[recipe.parents] = Pool(named)
-        return self._pools[recipe.parents]
+        return self._compatible.find(recipe.parents, lambda: self._open_compatible(recipe))
+
+    def _open_compatible(self, recipe: Recipe) -> CompatibleParents:
+        opened = self._open_all(recipe.parents, None)
+        return CompatibleParents([(parent.name, one) for parent, one in zip(recipe.parents, opened, strict=True)])
 
     def family(self, recipe: Recipe) -> Family:
         """Return the parents and the base of a recipe, checked to fit together.
@@ -145,14 +151,16 @@ class Sources:
         Raises:
             CheckpointError: with every model that cannot be opened, or every mismatch between the models.
         """
+        members = recipe.parents if recipe.base is None else (*recipe.parents, recipe.base)
+        for member in members:  # a recipe stays open as long as it is used, even if through its family
+            self._recipes.use(member.source)
         key = (*recipe.parents, recipe.base or Parent("", ModelSource("")))
-        if key not in self._families:
-            opened = self._open_all(recipe.parents, recipe.base)
-            named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
-            self._families[key] = Family(
-                named, opened[-1] if recipe.base is not None else None, self.prepared, self.copies
-            )
-        return self._families[key]
+        return self._families.find(key, lambda: self._open_family(recipe))
+
+    def _open_family(self, recipe: Recipe) -> Family:
+        opened = self._open_all(recipe.parents, recipe.base)
+        named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
+        return Family(named, opened[-1] if recipe.base is not None else None, self.parent_cache, self.copies)
 
     def _open_all(self, parents: tuple[Parent, ...], base: Parent | None) -> list[OpenModel]:
         """Open the parents, then the base, and name all that cannot be opened."""
@@ -188,19 +196,22 @@ class Sources:
             return self._open_path(recipe)
         plan = self.plan(recipe)
         donor = plan.family.model(plan.family.donor)
-        return OpenModel(
+        opened = OpenModel(
             label=f"recipe {recipe.content_hash[:12]} ({recipe.method})",
             config=donor.config,
             tensors=RecipeTensors(plan),
             folder=donor.folder,
             tokenizer_folder=self.tokenizer_of(recipe).tokenizer_folder,
             trust_remote_code=donor.trust_remote_code,
+            architecture=donor.architecture,
         )
+        self.parent_cache.forget_with(opened, opened.serial)
+        return opened
 
     def _open_path(self, recipe: Recipe) -> OpenModel:
         plan = self.path_plan(recipe)
-        first = plan.pool.first
-        return OpenModel(
+        first = plan.compatible.first
+        opened = OpenModel(
             label=f"recipe {recipe.content_hash[:12]} (a path of {len(recipe.path)} layers)",
             config=plan.config,
             tensors=PathTensors(plan),
@@ -208,3 +219,5 @@ class Sources:
             tokenizer_folder=self.tokenizer_of(recipe).tokenizer_folder,
             trust_remote_code=first.trust_remote_code,
         )
+        self.parent_cache.forget_with(opened, opened.serial)
+        return opened

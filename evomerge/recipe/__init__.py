@@ -2,6 +2,7 @@
 
 - `recipe.py`: the recipe itself, its YAML form and its content hash
 - `layer_path.py`: which layer of which parent comes next
+- `lineage.py`: the checkpoints below a recipe, and one flat recipe for what is linear on the way
 - `method.py`: a merge method's name, parameters and paper, without its arithmetic
 """
 

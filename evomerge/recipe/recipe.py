@@ -172,6 +172,11 @@ class Recipe:
     def __hash__(self) -> int:
         return hash(self.content_hash)
 
+    @property
+    def donor(self) -> Parent:
+        """The model that lends configuration and names of tensors: the base, else the first parent."""
+        return self.base or self.parents[0]
+
     def parameters_of(self, role: str, layer: int | None) -> dict[str, Value]:
         """Return the parameters of a tensor: the recipe's own, overridden by the first group that matches."""
         for group in self.groups:

@@ -81,7 +81,7 @@ def profile(data: Mapping[str, Any], *, candidates: int, progress: Progress | No
         "threads": _threads(),
         "engine": config.evaluation.engine,
         "cache": config.execution.cache,
-        "cache_bytes": live.sources.prepared.used,
+        "cache_bytes": live.sources.parent_cache.used,
         "items": prepared.items_per_candidate,
         "memory_bandwidth": bandwidth,
         "stages": [

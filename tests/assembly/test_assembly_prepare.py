@@ -17,13 +17,13 @@ SMALL = ["experiment=zoo_ja_math", "evaluation.split={search:4,validation:4,test
 @pytest.mark.parametrize(("cache", "n_bytes"), [("none", 0), ("0", 0), ("0.5", 1 << 29)])
 def test_the_cache_has_the_size_that_was_given(cache: str, n_bytes: int) -> None:
     prepared = prepare(compose([*SMALL, f"execution.cache={cache}"]))
-    assert prepared.sources.prepared.budget == n_bytes
+    assert prepared.sources.parent_cache.budget == n_bytes
     assert prepared.live_models().sources is prepared.sources  # what the worker merges with
 
 
 def test_the_cache_is_a_share_of_the_free_memory_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evomerge.merge.cache.free_memory", lambda: 4 << 30)
-    assert prepare(compose(SMALL)).sources.prepared.budget == 1 << 30
+    assert prepare(compose(SMALL)).sources.parent_cache.budget == 1 << 30
 
 
 def test_the_engine_is_the_one_that_was_named() -> None:

@@ -32,7 +32,7 @@ def outcomes(*words: str) -> tuple[list[Outcome], int, int]:
         recipe = space.decode(space.genome(scale * space.start))
         executor.submit(Job(number, recipe, Split.SEARCH))
         found.append(executor.collect())
-        copied.append(prepared.sources.copies.n_copied)
+        copied.append(len(prepared.sources.copies._filled))
     return found, copied[0], copied[-1] - copied[0]
 
 

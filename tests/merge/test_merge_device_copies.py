@@ -18,10 +18,10 @@ from tiny_models import make, near, recipe
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
+from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.live import model as resident
-from evomerge.merge.live.device_copies import DeviceCopies
 from evomerge.merge.live.models import LiveModels
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.recipe import ModelSource, Recipe
 
 GPU = torch.device("cuda:0")
@@ -42,7 +42,7 @@ def sources(models: SimpleNamespace) -> list[ModelSource]:
 
 
 def candidate(models: SimpleNamespace, method: str, weight: float) -> Recipe:
-    spec = METHODS[method].spec
+    spec = find_method(method).spec
     parameters: dict[str, Any] = {"t": weight} if method == "slerp" else {"weight": weight}
     if spec.parameter("density") is not None:
         parameters["density"] = 1.0 - weight / 2
@@ -87,14 +87,14 @@ def test_candidates_are_the_same_bits_and_the_second_copies_nothing(
         return load(self, name)
 
     monkeypatch.setattr(SafetensorsCheckpoint, "load", noted)
-    assert copies.n_copied == 0, "nothing is copied before it is needed"
-    n_models = 3 if METHODS[method].spec.needs_base else 2
+    assert not copies._filled, "nothing is copied before it is needed"
+    n_models = 3 if find_method(method).spec.needs_base else 2
     for number, weight in enumerate((0.3, 0.8)):
         read.clear()
         live.write(candidate(models, method, weight))
         if number == 0:
-            assert copies.n_copied == n_models * len(state(live))
-            assert len(read) == copies.n_copied, "each is read once, however often it is used"
+            assert len(copies._filled) == n_models * len(state(live))
+            assert len(read) == len(copies._filled), "each is read once, however often it is used"
         else:
             assert not read, "the second candidate reads and copies nothing"
         plain.write(candidate(models, method, weight))
@@ -147,7 +147,7 @@ def test_a_device_that_turns_out_to_be_too_small_is_done_without(
     for one in (live, plain):
         one.write(candidate(models, "ties", 0.4))
     assert_same(state(live), state(plain))
-    assert live.sources.copies.n_copied == 0
+    assert not live.sources.copies._filled
     problem = "a bug"
     with pytest.raises(RuntimeError, match="a bug"):
         live.keep(sources(models))
@@ -189,6 +189,6 @@ def test_on_a_gpu_the_copies_change_no_bit(models: SimpleNamespace, method: str)
             one.write(candidate(models, method, weight))
         assert_same(state(live), state(plain))
         assert_same(state(live), state(cpu))
-    copied = live.sources.copies.n_copied
+    copied = set(live.sources.copies._filled)
     live.write(candidate(models, method, 0.5))
-    assert live.sources.copies.n_copied == copied
+    assert live.sources.copies._filled == copied

@@ -11,17 +11,17 @@ import torch
 from tiny_models import make, near, recipe, same_bytes, tensors_of
 
 from evomerge.errors import RecipeError
-from evomerge.merge import apply
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel
 from evomerge.merge.live import writer as writing
 from evomerge.merge.live.model import LiveModel
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods import ties
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
 
-FUSED = [name for name, method in METHODS.items() if method.program is not None]
+FUSED = [name for name in METHODS if find_method(name).program is not None]
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def mixed_family(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 def genome(method: str, family: SimpleNamespace, draw: random.Random, **fields: Any) -> Recipe:
     """A random recipe, with a group of its own for one role."""
-    known = {p.name for p in METHODS[method].spec.parameters}
+    known = {p.name for p in find_method(method).spec.parameters}
 
     def values() -> dict[str, Any]:
         rows = {name: draw.choice((0.0, 0.3, draw.random(), 1.0)) + 0.01 for name in ("math", "japanese")}
@@ -84,7 +84,7 @@ def test_in_place_is_disk_for_every_method_engine_and_number_of_threads(
         torch.set_num_threads(1)
         disk = on_disk(of, tmp_path / method)
         monkeypatch.setenv(engines.VARIABLE, engine)
-        monkeypatch.setattr(apply, "SMALL", small)
+        monkeypatch.setattr(ties, "SMALL", small)
         torch.set_num_threads(2)
         with monkeypatch.context() as patch:
             patch.setattr(parallel, "CHUNK", 1024)
@@ -98,7 +98,7 @@ def test_in_place_is_disk_for_every_method_engine_and_number_of_threads(
 def test_the_cache_changes_no_byte_and_the_order_of_genomes_neither(
     cache: str | float, family: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "SMALL", 16)
+    monkeypatch.setattr(ties, "SMALL", 16)
     recipes = [genome(method, family, random.Random(n)) for n in range(3) for method in ("ties", "slerp", "dare_ties")]
     expected = []
     for of in recipes:
@@ -110,7 +110,7 @@ def test_the_cache_changes_no_byte_and_the_order_of_genomes_neither(
     for index in order:
         live.write(recipes[index])
         assert same_bytes(state(live), expected[index])
-    assert live.sources.prepared.used <= live.sources.prepared.budget
+    assert live.sources.parent_cache.used <= live.sources.parent_cache.budget
 
 
 def test_after_500_genomes_the_bytes_are_a_fresh_models_and_memory_has_not_grown(family: SimpleNamespace) -> None:
@@ -145,7 +145,7 @@ def test_only_the_group_that_changed_is_written(family: SimpleNamespace) -> None
     counts = []
     for each in (of(0.5), of(0.5), of(0.7), of(0.7, 0.6), of(0.7, 0.6, dtype="bfloat16"), of(0.7, 0.6)):
         live.write(each)
-        counts.append(live._writer.n_written)
+        counts.append(live.written.tensors)
         fresh = LiveModel(ModelSource(str(family.base)))
         fresh.write(each)
         assert same_bytes(state(live), state(fresh))
@@ -176,7 +176,7 @@ def test_an_interrupted_write_leaves_nothing_that_the_next_one_trusts(
             live.write(other)
         assert live.recipe is None
         live.write(one)
-        assert live._writer.n_written == when + 1
+        assert live.written.tensors == when + 1
         assert same_bytes(state(live), state(fresh))
 
 
@@ -209,8 +209,10 @@ def test_a_copied_tensor_is_the_parents_bit_for_bit_even_minus_zero(tmp_path: Pa
             tensor.view(-1)[:2] = -0.0
     live.model.save_pretrained(tmp_path / "zeros")
     for method in FUSED:
-        if METHODS[method].spec.n_parents[0] == 1:
-            known = {"weight": 1.0, "density": 1.0} if METHODS[method].spec.parameter("density") else {"weight": 1.0}
+        if find_method(method).spec.n_parents[0] == 1:
+            known = (
+                {"weight": 1.0, "density": 1.0} if find_method(method).spec.parameter("density") else {"weight": 1.0}
+            )
             live.write(recipe(method, family.base, {"a": tmp_path / "zeros"}, parameters=known))
             live._writer.forget()
             assert all(

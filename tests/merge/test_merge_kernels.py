@@ -1,7 +1,9 @@
 """The fused kernels: both engines and the methods' references give the same bits, in any dtype, size and chunking."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,8 @@ from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel, philox, torch_engine
 from evomerge.merge.kernels.program import Cut, Drop, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
-from evomerge.merge.methods import METHODS, Inputs
-from evomerge.merge.methods.ties import cut_of
+from evomerge.merge.methods.base import Inputs
+from evomerge.merge.methods.registry import METHODS, find_method
 
 numba_engine = pytest.importorskip("evomerge.merge.kernels.numba_engine")
 
@@ -50,10 +52,30 @@ def values_of(method: str, variant: int) -> dict[str, object]:
         "normalize": bool(variant),
         "election": ("count", "sum")[variant],
     }
-    return {each.name: wanted.get(each.name, each.default) for each in METHODS[method].spec.parameters}
+    return {each.name: wanted.get(each.name, each.default) for each in find_method(method).spec.parameters}
 
 
-FUSED = [name for name, method in METHODS.items() if method.program is not None]
+class OneTensor:
+    """The parents of one tensor alone, with a cache that keeps nothing; see `ParentTensors`."""
+
+    engine, name = FAST, "x"
+
+    def once(self, key: Hashable, find: Callable[[], Any], n_bytes: Callable[[Any], int], **_: Any) -> Any:
+        found = find()
+        assert n_bytes(found) > 0
+        return found
+
+    def lately(self, key: Hashable, find: Callable[[], Any]) -> Any:
+        return find()
+
+    def sizes(self) -> dict[str, int]:
+        raise AssertionError("one tensor is all there is")
+
+    def load(self, name: str, which: Sequence[int] | None = None) -> Any:
+        raise AssertionError("one tensor is all there is")
+
+
+FUSED = [name for name in METHODS if find_method(name).program is not None]
 
 
 def test_every_method_with_arithmetic_is_fused() -> None:
@@ -65,18 +87,16 @@ def test_every_method_with_arithmetic_is_fused() -> None:
 def test_both_engines_give_the_bits_of_the_reference(method: str, dtypes: str, threads: int) -> None:
     for n, variant in product(SIZES, (0, 1)):
         base, *parents = tensors(n, dtypes)
-        parents = parents[: METHODS[method].spec.n_parents[1]]
-        origin = base if METHODS[method].spec.needs_base else None
+        parents = parents[: find_method(method).spec.n_parents[1]]
+        origin = base if find_method(method).spec.needs_base else None
         values, seeds = values_of(method, variant), (5, 1 << 40, (1 << 63) - 1)
         exact = [parent.float() for parent in parents]
-        reference = METHODS[method].merge(Inputs(None if origin is None else base.float(), exact, values, seeds))
-        inputs = Inputs(
-            origin, parents, values, seeds,
-            cuts=[cut_of(parent - base.float(), d) for parent, d in zip(exact, values["density"], strict=True)]
-            if METHODS[method].prepares == "cuts" else None,
-            dots=FAST.dots(*parents) if METHODS[method].prepares == "dots" else None,
-        )  # fmt: skip
-        program = METHODS[method].program(inputs)  # type: ignore[misc]
+        reference = find_method(method).merge(Inputs(None if origin is None else base.float(), exact, values, seeds))
+        inputs = Inputs(origin, parents, values, seeds)
+        prepare = find_method(method).prepare
+        if prepare is not None:
+            inputs = replace(inputs, prepared=prepare(inputs, OneTensor()))
+        program = find_method(method).program(inputs)  # type: ignore[misc]
         for dtype, engine in product((torch.float32, torch.bfloat16, torch.float16), (FAST, PLAIN)):
             out = torch.empty(n, dtype=dtype)
             assert not engine.run(program, origin, parents, out)
@@ -152,7 +172,7 @@ def test_counting_and_finding_magnitudes(threads: int) -> None:
     same_bits, others = (bits == exact).nonzero()[0], inside[bits[inside] != exact]
     different, counts = np.unique(bits, return_counts=True)
     for engine in (FAST, PLAIN):
-        ranges = [engines.Range(low, high), engines.Range(low, high, exact), engines.Range(1, 2, 1)]
+        ranges = [engines.BitRange(low, high), engines.BitRange(low, high, exact), engines.BitRange(1, 2, 1)]
         listed, split, none = engine.survey(base, [parent] * 3, ranges)
         np.testing.assert_array_equal(listed.places, inside)
         np.testing.assert_array_equal(listed.bits, bits[inside])
@@ -244,7 +264,7 @@ def test_a_density_keeps_that_share_and_one_keeps_all() -> None:
     assert Drop(1e-9, 3).below == 1
     assert all(abs(Drop(d, 3).below / 65536 - d) <= 2**-17 for d in (0.05, 0.1, 0.123456, 0.9))
     out = torch.empty(200_000)
-    FAST.run(Program((1.0, 0.0), from_base=True, masks=(Drop(1.0, 3), Drop(1.0, 4))), ones * 0, [ones, ones], out)
+    FAST.run(Program((1.0, 0.0), masks=(Drop(1.0, 3), Drop(1.0, 4))), ones * 0, [ones, ones], out)
     assert torch.equal(out, ones)
 
 
@@ -254,7 +274,7 @@ def test_the_entries_that_equal_the_threshold_are_kept_by_index() -> None:
         for engine in (FAST, PLAIN):
             out = torch.empty(3000)
             masks = (Cut(0.5, limit), Cut(0.5, 0))
-            engine.run(Program((1.0, 1.0), from_base=True, masks=masks), level * 0, [level, level], out)
+            engine.run(Program((1.0, 1.0), masks=masks), level * 0, [level, level], out)
             assert out.nonzero()[:, 0].tolist() == list(range(limit))
 
 
@@ -265,7 +285,7 @@ def test_an_election_of_any_number_of_parents_and_masks(n_parents: int, threads:
         level = (parents[0].float() - base.float()).abs().sort().values[n // 3].item()
         masks = [Cut(level, n // 2 + 1), Drop(0.4, 9), Cut(level, n), Drop(1.0, 2), Cut(float("inf"), 0)]
         program = Program(
-            tuple(0.3 + 0.2 * k for k in range(n_parents)), from_base=True, scale=1.1, masks=tuple(masks[:n_parents]),
+            tuple(0.3 + 0.2 * k for k in range(n_parents)), scale=1.1, masks=tuple(masks[:n_parents]),
             disjoint=True, by_count=by_count, normalize=normalize,
         )  # fmt: skip
         for to in (torch.bfloat16, torch.float32):
@@ -282,7 +302,7 @@ def test_a_tie_at_the_cut_of_bf16_parents_ends_anywhere(limit: int, threads: int
     masks = (Cut(0.5, limit), Cut(0.5, limit))
     for engine, disjoint in product((FAST, PLAIN), (False, True)):
         out = torch.empty(2051)
-        engine.run(Program((1.0, 0.25), from_base=True, masks=masks, disjoint=disjoint), base, [larger, level], out)
+        engine.run(Program((1.0, 0.25), masks=masks, disjoint=disjoint), base, [larger, level], out)
         kept = torch.arange(2051) < limit
         a, b = torch.where(kept | (larger == 1.0), larger.float(), 0.0), torch.where(kept, -0.5, 0.0)
         mean = torch.where(larger == 1.0, 1.0, torch.where(kept, (a + 0.25 * b) / 1.25, 0.0))

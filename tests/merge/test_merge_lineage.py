@@ -13,6 +13,7 @@ from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.live.model import LiveModel
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
+from evomerge.recipe.lineage import flatten
 
 
 def inner(family: SimpleNamespace, dtype: str | None) -> Recipe:
@@ -79,3 +80,20 @@ def test_mistakes_deep_in_a_lineage_are_found(family: SimpleNamespace, tmp_path:
     with pytest.raises(CheckpointError, match=r"parent 'mix': parent 'bad': tensor model.norm.weight of .* holds NaN"):
         merge_to_disk(recipe("linear", None, {"mix": recipe("linear", None, {"bad": bad, "ok": family.math})}),
                       tmp_path / "out")  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic"])
+def test_a_flat_recipe_builds_the_nested_ones_model_but_for_rounding(method: str, family: SimpleNamespace) -> None:
+    parents = {"math": family.math, "japanese": family.japanese}
+    below = recipe(method, family.base, parents, parameters={"weight": {"math": 0.6, "japanese": 0.3}},
+                   groups=(Group({"weight": 0.45}, layers=(0, 1), roles=("mlp",)),))  # fmt: skip
+    nested = recipe(method, family.base, {"mix": below, "code": family.code}, parameters={"weight": 0.7})
+    flat = flatten(nested)
+    assert not any(isinstance(parent.source, Recipe) for parent in flat.parents)
+    built = []
+    for one in (nested, flat):
+        live = LiveModel(ModelSource(str(family.base)))
+        live.write(one)
+        built.append({name: tensor.clone() for name, tensor in live.model.state_dict().items()})
+    for name, tensor in built[0].items():
+        torch.testing.assert_close(built[1][name], tensor, rtol=1e-5, atol=1e-6)

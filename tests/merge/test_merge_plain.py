@@ -13,10 +13,10 @@ from transformers import MistralConfig, Qwen2Config, Qwen3Config
 
 from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.disk.layouts import find_layout
 from evomerge.merge.disk.plain import plain_merge
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
-from evomerge.merge.files.layouts import find_layout
 from evomerge.merge.files.naming import find_naming
 from evomerge.merge.kernels.engine import VARIABLE
 from evomerge.merge.sources import Sources

@@ -9,11 +9,14 @@ from safetensors.torch import load_file, save_file
 from tiny_models import edit_config, make, near, recipe
 
 from evomerge.errors import CheckpointError, RecipeError
+from evomerge.merge import plan as planning
+from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
-from evomerge.merge.methods import METHODS
+from evomerge.merge.live.models import LiveModels
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources
-from evomerge.recipe import Group, ModelSource, Recipe
+from evomerge.recipe import PASSTHROUGH, Group, ModelSource, Parent, Recipe, Step
 
 
 def refused(of: Recipe) -> str:
@@ -42,7 +45,7 @@ def test_slerp_takes_two_parents(n: int) -> None:
     assert f"slerp takes exactly 2 parents, but came {n}: m0" in refused(of("slerp", parents=n))
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.spec.needs_base])
+@pytest.mark.parametrize("method", [name for name in METHODS if find_method(name).spec.needs_base])
 def test_a_missing_base_is_asked_for(method: str) -> None:
     assert refused(of(method, base=False)) == f"{method} measures task vectors from a base; name one with `base:`"
 
@@ -196,3 +199,23 @@ def test_sources_open_each_model_once(family: SimpleNamespace) -> None:
     assert one.family is other.family
     assert sources.open(ModelSource(str(family.math))) is one.family.model(0)
     assert one.family.summary.n_layers == 2
+
+
+def test_each_recipe_of_a_candidate_is_checked_once(
+    family: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+    monkeypatch.setattr(planning, "find_method", lambda name: looked_up.append(name) or find_method(name))
+    live = LiveModels()
+    merge = recipe("ties", family.base, {"a": family.math, "b": family.japanese})
+    live.write(merge)
+    assert looked_up == ["ties"]
+    live.write(recipe("linear", None, {"a": family.math, "b": family.japanese}))
+    assert looked_up == ["ties", "linear"]
+    merge_to_disk(merge, tmp_path / "general", sources=Sources())
+    assert looked_up == ["ties", "linear", "ties"]
+    merge_to_disk(merge, tmp_path / "plain")
+    assert looked_up == ["ties", "linear", "ties", "ties"]
+    path = Recipe(PASSTHROUGH, (Parent("a", ModelSource(str(family.math))),), path=(Step("a", 1), Step("a", 0)))
+    Sources().path_plan(path)
+    assert looked_up == ["ties", "linear", "ties", "ties", PASSTHROUGH]

@@ -10,9 +10,9 @@ import torch
 from evomerge.errors import RecipeError
 from evomerge.merge import cache as prepared
 from evomerge.merge import quantiles
-from evomerge.merge.cache import Prepared, budget_bytes
+from evomerge.merge.cache import ParentCache, budget_bytes
 from evomerge.merge.kernels import parallel
-from evomerge.merge.kernels.engine import Engine
+from evomerge.merge.kernels.engine import KernelEngine
 from evomerge.merge.kernels.numba_engine import NumbaEngine
 from evomerge.merge.kernels.torch_engine import TorchEngine, trimmed
 from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table
@@ -58,7 +58,7 @@ def deltas(tau: torch.Tensor) -> Deltas:
 
 
 @pytest.fixture(params=[NumbaEngine, TorchEngine])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> KernelEngine:
     monkeypatch.setattr(parallel, "CHUNK", 2048)
     return request.param()  # type: ignore[no-any-return]
 
@@ -71,7 +71,7 @@ def values(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
 
 
 @pytest.mark.parametrize("what", TASK_VECTORS)
-def test_the_kept_set_is_that_of_a_sort(what: str, engine: Engine, values: int) -> None:
+def test_the_kept_set_is_that_of_a_sort(what: str, engine: KernelEngine, values: int) -> None:
     tau = TASK_VECTORS[what]
     table = make_table(engine, [deltas(tau)])
     assert table.n == N
@@ -83,7 +83,7 @@ def test_the_kept_set_is_that_of_a_sort(what: str, engine: Engine, values: int) 
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 1025])
-def test_small_and_odd_sizes_for_every_k(n: int, engine: Engine, values: int) -> None:
+def test_small_and_odd_sizes_for_every_k(n: int, engine: KernelEngine, values: int) -> None:
     for tau in (drawn()[:n], few_values()[:n]):
         table = make_table(engine, [deltas(tau)])
         for k in sorted({*range(min(n, 8) + 1), n // 2, n - 1, n}):
@@ -92,7 +92,7 @@ def test_small_and_odd_sizes_for_every_k(n: int, engine: Engine, values: int) ->
 
 
 @pytest.mark.parametrize("tau", [few_values(), drawn()], ids=["few values", "normal"])
-def test_one_ranking_over_several_tensors(tau: torch.Tensor, engine: Engine, values: int) -> None:
+def test_one_ranking_over_several_tensors(tau: torch.Tensor, engine: KernelEngine, values: int) -> None:
     pieces = tau.split([1, 6_000, 999, 5_000, N - 12_000])
     parts = [deltas(piece) for piece in pieces]
     table = make_table(engine, parts)
@@ -103,7 +103,7 @@ def test_one_ranking_over_several_tensors(tau: torch.Tensor, engine: Engine, val
         np.testing.assert_array_equal(kept.numpy(), sort_reference(tau, k))
 
 
-def test_a_table_is_small_and_answers_without_a_pass_where_a_group_is_whole(engine: Engine, values: int) -> None:
+def test_a_table_is_small_and_answers_without_a_pass_where_a_group_is_whole(engine: KernelEngine, values: int) -> None:
     table = make_table(engine, [deltas(TASK_VECTORS["normal"])])
     assert len(table.low) <= quantiles.GROUPS + quantiles.FREQUENT
     assert table.n_bytes == 20 * len(table.low)
@@ -118,7 +118,7 @@ def test_a_table_is_small_and_answers_without_a_pass_where_a_group_is_whole(engi
 
 
 def test_a_group_of_several_frequent_values_comes_to_count_the_most_frequent(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: KernelEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantiles, "VALUES", 0)
     rare, often, third = 1.0, 1.0 + 2.0**-22, 1.0 + 2.0**-20  # all in one group
@@ -132,7 +132,7 @@ def test_a_group_of_several_frequent_values_comes_to_count_the_most_frequent(
         assert table.value.tolist() == [torch.tensor(often).view(torch.int32).item()]
 
 
-def test_several_parents_are_ranked_in_one_reading(engine: Engine, values: int) -> None:
+def test_several_parents_are_ranked_in_one_reading(engine: KernelEngine, values: int) -> None:
     taus = [TASK_VECTORS[what] for what in ("normal", "few values", "zeros", "of bf16")]
     tables = [make_table(engine, [deltas(tau)]) for tau in taus]
     loads = []
@@ -165,7 +165,7 @@ def table_of(n: int) -> QuantileTable:
 
 
 def test_what_fits_is_made_once_and_what_does_not_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    cache, made = Prepared(1000 / (1 << 30)), []
+    cache, made = ParentCache(1000 / (1 << 30)), []
 
     def get(name: str, n: int) -> None:
         cache.get(("t", (1,), name), lambda: made.append(name) or table_of(n), lambda t: t.n_bytes, what="the tables")
@@ -181,8 +181,8 @@ def test_what_fits_is_made_once_and_what_does_not_is_named_once(caplog: pytest.L
 
 
 def test_the_latest_cuts_are_kept_and_no_more() -> None:
-    cache = Prepared("none")
+    cache = ParentCache("none")
     for number in range(1000):
         assert cache.recent(("cuts", number), lambda number=number: number) == number
         assert cache.recent(("cuts", number), lambda: -1) == number
-    assert len(cache._recent) == 64
+    assert len(cache._recent._kept) == 64

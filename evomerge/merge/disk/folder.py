@@ -20,11 +20,11 @@ from evomerge.merge.disk.stream import Lend, Piece, write_files
 from evomerge.merge.files import pages
 from evomerge.merge.files.checkpoint import INDEX, SINGLE
 from evomerge.merge.methods.base import BASE
-from evomerge.merge.plan import Plan, TensorTask
+from evomerge.merge.plan import MergePlan, TensorTask
 from evomerge.recipe import Recipe
 
 if TYPE_CHECKING:
-    from evomerge.merge.files.flat import Flat
+    from evomerge.merge.disk.flat import Flat
     from evomerge.merge.paths.plan import PathTask
     from evomerge.merge.sources import Sources
 
@@ -140,9 +140,9 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
         return _Build(
             path.tasks,
             path.load,
-            lambda task: [(path.pool.model(task.parent), task.source)],
+            lambda task: [(path.compatible.model(task.parent), task.source)],
             lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
-            path.pool.first,
+            path.compatible.first,
             path.config,
             sources.tokenizer_of(recipe).tokenizer_folder,
         )
@@ -152,7 +152,7 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
     return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, tokenizer)
 
 
-def _reads(plan: Plan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]]], Callable[[TensorTask], bool]]:
+def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]]], Callable[[TensorTask], bool]]:
     """Return `inputs` and `copied` of a build."""
     family = plan.family
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from evomerge.merge.disk.flat import DType, Flat
 from evomerge.merge.files.checkpoint import DTYPE_NAMES
-from evomerge.merge.files.flat import DType, Flat
 from evomerge.merge.files.pages import start_writing
 from evomerge.merge.kernels.parallel import CHUNK, n_threads
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.files.places import Place
+from evomerge.merge.files.places import TensorPlace
 from evomerge.recipe import ROLES
 
 _NORM = re.compile(r"norm|^ln($|_)", re.IGNORECASE)
@@ -73,8 +73,8 @@ class Architecture:
         embeddings = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
         roles = _RoleFinder(self.model, embeddings, prefix)
         buffers = {name for name, _ in self.model.named_buffers()}
-        self.places: Mapping[str, Place] = {
-            name: Place(*roles.find(name), buffer=name in buffers and _COMPUTED.search(name) is not None)
+        self.places: Mapping[str, TensorPlace] = {
+            name: TensorPlace(*roles.find(name), buffer=name in buffers and _COMPUTED.search(name) is not None)
             for name, first in self.canonical.items()
             if name == first
         }

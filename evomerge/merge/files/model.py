@@ -61,7 +61,13 @@ class OpenModel:
         folder: Path,
         tokenizer_folder: Path,
         trust_remote_code: bool,
+        architecture: Architecture | None = None,
     ) -> None:
+        """Take what is known of a model.
+
+        Args:
+            architecture: of the same configuration, where another model has built it; None: it is built when needed.
+        """
         self.label = label
         self.config = config
         self.tensors = tensors
@@ -70,10 +76,13 @@ class OpenModel:
         self.trust_remote_code = trust_remote_code
         self.serial = next(_SERIALS)
         self._checked: set[str] = set()
+        self._architecture = architecture
 
     @cached_property
     def architecture(self) -> Architecture:
         """Roles and layers of its tensors."""
+        if self._architecture is not None:
+            return self._architecture
         return Architecture(self.config, trust_remote_code=self.trust_remote_code)
 
     @cached_property

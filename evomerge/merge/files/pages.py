@@ -10,12 +10,21 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    import torch
 
-    from evomerge.merge.files.flat import Flat
+class Memory(Protocol):
+    """Contiguous memory, as torch's tensors describe theirs."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        ...
+
+    def data_ptr(self) -> int:
+        """Return the address of the first byte."""
+        ...
+
 
 # From Linux' uapi headers; Python's mmap knows only the older ones.
 _DONTNEED, _WILLNEED, _POPULATE_READ = 4, 3, 22
@@ -39,7 +48,7 @@ _madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
-def fetch(tensor: torch.Tensor | Flat) -> None:
+def fetch(tensor: Memory) -> None:
     """Read the pages of a mapped tensor, and return when they are there; does nothing on systems other than Linux."""
     start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     start -= start % mmap.PAGESIZE
@@ -47,7 +56,7 @@ def fetch(tensor: torch.Tensor | Flat) -> None:
         _madvise(start, stop - start, _WILLNEED)  # Linux before 5.14: begins to read, and does not wait
 
 
-def release(tensor: torch.Tensor | Flat) -> None:
+def release(tensor: Memory) -> None:
     """Take the whole pages of a tensor that nobody has changed out of the process; used again, they are read again.
 
     The tensor must be the file's own memory, just as safetensors maps it, or a copy that nobody uses any more: the

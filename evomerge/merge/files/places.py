@@ -8,7 +8,7 @@ from evomerge.merge.files.checkpoint import TensorInfo
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorPlace:
     """Where a parameter stands.
 
     Attributes:
@@ -29,4 +29,4 @@ class Merged:
 
     name: str
     info: TensorInfo
-    place: Place
+    place: TensorPlace

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from evomerge.merge.kernels.program import Program, Range, Survey
+from evomerge.merge.kernels.program import BitRange, Program, Survey
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ VARIABLE = "EVOMERGE_KERNELS"
 _log = logging.getLogger(__name__)
 
 
-class Engine(Protocol):
+class KernelEngine(Protocol):
     """Computes on contiguous floating-point tensors of one size, all on one device.
 
     What callers may assume: the same bits from every engine, for any number of threads; inputs are not changed; no
@@ -66,7 +66,7 @@ class Engine(Protocol):
         """
         ...
 
-    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
+    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[BitRange]) -> list[Survey]:
         """Look, in one pass, for the entries of each parent whose |θ − θ0| has bits in the parent's range."""
         ...
 
@@ -78,7 +78,7 @@ class Engine(Protocol):
         ...
 
 
-def engine_for(device: torch.device) -> Engine:
+def engine_for(device: torch.device) -> KernelEngine:
     """Return the fastest engine for tensors of a device."""
     forced = os.environ.get(VARIABLE, "")
     if forced not in ("", "numba", "torch"):
@@ -94,7 +94,7 @@ def compiled() -> bool:
 
 
 @cache
-def _torch_engine() -> Engine:
+def _torch_engine() -> KernelEngine:
     from evomerge.merge.kernels.torch_engine import TorchEngine
 
     return TorchEngine()

@@ -15,14 +15,14 @@ import numpy as np
 
 from evomerge.merge.kernels import lanes, native, parallel
 from evomerge.merge.kernels.parallel import over_chunks
-from evomerge.merge.kernels.program import Cut, Program, Range, Survey
+from evomerge.merge.kernels.program import BitRange, Cut, Program, Survey
 
 if TYPE_CHECKING:
     import torch
 
 
 class _Codes(dict[str, int]):
-    """The kernels' numbers of types, whether they are torch's or those of `evomerge.merge.files.flat`."""
+    """The kernels' numbers of types, which are known by what they are as text: torch's, or others that read alike."""
 
     def __getitem__(self, dtype: object) -> int:
         return super().__getitem__(str(dtype))
@@ -115,7 +115,7 @@ class NumbaEngine:
         roundings: Sequence[torch.dtype] = (),
         start: int = 0,
     ) -> int:
-        """See `Engine`; `out` holds the entries from `start` on, a multiple of `native.BLOCK`, as many as it has."""
+        """See `KernelEngine`; `out` holds as many entries as it has from `start` on, a multiple of `native.BLOCK`."""
         n = len(parents)
         mask, threshold, limit = np.zeros(n, np.int64), np.zeros(n, np.float32), np.zeros(n, np.int64)
         seed, rescale = np.zeros(n, np.uint64), np.ones(n, np.float32)
@@ -168,14 +168,14 @@ class NumbaEngine:
         return max(over_chunks(start + out.numel(), work, start=start, size=size), default=0)
 
     def finite(self, tensor: torch.Tensor) -> bool:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         if _CODES[tensor.dtype] == native.F64:  # a large one is finite, though not as fp32
             return bool(tensor.isfinite().all())
         kernel = self._finite
         return not any(over_chunks(tensor.numel(), lambda start, stop: kernel(*_at(tensor), start, stop)))
 
     def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         n = a.numel()
         sums, kernel = np.zeros((-(-n // native.SEGMENT), 3)), self._dots
         over_chunks(n, lambda start, stop: kernel(*_at(a), *_at(b), start, stop, sums), size=4 * native.SEGMENT)
@@ -183,7 +183,7 @@ class NumbaEngine:
         return float(aa), float(ab), float(bb)
 
     def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         kernel, rows = self._tally, 1 << (2 * most - 1).bit_length()  # half of them free: the next one is mostly near
         tables: list[tuple[np.ndarray, np.ndarray]] = []  # one for each thread
         free: list[tuple[np.ndarray, np.ndarray]] = []
@@ -215,7 +215,7 @@ class NumbaEngine:
     def histogram(
         self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
     ) -> None:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         kernel, take = self._histogram, self._take
         used: list[np.ndarray] = []  # one for each thread, since they count at the same time
         kept: list[np.ndarray] = getattr(self._buffers, "counters", [])  # all zeros
@@ -236,8 +236,8 @@ class NumbaEngine:
             take(each, counts)
         self._buffers.counters = used
 
-    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
-        """See `Engine`."""
+    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[BitRange]) -> list[Survey]:
+        """See `KernelEngine`."""
         n, n_parents = base.numel(), len(parents)
         addresses = np.array([parent.data_ptr() for parent in parents], np.int64)
         codes = np.array([_CODES[parent.dtype] for parent in parents], np.int64)
@@ -272,7 +272,7 @@ class NumbaEngine:
         return values, places
 
     def nth(self, base: torch.Tensor, parent: torch.Tensor, bits: int, n: int) -> tuple[int, int]:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         size, kernel = base.numel(), self._nth
         threads, passed = parallel.n_threads(), 0
         some = parallel.CHUNK * (1 if threads == 1 else _SHARES * threads)  # at a time, since few may be needed

@@ -1,11 +1,11 @@
 """What a fused kernel computes for one tensor, as data; each implementation of it gives the same bits.
 
-With x_i a parent (or its task vector θ_i − θ0, where `from_base`), masked where a mask is given:
+With x_i a parent (or its task vector θ_i − θ0, where there is a base), masked where a mask is given:
 
     sum        Σ w_i x_i
     disjoint   TIES' sign election and disjoint mean of the x_i
 
-and then, where `from_base`, θ0 + λ · that. All in fp32, in this order and without fused multiply-add: a product is
+and then, where there is a base, θ0 + λ · that. All in fp32, in this order and without fused multiply-add: a product is
 rounded before it is added, so that numba, torch and a GPU agree to the last bit.
 """
 
@@ -56,7 +56,6 @@ class Program:
 
     Attributes:
         weight: w_i, one for each parent.
-        from_base: whether the parents count as task vectors, and are added to the base.
         scale: λ.
         masks: one for each parent, or empty for none at all.
         disjoint: TIES' election and disjoint mean instead of the sum.
@@ -65,7 +64,6 @@ class Program:
     """
 
     weight: tuple[float, ...]
-    from_base: bool = False
     scale: float = 1.0
     masks: tuple[Cut | Drop, ...] = ()
     disjoint: bool = False
@@ -74,7 +72,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Range:
+class BitRange:
     """What a survey looks for in one task vector: the entries whose |τ| has bits in [low, high).
 
     Those with just the bits `value`, which is one of them or −1 for none, are only counted; the others are listed.

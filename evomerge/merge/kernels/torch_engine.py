@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from evomerge.merge.kernels import philox
-from evomerge.merge.kernels.program import Cut, Drop, Program, Range, Survey
+from evomerge.merge.kernels.program import BitRange, Cut, Drop, Program, Survey
 
 _LANES = 1024
 _ROWS = 64
@@ -39,7 +39,7 @@ class TorchEngine:
         *,
         roundings: Sequence[torch.dtype] = (),
     ) -> torch.Tensor:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         target, step = out.view(-1), _chunk(out.device)
         bad = torch.zeros((), dtype=torch.bool, device=out.device)
         for start in range(0, target.numel(), step):
@@ -55,17 +55,17 @@ class TorchEngine:
         return bad
 
     def finite(self, tensor: torch.Tensor) -> bool:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         return all(bool(piece.isfinite().all()) for piece in _flat(tensor).split(_chunk(tensor.device)))
 
     def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         sums = torch.cat([_segments(x, y) for x, y in _chunks(a, b, 64 * _LANES * _ROWS)]).T.tolist()
         aa, ab, bb = (sum(column) for column in sums)
         return float(aa), float(ab), float(bb)
 
     def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         made = (
             torch.zeros(0, dtype=torch.int32, device=base.device),
             torch.zeros(0, dtype=torch.int64, device=base.device),
@@ -82,18 +82,18 @@ class TorchEngine:
     def histogram(
         self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
     ) -> None:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         for bits in _bits(base, parent):
             counts += torch.bincount(bits >> shift, minlength=len(counts)).cpu().numpy()
             some = bits[::4].cpu().numpy()
             member[some >> shift] = some
 
-    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[Range]) -> list[Survey]:
-        """See `Engine`."""
+    def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[BitRange]) -> list[Survey]:
+        """See `KernelEngine`."""
         return [_survey(base, parent, each) for parent, each in zip(parents, ranges, strict=True)]
 
     def nth(self, base: torch.Tensor, parent: torch.Tensor, bits: int, n: int) -> tuple[int, int]:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         start, passed = 0, 0
         for some in _bits(base, parent):
             hits = (some == bits).nonzero()[:, 0]
@@ -103,7 +103,7 @@ class TorchEngine:
         return -1, passed
 
 
-def _survey(base: torch.Tensor, parent: torch.Tensor, wanted: Range) -> Survey:
+def _survey(base: torch.Tensor, parent: torch.Tensor, wanted: BitRange) -> Survey:
     values, places, n, at = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0, 0
     for bits in _bits(base, parent):
         equal = bits == wanted.value

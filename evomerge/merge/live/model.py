@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from evomerge.merge.family import Family
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
 from evomerge.merge.live.placement import plan_devices, spread
 from evomerge.merge.live.writer import Writer, Written
+from evomerge.merge.plan import MergePlan
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe
 from evomerge.system.memory import free_bytes
@@ -73,20 +75,16 @@ class LiveModel:
         self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype], self.devices)
         self._lender = self._opened
         self._tokenizers = Tokenizers()
-        self._fitting: set[int] = set()
+        self._fitting: weakref.WeakSet[Family] = weakref.WeakSet()
 
     @property
     def tokenizer(self) -> Any:
         """The tokenizer that the present recipe's result carries; at first the source's."""
         return self._tokenizers.of(self._lender)
 
-    def fits(self, recipe: Recipe) -> bool:
-        """Whether a recipe builds a model like this one.
-
-        Raises:
-            CheckpointError: if its models cannot be read or do not fit together.
-        """
-        return not self._misfits(self.sources.family(recipe))
+    def fits(self, family: Family) -> bool:
+        """Whether merges of these models are like this one."""
+        return not self._misfits(family)
 
     def write(self, recipe: Recipe, *, rounded: str | None = None) -> None:
         """Give the model's parameters the values of a recipe.
@@ -102,12 +100,19 @@ class LiveModel:
             RecipeError: if the recipe is wrong, or its result is not finite.
             CheckpointError: if its models cannot be read or do not fit together, or do not fit the live model.
         """
-        plan = self.sources.plan(recipe)
+        self.follow(self.sources.plan(recipe), rounded=rounded)
+
+    def follow(self, plan: MergePlan, *, rounded: str | None = None) -> None:
+        """Do as `write`, with a plan that `sources` has made of the recipe.
+
+        Raises:
+            RecipeError, CheckpointError: as `write`.
+        """
         self._check_fits(plan.family)
-        lender = self.sources.tokenizer_of(recipe)
+        lender = self.sources.tokenizer_of(plan.recipe)
         self.recipe = None
         self._writer.write(plan, None if rounded is None else TORCH_DTYPES[rounded])
-        self.recipe, self.rounded = recipe, rounded
+        self.recipe, self.rounded = plan.recipe, rounded
         self._lender = lender
 
     @property
@@ -138,7 +143,7 @@ class LiveModel:
             raise CheckpointError(f"{label} does not fit the live model of {self._opened.label}: {'; '.join(problems)}")
 
     def _misfits(self, family: Family) -> list[str]:
-        if id(family) in self._fitting:
+        if family in self._fitting:
             return []
         donor = family.model(family.donor)
         problems = [] if donor is self._opened else config_differences(donor.config, self._opened.config)
@@ -147,7 +152,7 @@ class LiveModel:
         elif donor.architecture.shapes != self._opened.architecture.shapes:
             problems.append("its tensors have other shapes")
         if not problems:
-            self._fitting.add(id(family))  # families are kept by `sources`, so the id stays theirs
+            self._fitting.add(family)
         return problems
 
 

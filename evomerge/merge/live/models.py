@@ -16,12 +16,13 @@ from typing import Any, TypeGuard
 import torch
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.cache import Latest
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.live.model import Devices, LiveModel, Tokenizers, as_devices
 from evomerge.merge.live.writer import Written
-from evomerge.merge.paths.compatible import Pool
+from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.live_path import PathModel, path_problems
-from evomerge.merge.plan import check_recipe
+from evomerge.merge.plan import MergePlan, check_recipe
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
 
@@ -72,7 +73,7 @@ class LiveModels:
         self._dtype = dtype
         self._merges: list[LiveModel] = []
         self._parents: dict[Any, LiveModel] = {}
-        self._pools: dict[tuple[tuple[str, int], ...], Pool] = {}
+        self._compatible: Latest[tuple[tuple[str, int], ...], CompatibleParents] = Latest()
         self._paths: dict[tuple[tuple[str, int], ...], PathModel] = {}
         self._dtypes: dict[ModelSource, str | None] = {}
         self._lender: OpenModel | None = None
@@ -138,21 +139,20 @@ class LiveModels:
         """
         self.recipe = None
         self.written = Written()
-        check_recipe(recipe)
-        if recipe.path:
-            model = self._path(recipe)
-        elif recipe.method == PASSTHROUGH:
-            model = self._parent(recipe.parents[0].source, recipe, 0).model
+        if recipe.method != PASSTHROUGH:
+            model = self._merge(self.sources.plan(recipe)).model
         else:
-            model = self._merge(recipe).model
+            check_recipe(recipe)
+            path = bool(recipe.path)
+            model = self._path(recipe) if path else self._parent(recipe.parents[0].source, recipe, 0).model
         self._lender = self.sources.tokenizer_of(recipe)
         self.model, self.recipe = model, recipe
 
-    def _merge(self, recipe: Recipe) -> LiveModel:
-        if not any(live.fits(recipe) for live in self._merges):
-            self.load((recipe.base or recipe.parents[0]).source)
-        live = next(live for live in self._merges if live.fits(recipe))
-        live.write(recipe)
+    def _merge(self, plan: MergePlan) -> LiveModel:
+        if not any(live.fits(plan.family) for live in self._merges):
+            self.load(plan.recipe.donor.source)
+        live = next(live for live in self._merges if live.fits(plan.family))
+        live.follow(plan)
         self.written += live.written
         return live
 
@@ -162,14 +162,14 @@ class LiveModels:
                 f"a layer path runs on one device, but this worker has {len(self.devices)}: the layers of a path may "
                 "come in any order and more than once, so that no run of them belongs to a device"
             )
-        pool = self.pool(recipe.parents)
-        pool.check_path(recipe.path)
+        compatible = self.compatible_parents(recipe.parents)
+        compatible.check_path(recipe.path)
         self._drop_paths_beside(recipe)
         used = {step.parent for step in recipe.path} | {recipe.parents[0].name}
         before: Counter[int] = Counter()
         slots: dict[str, LiveModel] = {}
         for parent in recipe.parents:
-            opened = pool.model(parent.name)
+            opened = compatible.model(parent.name)
             # A merge that the path passes by need not be computed, but it is held to what a recipe must be.
             if _merged(parent.source) and parent.name not in used:
                 self.sources.plan(parent.source)
@@ -177,11 +177,11 @@ class LiveModels:
             before[id(opened)] += _merged(parent.source)
         key = tuple((name, id(slot)) for name, slot in slots.items())
         if key not in self._paths:
-            self._paths[key] = PathModel(pool, {name: slot.model for name, slot in slots.items()})
+            self._paths[key] = PathModel(compatible, {name: slot.model for name, slot in slots.items()})
         self._paths[key].follow(recipe.path)
         return self._paths[key].model
 
-    def pool(self, parents: Sequence[Parent]) -> Pool:
+    def compatible_parents(self, parents: Sequence[Parent]) -> CompatibleParents:
         """Return the parents of a path, opened and checked to fit together.
 
         Raises:
@@ -189,10 +189,8 @@ class LiveModels:
             RecipeError: if a parent is a recipe that is wrong.
         """
         like = [(parent.name, self.sources.like(parent.source)) for parent in parents]
-        key = tuple((name, id(opened)) for name, opened in like)
-        if key not in self._pools:
-            self._pools[key] = Pool(like)
-        return self._pools[key]
+        key = tuple((name, opened.serial) for name, opened in like)
+        return self._compatible.find(key, lambda: CompatibleParents(like))
 
     def _parent(self, source: ModelSource | Recipe, recipe: Recipe, nth: int, *, write: bool = True) -> LiveModel:
         """Return the resident model of a parent, holding what it is to hold.
@@ -202,7 +200,7 @@ class LiveModels:
             nth: how many merges that look like it come before it among the recipe's parents.
         """
         dtype = self._dtype or self._dtype_of(recipe.parents[0].source)
-        key = (id(self.sources.like(source)), nth, dtype) if _merged(source) else (source, dtype)
+        key = (self.sources.like(source).serial, nth, dtype) if _merged(source) else (source, dtype)
         if key not in self._parents:
             self._parents[key] = LiveModel(
                 _weights_of(source), dtype=dtype, device=self.devices, sources=self.sources
@@ -228,7 +226,7 @@ class LiveModels:
         while isinstance(source, Recipe):
             if source.dtype is not None:
                 return source.dtype
-            source = (source.base or source.parents[0]).source
+            source = source.donor.source
         if source not in self._dtypes:
             mine = self.sources.open(source).dtype
             self._dtypes[source] = next((name for name, dtype in TORCH_DTYPES.items() if dtype == mine), None)
@@ -255,16 +253,18 @@ def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) 
         CheckpointError: with every reason why not.
         RecipeError: if a parent is a recipe that cannot be built.
     """
-    pool = live.pool(parents)
-    problems = [f"{name} ({one.label}): {problem}" for name, one in pool.members for problem in path_problems(one)]
+    compatible = live.compatible_parents(parents)
+    problems = [
+        f"{name} ({one.label}): {problem}" for name, one in compatible.members for problem in path_problems(one)
+    ]
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise CheckpointError(f"the layers of these models cannot run in another order:\n{lines}")
     first = parents[0].name
-    whole = [Step(first, layer) for layer in range(pool.n_layers[first])]
-    foreign = [Step(parent.name, pool.n_layers[parent.name] - 1) for parent in parents[1:]]
+    whole = [Step(first, layer) for layer in range(compatible.n_layers[first])]
+    foreign = [Step(parent.name, compatible.n_layers[parent.name] - 1) for parent in parents[1:]]
     mixed = [*whole, *foreign, whole[0], whole[-1]]
-    tokens = _random_tokens(pool.first.config.vocab_size).to(live.device)
+    tokens = _random_tokens(compatible.first.config.vocab_size).to(live.device)
 
     def on(path: Sequence[Step]) -> Any:
         live.write(Recipe(PASSTHROUGH, tuple(parents), path=tuple(path), dtype=dtype))
@@ -324,5 +324,5 @@ def _merged(source: ModelSource | Recipe) -> TypeGuard[Recipe]:
 def _weights_of(source: ModelSource | Recipe) -> ModelSource | Recipe:
     """Return what lends a merge its first weights: the checkpoint (or path) at the end of its bases."""
     while isinstance(source, Recipe) and not source.path:
-        source = (source.base or source.parents[0]).source
+        source = source.donor.source
     return source

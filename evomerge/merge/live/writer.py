@@ -11,7 +11,7 @@ import torch
 from evomerge.merge.apply import merge_tensor, refuse, start_tensor
 from evomerge.merge.files.naming import Naming
 from evomerge.merge.methods.base import BASE
-from evomerge.merge.plan import Plan, TensorTask
+from evomerge.merge.plan import MergePlan, TensorTask
 
 LARGEST_PROBE = 1 << 28
 """Entries of a stacked parameter up to which it is found out where each of its parts lies (8 bytes each, once)."""
@@ -47,13 +47,11 @@ class Writer:
     write that fails or is interrupted makes it forget the tensors it had begun with.
 
     Attributes:
-        n_written: tensors that the last write changed.
-        written: the same with their bytes; up to the error, if there was one.
+        written: what the last write had to do; up to the error, if there was one.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
         """Take parameters and buffers by name."""
-        self.n_written = 0
         self.written = Written()
         self._parameters = parameters
         self._holds: dict[str, dict[str, Hashable]] = {}
@@ -64,14 +62,13 @@ class Writer:
         self._holds.clear()
 
     @torch.no_grad()
-    def write(self, plan: Plan, rounded: torch.dtype | None = None) -> None:
+    def write(self, plan: MergePlan, rounded: torch.dtype | None = None) -> None:
         """Write what is not there already; the values are those of `evomerge.merge.apply.write_tensor`.
 
         Raises:
             CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
             RecipeError: if a result is not finite.
         """
-        self.n_written = 0
         self.written = Written(of=len(plan.tasks))
         naming = plan.family.model(plan.family.donor).naming
         waiting: list[tuple[_Change, torch.Tensor]] = []
@@ -98,7 +95,7 @@ class Writer:
         views = self._views_of(naming, target)
         return None if views is None else views[name].device
 
-    def _changes(self, plan: Plan, naming: Naming, rounded: torch.dtype | None) -> Iterator[_Change]:
+    def _changes(self, plan: MergePlan, naming: Naming, rounded: torch.dtype | None) -> Iterator[_Change]:
         stacked: dict[str, list[tuple[TensorTask, Hashable]]] = {}
         for task in plan.tasks:
             target = naming.targets[task.name]
@@ -128,7 +125,7 @@ class Writer:
             self._views[key] = find_views(naming, target, self._parameters)
         return self._views[key]
 
-    def _convert(self, plan: Plan, naming: Naming, target: str, rounded: torch.dtype | None) -> None:
+    def _convert(self, plan: MergePlan, naming: Naming, target: str, rounded: torch.dtype | None) -> None:
         """Make all parts of a parameter anew, one beside the other, and let transformers put them together."""
         tasks = {task.name: task for task in plan.tasks}
         self._holds[target].clear()
@@ -144,8 +141,7 @@ class Writer:
         for name, tensor in naming.convert(target, made).items():
             self._parameters[name].copy_(tensor)
 
-    def _count(self, plan: Plan, task: TensorTask, out: torch.Tensor) -> None:
-        self.n_written += 1
+    def _count(self, plan: MergePlan, task: TensorTask, out: torch.Tensor) -> None:
         inputs = task.inputs if task.copy_of is None else (task.copy_of,)
         if task.copy_of is None and plan.method.spec.needs_base:
             inputs = (*inputs, BASE)
@@ -173,7 +169,7 @@ def _values(flags: Sequence[torch.Tensor]) -> list[bool]:
     return values
 
 
-def _signature(plan: Plan, task: TensorTask, rounded: torch.dtype | None) -> Hashable:
+def _signature(plan: MergePlan, task: TensorTask, rounded: torch.dtype | None) -> Hashable:
     """What a tensor's bytes follow from: equal signatures mean equal bytes."""
     family = plan.family
     if task.copy_of is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
-from evomerge.merge.kernels.program import Cut, Program
+from evomerge.merge.kernels.engine import KernelEngine
+from evomerge.merge.kernels.program import Program
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ Values: TypeAlias = Mapping[str, "float | bool | str | tuple[float, ...]"]
 BASE = -1
 """Stands for the base where an input is named by its index among the parents."""
 
-
-Dots: TypeAlias = tuple[float, float, float]
-"""⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩ of two tensors."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,14 @@ class Inputs:
         parents: fp32, each of the base's shape; only the parents that have an effect.
         values: parameters; per-parent tuples are in the order of `parents`.
         seeds: one per parent, for the random mask of this tensor.
-        cuts: one per parent, for methods that prepare "cuts"; None: find them from the tensors.
-        dots: of the two parents, for methods that prepare "dots"; None: find them from the tensors.
+        prepared: what the method's own preparation returned; None: find it from the tensors.
     """
 
     base: torch.Tensor | None
     parents: Sequence[torch.Tensor]
     values: Values
     seeds: Sequence[int] = ()
-    cuts: Sequence[Cut] | None = None
-    dots: Dots | None = None
+    prepared: Any = None
 
     def number(self, name: str) -> float:
         """Return a parameter that is one number."""
@@ -62,22 +59,97 @@ class Inputs:
         return self.base
 
 
+class ParentTensors(Protocol):
+    """What a preparation may look at: the tensors that a task reads, those of the whole models, and the parent cache.
+
+    Attributes:
+        engine: computes on the tensors of a task.
+        name: of the task's tensor.
+    """
+
+    engine: KernelEngine
+    name: str
+
+    def once(
+        self,
+        key: Hashable,
+        find: Callable[[], T],
+        n_bytes: Callable[[T], int],
+        *,
+        what: str,
+        of: Sequence[int] | None = None,
+    ) -> T:
+        """Return what the parent cache keeps under a key for some models, or find it, and keep it if there is room.
+
+        Args:
+            key: what it is: a word of the method's choice, with `name` unless it is of whole models. Methods that use
+                the same key share what is kept.
+            find: finds it.
+            n_bytes: its size.
+            what: the same in plain words; if it cannot be kept, so that each candidate finds it again, the log says so.
+            of: positions in `Inputs.parents` of those that it follows from, beside the base; None: all.
+        """
+        ...
+
+    def lately(self, key: Hashable, find: Callable[[], T]) -> T:
+        """Return something small that the tensors of one candidate share; only the latest few are kept."""
+        ...
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return the number of entries of every tensor that is merged, by name, in the order of the models."""
+        ...
+
+    def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return one tensor of the base and of some parents, contiguous; do not change them.
+
+        Args:
+            name: of any tensor in `sizes`.
+            which: positions in `Inputs.parents`; None: all of them.
+
+        Raises:
+            CheckpointError: if a tensor cannot be read or holds NaN or Inf.
+        """
+        ...
+
+
+class Preparation(Protocol):
+    """Finds what a method wants to know of the parents beside their entries: most of it once per search.
+
+    What callers may assume: the result follows from the tensors and the values alone, so that it does not matter what
+    the cache happened to keep.
+    """
+
+    def __call__(self, inputs: Inputs, tensors: ParentTensors) -> Any:
+        """Return what becomes `Inputs.prepared`.
+
+        Args:
+            inputs: of one tensor, in the types of the files.
+            tensors: gives more than these, and the cache.
+
+        Raises:
+            CheckpointError: if a tensor cannot be read or holds NaN or Inf.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Method:
     """A merge method: a reference, and what makes it fast.
 
-    The contract is "prepare once, apply per candidate". What can be known of the parents without a genome (see
-    `prepares`) is found once and kept; a candidate then costs one pass of a fused kernel over its inputs, described by
-    `program`. Both must give what `merge` gives, to the last bit; tests hold them to it.
+    The contract is "prepare once, apply per candidate". What can be known of the parents without a genome is found once
+    and kept, by a preparation of the method's own; a candidate then costs one pass of a fused kernel over its inputs,
+    described by `program`. Both must give what `merge` gives, to the last bit; tests hold them to it.
     A method that masks task vectors by another rule (Breadcrumbs' two cuts, DELLA's ranks within rows) brings a further
-    kind of mask beside `Cut` and `Drop`, and what it prepares; the election and the sums stay as they are.
+    kind of mask beside `Cut` and `Drop`; the election and the sums stay as they are.
 
     Attributes:
-        merge: the reference: the arithmetic of the paper, for one tensor, in plain torch.
+        merge: the reference: the arithmetic of the paper, for one tensor, in plain torch. It gets what was prepared,
+            too, if the method has no `program`.
         program: the same as a program for the fused kernels; it must not look into the tensors, only at values, seeds
             and what was prepared. None: the method runs by its reference, several times slower.
-        prepares: what `program` wants of the parents: "cuts" (from quantile tables: one for each parent, by its
-            `density` and the method's `scope`), "dots" (of the two parents), or None.
+        prepare: finds `Inputs.prepared`; None: there is nothing to find.
+        prepare_without_torch: whether `prepare` looks into the tensors through the engine alone, so that common
+            checkpoints can be merged to disk without torch (`evomerge.merge.disk.plain`).
         active: indices of the parents that have an effect under these values; the others are not even read.
         one_input: index of the input (`BASE` for the base) that the result equals exactly, or None. Such a tensor is
             copied bit for bit; fp32 arithmetic would not always give it back: θ0 + (θ − θ0) rounds.
@@ -96,7 +168,8 @@ class Method:
     order_free: bool = True
     shows_bad: bool = False
     program: Callable[[Inputs], Program] | None = None
-    prepares: Literal["cuts", "dots"] | None = None
+    prepare: Preparation | None = None
+    prepare_without_torch: bool = False
 
 
 def nonzero(values: Values, *names: str) -> tuple[int, ...]:

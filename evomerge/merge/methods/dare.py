@@ -81,7 +81,7 @@ LINEAR = Method(
         inputs.origin, _sparse(inputs), weight=inputs.numbers("weight"), scale=inputs.number("lambda")
     ),
     program=lambda inputs: Program(
-        weight=inputs.numbers("weight"), from_base=True, scale=inputs.number("lambda"), masks=_drops(inputs)
+        weight=inputs.numbers("weight"), scale=inputs.number("lambda"), masks=_drops(inputs)
     ),
     active=lambda values: nonzero(values, "weight", "density"),
     one_input=_linear_one_input,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import Dots, Inputs, Method, Values, out_of_range, weighted_sum
+from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values, out_of_range, weighted_sum
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 PARALLEL = 0.9995
 """|cos Ω| above which the arc is replaced by the line."""
+
+Dots: TypeAlias = tuple[float, float, float]
+"""⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩ of two tensors."""
+
+_DOTS_BYTES = 64
 
 
 def slerp(a: torch.Tensor, b: torch.Tensor, *, t: float) -> torch.Tensor:
@@ -45,9 +50,18 @@ def arc(dots: Dots, *, t: float) -> tuple[float, float]:
     return share_a, share_b
 
 
+def _prepare(inputs: Inputs, tensors: ParentTensors) -> Dots:
+    """Return the dot products of the two parents, which do not depend on t."""
+    return tensors.once(
+        ("dots", tensors.name),
+        lambda: tensors.engine.dots(*inputs.parents),
+        lambda dots: _DOTS_BYTES,
+        what="the norms and the angles of the parents' tensors",
+    )
+
+
 def _program(inputs: Inputs) -> Program:
-    assert inputs.dots is not None  # prepared: they do not depend on t
-    return Program(weight=arc(inputs.dots, t=inputs.number("t")))
+    return Program(weight=arc(inputs.prepared, t=inputs.number("t")))
 
 
 def _one_input(values: Values) -> int | None:
@@ -65,7 +79,8 @@ METHOD = Method(
     ),
     merge=lambda inputs: slerp(inputs.parents[0], inputs.parents[1], t=inputs.number("t")),
     program=_program,
-    prepares="dots",
+    prepare=_prepare,
+    prepare_without_torch=True,
     active=lambda values: (0, 1),
     one_input=_one_input,
     problems=lambda values: out_of_range(values, "t", 0.0, 1.0),

@@ -48,7 +48,7 @@ METHOD = Method(
     ),
     # Task vectors are not kept: in fp32 (a narrower type would not be exact) one is twice the bytes of a 16-bit parent
     # that must be read otherwise, and the base, which all parents share, is one more read among them.
-    program=lambda inputs: Program(weight=inputs.numbers("weight"), from_base=True, scale=inputs.number("lambda")),
+    program=lambda inputs: Program(weight=inputs.numbers("weight"), scale=inputs.number("lambda")),
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,
     shows_bad=True,

@@ -20,7 +20,7 @@ from evomerge.recipe import Step
 _ABOUT_LAYERS = re.compile(r"layer|att|window|block|pattern")
 
 
-class Pool:
+class CompatibleParents:
     """Models whose layers can stand in one model.
 
     Attributes:

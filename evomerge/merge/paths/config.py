@@ -15,7 +15,7 @@ def config_json(folder: Path, config: Any) -> dict[str, Any]:
 
     Args:
         folder: the checkpoint that lends it.
-        config: a configuration of the same class, for example `Pool.config(path)`.
+        config: a configuration of the same class, for example `CompatibleParents.config(path)`.
 
     Raises:
         CheckpointError: if config.json of this family cannot express the depth or the per-layer settings.

@@ -24,7 +24,7 @@ from torch import nn
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.model import OpenModel
-from evomerge.merge.paths.compatible import Pool, per_layer_settings
+from evomerge.merge.paths.compatible import CompatibleParents, per_layer_settings
 from evomerge.recipe import Step
 
 _INDEX = "layer_idx"
@@ -41,29 +41,29 @@ class PathModel:
         path: what it runs now; empty before the first `follow`.
     """
 
-    def __init__(self, pool: Pool, parents: Mapping[str, Any]) -> None:
+    def __init__(self, compatible: CompatibleParents, parents: Mapping[str, Any]) -> None:
         """Make the shell.
 
         Args:
-            pool: the parents, known to fit together.
+            compatible: the parents, known to fit together.
             parents: name to resident model of each; their parameters may change in place later, but not their objects.
 
         Raises:
             CheckpointError: if something outside of the layers follows the layers in a way that is not known here.
         """
         self.path: tuple[Step, ...] = ()
-        self._pool = pool
+        self._compatible = compatible
         self._parents = parents
         self._copies: dict[tuple[str, int, int], _Occurrence] = {}
-        first = parents[pool.members[0][0]]
+        first = parents[compatible.members[0][0]]
         config = copy.deepcopy(first.config)
         self._configs = {id(parent.config): config for parent in parents.values()}
         self.model: Any = _structural_copy(first, self._configs)
         self.model.generation_config = copy.deepcopy(first.generation_config)
-        self._layers: nn.ModuleList = self.model.get_submodule(pool.layers_name)
+        self._layers: nn.ModuleList = self.model.get_submodule(compatible.layers_name)
         self._layers._modules.clear()
-        self._shell = [module for _, module in _outside(self.model, pool.layers_name)]
-        self._settings = _settings_of_layers(pool)
+        self._shell = [module for _, module in _outside(self.model, compatible.layers_name)]
+        self._settings = _settings_of_layers(compatible)
         self._depths = self._follow_kinds()
 
     def follow(self, path: Sequence[Step]) -> None:
@@ -72,7 +72,7 @@ class PathModel:
         Raises:
             CheckpointError: if the path leaves its parents; the model is then as it was.
         """
-        wanted = self._pool.config(path)
+        wanted = self._compatible.config(path)
         self._forget_captures()
         for key in self._settings:
             setattr(self.model.config, key, getattr(wanted, key))
@@ -91,25 +91,27 @@ class PathModel:
     def _occurrence(self, step: Step, number: int) -> _Occurrence:
         key = (step.parent, step.layer, number)
         if key not in self._copies:
-            layers = self._parents[step.parent].get_submodule(self._pool.layers_name)
+            layers = self._parents[step.parent].get_submodule(self._compatible.layers_name)
             self._copies[key] = _Occurrence(_structural_copy(layers[step.layer], self._configs))
         return self._copies[key]
 
     def _follow_kinds(self) -> list[tuple[nn.Module, str]]:
-        """Give the shell what it needs for every kind of layer in the pool, its first parent's or not.
+        """Give the shell what it needs for every kind of layer of the parents, its first parent's or not.
 
         A class may decide when it is built which masks or rotary tables it will need ("has_sliding_layers").
 
         Returns:
             The modules and attributes that hold the number of layers.
         """
-        first = self._pool.first.architecture
-        steps = _one_of_each_kind(self._pool)
-        built = Architecture(self._pool.config(steps), trust_remote_code=self._pool.first.trust_remote_code).model
-        theirs = dict(_outside(built, self._pool.layers_name))
-        mine = dict(_outside(self.model, self._pool.layers_name))
+        first = self._compatible.first.architecture
+        steps = _one_of_each_kind(self._compatible)
+        built = Architecture(
+            self._compatible.config(steps), trust_remote_code=self._compatible.first.trust_remote_code
+        ).model
+        theirs = dict(_outside(built, self._compatible.layers_name))
+        mine = dict(_outside(self.model, self._compatible.layers_name))
         depths = []
-        for name, before in _outside(first.model, self._pool.layers_name):
+        for name, before in _outside(first.model, self._compatible.layers_name):
             for key, value in _plain(theirs[name]).items():
                 old = _plain(before).get(key)
                 if _is_depth(old, first.n_layers) and _is_depth(value, len(steps)):
@@ -174,7 +176,7 @@ def path_problems(opened: OpenModel) -> list[str]:
     """
     architecture = opened.architecture
     try:
-        pool = Pool([("model", opened)])
+        compatible = CompatibleParents([("model", opened)])
     except CheckpointError as error:
         return [str(error)]
     model, layers_name = architecture.model, architecture.layers_name
@@ -201,7 +203,7 @@ def path_problems(opened: OpenModel) -> list[str]:
     order = [*range(n_layers - 1, -1, -1), 0]
     path = [Step("model", index) for index in order]
     try:
-        built = Architecture(pool.config(path), trust_remote_code=opened.trust_remote_code)
+        built = Architecture(compatible.config(path), trust_remote_code=opened.trust_remote_code)
     except CheckpointError as error:
         return [f"its class refuses another order of its layers: {error}"]
     if built.n_layers != len(path):
@@ -273,23 +275,23 @@ def _outside(model: nn.Module, layers_name: str) -> Iterator[tuple[str, nn.Modul
             yield name, module
 
 
-def _settings_of_layers(pool: Pool) -> list[str]:
+def _settings_of_layers(compatible: CompatibleParents) -> list[str]:
     """The settings that a path decides: the depth, and what lists one entry per layer."""
-    first = pool.members[0][0]
-    once = pool.config([Step(first, 0)])
-    twice = vars(pool.config([Step(first, 0)] * 2))
+    first = compatible.members[0][0]
+    once = compatible.config([Step(first, 0)])
+    twice = vars(compatible.config([Step(first, 0)] * 2))
     return [key for key, value in vars(once).items() if value != twice[key]]
 
 
-def _one_of_each_kind(pool: Pool) -> list[Step]:
+def _one_of_each_kind(compatible: CompatibleParents) -> list[Step]:
     """A path with every kind of layer in it (by their settings), and not as long as the first parent is deep."""
     kinds: dict[str, Step] = {}
-    for name, model in pool.members:
-        lists = per_layer_settings(model.config, pool.n_layers[name])
-        for layer in range(pool.n_layers[name]):
+    for name, model in compatible.members:
+        lists = per_layer_settings(model.config, compatible.n_layers[name])
+        for layer in range(compatible.n_layers[name]):
             kinds.setdefault(repr([lists[key][layer] for key in sorted(lists)]), Step(name, layer))
     steps = list(kinds.values())
-    return steps + steps[-1:] if len(steps) == pool.first.architecture.n_layers else steps
+    return steps + steps[-1:] if len(steps) == compatible.first.architecture.n_layers else steps
 
 
 def _differences(

@@ -17,10 +17,9 @@ import torch
 from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.files.checkpoint import TensorInfo, few
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
-from evomerge.merge.paths.compatible import Pool
+from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.config import config_json
 from evomerge.merge.paths.fold import Fold, find_fold
-from evomerge.merge.plan import check_recipe
 from evomerge.recipe import Recipe, Step
 
 
@@ -63,17 +62,17 @@ class PathTask:
 class RepeatedLayers:
     """What a path that visits layers more than once costs on disk.
 
+    The files cannot share what is repeated: safetensors refuses two names for one range of bytes ("the byte buffer
+    needs to be entirely indexed, and cannot contain holes", and each range begins where the one before ends:
+    https://github.com/huggingface/safetensors#format).
+
     Attributes:
         layers: how many layers of the result hold at least one tensor that an earlier layer holds, too.
         duplicate_bytes: bytes of tensors that an earlier layer holds, too.
-        stored_once_bytes: how many of those the files share. Always 0: safetensors refuses two names for one range of
-            bytes ("the byte buffer needs to be entirely indexed, and cannot contain holes", and each range begins
-            where the one before ends: https://github.com/huggingface/safetensors#format).
     """
 
     layers: int = 0
     duplicate_bytes: int = 0
-    stored_once_bytes: int = 0
 
     def __str__(self) -> str:
         """One sentence."""
@@ -95,7 +94,7 @@ class PathPlan:
     """
 
     recipe: Recipe
-    pool: Pool
+    compatible: CompatibleParents
     config: Any
     divisors: tuple[float, ...]
     tasks: tuple[PathTask, ...]
@@ -113,7 +112,7 @@ class PathPlan:
             RecipeError: if the result is not finite in its final type.
         """
         try:
-            tensor = self.pool.model(task.parent).load(task.source)
+            tensor = self.compatible.model(task.parent).load(task.source)
         except CheckpointError as error:
             raise CheckpointError(f"parent {task.parent!r}: {error}") from error
         if task.divisor == 1.0 and tensor.dtype == task.dtype:
@@ -147,31 +146,36 @@ class PathPlan:
         return RepeatedLayers(len(layers), n_bytes)
 
 
-def make_path_plan(recipe: Recipe, pool: Pool) -> PathPlan:
+def make_path_plan(recipe: Recipe, compatible: CompatibleParents) -> PathPlan:
     """Decide every tensor of the unrolled path.
 
     Args:
-        recipe: one with a path.
-        pool: its parents.
+        recipe: a checked one, with a path.
+        compatible: its parents.
 
     Raises:
-        RecipeError: if the recipe is wrong in itself, or its scales multiply to something beyond all numbers.
+        RecipeError: if its scales multiply to something beyond all numbers.
         CheckpointError: if the path leaves its parents, its scales cannot be folded, or names or configuration of this
             family cannot express it.
     """
-    check_recipe(recipe)
-    config = pool.config(recipe.path)
+    config = compatible.config(recipe.path)
     divisors = _divisors(recipe.path)
     used = {step.parent for step in recipe.path}
-    folds = {name: _fold(pool, name) for name in pool.n_layers if name in used} if set(divisors) != {1.0} else {}
-    config_json(pool.first.folder, config)  # before anything is written: can it be said?
-    names = {name: _LayerNames(model) for name, model in pool.members if name in used or model is pool.first}
-    first_name = pool.members[0][0]
+    folds = (
+        {name: _fold(compatible, name) for name in compatible.n_layers if name in used}
+        if set(divisors) != {1.0}
+        else {}
+    )
+    config_json(compatible.first.folder, config)  # before anything is written: can it be said?
+    names = {
+        name: _LayerNames(model) for name, model in compatible.members if name in used or model is compatible.first
+    }
+    first_name = compatible.members[0][0]
     first = names[first_name]
-    dtypes = {name: _dtype(recipe, model, pool.first) for name, model in pool.members}
-    tasks = [_task(dtypes[first_name], name, first_name, name, pool.first) for name in first.outside]
+    dtypes = {name: _dtype(recipe, model, compatible.first) for name, model in compatible.members}
+    tasks = [_task(dtypes[first_name], name, first_name, name, compatible.first) for name in first.outside]
     for t, (step, divisor) in enumerate(zip(recipe.path, divisors, strict=True)):
-        donor, model = names[step.parent], pool.model(step.parent)
+        donor, model = names[step.parent], compatible.model(step.parent)
         for source, (target, inside) in donor.layers[step.layer].items():
             name = f"{first.prefix}{t}.{first.by_target.get(target, inside)}"
             scaled = folds[step.parent].layers[step.layer] if divisor != 1.0 else {}
@@ -182,7 +186,7 @@ def make_path_plan(recipe: Recipe, pool: Pool) -> PathPlan:
     twice = [name for name, count in Counter(task.name for task in tasks).items() if count > 1]
     if twice:
         raise CheckpointError(f"the files of the parents split {few(twice)} in different ways")
-    return PathPlan(recipe, pool, config, divisors, tuple(tasks))
+    return PathPlan(recipe, compatible, config, divisors, tuple(tasks))
 
 
 def _dtype(recipe: Recipe, model: OpenModel, first: OpenModel) -> torch.dtype | None:
@@ -223,13 +227,13 @@ def _divisors(path: Sequence[Step]) -> tuple[float, ...]:
     return tuple(divisors)
 
 
-def _fold(pool: Pool, name: str) -> Fold:
+def _fold(compatible: CompatibleParents, name: str) -> Fold:
     """Find the tensors of a parent that carry scales, and check that its files hold them."""
-    model = pool.model(name)
+    model = compatible.model(name)
     fold = find_fold(model)
     stored = set(model.naming.targets.values())
     for index, layer in enumerate(fold.layers):
-        lost = [inside for inside in layer if f"{pool.layers_name}.{index}.{inside}" not in stored]
+        lost = [inside for inside in layer if f"{compatible.layers_name}.{index}.{inside}" not in stored]
         if lost:
             raise CheckpointError(
                 f"{name} ({model.label}): scales would be folded into {few(lost)} of layer {index}, but the checkpoint "

@@ -78,9 +78,3 @@ class Flat:
     def to(self, device: Any, *, non_blocking: bool = False) -> Flat:
         """Return itself: there is but one device."""
         return self
-
-    def fp32(self) -> np.ndarray:
-        """Return the values as fp32, flat; exact for every type of `FLOATS`."""
-        if self.dtype.name == "bfloat16":
-            return (self.memory.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        return self.memory.view(self.dtype.name).astype(np.float32)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.merge.files.places import Place
+from evomerge.merge.files.places import TensorPlace
 
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
           "vocab_size")  # fmt: skip
@@ -47,7 +47,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class TensorLayout:
     """The tensors of one model.
 
     Attributes:
@@ -57,7 +57,7 @@ class Layout:
     """
 
     shapes: Mapping[str, tuple[int, ...]]
-    places: Mapping[str, Place]
+    places: Mapping[str, TensorPlace]
     n_layers: int
 
 
@@ -66,7 +66,7 @@ def meaning(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in _HARMLESS}
 
 
-def find_layout(config: Mapping[str, Any]) -> Layout | None:
+def find_layout(config: Mapping[str, Any]) -> TensorLayout | None:
     """Return the tensors that a config.json describes; None where its class should be asked."""
     kind = _KINDS.get(str(config.get("model_type")))
     if kind is None or not config.keys() <= _KNOWN or not _plain(config):
@@ -102,10 +102,10 @@ def find_layout(config: Mapping[str, Any]) -> Layout | None:
             layer[f"{name}.bias"] = ((outputs,), role)
 
     shapes: dict[str, tuple[int, ...]] = {}
-    places: dict[str, Place] = {}
+    places: dict[str, TensorPlace] = {}
 
     def add(name: str, shape: tuple[int, ...], role: str, index: int | None = None) -> None:
-        shapes[name], places[name] = shape, Place(role, index)
+        shapes[name], places[name] = shape, TensorPlace(role, index)
 
     if not config["tie_word_embeddings"]:
         add("lm_head.weight", (words, hidden), "head")
@@ -114,7 +114,7 @@ def find_layout(config: Mapping[str, Any]) -> Layout | None:
         for name, (shape, role) in sorted(layer.items(), key=lambda item: item[0].split(".")):
             add(f"model.layers.{index}.{name}", shape, role, index)
     add("model.norm.weight", (hidden,), "norm")
-    return Layout(shapes, places, n_layers)
+    return TensorLayout(shapes, places, n_layers)
 
 
 def _plain(config: Mapping[str, Any]) -> bool:

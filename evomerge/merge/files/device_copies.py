@@ -21,12 +21,10 @@ class DeviceCopies:
 
     Attributes:
         n_bytes: of the memory that is taken.
-        n_copied: how many tensors have been filled.
     """
 
     def __init__(self) -> None:
         self.n_bytes = 0
-        self.n_copied = 0
         self._rooms: dict[tuple[int, str], torch.Tensor] = {}
         self._filled: set[tuple[int, str]] = set()
 
@@ -61,7 +59,6 @@ class DeviceCopies:
         if key not in self._filled:
             room.copy_(model.load(name))
             self._filled.add(key)
-            self.n_copied += 1
         return room
 
     def release(self) -> None:

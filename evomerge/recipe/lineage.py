@@ -1,0 +1,292 @@
+"""How a recipe came from others: the checkpoints below it, and one flat recipe for what is linear on the way.
+
+A weighted average of weighted averages is a weighted average: where a recipe and its parents only add weights
+(`linear`, `task_arithmetic`), the result follows from one coefficient for each checkpoint, in each group of tensors.
+Recipes that were bred from recipes stay as small, and as quick to build, as their founders' then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeAlias, cast
+
+from evomerge.recipe.recipe import ROLES, Group, ModelSource, Parent, Recipe, Value
+
+Source: TypeAlias = "ModelSource | Recipe"
+
+LINEAR, TASK_ARITHMETIC = "linear", "task_arithmetic"
+
+DEFAULTS: Mapping[str, Mapping[str, Value]] = {
+    LINEAR: {"weight": 1.0, "normalize": True},
+    TASK_ARITHMETIC: {"weight": 1.0, "lambda": 1.0},
+}
+"""The methods that only add weights, with the defaults of their parameters (a test holds them to the methods')."""
+
+_SMALLEST_SUM = 1e-8
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A checkpoint that a recipe is made of.
+
+    Attributes:
+        path: names of the parents that lead to it from the recipe, "base" for bases.
+        source: the checkpoint.
+    """
+
+    path: tuple[str, ...]
+    source: ModelSource
+
+
+def ancestors(recipe: Recipe) -> Iterator[Ancestor]:
+    """Yield every checkpoint below a recipe, in the order of the parents, bases last; one that occurs twice, twice."""
+    for member in _members(recipe):
+        name = "base" if member is recipe.base else member.name
+        if isinstance(member.source, Recipe):
+            for below in ancestors(member.source):
+                yield Ancestor((name, *below.path), below.source)
+        else:
+            yield Ancestor((name,), member.source)
+
+
+def flatten(recipe: Recipe) -> Recipe:
+    """Return a recipe without parents that are recipes, as far as the methods are linear.
+
+    What cannot be taken apart stays as it is, a parent that is a recipe: one of another method (its own parents are
+    flattened), a layer path, or one whose `dtype` rounds it to a narrower type than the result's on purpose.
+
+    The flat recipe builds the same model but for rounding. Nested, each recipe is rounded to fp32 at every step of its
+    arithmetic and then to its type (its donor's, if it names none); flat, there is one sum in fp32 and one rounding at
+    the end. So the last bits differ, for intermediates in 16 bits by up to their rounding, and the flat one is nearer
+    to exact arithmetic. Nobody flattens a recipe silently: its hash, too, is another.
+
+    Args:
+        recipe: any; it need not have been checked.
+
+    Returns:
+        `task_arithmetic` over the same base if the recipe is that and all coefficients sum to 1, else `linear` without
+        normalisation; the recipe itself if there is nothing to flatten. Configuration, dtype and tokenizer come from
+        the same checkpoints as before. Checkpoints whose coefficients are all 0 are left out.
+    """
+    if not _is_linear(recipe):
+        return _with_sources(recipe, _flat_source)
+    leaf = _Leaves(recipe)
+    if not leaf.opened:
+        return _with_sources(recipe, _flat_source)
+    return _flat(recipe, leaf)
+
+
+class _Leaves:
+    """What a linear recipe is a sum of.
+
+    Attributes:
+        names: a name for each leaf, in the order in which they are found.
+        opened: recipes among the ancestors that were taken apart.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.names: dict[Source, str] = {}
+        self.opened: list[Recipe] = []
+        self._dtype = _dtype(recipe)
+        self._of: dict[Source, Source | None] = {}
+        self._find(recipe)
+
+    def of(self, source: Source) -> Source | None:
+        """Return the leaf that a source is, with its own parents flattened; None: it is taken apart."""
+        if source not in self._of:
+            opens = isinstance(source, Recipe) and self._opens(source)
+            self._of[source] = None if opens else _flat_source(source)
+        return self._of[source]
+
+    def _opens(self, recipe: Recipe) -> bool:
+        return _is_linear(recipe) and recipe.dtype in (None, "float32", self._dtype)
+
+    def _find(self, recipe: Recipe) -> None:
+        for member in _members(recipe):
+            leaf = self.of(member.source)
+            if leaf is None:
+                inner = cast(Recipe, member.source)
+                self.opened.append(inner)
+                self._find(inner)
+            elif leaf not in self.names:
+                wanted = "base_model" if member is recipe.base else member.name
+                taken, name, n = set(self.names.values()), wanted, 2
+                while name in taken:
+                    name, n = f"{wanted}_{n}", n + 1
+                self.names[leaf] = name
+
+
+def _flat(recipe: Recipe, leaves: _Leaves) -> Recipe:
+    root_base = leaves.of(recipe.base.source) if recipe.base is not None else None
+    nodes = [recipe, *leaves.opened]
+    as_deltas = recipe.method == TASK_ARITHMETIC and root_base is not None and all(map(_sums_to_one, nodes))
+
+    def weights(role: str, layer: int | None) -> dict[str, float]:
+        sums = _coefficients(recipe, leaves, role, layer)
+        if as_deltas:
+            sums.pop(cast(Source, root_base), None)  # what is not taken from the others is the base's
+        return {leaves.names[leaf]: sums.get(leaf, 0.0) for leaf in leaves.names}
+
+    edges = {edge for node in nodes for group in node.groups for edge in group.layers or ()}
+    outside, groups = _grouped(weights, sorted(edges))
+    used = {name for row in (outside, *(weight for _, weight in groups)) for name, each in row.items() if each != 0.0}
+    donor = _flat_member(recipe.donor.source, leaves, lambda inner: inner.donor.source)
+    tokenizer = _flat_member(_lends_tokenizer(recipe), leaves, _lends_tokenizer)
+    kept = used | {leaves.names[tokenizer]} - ({leaves.names[donor]} if tokenizer == donor else set())
+    kept = kept or {leaves.names[donor]}
+    parents = tuple(Parent(name, leaf) for leaf, name in leaves.names.items() if name in kept)
+    needs_base = as_deltas or parents[0].source != donor
+
+    def parameters(weight: Mapping[str, float]) -> dict[str, Value]:
+        mine = {parent.name: weight[parent.name] for parent in parents}
+        return {"weight": mine} if as_deltas else {"weight": mine, "normalize": False}
+
+    return Recipe(
+        TASK_ARITHMETIC if as_deltas else LINEAR,
+        parents,
+        Parent("base", donor) if needs_base else None,
+        parameters(outside),
+        tuple(replace(group, parameters={"weight": parameters(weight)["weight"]}) for group, weight in groups),
+        dtype=_dtype(recipe),
+        tokenizer=None if tokenizer == donor else leaves.names[tokenizer],
+        seed=recipe.seed,
+    )
+
+
+def _grouped(
+    weights: Callable[[str, int | None], dict[str, float]], edges: list[int]
+) -> tuple[dict[str, float], list[tuple[Group, dict[str, float]]]]:
+    """Return the weights of most roles, and the groups that differ, in the order in which they are to be matched.
+
+    Args:
+        weights: of a role, in a layer (None: where no group names the layer, which no recipe can tell from outside of
+            all layers).
+        edges: layers at which weights may change, rising.
+    """
+    rows = {role: weights(role, None) for role in ROLES}
+    common = Counter(tuple(row.items()) for row in rows.values()).most_common(1)[0][0]
+    groups: list[tuple[Group, dict[str, float]]] = []
+    for start, stop in pairwise(edges):
+        here = {role: weights(role, start) for role in ROLES}
+        groups += _by_weights({role: row for role, row in here.items() if row != rows[role]}, (start, stop))
+    groups += _by_weights({role: row for role, row in rows.items() if tuple(row.items()) != common}, None)
+    return dict(common), groups
+
+
+def _by_weights(
+    rows: Mapping[str, dict[str, float]], layers: tuple[int, int] | None
+) -> list[tuple[Group, dict[str, float]]]:
+    """Return a group for each set of roles that have the same weights in some layers."""
+    roles: dict[tuple[tuple[str, float], ...], list[str]] = {}
+    for role, row in rows.items():
+        roles.setdefault(tuple(row.items()), []).append(role)
+    return [
+        (Group({}, layers, None if len(some) == len(ROLES) else tuple(some)), dict(row)) for row, some in roles.items()
+    ]
+
+
+def _coefficients(recipe: Recipe, leaves: _Leaves, role: str, layer: int | None) -> dict[Source, float]:
+    """Return what each leaf counts in a tensor of a linear recipe."""
+    total: dict[Source, float] = {}
+
+    def add(source: Source, weight: float) -> None:
+        leaf = leaves.of(source)
+        inner = {leaf: 1.0} if leaf is not None else _coefficients(cast(Recipe, source), leaves, role, layer)
+        for below, share in inner.items():
+            total[below] = total.get(below, 0.0) + weight * share
+
+    weight, scale = _weights(recipe, recipe.parameters_of(role, layer))
+    for parent in recipe.parents:
+        add(parent.source, weight[parent.name] * scale)
+    if recipe.method == TASK_ARITHMETIC:
+        assert recipe.base is not None  # else it would be no linear recipe
+        add(recipe.base.source, 1.0 - scale * sum(weight.values()))
+    return total
+
+
+def _weights(recipe: Recipe, given: Mapping[str, Value]) -> tuple[dict[str, float], float]:
+    """Return the weight of each parent under some parameters, and what all are multiplied by."""
+    values = {**DEFAULTS[recipe.method], **given}
+    value = values["weight"]
+    weight = {
+        parent.name: float(value[parent.name] if isinstance(value, Mapping) else cast(float, value))
+        for parent in recipe.parents
+    }
+    if recipe.method == TASK_ARITHMETIC:
+        return weight, float(cast(float, values["lambda"]))
+    return weight, 1.0 / sum(weight.values()) if values["normalize"] else 1.0
+
+
+def _is_linear(recipe: Recipe) -> bool:
+    """Whether a recipe adds weights, with numbers that its method would accept."""
+    if recipe.method not in DEFAULTS or recipe.path or (recipe.method == TASK_ARITHMETIC and recipe.base is None):
+        return False
+    return all(_is_sound(recipe, {**recipe.parameters, **group}) for group in _parameter_sets(recipe))
+
+
+def _is_sound(recipe: Recipe, given: Mapping[str, Value]) -> bool:
+    known = DEFAULTS[recipe.method]
+    names = {parent.name for parent in recipe.parents}
+    weight = given.get("weight", 1.0)
+    if given.keys() - known.keys() or isinstance(weight, (str, bool)):
+        return False
+    if isinstance(weight, Mapping) and weight.keys() != names:
+        return False
+    if not isinstance(given.get("normalize", True), bool) or not isinstance(given.get("lambda", 1.0), float):
+        return False
+    total = sum(weight.values()) if isinstance(weight, Mapping) else weight * len(names)
+    return abs(total) >= _SMALLEST_SUM or not {**known, **given}.get("normalize", False)
+
+
+def _sums_to_one(recipe: Recipe) -> bool:
+    """Whether a linear recipe's coefficients sum to 1 for every tensor."""
+    defaults = DEFAULTS[recipe.method]
+    return recipe.method == TASK_ARITHMETIC or all(
+        {**defaults, **recipe.parameters, **group}["normalize"] is True for group in _parameter_sets(recipe)
+    )
+
+
+def _parameter_sets(recipe: Recipe) -> list[Mapping[str, Value]]:
+    return [{}, *(group.parameters for group in recipe.groups)]
+
+
+def _members(recipe: Recipe) -> tuple[Parent, ...]:
+    return recipe.parents if recipe.base is None else (*recipe.parents, recipe.base)
+
+
+def _with_sources(recipe: Recipe, change: Callable[[Source], Source]) -> Recipe:
+    """Return a recipe with changed parents and base; itself if none of them changes."""
+    sources = [change(member.source) for member in _members(recipe)]
+    if all(new is member.source for new, member in zip(sources, _members(recipe), strict=True)):
+        return recipe
+    members = [replace(member, source=new) for member, new in zip(_members(recipe), sources, strict=True)]
+    n = len(recipe.parents)
+    return replace(recipe, parents=tuple(members[:n]), base=None if recipe.base is None else members[n])
+
+
+def _flat_source(source: Source) -> Source:
+    return flatten(source) if isinstance(source, Recipe) else source
+
+
+def _flat_member(source: Source, leaves: _Leaves, below: Callable[[Recipe], Source]) -> Source:
+    """Follow a chain of recipes that are taken apart down to a leaf."""
+    while (leaf := leaves.of(source)) is None:
+        source = below(cast(Recipe, source))
+    return leaf
+
+
+def _lends_tokenizer(recipe: Recipe) -> Source:
+    if recipe.tokenizer == "base" and recipe.base is not None:
+        return recipe.base.source
+    return next((parent.source for parent in recipe.parents if parent.name == recipe.tokenizer), recipe.donor.source)
+
+
+def _dtype(recipe: Recipe) -> str | None:
+    """Return the type that a recipe names for its result, itself or through its donor."""
+    if recipe.dtype is not None:
+        return recipe.dtype
+    donor = recipe.donor.source
+    return _dtype(donor) if isinstance(donor, Recipe) else None
