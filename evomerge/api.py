@@ -165,9 +165,9 @@ def methods() -> list[dict[str, Any]]:
     """Return the merge methods: name, summary, paper, needs_base, n_parents, parameters."""
     from dataclasses import asdict
 
-    from evomerge.merge.methods import METHODS
+    from evomerge.merge.methods.registry import METHODS, find_method
 
-    return [asdict(method.spec) for method in METHODS.values()]
+    return [asdict(find_method(name).spec) for name in METHODS]
 
 
 def merge(

@@ -14,7 +14,7 @@ from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.live.placement import plan_devices
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods.registry import find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
 from evomerge.system.memory import GIB, free_bytes, free_memory, total_bytes
@@ -148,9 +148,9 @@ def device_shares(
 
 def merged_sources(config: SearchConfig) -> list[ModelSource | Recipe]:
     """Return what the merges of a search read: the parents, and the base where the method takes task vectors."""
-    models, method = config.models, METHODS.get(config.method.name if config.method else "")
+    models = config.models
     sources = [parent.source for parent in models.parents]
-    if models.base is not None and method is not None and method.spec.needs_base:
+    if models.base is not None and config.method is not None and find_method(config.method.name).spec.needs_base:
         sources.append(models.base.source)
     return list(dict.fromkeys(sources))
 

@@ -20,7 +20,7 @@ from evomerge.genome.joint import JointSpace
 from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.segments import SegmentSpace
 from evomerge.genome.space import Space
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods.registry import find_method
 from evomerge.merge.paths.compatible import Pool
 from evomerge.merge.paths.fold import find_fold
 from evomerge.merge.paths.live_path import path_problems
@@ -47,10 +47,11 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
     problems: list[str] = []
     if any(stage.space.merges for stage in config.stages):
         assert config.method is not None  # the configuration says so
-        if config.method.name == PASSTHROUGH:
+        name = config.method.name
+        if name == PASSTHROUGH:
             problems.append(f"{PASSTHROUGH} merges no weights; set `space.name: dataflow` to evolve layer paths")
-        elif config.method.name not in METHODS:
-            problems.append(unknown_name("merge method", config.method.name, METHODS))
+        else:
+            _try(problems, lambda: find_method(name))
         _try(problems, lambda: sources.family(average(config)))
     elif config.models.base is not None:
         problems.append(
@@ -174,7 +175,7 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
     assert config.method is not None  # the configuration says so
     models, summary = config.models, sources.family(average(config)).architecture.summary
     return ParameterSpace(
-        method=METHODS[config.method.name].spec,
+        method=find_method(config.method.name).spec,
         parents=models.parents,
         base=models.base,
         n_layers=summary.n_layers,

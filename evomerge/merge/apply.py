@@ -16,8 +16,7 @@ from evomerge.errors import RecipeError
 from evomerge.merge.files.flat import Flat
 from evomerge.merge.kernels.engine import Engine, engine_for
 from evomerge.merge.kernels.program import Cut, Program
-from evomerge.merge.methods import Inputs
-from evomerge.merge.methods.base import BASE, Dots
+from evomerge.merge.methods.base import BASE, Dots, Inputs
 from evomerge.merge.methods.ties import cut_of, cut_of_magnitudes
 from evomerge.merge.plan import Plan, TensorTask
 from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table

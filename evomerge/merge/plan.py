@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import RecipeError, unknown_name
 from evomerge.merge.files.places import Merged
-from evomerge.merge.methods import METHODS, Method
-from evomerge.merge.methods.base import Values
+from evomerge.merge.methods.base import Method, Values
+from evomerge.merge.methods.registry import find_method
 from evomerge.recipe import Group, Recipe
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -72,9 +72,7 @@ def check_recipe(recipe: Recipe) -> Method:
     Raises:
         RecipeError: with every mistake: method, number of parents, base, names and kinds of parameters.
     """
-    method = METHODS.get(recipe.method)
-    if method is None:
-        raise RecipeError(unknown_name("merge method", recipe.method, METHODS))
+    method = find_method(recipe.method)
     spec = method.spec
     problems = []
     low, high = spec.n_parents

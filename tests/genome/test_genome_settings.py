@@ -207,9 +207,9 @@ def test_a_method_that_mixes_no_weights_has_no_parameter_space() -> None:
 
 
 def test_every_method_that_mixes_weights_has_a_space() -> None:
-    from evomerge.merge.methods import METHODS
+    from evomerge.merge.methods.registry import METHODS, find_method
 
-    for method in METHODS.values():
+    for method in map(find_method, METHODS):
         if method.spec.name == PASSTHROUGH:
             continue
         space = make(method=method.spec)

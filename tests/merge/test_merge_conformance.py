@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from tiny_models import llama, random_tensors, recipe, same_bytes, tensors_of, write_checkpoint
 
 from evomerge.merge.apply import merge_tensor
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
 
-ALL = sorted(METHODS.keys() - {PASSTHROUGH})  # which mixes no weights: tests of layer paths hold it
-WITH_BASE = [name for name in ALL if METHODS[name].spec.needs_base]
-ORDER_FREE = [name for name in ALL if METHODS[name].order_free]
-SPARSE = [name for name in ALL if METHODS[name].spec.parameter("density")]
+ALL = sorted(set(METHODS) - {PASSTHROUGH})  # which mixes no weights: tests of layer paths hold it
+WITH_BASE = [name for name in ALL if find_method(name).spec.needs_base]
+ORDER_FREE = [name for name in ALL if find_method(name).order_free]
+SPARSE = [name for name in ALL if find_method(name).spec.parameter("density")]
 
 
 def built(of: Recipe) -> dict[str, torch.Tensor]:
@@ -28,10 +28,10 @@ def built(of: Recipe) -> dict[str, torch.Tensor]:
 
 def mix(method: str, family: SimpleNamespace, **fields: Any) -> Recipe:
     parents = {"math": family.math, "japanese": family.japanese, "code": family.code}
-    if METHODS[method].spec.n_parents[1] == 2:
+    if find_method(method).spec.n_parents[1] == 2:
         parents.pop("code")
     parameters = {"weight": dict(zip(parents, (0.9, 0.4, 0.7), strict=False)), "density": 0.6, "t": 0.3, "lambda": 1.2}
-    known = {p.name for p in METHODS[method].spec.parameters}
+    known = {p.name for p in find_method(method).spec.parameters}
     given = {**{k: v for k, v in parameters.items() if k in known}, **fields.pop("parameters", {})}
     return recipe(method, family.base, parents, parameters=given, **fields)
 
@@ -40,13 +40,13 @@ def whole(method: str) -> dict[str, float]:
     return {"density": 1.0} if method in SPARSE else {}
 
 
-@pytest.mark.parametrize("method", [name for name in ALL if METHODS[name].spec.n_parents[0] == 1])
+@pytest.mark.parametrize("method", [name for name in ALL if find_method(name).spec.n_parents[0] == 1])
 def test_p1_one_parent_with_weight_one_is_that_parent(method: str, family: SimpleNamespace) -> None:
     out = built(recipe(method, family.base, {"math": family.math}, parameters={"weight": 1.0, **whole(method)}))
     assert same_bytes(out, tensors_of(family.math))
 
 
-@pytest.mark.parametrize("method", [name for name in ALL if METHODS[name].spec.n_parents[1] is None])
+@pytest.mark.parametrize("method", [name for name in ALL if find_method(name).spec.n_parents[1] is None])
 def test_p1_parents_with_weight_zero_do_not_count(method: str, family: SimpleNamespace) -> None:
     parameters = {"weight": {"math": 1.0, "japanese": 0.0}, **whole(method)}
     parents = {"math": family.math, "japanese": family.japanese}
@@ -61,9 +61,9 @@ def test_p1_the_ends_of_slerp_are_its_parents(t: float, parent: str, family: Sim
 
 @pytest.mark.parametrize("method", [name for name in ALL if not name.startswith("dare")])
 def test_p2_equal_parents_give_that_parent(method: str, family: SimpleNamespace) -> None:
-    n = METHODS[method].spec.n_parents[1] or 3
+    n = find_method(method).spec.n_parents[1] or 3
     # A sum of task vectors gives the parent back when the weights sum to 1; a mean does so for any weights.
-    weight = {"weight": 1.0 / n} if METHODS[method].spec.parameter("weight") else {}
+    weight = {"weight": 1.0 / n} if find_method(method).spec.parameter("weight") else {}
     parents = {f"m{i}": family.math for i in range(n)}
     out = built(recipe(method, family.base, parents, parameters={**weight, **whole(method)}))
     expected = tensors_of(family.math)

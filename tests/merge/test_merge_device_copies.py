@@ -21,7 +21,7 @@ from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.live import model as resident
 from evomerge.merge.live.device_copies import DeviceCopies
 from evomerge.merge.live.models import LiveModels
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.recipe import ModelSource, Recipe
 
 GPU = torch.device("cuda:0")
@@ -42,7 +42,7 @@ def sources(models: SimpleNamespace) -> list[ModelSource]:
 
 
 def candidate(models: SimpleNamespace, method: str, weight: float) -> Recipe:
-    spec = METHODS[method].spec
+    spec = find_method(method).spec
     parameters: dict[str, Any] = {"t": weight} if method == "slerp" else {"weight": weight}
     if spec.parameter("density") is not None:
         parameters["density"] = 1.0 - weight / 2
@@ -88,7 +88,7 @@ def test_candidates_are_the_same_bits_and_the_second_copies_nothing(
 
     monkeypatch.setattr(SafetensorsCheckpoint, "load", noted)
     assert copies.n_copied == 0, "nothing is copied before it is needed"
-    n_models = 3 if METHODS[method].spec.needs_base else 2
+    n_models = 3 if find_method(method).spec.needs_base else 2
     for number, weight in enumerate((0.3, 0.8)):
         read.clear()
         live.write(candidate(models, method, weight))

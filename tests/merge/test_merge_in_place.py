@@ -17,11 +17,11 @@ from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel
 from evomerge.merge.live import writer as writing
 from evomerge.merge.live.model import LiveModel
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
 
-FUSED = [name for name, method in METHODS.items() if method.program is not None]
+FUSED = [name for name in METHODS if find_method(name).program is not None]
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def mixed_family(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 def genome(method: str, family: SimpleNamespace, draw: random.Random, **fields: Any) -> Recipe:
     """A random recipe, with a group of its own for one role."""
-    known = {p.name for p in METHODS[method].spec.parameters}
+    known = {p.name for p in find_method(method).spec.parameters}
 
     def values() -> dict[str, Any]:
         rows = {name: draw.choice((0.0, 0.3, draw.random(), 1.0)) + 0.01 for name in ("math", "japanese")}
@@ -209,8 +209,10 @@ def test_a_copied_tensor_is_the_parents_bit_for_bit_even_minus_zero(tmp_path: Pa
             tensor.view(-1)[:2] = -0.0
     live.model.save_pretrained(tmp_path / "zeros")
     for method in FUSED:
-        if METHODS[method].spec.n_parents[0] == 1:
-            known = {"weight": 1.0, "density": 1.0} if METHODS[method].spec.parameter("density") else {"weight": 1.0}
+        if find_method(method).spec.n_parents[0] == 1:
+            known = (
+                {"weight": 1.0, "density": 1.0} if find_method(method).spec.parameter("density") else {"weight": 1.0}
+            )
             live.write(recipe(method, family.base, {"a": tmp_path / "zeros"}, parameters=known))
             live._writer.forget()
             assert all(

@@ -11,7 +11,8 @@ from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel, philox, torch_engine
 from evomerge.merge.kernels.program import Cut, Drop, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
-from evomerge.merge.methods import METHODS, Inputs
+from evomerge.merge.methods.base import Inputs
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.methods.ties import cut_of
 
 numba_engine = pytest.importorskip("evomerge.merge.kernels.numba_engine")
@@ -50,10 +51,10 @@ def values_of(method: str, variant: int) -> dict[str, object]:
         "normalize": bool(variant),
         "election": ("count", "sum")[variant],
     }
-    return {each.name: wanted.get(each.name, each.default) for each in METHODS[method].spec.parameters}
+    return {each.name: wanted.get(each.name, each.default) for each in find_method(method).spec.parameters}
 
 
-FUSED = [name for name, method in METHODS.items() if method.program is not None]
+FUSED = [name for name in METHODS if find_method(name).program is not None]
 
 
 def test_every_method_with_arithmetic_is_fused() -> None:
@@ -65,18 +66,18 @@ def test_every_method_with_arithmetic_is_fused() -> None:
 def test_both_engines_give_the_bits_of_the_reference(method: str, dtypes: str, threads: int) -> None:
     for n, variant in product(SIZES, (0, 1)):
         base, *parents = tensors(n, dtypes)
-        parents = parents[: METHODS[method].spec.n_parents[1]]
-        origin = base if METHODS[method].spec.needs_base else None
+        parents = parents[: find_method(method).spec.n_parents[1]]
+        origin = base if find_method(method).spec.needs_base else None
         values, seeds = values_of(method, variant), (5, 1 << 40, (1 << 63) - 1)
         exact = [parent.float() for parent in parents]
-        reference = METHODS[method].merge(Inputs(None if origin is None else base.float(), exact, values, seeds))
+        reference = find_method(method).merge(Inputs(None if origin is None else base.float(), exact, values, seeds))
         inputs = Inputs(
             origin, parents, values, seeds,
             cuts=[cut_of(parent - base.float(), d) for parent, d in zip(exact, values["density"], strict=True)]
-            if METHODS[method].prepares == "cuts" else None,
-            dots=FAST.dots(*parents) if METHODS[method].prepares == "dots" else None,
+            if find_method(method).prepares == "cuts" else None,
+            dots=FAST.dots(*parents) if find_method(method).prepares == "dots" else None,
         )  # fmt: skip
-        program = METHODS[method].program(inputs)  # type: ignore[misc]
+        program = find_method(method).program(inputs)  # type: ignore[misc]
         for dtype, engine in product((torch.float32, torch.bfloat16, torch.float16), (FAST, PLAIN)):
             out = torch.empty(n, dtype=dtype)
             assert not engine.run(program, origin, parents, out)

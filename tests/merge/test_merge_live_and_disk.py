@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.live.model import LiveModel
-from evomerge.merge.methods import METHODS
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.recipe import PASSTHROUGH, Group, ModelSource, Recipe
 
 
 def mixed(method: str, family: SimpleNamespace, dtype: str | None = None) -> Recipe:
-    known = {p.name for p in METHODS[method].spec.parameters}
+    known = {p.name for p in find_method(method).spec.parameters}
     parameters = {"weight": {"math": 0.8, "japanese": 0.5}, "density": 0.5, "t": 0.3}
     inner = {"weight": 1.1, "t": 0.9}
     copies = method == PASSTHROUGH  # without a path: one parent, and nothing to measure from

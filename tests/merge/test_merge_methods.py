@@ -9,8 +9,9 @@ import torch
 
 from evomerge.merge.kernels.philox import words
 from evomerge.merge.kernels.program import Drop
-from evomerge.merge.methods import METHODS, Inputs
+from evomerge.merge.methods.base import Inputs
 from evomerge.merge.methods.dare import drop_and_rescale
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.methods.slerp import slerp
 from evomerge.merge.methods.ties import cut_of, trim
 
@@ -25,14 +26,14 @@ def merge(
     method: str, base: torch.Tensor | None, parents: Sequence[torch.Tensor], seeds: Sequence[int] = (), **values: object
 ) -> torch.Tensor:
     """Run a method with defaults for what is not given; a per-parent parameter may be one number."""
-    spec = METHODS[method].spec
+    spec = find_method(method).spec
     full = {parameter.name: values.pop(parameter.name.replace("lambda", "lam"), parameter.default)
             for parameter in spec.parameters}  # fmt: skip
     assert not values
     for parameter in spec.parameters:
         if parameter.per_parent and not isinstance(full[parameter.name], tuple):
             full[parameter.name] = (full[parameter.name],) * len(parents)
-    return METHODS[method].merge(Inputs(base, parents, full, seeds or tuple(range(len(parents)))))
+    return find_method(method).merge(Inputs(base, parents, full, seeds or tuple(range(len(parents)))))
 
 
 def random(n: int, seed: int, ties: bool = False) -> torch.Tensor:
@@ -257,14 +258,14 @@ def test_the_inputs_are_not_changed_and_the_shape_is_kept(method: str) -> None:
 )
 def test_nothing_turns_into_nan(method: str, tensor: torch.Tensor) -> None:
     for density in (0.0, 0.5, 1.0):
-        has_density = METHODS[method].spec.parameter("density") is not None
+        has_density = find_method(method).spec.parameter("density") is not None
         values = {"density": density} if has_density else {}
         for base, parents in ((tensor, [tensor, tensor]), (torch.zeros_like(tensor), [tensor, -tensor])):
             assert merge(method, base, parents, **values).isfinite().all()
 
 
 def test_every_parameter_is_documented_and_its_default_is_legal() -> None:
-    for name, method in METHODS.items():
+    for name, method in ((name, find_method(name)) for name in METHODS):
         spec = method.spec
         assert spec.name == name
         assert spec.summary
@@ -280,8 +281,8 @@ def test_every_parameter_is_documented_and_its_default_is_legal() -> None:
                 assert parameter.low <= parameter.default <= parameter.high
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.spec.needs_base])
+@pytest.mark.parametrize("method", [name for name in METHODS if find_method(name).spec.needs_base])
 def test_task_vector_weights_may_sum_to_more_than_one(method: str) -> None:
-    weight = METHODS[method].spec.parameter("weight")
+    weight = find_method(method).spec.parameter("weight")
     assert weight is not None
     assert weight.high > 1.0

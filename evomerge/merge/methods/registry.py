@@ -1,0 +1,50 @@
+"""Which merge methods there are, and how to get one by the name that recipes use; loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from evomerge.errors import ConfigError, RecipeError
+from evomerge.merge.methods.base import Method
+from evomerge.recipe import PASSTHROUGH
+from evomerge.system.registry import Registry
+
+_HERE = "evomerge.merge.methods"
+
+METHODS: Registry[Method] = Registry(
+    "merge method",
+    {
+        "linear": f"{_HERE}.linear:METHOD",
+        "slerp": f"{_HERE}.slerp:METHOD",
+        "task_arithmetic": f"{_HERE}.task_arithmetic:METHOD",
+        "ties": f"{_HERE}.ties:METHOD",
+        "dare_linear": f"{_HERE}.dare:LINEAR",
+        "dare_ties": f"{_HERE}.dare:TIES",
+        PASSTHROUGH: f"{_HERE}.passthrough:METHOD",
+    },
+    group="evomerge.methods",
+)
+"""Every method by name: built in, from an installed package, or "my_file.py:METHOD" from a file of the user's."""
+
+
+def find_method(name: str) -> Method:
+    """Return the method that a recipe names.
+
+    Args:
+        name: one of `METHODS`, "module:attribute" or "path/to/file.py:attribute".
+
+    Returns:
+        The method; its `spec.name` is the name that was given, so that recipes that a space makes of it find it again.
+
+    Raises:
+        RecipeError: if there is none of that name, or it cannot be imported, or it is no `Method`.
+    """
+    try:
+        found = METHODS.find(name)
+    except ConfigError as error:
+        raise RecipeError(str(error)) from error
+    if not isinstance(found, Method):
+        raise RecipeError(
+            f"{METHODS.kind} {name!r} must be an `evomerge.merge.methods.base.Method`, but is a {type(found).__name__}"
+        )
+    return found if found.spec.name == name else replace(found, spec=replace(found.spec, name=name))
