@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evomerge.config.schema import SearchConfig
+from evomerge.config.reader import from_data
 from evomerge.errors import ConfigError
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
@@ -126,7 +126,7 @@ def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every gene of a configuration: name, low, high, start, log, kind, doc and stage. No weights are read."""
     from evomerge.assembly.prepare import prepare_spaces
 
-    checked = SearchConfig.from_data(config)
+    checked = from_data(config)
     spaces = zip(checked.stages, prepare_spaces(checked), strict=True)
     return [{**gene, "stage": stage.name} for stage, space in spaces for gene in space.describe()]
 

@@ -11,6 +11,17 @@ from numpy.typing import ArrayLike
 from evomerge.errors import ConfigError, unknown_name
 from evomerge.optimizers import cma_es, mixed_es, nevergrad_adapter, random_search
 from evomerge.optimizers.base import Optimizer
+from evomerge.system.registry import Registry
+
+OPTIMIZERS: Registry[type[Optimizer]] = Registry(
+    "optimizer",
+    {
+        "cma": "evomerge.optimizers.cma_es:CMA",
+        "mixed": "evomerge.optimizers.mixed_es:MixedES",
+        "random": "evomerge.optimizers.random_search:RandomSearch",
+    },
+    group="evomerge.optimizers",
+)
 
 _PREFIX = "nevergrad:"
 _MODULES: Mapping[str, ModuleType] = {"cma": cma_es, "mixed": mixed_es, "random": random_search}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evomerge.assembly.workers import find_device, include_paths, make_harness, running_dtype
-from evomerge.config.schema import SearchConfig
+from evomerge.config.reader import from_data
 from evomerge.errors import ConfigError, RunError
 from evomerge.evaluation.catalog import TaskCatalog, filter_names, read_config
 from evomerge.evaluation.harness import LmHarness
@@ -51,7 +51,7 @@ def _what_to_score(
     path = None if isinstance(target, Recipe) else Path(target)
     if path is not None and (path / DATABASE).is_file():
         with RunDir.open(path) as run:
-            recipe, config = run.best(), SearchConfig.from_data(run.config)
+            recipe, config = run.best(), from_data(run.config)
             recorded = {"seed": config.seed, "tasks": run.database.splits()}
         if recipe is None:
             raise RunError(f"the run {path} has no best merge yet; continue it with `evomerge resume {path}`")

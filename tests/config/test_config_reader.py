@@ -2,7 +2,8 @@ import copy
 
 import pytest
 
-from evomerge.config.schema import ESTIMATORS, EVALUATION_ENGINES, ITEM_POLICIES, RACES, SearchConfig
+from evomerge.config.keys import all_keys
+from evomerge.config.reader import from_data, read
 from evomerge.errors import ConfigError
 from evomerge.estimation import run_estimators as estimate
 from evomerge.evaluation.task import Constraint, Task
@@ -33,7 +34,7 @@ def changed(path: str, value: object) -> dict:
 
 
 def test_a_whole_configuration_is_read() -> None:
-    config = SearchConfig.from_data(WHOLE)
+    config = from_data(WHOLE)
     assert [parent.name for parent in config.models.parents] == ["a", "b"]
     (stage,) = config.stages
     assert (stage.share, stage.space.name, stage.space.blocks) == (1.0, "parameter", ((0, 2), (2, 4)))
@@ -43,7 +44,7 @@ def test_a_whole_configuration_is_read() -> None:
 
 
 def test_names_alone_do_for_method_and_optimizer() -> None:
-    config = SearchConfig.from_data({**WHOLE, "method": "linear", "optimizer": "random"})
+    config = from_data({**WHOLE, "method": "linear", "optimizer": "random"})
     assert (config.method.name, config.stages[0].optimizer.name) == ("linear", "random")
 
 
@@ -95,7 +96,7 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
 )
 def test_a_mistake_is_named_with_its_place(path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        SearchConfig.from_data(changed(path, value))
+        from_data(changed(path, value))
 
 
 def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
@@ -105,7 +106,7 @@ def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
         {"name": "a", "metric": "negative_flips", "reference": "math", "of": "acc", "weight": 0.5},
         {"name": "c", "metric": "entropy", "collapse_margin": 0.2},
     ]
-    first, limited, flips, entropy = SearchConfig.from_data(changed("evaluation.tasks", tasks)).evaluation.tasks
+    first, limited, flips, entropy = from_data(changed("evaluation.tasks", tasks)).evaluation.tasks
     assert first.task == limited.task == flips.task == Task("a", test="b")
     assert (first.weight, first.constraint) == (1.0, None)
     assert (limited.weight, limited.constraint) == (0.0, Constraint(max=0.05))
@@ -129,12 +130,12 @@ def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
 def test_a_mistake_in_an_entry_is_named(entry: dict, message: str) -> None:
     tasks = [{"name": "a", "metric": "acc", **entry}, {"name": "a", "metric": "other", "test": "d"}]
     with pytest.raises(ConfigError, match=message):
-        SearchConfig.from_data(changed("evaluation.tasks", tasks))
+        from_data(changed("evaluation.tasks", tasks))
 
 
 def test_options_of_an_unknown_encoding_are_no_mistakes_of_their_own() -> None:
     with pytest.raises(ConfigError) as caught:
-        SearchConfig.from_data(changed("space.path", {"encoding": "segment", "segments": 3}))
+        from_data(changed("space.path", {"encoding": "segment", "segments": 3}))
     assert [problem[:37] for problem in caught.value.problems] == ["unknown space.path.encoding 'segment'"]
 
 
@@ -143,7 +144,7 @@ def test_all_mistakes_come_at_once() -> None:
     data["seed"] = "x"
     data["evaluation"]["tasks"][0]["weight"] = -1
     with pytest.raises(ConfigError, match="3 mistakes") as caught:
-        SearchConfig.from_data(data)
+        from_data(data)
     assert len(caught.value.problems) == 3
 
 
@@ -157,7 +158,7 @@ def test_a_stage_takes_what_it_does_not_say_from_the_whole_search() -> None:
             "optimizer": {"name": "random"},
         },
     }
-    weights, layers = SearchConfig.from_data(data).stages
+    weights, layers = from_data(data).stages
     assert (weights.name, weights.share, weights.space.name, weights.space.merges) == (
         "weights",
         0.25,
@@ -173,29 +174,29 @@ def test_a_stage_takes_what_it_does_not_say_from_the_whole_search() -> None:
 
 def test_layer_paths_alone_need_no_method() -> None:
     data = {key: value for key, value in WHOLE.items() if key != "method"}
-    assert SearchConfig.from_data({**data, "space": {"name": "dataflow"}}).method is None
+    assert from_data({**data, "space": {"name": "dataflow"}}).method is None
 
 
 @pytest.mark.parametrize(("given", "read"), [(None, "auto"), ("auto", "auto"), ("none", "none"), (0, 0.0), (1.5, 1.5)])
 def test_the_cache_is_a_word_or_a_size(given: object, read: object) -> None:
-    assert SearchConfig.from_data(changed("execution.cache", given)).execution.cache == read
+    assert from_data(changed("execution.cache", given)).execution.cache == read
 
 
 def test_the_engine_is_our_own_unless_another_is_named() -> None:
-    assert SearchConfig.from_data(WHOLE).evaluation.engine == "hf"
-    assert SearchConfig.from_data(changed("evaluation.engine", "vllm")).evaluation.engine == "vllm"
+    assert from_data(WHOLE).evaluation.engine == "hf"
+    assert from_data(changed("evaluation.engine", "vllm")).evaluation.engine == "vllm"
 
 
 def test_the_engines_are_those_that_evaluation_has() -> None:
     from evomerge.evaluation.engines.registry import ENGINES
 
-    assert set(EVALUATION_ENGINES) == set(ENGINES)
+    assert set(all_keys()["evaluation.engine"].choices) == set(ENGINES)
 
 
 def test_the_names_of_fitness_are_those_of_its_parts() -> None:
-    assert set(ITEM_POLICIES) == set(choose.POLICIES)
-    assert set(ESTIMATORS) == set(estimate.RUN_ESTIMATORS.names)
-    assert set(RACES) == set(race.RULES)
+    assert set(all_keys()["fitness.choose"].choices) == set(choose.POLICIES)
+    assert set(all_keys()["fitness.estimator"].choices) == set(estimate.RUN_ESTIMATORS.names)
+    assert set(all_keys()["fitness.race.rule"].choices) == set(race.RULES)
 
 
 @pytest.mark.parametrize("space", ["dataflow", "joint"])
@@ -203,6 +204,6 @@ def test_vllm_and_layer_paths_do_not_go_together(space: str) -> None:
     data = changed("space", {"name": space})
     data["evaluation"]["engine"] = "vllm"
     with pytest.raises(ConfigError, match=r"`evaluation.engine` is vllm.*stacks layers.*set `evaluation.engine: hf`"):
-        SearchConfig.from_data(data)
+        from_data(data)
     data["evaluation"]["engine"] = "hf"
-    assert SearchConfig.from_data(data).stages[0].space.name == space
+    assert from_data(data).stages[0].space.name == space
