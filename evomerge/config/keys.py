@@ -108,7 +108,7 @@ def _walk(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], *, requir
         high=high,
         words={word: said.get("x-lines", {}).get(word, "") for word in said.get("enum", ())},
         registry=said.get("x-registry"),
-        help=said.get("description", ""),
+        help=said.get("description", "").split("\n")[0],
         required=required,
         missing=said.get("x-missing"),
         keys=tuple(inner),
@@ -149,14 +149,21 @@ def _must(said: Mapping[str, Any], inner: tuple[str, ...]) -> str:
     """Say what a value must do, from its JSON schema."""
     kind = said.get("type")
     if inner:
-        return f"be a mapping with {', '.join(inner)}" if "x-word" not in said else (
-            f"be a {said['x-word']} or a mapping with {', '.join(f'`{one}`' for one in inner)}"
+        return (
+            f"be a mapping with {', '.join(inner)}"
+            if "x-word" not in said
+            else (f"be a {said['x-word']} or a mapping with {', '.join(f'`{one}`' for one in inner)}")
         )
     if kind in ("integer", "number"):
         text = "be a whole number" if kind == "integer" else "be a number"
-        for name, word in (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "up to"), ("exclusiveMaximum", "below")):
+        for name, word in (
+            ("minimum", "from"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "up to"),
+            ("exclusiveMaximum", "below"),
+        ):
             text += f" {word} {said[name]:g}" if name in said else ""
         return text
-    return {"boolean": "be true or false", "object": "be a mapping", "array": "be a list", "string": "be a word"}.get(
+    return {"boolean": "be true or false", "object": "be a mapping", "array": "be a list", "string": "be a text"}.get(
         str(kind), "be another value"
     )

@@ -45,12 +45,12 @@ def read(data: Mapping[str, Any]) -> tuple[SearchConfig | None, list[str]]:
         The configuration (with defaults where a value is wrong; None where a whole section cannot be read), and every
         mistake that the mapping alone shows. So that mistakes of all kinds can be reported together.
     """
-    if not isinstance(data, Mapping):
-        return None, [f"the configuration must be a mapping, but came {data!r}"]
     given = _with_stages(_copied(data))
     if not _merges(given):
         given.pop("method", None)
-    keys, problems = _read_keys(_copied(given))
+    # What is empty is missing, which the rules say.
+    kept = {name: value for name, value in given.items() if value or name not in ("models", "method", "evaluation")}
+    keys, problems = _read_keys(_copied(kept))
     problems += rule_problems(keys, given)
     return _config(keys), problems
 
@@ -97,7 +97,11 @@ def _with_stages(data: dict[str, Any]) -> dict[str, Any]:
 def _merges(data: Mapping[str, Any]) -> bool:
     """Whether a merge method takes part in some stage."""
     stages = data.get("stages") or {"search": data}
-    found = [stage.get("space") or {} for stage in stages.values() if isinstance(stage, dict)] if isinstance(stages, dict) else []
+    found = (
+        [stage.get("space") or {} for stage in stages.values() if isinstance(stage, dict)]
+        if isinstance(stages, dict)
+        else []
+    )
     return any(not isinstance(space, dict) or space.get("name") != "dataflow" for space in found) or not found
 
 
@@ -112,7 +116,11 @@ def _read_keys(data: dict[str, Any]) -> tuple[SearchKeys, list[str]]:
             mistakes = error.errors(include_url=False)
         for mistake in mistakes:
             place = _place(mistake["loc"])
-            if place not in said:
+            # What is missing because it was wrong has been said.
+            known = place in said or any(
+                place == one[: len(place)] for one in said if mistake["type"] in (SAYS, "missing")
+            )
+            if not known:
                 problems += _sentences(mistake, place)
             said.add(place)
             said.add(_take_out(data, place))

@@ -50,7 +50,11 @@ def _stages(stages: tuple[StageConfig, ...]) -> Iterator[str]:
 def _options(given: Mapping[str, Any]) -> Iterator[str]:
     """Options of layer paths that belong to another encoding; where that is unknown, nobody knows whose they are."""
     stages = given.get("stages")
-    inner = {f"stages.{name}.": one for name, one in stages.items()} if stages and isinstance(stages, Mapping) else {"": given}
+    inner = (
+        {f"stages.{name}.": one for name, one in stages.items()}
+        if stages and isinstance(stages, Mapping)
+        else {"": given}
+    )
     for where, stage in inner.items():
         space = stage.get("space") if isinstance(stage, Mapping) else None
         path = space.get("path") if isinstance(space, Mapping) else None
@@ -115,7 +119,9 @@ def _fitness(fitness: FitnessConfig) -> Iterator[str]:
 def _execution(execution: ExecutionConfig) -> Iterator[str]:
     fields = type(execution).model_fields
     given = [
-        name for name in OF_RAY if name in execution.model_fields_set and getattr(execution, name) != fields[name].default
+        name
+        for name in OF_RAY
+        if name in execution.model_fields_set and getattr(execution, name) != fields[name].default
     ]
     if execution.name == "local" and given:
         yield f"`execution.{given[0]}` is for Ray, but `execution.name` is local: choose `execution=ray`, or drop it"

@@ -46,8 +46,6 @@ _GPU = re.compile(r"cuda:\d+")
 
 Dtype = Annotated[str, Words(dict.fromkeys(DTYPES, ""))]
 
-_STRING = {"type": "string"}
-
 _MODEL = {
     "anyOf": [
         {"type": "string"},
@@ -174,9 +172,7 @@ class PathConfig(Section):
     )
     hidden: Any = key(None, "scales: network: hidden units; null: 8", json={"type": "integer", "minimum": 1})
     segments: Any = key(None, "segments: how many runs at most; null: 4", json={"type": "integer", "minimum": 1})
-    max_layers: Any = key(
-        None, "longest path; null: what the genes can spell", json={"type": "integer", "minimum": 1}
-    )
+    max_layers: Any = key(None, "longest path; null: what the genes can spell", json={"type": "integer", "minimum": 1})
     min_layers: Any = key(None, "shortest path", json={"type": "integer", "minimum": 1})
 
     @field_validator("parents", mode="before")
@@ -219,7 +215,7 @@ class SpaceConfig(Section):
     ] = key("parameter", "what genomes say")
     blocks: Annotated[Any, BeforeValidator(_blocks)] = key(
         4,
-        'parameter and joint: so many blocks of layers that share genes; or "layers" (each its own), or [[0, 4], [4, 12]]',
+        'parameter and joint: so many blocks of layers; or "layers" (each its own), or [[0, 4], [4, 12]]',
         must='be a number of blocks, "layers" or a list of pairs',
         json={
             "anyOf": [
@@ -246,7 +242,7 @@ class SpaceConfig(Section):
     ] = key("own", "parameter and joint: the genes of embeddings and head")
     genes: Annotated[dict[Text, dict[Any, Any]], BeforeValidator(_genes)] = key(
         {},
-        "parameter and joint: for each parameter {low:, high:, start:, log:, scope:, fixed:, parents: {NAME: {start:}}}",
+        "parameter and joint: per parameter {low:, high:, start:, log:, scope:, fixed:, parents: {NAME: {start:}}}",
         must="be a mapping like {low:, high:, start:}",
     )
     path: PathConfig = section(PathConfig, "the layer paths of the spaces dataflow and joint")
@@ -294,7 +290,7 @@ class StageConfig:
 
 
 class StageKeys(Section):
-    """One stage."""
+    """A stage; its name is yours to choose."""
 
     share: Positive | None = key(None, "part of the budget; null: the same for every stage")
     space: SpaceConfig = section(SpaceConfig, "as the `space` of the search, from which it takes what it leaves out")
@@ -325,33 +321,36 @@ class ConstraintKeys(Section):
 
 
 class TaskKeys(Section):
-    """One metric of one task. `spec_problems` checks the values, since entries of one task must go together."""
+    """One metric of one task.
+
+    Here the values may be anything: `spec_problems` checks them, since entries of one task must go together.
+    """
 
     name: Text = key(..., "an lm-eval task, built in or of your own (include_path)")
     metric: Text = key(
         ..., "acc, exact_match … as the task reports it; generated_tokens, entropy, negative_flips, python:FILE.py:NAME"
     )
-    filter: Any = key(None, "the task's filter after which the metric is taken; null: its only one", json=_STRING)
+    filter: Text | None = key(None, "the task's filter after which the metric is taken; null: its only one")
     weight: Any = key(
-        None, "share in the weighted sum; 0: only measured; null: 1, or 0 with a constraint", json={"type": "number", "minimum": 0}
+        None,
+        "share in the weighted sum; 0: only measured; null: 1, or 0 with a constraint",
+        json={"type": "number", "minimum": 0},
     )
     direction: Any = key(
         None,
         "which values are better: maximize or minimize; null: as the task says",
         json={"type": "string", "enum": ["maximize", "minimize"]},
     )
-    validation: Any = key(None, "another task whose items are the validation items; null: this one's", json=_STRING)
-    test: Any = key(None, "another task whose items are the test items; null: this one's", json=_STRING)
-    num_fewshot: Any = key(
-        None, "solved examples in front of each question; null: as the task says", json={"type": "integer", "minimum": 0}
-    )
+    validation: Text | None = key(None, "another task whose items are the validation items; null: this one's")
+    test: Text | None = key(None, "another task whose items are the test items; null: this one's")
+    num_fewshot: Natural | None = key(None, "solved examples in front of each question; null: as the task says")
     constraint: Annotated[Constraint, MadeOf(ConstraintKeys)] | None = key(
         None,
         "{max: 0.05} or {min: 0.9}: a limit for the mean, instead of a weight",
         must="be like {max: 0.05} or {min: 0.9}",
     )
-    reference: Any = key(None, "of negative_flips: the baseline to compare with, like a parent's name", json=_STRING)
-    of: Any = key(None, "of negative_flips: the metric that says what is right, like exact_match", json=_STRING)
+    reference: Text | None = key(None, "of negative_flips: the baseline to compare with, like a parent's name")
+    of: Text | None = key(None, "of negative_flips: the metric that says what is right, like exact_match")
     collapse_margin: Any = key(
         None,
         "of entropy: by how much the share of the commonest answer may exceed the baselines'; 1: no guard; null: 0.1",
@@ -408,7 +407,9 @@ class EvaluationConfig(Section):
     include_path: Annotated[tuple[Text, ...], BeforeValidator(_folders)] = key(
         (), "folders with your own lm-eval task YAML files; zoo:tasks is the built-in zoo's", must="list folders"
     )
-    split: Annotated[SplitSizes, MadeOf(SplitKeys)] = section(lambda: SplitKeys().build(), "how many items each split takes")
+    split: Annotated[SplitSizes, MadeOf(SplitKeys)] = section(
+        lambda: SplitKeys().build(), "how many items each split takes"
+    )
     engine: Annotated[str, NameIn(names.engines)] = key("hf", "what runs the forward passes")
     batch_size: Count = key(64, "most sequences in a forward pass")
     finalists: Count = key(8, "the best so many candidates are scored again on validation items")
@@ -512,9 +513,7 @@ class ExecutionConfig(Section):
         "auto (cuda where there is one), cpu, cuda …; [cuda:0, cuda:1] spreads the layers of a model over several",
         json={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     )
-    dtype: Dtype | None = key(
-        None, "in which candidates run; null: float32 on a CPU, the merged model's own on a GPU"
-    )
+    dtype: Dtype | None = key(None, "in which candidates run; null: float32 on a CPU, the merged model's own on a GPU")
     threads: Count | None = key(None, "of torch on the CPU; null: all cores, or those of a Ray worker")
     cache: str | float = key(
         "auto",
@@ -539,16 +538,15 @@ class ExecutionConfig(Section):
         must="be a whole number from 1, or auto",
         json={"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "enum": ["auto"]}]},
     )
-    cpus_per_worker: Positive = key(1.0, "of Ray", must="be a number above 0, and a whole number above 1 (Ray's rule)")
-    gpus_per_worker: Number | None = Field(
+    cpus_per_worker: Positive = key(
+        1.0, "of Ray: CPUs of one worker", must="be a number above 0, and a whole number above 1 (Ray's rule)"
+    )
+    gpus_per_worker: Number | None = key(
         None,
-        validate_default=True,
-        description="of Ray: 0.5: two workers on each; 2 … 8: layers spread over them; null: 1 where there are GPUs",
-        json_schema_extra={
-            "x-must": f"be a part of one GPU, or a whole number up to {MOST_GPUS}",
-            "minimum": 0,
-            "maximum": MOST_GPUS,
-        },
+        "of Ray: GPUs of one worker; 0.5: two workers on each; 2 … 8: a model over several; null: 1, if there are any",
+        must=f"be a part of one GPU, or a whole number up to {MOST_GPUS}",
+        json={"minimum": 0, "maximum": MOST_GPUS},
+        validate=True,
     )
     address: Annotated[str, Field(strict=True)] | None = key(
         None,
@@ -648,7 +646,9 @@ class SearchKeys(Section):
         BudgetKeys, "the first limit that is reached ends the search; baselines and finalists cost extra"
     )
     evaluation: EvaluationConfig | None = key(None, "what candidates are scored on")
-    fitness: FitnessConfig = section(FitnessConfig, "how many items a candidate answers, and what its answers are worth")
+    fitness: FitnessConfig = section(
+        FitnessConfig, "how many items a candidate answers, and what its answers are worth"
+    )
     execution: ExecutionConfig = section(ExecutionConfig, "where candidates run")
 
     def stage_configs(self) -> tuple[StageConfig, ...]:
@@ -657,6 +657,5 @@ class SearchKeys(Section):
             return (StageConfig("search", 1.0, self.space, self.optimizer),)
         equal = 1.0 / len(self.stages)
         return tuple(
-            StageConfig(name, stage.share or equal, stage.space, stage.optimizer)
-            for name, stage in self.stages.items()
+            StageConfig(name, stage.share or equal, stage.space, stage.optimizer) for name, stage in self.stages.items()
         )

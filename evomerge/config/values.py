@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown_name"
 """Type of pydantic's error where a word is none of those that are known; its context has them as `known`."""
 
+
+def _text(value: Any) -> Any:
+    """Take what YAML reads as a number or a flag for the text that it is."""
+    return value if isinstance(value, (list, tuple, Mapping)) else str(value)
+
+
 SAYS = "says"
 """Type of pydantic's error whose context has, as `text`, what a message says after the key."""
 
@@ -24,7 +30,7 @@ Count: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 Natural: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
 Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0)]
-Text: TypeAlias = Annotated[str, BeforeValidator(str)]
+Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
 Switch: TypeAlias = bool
 """Also yes, no, on and off, which some readers of YAML leave as words."""
 
@@ -39,6 +45,7 @@ def key(
     missing: str | None = None,
     null: bool = False,
     json: Mapping[str, Any] | None = None,
+    validate: bool = False,
 ) -> Any:
     """Declare one key; its type and range are those of the annotation.
 
@@ -49,9 +56,11 @@ def key(
         missing: what to do where it must be given and is not; None: what `must` says.
         null: whether null has a meaning of its own; elsewhere it is the same as leaving the key out.
         json: its JSON schema, where the annotation cannot say it.
+        validate: whether validators see the default too, because it depends on other keys.
     """
     extra: dict[str, Any] = {"x-must": must, "x-missing": missing, "x-null": null or None, **(json or {})}
-    return Field(default, description=help, json_schema_extra={name: one for name, one in extra.items() if one is not None})
+    said = {name: one for name, one in extra.items() if one is not None}
+    return Field(default, description=help, json_schema_extra=said, validate_default=validate)
 
 
 def section(kind: Callable[[], Any], help: str) -> Any:
@@ -153,7 +162,7 @@ class NameIn:
         return {"type": "string", "x-registry": self.registry.__name__}
 
     def _check(self, value: Any) -> str:
-        name = str(value)
-        if self.checked and ":" not in name and self.registry().problems(name):
+        named = isinstance(value, str) and value != ""
+        if not named or (self.checked and ":" not in value and self.registry().problems(value)):
             raise PydanticCustomError(UNKNOWN, "unknown", {"known": list(self.registry().names)})
-        return name
+        return str(value)

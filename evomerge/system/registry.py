@@ -56,7 +56,9 @@ class Registry(Generic[T]):
         if found is None or found.origin is None:
             return ""
         tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
-        own = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute]
+        own = [
+            node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute
+        ]
         text = (ast.get_docstring(own[0]) if own else ast.get_docstring(tree)) or ""
         return " ".join(text.split("\n\n")[0].split())
 

@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from evomerge.config.keys import all_keys
-from evomerge.config.reader import from_data, read
+from evomerge.config.reader import from_data
 from evomerge.errors import ConfigError
 from evomerge.estimation import run_estimators as estimate
 from evomerge.evaluation.task import Constraint, Task
