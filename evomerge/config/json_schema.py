@@ -81,7 +81,8 @@ def _plain(option: Mapping[str, Any], installed: bool, value: Mapping[str, Any])
 
 
 def _names(value: Mapping[str, Any], installed: bool) -> list[dict[str, Any]]:
-    return [OWN] if "x-registry" in value else []
+    also = [{"type": "string", "enum": value["x-also"]}] if "x-also" in value else []
+    return [*also, *([OWN] if "x-registry" in value else [])]
 
 
 def schema_text(*, installed: bool = False) -> str:

@@ -22,7 +22,7 @@ from evomerge.config.values import SAYS, UNKNOWN
 from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.task import shared
 
-Place: TypeAlias = tuple[str | int, ...]
+KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value stands: keys and indices from the top."""
 
 
@@ -108,7 +108,7 @@ def _merges(data: Mapping[str, Any]) -> bool:
 def _read_keys(data: dict[str, Any]) -> tuple[SearchKeys, list[str]]:
     """Read the keys; what is wrong is taken out of `data`, until the rest can be read."""
     problems: list[str] = []
-    said: set[Place] = set()
+    said: set[KeyPath] = set()
     while True:
         try:
             return SearchKeys.model_validate(data), problems
@@ -126,12 +126,12 @@ def _read_keys(data: dict[str, Any]) -> tuple[SearchKeys, list[str]]:
             said.add(_take_out(data, place))
 
 
-def _place(loc: Sequence[str | int]) -> Place:
+def _place(loc: Sequence[str | int]) -> KeyPath:
     """Return the place without what pydantic adds to it for keys of mappings and kinds of unions."""
     return tuple(step for step in loc if not (isinstance(step, str) and step.startswith(("[", "function-"))))
 
 
-def _take_out(data: dict[str, Any], place: Place) -> Place:
+def _take_out(data: dict[str, Any], place: KeyPath) -> KeyPath:
     """Remove what stands at a place, and return what was removed.
 
     Of a list the whole list, which would be another one without an entry. Where nothing stands there, because it is
@@ -155,7 +155,7 @@ def _take_out(data: dict[str, Any], place: Place) -> Place:
     return place
 
 
-def _sentences(mistake: Mapping[str, Any], place: Place) -> list[str]:
+def _sentences(mistake: Mapping[str, Any], place: KeyPath) -> list[str]:
     """Say what pydantic found in our words."""
     where, key, came = _where(place), declared(place), mistake["input"]
     kind, context = mistake["type"], mistake.get("ctx", {})
@@ -173,7 +173,7 @@ def _sentences(mistake: Mapping[str, Any], place: Place) -> list[str]:
     return [f"`{where}` must {key.must}, but came {came!r}"]
 
 
-def _where(place: Place) -> str:
+def _where(place: KeyPath) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
 
 

@@ -117,11 +117,10 @@ def _fitness(fitness: FitnessConfig) -> Iterator[str]:
 
 
 def _execution(execution: ExecutionConfig) -> Iterator[str]:
-    fields = type(execution).model_fields
     given = [
         name
         for name in OF_RAY
-        if name in execution.model_fields_set and getattr(execution, name) != fields[name].default
+        if name in execution.model_fields_set and getattr(execution, name) not in (execution.default(name), "auto")
     ]
     if execution.name == "local" and given:
         yield f"`execution.{given[0]}` is for Ray, but `execution.name` is local: choose `execution=ray`, or drop it"

@@ -160,7 +160,7 @@ class PathConfig(Section):
     )
     scales: Any = key(
         None,
-        "of each step's input; indicators: none, step, matrix, network (null: step); segments: none, segment",
+        "of each step's input: none; indicators: step, matrix, network (null: step); segments: segment (null: segment)",
         json={"type": "string", "enum": ["none", "step", "matrix", "network", "segment"]},
     )
     scale_low: Any = key(None, "smallest scale; null: 0.5", json={"type": "number", "exclusiveMinimum": 0})
@@ -405,7 +405,10 @@ class EvaluationConfig(Section):
         must="list at least one task, like [{name: gsm8k, metric: exact_match}]",
     )
     include_path: Annotated[tuple[Text, ...], BeforeValidator(_folders)] = key(
-        (), "folders with your own lm-eval task YAML files; zoo:tasks is the built-in zoo's", must="list folders"
+        (),
+        "folders with your own lm-eval task YAML files; zoo:tasks is the built-in zoo's",
+        must="list folders",
+        json={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     )
     split: Annotated[SplitSizes, MadeOf(SplitKeys)] = section(
         lambda: SplitKeys().build(), "how many items each split takes"
@@ -467,7 +470,9 @@ class FitnessConfig(Section):
         "model", "what turns some answers into an estimate of all; or your own as module:Class"
     )
     race: Annotated[RaceConfig | None, BeforeValidator(_race)] = key(
-        None, "posterior, halving, none or {rule:, …}; null: the same number of items for each"
+        None,
+        "posterior, halving, none or {rule:, …}; null: the same number of items for each",
+        json={"x-also": ["none"]},
     )
     responses: Text | None = key(
         None, "file with what other models answered to these items (evomerge records RUN --responses FILE.npz)"

@@ -79,6 +79,11 @@ class Section(BaseModel):
 
     WORD: ClassVar[str | None] = None
 
+    @classmethod
+    def default(cls, name: str) -> Any:
+        """Return the default of a key, for those who offer the same without a configuration."""
+        return cls.model_fields[name].default
+
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, data: Any) -> Any:

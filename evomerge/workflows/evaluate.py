@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evomerge.assembly.workers import find_device, include_paths, make_harness, running_dtype
 from evomerge.config.reader import from_data
+from evomerge.config.schema import EvaluationConfig, ExecutionConfig
 from evomerge.errors import ConfigError, RunError
 from evomerge.evaluation.catalog import TaskCatalog, filter_names, read_config
 from evomerge.evaluation.harness import LmHarness
@@ -27,11 +28,13 @@ def score_one_model(
     include_path: Sequence[str],
     limit: int | None,
     seed: int,
-    batch_size: int,
-    device: str,
+    batch_size: int | None,
+    device: str | None,
     dtype: str | None,
 ) -> dict[str, dict[str, Score]]:
     """Score a model; see `evomerge.api.evaluate`."""
+    batch_size = EvaluationConfig.default("batch_size") if batch_size is None else batch_size
+    device = ExecutionConfig.default("device") if device is None else device
     recipe, harness, split = _what_to_score(target, tasks, include_path, limit, seed, batch_size)
     chosen = [find_device(one) for one in device.split(",")]
     live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen)

@@ -227,6 +227,7 @@ def _rest(prepared: Prepared, columns: Sequence[Column]) -> LmHarness | None:
         return None
     harness = LmHarness(
         list(specs.values()),
+        sizes=evaluation.split,
         seed=prepared.config.seed,
         include_path=include_paths(evaluation.include_path),
         batch_size=evaluation.batch_size,

@@ -1,9 +1,10 @@
 import copy
+from typing import Any
 
 import pytest
 
 from evomerge.config.keys import all_keys
-from evomerge.config.reader import from_data
+from evomerge.config.reader import from_data, read
 from evomerge.errors import ConfigError
 from evomerge.estimation import run_estimators as estimate
 from evomerge.evaluation.task import Constraint, Task
@@ -177,9 +178,11 @@ def test_layer_paths_alone_need_no_method() -> None:
     assert from_data({**data, "space": {"name": "dataflow"}}).method is None
 
 
-@pytest.mark.parametrize(("given", "read"), [(None, "auto"), ("auto", "auto"), ("none", "none"), (0, 0.0), (1.5, 1.5)])
-def test_the_cache_is_a_word_or_a_size(given: object, read: object) -> None:
-    assert from_data(changed("execution.cache", given)).execution.cache == read
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, "auto"), ("auto", "auto"), ("none", "none"), (0, 0.0), (1.5, 1.5)]
+)
+def test_the_cache_is_a_word_or_a_size(given: object, expected: object) -> None:
+    assert from_data(changed("execution.cache", given)).execution.cache == expected
 
 
 def test_the_engine_is_our_own_unless_another_is_named() -> None:
@@ -207,3 +210,81 @@ def test_vllm_and_layer_paths_do_not_go_together(space: str) -> None:
         from_data(data)
     data["evaluation"]["engine"] = "hf"
     assert from_data(data).stages[0].space.name == space
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("evaluation.include_path", "folder", ("folder",)),
+        ("evaluation.include_path", ["a", "b"], ("a", "b")),
+        ("evaluation.apply_chat_template", "yes", True),
+        ("fitness.fresh", "off", False),
+        ("fitness.race", "none", None),
+        ("fitness.items", None, None),
+        ("execution.device", None, "auto"),
+        ("execution.device", ["cuda:0", "cuda:1"], "cuda:0,cuda:1"),
+        ("execution.device", "cuda:0, cuda:1", "cuda:0,cuda:1"),
+        ("execution.workers", "auto", None),
+        ("execution.timeout", None, "auto"),
+        ("name", 7, "7"),
+        ("seed", None, 0),
+    ],
+)
+def test_a_value_may_be_written_in_several_ways(path: str, value: object, expected: object) -> None:
+    found: Any = from_data(changed(path, value))
+    for key in path.split("."):
+        found = getattr(found, key)
+    assert found == expected
+
+
+def test_a_race_is_a_word_or_a_mapping() -> None:
+    for given in ("halving", {"rule": "halving"}):
+        race_config = from_data(changed("fitness", {"items": 9, "race": given})).fitness.race
+        assert race_config is not None and (race_config.rule, race_config.level) == ("halving", 0.1)
+
+
+def test_null_is_the_rest_for_a_split_and_a_default_elsewhere() -> None:
+    sizes = from_data(changed("evaluation.split", {"search": None, "test": 9})).evaluation.split
+    assert (sizes.search, sizes.validation, sizes.test) == (None, 0.2, 9)
+
+
+def test_what_is_wrong_is_said_once_and_has_its_default_in_what_is_read() -> None:
+    data = changed("execution.threads", "many")
+    data["space"]["path"] = {"repeats": 2, "offset": 0.1, "encoding": "segments"}
+    data["fitness"] = {"race": {"level": 0.7, "lewel": 0.1}, "items": 5}
+    data["models"]["parents"] = {}
+    data["evaluation"]["tasks"] = [{"name": "gsm8k", "metric": ["acc"]}, {"name": "b"}]
+    config, problems = read(data)
+    assert config is None
+    assert problems == [
+        "`models.parents` must map at least one name to a model, like {math: org/math-model}, but came {}",
+        "`evaluation.tasks[0].metric` must be a text, but came ['acc']",
+        "`evaluation.tasks[1]` needs metric; came {'name': 'b'}",
+        "`fitness.race.level` must lie between 0 and 0.5, but came 0.7",
+        "unknown key in fitness.race 'lewel'; did you mean 'level'? Known: block, level, most, rule",
+        "`execution.threads` must be a whole number from 1, but came 'many'",
+        "`space.path.offset` is no option of the encoding segments, which has repeats, scales, scale_low, scale_high, "
+        "max_layers, min_layers, segments",
+    ]
+    config, problems = read(changed("execution.threads", "many"))
+    assert config is not None and config.execution.threads is None and len(problems) == 1
+
+
+def test_a_mistake_in_a_stage_is_named_where_it_takes_effect() -> None:
+    data = changed("stages", {"a": {"space": {"blocks": 2}}, "b": {"space": {"name": "dataflow"}, "optimizer": 3}})
+    data["space"] = {"layer_cost": "dear"}
+    _, problems = read(data)
+    assert problems == [
+        "`stages.a.space.layer_cost` must be a number, but came 'dear'",
+        "`stages.b.space.layer_cost` must be a number, but came 'dear'",
+        "`stages.b.optimizer` must be a name or a mapping with `name`, but came 3",
+    ]
+
+
+def test_what_is_read_is_frozen_and_the_mapping_stays_as_it_was() -> None:
+    data = changed("stages", {"a": {"space": {"blocks": 2}}})
+    before = copy.deepcopy(data)
+    config = from_data(data)
+    assert data == before
+    with pytest.raises(ValueError, match="frozen"):
+        config.execution.threads = 3
