@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evomerge.config.reader import from_data
 from evomerge.errors import ConfigError
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
@@ -125,6 +124,7 @@ def records(run_dir: str | Path, *, baselines: bool = False) -> list[Record]:
 def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every gene of a configuration: name, low, high, start, log, kind, doc and stage. No weights are read."""
     from evomerge.assembly.prepare import prepare_spaces
+    from evomerge.config.reader import from_data
 
     checked = from_data(config)
     spaces = zip(checked.stages, prepare_spaces(checked), strict=True)

@@ -62,6 +62,8 @@ def _section(kind: Mapping[str, Any], installed: bool) -> dict[str, Any]:
 
 def _loose(value: Mapping[str, Any], installed: bool) -> dict[str, Any]:
     """Accept null and interpolations too, and leave out what only we read."""
+    if "allOf" in value:  # how older versions of pydantic write a reference with a description
+        value = {**value["allOf"][0], **{name: one for name, one in value.items() if name != "allOf"}}
     said = {name: one for name, one in value.items() if name in ("description", "default")}
     bare = {
         name: one for name, one in value.items() if name not in (*said, "title", "$ref") and not name.startswith("x-")
@@ -73,6 +75,8 @@ def _loose(value: Mapping[str, Any], installed: bool) -> dict[str, Any]:
 
 def _plain(option: Mapping[str, Any], installed: bool, value: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: one for name, one in option.items() if not name.startswith("x-") and name != "title"}
+    if found.get("additionalProperties") is True:  # which is so anyway; some versions of pydantic say it
+        del found["additionalProperties"]
     registry = option.get("x-registry") or value.get("x-registry")
     if registry is not None:
         made = REGISTRIES[registry]()

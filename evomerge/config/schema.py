@@ -46,6 +46,7 @@ _GPU = re.compile(r"cuda:\d+")
 
 Dtype = Annotated[str, Words(dict.fromkeys(DTYPES, ""))]
 
+# The JSON schema of what other parts read and check: models (recipes do) and genes (the space does).
 _MODEL = {
     "anyOf": [
         {"type": "string"},
@@ -60,6 +61,20 @@ _MODEL = {
             "additionalProperties": False,
         },
     ]
+}
+
+
+_NUMBER = {"type": ["number", "string", "null"]}
+
+_GENE = {
+    "type": ["object", "null"],
+    "properties": {
+        **dict.fromkeys(("low", "high", "start", "fixed"), _NUMBER),
+        "log": {"type": ["boolean", "string", "null"]},
+        "scope": {"enum": ["group", "global", None]},
+        "parents": {"type": ["object", "null"]},
+    },
+    "additionalProperties": False,
 }
 
 
@@ -244,6 +259,7 @@ class SpaceConfig(Section):
         {},
         "parameter and joint: per parameter {low:, high:, start:, log:, scope:, fixed:, parents: {NAME: {start:}}}",
         must="be a mapping like {low:, high:, start:}",
+        json={"additionalProperties": _GENE},
     )
     path: PathConfig = section(PathConfig, "the layer paths of the spaces dataflow and joint")
     layer_cost: Number = key(

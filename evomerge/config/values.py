@@ -75,7 +75,7 @@ class Section(BaseModel):
         WORD: the key that a bare word stands for, as in `execution: ray`; None: a mapping must come.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     WORD: ClassVar[str | None] = None
 

@@ -10,6 +10,7 @@ import yaml
 from evomerge.cli.paths import configs_path
 from evomerge.config.keys import ROOT, all_keys
 from evomerge.config.schema import ENCODINGS, ExecutionConfig, SearchKeys
+from evomerge.genome import settings
 from evomerge.genome.dataflow import PathSpace
 from evomerge.genome.layout import EMBEDDINGS
 from evomerge.genome.segments import SegmentSpace
@@ -97,6 +98,12 @@ def test_an_encoding_has_the_options_of_its_space_and_help_says_their_defaults(e
         if default is not None:
             text = default if isinstance(default, str) else f"{default:g}"
             assert f"null: {text}" in all_keys()[f"space.path.{name}"].help
+
+
+def test_the_schema_of_a_gene_has_the_keys_of_a_setting() -> None:
+    space = SearchKeys.model_json_schema()["$defs"]["SpaceConfig"]
+    said = space["properties"]["genes"]["additionalProperties"]["properties"]
+    assert set(said) == set(settings._KEYS) and set(said["scope"]["enum"]) == {*settings.SCOPES, None}
 
 
 def test_the_words_of_the_space_are_those_of_its_parts() -> None:
