@@ -166,8 +166,8 @@ def evaluate(
     include_path: Sequence[str] = (),
     limit: int | None = None,
     seed: int = 0,
-    batch_size: int = 64,
-    device: str = "auto",
+    batch_size: int | None = None,
+    device: str | None = None,
     dtype: str | None = None,
 ) -> dict[str, dict[str, Score]]:
     """Score a model on tasks.
@@ -177,6 +177,7 @@ def evaluate(
         tasks: lm-eval task names; for a run none are needed: its own tasks and test items are taken.
         include_path: folders with task YAML files; `zoo:tasks` for the zoo's.
         limit: only so many items a task, drawn by `seed`.
+        batch_size: None: the default of `evaluation.batch_size`; so is `device` that of `execution.device`.
         dtype: in which the model runs; None: float32 on a CPU, its own elsewhere.
 
     Returns:

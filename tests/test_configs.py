@@ -6,7 +6,7 @@ import pytest
 
 from evomerge.cli.compose import compose, experiments, hydra_arguments
 from evomerge.cli.paths import configs_path
-from evomerge.config.schema import SearchConfig
+from evomerge.config.reader import from_data
 from evomerge.errors import ConfigError
 
 FILES = sorted(configs_path().rglob("*.yaml"))
@@ -20,13 +20,13 @@ def test_a_file_starts_with_the_command_that_uses_it(path: Path) -> None:
 
 @pytest.mark.parametrize("name", experiments())
 def test_an_experiment_can_be_bound(name: str) -> None:
-    assert SearchConfig.from_data(compose([f"experiment={name}"])).name == name
+    assert from_data(compose([f"experiment={name}"])).name == name
 
 
 @pytest.mark.parametrize("group", ["optimizer", "execution"])
 def test_each_choice_of_a_group_goes_with_an_experiment(group: str) -> None:
     for path in sorted((configs_path() / group).glob("*.yaml")):
-        config = SearchConfig.from_data(compose([f"{group}={path.stem}", "experiment=zoo_ja_math"]))
+        config = from_data(compose([f"{group}={path.stem}", "experiment=zoo_ja_math"]))
         chosen = config.stages[0].optimizer if group == "optimizer" else config.execution
         assert chosen.name.startswith(path.stem)
 

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "analysis": {"record", "store", "evaluation"},
     "export": {"recipe", "record", "merge", "store", "interop", "analysis"},
     "report": {"recipe", "record", "store", "analysis"},
-    "config": {"recipe", "search", "evaluation"},  # of search only the budget, of evaluation only `task`: plain data
+    # Plain data (recipes, the budget, what a task is) and the registries of names.
+    "config": {"recipe", "search", "evaluation", "estimation", "merge", "optimizers"},
 }
 # The top: may import every part, and of each other those that stand before them.
 TOP = ("assembly", "workflows", "api", "cli", "__main__")
@@ -58,6 +59,9 @@ LIGHT = (
     "evomerge.report",
     "evomerge.search.loop",
     "evomerge.merge.disk.folder",
+    "evomerge.config.reader",
+    "evomerge.config.json_schema",
+    "evomerge.cli.explain",
     "evomerge.cli.main",
 )
 
@@ -169,11 +173,17 @@ def test_search_sees_only_the_contract_of_an_executor() -> None:
     assert all(name.startswith("evomerge.execution.base.") for name in names)
 
 
-def test_config_sees_only_the_plain_data_of_evaluation() -> None:
-    names = {
-        name for name in imported_names(PACKAGE / "config" / "schema.py") if name.startswith("evomerge.evaluation")
+def test_config_sees_only_plain_data_and_the_registries_of_names() -> None:
+    names = {name for path in (PACKAGE / "config").glob("*.py") for name in imported_names(path)}
+    plain = ("config", "errors", "recipe", "evaluation.task", "search.budget", "system.registry")
+    registries = {
+        "evaluation.engines.registry.ENGINES",
+        "estimation.run_estimators.RUN_ESTIMATORS",
+        "merge.methods.registry.METHODS",
+        "optimizers.registry.OPTIMIZERS",
     }
-    assert all(name.startswith("evomerge.evaluation.task.") for name in names)
+    inner = {name.removeprefix("evomerge.") for name in names if name.startswith("evomerge.")}
+    assert {name for name in inner if not name.startswith(tuple(f"{part}." for part in plain))} == registries
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -23,6 +23,7 @@ from evomerge.assembly.workers import (
     running_dtype,
     set_threads,
 )
+from evomerge.config.reader import read
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
@@ -130,7 +131,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         ConfigError: with every mistake that the mapping, model headers and task files show; then, if there is none,
             with every mistake that the datasets show.
     """
-    config, problems = SearchConfig.read(data)
+    config, problems = read(data)
     if config is None:
         raise ConfigError(problems)
     sources = Sources(cache=config.execution.cache)

@@ -17,6 +17,7 @@ from evomerge.assembly.workers import (
     running_dtype,
     set_threads,
 )
+from evomerge.config.reader import from_data
 from evomerge.config.schema import ExecutionConfig, SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.evaluation.harness import LmHarness
@@ -58,7 +59,7 @@ class WorkerPlan:
             CheckpointError: if a parent is missing here, or is not what the driver has; or memory does not suffice.
             ConfigError: if a task cannot be prepared here, or the device cannot be used.
         """
-        config = SearchConfig.from_data(self.data)
+        config = from_data(self.data)
         execution = config.execution
         set_threads(execution.threads or max(1, int(execution.cpus_per_worker)))
         cache: str | float = execution.cache

@@ -42,8 +42,8 @@ def run(words: Sequence[str]) -> int:
         include_path=arguments.include_path,
         limit=arguments.limit,
         seed=arguments.seed,
-        batch_size=arguments.batch_size or 64,
-        device=arguments.device or "auto",
+        batch_size=arguments.batch_size,
+        device=arguments.device,
     )
     if arguments.json:
         data = {task: {name: score.to_data() for name, score in found.items()} for task, found in scores.items()}

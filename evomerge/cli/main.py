@@ -18,6 +18,7 @@ COMMANDS = {
     "resume": "continue a run after Ctrl-C or a crash, or with a larger budget",
     "status": "where a run stands: budget spent, baselines, best",
     "records": "one JSON line per candidate, in order of proposal",
+    "explain": "what a key of the configuration means, with its type, range and default; or all keys",
     "space": "list the genes of a configuration with their ranges and starts",
     "show": "draw the layer path of a run's best merge, or of a recipe, as SVG and PNG",
     "profile": "run a few candidates of a configuration, and say where the time goes",

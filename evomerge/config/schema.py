@@ -1,8 +1,10 @@
-"""The configuration of a search, as plain data: read, completed and checked in one place.
+"""The configuration of a search: every key with its type, range, default and one line of help, once.
 
-`SearchConfig.from_data` takes the nested mapping that Hydra composes (or a Python dict with the same keys) and reports
-every mistake at once. What needs more than the mapping itself (do the parents fit each other? does the task exist?) is
-checked by `evomerge.assembly.prepare`, still before a model is loaded.
+A class is a section, an attribute a key. Read by `evomerge.config.reader`; `evomerge explain` prints it, and
+`configs/search.schema.json` is made of it. To add a key, write one line here and one in `configs/search.yaml`.
+
+Each section is also what the other parts are given, frozen. Where a part has a class of its own for it (`Budget`,
+`TaskSpec`, `SplitSizes`, `Parent`), the keys are declared by a class …Keys, whose `build` makes the other.
 """
 
 from __future__ import annotations
@@ -10,13 +12,76 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
-from evomerge.errors import ConfigError, RecipeError, unknown_name
-from evomerge.evaluation.task import Constraint, SplitSizes, TaskSpec, shared, spec_problems
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from evomerge.config import names
+from evomerge.config.values import (
+    SAYS,
+    Count,
+    MadeOf,
+    NameIn,
+    Natural,
+    Number,
+    Positive,
+    Section,
+    Switch,
+    Text,
+    Words,
+    key,
+    section,
+)
+from evomerge.errors import ConfigError, RecipeError
+from evomerge.evaluation.task import Constraint, SplitSizes, TaskSpec
 from evomerge.recipe import DTYPES, Parent, Recipe
 from evomerge.search.budget import Budget
+
+MOST_GPUS = 8
+"""Most GPUs of one worker; a model's layers run one after another, so that more of them only wait."""
+
+_GPU = re.compile(r"cuda:\d+")
+
+Dtype = Annotated[str, Words(dict.fromkeys(DTYPES, ""))]
+
+# The JSON schema of what other parts read and check: models (recipes do) and genes (the space does).
+_MODEL = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {
+                "path": {"type": "string"},
+                "revision": {"type": "string"},
+                "trust_remote_code": {"type": "boolean"},
+                "recipe": {"type": ["string", "object"]},
+            },
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
+_NUMBER = {"type": ["number", "string", "null"]}
+
+_GENE = {
+    "type": ["object", "null"],
+    "properties": {
+        **dict.fromkeys(("low", "high", "start", "fixed"), _NUMBER),
+        "log": {"type": ["boolean", "string", "null"]},
+        "scope": {"enum": ["group", "global", None]},
+        "parents": {"type": ["object", "null"]},
+    },
+    "additionalProperties": False,
+}
+
+
+class RunKeys(Section):
+    """Where the run is kept."""
+
+    dir: Text | None = key(None, "the folder that is made; null: outputs/<name>/<time>")
 
 
 @dataclass(frozen=True)
@@ -24,79 +89,182 @@ class ModelsConfig:
     """Which models are merged: `parents` in order, and the `base` that task vectors are measured from."""
 
     parents: tuple[Parent, ...]
-    base: Parent | None = None
-    dtype: str | None = None
-    tokenizer: str | None = None
+    base: Parent | None
+    dtype: str | None
+    tokenizer: str | None
 
 
-@dataclass(frozen=True)
-class MethodConfig:
-    """The merge method and the parameters that are fixed rather than evolved."""
+class ModelsKeys(Section):
+    """Which models are merged."""
 
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    base: Any = key(None, "the checkpoint that task vectors are measured from", must="be a model", json=_MODEL)
+    parents: dict[Text, Any] = key(
+        ...,
+        "name: folder, Hub id, zoo:NAME, {path:, revision:, trust_remote_code:} or {recipe: FILE}; at least one",
+        must="map at least one name to a model, like {math: org/math-model}",
+        json={"additionalProperties": _MODEL},
+    )
+    dtype: Dtype | None = key(None, "of the merged model; null: the base's, or else the first parent's")
+    tokenizer: Text | None = key(
+        None, "whose tokenizer the merge gets: a parent's name, or base; null: the base's, or else the first parent's"
+    )
 
+    @field_validator("parents")
+    @classmethod
+    def _some(cls, parents: dict[str, Any]) -> dict[str, Any]:
+        if not parents:
+            raise ValueError
+        return parents
 
-SPACES = ("parameter", "dataflow", "joint")
+    @model_validator(mode="after")
+    def _readable(self) -> ModelsKeys:
+        self.build()
+        return self
 
-EVALUATION_ENGINES = ("hf", "vllm", "lm-eval")
-"""What runs the forward passes; `evomerge.evaluation.engines.registry` has the same names."""
-
-EXECUTORS = ("local", "ray")
-
-CACHES = ("auto", "none")
-"""Words for `execution.cache`, which otherwise is a size in GiB."""
-
-PARENTS = ("auto", "device", "host")
-"""Where the parents of merges are kept in a search: beside the live model, or mapped into the machine's memory."""
-
-MOST_GPUS = 8
-"""Most GPUs of one worker; a model's layers run one after another, so that more of them only wait."""
-
-_OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "share", "runtime_env")
-
-_GPU = re.compile(r"cuda:\d+")
-
-_BOTH = ("repeats", "scales", "scale_low", "scale_high", "max_layers", "min_layers")
-ENCODINGS = {"indicators": (*_BOTH, "offset", "hidden"), "segments": (*_BOTH, "segments")}
-"""Encodings of layer paths, each with its options: the arguments of the space."""
-
-
-@dataclass(frozen=True)
-class PathConfig:
-    """The layer paths of a data-flow space; see `evomerge.genome.dataflow` and `evomerge.genome.segments`.
-
-    Attributes:
-        encoding: "indicators" or "segments".
-        parents: names of the models whose layers may be taken; None: all.
-        options: the encoding's own, by name; what is left out has the encoding's default.
-    """
-
-    encoding: str = "indicators"
-    parents: tuple[str, ...] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    def build(self) -> ModelsConfig:
+        """Read the models as a recipe does, which has them in the same form."""
+        said = {"base": self.base, "parents": self.parents, "dtype": self.dtype, "tokenizer": self.tokenizer}
+        try:
+            recipe = Recipe.from_data({"method": "linear", **{name: one for name, one in said.items() if one}})
+        except RecipeError as error:
+            raise ConfigError(f"models: {error}") from error
+        return ModelsConfig(recipe.parents, recipe.base, recipe.dtype, recipe.tokenizer)
 
 
-@dataclass(frozen=True)
-class SpaceConfig:
-    """What is evolved.
+class MethodConfig(Section):
+    """The merge method, of the spaces parameter and joint."""
 
-    Attributes:
-        name: "parameter" (weights and densities per group of tensors), "dataflow" (layer paths) or "joint" (both).
-        blocks, roles, embeddings, genes: how tensors are grouped and which genes each group has; see
-            `evomerge.genome.parameter`.
-        path: of the data-flow space.
-        layer_cost: fitness that one layer more costs, in units of the score; layers fewer than the first parent's earn
-            as much.
-    """
+    WORD: ClassVar[str | None] = "name"
 
-    name: str = "parameter"
-    blocks: int | str | tuple[tuple[int, int], ...] = 4
-    roles: Mapping[str, tuple[str, ...]] | None = None
-    embeddings: str = "own"
-    genes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    path: PathConfig = field(default_factory=PathConfig)
-    layer_cost: float = 0.0
+    name: Annotated[str, NameIn(names.methods, checked=False)] = key(
+        ..., "the merge method", missing="`evomerge methods` lists the merge methods"
+    )
+    parameters: dict[Any, Any] = key({}, "fixed for every tensor; what is not fixed here and has a range is evolved")
+
+
+_INDICATORS, _SEGMENTS = "indicators", "segments"
+_OF_BOTH = ("repeats", "scales", "scale_low", "scale_high", "max_layers", "min_layers")
+ENCODINGS: Mapping[str, tuple[str, ...]] = {
+    _INDICATORS: (*_OF_BOTH, "offset", "hidden"),
+    _SEGMENTS: (*_OF_BOTH, "segments"),
+}
+"""Encodings of layer paths, each with its options: the arguments of its space."""
+
+
+class PathConfig(Section):
+    """The layer paths of the spaces dataflow and joint; what is null has the encoding's own default."""
+
+    encoding: Annotated[
+        str,
+        Words(
+            {
+                _INDICATORS: "one gene for each layer and pass: on or off",
+                _SEGMENTS: "a few runs of layers, for small budgets",
+            }
+        ),
+    ] = key(_INDICATORS, "how genes spell a layer path")
+    parents: tuple[Text, ...] | None = key(
+        None,
+        "whose layers may be taken; null: all parents (in a joint or later stage: and those of the merge)",
+        must="list names of parents",
+    )
+    repeats: Any = key(
+        None,
+        "indicators: passes over all layers (null: 1); segments: how often a run may repeat (null: 2)",
+        json={"type": "integer", "minimum": 1},
+    )
+    scales: Any = key(
+        None,
+        "of each step's input: none; indicators: step, matrix, network (null: step); segments: segment (null: segment)",
+        json={"type": "string", "enum": ["none", "step", "matrix", "network", "segment"]},
+    )
+    scale_low: Any = key(None, "smallest scale; null: 0.5", json={"type": "number", "exclusiveMinimum": 0})
+    scale_high: Any = key(None, "largest scale; null: 2", json={"type": "number", "exclusiveMinimum": 0})
+    offset: Any = key(
+        None,
+        'indicators: how far from "off" (and from "on") a layer starts, in units of the cube; null: 0.4',
+        json={"type": "number", "minimum": 0, "maximum": 0.5},
+    )
+    hidden: Any = key(None, "scales: network: hidden units; null: 8", json={"type": "integer", "minimum": 1})
+    segments: Any = key(None, "segments: how many runs at most; null: 4", json={"type": "integer", "minimum": 1})
+    max_layers: Any = key(None, "longest path; null: what the genes can spell", json={"type": "integer", "minimum": 1})
+    min_layers: Any = key(None, "shortest path", json={"type": "integer", "minimum": 1})
+
+    @field_validator("parents", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+            raise ValueError
+        return tuple(value)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What is given of the encoding's own options, by name."""
+        found = {name: getattr(self, name) for name in ENCODINGS[self.encoding]}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _blocks(value: Any) -> Any:
+    """Make pairs of a list of pairs; the space says what is wrong, since it knows the number of layers."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return value
+    return tuple(tuple(pair) if isinstance(pair, Sequence) else pair for pair in value)
+
+
+def _genes(value: Any) -> Any:
+    return {name: gene or {} for name, gene in value.items()} if isinstance(value, Mapping) else value
+
+
+class SpaceConfig(Section):
+    """What is evolved."""
+
+    name: Annotated[
+        str,
+        Words(
+            {
+                "parameter": "how much of each parent goes into each group of tensors",
+                "dataflow": "which layer of which parent comes next",
+                "joint": "both at once",
+            }
+        ),
+    ] = key("parameter", "what genomes say")
+    blocks: Annotated[Any, BeforeValidator(_blocks)] = key(
+        4,
+        'parameter and joint: so many blocks of layers; or "layers" (each its own), or [[0, 4], [4, 12]]',
+        must='be a number of blocks, "layers" or a list of pairs',
+        json={
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "enum": ["layers"]},
+                {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+            ]
+        },
+    )
+    roles: dict[Text, tuple[str, ...]] | None = key(
+        None,
+        "parameter and joint: {attention: [attention], mlp: [mlp, norm, other]}; null: all roles of a block together",
+        must="be a mapping of names to lists of roles, like {attention: [attention], mlp: [mlp, norm, other]}",
+    )
+    embeddings: Annotated[
+        str,
+        Words(
+            {
+                "own": "genes of their own for the embeddings, and for the head with the final norm",
+                "shared": "the same ones for both",
+                "block": "those of the first and of the last block",
+            }
+        ),
+    ] = key("own", "parameter and joint: the genes of embeddings and head")
+    genes: Annotated[dict[Text, dict[Any, Any]], BeforeValidator(_genes)] = key(
+        {},
+        "parameter and joint: per parameter {low:, high:, start:, log:, scope:, fixed:, parents: {NAME: {start:}}}",
+        must="be a mapping like {low:, high:, start:}",
+        json={"additionalProperties": _GENE},
+    )
+    path: PathConfig = section(PathConfig, "the layer paths of the spaces dataflow and joint")
+    layer_cost: Number = key(
+        0.0, "fitness that one layer more than the first parent's costs; 0.01: a hundredth of the score's range"
+    )
 
     @property
     def merges(self) -> bool:
@@ -109,12 +277,18 @@ class SpaceConfig:
         return self.name != "parameter"
 
 
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimizer by name, and its own options."""
+class OptimizerConfig(Section):
+    """What proposes genomes; further keys are the optimizer's own options."""
 
-    name: str = "cma"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    model_config = ConfigDict(extra="allow")
+    WORD: ClassVar[str | None] = "name"
+
+    name: Annotated[str, NameIn(names.optimizers, checked=False)] = key("cma", "the optimizer")
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The optimizer's own options."""
+        return dict(self.model_extra or {})
 
 
 @dataclass(frozen=True)
@@ -131,108 +305,327 @@ class StageConfig:
     optimizer: OptimizerConfig
 
 
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What candidates are scored on.
+class StageKeys(Section):
+    """A stage; its name is yours to choose."""
 
-    Attributes:
-        tasks: what is measured; entries may share a task.
-        include_path: folders with own task YAML files; `zoo:tasks` is the built-in zoo's.
-        split: how many items each of search, validation and test takes.
-        finalists: how many of the best candidates are scored again on the validation items.
-        engine: what runs the forward passes: "hf" (our own decoding through the live model), "vllm" (an extra; needs
-            layers that stay in place), or "lm-eval" (lm-eval's own slower wrapper, to compare with).
+    share: Positive | None = key(None, "part of the budget; null: the same for every stage")
+    space: SpaceConfig = section(SpaceConfig, "as the `space` of the search, from which it takes what it leaves out")
+    optimizer: OptimizerConfig = section(OptimizerConfig, "instead of the `optimizer` of the search")
+
+
+class BudgetKeys(Section):
+    """The first limit that is reached ends the search; baselines and finalists cost extra. At least one is needed."""
+
+    candidates: Count | None = key(None, "proposals of the optimizer")
+    items: Count | None = key(None, "item evaluations of those proposals; no candidate starts that would go over")
+    seconds: Positive | None = key(None, "wall time; a candidate that is running when it is up is dropped")
+
+    def build(self) -> Budget:
+        """Make the limits."""
+        return Budget(self.candidates, self.items, self.seconds)
+
+
+class ConstraintKeys(Section):
+    """A limit that the mean of the metric must keep, instead of a weight: either max or min."""
+
+    max: Any = key(None, "the mean must be at most this", json={"type": "number"})
+    min: Any = key(None, "the mean must be at least this", json={"type": "number"})
+
+    def build(self) -> Constraint:
+        """Make the limit; `evomerge.evaluation.task.spec_problems` checks it."""
+        return Constraint(max=self.max, min=self.min)
+
+
+class TaskKeys(Section):
+    """One metric of one task.
+
+    Here the values may be anything: `spec_problems` checks them, since entries of one task must go together.
     """
 
-    tasks: tuple[TaskSpec, ...]
-    include_path: tuple[str, ...] = ()
-    split: SplitSizes = field(default_factory=SplitSizes)
-    batch_size: int = 64
-    finalists: int = 8
-    apply_chat_template: bool = False
-    engine: str = "hf"
+    name: Text = key(..., "an lm-eval task, built in or of your own (include_path)")
+    metric: Text = key(
+        ..., "acc, exact_match … as the task reports it; generated_tokens, entropy, negative_flips, python:FILE.py:NAME"
+    )
+    filter: Text | None = key(None, "the task's filter after which the metric is taken; null: its only one")
+    weight: Any = key(
+        None,
+        "share in the weighted sum; 0: only measured; null: 1, or 0 with a constraint",
+        json={"type": "number", "minimum": 0},
+    )
+    direction: Any = key(
+        None,
+        "which values are better: maximize or minimize; null: as the task says",
+        json={"type": "string", "enum": ["maximize", "minimize"]},
+    )
+    objective: Text | None = key(
+        None, "a name of yours for the objective that it is a term of; null: of the one that all without a name share"
+    )
+    validation: Text | None = key(None, "another task whose items are the validation items; null: this one's")
+    test: Text | None = key(None, "another task whose items are the test items; null: this one's")
+    num_fewshot: Natural | None = key(None, "solved examples in front of each question; null: as the task says")
+    constraint: Annotated[Constraint, MadeOf(ConstraintKeys)] | None = key(
+        None,
+        "{max: 0.05} or {min: 0.9}: a limit for the mean, instead of a weight",
+        must="be like {max: 0.05} or {min: 0.9}",
+    )
+    reference: Text | None = key(None, "of negative_flips: the baseline to compare with, like a parent's name")
+    of: Text | None = key(None, "of negative_flips: the metric that says what is right, like exact_match")
+    collapse_margin: Any = key(
+        None,
+        "of entropy: by how much the share of the commonest answer may exceed the baselines'; 1: no guard; null: 0.1",
+        json={"type": "number", "minimum": 0, "maximum": 1},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        missing = [name for name in ("name", "metric") if isinstance(data, Mapping) and not data.get(name)]
+        if missing:
+            text = f"needs {' and '.join(missing)}; came {dict(data)}"
+            raise PydanticCustomError(SAYS, "{text}", {"text": text})
+        return data
+
+    def build(self) -> TaskSpec:
+        """Make the entry."""
+        weight = self.weight
+        if weight is None:
+            weight = 1.0 if self.constraint is None else 0.0
+        return TaskSpec(**{**{name: getattr(self, name) for name in type(self).model_fields}, "weight": weight})
 
 
-ITEM_POLICIES = ("uniform", "stratified", "information")
-ESTIMATORS = (
-    *("model", "mean", "mixture", "p-irt", "gp-irt", "mp-irt", "mp-irt-convex", "gmp-irt"),
-    *("ridge", "calibrated-mean", "stratified", "weighted"),
-)
-RACES = ("posterior", "halving")
-"""Of `fitness`; `evomerge.fitness` has the same names."""
+def _size(default: float | None, help: str) -> Any:
+    whole, part = {"type": "integer", "minimum": 0}, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    must = "be a count, a fraction between 0 and 1, or null"
+    return key(default, help, must=must, null=True, json={"anyOf": [whole, part, {"type": "null"}]})
 
 
-@dataclass(frozen=True)
-class RaceConfig:
-    """How candidates of a generation compete for items; see `evomerge.fitness.race.Race`."""
+class SplitKeys(Section):
+    """How many items each split takes: a count, a fraction between 0 and 1, or null for what the others leave."""
 
-    rule: str = "posterior"
-    block: int | None = None
-    level: float = 0.1
-    most: int | None = None
+    search: Any = _size(0.5, "items that candidates are scored on")
+    validation: Any = _size(0.2, "items that choose among the finalists")
+    test: Any = _size(None, "items that the winner and the baselines are compared on at the end")
 
-
-@dataclass(frozen=True)
-class FitnessConfig:
-    """How much of the search items a candidate answers, and what its answers are worth.
-
-    Attributes:
-        items: how many search items a candidate gets (in a race: on average, at most), over all tasks; None: all.
-        choose: which: "stratified" (spread over tasks and difficulty), "uniform" or "information" (those whose answer
-            is least certain for this candidate).
-        fresh: whether each generation gets other items.
-        estimator: what turns some answers into an estimate of all: "model" (made for searches), "mean", one of
-            `evomerge.estimation`, or your own as "module:Class".
-        race: None: every candidate gets the same number of items.
-        responses: file with what other models answered to these items, for example of earlier runs.
-        consensus: whether the mean of the best genomes is one of the finalists.
-    """
-
-    items: int | None = None
-    choose: str = "stratified"
-    fresh: bool = True
-    estimator: str = "model"
-    race: RaceConfig | None = None
-    responses: str | None = None
-    consensus: bool = True
+    def build(self) -> SplitSizes:
+        """Make the sizes, which check themselves."""
+        return SplitSizes(search=self.search, validation=self.validation, test=self.test)
 
 
-@dataclass(frozen=True)
-class ExecutionConfig:
-    """Where candidates run.
+def _folders(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
-    Attributes:
-        device: "auto", "cpu", "cuda"…; several GPUs, over which the model is spread, as "cuda:0,cuda:1".
-        dtype: in which they run.
-        threads: of torch.
-        parents: where the parents of merges are kept: "device" (beside the live model), "host" (their memory-mapped
-            files), or "auto" (on the device where they fit).
-        cache: memory for what is found out about the parents once and used by every candidate: "auto" (a quarter of
-            what is free when the search begins), "none", or GiB.
-        deterministic: whether several workers give the records of one.
-        workers: of Ray: how many; None: as many as fit.
-        cpus_per_worker: of Ray.
-        gpus_per_worker: of Ray: a part of one, or up to `MOST_GPUS`; None: one where there are any.
-        address: of the Ray cluster; None: one is started on this machine.
-        timeout: seconds that a candidate may take, in Ray; "auto": far more than any took so far; None: any time.
-        share: of Ray: whether idle workers take a part of what others are at.
-        runtime_env: of Ray.
-    """
 
-    name: str = "local"
-    device: str = "auto"
-    dtype: str | None = None
-    threads: int | None = None
-    cache: str | float = "auto"
-    parents: str = "auto"
-    deterministic: bool = True
-    workers: int | None = None
-    cpus_per_worker: float = 1.0
-    gpus_per_worker: float | None = None
-    address: str | None = None
-    timeout: float | str | None = "auto"
-    share: bool = True
-    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+class EvaluationConfig(Section):
+    """What candidates are scored on."""
+
+    tasks: tuple[Annotated[TaskSpec, MadeOf(TaskKeys)], ...] = key(
+        ...,
+        "what is measured; entries may share a task",
+        must="list at least one task, like [{name: gsm8k, metric: exact_match}]",
+    )
+    include_path: Annotated[tuple[Text, ...], BeforeValidator(_folders)] = key(
+        (),
+        "folders with your own lm-eval task YAML files; zoo:tasks is the built-in zoo's",
+        must="list folders",
+        json={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    )
+    split: Annotated[SplitSizes, MadeOf(SplitKeys)] = section(
+        lambda: SplitKeys().build(), "how many items each split takes"
+    )
+    engine: Annotated[str, NameIn(names.engines)] = key("hf", "what runs the forward passes")
+    batch_size: Count = key(64, "most sequences in a forward pass")
+    finalists: Count = key(8, "the best so many candidates are scored again on validation items")
+    apply_chat_template: Switch = key(False, "whether questions are put as a chat, by the tokenizer's template")
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+            raise ValueError
+        return tuple(value)
+
+
+class RaceConfig(Section):
+    """How candidates of a generation compete for items."""
+
+    WORD: ClassVar[str | None] = "rule"
+
+    rule: Annotated[
+        str,
+        Words(
+            {
+                "posterior": "a block more for each of whom it is not clear whether it belongs to the best part",
+                "halving": "only the best half go on, with twice as many items",
+            }
+        ),
+    ] = key("posterior", "who gets more items")
+    block: Count | None = key(None, "items that are given at a time; null: a third of fitness.items")
+    level: Annotated[Positive, Field(lt=0.5)] = key(
+        0.1, "probability below which it is clear", must="lie between 0 and 0.5"
+    )
+    most: Count | None = key(None, "items of one candidate at most; null: all")
+
+
+def _race(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+class FitnessConfig(Section):
+    """How many of the search items a candidate answers, and what its answers are worth."""
+
+    items: Count | None = key(None, "search items that a candidate gets (in a race: on average, at most); null: all")
+    choose: Annotated[
+        str,
+        Words(
+            {
+                "stratified": "spread over tasks and difficulty",
+                "uniform": "any",
+                "information": "those whose answer is least certain for this candidate",
+            }
+        ),
+    ] = key("stratified", "which items")
+    fresh: Switch = key(True, "other items for each generation, so that a search cannot learn them by heart")
+    estimator: Annotated[str, NameIn(names.estimators)] = key(
+        "model", "what turns some answers into an estimate of all; or your own as module:Class"
+    )
+    race: Annotated[RaceConfig | None, BeforeValidator(_race)] = key(
+        None,
+        "posterior, halving, none or {rule:, …}; null: the same number of items for each",
+        json={"x-also": ["none"]},
+    )
+    responses: Text | None = key(
+        None, "file with what other models answered to these items (evomerge records RUN --responses FILE.npz)"
+    )
+    consensus: Switch = key(True, "whether the mean of the best genomes meets the validation items too")
+
+
+def _device(value: Any) -> Any:
+    given = value if isinstance(value, (list, tuple)) else str(value or "auto").split(",")
+    found = [str(one).strip() for one in given] or ["auto"]
+    if len(found) > 1 and not (all(_GPU.fullmatch(one) for one in found) and len(set(found)) == len(found)):
+        raise ConfigError(
+            "several devices in `execution.device` must be different GPUs with their numbers, as in [cuda:0, cuda:1], "
+            f"but came {value!r}"
+        )
+    return ",".join(found)
+
+
+def _number(value: Any, fits: Callable[[float], bool]) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and fits(value)):
+        raise ValueError
+    return float(value)
+
+
+def _workers(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "share", "runtime_env")
+"""Keys of `execution` that have a meaning with Ray only."""
+
+
+class ExecutionConfig(Section):
+    """Where candidates run."""
+
+    WORD: ClassVar[str | None] = "name"
+
+    name: Annotated[
+        str, Words({"local": "in this process", "ray": "in processes of their own, on this machine or a cluster"})
+    ] = key("local", "where candidates run")
+    device: Annotated[str, BeforeValidator(_device)] = key(
+        "auto",
+        "auto (cuda where there is one), cpu, cuda …; [cuda:0, cuda:1] spreads the layers of a model over several",
+        json={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    )
+    dtype: Dtype | None = key(None, "in which candidates run; null: float32 on a CPU, the merged model's own on a GPU")
+    threads: Count | None = key(None, "of torch on the CPU; null: all cores, or those of a Ray worker")
+    cache: str | float = key(
+        "auto",
+        "memory for quantile tables, norms, angles: auto (a quarter of what is free), none (found anew each time), GiB",
+        must="be auto, none or a size in GiB",
+        json={"anyOf": [{"type": "string", "enum": ["auto", "none"]}, {"type": "number", "minimum": 0}]},
+    )
+    parents: Annotated[
+        str,
+        Words(
+            {
+                "auto": "on the device where they fit",
+                "device": "beside the live model",
+                "host": "in the machine's memory, copied for each candidate",
+            }
+        ),
+    ] = key("auto", "where the tensors of the parents are kept on a GPU")
+    deterministic: Switch = key(True, "several workers give the records of one; false: no worker ever waits")
+    workers: Annotated[Count | None, BeforeValidator(_workers)] = key(
+        None,
+        "of Ray: how many; auto or null: as many as fit, counted all the time, since machines may join and leave",
+        must="be a whole number from 1, or auto",
+        json={"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "enum": ["auto"]}]},
+    )
+    cpus_per_worker: Positive = key(
+        1.0, "of Ray: CPUs of one worker", must="be a number above 0, and a whole number above 1 (Ray's rule)"
+    )
+    gpus_per_worker: Number | None = key(
+        None,
+        "of Ray: GPUs of one worker; 0.5: two workers on each; 2 … 8: a model over several; null: 1, if there are any",
+        must=f"be a part of one GPU, or a whole number up to {MOST_GPUS}",
+        json={"minimum": 0, "maximum": MOST_GPUS},
+        validate=True,
+    )
+    address: Annotated[str, Field(strict=True)] | None = key(
+        None,
+        "of Ray: host:port of a running cluster, or auto for the one on this machine; null: start one here",
+        must="be host:port of the head node, or auto for the cluster on this machine (not Ray's client, ray://…)",
+    )
+    timeout: float | str | None = key(
+        "auto",
+        "of Ray: seconds that a candidate may take; auto: ten minutes, or 20 times the slowest so far; none: any time",
+        must="be a number above 0 (seconds, auto or none)",
+        json={"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "enum": ["auto", "none"]}]},
+    )
+    share: Switch = key(True, "of Ray: idle workers take a part of a candidate that another one is at")
+    runtime_env: dict[Any, Any] = key({}, "of Ray: environment of the workers, for clusters whose machines differ")
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _size(cls, value: Any) -> Any:
+        if value in ("auto", "none") and isinstance(value, str):
+            return value
+        return _number(value, lambda size: size >= 0.0)
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        if value == "auto":
+            return value
+        return None if value == "none" else _number(value, lambda seconds: seconds > 0.0)
+
+    @field_validator("cpus_per_worker")
+    @classmethod
+    def _whole(cls, value: float) -> float:
+        if value > 1.0 and value != int(value):
+            raise ValueError
+        return value
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _part(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and (value < 0.0 or (value > 1.0 and (value != int(value) or value > MOST_GPUS))):
+            raise ValueError
+        if info.data.get("device") != "cpu":
+            return value
+        if value:
+            raise ConfigError(
+                "`execution.device` is cpu, but `execution.gpus_per_worker` asks for GPUs; leave one of them out"
+            )
+        return 0.0
+
+    @field_validator("address")
+    @classmethod
+    def _head(cls, value: str | None) -> str | None:
+        if value is not None and (not value or value.startswith("ray://")):
+            raise ValueError
+        return value
 
     @property
     def n_devices(self) -> int:
@@ -242,7 +635,7 @@ class ExecutionConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """A whole search; the YAML under `configs/` has the same keys.
+    """A whole search, as the other parts are given it; the YAML under `configs/` has the keys of `SearchKeys`.
 
     Attributes:
         method: None where no stage merges weights.
@@ -252,12 +645,12 @@ class SearchConfig:
     models: ModelsConfig
     method: MethodConfig | None
     evaluation: EvaluationConfig
-    name: str = "search"
-    seed: int = 0
-    stages: tuple[StageConfig, ...] = (StageConfig("search", 1.0, SpaceConfig(), OptimizerConfig()),)
-    budget: Budget = field(default_factory=Budget)
-    fitness: FitnessConfig = field(default_factory=FitnessConfig)
-    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    name: str
+    seed: int
+    stages: tuple[StageConfig, ...]
+    budget: Budget
+    fitness: FitnessConfig
+    execution: ExecutionConfig
 
     @property
     def merges(self) -> bool:
@@ -269,495 +662,34 @@ class SearchConfig:
         """Whether some stage evolves layer paths."""
         return any(stage.space.stacks for stage in self.stages)
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> SearchConfig:
-        """Read a composed configuration.
 
-        Raises:
-            ConfigError: with every mistake that the mapping alone shows.
-        """
-        config, problems = cls.read(data)
-        if problems or config is None:
-            raise ConfigError(problems)
-        return config
+class SearchKeys(Section):
+    """The keys of a configuration."""
 
-    @classmethod
-    def read(cls, data: Mapping[str, Any]) -> tuple[SearchConfig | None, list[str]]:
-        """Read a composed configuration as far as it can be read.
+    name: Text = key("search", "of the search; its runs are kept in outputs/<name>")
+    seed: Natural = key(0, "of everything: optimizer, random masks, the split of the items")
+    run: RunKeys = section(RunKeys, "where the run is kept")
+    models: ModelsKeys | None = key(None, "which models are merged")
+    method: MethodConfig | None = key(None, "the merge method, of the spaces parameter and joint")
+    space: SpaceConfig = section(SpaceConfig, "what is evolved")
+    optimizer: OptimizerConfig = section(OptimizerConfig, "what proposes genomes; further keys are its own options")
+    stages: dict[Text, StageKeys] = key(
+        {}, "one after the other, each with a share of the budget; the best merge so far joins the pool of layers"
+    )
+    budget: BudgetKeys = section(
+        BudgetKeys, "the first limit that is reached ends the search; baselines and finalists cost extra"
+    )
+    evaluation: EvaluationConfig | None = key(None, "what candidates are scored on")
+    fitness: FitnessConfig = section(
+        FitnessConfig, "how many items a candidate answers, and what its answers are worth"
+    )
+    execution: ExecutionConfig = section(ExecutionConfig, "where candidates run")
 
-        Returns:
-            The configuration (with defaults where a value is wrong; None where a whole section cannot be read), and
-            every mistake that the mapping alone shows. So that mistakes of all kinds can be reported together.
-        """
-        reader = _Reader()
-        return reader.search(data), reader.problems
-
-
-class _Reader:
-    """Reads the mapping and notes down what is wrong instead of stopping at the first mistake."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def search(self, data: Mapping[str, Any]) -> SearchConfig | None:
-        known = ("name", "seed", "run", "models", "method", "space", "optimizer", "stages")
-        top = self.section(data, "the configuration", (*known, "budget", "evaluation", "fitness", "execution"))
-        stages = self.stages(top)
-        merges = any(stage.space.merges for stage in stages)
-        for key in ("models", "method", "evaluation"):
-            if not top.get(key) and (key != "method" or merges):
-                self.problems.append(f"`{key}` is missing; see configs/experiment/ for whole examples")
-        seed = self.integer(top, "seed", "seed", default=0, low=0)
-        config = {
-            "models": self.models(top.get("models") or {}),
-            "budget": self.budget(top.get("budget") or {}),
-            "evaluation": self.evaluation(top.get("evaluation") or {}),
-            "fitness": self.fitness(top.get("fitness") or {}),
-            "execution": self.execution(top.get("execution") or {}),
-        }
-        if any(stage.space.stacks for stage in stages) and getattr(config["evaluation"], "engine", None) == "vllm":
-            self.problems.append(
-                "`evaluation.engine` is vllm, whose model has a fixed list of layers, but this search stacks layers "
-                "(space.name dataflow or joint); set `evaluation.engine: hf`"
-            )
-        self.check_several_devices(config["execution"], config["evaluation"], stages)
-        method = self.method(top.get("method") or {}) if merges else None
-        if any(value is None for value in config.values()) or (merges and method is None) or not stages:
-            return None
-        return SearchConfig(
-            name=str(top.get("name") or "search"),
-            seed=seed or 0,
-            method=method,
-            stages=stages,
-            **config,  # type: ignore[arg-type]
+    def stage_configs(self) -> tuple[StageConfig, ...]:
+        """The stages; where none are given, one with the whole budget."""
+        if not self.stages:
+            return (StageConfig("search", 1.0, self.space, self.optimizer),)
+        equal = 1.0 / len(self.stages)
+        return tuple(
+            StageConfig(name, stage.share or equal, stage.space, stage.optimizer) for name, stage in self.stages.items()
         )
-
-    def check_several_devices(self, execution: Any, evaluation: Any, stages: Sequence[StageConfig]) -> None:
-        """Note what cannot be done with a model that is spread over several GPUs."""
-        if execution is None or execution.n_devices == 1:
-            return
-        where = f"a model over {execution.n_devices} GPUs (execution.gpus_per_worker, execution.device)"
-        if any(stage.space.stacks for stage in stages):
-            self.problems.append(
-                f"{where} cannot run layer paths (space.name dataflow or joint), whose layers come in any order: give "
-                "each worker one GPU, and choose `execution.dtype: bfloat16` or smaller models where it is too small"
-            )
-        if getattr(evaluation, "engine", None) == "vllm":
-            self.problems.append(f"{where} is for `evaluation.engine: hf` or lm-eval, but it is vllm; give it one GPU")
-
-    def stages(self, top: Mapping[str, Any]) -> tuple[StageConfig, ...]:
-        space, optimizer = top.get("space") or {}, top.get("optimizer") or {}
-        given = self.mapping(top, "stages", "stages")
-        if not given:
-            return (StageConfig("search", 1.0, self.space(space, "space"), self.optimizer(optimizer, "optimizer")),)
-        stages = []
-        for name, data in given.items():
-            where = f"stages.{name}"
-            section = self.section(data or {}, where, ("share", "space", "optimizer"))
-            own_space = section.get("space") or {}
-            if isinstance(own_space, Mapping) and isinstance(space, Mapping):
-                # What a stage does not say is as it is for the whole search.
-                own_path = own_space.get("path") or {}
-                paths = {**(space.get("path") or {}), **own_path} if isinstance(own_path, Mapping) else own_path
-                own_space = {**space, **own_space, "path": paths}
-            share = self.number(section, "share", f"{where}.share", default=1.0 / len(given), low=0.0, strict=True)
-            own_optimizer = section.get("optimizer") or optimizer
-            stages.append(
-                StageConfig(
-                    str(name),
-                    share or 0.0,
-                    self.space(own_space, f"{where}.space"),
-                    self.optimizer(own_optimizer, f"{where}.optimizer"),
-                )
-            )
-        total = math.fsum(stage.share for stage in stages)
-        if abs(total - 1.0) > 1e-6:
-            self.problems.append(f"the shares of the stages must sum to 1, but sum to {total:g}")
-        for stage in stages[1:]:
-            if stage.space.name != "dataflow":
-                self.problems.append(
-                    f"`stages.{stage.name}.space.name` must be dataflow: a stage after the first stacks layers of the "
-                    f"best merge so far and of its parents, but it is {stage.space.name}"
-                )
-        return tuple(stages)
-
-    def models(self, data: Any) -> ModelsConfig | None:
-        section = self.section(data, "models", ("base", "parents", "dtype", "tokenizer"))
-        parents = section.get("parents")
-        if not section:
-            return None
-        if not isinstance(parents, Mapping) or not parents:
-            self.problems.append("`models.parents` must map at least one name to a model, like {math: org/math-model}")
-            return None
-        self.choice(section, "dtype", "models.dtype", (*DTYPES, None))
-        try:
-            # A recipe reads its models in the same form, and checks names and dtype on the way.
-            draft = {key: section[key] for key in ("base", "parents", "dtype", "tokenizer") if section.get(key)}
-            recipe = Recipe.from_data({"method": "linear", **draft})
-        except RecipeError as error:
-            self.problems.append(f"models: {error}")
-            return None
-        if "base" in parents:
-            self.problems.append("no parent may be called 'base': that name is kept for `models.base`")
-        return ModelsConfig(recipe.parents, recipe.base, recipe.dtype, recipe.tokenizer)
-
-    def method(self, data: Any) -> MethodConfig | None:
-        if isinstance(data, str):
-            data = {"name": data}
-        section = self.section(data, "method", ("name", "parameters"))
-        if not section:
-            return None
-        if not section.get("name"):
-            self.problems.append("`method.name` is missing; `evomerge methods` lists the merge methods")
-            return None
-        return MethodConfig(str(section["name"]), dict(self.mapping(section, "parameters", "method.parameters")))
-
-    def space(self, data: Any, where: str) -> SpaceConfig:
-        known = ("name", "blocks", "roles", "embeddings", "genes", "path", "layer_cost")
-        section = self.section(data, where, known)
-        self.choice(section, "name", f"{where}.name", (*SPACES, None))
-        blocks = section.get("blocks", SpaceConfig.blocks)
-        if isinstance(blocks, Sequence) and not isinstance(blocks, str):
-            blocks = tuple(tuple(pair) if isinstance(pair, Sequence) else pair for pair in blocks)
-        roles = section.get("roles")
-        if roles is not None:
-            roles = {
-                str(name): tuple(group) for name, group in self.mapping(section, "roles", f"{where}.roles").items()
-            }
-        genes = self.mapping(section, "genes", f"{where}.genes")
-        for gene_name, gene in genes.items():
-            if gene is not None and not isinstance(gene, Mapping):
-                self.problems.append(
-                    f"`{where}.genes.{gene_name}` must be a mapping like {{low:, high:, start:}}, not {gene!r}"
-                )
-        chosen = str(section.get("name"))
-        return SpaceConfig(
-            name=chosen if chosen in SPACES else "parameter",
-            blocks=blocks,
-            roles=roles,
-            embeddings=str(section.get("embeddings") or "own"),
-            genes={str(key): dict(gene or {}) for key, gene in genes.items() if isinstance(gene or {}, Mapping)},
-            path=self.path(section.get("path") or {}, f"{where}.path"),
-            layer_cost=self.number(section, "layer_cost", f"{where}.layer_cost", default=0.0) or 0.0,
-        )
-
-    def path(self, data: Any, where: str) -> PathConfig:
-        known = dict.fromkeys(option for options in ENCODINGS.values() for option in options)
-        section = self.section(data, where, ("encoding", "parents", *known))
-        self.choice(section, "encoding", f"{where}.encoding", (*ENCODINGS, None))
-        encoding = str(section.get("encoding"))
-        encoding = encoding if encoding in ENCODINGS else "indicators"
-        parents = section.get("parents")
-        if parents is not None and (not isinstance(parents, Sequence) or isinstance(parents, str) or not parents):
-            self.problems.append(f"`{where}.parents` must list names of parents, but came {parents!r}")
-            parents = None
-        given = {key: value for key, value in section.items() if key in known and value is not None}
-        options = {key: value for key, value in given.items() if key in ENCODINGS[encoding]}
-        self.problems += [
-            f"`{where}.{key}` is no option of the encoding {encoding}, which has {', '.join(ENCODINGS[encoding])}"
-            for key in given
-            if key not in options and section.get("encoding") in (encoding, None)  # else it is not known whose they are
-        ]
-        names = None if parents is None else tuple(str(name) for name in parents)
-        return PathConfig(encoding, names, options)
-
-    def optimizer(self, data: Any, where: str) -> OptimizerConfig:
-        if isinstance(data, str):
-            data = {"name": data}
-        if not isinstance(data, Mapping):
-            self.problems.append(f"`{where}` must be a name or a mapping with `name`, but came {data!r}")
-            return OptimizerConfig()
-        options = {str(key): value for key, value in data.items() if key != "name"}
-        return OptimizerConfig(str(data.get("name") or "cma"), options)
-
-    def budget(self, data: Any) -> Budget | None:
-        section = self.section(data, "budget", ("candidates", "items", "seconds"))
-        if all(section.get(key) is None for key in ("candidates", "items", "seconds")):
-            self.problems.append("`budget` needs at least one limit: candidates, items or seconds")
-        return Budget(
-            candidates=self.integer(section, "candidates", "budget.candidates", low=1),
-            items=self.integer(section, "items", "budget.items", low=1),
-            seconds=self.number(section, "seconds", "budget.seconds", low=0.0, strict=True),
-        )
-
-    def evaluation(self, data: Any) -> EvaluationConfig | None:
-        known = ("tasks", "include_path", "split", "batch_size", "finalists", "apply_chat_template", "engine")
-        section = self.section(data, "evaluation", known)
-        if not section:
-            return None
-        self.choice(section, "engine", "evaluation.engine", (*EVALUATION_ENGINES, None))
-        tasks = section.get("tasks") or ()
-        if not isinstance(tasks, Sequence) or isinstance(tasks, str) or not tasks:
-            self.problems.append(
-                "`evaluation.tasks` must list at least one task, like [{name: gsm8k, metric: exact_match}]"
-            )
-            tasks = ()
-        specs = [self.task(task, f"evaluation.tasks[{i}]") for i, task in enumerate(tasks)]
-        self.problems += spec_problems([spec for spec in specs if spec is not None]) if tasks else []
-        if not specs or None in specs:
-            return None
-        include = section.get("include_path") or ()
-        split = self.section(section.get("split") or {}, "evaluation.split", ("search", "validation", "test"))
-        sizes = SplitSizes()
-        try:
-            sizes = SplitSizes(**split)
-        except ConfigError as error:
-            self.problems += error.problems
-        return EvaluationConfig(
-            tasks=shared([task for task in specs if task is not None]),
-            include_path=(include,) if isinstance(include, str) else tuple(str(path) for path in include),
-            split=sizes,
-            batch_size=self.integer(section, "batch_size", "evaluation.batch_size", default=64, low=1) or 64,
-            finalists=self.integer(section, "finalists", "evaluation.finalists", default=8, low=1) or 8,
-            apply_chat_template=bool(section.get("apply_chat_template", False)),
-            engine=str(section.get("engine") or EvaluationConfig.engine),
-        )
-
-    def task(self, data: Any, where: str) -> TaskSpec | None:
-        # The values themselves are checked by `spec_problems`.
-        section = self.section(data, where, [one.name for one in fields(TaskSpec)])
-        missing = [key for key in ("name", "metric") if not section.get(key)]
-        if missing:
-            self.problems.append(f"`{where}` needs {' and '.join(missing)}; came {dict(section)}")
-            return None
-        constraint = self.constraint(section.get("constraint"), f"{where}.constraint")
-        weight = section.get("weight")
-        if weight is None:
-            weight = 1.0 if constraint is None else 0.0
-        return TaskSpec(
-            name=str(section["name"]),
-            metric=str(section["metric"]),
-            filter=section.get("filter"),
-            weight=weight,
-            direction=section.get("direction"),
-            validation=section.get("validation"),
-            test=section.get("test"),
-            num_fewshot=section.get("num_fewshot"),
-            constraint=constraint,
-            reference=section.get("reference"),
-            of=section.get("of"),
-            collapse_margin=section.get("collapse_margin"),
-        )
-
-    def constraint(self, data: Any, where: str) -> Constraint | None:
-        if data is None:
-            return None
-        if not isinstance(data, Mapping):
-            self.problems.append(f"`{where}` must be like {{max: 0.05}} or {{min: 0.9}}, but came {data!r}")
-            return None
-        return Constraint(**self.section(data, where, [one.name for one in fields(Constraint)]))
-
-    def fitness(self, data: Any) -> FitnessConfig:
-        known = ("items", "choose", "fresh", "estimator", "race", "responses", "consensus")
-        section = self.section(data, "fitness", known)
-        self.choice(section, "choose", "fitness.choose", (*ITEM_POLICIES, None))
-        if ":" not in str(section.get("estimator")):
-            self.choice(section, "estimator", "fitness.estimator", (*ESTIMATORS, None))
-        fitness = FitnessConfig(
-            items=self.integer(section, "items", "fitness.items", low=1),
-            choose=str(section.get("choose") or FitnessConfig.choose),
-            fresh=bool(section.get("fresh") if section.get("fresh") is not None else FitnessConfig.fresh),
-            estimator=str(section.get("estimator") or FitnessConfig.estimator),
-            race=self.race(section.get("race")),
-            responses=None if section.get("responses") is None else str(section["responses"]),
-            consensus=bool(section.get("consensus") if section.get("consensus") is not None else True),
-        )
-        if fitness.estimator in ("mean", "stratified", "weighted") and fitness.choose == "information":
-            self.problems.append(
-                "`fitness.choose: information` asks each candidate other items, the doubtful ones, whose plain mean "
-                "says nothing about the rest; set `fitness.estimator: model`, or `fitness.choose: stratified`"
-            )
-        if fitness.race is not None and fitness.items is None:
-            self.problems.append("`fitness.race` needs `fitness.items`: how many items a candidate gets on average")
-        if fitness.race is not None and fitness.items is not None and (fitness.race.block or 0) > fitness.items:
-            self.problems.append(
-                f"`fitness.race.block` is {fitness.race.block}, but a candidate gets {fitness.items} items on average "
-                "(fitness.items); make the block smaller"
-            )
-        return fitness
-
-    def race(self, data: Any) -> RaceConfig | None:
-        if data is None or data == "none":
-            return None
-        if isinstance(data, str):
-            data = {"rule": data}
-        section = self.section(data, "fitness.race", ("rule", "block", "level", "most"))
-        self.choice(section, "rule", "fitness.race.rule", (*RACES, None))
-        level = self.number(section, "level", "fitness.race.level", default=RaceConfig.level, low=0.0, strict=True)
-        if level is not None and level >= 0.5:
-            self.problems.append(f"`fitness.race.level` must lie between 0 and 0.5, but came {level:g}")
-        return RaceConfig(
-            rule=str(section.get("rule") or RaceConfig.rule),
-            block=self.integer(section, "block", "fitness.race.block", low=1),
-            level=level or RaceConfig.level,
-            most=self.integer(section, "most", "fitness.race.most", low=1),
-        )
-
-    def execution(self, data: Any) -> ExecutionConfig | None:
-        if isinstance(data, str):
-            data = {"name": data}
-        known = ("name", "device", "dtype", "threads", "cache", "parents", "deterministic", *_OF_RAY)
-        section = self.section(data, "execution", known)
-        self.choice(section, "name", "execution.name", (*EXECUTORS, None))
-        self.choice(section, "dtype", "execution.dtype", (*DTYPES, None))
-        self.choice(section, "parents", "execution.parents", (*PARENTS, None))
-        device = self.device(section.get("device"))
-        name = str(section.get("name") or "local")
-        given = [key for key in _OF_RAY if section.get(key) not in (None, {}, "auto")]
-        if name == "local" and given:
-            self.problems.append(
-                f"`execution.{given[0]}` is for Ray, but `execution.name` is local: choose `execution=ray`, or drop it"
-            )
-        if name == "ray" and "," in device:
-            self.problems.append(
-                f"`execution.device` is {device}, but Ray chooses the GPUs of its workers: say how many each takes "
-                "with `execution.gpus_per_worker`"
-            )
-        return ExecutionConfig(
-            name=name,
-            device=device,
-            dtype=section.get("dtype"),
-            threads=self.integer(section, "threads", "execution.threads", low=1),
-            cache=self.cache(section.get("cache")),
-            parents=str(section.get("parents") or ExecutionConfig.parents),
-            deterministic=self.switch(section, "deterministic", "execution.deterministic"),
-            **self.ray(section, device),
-        )
-
-    def switch(self, section: Mapping[str, Any], key: str, where: str) -> bool:
-        value = section.get(key)
-        if value not in (None, True, False):
-            self.problems.append(f"`{where}` must be true or false, but came {value!r}")
-        return value is not False
-
-    def device(self, value: Any) -> str:
-        given = value if isinstance(value, (list, tuple)) else str(value or "auto").split(",")
-        names = [str(one).strip() for one in given] or ["auto"]
-        if len(names) > 1 and not (all(_GPU.fullmatch(one) for one in names) and len(set(names)) == len(names)):
-            self.problems.append(
-                "several devices in `execution.device` must be different GPUs with their numbers, as in "
-                f"[cuda:0, cuda:1], but came {value!r}"
-            )
-            names = ["auto"]
-        return ",".join(names)
-
-    def ray(self, section: Mapping[str, Any], device: str) -> dict[str, Any]:
-        workers = section.get("workers")
-        address = section.get("address")
-        if address is not None and (not isinstance(address, str) or not address or address.startswith("ray://")):
-            self.problems.append(
-                f"`execution.address` must be host:port of the head node, or auto for the cluster on this machine (not "
-                f"Ray's client, ray://…), but came {address!r}"
-            )
-            address = None
-        gpus = self.number(section, "gpus_per_worker", "execution.gpus_per_worker", low=0.0)
-        if gpus is not None and gpus > 1.0 and (gpus != int(gpus) or gpus > MOST_GPUS):
-            self.problems.append(
-                f"`execution.gpus_per_worker` must be a part of one GPU, or a whole number up to {MOST_GPUS}, but came "
-                f"{gpus:g}"
-            )
-            gpus = None
-        if gpus is not None and gpus > 1.0 and device not in ("auto", "cuda", "cpu"):
-            self.problems.append(
-                f"`execution.device` is {device}, but a worker with {gpus:g} GPUs uses all that Ray gives it: drop "
-                "`execution.device`"
-            )
-        if gpus and device == "cpu":
-            self.problems.append(
-                "`execution.device` is cpu, but `execution.gpus_per_worker` asks for GPUs; leave one of them out"
-            )
-        cpus = self.number(section, "cpus_per_worker", "execution.cpus_per_worker", default=1.0, low=0.0, strict=True)
-        if cpus is not None and cpus > 1.0 and cpus != int(cpus):
-            self.problems.append(
-                f"`execution.cpus_per_worker` must be a whole number above 1 (Ray's rule), but came {cpus:g}"
-            )
-        return {
-            "workers": None
-            if workers in (None, "auto")
-            else self.integer(section, "workers", "execution.workers (a number, or auto)", low=1),
-            "cpus_per_worker": cpus or 1.0,
-            "gpus_per_worker": 0.0 if device == "cpu" else gpus,
-            "address": address,
-            "timeout": self.timeout(section),
-            "share": self.switch(section, "share", "execution.share"),
-            "runtime_env": dict(self.mapping(section, "runtime_env", "execution.runtime_env")),
-        }
-
-    def timeout(self, section: Mapping[str, Any]) -> float | str | None:
-        value = section.get("timeout")
-        if value in (None, "auto"):
-            return ExecutionConfig.timeout
-        if value == "none":
-            return None
-        return self.number(section, "timeout", "execution.timeout (seconds, auto or none)", low=0.0, strict=True)
-
-    def cache(self, value: Any) -> str | float:
-        if value is None:
-            return ExecutionConfig.cache
-        if isinstance(value, str) and value in CACHES:
-            return value
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value < math.inf:
-            return float(value)
-        self.problems.append(f"`execution.cache` must be auto, none or a size in GiB, but came {value!r}")
-        return ExecutionConfig.cache
-
-    # --- the kinds of values -------------------------------------------------------------------------------------
-
-    def section(self, data: Any, where: str, known: Sequence[str]) -> Mapping[str, Any]:
-        """Return the known keys of a mapping, noting the others."""
-        if not isinstance(data, Mapping):
-            self.problems.append(f"`{where}` must be a mapping with {', '.join(known)}, but came {data!r}")
-            return {}
-        for key in data:
-            if key not in known:
-                self.problems.append(unknown_name(f"key in {where}", str(key), known))
-        return {key: value for key, value in data.items() if key in known}
-
-    def mapping(self, data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-        value = data.get(key) or {}
-        if isinstance(value, Mapping):
-            return value
-        self.problems.append(f"`{where}` must be a mapping, but came {value!r}")
-        return {}
-
-    def choice(self, data: Mapping[str, Any], key: str, where: str, known: Sequence[str | None]) -> None:
-        value = data.get(key)
-        if value not in known:
-            self.problems.append(unknown_name(where, str(value), [name for name in known if name is not None]))
-
-    def integer(
-        self, data: Mapping[str, Any], key: str, where: str, *, default: int | None = None, low: int
-    ) -> int | None:
-        value = data.get(key)
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            self.problems.append(f"`{where}` must be a whole number from {low}, but came {value!r}")
-            return default
-        return value
-
-    def number(
-        self,
-        data: Mapping[str, Any],
-        key: str,
-        where: str,
-        *,
-        default: float | None = None,
-        low: float = -math.inf,
-        strict: bool = False,
-    ) -> float | None:
-        value = data.get(key)
-        if value is None:
-            return default
-        fits: Callable[[float], bool] = (lambda v: v > low) if strict else (lambda v: v >= low)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not math.isfinite(value)
-            or not fits(value)
-        ):
-            self.problems.append(
-                f"`{where}` must be a number {'above' if strict else 'from'} {low:g}, but came {value!r}"
-            )
-            return default
-        return float(value)

@@ -48,7 +48,7 @@ class LmHarness:
         self,
         specs: Sequence[TaskSpec],
         *,
-        sizes: SplitSizes | None = None,
+        sizes: SplitSizes,
         seed: int = 0,
         include_path: Sequence[str | Path] = (),
         batch_size: int = 64,
@@ -65,7 +65,7 @@ class LmHarness:
         """Check the specs and keep the settings.
 
         Args:
-            sizes: how many items each split takes; None: a fifth each for validation and test, the rest for search.
+            sizes: how many items each split takes.
             seed: the run's seed; fixes the splits.
             include_path: folders (or single files) with the user's own task YAML.
             batch_size: most sequences in a forward pass; fewer where the memory does not suffice.
@@ -91,7 +91,7 @@ class LmHarness:
         self._given = shared(specs)
         self._runs = tuple(dict.fromkeys(spec.task for spec in self._given))
         self._extra = tuple(measures)
-        self._sizes = sizes or SplitSizes()
+        self._sizes = sizes
         self._seed = seed
         self._include_path = tuple(include_path)
         self._batch_size = batch_size

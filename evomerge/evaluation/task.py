@@ -156,9 +156,9 @@ class SplitSizes:
     disjoint, and at most one of them may take the rest. Validation and test may be 0 (then nothing is measured there).
     """
 
-    search: Size = None
-    validation: Size = 0.2
-    test: Size = 0.2
+    search: Size
+    validation: Size
+    test: Size
 
     def __post_init__(self) -> None:
         for split in Split:

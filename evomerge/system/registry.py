@@ -5,6 +5,7 @@ Names are listed without importing what they name, so that a configuration can b
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.metadata
@@ -39,6 +40,27 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """The built-in names in their order, then those of installed packages."""
         return (*self._built_in, *sorted(_entry_points(self.group).keys() - self._built_in.keys()))
+
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """The built-in names in their order: the same on every machine."""
+        return tuple(self._built_in)
+
+    def line(self, name: str) -> str:
+        """Return the first sentence about something built in, from its docstring or its module's; nothing is imported.
+
+        Empty for what comes from elsewhere, or says nothing.
+        """
+        module, _, attribute = self._built_in.get(name, "").partition(":")
+        found = importlib.util.find_spec(module) if module else None
+        if found is None or found.origin is None:
+            return ""
+        tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+        own = [
+            node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute
+        ]
+        text = (ast.get_docstring(own[0]) if own else ast.get_docstring(tree)) or ""
+        return " ".join(text.split("\n\n")[0].split())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

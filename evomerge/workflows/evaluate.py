@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evomerge.assembly.workers import find_device, include_paths, make_harness, running_dtype
-from evomerge.config.schema import SearchConfig
+from evomerge.config.reader import from_data
+from evomerge.config.schema import EvaluationConfig, ExecutionConfig
 from evomerge.errors import ConfigError, RunError
 from evomerge.evaluation.catalog import TaskCatalog, filter_names, read_config
 from evomerge.evaluation.harness import LmHarness
@@ -27,11 +28,13 @@ def evaluate(
     include_path: Sequence[str],
     limit: int | None,
     seed: int,
-    batch_size: int,
-    device: str,
+    batch_size: int | None,
+    device: str | None,
     dtype: str | None,
 ) -> dict[str, dict[str, Score]]:
     """Score a model; see `evomerge.api.evaluate`."""
+    batch_size = EvaluationConfig.default("batch_size") if batch_size is None else batch_size
+    device = ExecutionConfig.default("device") if device is None else device
     recipe, harness, split = _what_to_score(target, tasks, include_path, limit, seed, batch_size)
     chosen = [find_device(one) for one in device.split(",")]
     live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen)
@@ -51,7 +54,7 @@ def _what_to_score(
     path = None if isinstance(target, Recipe) else Path(target)
     if path is not None and (path / DATABASE).is_file():
         with RunDir.open(path) as run:
-            recipe, config = run.best(), SearchConfig.from_data(run.config)
+            recipe, config = run.best(), from_data(run.config)
             recorded = {"seed": config.seed, "tasks": run.database.splits()}
         if recipe is None:
             raise RunError(f"the run {path} has no best merge yet; continue it with `evomerge resume {path}`")

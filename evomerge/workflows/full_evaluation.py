@@ -226,6 +226,7 @@ def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None
         return None
     harness = LmHarness(
         list(specs.values()),
+        sizes=evaluation.split,
         seed=prepared.config.seed,
         include_path=include_paths(evaluation.include_path),
         batch_size=evaluation.batch_size,

@@ -20,6 +20,7 @@ from evomerge.assembly.memory_plan import (
 from evomerge.assembly.prepare import prepare
 from evomerge.assembly.workers import make_live_models
 from evomerge.cli.compose import compose
+from evomerge.config.reader import from_data
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.merge.files.model import OpenModel
@@ -165,7 +166,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, free: dict[str, int], total: int = 
 
 
 def read(*words: str) -> SearchConfig:
-    return SearchConfig.from_data(compose([*SMALL[:2], *words]))
+    return from_data(compose([*SMALL[:2], *words]))
 
 
 def test_parents_on_the_device_that_do_not_fit_are_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +193,7 @@ def test_a_base_that_the_method_does_not_read_is_not_kept() -> None:
     assert [one.path for one in merged_sources(read())] == ["zoo:math", "zoo:japanese", "zoo:base"]
     linear = read("method=linear")
     assert [one.path for one in merged_sources(linear)] == ["zoo:math", "zoo:japanese"]
-    paths = SearchConfig.from_data(compose(["experiment=zoo_dataflow"]))
+    paths = from_data(compose(["experiment=zoo_dataflow"]))
     assert parent_bytes(paths, Sources()) == 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from evomerge.assembly import spaces as stages
+from evomerge.config.reader import from_data
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.task import TaskSpec
@@ -24,7 +25,7 @@ def config(models: dict[str, Any] | None = None, **sections: Any) -> SearchConfi
         "evaluation": {"tasks": [{"name": "zoo_ja_math", "metric": "acc"}], "include_path": "zoo:tasks"},
         **sections,
     }
-    return SearchConfig.from_data(data)
+    return from_data(data)
 
 
 def problems_of(configuration: SearchConfig) -> str:

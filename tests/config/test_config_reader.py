@@ -1,8 +1,10 @@
 import copy
+from typing import Any
 
 import pytest
 
-from evomerge.config.schema import ESTIMATORS, EVALUATION_ENGINES, ITEM_POLICIES, RACES, SearchConfig
+from evomerge.config.keys import all_keys
+from evomerge.config.reader import from_data, read
 from evomerge.errors import ConfigError
 from evomerge.estimation import run_estimators as estimate
 from evomerge.evaluation.task import Constraint, Task
@@ -33,7 +35,7 @@ def changed(path: str, value: object) -> dict:
 
 
 def test_a_whole_configuration_is_read() -> None:
-    config = SearchConfig.from_data(WHOLE)
+    config = from_data(WHOLE)
     assert [parent.name for parent in config.models.parents] == ["a", "b"]
     (stage,) = config.stages
     assert (stage.share, stage.space.name, stage.space.blocks) == (1.0, "parameter", ((0, 2), (2, 4)))
@@ -43,7 +45,7 @@ def test_a_whole_configuration_is_read() -> None:
 
 
 def test_names_alone_do_for_method_and_optimizer() -> None:
-    config = SearchConfig.from_data({**WHOLE, "method": "linear", "optimizer": "random"})
+    config = from_data({**WHOLE, "method": "linear", "optimizer": "random"})
     assert (config.method.name, config.stages[0].optimizer.name) == ("linear", "random")
 
 
@@ -95,7 +97,7 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
 )
 def test_a_mistake_is_named_with_its_place(path: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        SearchConfig.from_data(changed(path, value))
+        from_data(changed(path, value))
 
 
 def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
@@ -105,7 +107,7 @@ def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
         {"name": "a", "metric": "negative_flips", "reference": "math", "of": "acc", "weight": 0.5},
         {"name": "c", "metric": "entropy", "collapse_margin": 0.2},
     ]
-    first, limited, flips, entropy = SearchConfig.from_data(changed("evaluation.tasks", tasks)).evaluation.tasks
+    first, limited, flips, entropy = from_data(changed("evaluation.tasks", tasks)).evaluation.tasks
     assert first.task == limited.task == flips.task == Task("a", test="b")
     assert (first.weight, first.constraint) == (1.0, None)
     assert (limited.weight, limited.constraint) == (0.0, Constraint(max=0.05))
@@ -129,12 +131,12 @@ def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
 def test_a_mistake_in_an_entry_is_named(entry: dict, message: str) -> None:
     tasks = [{"name": "a", "metric": "acc", **entry}, {"name": "a", "metric": "other", "test": "d"}]
     with pytest.raises(ConfigError, match=message):
-        SearchConfig.from_data(changed("evaluation.tasks", tasks))
+        from_data(changed("evaluation.tasks", tasks))
 
 
 def test_options_of_an_unknown_encoding_are_no_mistakes_of_their_own() -> None:
     with pytest.raises(ConfigError) as caught:
-        SearchConfig.from_data(changed("space.path", {"encoding": "segment", "segments": 3}))
+        from_data(changed("space.path", {"encoding": "segment", "segments": 3}))
     assert [problem[:37] for problem in caught.value.problems] == ["unknown space.path.encoding 'segment'"]
 
 
@@ -143,7 +145,7 @@ def test_all_mistakes_come_at_once() -> None:
     data["seed"] = "x"
     data["evaluation"]["tasks"][0]["weight"] = -1
     with pytest.raises(ConfigError, match="3 mistakes") as caught:
-        SearchConfig.from_data(data)
+        from_data(data)
     assert len(caught.value.problems) == 3
 
 
@@ -157,7 +159,7 @@ def test_a_stage_takes_what_it_does_not_say_from_the_whole_search() -> None:
             "optimizer": {"name": "random"},
         },
     }
-    weights, layers = SearchConfig.from_data(data).stages
+    weights, layers = from_data(data).stages
     assert (weights.name, weights.share, weights.space.name, weights.space.merges) == (
         "weights",
         0.25,
@@ -173,29 +175,31 @@ def test_a_stage_takes_what_it_does_not_say_from_the_whole_search() -> None:
 
 def test_layer_paths_alone_need_no_method() -> None:
     data = {key: value for key, value in WHOLE.items() if key != "method"}
-    assert SearchConfig.from_data({**data, "space": {"name": "dataflow"}}).method is None
+    assert from_data({**data, "space": {"name": "dataflow"}}).method is None
 
 
-@pytest.mark.parametrize(("given", "read"), [(None, "auto"), ("auto", "auto"), ("none", "none"), (0, 0.0), (1.5, 1.5)])
-def test_the_cache_is_a_word_or_a_size(given: object, read: object) -> None:
-    assert SearchConfig.from_data(changed("execution.cache", given)).execution.cache == read
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, "auto"), ("auto", "auto"), ("none", "none"), (0, 0.0), (1.5, 1.5)]
+)
+def test_the_cache_is_a_word_or_a_size(given: object, expected: object) -> None:
+    assert from_data(changed("execution.cache", given)).execution.cache == expected
 
 
 def test_the_engine_is_our_own_unless_another_is_named() -> None:
-    assert SearchConfig.from_data(WHOLE).evaluation.engine == "hf"
-    assert SearchConfig.from_data(changed("evaluation.engine", "vllm")).evaluation.engine == "vllm"
+    assert from_data(WHOLE).evaluation.engine == "hf"
+    assert from_data(changed("evaluation.engine", "vllm")).evaluation.engine == "vllm"
 
 
 def test_the_engines_are_those_that_evaluation_has() -> None:
     from evomerge.evaluation.engines.registry import ENGINES
 
-    assert set(EVALUATION_ENGINES) == set(ENGINES)
+    assert set(all_keys()["evaluation.engine"].choices) == set(ENGINES)
 
 
 def test_the_names_of_fitness_are_those_of_its_parts() -> None:
-    assert set(ITEM_POLICIES) == set(choose.POLICIES)
-    assert set(ESTIMATORS) == set(estimate.RUN_ESTIMATORS.names)
-    assert set(RACES) == set(race.RULES)
+    assert set(all_keys()["fitness.choose"].choices) == set(choose.POLICIES)
+    assert set(all_keys()["fitness.estimator"].choices) == set(estimate.RUN_ESTIMATORS.names)
+    assert set(all_keys()["fitness.race.rule"].choices) == set(race.RULES)
 
 
 @pytest.mark.parametrize("space", ["dataflow", "joint"])
@@ -203,6 +207,84 @@ def test_vllm_and_layer_paths_do_not_go_together(space: str) -> None:
     data = changed("space", {"name": space})
     data["evaluation"]["engine"] = "vllm"
     with pytest.raises(ConfigError, match=r"`evaluation.engine` is vllm.*stacks layers.*set `evaluation.engine: hf`"):
-        SearchConfig.from_data(data)
+        from_data(data)
     data["evaluation"]["engine"] = "hf"
-    assert SearchConfig.from_data(data).stages[0].space.name == space
+    assert from_data(data).stages[0].space.name == space
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("evaluation.include_path", "folder", ("folder",)),
+        ("evaluation.include_path", ["a", "b"], ("a", "b")),
+        ("evaluation.apply_chat_template", "yes", True),
+        ("fitness.fresh", "off", False),
+        ("fitness.race", "none", None),
+        ("fitness.items", None, None),
+        ("execution.device", None, "auto"),
+        ("execution.device", ["cuda:0", "cuda:1"], "cuda:0,cuda:1"),
+        ("execution.device", "cuda:0, cuda:1", "cuda:0,cuda:1"),
+        ("execution.workers", "auto", None),
+        ("execution.timeout", None, "auto"),
+        ("name", 7, "7"),
+        ("seed", None, 0),
+    ],
+)
+def test_a_value_may_be_written_in_several_ways(path: str, value: object, expected: object) -> None:
+    found: Any = from_data(changed(path, value))
+    for key in path.split("."):
+        found = getattr(found, key)
+    assert found == expected
+
+
+def test_a_race_is_a_word_or_a_mapping() -> None:
+    for given in ("halving", {"rule": "halving"}):
+        race_config = from_data(changed("fitness", {"items": 9, "race": given})).fitness.race
+        assert race_config is not None and (race_config.rule, race_config.level) == ("halving", 0.1)
+
+
+def test_null_is_the_rest_for_a_split_and_a_default_elsewhere() -> None:
+    sizes = from_data(changed("evaluation.split", {"search": None, "test": 9})).evaluation.split
+    assert (sizes.search, sizes.validation, sizes.test) == (None, 0.2, 9)
+
+
+def test_what_is_wrong_is_said_once_and_has_its_default_in_what_is_read() -> None:
+    data = changed("execution.threads", "many")
+    data["space"]["path"] = {"repeats": 2, "offset": 0.1, "encoding": "segments"}
+    data["fitness"] = {"race": {"level": 0.7, "lewel": 0.1}, "items": 5}
+    data["models"]["parents"] = {}
+    data["evaluation"]["tasks"] = [{"name": "gsm8k", "metric": ["acc"]}, {"name": "b"}]
+    config, problems = read(data)
+    assert config is None
+    assert problems == [
+        "`models.parents` must map at least one name to a model, like {math: org/math-model}, but came {}",
+        "`evaluation.tasks[0].metric` must be a text, but came ['acc']",
+        "`evaluation.tasks[1]` needs metric; came {'name': 'b'}",
+        "`fitness.race.level` must lie between 0 and 0.5, but came 0.7",
+        "unknown key in fitness.race 'lewel'; did you mean 'level'? Known: block, level, most, rule",
+        "`execution.threads` must be a whole number from 1, but came 'many'",
+        "`space.path.offset` is no option of the encoding segments, which has repeats, scales, scale_low, scale_high, "
+        "max_layers, min_layers, segments",
+    ]
+    config, problems = read(changed("execution.threads", "many"))
+    assert config is not None and config.execution.threads is None and len(problems) == 1
+
+
+def test_a_mistake_in_a_stage_is_named_where_it_takes_effect() -> None:
+    data = changed("stages", {"a": {"space": {"blocks": 2}}, "b": {"space": {"name": "dataflow"}, "optimizer": 3}})
+    data["space"] = {"layer_cost": "dear"}
+    _, problems = read(data)
+    assert problems == [
+        "`stages.a.space.layer_cost` must be a number, but came 'dear'",
+        "`stages.b.space.layer_cost` must be a number, but came 'dear'",
+        "`stages.b.optimizer` must be a name or a mapping with `name`, but came 3",
+    ]
+
+
+def test_what_is_read_is_frozen_and_the_mapping_stays_as_it_was() -> None:
+    data = changed("stages", {"a": {"space": {"blocks": 2}}})
+    before = copy.deepcopy(data)
+    config = from_data(data)
+    assert data == before
+    with pytest.raises(ValueError, match="frozen"):
+        config.execution.threads = 3

@@ -407,14 +407,17 @@ def test_every_mistake_is_told_before_a_dataset_is_opened(tmp_path: Path) -> Non
     write_task(tmp_path, "t", {"test": [{"question": "q", "answer": "x"}]}, **GENERATION)
     (tmp_path / "t.test.jsonl").unlink()
     with pytest.raises(ConfigError, match="2 mistakes") as caught:
-        LmHarness([TaskSpec("t", "nope")], include_path=[tmp_path], batch_size=0)
+        LmHarness([TaskSpec("t", "nope")], sizes=SIZES, include_path=[tmp_path], batch_size=0)
     assert "unknown metric of task 't': 'nope'" in caught.value.problems[0]
     assert "batch_size must be a whole number of at least 1, but came 0" in caught.value.problems[1]
 
 
 def test_too_few_documents_are_told_for_all_tasks_at_once(tasks: Path) -> None:
     made = harness(
-        tasks, TaskSpec("copy", "exact_match"), TaskSpec("choice", "acc"), sizes=SplitSizes(search=50, test=1)
+        tasks,
+        TaskSpec("copy", "exact_match"),
+        TaskSpec("choice", "acc"),
+        sizes=SplitSizes(search=50, validation=0.2, test=1),
     )
     with pytest.raises(ConfigError, match="2 mistakes") as caught:
         made.prepare()

@@ -40,7 +40,7 @@ def test_sources_name_each_task_once() -> None:
 @pytest.mark.parametrize("size", [0, -1, 1.0, 1.5, True, "5", float("nan")])
 def test_a_search_size_that_is_no_count_or_fraction_is_refused(size: Any) -> None:
     with pytest.raises(ConfigError, match="size of the search split must be"):
-        SplitSizes(search=size)
+        SplitSizes(search=size, validation=0.2, test=0.2)
 
 
 @pytest.mark.parametrize(

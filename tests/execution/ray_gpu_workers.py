@@ -7,7 +7,7 @@ from typing import Any
 from ray_workers import answer
 
 from evomerge.assembly.ray_workers import _certain_sharers
-from evomerge.config.schema import SearchConfig
+from evomerge.config.reader import from_data
 from evomerge.execution.base import StopSignal
 from evomerge.execution.pool.actor import Hints
 from evomerge.record import Job, Outcome
@@ -20,7 +20,7 @@ class Telling:
     data: dict[str, Any]
 
     def __call__(self, stop: StopSignal, hints: Hints) -> "TellingWorker":
-        execution = SearchConfig.from_data(self.data).execution
+        execution = from_data(self.data).execution
         certain = _certain_sharers(execution, on_cpu=False), _certain_sharers(execution, on_cpu=True)
         sentence = f"{hints.per_device} of {hints.neighbours}; certain {certain}"
         return TellingWorker(os.environ.get("CUDA_VISIBLE_DEVICES", ""), (sentence,))

@@ -12,7 +12,7 @@ from evomerge.assembly.prepare import prepare
 from evomerge.assembly.ray_workers import WorkerPlan, checkpoints
 from evomerge.assembly.workers import device_problems_of, find_devices
 from evomerge.cli.compose import compose
-from evomerge.config.schema import SearchConfig
+from evomerge.config.reader import from_data, read
 from evomerge.errors import CheckpointError, ConfigError
 from evomerge.execution.base import StopSignal
 from evomerge.execution.pool.actor import Halt, Hints, from_plain, to_plain
@@ -29,20 +29,20 @@ SMALL = [
 
 
 def problems(*words: str) -> tuple[str, ...]:
-    _, found = SearchConfig.read(compose([*SMALL, *words]))
+    _, found = read(compose([*SMALL, *words]))
     return tuple(found)
 
 
 def test_the_group_is_read() -> None:
     words = ["execution.workers=3", "execution.gpus_per_worker=0.25", "execution.timeout=60", "execution.address=h:1"]
-    execution = SearchConfig.from_data(compose([*SMALL, *words])).execution
+    execution = from_data(compose([*SMALL, *words])).execution
     assert (execution.name, execution.workers, execution.gpus_per_worker) == ("ray", 3, 0.25)
     assert (execution.timeout, execution.address, execution.deterministic) == (60.0, "h:1", True)
-    assert SearchConfig.from_data(compose(SMALL)).execution.workers is None
-    assert SearchConfig.from_data(compose(SMALL)).execution.timeout == "auto"
-    assert SearchConfig.from_data(compose([*SMALL, "execution.timeout=none"])).execution.timeout is None
+    assert from_data(compose(SMALL)).execution.workers is None
+    assert from_data(compose(SMALL)).execution.timeout == "auto"
+    assert from_data(compose([*SMALL, "execution.timeout=none"])).execution.timeout is None
     assert "seconds, auto or none" in problems("execution.timeout=soon")[0]
-    on_cpu = SearchConfig.from_data(compose([*SMALL, "execution.device=cpu"])).execution
+    on_cpu = from_data(compose([*SMALL, "execution.device=cpu"])).execution
     assert on_cpu.gpus_per_worker == 0.0
 
 
@@ -73,10 +73,10 @@ def test_all_mistakes_are_said_at_once() -> None:
 
 
 def test_a_worker_may_take_several_gpus() -> None:
-    execution = SearchConfig.from_data(compose([*SMALL, "execution.gpus_per_worker=2"])).execution
+    execution = from_data(compose([*SMALL, "execution.gpus_per_worker=2"])).execution
     assert (execution.gpus_per_worker, execution.n_devices) == (2.0, 2)
     assert find_devices(execution) == ("cuda:0", "cuda:1")  # whichever these are: Ray shows it no others
-    assert SearchConfig.from_data(compose([*SMALL, "execution.gpus_per_worker=0.5"])).execution.n_devices == 1
+    assert from_data(compose([*SMALL, "execution.gpus_per_worker=0.5"])).execution.n_devices == 1
     assert "up to 8, but came 9" in problems("execution.gpus_per_worker=9")[0]
     assert "uses all that Ray gives it" in problems("execution.gpus_per_worker=2", "execution.device=cuda:1")[0]
     assert "Ray chooses the GPUs" in problems("execution.device=[cuda:0,cuda:1]")[0]
@@ -84,7 +84,7 @@ def test_a_worker_may_take_several_gpus() -> None:
 
 def test_a_local_search_may_name_several_gpus() -> None:
     local = ["execution=local", "execution.device=[cuda:0,cuda:2]"]
-    execution = SearchConfig.from_data(compose([*SMALL[:2], *local])).execution
+    execution = from_data(compose([*SMALL[:2], *local])).execution
     assert (execution.device, execution.n_devices) == ("cuda:0,cuda:2", 2)
     assert find_devices(execution) == ("cuda:0", "cuda:2")
     for wrong in ("[cuda:0,cuda:0]", "[cpu,cuda:0]", "[cuda,cuda:1]"):
@@ -95,7 +95,7 @@ def test_a_local_search_may_name_several_gpus() -> None:
     "words", [["execution.gpus_per_worker=2"], ["execution=local", "execution.device=[cuda:0,cuda:1]"]]
 )
 def test_what_a_model_over_several_gpus_cannot_do_is_said(words: list[str]) -> None:
-    _, found = SearchConfig.read(compose(["experiment=zoo_dataflow", "execution=ray", *words]))
+    _, found = read(compose(["experiment=zoo_dataflow", "execution=ray", *words]))
     assert len(found) == 1
     assert "over 2 GPUs" in found[0]
     assert "cannot run layer paths" in found[0]
@@ -103,7 +103,7 @@ def test_what_a_model_over_several_gpus_cannot_do_is_said(words: list[str]) -> N
 
 
 def test_a_worker_that_sees_too_few_gpus_says_so() -> None:
-    execution = SearchConfig.from_data(compose([*SMALL, "execution.gpus_per_worker=8"])).execution
+    execution = from_data(compose([*SMALL, "execution.gpus_per_worker=8"])).execution
     (problem,) = device_problems_of(execution)
     assert re.search(r"gpus_per_worker is 8, but torch sees \d GPUs here", problem)
 
@@ -190,6 +190,6 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_custom_code_is_for_each_parent_to_allow() -> None:
-    config = SearchConfig.from_data(compose([*SMALL, "models.parents.math={path: zoo:math, trust_remote_code: true}"]))
+    config = from_data(compose([*SMALL, "models.parents.math={path: zoo:math, trust_remote_code: true}"]))
     allowed = {name: source.trust_remote_code for name, source in checkpoints(config).items()}
     assert allowed == {"math": True, "japanese": False, "base": False}

@@ -1,0 +1,113 @@
+"""`evomerge explain`: the keys of a configuration, each with its type, range, default and help."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evomerge.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from evomerge.config.keys import Key
+
+
+def run(words: Sequence[str]) -> int:
+    """Print what one key means, or all of them."""
+    parser = argparse.ArgumentParser(
+        prog="evomerge explain", description="The keys of a configuration: type, range, default and help."
+    )
+    parser.add_argument("key", nargs="?", help="for example fitness.items, or a section like fitness; none: all keys")
+    parser.add_argument("--json", action="store_true", help="a JSON list of all keys, or the one key as an object")
+    parser.add_argument(
+        "--schema", action="store_true", help="the JSON schema with which an editor completes and checks a YAML file"
+    )
+    arguments = parser.parse_args(words)
+
+    from evomerge.config.json_schema import schema_text
+    from evomerge.config.keys import ROOT, all_keys
+
+    if arguments.schema:
+        print(schema_text(installed=True), end="")
+        return 0
+    keys = {name: one for name, one in all_keys().items() if name != ROOT}
+    if arguments.key is None:
+        if arguments.json:
+            print(json.dumps([one.to_data() for one in keys.values()], indent=2, ensure_ascii=False))
+        else:
+            Console().print(_tree(keys, ROOT))
+        return 0
+    found = _find(arguments.key, keys)
+    if arguments.json:
+        print(json.dumps(found.to_data(), indent=2, ensure_ascii=False))
+        return 0
+    console = Console()
+    console.print(Text(found.name, "bold"))
+    console.print(found.help, highlight=False, markup=False)
+    console.print(_facts(found))
+    if found.choices:
+        console.print(_grid([(f"    {word}", line) for word, line in found.choices.items()]))
+    inside = {name: one for name, one in keys.items() if name.startswith((f"{found.name}.", f"{found.name}["))}
+    if inside:
+        console.print(_tree(inside, found.name))
+    return 0
+
+
+def _find(name: str, keys: Mapping[str, Key]) -> Key:
+    """Return a key by its name; `evaluation.tasks.metric` and `stages.layers.share` will do for those of entries.
+
+    Raises:
+        ConfigError: naming the nearest keys, if there is none.
+    """
+    from evomerge.config.keys import declared
+
+    if name in keys:
+        return keys[name]
+    steps: list[str | int] = []
+    for step in name.replace("[]", "[0]").replace("[", ".").replace("]", "").split("."):
+        if steps and declared(steps).type == "array" and not step.isdigit():
+            steps.append(0)
+        steps.append(0 if step.isdigit() else step)
+    found = declared(steps)
+    if found.name and declared(steps[:-1]) is not found:
+        return found
+    raise ConfigError(unknown_name("key", name, keys))
+
+
+def _facts(key: Key) -> Table:
+    rows = [("type", key.type.replace("|", " or "))]
+    if not key.choices:
+        rows.append(("must", key.must))
+    if not key.keys:
+        rows.append(("default", "none: it must be given" if key.required else _value(key.default)))
+    return _grid([*((f"  {name}", text) for name, text in rows), *([("  one of", "")] if key.choices else [])])
+
+
+def _tree(keys: Mapping[str, Key], root: str) -> Table:
+    """One line a key, indented below its section."""
+    rows = []
+    for name, key in keys.items():
+        inner = name.removeprefix(root).lstrip(".")
+        depth = inner.count(".") + inner.count("[]")
+        last = "[]" if name.endswith("[]") else name.rpartition(".")[2]
+        rows.append((f"{'  ' * depth}{last}", "" if key.keys or key.required else _value(key.default), key.help))
+    return _grid(rows)
+
+
+def _grid(rows: Sequence[tuple[str, ...]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for row in rows[:1]:
+        for column in range(len(row)):
+            table.add_column(no_wrap=column == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(text) for text in row))
+    return table
+
+
+def _value(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value

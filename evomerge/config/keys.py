@@ -1,0 +1,169 @@
+"""All keys of the configuration in one flat list, with what the declaration says of each.
+
+Names are like `evaluation.tasks[].metric` for the keys of list entries, and `stages.NAME.share` where the user chooses
+the names.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.config.names import REGISTRIES
+from evomerge.config.schema import SearchKeys
+
+ROOT = ""
+"""Name of what holds the keys at the top."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is declared of one key.
+
+    Attributes:
+        name: with all sections in front of it.
+        type: as JSON has it: "integer", "number", "boolean", "string", "array", "object"; several with a bar between.
+        must: what a value must do, as it follows "must" in a message.
+        default: None where there is none, or it is null.
+        low, high: limits of a number; None: there is none.
+        words: the words that are accepted, each with a line of help (or an empty one).
+        registry: which registry of `evomerge.config.names` has the names; None: none.
+        help: one line.
+        required: whether it must be given.
+        missing: what to do where it is not.
+        keys: those inside of it, without the name of the section; empty where it holds none that are declared.
+    """
+
+    name: str
+    type: str
+    must: str
+    default: Any
+    low: float | None
+    high: float | None
+    words: Mapping[str, str]
+    registry: str | None
+    help: str
+    required: bool
+    missing: str | None
+    keys: tuple[str, ...]
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The words or names that are accepted, each with a line; installed packages may add some."""
+        if self.registry is None:
+            return dict(self.words)
+        registry = REGISTRIES[self.registry]()
+        return {name: registry.line(name) for name in registry.names}
+
+    def to_data(self) -> dict[str, Any]:
+        """Return what `evomerge explain --json` prints."""
+        return {
+            "key": self.name,
+            "type": self.type,
+            "default": self.default,
+            "low": self.low,
+            "high": self.high,
+            "choices": list(self.choices) or None,
+            "help": self.help,
+        }
+
+
+@functools.cache
+def all_keys() -> Mapping[str, Key]:
+    """Return every key by its name, in the order of the declaration; the first, `ROOT`, holds those at the top."""
+    schema = SearchKeys.model_json_schema()
+    return {one.name: one for one in _walk(ROOT, schema, schema["$defs"], required=True)}
+
+
+def declared(place: Sequence[str | int]) -> Key:
+    """Return the key at a place in a configuration, or the nearest one around it.
+
+    Args:
+        place: keys and indices from the top, as in `("evaluation", "tasks", 0, "metric")`.
+    """
+    known, name, found = all_keys(), ROOT, all_keys()[ROOT]
+    for step in place:
+        tries = [f"{name}[]"] if isinstance(step, int) else [f"{name}.{step}".lstrip("."), f"{name}.NAME"]
+        name = next((one for one in tries if one in known), "")
+        if name.startswith("stages.NAME.space") or name.startswith("stages.NAME.optimizer"):
+            name = name.rpartition(".")[2]
+        if not name:
+            return found
+        found = known[name]
+    return found
+
+
+def _walk(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], *, required: bool) -> Iterator[Key]:
+    said = _resolved(node, defs)
+    inner: Mapping[str, Any] = said.get("properties", {})
+    low, high = _limit(said, "minimum", "exclusiveMinimum"), _limit(said, "maximum", "exclusiveMaximum")
+    yield Key(
+        name=name,
+        type=_type(said),
+        must=said.get("x-must") or _must(said, tuple(inner)),
+        default=said.get("default"),
+        low=low,
+        high=high,
+        words={word: said.get("x-lines", {}).get(word, "") for word in said.get("enum", ())},
+        registry=said.get("x-registry"),
+        help=said.get("description", "").split("\n")[0],
+        required=required,
+        missing=said.get("x-missing"),
+        keys=tuple(inner),
+    )
+    if name.startswith("stages.NAME."):
+        return  # these are the keys of `space` and `optimizer`
+    for key, child in inner.items():
+        yield from _walk(f"{name}.{key}".lstrip("."), child, defs, required=key in said.get("required", ()))
+    for place, child in ((f"{name}[]", said.get("items")), (f"{name}.NAME", said.get("additionalProperties"))):
+        if isinstance(child, Mapping) and "$ref" in child:
+            yield from _walk(place, child, defs, required=False)
+
+
+def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
+    """Follow references, and leave out that null is accepted; what is said nearer to the key counts."""
+    own = {name: value for name, value in node.items() if name not in ("$ref", "allOf")}
+    if "$ref" in node:
+        return {**_resolved(defs[node["$ref"].rpartition("/")[2]], defs), **own}
+    if "allOf" in node:
+        return {**_resolved(node["allOf"][0], defs), **own}
+    options = [one for one in node.get("anyOf", ()) if one.get("type") != "null"]
+    if len(options) == 1:
+        del own["anyOf"]
+        return {**_resolved(options[0], defs), **own}
+    return own
+
+
+def _type(said: Mapping[str, Any]) -> str:
+    found = said.get("type") or [one.get("type", "") for one in said.get("anyOf", ()) if one.get("type") != "null"]
+    return "|".join(dict.fromkeys([found] if isinstance(found, str) else found)) or "any"
+
+
+def _limit(said: Mapping[str, Any], *names: str) -> float | None:
+    return next((one[name] for one in (said, *said.get("anyOf", ())) for name in names if name in one), None)
+
+
+def _must(said: Mapping[str, Any], inner: tuple[str, ...]) -> str:
+    """Say what a value must do, from its JSON schema."""
+    kind = said.get("type")
+    if inner:
+        return (
+            f"be a mapping with {', '.join(inner)}"
+            if "x-word" not in said
+            else (f"be a {said['x-word']} or a mapping with {', '.join(f'`{one}`' for one in inner)}")
+        )
+    if kind in ("integer", "number"):
+        text = "be a whole number" if kind == "integer" else "be a number"
+        for name, word in (
+            ("minimum", "from"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "up to"),
+            ("exclusiveMaximum", "below"),
+        ):
+            text += f" {word} {said[name]:g}" if name in said else ""
+        return text
+    return {"boolean": "be true or false", "object": "be a mapping", "array": "be a list", "string": "be a text"}.get(
+        str(kind), "be another value"
+    )

@@ -1,0 +1,137 @@
+"""What the keys of a configuration must keep together, besides what each must keep alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from evomerge.config.schema import ENCODINGS, OF_RAY, ExecutionConfig, FitnessConfig, SearchKeys, StageConfig
+from evomerge.evaluation.task import spec_problems
+
+_PLAIN_MEANS = ("mean", "stratified", "weighted")
+"""Estimators that take the items for any items."""
+
+
+def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
+    """Return what does not go together, one sentence per mistake.
+
+    Args:
+        keys: with defaults where a value is wrong.
+        given: what they were read from. What depends on a value that is wrong is no mistake of its own.
+    """
+    stages = keys.stage_configs()
+    problems = [*_missing(given, stages), *_stages(stages), *_options(given), *_models(keys), *_budget(given)]
+    if keys.evaluation is not None:
+        problems += spec_problems(keys.evaluation.tasks)
+    problems += [*_engine(keys, stages), *_fitness(keys.fitness), *_execution(keys.execution)]
+    return problems
+
+
+def _missing(given: Mapping[str, Any], stages: tuple[StageConfig, ...]) -> Iterator[str]:
+    merges = any(stage.space.merges for stage in stages)
+    for name in ("models", "method", "evaluation"):
+        if not given.get(name) and (name != "method" or merges):
+            yield f"`{name}` is missing; see configs/experiment/ for whole examples"
+
+
+def _stages(stages: tuple[StageConfig, ...]) -> Iterator[str]:
+    total = math.fsum(stage.share for stage in stages)
+    if abs(total - 1.0) > 1e-6:
+        yield f"the shares of the stages must sum to 1, but sum to {total:g}"
+    for stage in stages[1:]:
+        if stage.space.name != "dataflow":
+            yield (
+                f"`stages.{stage.name}.space.name` must be dataflow: a stage after the first stacks layers of the best "
+                f"merge so far and of its parents, but it is {stage.space.name}"
+            )
+
+
+def _options(given: Mapping[str, Any]) -> Iterator[str]:
+    """Options of layer paths that belong to another encoding; where that is unknown, nobody knows whose they are."""
+    stages = given.get("stages")
+    inner = (
+        {f"stages.{name}.": one for name, one in stages.items()}
+        if stages and isinstance(stages, Mapping)
+        else {"": given}
+    )
+    for where, stage in inner.items():
+        space = stage.get("space") if isinstance(stage, Mapping) else None
+        path = space.get("path") if isinstance(space, Mapping) else None
+        if not isinstance(path, Mapping):
+            continue
+        encoding = path.get("encoding") or next(iter(ENCODINGS))
+        known = ENCODINGS.get(encoding) if isinstance(encoding, str) else None
+        options = dict.fromkeys(option for options in ENCODINGS.values() for option in options)
+        for name in options:
+            if known is not None and name not in known and path.get(name) is not None:
+                yield (
+                    f"`{where}space.path.{name}` is no option of the encoding {encoding}, which has {', '.join(known)}"
+                )
+
+
+def _models(keys: SearchKeys) -> Iterator[str]:
+    if keys.models is not None and "base" in keys.models.parents:
+        yield "no parent may be called 'base': that name is kept for `models.base`"
+
+
+def _budget(given: Mapping[str, Any]) -> Iterator[str]:
+    budget = given.get("budget") or {}
+    if isinstance(budget, Mapping) and all(budget.get(name) is None for name in ("candidates", "items", "seconds")):
+        yield "`budget` needs at least one limit: candidates, items or seconds"
+
+
+def _engine(keys: SearchKeys, stages: tuple[StageConfig, ...]) -> Iterator[str]:
+    """What vLLM cannot do, and a model that is spread over several GPUs."""
+    is_vllm = keys.evaluation is not None and keys.evaluation.engine == "vllm"
+    stacks = any(stage.space.stacks for stage in stages)
+    if stacks and is_vllm:
+        yield (
+            "`evaluation.engine` is vllm, whose model has a fixed list of layers, but this search stacks layers "
+            "(space.name dataflow or joint); set `evaluation.engine: hf`"
+        )
+    n_devices = keys.execution.n_devices
+    where = f"a model over {n_devices} GPUs (execution.gpus_per_worker, execution.device)"
+    if n_devices > 1 and stacks:
+        yield (
+            f"{where} cannot run layer paths (space.name dataflow or joint), whose layers come in any order: give each "
+            "worker one GPU, and choose `execution.dtype: bfloat16` or smaller models where it is too small"
+        )
+    if n_devices > 1 and is_vllm:
+        yield f"{where} is for `evaluation.engine: hf` or lm-eval, but it is vllm; give it one GPU"
+
+
+def _fitness(fitness: FitnessConfig) -> Iterator[str]:
+    if fitness.estimator in _PLAIN_MEANS and fitness.choose == "information":
+        yield (
+            "`fitness.choose: information` asks each candidate other items, the doubtful ones, whose plain mean says "
+            "nothing about the rest; set `fitness.estimator: model`, or `fitness.choose: stratified`"
+        )
+    if fitness.race is not None and fitness.items is None:
+        yield "`fitness.race` needs `fitness.items`: how many items a candidate gets on average"
+    if fitness.race is not None and fitness.items is not None and (fitness.race.block or 0) > fitness.items:
+        yield (
+            f"`fitness.race.block` is {fitness.race.block}, but a candidate gets {fitness.items} items on average "
+            "(fitness.items); make the block smaller"
+        )
+
+
+def _execution(execution: ExecutionConfig) -> Iterator[str]:
+    given = [
+        name
+        for name in OF_RAY
+        if name in execution.model_fields_set and getattr(execution, name) not in (execution.default(name), "auto")
+    ]
+    if execution.name == "local" and given:
+        yield f"`execution.{given[0]}` is for Ray, but `execution.name` is local: choose `execution=ray`, or drop it"
+    if execution.name == "ray" and "," in execution.device:
+        yield (
+            f"`execution.device` is {execution.device}, but Ray chooses the GPUs of its workers: say how many each "
+            "takes with `execution.gpus_per_worker`"
+        )
+    gpus = execution.gpus_per_worker
+    if gpus is not None and gpus > 1.0 and execution.device not in ("auto", "cuda", "cpu"):
+        yield (
+            f"`execution.device` is {execution.device}, but a worker with {gpus:g} GPUs uses all that Ray gives it: "
+            "drop `execution.device`"
+        )

@@ -1,0 +1,173 @@
+"""The kinds of values that keys of the configuration take, and how one key is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError, core_schema
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+
+    from evomerge.system.registry import Registry
+
+UNKNOWN = "unknown_name"
+"""Type of pydantic's error where a word is none of those that are known; its context has them as `known`."""
+
+
+def _text(value: Any) -> Any:
+    """Take what YAML reads as a number or a flag for the text that it is."""
+    return value if isinstance(value, (list, tuple, Mapping)) else str(value)
+
+
+SAYS = "says"
+"""Type of pydantic's error whose context has, as `text`, what a message says after the key."""
+
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
+Natural: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
+Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0)]
+Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
+Switch: TypeAlias = bool
+"""Also yes, no, on and off, which some readers of YAML leave as words."""
+
+Built = TypeVar("Built")
+
+
+def key(
+    default: Any,
+    help: str,
+    *,
+    must: str | None = None,
+    missing: str | None = None,
+    null: bool = False,
+    json: Mapping[str, Any] | None = None,
+    validate: bool = False,
+) -> Any:
+    """Declare one key; its type and range are those of the annotation.
+
+    Args:
+        default: its value where it is left out; `...` where it must be given.
+        help: one line.
+        must: what a value must do, as it follows "must" in a message; None: made of type and range.
+        missing: what to do where it must be given and is not; None: what `must` says.
+        null: whether null has a meaning of its own; elsewhere it is the same as leaving the key out.
+        json: its JSON schema, where the annotation cannot say it.
+        validate: whether validators see the default too, because it depends on other keys.
+    """
+    extra: dict[str, Any] = {"x-must": must, "x-missing": missing, "x-null": null or None, **(json or {})}
+    said = {name: one for name, one in extra.items() if one is not None}
+    return Field(default, description=help, json_schema_extra=said, validate_default=validate)
+
+
+def section(kind: Callable[[], Any], help: str) -> Any:
+    """Declare a key that holds keys of its own; left out, it has all their defaults."""
+    return Field(default_factory=kind, description=help)
+
+
+class Section(BaseModel):
+    """Keys that stand together. Frozen; a key that is not declared is a mistake.
+
+    Attributes:
+        WORD: the key that a bare word stands for, as in `execution: ray`; None: a mapping must come.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+
+    WORD: ClassVar[str | None] = None
+
+    @classmethod
+    def default(cls, name: str) -> Any:
+        """Return the default of a key, for those who offer the same without a configuration."""
+        return cls.model_fields[name].default
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: Any) -> Any:
+        """Take a bare word for its key, and leave out what is null."""
+        if isinstance(data, str) and cls.WORD is not None:
+            data = {cls.WORD: data}
+        if not isinstance(data, Mapping):
+            return data
+        return {str(name): value for name, value in data.items() if value is not None or cls._keeps_null(str(name))}
+
+    @classmethod
+    def _keeps_null(cls, name: str) -> bool:
+        field = cls.model_fields.get(name)
+        extra = None if field is None else field.json_schema_extra
+        return isinstance(extra, dict) and bool(extra.get("x-null"))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler(core)
+        if cls.WORD is not None:
+            handler.resolve_ref_schema(schema)["x-word"] = cls.WORD
+        return schema
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """Annotates what other parts know by a class of their own: these keys declare it, and their `build` makes it."""
+
+    keys: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Read the keys, then build."""
+        build: Callable[[Any], Any] = lambda read: read.build()  # noqa: E731
+        return core_schema.no_info_after_validator_function(build, handler.generate_schema(self.keys))
+
+
+class Words:
+    """One of a few words, each with a line of help; annotates a `str`."""
+
+    def __init__(self, lines: Mapping[str, str]) -> None:
+        self.lines = dict(lines)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Accept the words only."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(
+        self, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """List the words."""
+        return {"type": "string", "enum": list(self.lines), "x-lines": dict(self.lines)}
+
+    def _check(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in self.lines:
+            raise PydanticCustomError(UNKNOWN, "unknown", {"known": list(self.lines)})
+        return value
+
+
+@dataclass(frozen=True)
+class NameIn:
+    """The name of something in a registry; annotates a `str`.
+
+    Attributes:
+        registry: returns it; called no sooner than needed, since it may have to import a part.
+        checked: whether an unknown name is a mistake here; False: who uses it says so, and says more.
+    """
+
+    registry: Callable[[], Registry[Any]]
+    checked: bool = True
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Accept what has this name; what a file of the user's defines ("my_file.py:name") is imported by its user."""
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(
+        self, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Name the registry, not what is in it: that depends on the packages that are installed."""
+        return {"type": "string", "x-registry": self.registry.__name__}
+
+    def _check(self, value: Any) -> str:
+        named = isinstance(value, str) and value != ""
+        if not named or (self.checked and ":" not in value and self.registry().problems(value)):
+            raise PydanticCustomError(UNKNOWN, "unknown", {"known": list(self.registry().names)})
+        return str(value)
