@@ -25,7 +25,7 @@ from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
 from evomerge.record import ItemScore, Split
-from evomerge.system.stopwatch import UNWATCHED, Watch
+from evomerge.system.stopwatch import UNTIMED, Timer
 
 _PREPARED_KEPT = 16
 """Selections of items whose order and batches are kept; a race of candidates uses a few again and again."""
@@ -38,7 +38,7 @@ class LmHarness:
     (called by whatever needs it); requests are built at the first `score` of a split.
 
     Attributes:
-        watch: is told what the time goes to: "engine" (with the model's passes in it) and "scoring".
+        timer: takes the time of "engine" (with the model's passes in it) and "scoring".
     """
 
     check = staticmethod(check)
@@ -105,7 +105,7 @@ class LmHarness:
         self._tasks: dict[tuple[str, int | None], PreparedTask] = {}
         self._splits: dict[str, dict[Split, Drawn]] = {}
         self._requests: dict[tuple[Split, str | None], dict[str, Requests]] = {}
-        self.watch: Watch = UNWATCHED
+        self.timer: Timer = UNTIMED
         self._engine_name = engine
         self._engine: Engine | None = None
         self._encoders: dict[tuple[int, int], tuple[Any, Encoder]] = {}
@@ -281,7 +281,7 @@ class LmHarness:
     ) -> Answers:
         engine, calls, _ = self._asked(model, tokenizer, split, items)
         found: Answers = []
-        with self.watch.section("engine"), self.watch.passes(model):
+        with self.timer.section("engine"), self.timer.passes(model):
             # An engine that does not divide its calls answers each in one go.
             sizes = []
             for call, prepared in calls:
@@ -312,7 +312,7 @@ class LmHarness:
                 if missing:
                     raise EvaluationError(f"{missing} of {len(call.instances)} {call.kind} requests were not answered")
                 put_responses(call.instances, [found[i] for i in range(len(found))])
-            with self.watch.section("scoring"), compiled_templates():
+            with self.timer.section("scoring"), compiled_templates():
 
                 def count_tokens(text: str) -> int:
                     return len(tokenizer.encode(text, add_special_tokens=False))
