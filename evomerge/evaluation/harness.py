@@ -25,6 +25,7 @@ from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
 from evomerge.record import ItemScore, Split
+from evomerge.system.faults import fault_of, is_out_of_memory
 from evomerge.system.stopwatch import UNTIMED, Timer
 
 _PREPARED_KEPT = 16
@@ -480,11 +481,12 @@ def _naming(call: Call) -> Iterator[None]:
     except (Interrupted, KeyboardInterrupt, ConfigError):
         raise  # the last: the engine cannot run such models at all, which no other candidate will change
     except EvaluationError as error:
-        raise EvaluationError(f"task {names}: {error}") from error
+        raise EvaluationError(f"task {names}: {error}", fault=error.fault) from error
     except Exception as error:
         text = " ".join(str(error).split())
-        hint = "; lower batch_size" if "out of memory" in text.lower() else ""
-        raise EvaluationError(f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}") from error
+        hint = "; lower batch_size" if is_out_of_memory(error) else ""
+        text = f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}"
+        raise EvaluationError(text, fault=fault_of(error)) from error
 
 
 def _recorded(task: Task, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from evomerge.errors import CheckpointError, EvaluationError, RecipeError
+from evomerge.errors import CheckpointError, EvaluationError, Fault, RecipeError
 from evomerge.evaluation.engines.base import Answers
 from evomerge.evaluation.engines.units import Share
 from evomerge.evaluation.harness import LmHarness
@@ -13,6 +13,7 @@ from evomerge.execution.base import StopSignal
 from evomerge.execution.pool.chunks import Part
 from evomerge.merge.live.models import LiveModels
 from evomerge.record import ItemScore, Job, Outcome, State
+from evomerge.system.faults import fault_of, is_out_of_memory
 
 
 class Worker:
@@ -52,8 +53,13 @@ class Worker:
         """
         start = time.perf_counter()
 
-        def outcome(state: State, scores: tuple[ItemScore, ...] = (), error: str | None = None) -> Outcome:
-            return Outcome(job, state, scores, time.perf_counter() - start, self.device, error)
+        def outcome(
+            state: State,
+            scores: tuple[ItemScore, ...] = (),
+            error: str | None = None,
+            fault: Fault | None = None,
+        ) -> Outcome:
+            return Outcome(job, state, scores, time.perf_counter() - start, self.device, error, fault)
 
         try:
             self._live.write(job.recipe)
@@ -68,24 +74,24 @@ class Worker:
                 return Part(share.first, share.end, share.of or 0, answers, seconds)
             scores = self._harness.scores(*asked, [answers])
         except EvaluationError as error:
-            return outcome(State.FAILED, error=str(error))
+            return outcome(State.FAILED, error=str(error), fault=error.fault)
         except RuntimeError as error:
-            # torch reports exhausted memory as a RuntimeError (a subclass on CUDA, a bare one on CPU).
-            if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
-                return outcome(State.FAILED, error=f"out of memory while scoring: {error}")
-            raise
+            if not is_out_of_memory(error):
+                raise
+            return outcome(State.FAILED, error=f"out of memory while scoring: {error}", fault=fault_of(error))
         return outcome(State.COMPLETE, scores)
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
         """Score a candidate by all of its answers; see `Shares`. It is built again if it is not the last one here."""
         start = time.perf_counter()
         error: str | None = None
+        fault: Fault | None = None
         scores: tuple[ItemScore, ...] = ()
         try:
             if self._live.recipe != job.recipe:
                 self._live.write(job.recipe)
             scores = self._harness.scores(self._live.model, self._live.tokenizer, job.split, job.items, answers)
         except (EvaluationError, RecipeError, CheckpointError) as problem:
-            error = str(problem)
+            error, fault = str(problem), fault_of(problem)
         state = State.COMPLETE if error is None else State.FAILED
-        return Outcome(job, state, scores, time.perf_counter() - start, self.device, error)
+        return Outcome(job, state, scores, time.perf_counter() - start, self.device, error, fault)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evomerge.errors import CheckpointError, Interrupted
+from evomerge.errors import CheckpointError, Fault, Interrupted
 from evomerge.evaluation.engines.base import Answers
 from evomerge.evaluation.engines.units import Share
 from evomerge.execution.base import StopSignal
@@ -97,7 +97,8 @@ class DummyWorker:
         if fault == "invalid":
             return Outcome(job, State.INVALID, (), 0.01, "cpu", "it cannot be built")
         texts = {"failed": "it cannot be scored", "memory": "out of memory: 5 GiB", "cuda": "CUDA error: assert"}
-        return Outcome(job, State.FAILED, (), 0.01, "cpu", texts[fault])
+        faults = {"failed": None, "memory": Fault.MEMORY, "cuda": Fault.DEVICE}
+        return Outcome(job, State.FAILED, (), 0.01, "cpu", texts[fault], faults[fault])
 
     def work(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -26,6 +26,7 @@ from evomerge.evaluation.engines.rows import Rows, read_prefix
 from evomerge.evaluation.engines.stopping import Stops
 from evomerge.evaluation.engines.support import Support, end_tokens, examine, generation_obstacle
 from evomerge.evaluation.engines.units import Share
+from evomerge.system.faults import is_out_of_memory
 
 log = logging.getLogger("evomerge.evaluation")
 
@@ -219,9 +220,8 @@ class HfEngine:
             try:
                 yield run(first, last)
                 continue
-            except RuntimeError as error:  # torch's own subclass on CUDA, a bare one on a CPU
-                text = str(error).lower()
-                if last - first == 1 or not ("out of memory" in text or "can't allocate memory" in text):
+            except RuntimeError as error:
+                if last - first == 1 or not is_out_of_memory(error):
                     raise
             log.info("out of memory with %d rows: from now on half as many", last - first)
             self._budget.halve(kind)

@@ -32,6 +32,7 @@ from evomerge.evaluation.engines.stopping import Stops
 from evomerge.evaluation.engines.support import end_tokens, generation_obstacle
 from evomerge.evaluation.engines.vllm_process import unchanged_process, vllm_settings
 from evomerge.evaluation.engines.vllm_weights import check_shapes, weights_of, write_weights
+from evomerge.system.faults import fault_of
 
 log = logging.getLogger("evomerge.evaluation")
 
@@ -228,7 +229,8 @@ class VllmEngine:
             self.release()  # it may hold half of the candidate, and vLLM cannot say which
             if isinstance(error, EvaluationError):
                 raise
-            raise EvaluationError(f"vLLM could not take the candidate's weights: {_said(error)}") from error
+            text = f"vLLM could not take the candidate's weights: {_said(error)}"
+            raise EvaluationError(text, fault=fault_of(error)) from error
         if not self._llm.reset_prefix_cache():
             self.release()
             raise EvaluationError(
@@ -420,7 +422,7 @@ class VllmEngine:
             raise
         except Exception as error:
             self.release()  # vLLM does not say what state it is in
-            raise EvaluationError(f"vLLM failed: {_said(error)}") from error
+            raise EvaluationError(f"vLLM failed: {_said(error)}", fault=fault_of(error)) from error
 
     def _stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
         key = (id(tokenizer), until)

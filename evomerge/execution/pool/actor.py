@@ -133,7 +133,7 @@ class RayWorker:
             give_back()  # it may take a while until the next one, and other workers share the memory
         if isinstance(outcome, Part):
             return "part", outcome
-        return "done", (outcome.state, outcome.scores, outcome.seconds, outcome.device, outcome.error)
+        return "done", (outcome.state, outcome.scores, outcome.seconds, outcome.device, outcome.error, outcome.fault)
 
 
 def _in_a_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import CheckpointError, ExecutionError, Interrupted
+from evomerge.errors import CheckpointError, ExecutionError, Fault, Interrupted
 from evomerge.execution.base import StopSignal
 from evomerge.execution.pool.actor import Answer, Hints, MakeWorker, RayWorker, to_plain
 from evomerge.execution.pool.chunks import Piece
@@ -269,12 +269,20 @@ class RayExecutor:
             self._done(member, piece, *value)
 
     def _done(
-        self, member: Member, piece: Piece, state: State, scores: Any, seconds: float, device: str, error: str | None
+        self,
+        member: Member,
+        piece: Piece,
+        state: State,
+        scores: Any,
+        seconds: float,
+        device: str,
+        error: str | None,
+        fault: Fault | None,
     ) -> None:
-        if state == State.FAILED and error is not None and is_device_fault(error):
+        if state == State.FAILED and fault is not None:
             # The process, or the memory that it has, may be what is broken: the candidate gets another one.
             self._board.pieces[member.number] = piece
-            self._lost(member, error, memory="out of memory" in error)
+            self._lost(member, error or str(fault), memory=fault == Fault.MEMORY)
             return
         task = piece.task
         if state != State.COMPLETE and piece.first > 0:
@@ -473,12 +481,6 @@ class RayExecutor:
         raise ExecutionError(
             f"{self._failed_starts} workers in a row could not be started; the last: {reason}{hint}{RESUME}"
         )
-
-
-def is_device_fault(error: str) -> bool:
-    """Whether a candidate failed for a reason that another process, or another device, may not have."""
-    text = error.lower()
-    return "out of memory" in text or "can't allocate memory" in text or "cuda error" in text
 
 
 def _short(error: Exception) -> str:
