@@ -15,9 +15,9 @@ from typing import Any
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted, unknown_name
 from evomerge.evaluation.catalog import TaskCatalog, check
-from evomerge.evaluation.engines.base import ENGINES, Answers, Call, Divides, Engine, Response, make_engine
+from evomerge.evaluation.engines.base import ENGINES, Answers, Call, Division, Engine, Response, make_engine
 from evomerge.evaluation.engines.encoding import Encoded, Encoder
-from evomerge.evaluation.engines.units import Share
+from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.measures.base import Measure
 from evomerge.evaluation.prepared_task import PreparedTask, Requests, by_request_type, put_responses, reset
 from evomerge.evaluation.quiet import compiled_templates, quiet
@@ -204,9 +204,8 @@ class LmHarness:
             ValueError: if `items` names a task or an item that the split does not have.
         """
         self.prepare()
-        share = Share()
         with quiet():
-            answers = self._answers(model, tokenizer, split, items, should_stop or self._should_stop, share)
+            answers = self._answers(model, tokenizer, split, items, should_stop or self._should_stop, UnitRange())
             return self._scores(model, tokenizer, split, items, answers)
 
     def answers(
@@ -215,24 +214,24 @@ class LmHarness:
         tokenizer: Any,
         split: Split,
         items: Mapping[str, Sequence[int]] | None,
-        share: Share,
+        units: UnitRange,
         *,
         should_stop: Callable[[], bool] | None = None,
     ) -> Answers:
-        """Put those questions to a model that are in a share; `scores` takes all answers of a candidate together.
+        """Answer the units of a candidate that are in a range; `scores` takes the answers to all units together.
 
         Args:
-            share: of the questions; what is given away from it meanwhile is left out.
+            units: what to answer; units that are stolen from it meanwhile are left out.
 
         Returns:
-            Plain data, for each kind of request: position of the request to what came.
+            Plain data, for each kind of request: position of the request to the response.
 
         Raises:
             EvaluationError, Interrupted, ConfigError, ValueError: as `score`.
         """
         self.prepare()
         with quiet():
-            return self._answers(model, tokenizer, split, items, should_stop or self._should_stop, share)
+            return self._answers(model, tokenizer, split, items, should_stop or self._should_stop, units)
 
     def scores(
         self,
@@ -242,14 +241,14 @@ class LmHarness:
         items: Mapping[str, Sequence[int]] | None,
         answers: Sequence[Answers],
     ) -> tuple[ItemScore, ...]:
-        """Return what `score` would, from answers that together are there for every unit; no pass is run.
+        """Return what `score` would, from partial answers that together cover every unit; no pass is run.
 
         Args:
-            model: that was asked, or one of the same kind.
-            tokenizer: its own.
-            split: that was asked of.
-            items: that were asked.
-            answers: in any order.
+            model: the one that answered, or one of the same kind.
+            tokenizer: its tokenizer.
+            split: as `answers` got it.
+            items: as `answers` got them.
+            answers: the partial answers, in any order.
 
         Raises:
             EvaluationError: if a filter or a metric fails, or an answer is missing.
@@ -257,7 +256,7 @@ class LmHarness:
         self.prepare()
         together = [
             {place: response for part in parts for place, response in part.items()}
-            for parts in zip(*answers, strict=True)
+            for parts in zip(*answers, strict=True)  # one from each, for each kind of request
         ]
         with quiet():
             return self._scores(model, tokenizer, split, items, together)
@@ -278,23 +277,22 @@ class LmHarness:
         split: Split,
         items: Mapping[str, Sequence[int]] | None,
         should_stop: Callable[[], bool] | None,
-        share: Share,
+        units: UnitRange,
     ) -> Answers:
         engine, calls, _ = self._asked(model, tokenizer, split, items)
         found: Answers = []
         with self.timer.section("engine"), self.timer.passes(model):
-            # An engine that does not divide its calls answers each in one go.
-            sizes = []
+            divisions = []
             for call, prepared in calls:
                 with _naming(call):
-                    sizes.append(engine.units(model, prepared, should_stop) if isinstance(engine, Divides) else 1)
-            share.open(sum(sizes))
+                    divisions.append(engine.divide(model, prepared, should_stop))
+            units.open(sum(division.n_units for division in divisions))
             start = 0
-            for (call, prepared), size in zip(calls, sizes, strict=True):
+            for (call, _), division in zip(calls, divisions, strict=True):
                 found.append({})
-                if share.wants(start, start + size):
-                    found[-1] = self._run(engine, model, tokenizer, call, prepared, should_stop, share, start)
-                start += size
+                if units.overlaps(start, start + division.n_units):
+                    found[-1] = self._run(engine, model, tokenizer, call, division, should_stop, units, start)
+                start += division.n_units
         return found
 
     def _scores(
@@ -452,17 +450,13 @@ class LmHarness:
         model: Any,
         tokenizer: Any,
         call: Call,
-        prepared: Any,
+        division: Division,
         should_stop: Callable[[], bool] | None,
-        share: Share,
+        units: UnitRange,
         start: int,
     ) -> dict[int, Response]:
         with _naming(call):
-            if isinstance(engine, Divides):
-                found = engine.answer_some(model, tokenizer, prepared, should_stop, share, start)
-            else:
-                first, last = share.take(start, start + 1)
-                found = dict(enumerate(engine.answer(model, tokenizer, prepared, should_stop))) if first < last else {}
+            found = engine.answer_units(model, tokenizer, division, should_stop, units, start)
         for i, response in found.items():
             value = response[0] if isinstance(response, tuple) else response
             if isinstance(value, float) and math.isnan(value):

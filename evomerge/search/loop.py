@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
-from evomerge.execution.base import Executor, Gathers, Reports, StopSignal
+from evomerge.execution.base import Executor, StopSignal
 from evomerge.fitness.scoring import Items, Scoring, Verdict
 from evomerge.optimizers.base import Proposal, generation_size, sure_asks
 from evomerge.recipe import Recipe
@@ -225,7 +225,7 @@ class Search:
         name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._stage].name}"
         self._tell_phase(name, total, self._spent.candidates - self._first)
         while True:
-            if not isinstance(self.executor, Gathers):
+            if not self.executor.concurrent:
                 self._write_in_time()  # jobs run in this process, so nothing is gained by giving out the next one first
             while self._wants_more():
                 self._propose()
@@ -503,7 +503,7 @@ class Search:
         except Exception:
             self._write()  # what waited for the next transaction
             raise
-        outcomes += self.executor.more() if isinstance(self.executor, Gathers) else []
+        outcomes += self.executor.more()
         self._unwritten_seconds += sum(outcome.seconds for outcome in outcomes)
         return outcomes
 
@@ -737,6 +737,7 @@ class Search:
             str(number): [[score.task, score.item, dict(score.metrics)] for score in self._answers(number)]
             for number in self._undecided
         }
+        report = self.executor.report()
         return {
             "spent": asdict(self._spent),
             "pending": pending,
@@ -744,7 +745,7 @@ class Search:
             "generation": list(self.scoring.generation),
             "stage": [self._stage, self._first, self._elite],
             "taken": self._taken,
-            **({"workers": self.executor.report()} if isinstance(self.executor, Reports) else {}),
+            **({} if report is None else {"workers": report}),
         }
 
     def _answers(self, number: int) -> tuple[ItemScore, ...]:

@@ -20,9 +20,9 @@ import numpy as np
 
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted, RecipeError
-from evomerge.execution.base import StopSignal
+from evomerge.execution.base import StopSignal, Worker
 from evomerge.execution.local import LocalExecutor
-from evomerge.execution.worker import Worker
+from evomerge.execution.worker import LiveWorker
 from evomerge.genome.space import Space
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.live.writer import Written
@@ -173,7 +173,7 @@ class _Listener:
             self._stop.request()
 
 
-class _Noting:
+class _Noting(Worker):
     """A worker that notes what it evaluates."""
 
     def __init__(self, worker: Worker, taken: _Taken) -> None:
@@ -202,7 +202,7 @@ def _run_stage(
         _load_parents(live, space)
         return stopwatch.timed(space, "decode_genome", "genome", "decode"), stopwatch.timed(optimizer, "optimizer")
 
-    worker = Worker(stopwatch.timed(live, "merge", "write"), prepared.harness, stop=stop)
+    worker = LiveWorker(stopwatch.timed(live, "merge", "write"), prepared.harness, stop=stop)
     with _temporary(folder) as path, RunDir.create(path / "run", config={}) as run, _timed(prepared, stopwatch):
         timed_run: Any = _TimedRun(run, stopwatch)
         search = Search(

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
-from evomerge.evaluation.engines.base import Call, Response, StopCheck
+from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
 from evomerge.evaluation.engines.encoding import Generation, Likelihood
 from evomerge.evaluation.engines.finite import require_finite
 from evomerge.evaluation.engines.memory import SHARE, free_bytes
@@ -44,7 +44,7 @@ INSTALL = "pip install 'evomerge[vllm]' (on a machine without a GPU: 'evomerge[v
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class VllmCall:
     """A call, sorted out.
 
     Attributes:
@@ -68,14 +68,14 @@ class _Row:
 
     Attributes:
         tokens: the context and all of the continuation but its last token.
-        members: positions of the continuations in `Prepared.parts`.
+        members: positions of the continuations in `VllmCall.parts`.
     """
 
     tokens: tuple[int, ...]
     members: tuple[int, ...]
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """Answers requests with vLLM; see `Engine`.
 
     Scores are those of the default engine: equal in fp32 but for the rounding of sums, which may turn an answer where
@@ -128,7 +128,7 @@ class VllmEngine:
 
         return self._max_length or int(resolve_max_length(model.config, tokenizer))
 
-    def prepare(self, call: Call) -> Prepared:
+    def prepare(self, call: Call) -> VllmCall:
         """Find what the requests share.
 
         Raises:
@@ -149,10 +149,10 @@ class VllmEngine:
             if isinstance(own, tuple):
                 windows.append(tuple(range(len(parts), len(parts) + len(own))))
                 parts += own
-        return Prepared(call.kind, generations, tuple(windows), tuple(parts), tuple(_rows(parts)))
+        return VllmCall(call.kind, generations, tuple(windows), tuple(parts), tuple(_rows(parts)))
 
     def answer(
-        self, model: Any, tokenizer: Any, prepared: Prepared, should_stop: StopCheck | None
+        self, model: Any, tokenizer: Any, prepared: VllmCall, should_stop: StopCheck | None
     ) -> Sequence[Response]:
         """Write the model's weights into the engine and return one response per request; see `Engine`.
 
