@@ -31,7 +31,8 @@ from machine import machine
 from transformers import AutoTokenizer
 
 from evomerge.evaluation.engines import hf as hf_engine
-from evomerge.evaluation.engines.base import Call, Engine, Response, make_engine
+from evomerge.evaluation.engines.base import Call, Engine, Response
+from evomerge.evaluation.engines.registry import make_engine
 from evomerge.evaluation.engines.rows import Rows
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import quiet

@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
-from evomerge.evaluation.engines.base import Call, make_engine
+from evomerge.evaluation.engines.base import Call
 from evomerge.evaluation.engines.encoding import Encoder
+from evomerge.evaluation.engines.registry import make_engine
 from evomerge.evaluation.engines.vllm_weights import weights_of
 from evomerge.evaluation.quiet import quiet
 from evomerge.merge.live.model import LiveModel

@@ -27,7 +27,7 @@ from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.catalog import public_sources
-from evomerge.evaluation.engines.base import engine_problems
+from evomerge.evaluation.engines.registry import engine_problems
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.objective import Objective
 from evomerge.evaluation.task import reference_problems

@@ -40,7 +40,7 @@ class MethodConfig:
 SPACES = ("parameter", "dataflow", "joint")
 
 EVALUATION_ENGINES = ("hf", "vllm", "lm-eval")
-"""What runs the forward passes; `evomerge.evaluation.engines.base` has the same names."""
+"""What runs the forward passes; `evomerge.evaluation.engines.registry` has the same names."""
 
 EXECUTORS = ("local", "ray")
 

@@ -6,20 +6,21 @@
     found = estimator.estimate(seen)          # (T, N), NaN where not asked
     found.mean, found.se, found.interval(0.9)
 
-torch is loaded when an IRT model is fitted, not before.
+torch is loaded when an IRT model is fitted, not before, and an estimator's module when it is made.
 """
 
-from evomerge.estimation import mpirt, pirt, regression, simple  # the estimators register themselves
-from evomerge.estimation.base import Estimate, Estimator, estimator_names, make_estimator, register
+from evomerge.estimation.base import Estimate, Estimator
 from evomerge.estimation.irt import IRT, choose_dimension, fit_irt, map_ability
 from evomerge.estimation.mixture import Mixture
 from evomerge.estimation.reading import read_responses, read_samples, write_npz
+from evomerge.estimation.registry import ESTIMATORS, estimator_names, make_estimator
 from evomerge.estimation.responses import Responses
 from evomerge.estimation.revealed import Plan, estimate_from_few
 from evomerge.estimation.selection import ADAPTIVE, FIXED, Choice, ask_adaptively, ask_by_information, choose
 
 __all__ = [
     "ADAPTIVE",
+    "ESTIMATORS",
     "FIXED",
     "IRT",
     "Choice",
@@ -37,12 +38,7 @@ __all__ = [
     "fit_irt",
     "make_estimator",
     "map_ability",
-    "mpirt",
-    "pirt",
     "read_responses",
     "read_samples",
-    "register",
-    "regression",
-    "simple",
     "write_npz",
 ]

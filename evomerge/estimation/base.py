@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.errors import EstimationError, unknown_name
+from evomerge.errors import EstimationError
 from evomerge.estimation.responses import Floats, Responses
 
 Mask = NDArray[np.bool_]
@@ -59,33 +59,6 @@ class Estimator(Protocol):
             parents: rows of each target's parents; estimators that do not use them ignore it.
             weights: (N,) what an answer to each item stands for, from a choice of anchors; likewise.
         """
-
-
-_REGISTRY: dict[str, Callable[..., Estimator]] = {}
-
-
-def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a class known by name: `@register("mine") class Mine: ...`; then `make_estimator("mine")` finds it."""
-
-    def keep(factory: Callable[..., Any]) -> Callable[..., Any]:
-        if name in _REGISTRY:
-            raise EstimationError(f"an estimator named {name!r} is already registered; choose another name")
-        _REGISTRY[name] = factory
-        return factory
-
-    return keep
-
-
-def make_estimator(name: str, **options: Any) -> Estimator:
-    """An estimator by name, not fitted yet."""
-    if name not in _REGISTRY:
-        raise EstimationError(unknown_name("estimator", name, _REGISTRY))
-    return _REGISTRY[name](**options)
-
-
-def estimator_names() -> list[str]:
-    """Names that `make_estimator` accepts."""
-    return sorted(_REGISTRY)
 
 
 @dataclass(frozen=True, eq=False)

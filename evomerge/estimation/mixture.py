@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import EstimationError
-from evomerge.estimation.base import Estimate, Mask, Parents, register
+from evomerge.estimation.base import Estimate, Mask, Parents
 from evomerge.estimation.irt import IRT, fit_irt
 from evomerge.estimation.posterior import CHUNK, Posterior
 from evomerge.estimation.prior import Atoms, families, kin, population, rows_of
@@ -35,7 +35,6 @@ def default_dimension(n_models: int) -> int:
     return int(np.clip(round(np.log2(max(n_models, 1) / 12)), 1, 6))
 
 
-@register("mixture")
 class Mixture:
     """Bayes' rule over a sample of possible models (`prior`, `posterior`).
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from evomerge.errors import EstimationError
-from evomerge.estimation.base import Estimate, Mask, Parents, Seen, register
+from evomerge.estimation.base import Estimate, Mask, Parents, Seen
 from evomerge.estimation.irt import map_ability, sigmoid
 from evomerge.estimation.pirt import GPIRT, PIRT, prediction
 from evomerge.estimation.prior import rows_of
 from evomerge.estimation.responses import Floats
 
 
-@register("mp-irt")
 class MPIRT(PIRT):
     """mp-IRT: theta = sum_k lambda_k theta_k, with lambda the most likely given the answers (their eq. 5).
 
@@ -67,13 +66,11 @@ class MPIRT(PIRT):
         return weight @ ability, ability.T @ np.linalg.inv(precision) @ ability + self._kin_cov
 
 
-@register("mp-irt-convex")
-def _convex(*, dimension: int | None = None) -> MPIRT:
+def convex_mpirt(*, dimension: int | None = None) -> MPIRT:
     """mp-IRT with the weights of the parents on the simplex."""
     return MPIRT(dimension=dimension, convex=True)
 
 
-@register("gmp-irt")
 class GMPIRT(GPIRT, MPIRT):
     """gmp-IRT: a mean of the answers and mp-IRT, mixed as in gp-IRT (their eq. 7, with c estimated instead of 0.5).
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.estimation.base import Estimate, Mask, Parents, Seen, register
+from evomerge.estimation.base import Estimate, Mask, Parents, Seen
 from evomerge.estimation.irt import IRT, fit_irt, map_ability
 from evomerge.estimation.mixture import default_dimension
 from evomerge.estimation.prior import families, rows_of
 from evomerge.estimation.responses import Floats, Responses
 
 
-@register("p-irt")
 class PIRT:
     """p-IRT: tau times the mean of the answers plus (1 - tau) times the mean prediction of the open items (eq. 4.2).
 
@@ -76,7 +75,6 @@ def within_families(theta: Floats, family: NDArray[np.int64]) -> Floats:
     return np.asarray((total + (D + 1) * 0.25 * np.eye(D)) / (freedom + D + 1))
 
 
-@register("gp-irt")
 class GPIRT(PIRT):
     """gp-IRT: c times the (weighted) mean of the answers plus (1 - c) times p-IRT (eq. 4.3).
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import EstimationError
-from evomerge.estimation.base import Estimate, Mask, Parents, Seen, register
+from evomerge.estimation.base import Estimate, Mask, Parents, Seen
 from evomerge.estimation.responses import Floats, Responses
 from evomerge.estimation.simple import filled, sampling_se
 
@@ -76,7 +76,6 @@ class _Linear:
         raise NotImplementedError
 
 
-@register("calibrated-mean")
 class CalibratedMean(_Linear):
     """The mean of the answers, put through the straight line that fits the calibration models."""
 
@@ -87,7 +86,6 @@ class CalibratedMean(_Linear):
         return (0.0,)
 
 
-@register("ridge")
 class Ridge(_Linear):
     """Ridge regression of the score on the answers; the penalty minimises the leave-one-out error (Allen 1974)."""
 

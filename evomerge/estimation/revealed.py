@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from evomerge.errors import EstimationError, unknown_name
-from evomerge.estimation.base import Estimate, Parents, make_estimator
+from evomerge.estimation.base import Estimate, Parents
 from evomerge.estimation.irt import fit_irt
 from evomerge.estimation.mixture import Mixture, default_dimension
+from evomerge.estimation.registry import make_estimator
 from evomerge.estimation.responses import Floats, Responses
 from evomerge.estimation.selection import (
     ADAPTIVE,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import ConfigError, EstimationError
-from evomerge.estimation import Estimator, Responses, make_estimator
+from evomerge.estimation.base import Estimator
+from evomerge.estimation.registry import BUILT_IN, GROUP
+from evomerge.estimation.responses import Responses
 from evomerge.estimation.run_model import RunModel
+from evomerge.system.registry import Registry
 
 Array = NDArray[np.float64]
 
@@ -95,19 +97,38 @@ class ModelEstimator:
         return Guess(mean, error, prediction.mean)
 
 
-OWN: dict[str, type[MeanEstimator] | type[ModelEstimator]] = {"mean": MeanEstimator, "model": ModelEstimator}
-"""The estimators made for searches; by other names, those of `evomerge.estimation`."""
+RUN_ESTIMATORS: Registry[Callable[..., Any]] = Registry(
+    "estimator",
+    {
+        **BUILT_IN,
+        "mean": "evomerge.estimation.run_estimators:MeanEstimator",
+        "model": "evomerge.estimation.run_estimators:ModelEstimator",
+    },
+    group=GROUP,
+)
+"""The estimators of a search: two that are made for it, and every other one of `evomerge.estimation.registry`."""
+
+_MADE_FOR_SEARCHES = ("mean", "model")
 
 
 def make_run_estimator(name: str, seed: int = 0) -> RunEstimator:
-    """Return a new estimator by its name.
+    """Return a new estimator for the candidates of a run.
+
+    Args:
+        name: a name in `RUN_ESTIMATORS`, or "module:Class" or "path/to/file.py:Class" of an `Estimator`.
+        seed: for what it draws while it is fitted.
 
     Raises:
-        ConfigError: if there is none of that name.
+        ConfigError: if there is none of that name, or it cannot be imported.
     """
-    if name in OWN:
-        return OWN[name]()
-    return CalibratedEstimator(find_estimator(name), seed)
+    try:
+        make = RUN_ESTIMATORS.find(name)
+    except ConfigError as error:
+        raise ConfigError(f"fitness.estimator: {error}") from error
+    if name in _MADE_FOR_SEARCHES:
+        made: RunEstimator = make()
+        return made
+    return CalibratedEstimator(make, seed)
 
 
 class CalibratedEstimator:
@@ -152,22 +173,3 @@ class CalibratedEstimator:
             return Guess(float(answers.mean()), 0.0, expected)
         found = self._estimator.estimate(answers[None], parents=[self._parents])
         return Guess(float(found.mean[0]), float(found.se[0]), expected)
-
-
-def find_estimator(name: str) -> Callable[[], Estimator]:
-    """Return what makes an estimator: of `evomerge.estimation` by its name, or your own by "module:Class".
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        try:
-            make_estimator(name)
-        except EstimationError as error:
-            raise ConfigError(f"fitness.estimator: {error}") from error
-        return lambda: make_estimator(name)
-    try:
-        return cast("Callable[[], Estimator]", getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"fitness.estimator {name!r} cannot be imported: {error}") from error

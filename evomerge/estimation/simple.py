@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evomerge.errors import EstimationError
-from evomerge.estimation.base import Estimate, Mask, Parents, Seen, register
+from evomerge.estimation.base import Estimate, Mask, Parents, Seen
 from evomerge.estimation.irt import sigmoid
 from evomerge.estimation.responses import Floats, Responses
 
@@ -38,7 +38,6 @@ def sampling_se(rate: Floats, seen: Seen) -> Floats:
     return np.asarray(np.sqrt(p * (1 - p) / n * finite))
 
 
-@register("mean")
 class Mean:
     """The mean of the answers. Unbiased where items were drawn at random."""
 
@@ -57,7 +56,6 @@ class Mean:
         return answers.result(mean, sampling_se(mean, answers))
 
 
-@register("stratified")
 class Stratified:
     """Post-stratification: items in classes of difficulty, each class with its own mean (Cochran 1977, §5A.9).
 
@@ -106,7 +104,6 @@ class Stratified:
         return answers.result(mean / answers.size, np.sqrt(variance) / answers.size)
 
 
-@register("weighted")
 class Weighted:
     """Anchors (Vivek et al. 2024): each answer stands for its cluster of items, sum_i w_i y_i."""
 

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import ConfigError, EvaluationError, Interrupted, unknown_name
+from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation.catalog import TaskCatalog, check
-from evomerge.evaluation.engines.base import ENGINES, Answers, Call, Division, Engine, Response, make_engine
+from evomerge.evaluation.engines.base import Answers, Call, Division, Engine, Response
 from evomerge.evaluation.engines.encoding import Encoded, Encoder
+from evomerge.evaluation.engines.registry import ENGINES, make_engine
 from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.measures.base import Measure
 from evomerge.evaluation.prepared_task import PreparedTask, Requests, by_request_type, put_responses, reset
@@ -74,7 +75,7 @@ class LmHarness:
             allow_unsafe_code: run tasks that execute what the model writes.
             recorded_splits: what `split_data` gave when the run began; None: draw the splits.
             should_stop: asked before every forward pass; True ends a running `score` with `Interrupted`.
-            engine: what runs the model (`engines.ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
+            engine: what runs the model (a name in `ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
             measures: built-in measures to take wherever they can be, besides those that the specs name.
             sharers: how many processes, with this one, take memory for their passes from what is free.
             halvings: how often batch_size is halved, because memory ran out.
@@ -85,8 +86,7 @@ class LmHarness:
         problems = check(specs, include_path, allow_unsafe_code=allow_unsafe_code)
         if not isinstance(batch_size, int) or batch_size < 1:
             problems.append(f"batch_size must be a whole number of at least 1, but came {batch_size!r}")
-        if engine not in ENGINES:
-            problems.append(unknown_name("evaluation engine", engine, sorted(ENGINES)))
+        problems += ENGINES.problems(engine)
         if problems:
             raise ConfigError(problems)
         self._given = shared(specs)

@@ -66,7 +66,7 @@ def _what_to_score(
     paths = include_paths(list(include_path))
     specs = [_any_spec(task, paths) for task in tasks]
     harness = LmHarness(
-        specs, sizes=sizes, seed=seed, include_path=paths, batch_size=batch_size, measures=tuple(MEASURES)
+        specs, sizes=sizes, seed=seed, include_path=paths, batch_size=batch_size, measures=MEASURES.names
     )
     return recipe, harness, Split.SEARCH
 

@@ -8,7 +8,7 @@ import pytest
 from evomerge.assembly.prepare import prepare
 from evomerge.cli.compose import compose
 from evomerge.errors import ConfigError
-from evomerge.evaluation.engines import base as engines
+from evomerge.evaluation.engines import registry as engines
 from evomerge.evaluation.engines.lm_eval import LmEvalEngine
 
 SMALL = ["experiment=zoo_ja_math", "evaluation.split={search:4,validation:4,test:4}", "execution.device=cpu"]

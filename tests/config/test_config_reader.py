@@ -2,7 +2,6 @@ import copy
 
 import pytest
 
-from evomerge import estimation
 from evomerge.config.schema import ESTIMATORS, EVALUATION_ENGINES, ITEM_POLICIES, RACES, SearchConfig
 from evomerge.errors import ConfigError
 from evomerge.estimation import run_estimators as estimate
@@ -188,14 +187,14 @@ def test_the_engine_is_our_own_unless_another_is_named() -> None:
 
 
 def test_the_engines_are_those_that_evaluation_has() -> None:
-    from evomerge.evaluation.engines.base import ENGINES
+    from evomerge.evaluation.engines.registry import ENGINES
 
     assert set(EVALUATION_ENGINES) == set(ENGINES)
 
 
 def test_the_names_of_fitness_are_those_of_its_parts() -> None:
     assert set(ITEM_POLICIES) == set(choose.POLICIES)
-    assert set(ESTIMATORS) == {*estimate.OWN, *estimation.estimator_names()}
+    assert set(ESTIMATORS) == set(estimate.RUN_ESTIMATORS.names)
     assert set(RACES) == set(race.RULES)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import EstimationError
-from evomerge.estimation import Mixture, Responses, base, estimator_names, make_estimator, map_ability, register
+from evomerge.estimation import Mixture, Responses, base, estimator_names, make_estimator, map_ability
 from evomerge.estimation.posterior import TEMPER, Posterior
 from evomerge.estimation.prior import Atoms, families
 from evomerge.estimation.simple import filled
@@ -299,21 +299,6 @@ def test_answers_outside_of_the_pool_and_empty_pools_are_refused(fitted: dict) -
 
 def test_families_are_authors() -> None:
     assert families(["x/a", "y/b", "x/c", "plain", "x"]).tolist() == [0, 1, 0, 2, 3]
-
-
-def test_an_own_estimator_joins_by_name() -> None:
-    @register("half")
-    class Half:
-        pass
-
-    try:
-        assert isinstance(make_estimator("half"), Half)
-        with pytest.raises(EstimationError, match="already registered"):
-            register("half")(Half)
-    finally:
-        del base._REGISTRY["half"]
-    with pytest.raises(EstimationError, match="did you mean 'ridge'"):
-        make_estimator("rigde")
 
 
 def test_the_level_of_an_interval_is_a_probability(fitted: dict, split: tuple) -> None:

@@ -12,12 +12,13 @@ import torch
 from evaluation_helpers import WORDS, Tiny, make_model
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
-from evomerge.evaluation.engines.base import Call, make_engine
+from evomerge.evaluation.engines.base import Call
 from evomerge.evaluation.engines.batching import by_prefix, partition
 from evomerge.evaluation.engines.encoding import Encoder
 from evomerge.evaluation.engines.forward import Forward
 from evomerge.evaluation.engines.hf import HfEngine
 from evomerge.evaluation.engines.lm_eval import LmEvalEngine
+from evomerge.evaluation.engines.registry import make_engine
 from evomerge.evaluation.engines.stopping import Stops
 from evomerge.evaluation.engines.support import Support, examine
 from evomerge.evaluation.quiet import quiet

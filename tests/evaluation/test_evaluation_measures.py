@@ -285,7 +285,7 @@ def test_it_cannot_change_the_document_that_the_task_scores(tiny: Tiny, tasks: P
         ("python:metrics", "must name a function, as in 'python:my_module:my_function'"),
         ("python:no_such_module_here:f", "could not be imported: ModuleNotFoundError: No module named 'no_such_module"),
         ("python:no/such/file.py:f", r"FileNotFoundError: there is no file no/such/file.py \(paths start from"),
-        ("FILE:nothing", "has no function 'nothing'"),
+        ("FILE:nothing", "has no 'nothing'"),
         ("FILE:NUMBER", "has no function 'NUMBER'"),
         ("FILE:one", r"called with \(document, responses\), but its own arguments are \(document\)"),
     ],

