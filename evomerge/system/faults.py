@@ -1,13 +1,11 @@
 """Recognising errors that are the fault of the machine: memory that ran out, a device that broke.
 
 torch has a class of its own for memory that runs out on a GPU, but raises a bare `RuntimeError` on a CPU and for most
-CUDA errors, so that only the text tells. This is the one place that reads such texts: it is asked where an error of
-torch's is caught, and `EvaluationError.fault` carries the answer on.
+CUDA errors, so only the text tells; that of its own class does, too. This is the one place that reads such texts: it
+is asked where an error of torch's is caught, and `EvaluationError.fault` carries the answer on.
 """
 
 from __future__ import annotations
-
-import sys
 
 from evomerge.errors import EvaluationError, Fault
 
@@ -20,10 +18,7 @@ def fault_of(error: BaseException) -> Fault | None:
     """
     if isinstance(error, EvaluationError):
         return error.fault
-    torch = sys.modules.get("torch")  # where it was never imported, nothing can have raised its errors
     text = str(error).lower()
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return Fault.MEMORY
     if "out of memory" in text or "can't allocate memory" in text:
         return Fault.MEMORY
     return Fault.DEVICE if "cuda error" in text else None

@@ -10,7 +10,7 @@ from evomerge.system.faults import fault_of, is_out_of_memory
 @pytest.mark.parametrize(
     ("error", "fault"),
     [
-        (torch.OutOfMemoryError("Tried to allocate 2.00 GiB"), Fault.MEMORY),
+        (torch.OutOfMemoryError("XPU out of memory. Tried to allocate 2.00 GiB"), Fault.MEMORY),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), Fault.MEMORY),
         (RuntimeError("CUDA error: out of memory"), Fault.MEMORY),
         (RuntimeError("CUDA error: device-side assert triggered"), Fault.DEVICE),
