@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 
 
 class EvomergeError(Exception):
@@ -37,8 +38,23 @@ class CheckpointError(EvomergeError, ValueError):
     """A parent that is missing, unreadable, broken (NaN) or does not fit the others."""
 
 
+class Fault(StrEnum):
+    """What failed in place of a candidate: another process, or another device, may well score the same one."""
+
+    MEMORY = "memory"  # there was too little of it: smaller batches may help, too
+    DEVICE = "device"  # a CUDA error, after which the process that saw it is of no use
+
+
 class EvaluationError(EvomergeError, RuntimeError):
-    """A candidate could not be scored; the candidate fails and the search goes on."""
+    """A candidate could not be scored; the candidate fails and the search goes on.
+
+    Attributes:
+        fault: what failed, if it was not the candidate; None: the candidate itself.
+    """
+
+    def __init__(self, message: str = "", *, fault: Fault | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class ExecutionError(EvomergeError, RuntimeError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from evomerge.errors import Fault
 from evomerge.recipe import Recipe
 
 CONSENSUS = "consensus"
@@ -150,6 +151,7 @@ class Outcome:
         seconds: wall time of building and scoring.
         device: where it ran, for example "cpu" or "cuda:0".
         error: the reason, where the state is not COMPLETE.
+        fault: what failed, if it was the worker's memory or device; None: the candidate itself, or nothing.
     """
 
     job: Job
@@ -158,6 +160,7 @@ class Outcome:
     seconds: float
     device: str
     error: str | None = None
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evomerge.errors import Interrupted
+from evomerge.execution.base import Executor
 from evomerge.optimizers.base import Optimizer, Point
 from evomerge.record import Job, Outcome, Record, Result, Score, Split
 from evomerge.store.run_dir import RunDir
@@ -14,7 +15,7 @@ class Killed(BaseException):
 
 
 @dataclass
-class Machine:
+class Machine(Executor):
     """Answers one job after another, not in order of submission; a subclass says what.
 
     Attributes:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.execution.base import StopSignal
-from evomerge.execution.pool.actor import Hints
+from evomerge.execution.base import StopSignal, Worker
+from evomerge.execution.pool.actor import WorkerContext
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Score, Split, State
 
@@ -25,7 +25,7 @@ def answer(job: Job) -> Outcome:
 
 
 @dataclass(frozen=True)
-class Idle:
+class Idle(Worker):
     """Makes workers that answer at once.
 
     Attributes:
@@ -34,7 +34,7 @@ class Idle:
 
     libraries: bool = False
 
-    def __call__(self, stop: StopSignal, hints: Hints) -> Idle:
+    def __call__(self, stop: StopSignal, context: WorkerContext) -> Idle:
         """Return itself: it works, too."""
         if self.libraries:
             import datasets  # noqa: F401

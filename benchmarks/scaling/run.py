@@ -42,8 +42,9 @@ from evomerge.assembly.prepare import prepare
 from evomerge.cli.compose import compose
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.pool.cluster import Cluster
-from evomerge.execution.pool.executor import Demand, RayExecutor
-from evomerge.execution.pool.workers import Crew
+from evomerge.execution.pool.executor import RayExecutor
+from evomerge.execution.pool.settings import PoolSettings
+from evomerge.execution.pool.workers import WorkerPool
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
@@ -130,18 +131,21 @@ def rate(candidates: int) -> dict[str, float]:
     return found
 
 
-class Simulated:
+class Simulated(Executor):
     """Workers in this process that answer at once, the oldest question not first."""
+
+    concurrent = True
+    capacity = 1
 
     def __init__(self, workers: int) -> None:
         self.capacity = workers
         self._jobs: list[Job] = []
         self._draw = random.Random(0)
-        self._crew = Crew()
+        self._pool = WorkerPool()
         for _ in range(workers):
-            member = self._crew.enter(None)
-            self._crew.placed(member, "simulated (127.0.0.1)", 1)
-            self._crew.opened(member, "cpu")
+            worker = self._pool.add(None)
+            self._pool.place(worker, "simulated (127.0.0.1)", 1)
+            self._pool.open(worker, "cpu")
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
@@ -157,7 +161,7 @@ class Simulated:
 
     def report(self) -> dict[str, Any]:
         """Return what Ray's executor would."""
-        return {"executor": "simulated", **self._crew.report()}
+        return {"executor": "simulated", **self._pool.report()}
 
     def close(self) -> None:
         """Nothing to close."""
@@ -197,7 +201,7 @@ def throughput(quick: bool) -> dict[str, float]:
     for workers in (2,) if quick else (1, 2, 4, 8):
 
         def actors(n: int = workers) -> Executor:
-            return RayExecutor(Idle(), cluster=Cluster(cpus=1), demand=Demand(workers=n, cpus=0.05))
+            return RayExecutor(Idle(), cluster=Cluster(cpus=1), settings=PoolSettings(workers=n, cpus=0.05))
 
         for key, value in driver(actors, workers, 300).items():
             found[f"actors_{workers}_{key}"] = value
@@ -228,7 +232,7 @@ def further_worker(layers: int | None) -> Further:
     try:
         if layers is None:
             recipe = Recipe("linear", (Parent("a", ModelSource("a")),), parameters={"weight": 0.5})
-            executor = RayExecutor(Idle(libraries=True), cluster=Cluster(cpus=2), demand=Demand(workers=2))
+            executor = RayExecutor(Idle(libraries=True), cluster=Cluster(cpus=2), settings=PoolSettings(workers=2))
         else:
             live, words = random_family(folder, layers=layers)
             prepared = prepare(compose(words))
@@ -239,7 +243,7 @@ def further_worker(layers: int | None) -> Further:
                 executor.submit(Job(number, recipe, Split.SEARCH))
             for _ in range(4):
                 executor.collect()
-            pids = [member.pid for member in executor.crew if member.pid]
+            pids = [worker.pid for worker in executor.pool if worker.pid]
             assert len(pids) == 2, "both workers are there"
             together = sum(pss(pid)["Pss"] for pid in pids)
             os.kill(pids[1], signal.SIGKILL)

@@ -33,19 +33,19 @@ def shared_candidate(workers: int, rounds: int, items: int = 396) -> dict[str, f
     job = Job(0, prepared.baselines["average"], Split.SEARCH)
     seconds: dict[bool, list[float]] = {True: [], False: []}
     try:
-        demand = executor.demand
+        settings = executor.settings
         for _ in range(2 * workers):  # every worker has loaded what it needs, and knows its pace
             executor.submit(job)
         for _ in range(2 * workers):
             executor.collect()
         for _ in range(rounds):
             for share in (True, False):
-                executor.demand = replace(demand, share=share)
+                executor.settings = replace(settings, share=share)
                 began = time.perf_counter()
                 executor.submit(job)
                 executor.collect()
                 seconds[share].append(time.perf_counter() - began)
-        times = executor.crew.shared
+        times = executor.pool.steals
     finally:
         executor.close()
     ratios = [alone / shared for alone, shared in zip(seconds[False], seconds[True], strict=True)]

@@ -22,10 +22,11 @@ from evomerge.config.schema import ExecutionConfig, SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.evaluation.harness import LmHarness
 from evomerge.execution.base import StopSignal
-from evomerge.execution.pool.actor import Hints
+from evomerge.execution.pool.actor import WorkerContext
 from evomerge.execution.pool.cluster import Cluster, alive_nodes, gpus_of_a_worker, places
-from evomerge.execution.pool.executor import Demand, RayExecutor
-from evomerge.execution.worker import Worker
+from evomerge.execution.pool.executor import RayExecutor
+from evomerge.execution.pool.settings import PoolSettings
+from evomerge.execution.worker import LiveWorker
 from evomerge.merge.cache import budget_bytes
 from evomerge.merge.files.fingerprint import fingerprint
 from evomerge.merge.sources import Sources
@@ -52,7 +53,7 @@ class WorkerPlan:
     fingerprints: Mapping[str, str]
     whole: bool = False
 
-    def __call__(self, stop: StopSignal, hints: Hints) -> Worker:
+    def __call__(self, stop: StopSignal, context: WorkerContext) -> LiveWorker:
         """Open the parents, prepare the tasks and load the live models.
 
         Raises:
@@ -64,21 +65,20 @@ class WorkerPlan:
         set_threads(execution.threads or max(1, int(execution.cpus_per_worker)))
         cache: str | float = execution.cache
         if cache == "auto":
-            cache = budget_bytes("auto") / GIB / hints.neighbours
+            cache = budget_bytes("auto") / GIB / context.neighbours
         sources = Sources(cache=cache)
         self._check_parents(config, sources)
         problems = device_problems_of(execution)
         if problems:
             raise CheckpointError(problems[0])
         on_cpu = find_devices(execution)[0] == "cpu"
-        sharers = hints.neighbours if on_cpu else hints.per_device
+        sharers = context.neighbours if on_cpu else context.per_device
         _check_memory(config, sources, sharers)
-        harness = make_harness(config, recorded_splits=self.splits, sharers=sharers, halvings=hints.halvings)
+        harness = make_harness(config, recorded_splits=self.splits, sharers=sharers, halvings=context.halvings)
         harness.prepare()
-        told: list[str] = []
-        worker = Worker(make_live_models(config, sources, sharers=sharers, tell=told.append), harness, stop=stop)
-        worker.told = tuple(told)
-        return worker
+        log_lines: list[str] = []
+        live = make_live_models(config, sources, sharers=sharers, tell=log_lines.append)
+        return LiveWorker(live, harness, stop=stop, log_lines=log_lines)
 
     def _check_parents(self, config: SearchConfig, sources: Sources) -> None:
         problems = []
@@ -147,7 +147,7 @@ def make_ray_executor(
             cpus=None if local_cpus is None else int(local_cpus),
             runtime_env=execution.runtime_env,
         ),
-        demand=Demand(
+        settings=PoolSettings(
             workers=execution.workers,
             cpus=execution.cpus_per_worker,
             gpus=execution.gpus_per_worker,

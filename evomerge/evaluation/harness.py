@@ -15,10 +15,10 @@ from typing import Any
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation.catalog import TaskCatalog, check
-from evomerge.evaluation.engines.base import Answers, Call, Divides, Engine, Response
+from evomerge.evaluation.engines.base import Answers, Call, Division, Engine, Response
 from evomerge.evaluation.engines.encoding import Encoded, Encoder
 from evomerge.evaluation.engines.registry import ENGINES, make_engine
-from evomerge.evaluation.engines.units import Share
+from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.measures.base import Measure
 from evomerge.evaluation.prepared_task import PreparedTask, Requests, by_request_type, put_responses, reset
 from evomerge.evaluation.quiet import compiled_templates, quiet
@@ -26,7 +26,8 @@ from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
 from evomerge.record import ItemScore, Split
-from evomerge.system.stopwatch import UNWATCHED, Watch
+from evomerge.system.faults import fault_of, is_out_of_memory
+from evomerge.system.stopwatch import UNTIMED, Timer
 
 _PREPARED_KEPT = 16
 """Selections of items whose order and batches are kept; a race of candidates uses a few again and again."""
@@ -39,7 +40,7 @@ class LmHarness:
     (called by whatever needs it); requests are built at the first `score` of a split.
 
     Attributes:
-        watch: is told what the time goes to: "engine" (with the model's passes in it) and "scoring".
+        timer: takes the time of "engine" (with the model's passes in it) and "scoring".
     """
 
     check = staticmethod(check)
@@ -105,7 +106,7 @@ class LmHarness:
         self._tasks: dict[tuple[str, int | None], PreparedTask] = {}
         self._splits: dict[str, dict[Split, Drawn]] = {}
         self._requests: dict[tuple[Split, str | None], dict[str, Requests]] = {}
-        self.watch: Watch = UNWATCHED
+        self.timer: Timer = UNTIMED
         self._engine_name = engine
         self._engine: Engine | None = None
         self._encoders: dict[tuple[int, int], tuple[Any, Encoder]] = {}
@@ -188,9 +189,8 @@ class LmHarness:
             ValueError: if `items` names a task or an item that the split does not have.
         """
         self.prepare()
-        share = Share()
         with quiet():
-            answers = self._answers(model, tokenizer, split, items, should_stop or self._should_stop, share)
+            answers = self._answers(model, tokenizer, split, items, should_stop or self._should_stop, UnitRange())
             return self._scores(model, tokenizer, split, items, answers)
 
     def answers(
@@ -199,24 +199,24 @@ class LmHarness:
         tokenizer: Any,
         split: Split,
         items: Mapping[str, Sequence[int]] | None,
-        share: Share,
+        units: UnitRange,
         *,
         should_stop: Callable[[], bool] | None = None,
     ) -> Answers:
-        """Put those questions to a model that are in a share; `scores` takes all answers of a candidate together.
+        """Answer the units of a candidate that are in a range; `scores` takes the answers to all units together.
 
         Args:
-            share: of the questions; what is given away from it meanwhile is left out.
+            units: what to answer; units that are stolen from it meanwhile are left out.
 
         Returns:
-            Plain data, for each kind of request: position of the request to what came.
+            Plain data, for each kind of request: position of the request to the response.
 
         Raises:
             EvaluationError, Interrupted, ConfigError, ValueError: as `score`.
         """
         self.prepare()
         with quiet():
-            return self._answers(model, tokenizer, split, items, should_stop or self._should_stop, share)
+            return self._answers(model, tokenizer, split, items, should_stop or self._should_stop, units)
 
     def scores(
         self,
@@ -226,14 +226,14 @@ class LmHarness:
         items: Mapping[str, Sequence[int]] | None,
         answers: Sequence[Answers],
     ) -> tuple[ItemScore, ...]:
-        """Return what `score` would, from answers that together are there for every unit; no pass is run.
+        """Return what `score` would, from partial answers that together cover every unit; no pass is run.
 
         Args:
-            model: that was asked, or one of the same kind.
-            tokenizer: its own.
-            split: that was asked of.
-            items: that were asked.
-            answers: in any order.
+            model: the one that answered, or one of the same kind.
+            tokenizer: its tokenizer.
+            split: as `answers` got it.
+            items: as `answers` got them.
+            answers: the partial answers, in any order.
 
         Raises:
             EvaluationError: if a filter or a metric fails, or an answer is missing.
@@ -241,7 +241,7 @@ class LmHarness:
         self.prepare()
         together = [
             {place: response for part in parts for place, response in part.items()}
-            for parts in zip(*answers, strict=True)
+            for parts in zip(*answers, strict=True)  # one from each, for each kind of request
         ]
         with quiet():
             return self._scores(model, tokenizer, split, items, together)
@@ -262,23 +262,22 @@ class LmHarness:
         split: Split,
         items: Mapping[str, Sequence[int]] | None,
         should_stop: Callable[[], bool] | None,
-        share: Share,
+        units: UnitRange,
     ) -> Answers:
         engine, calls, _ = self._asked(model, tokenizer, split, items)
         found: Answers = []
-        with self.watch.section("engine"), self.watch.passes(model):
-            # An engine that does not divide its calls answers each in one go.
-            sizes = []
+        with self.timer.section("engine"), self.timer.passes(model):
+            divisions = []
             for call, prepared in calls:
                 with _naming(call):
-                    sizes.append(engine.units(model, prepared, should_stop) if isinstance(engine, Divides) else 1)
-            share.open(sum(sizes))
+                    divisions.append(engine.divide(model, prepared, should_stop))
+            units.open(sum(division.n_units for division in divisions))
             start = 0
-            for (call, prepared), size in zip(calls, sizes, strict=True):
+            for (call, _), division in zip(calls, divisions, strict=True):
                 found.append({})
-                if share.wants(start, start + size):
-                    found[-1] = self._run(engine, model, tokenizer, call, prepared, should_stop, share, start)
-                start += size
+                if units.overlaps(start, start + division.n_units):
+                    found[-1] = self._run(engine, model, tokenizer, call, division, should_stop, units, start)
+                start += division.n_units
         return found
 
     def _scores(
@@ -297,7 +296,7 @@ class LmHarness:
                 if missing:
                     raise EvaluationError(f"{missing} of {len(call.instances)} {call.kind} requests were not answered")
                 put_responses(call.instances, [found[i] for i in range(len(found))])
-            with self.watch.section("scoring"), compiled_templates():
+            with self.timer.section("scoring"), compiled_templates():
 
                 def count_tokens(text: str) -> int:
                     return len(tokenizer.encode(text, add_special_tokens=False))
@@ -436,17 +435,13 @@ class LmHarness:
         model: Any,
         tokenizer: Any,
         call: Call,
-        prepared: Any,
+        division: Division,
         should_stop: Callable[[], bool] | None,
-        share: Share,
+        units: UnitRange,
         start: int,
     ) -> dict[int, Response]:
         with _naming(call):
-            if isinstance(engine, Divides):
-                found = engine.answer_some(model, tokenizer, prepared, should_stop, share, start)
-            else:
-                first, last = share.take(start, start + 1)
-                found = dict(enumerate(engine.answer(model, tokenizer, prepared, should_stop))) if first < last else {}
+            found = engine.answer_units(model, tokenizer, division, should_stop, units, start)
         for i, response in found.items():
             value = response[0] if isinstance(response, tuple) else response
             if isinstance(value, float) and math.isnan(value):
@@ -465,11 +460,12 @@ def _naming(call: Call) -> Iterator[None]:
     except (Interrupted, KeyboardInterrupt, ConfigError):
         raise  # the last: the engine cannot run such models at all, which no other candidate will change
     except EvaluationError as error:
-        raise EvaluationError(f"task {names}: {error}") from error
+        raise EvaluationError(f"task {names}: {error}", fault=error.fault) from error
     except Exception as error:
         text = " ".join(str(error).split())
-        hint = "; lower batch_size" if "out of memory" in text.lower() else ""
-        raise EvaluationError(f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}") from error
+        hint = "; lower batch_size" if is_out_of_memory(error) else ""
+        text = f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}"
+        raise EvaluationError(text, fault=fault_of(error)) from error
 
 
 def _recorded(task: Task, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:

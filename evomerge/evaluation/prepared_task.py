@@ -17,6 +17,7 @@ from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, qu
 from evomerge.evaluation.task import TaskSpec
 from evomerge.evaluation.terms import resolve
 from evomerge.record import ItemScore
+from evomerge.system.faults import fault_of
 
 _N_TOKENS = "evomerge_n_tokens"
 """Attribute that an lm-eval instance gets besides its response: how many tokens were generated for it."""
@@ -182,14 +183,16 @@ class PreparedTask:
             try:
                 ensemble.apply(instances)
             except Exception as error:
-                raise EvaluationError(f"task {task!r}: filter {ensemble.name!r} failed: {_said(error)}") from error
+                text = f"task {task!r}: filter {ensemble.name!r} failed: {_said(error)}"
+                raise EvaluationError(text, fault=fault_of(error)) from error
             for item, group, kept in zip(requests.items, requests.instances, metrics, strict=True):
                 responses = [instance.filtered_resps[ensemble.name] for instance in group]
                 try:
                     result = self._task.process_results(_copied(group[0].doc), responses)
                     values = item_metrics(result, aggregation)
                 except Exception as error:
-                    raise EvaluationError(f"task {task!r}, item {item}: scoring failed: {_said(error)}") from error
+                    text = f"task {task!r}, item {item}: scoring failed: {_said(error)}"
+                    raise EvaluationError(text, fault=fault_of(error)) from error
                 for name, value in values.items():
                     kept[name if len(self.filters) == 1 else f"{name},{ensemble.name}"] = value
         return [ItemScore(task, item, kept) for item, kept in zip(requests.items, metrics, strict=True)]
@@ -217,7 +220,8 @@ class PreparedTask:
             try:
                 found |= measure.function(answered)
             except Exception as error:  # a user's function may raise anything
-                raise EvaluationError(f"task {task!r}, item {item}: {measure.name!r} failed: {_said(error)}") from error
+                text = f"task {task!r}, item {item}: {measure.name!r} failed: {_said(error)}"
+                raise EvaluationError(text, fault=fault_of(error)) from error
         return found
 
     @property

@@ -1,91 +1,118 @@
-"""The contracts of executors, which take jobs and give outcomes, and of the workers that they have.
+"""The contracts of executors, which take jobs and return outcomes, and of the workers that run the jobs.
 
-The search knows nothing else of where candidates run. Nothing here needs a model library.
+The search knows nothing else about where candidates run. Nothing here needs a model library.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any
 
 from evomerge.evaluation.engines.base import Answers
-from evomerge.evaluation.engines.units import Share
-from evomerge.execution.pool.chunks import Part
+from evomerge.evaluation.engines.units import UnitRange
 from evomerge.record import Job, Outcome
 
 
-class Executor(Protocol):
+class Executor(ABC):
     """Builds and scores candidates somewhere.
 
-    What callers may assume: each submitted job comes back from `collect` exactly once. A candidate that cannot be
-    built or scored comes back as INVALID or FAILED with the reason; an exception means that the executor itself is
-    broken, and ends the search.
+    What callers may assume: each submitted job comes back from `collect` or `more` exactly once. A candidate that
+    cannot be built or scored comes back as INVALID or FAILED with the reason; an exception means that the executor
+    itself is broken, and ends the search.
+
+    Attributes:
+        concurrent: whether jobs run while the caller does something else. If not, they run within `collect`.
     """
+
+    concurrent: bool = False
 
     @property
     def capacity(self) -> int:
         """How many jobs should be outstanding to keep every worker busy; it may change."""
-        ...
+        return 1
 
+    @abstractmethod
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        ...
 
+    @abstractmethod
     def collect(self) -> Outcome:
         """Wait for an outstanding job and return what came of it.
 
         Raises:
             Interrupted: if the user stopped the run, or the deadline passed, before one was done.
         """
-        ...
 
+    def more(self) -> Sequence[Outcome]:
+        """Return further outcomes that need no waiting; they count as collected."""
+        return ()
+
+    def report(self) -> dict[str, Any] | None:
+        """Return what the workers do, as plain data for `evomerge status`; None: there is nothing to tell.
+
+        See `evomerge.execution.pool.workers.WorkerPool.report` for what an executor with several workers tells.
+        """
+        return None
+
+    @abstractmethod
     def close(self) -> None:
         """Stop the workers and free what they hold; may be called twice."""
-        ...
 
 
-@runtime_checkable
-class Gathers(Protocol):
-    """What an executor with several workers does besides: it gives all that is done at once."""
+@dataclass(frozen=True)
+class PartialAnswers:
+    """What one worker answered of a candidate that several workers answer. Plain data.
 
-    def more(self) -> list[Outcome]:
-        """Return further outcomes that are there already; they count as collected."""
-        ...
+    Attributes:
+        first: the first of the units that it answered.
+        end: the end of these units (exclusive).
+        n_units: how many units the candidate has in all.
+        answers: to the requests of these units.
+        seconds: the time that it took, building included.
+    """
+
+    first: int
+    end: int
+    n_units: int
+    answers: Answers
+    seconds: float
 
 
-@runtime_checkable
-class Reports(Protocol):
-    """What an executor with several workers does besides: it says how they are."""
+class Worker(ABC):
+    """Builds and scores candidates, one after the other.
 
-    def report(self) -> dict[str, Any]:
-        """Return plain data for `evomerge status`; see `evomerge.execution.pool.workers.Crew.report`."""
-        ...
+    By default a candidate is one unit, which cannot be divided among workers.
 
+    Attributes:
+        device: what candidates run on, for example "cuda:0".
+        log_lines: what the driver's log is to say of the worker's start, one sentence each.
+    """
 
-class Works(Protocol):
-    """What an executor needs of a worker."""
+    device: str = "cpu"
+    log_lines: tuple[str, ...] = ()
 
+    @abstractmethod
     def run(self, job: Job) -> Outcome:
         """Build and score one candidate."""
-        ...
 
-
-@runtime_checkable
-class Shares(Protocol):
-    """What a worker does besides that can answer a part of a candidate's questions."""
-
-    def run_part(self, job: Job, share: Share) -> Outcome | Part:
-        """Build a candidate and put the questions to it that are in a share, some of which may be given away meanwhile.
+    def run_units(self, job: Job, units: UnitRange) -> Outcome | PartialAnswers:
+        """Build a candidate and answer those of its units that are in a range, some of which may be stolen meanwhile.
 
         Returns:
-            What `run` would where it answered all, or failed; else the part.
+            What `run` would, if it answered all units or failed; else the partial answers.
         """
-        ...
+        return self.run(job)
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
-        """Score a candidate by all of its answers."""
-        ...
+        """Score a candidate whose units were all answered, here or elsewhere.
+
+        Args:
+            answers: of all its `PartialAnswers`, in any order.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not divide candidates, so there is nothing to finish")
 
 
 class StopSignal:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 
-from evomerge.execution.base import Works
+from evomerge.execution.base import Executor, Worker
 from evomerge.record import Job, Outcome
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """Runs each job in this process when it is collected, in the order of submission."""
 
-    capacity = 1
-
-    def __init__(self, worker: Works) -> None:
+    def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._jobs: deque[Job] = deque()
 

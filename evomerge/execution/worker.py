@@ -1,36 +1,36 @@
-"""A worker: its live models and one set of prepared tasks. The only place where merging meets evaluation."""
+"""A worker with live models and one set of prepared tasks. The only place where merging meets evaluation."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
-from evomerge.errors import CheckpointError, EvaluationError, RecipeError
+from evomerge.errors import CheckpointError, EvaluationError, Fault, RecipeError
 from evomerge.evaluation.engines.base import Answers
-from evomerge.evaluation.engines.units import Share
+from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.harness import LmHarness
-from evomerge.execution.base import StopSignal
-from evomerge.execution.pool.chunks import Part
+from evomerge.execution.base import PartialAnswers, StopSignal, Worker
 from evomerge.merge.live.models import LiveModels
 from evomerge.record import ItemScore, Job, Outcome, State
+from evomerge.system.faults import fault_of, is_out_of_memory
 
 
-class Worker:
+class LiveWorker(Worker):
     """Builds each candidate in its live models and scores it there; nothing is written to disk.
 
-    A candidate's own faults (a refused recipe, weights or logits that are not finite, a generation that fails, memory
-    that runs out) become its outcome. Anything else is a bug and is raised.
+    A candidate's own faults (a refused recipe, weights or logits that are not finite, a generation that fails) and
+    memory that runs out become its outcome. Anything else is a bug and is raised.
 
     Attributes:
-        device: that candidates run on; several, where the live model is spread over them.
-        told: what is to be logged of its start, where the log is.
+        device: what candidates run on; several devices, where the live model is spread over them.
     """
 
-    told: tuple[str, ...] = ()
-
-    def __init__(self, live: LiveModels, harness: LmHarness, *, stop: StopSignal) -> None:
+    def __init__(
+        self, live: LiveModels, harness: LmHarness, *, stop: StopSignal, log_lines: Sequence[str] = ()
+    ) -> None:
         self._live = live
         self.device = " + ".join(map(str, live.devices))
+        self.log_lines = tuple(log_lines)
         self._harness = harness
         self._stop = stop
 
@@ -40,20 +40,25 @@ class Worker:
         Raises:
             Interrupted: if the stop signal came while it was running.
         """
-        outcome = self.run_part(job, Share())
-        assert isinstance(outcome, Outcome), "nobody else takes any of its questions"
+        outcome = self.run_units(job, UnitRange())
+        assert isinstance(outcome, Outcome), "nobody else knows of this range, so no unit can be stolen"
         return outcome
 
-    def run_part(self, job: Job, share: Share) -> Outcome | Part:
-        """Build one candidate and put those questions to it that are in a share; see `Shares`.
+    def run_units(self, job: Job, units: UnitRange) -> Outcome | PartialAnswers:
+        """Build a candidate and answer those of its units that are in a range; see `Worker`.
 
         Raises:
             Interrupted: if the stop signal came while it was running.
         """
         start = time.perf_counter()
 
-        def outcome(state: State, scores: tuple[ItemScore, ...] = (), error: str | None = None) -> Outcome:
-            return Outcome(job, state, scores, time.perf_counter() - start, self.device, error)
+        def outcome(
+            state: State,
+            scores: tuple[ItemScore, ...] = (),
+            error: str | None = None,
+            fault: Fault | None = None,
+        ) -> Outcome:
+            return Outcome(job, state, scores, time.perf_counter() - start, self.device, error, fault)
 
         try:
             self._live.write(job.recipe)
@@ -62,30 +67,33 @@ class Worker:
         try:
             model, tokenizer = self._live.model, self._live.tokenizer
             asked = (model, tokenizer, job.split, job.items)
-            answers = self._harness.answers(*asked, share, should_stop=self._stop.now)
-            if not share.whole:
+            answers = self._harness.answers(*asked, units, should_stop=self._stop.now)
+            if not units.whole:
                 seconds = time.perf_counter() - start
-                return Part(share.first, share.end, share.of or 0, answers, seconds)
+                return PartialAnswers(units.first, units.end, units.n_units or 0, answers, seconds)
             scores = self._harness.scores(*asked, [answers])
         except EvaluationError as error:
-            return outcome(State.FAILED, error=str(error))
+            return outcome(State.FAILED, error=str(error), fault=error.fault)
         except RuntimeError as error:
-            # torch reports exhausted memory as a RuntimeError (a subclass on CUDA, a bare one on CPU).
-            if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
-                return outcome(State.FAILED, error=f"out of memory while scoring: {error}")
-            raise
+            if not is_out_of_memory(error):
+                raise
+            return outcome(State.FAILED, error=f"out of memory while scoring: {error}", fault=fault_of(error))
         return outcome(State.COMPLETE, scores)
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
-        """Score a candidate by all of its answers; see `Shares`. It is built again if it is not the last one here."""
+        """Score a candidate by the answers to all of its units; see `Worker`.
+
+        It is built again, unless it is what this worker built last: its tokenizer and its context length are needed.
+        """
         start = time.perf_counter()
         error: str | None = None
+        fault: Fault | None = None
         scores: tuple[ItemScore, ...] = ()
         try:
             if self._live.recipe != job.recipe:
                 self._live.write(job.recipe)
             scores = self._harness.scores(self._live.model, self._live.tokenizer, job.split, job.items, answers)
         except (EvaluationError, RecipeError, CheckpointError) as problem:
-            error = str(problem)
+            error, fault = str(problem), fault_of(problem)
         state = State.COMPLETE if error is None else State.FAILED
-        return Outcome(job, state, scores, time.perf_counter() - start, self.device, error)
+        return Outcome(job, state, scores, time.perf_counter() - start, self.device, error, fault)

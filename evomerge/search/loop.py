@@ -21,7 +21,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from evomerge.errors import ConfigError, Interrupted
-from evomerge.execution.base import Executor, Gathers, Reports, StopSignal
+from evomerge.execution.base import Executor, StopSignal
 from evomerge.fitness.scoring import Scoring
 from evomerge.recipe import Recipe
 from evomerge.record import Choice, ItemScore, Outcome, Record, Split, State, best_scored
@@ -127,6 +127,8 @@ class Search:
             for candidate in self._turns.to_tell(candidates):
                 self._strategy.tell(candidate.ask, candidate.record.result)
                 self._learn(candidate)
+            if not self.executor.concurrent:
+                self._journal.write_if_due(self._seconds)  # nobody waits for the next proposal meanwhile
             if self._may_ask():
                 self._start(self._strategy.ask())
                 continue
@@ -216,7 +218,7 @@ class Search:
         except Exception:
             self._journal.write()  # what waited for the next transaction
             raise
-        outcomes += self.executor.more() if isinstance(self.executor, Gathers) else []
+        outcomes += self.executor.more()
         self._journal.answered(sum(outcome.seconds for outcome in outcomes))
         return outcomes
 
@@ -364,7 +366,8 @@ class Search:
 
     def _progress_data(self) -> dict[str, Any]:
         """What the next session begins with: it runs what is outstanding anew, but for the answers."""
-        workers = {"workers": self.executor.report()} if isinstance(self.executor, Reports) else {}
+        report = self.executor.report()
+        workers = {} if report is None else {"workers": report}
         if not self._taken_up:
             return workers
         self._progress.spent.seconds = self._seconds

@@ -21,7 +21,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
         `items` (item evaluations they cost), `seconds`, `cache_hits` (proposals that repeated an earlier recipe),
         `failed`, `error`, `budget`, `per_minute` (candidates), `seconds_left` (until the budget is spent; both None
         where nothing is known), `workers` (what the executor reported last, see
-        `evomerge.execution.pool.workers.Crew.report`; None for one without workers), `baselines` (list of `name`,
+        `evomerge.execution.pool.workers.WorkerPool.report`; None for one without workers), `baselines` (list of `name`,
         `search`, `validation`, `test`) and `best` (`id`, `recipe_hash`, `search`, `validation`, `test`; None before
         the first score). Each score is `{"mean", "low", "high", "n"}` or None.
     """

@@ -1,7 +1,7 @@
-"""Where the time of a candidate goes: what is told to a stopwatch, and the stopwatch.
+"""A stopwatch that says where the time of a candidate goes.
 
-Code that takes time names it (`with watch.section("scoring")`); nobody listens unless a `Stopwatch` is put in. What has
-no place for a watch is timed from outside: `timed` wraps any object, `passes` hooks into a model.
+Code that takes time names it (`with timer.section("scoring")`); nothing is measured unless its timer is a `Stopwatch`.
+Code that has no timer is timed from outside: `timed` wraps any object, `passes` hooks into a model.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
-class Watch(Protocol):
-    """Is told what is being done."""
+class Timer(Protocol):
+    """Takes the time of named sections of code, or does nothing."""
 
     def section(self, name: str) -> AbstractContextManager[None]:
         """Take the time of a block, without the sections within it."""
@@ -27,8 +27,8 @@ class Watch(Protocol):
         ...
 
 
-class _Unwatched:
-    """Nobody listens."""
+class _Untimed:
+    """Measures nothing."""
 
     _NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 
@@ -39,12 +39,13 @@ class _Unwatched:
         return self._NOTHING
 
 
-UNWATCHED: Watch = _Unwatched()
+UNTIMED: Timer = _Untimed()
+"""Measures nothing, and costs nothing."""
 
 
 @dataclass(frozen=True)
-class Lap:
-    """What was timed between two looks at a stopwatch.
+class TimedInterval:
+    """What a stopwatch measured between two readings.
 
     Attributes:
         total: seconds in all.
@@ -130,12 +131,12 @@ class Stopwatch:
         """
         return _Timed(self, inner, name, only)
 
-    def lap(self) -> Lap:
-        """Return what was timed since the last lap, and begin the next one. Sections may be open."""
+    def interval(self) -> TimedInterval:
+        """Return what was measured since the last call, and begin the next interval. Sections may be open."""
         now = self._tick()
-        lap = Lap(now - self._began, dict(self._seconds), dict(self._counts))
+        interval = TimedInterval(now - self._began, dict(self._seconds), dict(self._counts))
         self._seconds, self._counts, self._began = defaultdict(float), defaultdict(int), now
-        return lap
+        return interval
 
     def _enter(self, name: str) -> None:
         self._tick()
@@ -156,8 +157,8 @@ class Stopwatch:
 
 
 class _Timed:
-    def __init__(self, watch: Stopwatch, inner: Any, name: str, only: tuple[str, ...]) -> None:
-        self.__dict__.update(_watch=watch, _inner=inner, _name=name, _only=only)
+    def __init__(self, stopwatch: Stopwatch, inner: Any, name: str, only: tuple[str, ...]) -> None:
+        self.__dict__.update(_stopwatch=stopwatch, _inner=inner, _name=name, _only=only)
 
     def __getattr__(self, key: str) -> Any:
         value = getattr(self._inner, key)
@@ -165,7 +166,7 @@ class _Timed:
             return value
 
         def method(*args: Any, **kwargs: Any) -> Any:
-            with self._watch.section(self._name):
+            with self._stopwatch.section(self._name):
                 return value(*args, **kwargs)
 
         return method

@@ -22,7 +22,7 @@ from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted, RecipeError
 from evomerge.execution.base import StopSignal
 from evomerge.execution.local import LocalExecutor
-from evomerge.execution.worker import Worker
+from evomerge.execution.worker import LiveWorker
 from evomerge.genome.space import Space
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.live.writer import Written
@@ -33,7 +33,7 @@ from evomerge.search.loop import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.system.memory import free_memory
-from evomerge.system.stopwatch import Lap, Stopwatch
+from evomerge.system.stopwatch import Stopwatch, TimedInterval
 from evomerge.workflows import Progress
 
 PARTS = ("decode_genome", "merge", "prefill", "decode", "engine", "scoring", "database", "optimizer", "rest")
@@ -116,8 +116,8 @@ def memory_bandwidth(device: Any, synchronize: Callable[[], None] = lambda: None
 class _Taken:
     """What was seen of one stage."""
 
-    warm_up: Lap | None = None
-    laps: list[Lap] = field(default_factory=list)
+    warm_up: TimedInterval | None = None
+    intervals: list[TimedInterval] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
     states: Counter[State] = field(default_factory=Counter)
     n_proposals: int = 0
@@ -141,20 +141,20 @@ class _Plan:
 
 
 class _Listener:
-    """Takes a lap with each candidate, and stops the search once there are enough."""
+    """Reads the stopwatch after each candidate, and stops the search once there are enough."""
 
-    def __init__(self, watch: Stopwatch, live: LiveModels, taken: _Taken, plan: _Plan, stop: StopSignal) -> None:
-        self._watch, self._live, self._taken, self._plan, self._stop = watch, live, taken, plan, stop
+    def __init__(self, stopwatch: Stopwatch, live: LiveModels, taken: _Taken, plan: _Plan, stop: StopSignal) -> None:
+        self._stopwatch, self._live, self._taken, self._plan, self._stop = stopwatch, live, taken, plan, stop
 
     def phase(self, name: str, total: int | None, done: int) -> None:
         """Begin to count."""
-        self._watch.lap()
+        self._stopwatch.interval()
 
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
         """Note what a candidate took; the time of one that failed, or was scored before, belongs to none."""
         taken = self._taken
-        lap = self._watch.lap()
-        if len(taken.laps) == self._plan.candidates:
+        interval = self._stopwatch.interval()
+        if len(taken.intervals) == self._plan.candidates:
             return  # the search had begun this one before it was stopped
         taken.n_proposals += 1
         if record.same_as is not None:
@@ -165,12 +165,12 @@ class _Listener:
         if record.state != State.COMPLETE:
             return
         if taken.warm_up is None:
-            taken.warm_up = lap
+            taken.warm_up = interval
         else:
-            taken.laps.append(lap)
+            taken.intervals.append(interval)
             taken.written.append(self._live.written)
         self._plan.step()
-        if len(taken.laps) == self._plan.candidates:
+        if len(taken.intervals) == self._plan.candidates:
             self._stop.request()
 
 
@@ -179,7 +179,7 @@ def _run_stage(
     live: LiveModels,
     stage: Stage,
     elite: Recipe | None,
-    watch: Stopwatch,
+    stopwatch: Stopwatch,
     plan: _Plan,
     folder: Path | None,
 ) -> tuple[_Taken, Recipe | None]:
@@ -189,16 +189,16 @@ def _run_stage(
     def begin(_: Recipe | None) -> Any:
         strategy: Any = stage.begin(elite)
         _load_parents(live, strategy.space)
-        strategy.space = watch.timed(strategy.space, "decode_genome", "genome", "decode")
-        strategy.optimizer = watch.timed(strategy.optimizer, "optimizer")
+        strategy.space = stopwatch.timed(strategy.space, "decode_genome", "genome", "decode")
+        strategy.optimizer = stopwatch.timed(strategy.optimizer, "optimizer")
         return strategy
 
-    prepared.harness.watch = watch
-    worker = Worker(watch.timed(live, "merge", "write"), prepared.harness, stop=stop)
+    prepared.harness.timer = stopwatch
+    worker = LiveWorker(stopwatch.timed(live, "merge", "write"), prepared.harness, stop=stop)
     with _temporary(folder) as path, RunDir.create(path / "run", config={}) as run:
-        run.database = watch.timed(run.database, "database")
+        run.database = stopwatch.timed(run.database, "database")
         search = Search(
-            run_dir=watch.timed(run, "database", "write_best"),
+            run_dir=stopwatch.timed(run, "database", "write_best"),
             stages=[Stage(stage.name, 1.0, begin)],
             executor=LocalExecutor(worker),
             scoring=prepared.scoring(),
@@ -206,11 +206,11 @@ def _run_stage(
             budget=Budget(candidates=_TRIES * (plan.candidates + 1)),
             splits=(Split.SEARCH,),
             stop=stop,
-            listener=_Listener(watch, live, taken, plan, stop),
+            listener=_Listener(stopwatch, live, taken, plan, stop),
         )
         with contextlib.suppress(Interrupted):  # by the listener
             search.run()
-        if not taken.laps:
+        if not taken.intervals:
             reasons = {record.error for record in run.database.records()} - {None}
             raise EvaluationError(
                 f"a profile takes one candidate to warm up and one more, but of {taken.n_proposals} proposals of stage "
@@ -275,10 +275,10 @@ def _threads() -> int:
 
 
 def _report(taken: _Taken, bandwidth: float) -> dict[str, Any]:
-    assert taken.warm_up is not None  # it comes before every other lap
-    n = len(taken.laps)
-    each = [_seconds(lap) for lap in taken.laps]
-    total = sum(lap.total for lap in taken.laps) / n
+    assert taken.warm_up is not None  # it comes before all others
+    n = len(taken.intervals)
+    each = [_seconds(interval) for interval in taken.intervals]
+    total = sum(interval.total for interval in taken.intervals) / n
     seconds = {part: sum(one[part] for one in each) / n for part in PARTS}
     n_bytes = sum(one.n_bytes for one in taken.written) / n
     rate = n_bytes / seconds["merge"] if n_bytes else None
@@ -302,23 +302,23 @@ def _report(taken: _Taken, bandwidth: float) -> dict[str, Any]:
             "bytes_per_second": rate,
             "share_of_memory_bandwidth": None if rate is None else rate / bandwidth,
         },
-        **{kind: _passes(taken.laps, kind) for kind in ("prefill", "decode")},
+        **{kind: _passes(taken.intervals, kind) for kind in ("prefill", "decode")},
         "warm_up": {**_seconds(taken.warm_up), "total": taken.warm_up.total},
-        "each": [{**one, "total": lap.total} for one, lap in zip(each, taken.laps, strict=True)],
+        "each": [{**one, "total": interval.total} for one, interval in zip(each, taken.intervals, strict=True)],
     }
 
 
-def _seconds(lap: Lap) -> dict[str, float]:
-    return {part: lap.rest if part == "rest" else lap.seconds.get(part, 0.0) for part in PARTS}
+def _seconds(interval: TimedInterval) -> dict[str, float]:
+    return {part: interval.rest if part == "rest" else interval.seconds.get(part, 0.0) for part in PARTS}
 
 
-def _passes(laps: list[Lap], kind: str) -> dict[str, float | None]:
+def _passes(intervals: list[TimedInterval], kind: str) -> dict[str, float | None]:
     seconds, tokens = (
-        sum(lap.seconds.get(kind, 0.0) for lap in laps),
-        sum(lap.counts.get(f"{kind} tokens", 0) for lap in laps),
+        sum(interval.seconds.get(kind, 0.0) for interval in intervals),
+        sum(interval.counts.get(f"{kind} tokens", 0) for interval in intervals),
     )
     return {
-        "passes": sum(lap.counts.get(f"{kind} passes", 0) for lap in laps) / len(laps),
-        "tokens": tokens / len(laps),
+        "passes": sum(interval.counts.get(f"{kind} passes", 0) for interval in intervals) / len(intervals),
+        "tokens": tokens / len(intervals),
         "tokens_per_second": tokens / seconds if tokens else None,
     }

@@ -1,4 +1,4 @@
-"""Answers in parts: who gives what, and that together they are the answers of one process, bit for bit."""
+"""Partial answers: who steals what, and that together they are the answers of one process, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evaluation_helpers import Tiny
 from evomerge.errors import EvaluationError
 from evomerge.evaluation import SplitSizes, TaskSpec
 from evomerge.evaluation.engines.batching import TokenBudget
-from evomerge.evaluation.engines.units import Share
+from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.harness import LmHarness
 from evomerge.record import Split
 
@@ -28,28 +28,28 @@ class Clock:
         return self.now
 
 
-def begun(units: int, *, building: float, took: tuple[float, ...], **options: Any) -> tuple[Share, Clock]:
-    """A share whose worker took some units; the last of them is running."""
+def begun(units: int, *, building: float, took: tuple[float, ...], **options: Any) -> tuple[UnitRange, Clock]:
+    """A range whose worker took some units; the last of them is running."""
     clock = Clock()
-    share = Share(**options, clock=clock)
+    own = UnitRange(**options, clock=clock)
     clock.now += building
-    share.open(units)
+    own.open(units)
     for unit, seconds in enumerate(took):
-        assert share.take(share.first + unit, share.first + unit + 1) == (share.first + unit, share.first + unit + 1)
+        assert own.take(own.first + unit, own.first + unit + 1) == (own.first + unit, own.first + unit + 1)
         clock.now += seconds
-    return share, clock
+    return own, clock
 
 
-def test_units_are_taken_from_the_front_and_given_from_the_back() -> None:
-    share, _ = begun(10, building=0.0, took=(1.0, 1.0))
-    assert share.give() == (6, 10)
-    assert not share.whole
-    assert share.wants(5, 9)
-    assert not share.wants(6, 10)
-    assert share.take(2, 8) == (2, 6)
-    assert share.take(6, 10) == (6, 6)
-    assert share.give() is None
-    thief = Share(6, 10)
+def test_units_are_taken_from_the_front_and_stolen_from_the_back() -> None:
+    own, _ = begun(10, building=0.0, took=(1.0, 1.0))
+    assert own.steal() == (6, 10)
+    assert not own.whole
+    assert own.overlaps(5, 9)
+    assert not own.overlaps(6, 10)
+    assert own.take(2, 8) == (2, 6)
+    assert own.take(6, 10) == (6, 6)
+    assert own.steal() is None
+    thief = UnitRange(6, 10)
     thief.open(10)
     assert not thief.whole
     assert thief.take(0, 6) == (6, 6)
@@ -58,7 +58,7 @@ def test_units_are_taken_from_the_front_and_given_from_the_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "building", "took", "given"),
+    ("units", "building", "took", "stolen"),
     [
         (2, 0.0, (1.0,), 1),  # half of one and one, against one and a half
         (10, 100.0, (1.0, 1.0), 0),  # the other one would build for longer than what is left takes
@@ -67,23 +67,23 @@ def test_units_are_taken_from_the_front_and_given_from_the_back() -> None:
         (3, 0.0, (1.0, 1.0, 1.0), 0),
     ],
 )
-def test_as_much_is_given_as_makes_both_be_done_soonest(units, building, took, given) -> None:
-    share, _ = begun(units, building=building, took=took)
-    found = share.give()
-    assert found == (None if not given else (units - given, units))
+def test_as_much_is_stolen_as_lets_both_finish_soonest(units, building, took, stolen) -> None:
+    own, _ = begun(units, building=building, took=took)
+    found = own.steal()
+    assert found == (None if not stolen else (units - stolen, units))
 
 
-def test_nothing_is_given_before_the_pace_is_known() -> None:
+def test_nothing_is_stolen_before_the_pace_is_known() -> None:
     clock = Clock()
-    share = Share(clock=clock)
-    assert share.give() is None
+    own = UnitRange(clock=clock)
+    assert own.steal() is None
     clock.now = 1.0
-    share.open(8)
-    assert share.give() is None
-    known = Share(pace=1.0, clock=clock)
-    assert known.give() is None  # not counted yet
+    own.open(8)
+    assert own.steal() is None
+    known = UnitRange(pace=1.0, clock=clock)
+    assert known.steal() is None  # not counted yet
     known.open(8)
-    assert known.give() == (4, 8)
+    assert known.steal() == (4, 8)
     begun_now, clock = begun(8, building=0.0, took=(0.001,), pace=1.0)
     assert begun_now.pace == 1.0
     clock.now = 3.0
@@ -95,11 +95,11 @@ def harness(tasks: Path, *specs: TaskSpec, batch_size: int = 4, **options: Any) 
 
 
 def answers_of(made: LmHarness, tiny: Tiny, first: int, end: int | None, items: Any = None) -> tuple[Any, int]:
-    share = Share(first, end)
-    found = made.answers(tiny.model, tiny.tokenizer, Split.SEARCH, items, share)
-    assert share.of is not None
-    assert (share.first, share.end) == (first, end or share.of)
-    return pickle.loads(pickle.dumps(found)), share.of
+    own = UnitRange(first, end)
+    found = made.answers(tiny.model, tiny.tokenizer, Split.SEARCH, items, own)
+    assert own.n_units is not None
+    assert (own.first, own.end) == (first, end or own.n_units)
+    return pickle.loads(pickle.dumps(found)), own.n_units
 
 
 @pytest.mark.parametrize("engine", ["hf", "lm-eval"])
@@ -132,22 +132,22 @@ def test_a_few_items_in_parts(tiny: Tiny, tasks: Path) -> None:
     assert made.scores(tiny.model, tiny.tokenizer, Split.SEARCH, items, parts) == expected
 
 
-def test_what_is_given_away_in_the_middle_is_left_out(tiny: Tiny, tasks: Path, monkeypatch) -> None:
+def test_what_is_stolen_in_the_middle_is_left_out(tiny: Tiny, tasks: Path, monkeypatch) -> None:
     made = harness(tasks, *SPECS)
     expected = made.score(tiny.model, tiny.tokenizer, Split.SEARCH)
-    share, given = Share(), []
-    take = Share.take
+    own, stolen = UnitRange(), []
+    take = UnitRange.take
 
-    def take_and_give(self: Share, start: int, stop: int) -> tuple[int, int]:
+    def take_and_steal(self: UnitRange, start: int, stop: int) -> tuple[int, int]:
         found = take(self, start, stop)
-        if self is share and not given:
-            given.append(self.give())
+        if self is own and not stolen:
+            stolen.append(self.steal())
         return found
 
-    monkeypatch.setattr(Share, "take", take_and_give)
-    mine = made.answers(tiny.model, tiny.tokenizer, Split.SEARCH, None, share)
-    ((first, end),) = given
-    assert share.end == first > 0
+    monkeypatch.setattr(UnitRange, "take", take_and_steal)
+    mine = made.answers(tiny.model, tiny.tokenizer, Split.SEARCH, None, own)
+    ((first, end),) = stolen
+    assert own.end == first > 0
     theirs, n = answers_of(harness(tasks, *SPECS), tiny, first, None)
     assert end == n
     assert made.scores(tiny.model, tiny.tokenizer, Split.SEARCH, None, [theirs, mine]) == expected

@@ -217,7 +217,7 @@ def test_continuations_of_one_token_share_an_input_beside_longer_ones(zoo: LiveM
     parts = [Likelihood(context, (token,)) for token in (0, 5, 300)]
     parts += [Likelihood(context[:-1], (0,)), Likelihood(context, (5, 0, 7)), Likelihood(context[:3], (9,))]
     assert len(vllm_engine._rows(parts)) == 4
-    prepared = vllm_engine.PreparedForVllm(
+    prepared = vllm_engine.VllmCall(
         "loglikelihood", (), tuple((i,) for i in range(len(parts))), tuple(parts), tuple(vllm_engine._rows(parts))
     )
     found = started.answer(zoo.model, zoo.tokenizer, prepared, None)
@@ -228,7 +228,7 @@ def test_continuations_of_one_token_share_an_input_beside_longer_ones(zoo: LiveM
         assert value == pytest.approx(float(log_p.gather(1, wanted[:, None]).sum()), abs=1e-3)
         assert greedy == bool((log_p.argmax(dim=-1) == wanted).all())
     best = int(zoo.model(torch.tensor([context])).logits[0, -1].argmax())
-    one = vllm_engine.PreparedForVllm("loglikelihood", (), ((0,),), (Likelihood(context, (best,)),),
+    one = vllm_engine.VllmCall("loglikelihood", (), ((0,),), (Likelihood(context, (best,)),),
                                tuple(vllm_engine._rows([Likelihood(context, (best,))])))  # fmt: skip
     assert started.answer(zoo.model, zoo.tokenizer, one, None)[0][1] is True
 

@@ -9,7 +9,8 @@ from ray_workers import N_ITEMS, Dummy, recipe
 
 from evomerge.execution.base import Executor
 from evomerge.execution.pool.cluster import Cluster
-from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.execution.pool.executor import RayExecutor
+from evomerge.execution.pool.settings import PoolSettings
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
@@ -48,7 +49,7 @@ def main(folder: str, address: str, notes: str, candidates: str) -> None:
     run = RunDir.open(path, write=True) if (path / "run.sqlite").exists() else RunDir.create(path, config={"name": "k"})
     cluster = Cluster(address=None if address == "own" else address, cpus=2)
     with run:
-        executor = RayExecutor(Dummy(notes, seconds=0.02), cluster=cluster, demand=Demand(workers=2))
+        executor = RayExecutor(Dummy(notes, seconds=0.02), cluster=cluster, settings=PoolSettings(workers=2))
         try:
             search(run, executor, int(candidates)).run()
         finally:

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evomerge.errors import CheckpointError, Interrupted
+from evomerge.errors import CheckpointError, Fault, Interrupted
 from evomerge.evaluation.engines.base import Answers
-from evomerge.evaluation.engines.units import Share
-from evomerge.execution.base import StopSignal
-from evomerge.execution.pool.actor import Hints
-from evomerge.execution.pool.chunks import Part
+from evomerge.evaluation.engines.units import UnitRange
+from evomerge.execution.base import PartialAnswers, StopSignal, Worker
+from evomerge.execution.pool.actor import WorkerContext
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
 
@@ -48,8 +47,8 @@ class Dummy:
         seconds: what a job takes.
         folder: where it is noted how often something happened; shared by all processes.
         refuse: a message with which the worker refuses to start.
-        units: of questions that each candidate is asked, which workers may share; 0: they cannot. Each takes `seconds`.
-            Faults then happen in the last of them.
+        units: that each candidate has, which workers may steal from each other; 0: it cannot be divided. Each takes
+            `seconds`. Faults then happen in the last of them.
     """
 
     folder: str
@@ -60,14 +59,14 @@ class Dummy:
     refuse: str | None = None
     units: int = 0
 
-    def __call__(self, stop: StopSignal, hints: Hints) -> "DummyWorker":
+    def __call__(self, stop: StopSignal, context: WorkerContext) -> "DummyWorker":
         if self.refuse is not None:
             raise CheckpointError(self.refuse)
-        note(self.folder, f"batch{hints.halvings}")
+        note(self.folder, f"batch{context.halvings}")
         return SharingWorker(self, stop) if self.units else DummyWorker(self, stop)
 
 
-class DummyWorker:
+class DummyWorker(Worker):
     device = "cpu"
 
     def __init__(self, plan: Dummy, stop: StopSignal) -> None:
@@ -97,7 +96,8 @@ class DummyWorker:
         if fault == "invalid":
             return Outcome(job, State.INVALID, (), 0.01, "cpu", "it cannot be built")
         texts = {"failed": "it cannot be scored", "memory": "out of memory: 5 GiB", "cuda": "CUDA error: assert"}
-        return Outcome(job, State.FAILED, (), 0.01, "cpu", texts[fault])
+        faults = {"failed": None, "memory": Fault.MEMORY, "cuda": Fault.DEVICE}
+        return Outcome(job, State.FAILED, (), 0.01, "cpu", texts[fault], faults[fault])
 
     def work(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -110,13 +110,13 @@ class DummyWorker:
 class SharingWorker(DummyWorker):
     """Asks its candidates one unit after the other; what a unit answers says which candidate and unit it was."""
 
-    def run_part(self, job: Job, share: Share) -> Outcome | Part:
+    def run_units(self, job: Job, units: UnitRange) -> Outcome | PartialAnswers:
         n = self.plan.units
-        share.open(n)
+        units.open(n)
         note(self.plan.folder, f"ran{job.candidate}")
         answers: dict[int, float] = {}
         for unit in range(n):
-            first, last = share.take(unit, unit + 1)
+            first, last = units.take(unit, unit + 1)
             if first == last:
                 continue
             failed = self.fault(job) if unit == n - 1 else None
@@ -125,9 +125,9 @@ class SharingWorker(DummyWorker):
             self.work(self.plan.seconds)
             note(self.plan.folder, f"asked{job.candidate}.{unit}")
             answers[unit] = job.candidate + unit / n
-        if share.whole:
+        if units.whole:
             return self.finish(job, [[answers]])
-        return Part(share.first, share.end, n, [answers], 0.25)
+        return PartialAnswers(units.first, units.end, n, [answers], 0.25)
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
         together = {unit: value for (some,) in answers for unit, value in some.items()}
@@ -138,7 +138,7 @@ class SharingWorker(DummyWorker):
 class Placed(Dummy):
     """Makes a worker whose answers say on which machine of the cluster they were found."""
 
-    def __call__(self, stop: StopSignal, hints: Hints) -> "PlacedWorker":
+    def __call__(self, stop: StopSignal, context: WorkerContext) -> "PlacedWorker":
         return PlacedWorker(self, stop)
 
 

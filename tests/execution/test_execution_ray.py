@@ -8,9 +8,10 @@ import ray_workers
 from ray_workers import Dummy, answer, job, noted
 
 from evomerge.errors import CheckpointError, ExecutionError, Interrupted
-from evomerge.execution.base import Reports, StopSignal
+from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.pool.cluster import Cluster, places
-from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.execution.pool.executor import RayExecutor
+from evomerge.execution.pool.settings import PoolSettings
 from evomerge.record import Outcome, Split, State
 
 
@@ -23,7 +24,7 @@ def pool(ray_cluster, tmp_path: Path):
         executor = RayExecutor(
             Dummy(str(tmp_path), **dummy),
             cluster=Cluster(address=ray_cluster.address),
-            demand=Demand(workers=workers, timeout=timeout, n_items=n_items or {}),
+            settings=PoolSettings(workers=workers, timeout=timeout, n_items=n_items or {}),
             stop=stop,
         )
         made.append(executor)
@@ -51,7 +52,7 @@ def test_each_job_comes_back_once_with_its_answer_from_several_workers(pool) -> 
         assert outcome.job == job(number, list(Split)[number % 3])
         assert (outcome.state, outcome.scores) == (State.COMPLETE, answer(outcome.job).scores)
     assert len({outcome.device for outcome in found.values()}) == 3
-    assert isinstance(executor, Reports)
+    assert isinstance(executor, Executor)
     report = executor.report()
     assert sum(one["done"] for one in report["workers"]) == 20
     assert {one["state"] for one in report["workers"]} == {"idle"}
@@ -70,8 +71,8 @@ def test_workers_that_are_killed_hang_or_break_are_replaced_and_their_jobs_done_
     found = collect(executor, 10)
     assert {outcome.state for outcome in found.values()} == {State.COMPLETE}
     assert [noted(tmp_path, f"ran{number}") for number in range(10)] == [1, 2, 1, 2, 1, 2, 1, 2, 1, 1]
-    assert executor.crew.lost == executor.crew.retries == 4
-    ready = [member.number for member in executor.crew if member.ready]
+    assert executor.pool.lost == executor.pool.retries == 4
+    ready = [worker.number for worker in executor.pool if worker.ready]
     assert not set(ready) & {0, 1}
 
 
@@ -83,7 +84,7 @@ def test_a_worker_that_hangs_is_found_by_what_others_took(pool, tmp_path, monkey
     found = collect(executor, 6)
     assert {outcome.state for outcome in found.values()} == {State.COMPLETE}
     assert noted(tmp_path, "ran3") == 2
-    assert executor.crew.lost == 1
+    assert executor.pool.lost == 1
 
 
 def test_a_candidate_that_fails_on_three_workers_has_failed_with_all_reasons(pool, tmp_path) -> None:
@@ -106,7 +107,7 @@ def test_a_candidates_own_faults_are_not_tried_again(pool, tmp_path) -> None:
     assert [found[number].state for number in range(2)] == [State.INVALID, State.FAILED]
     assert [found[number].error for number in range(2)] == ["it cannot be built", "it cannot be scored"]
     assert noted(tmp_path, "ran0") == noted(tmp_path, "ran1") == 1
-    assert executor.crew.lost == 0
+    assert executor.pool.lost == 0
 
 
 @pytest.mark.slow
@@ -132,7 +133,7 @@ def test_a_second_request_to_stop_reaches_the_workers_and_they_can_go_on(pool, t
     executor.submit(job(10))
     began = time.monotonic()
     assert executor.collect().job.candidate == 10
-    assert executor.crew.lost == 0
+    assert executor.pool.lost == 0
     assert time.monotonic() - began < 60.0
     assert [noted(tmp_path, f"ran{number}") for number in range(4)][2:] == [0, 0]
 
@@ -153,7 +154,7 @@ def test_workers_that_cannot_be_made_end_the_search_with_the_reason(ray_cluster)
     ray.cloudpickle.register_pickle_by_value(__import__(__name__))
     try:
         with pytest.raises(ExecutionError, match=r"3 workers in a row could not be started.*a library is missing"):
-            RayExecutor(Broken(), cluster=Cluster(address=ray_cluster.address), demand=Demand(workers=1))
+            RayExecutor(Broken(), cluster=Cluster(address=ray_cluster.address), settings=PoolSettings(workers=1))
     finally:
         ray.cloudpickle.unregister_pickle_by_value(__import__(__name__))
     assert not ray.is_initialized()
@@ -174,13 +175,13 @@ def test_a_machine_joins_and_another_is_lost_during_a_run(ray_cluster, pool, tmp
             found |= collect(executor, 1)
         assert sorted(found) == list(range(40))
         assert {outcome.state for outcome in found.values()} == {State.COMPLETE}
-        assert executor.crew.lost >= 2
+        assert executor.pool.lost >= 2
         deadline = time.monotonic() + 60.0
         while executor.capacity != 5 and time.monotonic() < deadline:
             executor.submit(job(50))
             executor.collect()
         assert executor.capacity == 5
-        assert len({member.node for member in executor.crew}) >= 1
+        assert len({worker.node for worker in executor.pool}) >= 1
     finally:
         executor.close()
         ray_cluster.remove_node(third)

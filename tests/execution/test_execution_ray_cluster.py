@@ -15,7 +15,8 @@ from test_execution_ray_kills import locally, start, wait_for
 from test_execution_ray_kills import rows as records
 
 from evomerge.execution.pool.cluster import OBJECT_STORE_BYTES, Cluster
-from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.execution.pool.executor import RayExecutor
+from evomerge.execution.pool.settings import PoolSettings
 from evomerge.record import Outcome, Record, Score, Split, State
 from evomerge.store.run_dir import RunDir
 
@@ -44,7 +45,7 @@ def machines(ray_cluster, added: list) -> list:
 def executor(ray_cluster, machines, tmp_path: Path) -> Iterator[RayExecutor]:
     """As many workers as fit: two on the first machine, one on each of the others; a job takes 0.2 s."""
     made = RayExecutor(
-        Placed(str(tmp_path), seconds=0.2), cluster=Cluster(address=ray_cluster.address), demand=Demand(cpus=2)
+        Placed(str(tmp_path), seconds=0.2), cluster=Cluster(address=ray_cluster.address), settings=PoolSettings(cpus=2)
     )
     yield made
     made.close()
@@ -70,7 +71,7 @@ def test_a_machine_of_three_is_lost_and_each_job_comes_back_once(executor, ray_c
     assert sorted(outcome.job.candidate for outcome in found) == list(range(60))
     assert {outcome.state for outcome in found} == {State.COMPLETE}
     twice = {number for number in range(60) if noted(tmp_path, f"ran{number}") > 1}
-    assert executor.crew.retries == len(twice) == 1
+    assert executor.pool.retries == len(twice) == 1
     assert all(machine_of(outcome.device) != lost for outcome in found if outcome.job.candidate in twice)
     assert {machine_of(outcome.device) for outcome in found[-20:]} == {
         machines[1].node_id,
@@ -110,7 +111,7 @@ def test_a_search_that_loses_a_machine_of_three_has_the_records_of_a_local_one(
     assert records(tmp_path / "ray") == expected
     assert set(watch.machines[:18]) == {ray_cluster.head_node.node_id, *(machine.node_id for machine in machines)}
     assert machines[0].node_id not in watch.machines[-8:]
-    assert executor.crew.lost == 1
+    assert executor.pool.lost == 1
 
 
 HEAD = """

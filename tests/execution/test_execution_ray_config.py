@@ -15,7 +15,7 @@ from evomerge.cli.compose import compose
 from evomerge.config.reader import from_data, read
 from evomerge.errors import CheckpointError, ConfigError
 from evomerge.execution.base import StopSignal
-from evomerge.execution.pool.actor import Halt, Hints, from_plain, to_plain
+from evomerge.execution.pool.actor import CancelToken, WorkerContext, from_plain, to_plain
 from evomerge.merge.files.fingerprint import fingerprint
 from evomerge.record import Job, Split, State
 from evomerge.zoo import zoo_path
@@ -118,14 +118,14 @@ def test_a_job_survives_the_way_to_a_worker() -> None:
 
 
 def test_a_stop_that_comes_late_or_early_stops_its_own_job_only() -> None:
-    halt = Halt()
-    halt.running = 4
-    halt.stopped = 3
-    assert not halt.now()
-    halt.stopped = 5
-    assert halt.now()
-    halt.running = 6
-    assert not halt.now()
+    token = CancelToken()
+    token.running = 4
+    token.cancelled = 3
+    assert not token.now()
+    token.cancelled = 5
+    assert token.now()
+    token.running = 6
+    assert not token.now()
 
 
 def test_a_plan_is_plain_and_makes_a_worker_that_scores_as_the_drivers_own(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_plan_is_plain_and_makes_a_worker_that_scores_as_the_drivers_own(tmp_p
     data = {key: value for key, value in prepared.data.items() if key != "run"}
     plan = pickle.loads(pickle.dumps(WorkerPlan(data, prepared.harness.split_data(), prints)))
     job = Job(0, prepared.baselines["average"], Split.SEARCH)
-    there = plan(StopSignal(), Hints(neighbours=2)).run(job)
+    there = plan(StopSignal(), WorkerContext(neighbours=2)).run(job)
     local = compose([*SMALL, "execution=local"])
     here = make_executor(prepare(local, recorded_splits=prepared.harness.split_data()), StopSignal())
     here.submit(job)
@@ -156,10 +156,10 @@ def test_a_worker_with_another_parent_says_which(tmp_path: Path) -> None:
     weights[-1] ^= 1
     (mine / "model.safetensors").write_bytes(weights)
     with pytest.raises(CheckpointError, match=r"math \(.*\) is another model here than where the search was started"):
-        plan(StopSignal(), Hints())
+        plan(StopSignal(), WorkerContext())
     shutil.rmtree(mine)
     with pytest.raises(CheckpointError, match=r"math: there is no folder"):
-        plan(StopSignal(), Hints())
+        plan(StopSignal(), WorkerContext())
 
 
 def test_a_fingerprint_tells_models_apart_and_depends_on_no_place(tmp_path: Path, monkeypatch) -> None:

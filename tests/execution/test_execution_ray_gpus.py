@@ -17,7 +17,8 @@ from evomerge.assembly.ray_workers import WorkerPlan, checkpoints, least_per_gpu
 from evomerge.cli.compose import compose
 from evomerge.errors import CheckpointError
 from evomerge.execution.pool.cluster import Cluster, places
-from evomerge.execution.pool.executor import Demand, RayExecutor
+from evomerge.execution.pool.executor import RayExecutor
+from evomerge.execution.pool.settings import PoolSettings
 from evomerge.merge.files.fingerprint import fingerprint
 
 SMALL = ["experiment=zoo_ja_math", "evaluation.split={search:4,validation:4,test:4}", "execution=ray"]
@@ -32,7 +33,7 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RayExec
     made: list[RayExecutor] = []
 
     def make(worker: object, gpus: float | None) -> RayExecutor:
-        executor = RayExecutor(worker, cluster=Cluster(cpus=4, gpus=4), demand=Demand(gpus=gpus))  # type: ignore[arg-type]
+        executor = RayExecutor(worker, cluster=Cluster(cpus=4, gpus=4), settings=PoolSettings(gpus=gpus))  # type: ignore[arg-type]
         made.append(executor)
         return executor
 
@@ -52,7 +53,7 @@ def test_each_worker_sees_as_many_gpus_as_it_takes_and_no_others(
     with caplog.at_level(logging.INFO):
         executor = four_gpus(told("execution.gpus_per_worker=2"), 2.0)
     assert executor.capacity == 2
-    seen = sorted(set(member.device.split(",")) for member in executor.crew)
+    seen = sorted(set(worker.device.split(",")) for worker in executor.pool)
     assert [len(one) for one in seen] == [2, 2]
     assert set.union(*seen) == {"0", "1", "2", "3"}
     assert caplog.text.count("; 1 of 2; certain (1, 2)") == 2, "what a worker tells of its start stands in the log"
@@ -63,7 +64,7 @@ def test_each_worker_sees_as_many_gpus_as_it_takes_and_no_others(
     caplog.clear()
     with caplog.at_level(logging.INFO):
         executor = four_gpus(told("execution.gpus_per_worker=0.5"), 0.5)
-    assert sorted(member.device for member in executor.crew) == ["0", "0", "1", "1"]  # it fills one before the next
+    assert sorted(worker.device for worker in executor.pool) == ["0", "0", "1", "1"]  # it fills one before the next
     assert caplog.text.count("; 2 of 4; certain (1, 4)") == 4
     executor.close()
 

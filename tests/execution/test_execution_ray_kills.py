@@ -17,7 +17,7 @@ from ray_workers import Dummy, noted
 from evomerge.errors import RunError
 from evomerge.execution.base import StopSignal
 from evomerge.execution.local import LocalExecutor
-from evomerge.execution.pool.actor import Hints
+from evomerge.execution.pool.actor import WorkerContext
 from evomerge.record import Split
 from evomerge.store.run_dir import RunDir
 
@@ -62,7 +62,7 @@ def wait_for(path: Path, at_least: int, process: subprocess.Popen) -> list[int]:
 def locally(path: Path, notes: Path, candidates: int) -> list[tuple]:
     """Return the records of the same search in this process."""
     with RunDir.create(path, config={"name": "k"}) as run:
-        worker = Dummy(str(notes))(StopSignal(), Hints())
+        worker = Dummy(str(notes))(StopSignal(), WorkerContext())
         ray_driver.search(run, LocalExecutor(worker), candidates).run()
     return rows(path)
 

@@ -12,8 +12,9 @@ from ray_workers import Dummy, answer, job, noted
 from evomerge.errors import Interrupted
 from evomerge.execution.base import StopSignal
 from evomerge.execution.pool.cluster import Cluster
-from evomerge.execution.pool.executor import Demand, RayExecutor
-from evomerge.execution.pool.workers import Duty
+from evomerge.execution.pool.executor import RayExecutor
+from evomerge.execution.pool.settings import PoolSettings
+from evomerge.execution.pool.workers import WorkerState
 from evomerge.record import State
 
 UNITS = 10
@@ -31,7 +32,7 @@ def pool(ray_cluster, folder: Path):
     executor = RayExecutor(
         Dummy(str(folder), units=UNITS, seconds=0.25, faults=FAULTS, forever=(20, 21)),
         cluster=Cluster(address=ray_cluster.address),
-        demand=Demand(workers=3),
+        settings=PoolSettings(workers=3),
         stop=StopSignal(),
     )
     yield executor
@@ -42,10 +43,10 @@ def pool(ray_cluster, folder: Path):
 def executor(pool: RayExecutor):
     """The pool, with all of its workers there and nothing to do."""
     deadline = time.monotonic() + 120.0
-    while sum(member.duty == Duty.IDLE for member in pool.crew) < 3 and time.monotonic() < deadline:
+    while sum(worker.state == WorkerState.IDLE for worker in pool.pool) < 3 and time.monotonic() < deadline:
         pool._step()
     assert pool.capacity == 3
-    pool.crew.lost = pool.crew.shared = 0
+    pool.pool.lost = pool.pool.steals = 0
     return pool
 
 
@@ -54,15 +55,15 @@ def asked(folder: Path, candidate: int) -> list[int]:
 
 
 def test_idle_workers_take_parts_of_the_candidate_that_is_left(executor, folder) -> None:
-    before = {member.number: (member.done, member.busy_seconds) for member in executor.crew}
+    before = {worker.number: (worker.done, worker.busy_seconds) for worker in executor.pool}
     executor.submit(job(1))
     outcome = executor.collect()
     assert (outcome.state, outcome.scores) == (State.COMPLETE, answer(job(1)).scores)
     assert asked(folder, 1) == [1] * UNITS
     assert noted(folder, "ran1") >= 3
-    assert executor.crew.shared >= 2
-    assert executor.report()["shared"] == executor.crew.shared
-    after = {member.number: (member.done, member.busy_seconds) for member in executor.crew}
+    assert executor.pool.steals >= 2
+    assert executor.report()["shared"] == executor.pool.steals
+    after = {worker.number: (worker.done, worker.busy_seconds) for worker in executor.pool}
     assert sum(after[number][0] - before[number][0] for number in before) == 1
     assert all(after[number][1] - before[number][1] > 0.2 for number in before)
     with pytest.raises(RuntimeError, match="no job is outstanding"):
@@ -83,7 +84,7 @@ def test_a_part_whose_worker_is_lost_is_done_by_another_one(executor, folder, ca
     executor.submit(job(candidate))
     outcome = executor.collect()
     assert (outcome.state, outcome.scores) == (State.COMPLETE, answer(job(candidate)).scores)
-    assert executor.crew.lost == 1
+    assert executor.pool.lost == 1
     assert asked(folder, candidate)[:3] == [1] * 3  # the first worker's were not asked again
     assert asked(folder, candidate)[-1] == 1
 
@@ -92,7 +93,7 @@ def test_a_candidate_that_cannot_be_scored_fails_as_with_one_worker(executor, fo
     executor.submit(job(20))
     outcome = executor.collect()
     assert (outcome.state, outcome.error) == (State.FAILED, "it cannot be scored")
-    assert executor.crew.lost == 0
+    assert executor.pool.lost == 0
     assert noted(folder, "fault20") == 2  # in a part, and then alone
     assert asked(folder, 20)[0] == 2
 
@@ -108,20 +109,19 @@ def test_a_candidate_whose_parts_fail_on_three_workers_has_failed(executor) -> N
 
 def test_a_worker_that_dies_after_it_gave_a_part_away_costs_nothing_but_time(executor, folder) -> None:
     executor.submit(job(30))
-    while executor.crew.shared < 2:
+    while executor.pool.steals < 2:
         executor._step()
-    owner = next(
-        member for member in executor.crew if member.job == 30 and executor._board.pieces[member.number].first == 0
-    )
+    running = executor._queue.running
+    owner = next(one for one in executor.pool if one.candidate == 30 and running[one.number].first == 0)
     os.kill(owner.pid, signal.SIGKILL)
     outcome = executor.collect()
     assert (outcome.state, outcome.scores) == (State.COMPLETE, answer(job(30)).scores)
-    assert executor.crew.lost == 1
+    assert executor.pool.lost == 1
 
 
 def test_stopping_stops_all_parts(executor, folder) -> None:
     executor.submit(job(31))
-    while executor.crew.shared < 2:
+    while executor.pool.steals < 2:
         executor._step()
     executor._stop.deadline = time.monotonic()
     with pytest.raises(Interrupted):
@@ -129,12 +129,12 @@ def test_stopping_stops_all_parts(executor, folder) -> None:
     executor._stop.deadline = None
     executor.submit(job(32))
     assert executor.collect().job.candidate == 32
-    assert executor.crew.lost == 0
+    assert executor.pool.lost == 0
     assert sum(asked(folder, 31)) < UNITS
 
 
 def test_who_says_so_keeps_each_candidate_with_one_worker(executor, folder, monkeypatch) -> None:
-    monkeypatch.setattr(executor, "demand", replace(executor.demand, share=False))
+    monkeypatch.setattr(executor, "settings", replace(executor.settings, share=False))
     executor.submit(job(40))
     executor.collect()
     assert noted(folder, "ran40") == 1

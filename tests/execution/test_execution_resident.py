@@ -20,7 +20,7 @@ from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.execution.local import LocalExecutor
-from evomerge.execution.worker import Worker
+from evomerge.execution.worker import LiveWorker
 from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
@@ -45,7 +45,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def worker(family: SimpleNamespace, stop: StopSignal) -> Executor:
     specs = [TaskSpec("choice", "brier_score"), TaskSpec("said", "exact_match")]
     harness = LmHarness(specs, sizes=SplitSizes(search=4, validation=0, test=0), include_path=[family.tasks])
-    return LocalExecutor(Worker(LiveModels(dtype="float32"), harness, stop=stop))
+    return LocalExecutor(LiveWorker(LiveModels(dtype="float32"), harness, stop=stop))
 
 
 def merge(family: SimpleNamespace, method: str, a: float, b: float) -> Recipe:

@@ -3,10 +3,10 @@ from types import SimpleNamespace
 import pytest
 
 from evomerge.errors import CheckpointError, EvaluationError, Interrupted, RecipeError
-from evomerge.evaluation.engines.units import Share
-from evomerge.execution.base import Shares, StopSignal
+from evomerge.evaluation.engines.units import UnitRange
+from evomerge.execution.base import StopSignal, Worker
 from evomerge.execution.local import LocalExecutor
-from evomerge.execution.worker import Worker
+from evomerge.execution.worker import LiveWorker
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
 
@@ -19,13 +19,13 @@ class Harness:
         self.result = result
         self.calls: list[tuple] = []
 
-    def answers(self, model, tokenizer, split, items, share, *, should_stop=None):
+    def answers(self, model, tokenizer, split, items, units, *, should_stop=None):
         self.calls.append((model, tokenizer, split, items, should_stop))
-        share.open(4)
-        share.take(0, 4)
+        units.open(4)
+        units.take(0, 4)
         if isinstance(self.result, BaseException):
             raise self.result
-        return [dict.fromkeys(range(share.first, share.end), 0.5)]
+        return [dict.fromkeys(range(units.first, units.end), 0.5)]
 
     def scores(self, model, tokenizer, split, items, answers):
         found = sorted(i for (some,) in answers for i in some)
@@ -50,7 +50,7 @@ def job(number: int = 0) -> Job:
 
 def test_a_candidate_is_written_into_the_live_model_and_scored_there() -> None:
     live, harness, stop = Live(), Harness(), StopSignal()
-    outcome = Worker(live, harness, stop=stop).run(job())
+    outcome = LiveWorker(live, harness, stop=stop).run(job())
     assert (outcome.state, outcome.scores, outcome.device, outcome.error) == (State.COMPLETE, SCORES, "cpu", None)
     assert live.written == [RECIPE]
     assert harness.calls == [("model", "tokenizer", Split.SEARCH, {"t": (0,)}, stop.now)]
@@ -60,7 +60,7 @@ def test_a_candidate_is_written_into_the_live_model_and_scored_there() -> None:
 @pytest.mark.parametrize("error", [RecipeError("weights sum to 0"), CheckpointError("math holds NaN")])
 def test_a_recipe_that_cannot_be_built_is_invalid_and_not_scored(error: Exception) -> None:
     harness = Harness()
-    outcome = Worker(Live(error), harness, stop=StopSignal()).run(job())
+    outcome = LiveWorker(Live(error), harness, stop=StopSignal()).run(job())
     assert (outcome.state, outcome.error, outcome.scores) == (State.INVALID, str(error), ())
     assert harness.calls == []
 
@@ -69,7 +69,7 @@ def test_a_recipe_that_cannot_be_built_is_invalid_and_not_scored(error: Exceptio
     "error", [EvaluationError("logits are not finite"), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
 )
 def test_a_candidate_that_cannot_be_scored_has_failed_with_the_reason(error: Exception) -> None:
-    outcome = Worker(Live(), Harness(error), stop=StopSignal()).run(job())
+    outcome = LiveWorker(Live(), Harness(error), stop=StopSignal()).run(job())
     assert outcome.state == State.FAILED
     assert str(error) in (outcome.error or "")
 
@@ -77,16 +77,16 @@ def test_a_candidate_that_cannot_be_scored_has_failed_with_the_reason(error: Exc
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), Interrupted("stop"), KeyboardInterrupt()])
 def test_bugs_and_interruptions_are_raised(error: BaseException) -> None:
     with pytest.raises(type(error)):
-        Worker(Live(), Harness(error), stop=StopSignal()).run(job())
+        LiveWorker(Live(), Harness(error), stop=StopSignal()).run(job())
 
 
 def test_a_part_is_answered_and_all_parts_are_scored() -> None:
     live = Live()
     live.recipe = None
-    worker = Worker(live, Harness(), stop=StopSignal())
-    assert isinstance(worker, Shares)
-    parts = [worker.run_part(job(), Share(first, end)) for first, end in ((0, 1), (1, None))]
-    assert [(part.first, part.end, part.of) for part in parts] == [(0, 1, 4), (1, 4, 4)]
+    worker = LiveWorker(live, Harness(), stop=StopSignal())
+    assert isinstance(worker, Worker)
+    parts = [worker.run_units(job(), UnitRange(first, end)) for first, end in ((0, 1), (1, None))]
+    assert [(part.first, part.end, part.n_units) for part in parts] == [(0, 1, 4), (1, 4, 4)]
     assert [part.answers for part in parts] == [[{0: 0.5}], [{1: 0.5, 2: 0.5, 3: 0.5}]]
     live.recipe = RECIPE
     outcome = worker.finish(job(), [part.answers for part in parts])
@@ -96,12 +96,12 @@ def test_a_part_is_answered_and_all_parts_are_scored() -> None:
     failed = worker.finish(job(), [parts[0].answers])
     assert (failed.state, failed.error) == (State.FAILED, "[0] came")
     assert len(live.written) == 3
-    assert isinstance(worker.run_part(job(), Share()), Outcome)
+    assert isinstance(worker.run_units(job(), UnitRange()), Outcome)
 
 
 def test_the_local_executor_runs_jobs_in_order_when_they_are_collected() -> None:
     live = Live()
-    executor = LocalExecutor(Worker(live, Harness(), stop=StopSignal()))
+    executor = LocalExecutor(LiveWorker(live, Harness(), stop=StopSignal()))
     for number in range(3):
         executor.submit(job(number))
     assert live.written == []

@@ -1,10 +1,10 @@
-"""The stopwatch: each instant belongs to the innermost section, and what is not watched costs nothing."""
+"""The stopwatch: each instant belongs to the innermost section, and what is not timed costs nothing."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from evomerge.system.stopwatch import UNWATCHED, Stopwatch
+from evomerge.system.stopwatch import UNTIMED, Stopwatch
 
 
 class Clock:
@@ -24,57 +24,57 @@ def clock() -> Clock:
 
 
 def test_a_section_does_not_count_the_sections_within_it(clock: Clock) -> None:
-    watch = Stopwatch(clock=clock)
+    stopwatch = Stopwatch(clock=clock)
     clock.work(1)
-    with watch.section("outer"):
+    with stopwatch.section("outer"):
         clock.work(2)
-        with watch.section("inner"):
+        with stopwatch.section("inner"):
             clock.work(4)
         clock.work(8)
     clock.work(16)
-    lap = watch.lap()
-    assert (lap.total, dict(lap.seconds), lap.rest) == (31, {"outer": 10, "inner": 4}, 17)
+    interval = stopwatch.interval()
+    assert (interval.total, dict(interval.seconds), interval.rest) == (31, {"outer": 10, "inner": 4}, 17)
 
 
-def test_a_lap_begins_anew_also_within_a_section(clock: Clock) -> None:
-    watch = Stopwatch(clock=clock)
-    with watch.section("work"):
+def test_an_interval_begins_anew_also_within_a_section(clock: Clock) -> None:
+    stopwatch = Stopwatch(clock=clock)
+    with stopwatch.section("work"):
         clock.work(1)
-        assert watch.lap().seconds == {"work": 1}
+        assert stopwatch.interval().seconds == {"work": 1}
         clock.work(2)
-    second = watch.lap()
+    second = stopwatch.interval()
     assert (second.total, dict(second.seconds)) == (2, {"work": 2})
-    assert watch.lap().total == 0
+    assert stopwatch.interval().total == 0
 
 
 def test_a_section_ends_with_an_error(clock: Clock) -> None:
-    watch = Stopwatch(clock=clock)
-    with pytest.raises(ValueError, match="wrong"), watch.section("work"):
+    stopwatch = Stopwatch(clock=clock)
+    with pytest.raises(ValueError, match="wrong"), stopwatch.section("work"):
         clock.work(1)
         raise ValueError("wrong")
     clock.work(2)
-    lap = watch.lap()
-    assert (dict(lap.seconds), lap.rest) == ({"work": 1}, 2)
+    interval = stopwatch.interval()
+    assert (dict(interval.seconds), interval.rest) == ({"work": 1}, 2)
 
 
 def test_a_device_is_waited_for_before_the_clock_is_read(clock: Clock) -> None:
-    watch = Stopwatch(clock=clock, synchronize=lambda: clock.work(1))
-    with watch.section("work"):
+    stopwatch = Stopwatch(clock=clock, synchronize=lambda: clock.work(1))
+    with stopwatch.section("work"):
         pass
-    assert watch.lap().seconds == {"work": 1}
+    assert stopwatch.interval().seconds == {"work": 1}
 
 
 def test_an_object_is_timed_from_outside(clock: Clock) -> None:
-    watch = Stopwatch(clock=clock)
+    stopwatch = Stopwatch(clock=clock)
     inner = SimpleNamespace(size=3, fast=lambda: clock.work(1), slow=lambda by, *, times: clock.work(by * times))
-    timed, some = watch.timed(inner, "all"), watch.timed(inner, "slow ones", "slow")
+    timed, some = stopwatch.timed(inner, "all"), stopwatch.timed(inner, "slow ones", "slow")
     timed.fast()
     some.fast()
     some.slow(2, times=5)
     timed.size += 1
     assert (timed.size, inner.size) == (4, 4)
-    lap = watch.lap()
-    assert (dict(lap.seconds), lap.rest) == ({"all": 1, "slow ones": 10}, 1)
+    interval = stopwatch.interval()
+    assert (dict(interval.seconds), interval.rest) == ({"all": 1, "slow ones": 10}, 1)
 
 
 def test_passes_of_a_model_are_told_apart_and_counted(clock: Clock) -> None:
@@ -88,10 +88,10 @@ def test_passes_of_a_model_are_told_apart_and_counted(clock: Clock) -> None:
                 raise RuntimeError("out of memory")
             return input_ids
 
-    model, watch = Model(), Stopwatch(clock=clock)
+    model, stopwatch = Model(), Stopwatch(clock=clock)
     full, empty = (SimpleNamespace(get_seq_length=lambda n=n: n) for n in (7, 0))
     one = torch.zeros(4, 1, dtype=torch.long)
-    with watch.section("engine"), watch.passes(model):
+    with stopwatch.section("engine"), stopwatch.passes(model):
         model(torch.zeros(4, 7, dtype=torch.long))
         model(input_ids=one, past_key_values=full)
         model(input_ids=one, past_key_values=full)
@@ -101,9 +101,9 @@ def test_passes_of_a_model_are_told_apart_and_counted(clock: Clock) -> None:
             model(torch.full((4, 3), 9))
         clock.work(100)
     model(one)  # nobody listens any more
-    lap = watch.lap()
-    assert dict(lap.seconds) == {"prefill": 7 + 1 + 1 + 3, "decode": 2, "engine": 100}
-    assert lap.counts == {
+    interval = stopwatch.interval()
+    assert dict(interval.seconds) == {"prefill": 7 + 1 + 1 + 3, "decode": 2, "engine": 100}
+    assert interval.counts == {
         "prefill passes": 4,
         "prefill tokens": 28 + 4 + 4 + 12,
         "decode passes": 2,
@@ -112,7 +112,7 @@ def test_passes_of_a_model_are_told_apart_and_counted(clock: Clock) -> None:
     assert not model._forward_hooks and not model._forward_pre_hooks
 
 
-def test_what_is_not_watched_keeps_nothing() -> None:
-    with UNWATCHED.section("a"), UNWATCHED.passes(None), UNWATCHED.section("a"):
+def test_what_is_not_timed_keeps_nothing() -> None:
+    with UNTIMED.section("a"), UNTIMED.passes(None), UNTIMED.section("a"):
         pass
-    assert UNWATCHED.section("a") is UNWATCHED.section("b")  # no object is made
+    assert UNTIMED.section("a") is UNTIMED.section("b")  # no object is made

@@ -6,20 +6,21 @@ inference library fits in without a change to the harness.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 from evomerge.evaluation.engines.encoding import Encoded
-from evomerge.evaluation.engines.units import Share
+from evomerge.evaluation.engines.units import UnitRange
 
 Response: TypeAlias = str | tuple[float, bool] | float
 """Text of `generate_until`; (log-probability in nats, is greedy) of `loglikelihood`; log-probability of
 `loglikelihood_rolling`."""
 
 Answers: TypeAlias = list[dict[int, Response]]
-"""All that a candidate answered, or a part of it, as plain data: for each call, in the order of the calls, the position
-of the request to its response."""
+"""What a candidate answered, to all requests or to those of some units, as plain data: for each call, in the order of
+the calls, the position of the request to its response."""
 
 StopCheck: TypeAlias = Callable[[], bool]
 
@@ -41,21 +42,38 @@ class Call:
     encoded: tuple[Encoded | None, ...]
 
 
-class Engine(Protocol):
+@dataclass(frozen=True, eq=False)
+class Division:
+    """How a call is cut into units for one candidate.
+
+    Attributes:
+        n_units: how many there are; the same for the same requests and kind of model, in every process.
+        work: what the engine that made it needs to answer them.
+    """
+
+    n_units: int
+    work: Any
+
+
+class Engine(ABC):
     """Answers requests with a live model.
 
     One engine serves one worker, one candidate after the other: the model's weights change between calls of `answer`
     (the object may stay the same), so nothing that was computed from them may be kept. An engine is not thread-safe.
+
+    By default a call is one unit. An engine whose answers do not depend on which process gives them may cut it into
+    more (`divide`, `answer_units`), so that several workers can answer one candidate.
     """
 
+    @abstractmethod
     def context_length(self, model: Any, tokenizer: Any) -> int:
         """Return the longest prompt with its answer, in tokens."""
-        ...
 
+    @abstractmethod
     def prepare(self, call: Call) -> Any:
         """Do everything that needs no model, such as the order of the requests; done once for many candidates."""
-        ...
 
+    @abstractmethod
     def answer(self, model: Any, tokenizer: Any, prepared: Any, should_stop: StopCheck | None) -> Sequence[Response]:
         """Return one response per request of the call that `prepared` was made from, in its order.
 
@@ -66,28 +84,33 @@ class Engine(Protocol):
             Interrupted: if `should_stop` said so.
             EvaluationError: if the model's logits are not finite.
         """
-        ...
 
-    def release(self) -> None:
-        """Let go of the last model."""
-        ...
+    def divide(self, model: Any, prepared: Any, should_stop: StopCheck | None) -> Division:
+        """Cut a call into units; done once for each candidate, right before it is answered."""
+        return Division(1, prepared)
 
-
-@runtime_checkable
-class Divides(Protocol):
-    """What an engine does besides whose answers do not depend on which process gives them."""
-
-    def units(self, model: Any, prepared: Any, should_stop: StopCheck | None) -> int:
-        """Return how many units a call is cut into; the same for the same requests and kind of model, everywhere."""
-        ...
-
-    def answer_some(
-        self, model: Any, tokenizer: Any, prepared: Any, should_stop: StopCheck | None, share: Share, start: int
+    def answer_units(
+        self,
+        model: Any,
+        tokenizer: Any,
+        division: Division,
+        should_stop: StopCheck | None,
+        units: UnitRange,
+        start: int,
     ) -> dict[int, Response]:
-        """Return the responses of the units that are in a share, by position in the call, as `answer` would.
+        """Return the responses, as `answer` would, of those units of a call that are in a range.
 
         Args:
-            share: which units; they are taken as the work goes on.
-            start: number of the call's first unit, there.
+            division: what `divide` returned for the call.
+            units: which units of the candidate; they are taken as the work goes on.
+            start: number of the call's first unit among those of the candidate.
+
+        Returns:
+            Position of the request in the call to its response.
         """
-        ...
+        first, end = units.take(start, start + 1)
+        return dict(enumerate(self.answer(model, tokenizer, division.work, should_stop))) if first < end else {}
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let go of the last model."""

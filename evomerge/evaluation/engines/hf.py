@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from evomerge.evaluation.engines.base import Call, Response, StopCheck
+from evomerge.evaluation.engines.base import Call, Division, Engine, Response, StopCheck
 from evomerge.evaluation.engines.batching import Shared, TokenBudget, by_prefix
 from evomerge.evaluation.engines.encoding import Generation, Likelihood
 from evomerge.evaluation.engines.forward import Forward
@@ -25,13 +25,14 @@ from evomerge.evaluation.engines.lm_eval import LmEvalEngine
 from evomerge.evaluation.engines.rows import Rows, read_prefix
 from evomerge.evaluation.engines.stopping import Stops
 from evomerge.evaluation.engines.support import Support, end_tokens, examine, generation_obstacle
-from evomerge.evaluation.engines.units import Share
+from evomerge.evaluation.engines.units import UnitRange
+from evomerge.system.faults import is_out_of_memory
 
 log = logging.getLogger("evomerge.evaluation")
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedCall:
+class SortedCall:
     """A call, sorted out.
 
     Attributes:
@@ -58,7 +59,7 @@ class PreparedCall:
         return any(prefix or any(len(row.options) > 1 for row in rows) for prefix, rows in self.packed)
 
 
-class HfEngine:
+class HfEngine(Engine):
     """Answers requests with a live transformers model; see `Engine`."""
 
     def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
@@ -73,7 +74,7 @@ class HfEngine:
         """Return the longest prompt with its answer: the one given, or what the model's config says."""
         return self._lm_eval.context_length(model, tokenizer)
 
-    def prepare(self, call: Call) -> PreparedCall:
+    def prepare(self, call: Call) -> SortedCall:
         """Sort the requests by length, find what they share."""
         generations = {i: one for i, one in enumerate(call.encoded) if isinstance(one, Generation)}
         order = list(generations)
@@ -93,7 +94,7 @@ class HfEngine:
             chosen = sorted((rows[i] for i in group.members), key=lambda row: -row.length)
             packed.append((group.prefix, tuple(chosen)))
         plain = tuple(sorted(by_input(parts), key=lambda row: (-len(row.context), row.context)))  # as lm-eval
-        return PreparedCall(
+        return SortedCall(
             call,
             generations,
             tuple(Shared(one.prefix, tuple(order[i] for i in one.members)) for one in shared),
@@ -104,52 +105,52 @@ class HfEngine:
         )
 
     def answer(
-        self, model: Any, tokenizer: Any, prepared: PreparedCall, should_stop: StopCheck | None
+        self, model: Any, tokenizer: Any, prepared: SortedCall, should_stop: StopCheck | None
     ) -> Sequence[Response]:
         """Return one response per request; see `Engine`."""
-        share = Share()
-        share.open(self.units(model, prepared, should_stop))
-        own = self.answer_some(model, tokenizer, prepared, should_stop, share, 0)
+        division = self.divide(model, prepared, should_stop)
+        units = UnitRange()
+        units.open(division.n_units)
+        own = self.answer_units(model, tokenizer, division, should_stop, units, 0)
         return [own[i] for i in range(len(own))]
 
-    def units(self, model: Any, prepared: PreparedCall, should_stop: StopCheck | None) -> int:
-        """Return how many units a call is cut into; see `Divides`."""
+    def divide(self, model: Any, prepared: SortedCall, should_stop: StopCheck | None) -> Division:
+        """Cut a call into its batches, and a last unit for lm-eval if there is anything left to it; see `Engine`."""
         model.eval()
         with torch.no_grad():
             forward = Forward(model, should_stop)
-            works, left = self._works(forward, prepared, self._support_of(forward))
-        return sum(work.n_units for work in works) + bool(left)
+            layout = self._lay_out(forward, prepared, self._support_of(forward))
+        return Division(sum(work.n_units for work in layout.works) + bool(layout.left), layout)
 
-    def answer_some(
+    def answer_units(
         self,
         model: Any,
         tokenizer: Any,
-        prepared: PreparedCall,
+        division: Division,
         should_stop: StopCheck | None,
-        share: Share,
+        units: UnitRange,
         start: int,
     ) -> dict[int, Response]:
-        """Return the responses of the units in a share; see `Divides`."""
+        """Return the responses of the units that are in a range; see `Engine`."""
         model.eval()
-        forward = Forward(model, should_stop)
+        layout: _Layout = division.work
+        forward, call, left = Forward(model, should_stop), layout.prepared.call, layout.left
         forward.ask()
         texts: dict[int, Response] = {}
         answers: dict[int, Answer] = {}
         with torch.no_grad():
-            works, left = self._works(forward, prepared, self._support_of(forward))
-            for work in works:
-                if share.wants(start, start + work.n_units):
+            for work in layout.works:
+                if units.overlaps(start, start + work.n_units):
                     run = work.begin(forward, tokenizer, self)
-                    for found in self._batched(work, forward, run, share, start):
+                    for found in self._batched(work, forward, run, units, start):
                         if isinstance(work, _Writing):
                             texts |= found
                         else:
                             answers |= found
                 start += work.n_units
-        own = texts | _responses(prepared, answers)
-        first, last = share.take(start, start + bool(left))
-        if first < last:
-            call = prepared.call
+        own = texts | _responses(layout.prepared, answers)
+        first, end = units.take(start, start + bool(left))
+        if first < end:
             if any(call.encoded[i] is None for i in left):
                 self._say(
                     f"{len(left)} of {len(call.instances)} {call.kind} requests sample, use beams or cannot be "
@@ -177,10 +178,8 @@ class HfEngine:
             self._say(f"the model's generation config says {obstacle}: lm-eval generates, more slowly")
         return obstacle is None
 
-    def _works(
-        self, forward: Forward, prepared: PreparedCall, support: Support
-    ) -> tuple[list[_Writing | _Reading], list[int]]:
-        """Return what is to be run, in its order, and the positions of the requests that are left to lm-eval."""
+    def _lay_out(self, forward: Forward, prepared: SortedCall, support: Support) -> _Layout:
+        """Say what is to be run for a candidate."""
         works: list[_Writing | _Reading] = []
         writes = bool(prepared.generations) and self._generates(forward.model, support)
         if writes:
@@ -197,31 +196,30 @@ class HfEngine:
             elif prepared.plain:
                 works.append(_Reading("plain", (), prepared.plain, unit))
         own = prepared.windows.keys() | (prepared.generations.keys() if writes else set())
-        return works, [i for i in range(len(prepared.call.instances)) if i not in own]
+        return _Layout(prepared, works, [i for i in range(len(prepared.call.instances)) if i not in own])
 
     def _batched(
         self,
         work: _Writing | _Reading,
         forward: Forward,
         run: Callable[[int, int], dict[int, Any]],
-        share: Share,
+        units: UnitRange,
         start: int,
     ) -> Iterator[dict[int, Any]]:
-        """Run batches of the rows in a share; one for which the memory does not suffice is run again in halves."""
+        """Run batches of the rows whose units are in a range; where the memory does not suffice, in halves again."""
         kind = (forward.kind, work.name)
         waiting = list(self._budget.batches(kind, work.lengths, forward.device, partial(work.probe, forward, run)))[
             ::-1
         ]
         while waiting:
-            first, last = work.share(waiting.pop(), share, start)
+            first, last = work.take(waiting.pop(), units, start)
             if first == last:
                 continue
             try:
                 yield run(first, last)
                 continue
-            except RuntimeError as error:  # torch's own subclass on CUDA, a bare one on a CPU
-                text = str(error).lower()
-                if last - first == 1 or not ("out of memory" in text or "can't allocate memory" in text):
+            except RuntimeError as error:
+                if last - first == 1 or not is_out_of_memory(error):
                     raise
             log.info("out of memory with %d rows: from now on half as many", last - first)
             self._budget.halve(kind)
@@ -239,6 +237,20 @@ class HfEngine:
         if text not in self._said:
             self._said.add(text)
             log.warning("%s (said once)", text)
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """What is to be run for a candidate.
+
+    Attributes:
+        works: in their order.
+        left: positions of the requests that lm-eval answers, as the last unit.
+    """
+
+    prepared: SortedCall
+    works: Sequence[_Writing | _Reading]
+    left: Sequence[int]
 
 
 class _Rows:
@@ -260,14 +272,14 @@ class _Rows:
         """How many units the rows are cut into."""
         return -(-len(self.lengths) // self.unit)
 
-    def share(self, batch: tuple[int, int], share: Share, start: int) -> tuple[int, int]:
-        """Take those rows of a batch that are in a share; return the first, and the one behind the last.
+    def take(self, batch: tuple[int, int], units: UnitRange, start: int) -> tuple[int, int]:
+        """Take those rows of a batch whose units are in a range; return the first of them, and their end (exclusive).
 
         Args:
             start: number of the first row's unit.
         """
         first, last = batch
-        taken = share.take(start + first // self.unit, start + (last - 1) // self.unit + 1)
+        taken = units.take(start + first // self.unit, start + (last - 1) // self.unit + 1)
         begin, end = ((unit - start) * self.unit for unit in taken)
         return max(first, begin), max(first, begin, min(last, end))
 
@@ -321,7 +333,7 @@ class _Reading(_Rows):
         run(0, 1)
 
 
-def _responses(prepared: PreparedCall, answers: dict[int, Answer]) -> dict[int, Response]:
+def _responses(prepared: SortedCall, answers: dict[int, Answer]) -> dict[int, Response]:
     """Return what the requests for log-probabilities get, as far as all their parts were answered."""
     responses: dict[int, Response] = {}
     for i, parts in prepared.windows.items():

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from evomerge.errors import Interrupted
-from evomerge.evaluation.engines.base import Call, Response, StopCheck
+from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
 from evomerge.evaluation.engines.finite import require_finite
 
 
-class LmEvalEngine:
+class LmEvalEngine(Engine):
     """Answers through `HFLM`, which tokenises, sorts and generates anew for every candidate."""
 
     def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:

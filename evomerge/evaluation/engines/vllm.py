@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
-from evomerge.evaluation.engines.base import Call, Response, StopCheck
+from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
 from evomerge.evaluation.engines.encoding import Generation, Likelihood
 from evomerge.evaluation.engines.finite import require_finite
 from evomerge.evaluation.engines.memory import SHARE, free_bytes
@@ -32,6 +32,7 @@ from evomerge.evaluation.engines.stopping import Stops
 from evomerge.evaluation.engines.support import end_tokens, generation_obstacle
 from evomerge.evaluation.engines.vllm_process import unchanged_process, vllm_settings
 from evomerge.evaluation.engines.vllm_weights import check_shapes, weights_of, write_weights
+from evomerge.system.faults import fault_of
 
 log = logging.getLogger("evomerge.evaluation")
 
@@ -43,7 +44,7 @@ INSTALL = "pip install 'evomerge[vllm]' (on a machine without a GPU: 'evomerge[v
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedForVllm:
+class VllmCall:
     """A call, sorted out.
 
     Attributes:
@@ -67,14 +68,14 @@ class _Row:
 
     Attributes:
         tokens: the context and all of the continuation but its last token.
-        members: positions of the continuations in `PreparedForVllm.parts`.
+        members: positions of the continuations in `VllmCall.parts`.
     """
 
     tokens: tuple[int, ...]
     members: tuple[int, ...]
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """Answers requests with vLLM; see `Engine`.
 
     Scores are those of the default engine: equal in fp32 but for the rounding of sums, which may turn an answer where
@@ -121,7 +122,7 @@ class VllmEngine:
 
         return self._max_length or int(resolve_max_length(model.config, tokenizer))
 
-    def prepare(self, call: Call) -> PreparedForVllm:
+    def prepare(self, call: Call) -> VllmCall:
         """Find what the requests share.
 
         Raises:
@@ -142,10 +143,10 @@ class VllmEngine:
             if isinstance(own, tuple):
                 windows.append(tuple(range(len(parts), len(parts) + len(own))))
                 parts += own
-        return PreparedForVllm(call.kind, generations, tuple(windows), tuple(parts), tuple(_rows(parts)))
+        return VllmCall(call.kind, generations, tuple(windows), tuple(parts), tuple(_rows(parts)))
 
     def answer(
-        self, model: Any, tokenizer: Any, prepared: PreparedForVllm, should_stop: StopCheck | None
+        self, model: Any, tokenizer: Any, prepared: VllmCall, should_stop: StopCheck | None
     ) -> Sequence[Response]:
         """Write the model's weights into the engine and return one response per request; see `Engine`.
 
@@ -221,7 +222,8 @@ class VllmEngine:
             self.release()  # it may hold half of the candidate, and vLLM cannot say which
             if isinstance(error, EvaluationError):
                 raise
-            raise EvaluationError(f"vLLM could not take the candidate's weights: {_said(error)}") from error
+            text = f"vLLM could not take the candidate's weights: {_said(error)}"
+            raise EvaluationError(text, fault=fault_of(error)) from error
         if not self._llm.reset_prefix_cache():
             self.release()
             raise EvaluationError(
@@ -412,7 +414,7 @@ class VllmEngine:
             raise
         except Exception as error:
             self.release()  # vLLM does not say what state it is in
-            raise EvaluationError(f"vLLM failed: {_said(error)}") from error
+            raise EvaluationError(f"vLLM failed: {_said(error)}", fault=fault_of(error)) from error
 
     def _stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
         key = (id(tokenizer), until)

@@ -1,6 +1,7 @@
-"""Workers in other processes, on Ray: who they are, what they do, what they are given.
+"""Workers in other processes, on Ray: the pool, the work queue, and work stealing.
 
-- `executor.py`: the executor; `actor.py`: the process of one worker; `cluster.py`: the machines
-- `workers.py`: the pool of workers; `queue.py`: what is next, and work stealing; `chunks.py`: parts of one candidate
-- `deadline.py`: when a worker counts as hung
+- `executor.py`: the executor; `settings.py`: how many workers it starts, and of what size
+- `workers.py`: the pool of workers and what each is doing; `queue.py`: the work queue, and work stealing
+- `ranges.py`: one candidate that several workers answer; `deadline.py`: when a worker counts as hung
+- `actor.py`: the process of one worker; `answers.py`: what it answers; `cluster.py`: the machines
 """

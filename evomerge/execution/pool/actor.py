@@ -1,4 +1,4 @@
-"""The process of a worker: it makes its live models out of plain data, and runs one job after another."""
+"""The process of a worker: it makes the worker out of plain data, and runs one job after another."""
 
 from __future__ import annotations
 
@@ -12,21 +12,29 @@ from typing import Any
 
 from evomerge.errors import EvomergeError, Interrupted
 from evomerge.evaluation.engines.base import Answers
-from evomerge.evaluation.engines.units import Share
-from evomerge.execution.base import Shares, StopSignal, Works
-from evomerge.execution.pool.chunks import Part
+from evomerge.evaluation.engines.units import StolenUnits, UnitRange
+from evomerge.execution.base import PartialAnswers, StopSignal, Worker
+from evomerge.execution.pool.answers import (
+    JobAnswer,
+    JobCancelled,
+    JobDone,
+    StartAnswer,
+    WorkerBroken,
+    WorkerReady,
+    WorkerRefused,
+)
 from evomerge.recipe import Recipe
 from evomerge.record import Job, Outcome, Split
 from evomerge.system.memory import give_back
 
 
 @dataclass(frozen=True)
-class Hints:
-    """What a worker is told of its surroundings.
+class WorkerContext:
+    """What a worker needs to know of its surroundings.
 
     Attributes:
         neighbours: how many workers, with this one, share the machine's memory.
-        per_device: how many share its GPU.
+        per_device: how many workers, with this one, share its GPU.
         halvings: how often the batch size is halved, because workers ran out of memory.
     """
 
@@ -35,44 +43,44 @@ class Hints:
     halvings: int = 0
 
 
-MakeWorker = Callable[[StopSignal, Hints], Works]
-"""Makes what does the work, in the process of the worker. It is pickled, so it holds plain data; its result may say
-what it runs on in an attribute `device`, and sentences for the driver's log in `told`."""
-
-Answer = tuple[str, Any]
-"""("ready", (device, what to log)), ("done", fields of an `Outcome`), ("part", a `Part`), ("stopped", None),
-("refused", reason) or ("broken", reason)."""
+MakeWorker = Callable[[StopSignal, WorkerContext], Worker]
+"""Makes the worker, in its own process. It is pickled on the way there, so it holds plain data."""
 
 
-class Halt(StopSignal):
+class CancelToken(StopSignal):
     """Stops the running job when the driver says so.
 
-    A request names its job by a number that rises, so one that comes too late stops nothing else.
+    The driver names the job by its ticket, a number that rises, so a request that comes too late stops no other job.
+
+    Attributes:
+        running: ticket of the running job.
+        cancelled: the highest ticket of the jobs that are to stop.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.running = 0
-        self.stopped = 0
+        self.cancelled = 0
 
     def now(self) -> bool:
         """Whether the running job must stop at once."""
-        return self.running <= self.stopped
+        return self.running <= self.cancelled
 
 
 class RayWorker:
-    """The actor. Jobs run one after another in one thread; questions about the process, stops and requests to
-    give work away in another one.
+    """The actor. Jobs run one after another in one thread.
+
+    Questions about the process, cancellations and steal requests are answered by another thread.
     """
 
-    def __init__(self, make: MakeWorker, hints: Hints, folder: str | None) -> None:
+    def __init__(self, make: MakeWorker, context: WorkerContext, folder: str | None) -> None:
         if folder is not None and Path(folder).is_dir():
             os.chdir(folder)  # relative paths mean what they mean for the driver
         self._make = make
-        self._hints = hints
-        self._halt = Halt()
-        self._works: Works | None = None
-        self._shared: tuple[int, Share] | None = None  # ticket of the running job, and what it still answers
+        self._context = context
+        self._cancel_token = CancelToken()
+        self._worker: Worker | None = None
+        self._running: tuple[int, UnitRange] | None = None  # ticket of the running job, and the units that it answers
         self._pace: float | None = None  # seconds that a unit of the last job took
 
     def where(self) -> tuple[str, int]:
@@ -81,59 +89,59 @@ class RayWorker:
 
         return f"{platform.node()} ({ray.util.get_node_ip_address()})", os.getpid()
 
-    def stop(self, ticket: int) -> None:
-        """Stop that job, and those before it."""
-        self._halt.stopped = max(self._halt.stopped, ticket)
-
-    def open(self) -> Answer:
+    def open(self) -> StartAnswer:
         """Make the worker."""
         try:
-            self._works = self._make(self._halt, self._hints)
+            worker = self._make(self._cancel_token, self._context)
         except EvomergeError as error:
-            return "refused", str(error)
+            return WorkerRefused(str(error))
         except Exception as error:
-            return "broken", _in_a_line(error)
-        return "ready", (str(getattr(self._works, "device", "cpu")), tuple(getattr(self._works, "told", ())))
+            return WorkerBroken(_in_a_line(error))
+        self._worker = worker
+        return WorkerReady(worker.device, worker.log_lines)
 
-    def run(self, ticket: int, job: Mapping[str, Any], first: int, end: int | None) -> Answer:
-        """Run one job, or those of its units; see `Share`."""
-        works = self._works
-        assert works is not None, "the driver opens a worker before it sends jobs"
-        if not isinstance(works, Shares):
-            return self._answer(ticket, lambda: works.run(from_plain(job)))
-        share = Share(first, end, pace=self._pace)
-        self._shared = ticket, share
+    def run(self, ticket: int, job: Mapping[str, Any], first: int, end: int | None) -> JobAnswer:
+        """Run a job, or the units `first` to `end` (exclusive) of it; `end` None: to the last unit."""
+        worker, units = self._opened(), UnitRange(first, end, pace=self._pace)
+        self._running = ticket, units
         try:
-            return self._answer(ticket, lambda: works.run_part(from_plain(job), share))
+            return self._answer(ticket, lambda: worker.run_units(from_plain(job), units))
         finally:
-            self._shared, self._pace = None, share.pace
+            self._running, self._pace = None, units.pace
 
-    def finish(self, ticket: int, job: Mapping[str, Any], answers: Sequence[Answers]) -> Answer:
-        """Score a candidate that several workers were asked about."""
-        works: Any = self._works
-        assert isinstance(works, Shares), "only such workers answer in parts"
-        return self._answer(ticket, lambda: works.finish(from_plain(job), answers))
+    def finish(self, ticket: int, job: Mapping[str, Any], answers: Sequence[Answers]) -> JobAnswer:
+        """Score a candidate whose units several workers answered."""
+        worker = self._opened()
+        return self._answer(ticket, lambda: worker.finish(from_plain(job), answers))
 
-    def give(self, ticket: int) -> tuple[int, int] | None:
-        """Give units of the running job away; None where there are none to give, or it is another job."""
-        shared = self._shared
-        if shared is None or shared[0] != ticket:
+    def cancel(self, ticket: int) -> None:
+        """Stop that job, and those before it."""
+        self._cancel_token.cancelled = max(self._cancel_token.cancelled, ticket)
+
+    def steal(self, ticket: int) -> StolenUnits | None:
+        """Give units of the running job away; None if there are none to give, or it is another job."""
+        running = self._running
+        if running is None or running[0] != ticket:
             return None
-        return shared[1].give()
+        return running[1].steal()
 
-    def _answer(self, ticket: int, run: Callable[[], Outcome | Part]) -> Answer:
-        self._halt.running = ticket
+    def _opened(self) -> Worker:
+        assert self._worker is not None, "the driver opens a worker before it sends jobs"
+        return self._worker
+
+    def _answer(self, ticket: int, run: Callable[[], Outcome | PartialAnswers]) -> JobAnswer:
+        self._cancel_token.running = ticket
         try:
-            outcome = run()
+            found = run()
         except Interrupted:
-            return "stopped", None
+            return JobCancelled()
         except Exception as error:
-            return "broken", _in_a_line(error)
+            return WorkerBroken(_in_a_line(error))
         finally:
             give_back()  # it may take a while until the next one, and other workers share the memory
-        if isinstance(outcome, Part):
-            return "part", outcome
-        return "done", (outcome.state, outcome.scores, outcome.seconds, outcome.device, outcome.error)
+        if isinstance(found, PartialAnswers):
+            return found
+        return JobDone(found.state, found.scores, found.seconds, found.device, found.error, found.fault)
 
 
 def _in_a_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 Ray places the processes (one actor for each worker) and tells when one is gone; what follows from that is decided here.
 A worker that was lost, hung, or broke is replaced, never trusted again, and its job goes to another one. After
 `MAX_ATTEMPTS` the candidate has failed, with the reason of each attempt. An answer to an attempt that was given up is
-dropped, so each job comes back once. Who does what, the `Board` knows.
+dropped, so each job comes back once. The `WorkQueue` knows who works on what.
 
 Actors belong to this process: when it ends, whatever way, Ray ends them.
 """
@@ -14,28 +14,37 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import CheckpointError, ExecutionError, Interrupted
-from evomerge.execution.base import StopSignal
-from evomerge.execution.pool.actor import Answer, Hints, MakeWorker, RayWorker, to_plain
-from evomerge.execution.pool.chunks import Piece
+from evomerge.errors import CheckpointError, ExecutionError, Fault, Interrupted
+from evomerge.execution.base import Executor, PartialAnswers, StopSignal
+from evomerge.execution.pool.actor import MakeWorker, RayWorker, WorkerContext, to_plain
+from evomerge.execution.pool.answers import (
+    JobAnswer,
+    JobCancelled,
+    JobDone,
+    StartAnswer,
+    WorkerBroken,
+    WorkerReady,
+    WorkerRefused,
+)
 from evomerge.execution.pool.cluster import Cluster, alive_nodes, gpus_of_a_worker, places
 from evomerge.execution.pool.deadline import Deadline
-from evomerge.execution.pool.queue import Board
-from evomerge.execution.pool.workers import Crew, Duty, Member
-from evomerge.record import Job, Outcome, Split, State
+from evomerge.execution.pool.queue import WorkQueue
+from evomerge.execution.pool.ranges import WorkRange
+from evomerge.execution.pool.settings import PoolSettings
+from evomerge.execution.pool.workers import WorkerHandle, WorkerPool, WorkerState
+from evomerge.record import Job, Outcome, State
 
 log = logging.getLogger(__name__)
 
 MAX_FAILED_STARTS = 3
-"""So many workers in a row may fail to start before nobody believes that the next one will."""
+"""So many workers in a row may fail to start before no further one is tried."""
 
 RETRY_SECONDS = 60.0
-"""After so long, and while others work, it is tried again."""
+"""After so long without a failed start, while others work, starting is tried again."""
 
 POLL_SECONDS = 0.2
 REFRESH_SECONDS = 3.0
@@ -49,73 +58,51 @@ STOP_SECONDS = 10.0
 
 RESUME = "; the run is safe: `evomerge resume RUN` continues it when there are workers again"
 
-
 OTHER_AUTHENTICATION = (
     " (which is what Ray says where the cluster was started without token authentication, but a token is on this "
     "machine: set RAY_AUTH_MODE=disabled here, or start the cluster with RAY_AUTH_MODE=token)"
 )
 
 
-@dataclass(frozen=True)
-class Demand:
-    """What workers are wanted, and how long anything may take.
-
-    Attributes:
-        workers: how many; None: as many as fit into the cluster, counted anew all the time.
-        cpus: of each worker.
-        gpus: of each worker, a part of one or whole ones; None: one GPU where the cluster has any, else none.
-        timeout: seconds that a candidate may take; "auto": see `Deadline`; None: for ever.
-        n_items: how many items each split has, for that.
-        patience: seconds without a single worker that has a place, after which the search gives up.
-        share: whether idle workers take a part of what others are at.
-    """
-
-    workers: int | None = None
-    cpus: float = 1.0
-    gpus: float | None = None
-    timeout: float | str | None = None
-    n_items: Mapping[Split, int] = field(default_factory=dict)
-    patience: float = 600.0
-    share: bool = True
-
-
-class RayExecutor:
+class RayExecutor(Executor):
     """Runs jobs in a pool of Ray actors; see the module.
 
     Args:
-        make: makes what does the work, in each actor's process.
-        cluster: where.
-        demand: how many workers, and of what size.
+        make: makes the worker, in each actor's process.
+        cluster: where the processes run.
+        settings: how many workers, of what size.
         stop: is passed on to the workers.
 
     Attributes:
-        crew: the workers.
-        demand: what is wanted; it may be changed, and is looked at every few seconds.
+        pool: the workers.
+        settings: what is wanted; it may be changed, and is looked at every few seconds.
 
     Raises:
         ExecutionError: if there is no cluster, or no worker can be started.
         CheckpointError: if a machine has no worker because its parents are missing, or others than the driver's.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         make: MakeWorker,
         *,
         cluster: Cluster | None = None,
-        demand: Demand | None = None,
+        settings: PoolSettings | None = None,
         stop: StopSignal | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.crew = Crew(clock)
-        self._board = Board(self.crew, send=self._send, halt=self._halt, clock=clock)
+        self.pool = WorkerPool(clock)
+        self._queue = WorkQueue(self.pool, send=self._send, cancel=self._cancel, clock=clock)
         self._make = make
         self._cluster = cluster or Cluster()
-        self.demand = demand or Demand()
-        self._deadline = Deadline(self.demand.timeout, self.demand.n_items)
+        self.settings = settings or PoolSettings()
+        self._deadline = Deadline(self.settings.timeout, self.settings.n_items)
         self._stop = stop or StopSignal()
         self._clock = clock
-        self._refs: dict[Any, Member] = {}  # what is waited for
-        self._asked: dict[Any, Member] = {}  # of workers that were just started: where they are
+        self._calls: dict[Any, WorkerHandle] = {}  # an answer to come (a start, a job) -> who will give it
+        self._where: dict[Any, WorkerHandle] = {}  # the same, of workers that were asked where they are
         self._outcomes: deque[Outcome] = deque()
         self._tickets = 0
         self._halvings = 0
@@ -124,12 +111,13 @@ class RayExecutor:
         self._restarted = False
         self._refreshed = -math.inf
         self._wanted = 0
-        self._placed_at = self._manned_at = clock()  # a worker was placed; any was there
+        self._placed_at = clock()  # when a worker got its place, last
+        self._manned_at = clock()  # when any worker had a place, last
         self._closed = False
         self._cluster.connect()
         try:
             self._connected()
-            self._begin()
+            self._await_workers()
         except BaseException:
             self.close()
             raise
@@ -139,12 +127,12 @@ class RayExecutor:
     @property
     def capacity(self) -> int:
         """How many workers are ready (at least 1: jobs wait while there is none)."""
-        return max(1, self.crew.n_ready)
+        return max(1, self.pool.n_ready)
 
     def submit(self, job: Job) -> None:
         """Queue a job, or give it to a worker that is idle."""
-        self._board.add(job)
-        self._board.assign()
+        self._queue.add(job)
+        self._queue.assign()
 
     def collect(self) -> Outcome:
         """Wait until any job is done.
@@ -154,7 +142,7 @@ class RayExecutor:
             Interrupted: if the stop signal came; all outstanding jobs are gone.
             ExecutionError: if there are no workers any more.
         """
-        if not (self._board or self._outcomes):
+        if not (self._queue or self._outcomes):
             raise RuntimeError("collect was called, but no job is outstanding; submit one first")
         while not self._outcomes:
             if self._stop.now():
@@ -163,7 +151,7 @@ class RayExecutor:
             self._step()
         return self._outcomes.popleft()
 
-    def more(self) -> list[Outcome]:
+    def more(self) -> Sequence[Outcome]:
         """Return the outcomes that came together with the last one."""
         outcomes = list(self._outcomes)
         self._outcomes.clear()
@@ -174,263 +162,265 @@ class RayExecutor:
         self._forget()
         if not self._closed:
             self._closed = True
-            for member in self.crew:
-                self._kill(member)
+            for worker in self.pool:
+                self._kill(worker)
             self._cluster.disconnect()
 
     def report(self) -> dict[str, Any]:
-        """Return what the workers do, as plain data; see `Crew.report`."""
-        return {"executor": "ray", "address": self._cluster.address or "this machine", **self.crew.report()}
+        """Return what the workers do, as plain data; see `WorkerPool.report`."""
+        return {"executor": "ray", "address": self._cluster.address or "this machine", **self.pool.report()}
 
     # --- the pool ------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _await_workers(self) -> None:
         """Start the workers and wait until all that have a place are ready."""
         while True:
             self._step()
-            opening = [member for member in self.crew if member.duty in (Duty.WAITING, Duty.OPENING)]
+            opening = [worker for worker in self.pool if worker.state in (WorkerState.WAITING, WorkerState.OPENING)]
             late = self._clock() - self._placed_at > START_SECONDS
-            if self.crew.n_ready and (not opening or (late and all(one.duty == Duty.WAITING for one in opening))):
+            if self.pool.n_ready and (
+                not opening or (late and all(one.state == WorkerState.WAITING for one in opening))
+            ):
                 return
             if self._stop.draining or self._stop.now():
                 raise Interrupted("stopped as asked, before the workers were ready")
 
     def _step(self) -> None:
-        """Wait a moment for news, and deal with them."""
+        """Wait a moment for answers, and deal with those that came."""
         import ray
 
         if self._clock() - self._refreshed >= REFRESH_SECONDS:
             self._refresh()
-        self._board.assign()
-        if self.demand.share:
-            self._divide()
-        waiting = [*self._refs, *self._asked, *self._board.offers]
+        self._queue.assign()
+        if self.settings.share:
+            self._steal()
+        waiting = [*self._calls, *self._where, *self._queue.steal_requests]
         if not waiting:
             time.sleep(POLL_SECONDS)
         else:
             ray.wait(waiting, num_returns=1, timeout=POLL_SECONDS)
             for ref in ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]:
                 self._hear(ref)
-        self._look_for_the_late()
-        self._board.assign()
+        self._check_deadlines()
+        self._queue.assign()
 
     def _hear(self, ref: Any) -> None:
-        """Take what came of a call to a worker."""
+        """Deal with the answer to one call."""
         import ray
 
-        if ref in self._board.offers:
-            self._offered(ref)
+        if ref in self._queue.steal_requests:
+            self._stolen(ref)
             return
-        placing = ref in self._asked
-        member = (self._asked if placing else self._refs).pop(ref, None)
-        if member is None or member not in self.crew:
+        placing = ref in self._where
+        worker = (self._where if placing else self._calls).pop(ref, None)
+        if worker is None or worker not in self.pool:
             return
         try:
-            if not placing and member.node is None:  # messages name the machine, so that comes first
-                for asked in [asked for asked, one in self._asked.items() if one is member]:
-                    del self._asked[asked]
-                    self._place(member, ray.get(asked, timeout=STOP_SECONDS))
+            if not placing and worker.node is None:  # messages name the machine, so that comes first
+                for where in [where for where, one in self._where.items() if one is worker]:
+                    del self._where[where]
+                    self._place(worker, ray.get(where, timeout=STOP_SECONDS))
             value = ray.get(ref)
         except ray.exceptions.RayError as error:
-            self._lost(member, _short(error), memory=isinstance(error, ray.exceptions.OutOfMemoryError))
+            # Ray kills the process of a worker when the machine's memory is all but used up.
+            self._lost(worker, _short(error), memory=isinstance(error, ray.exceptions.OutOfMemoryError))
             return
         if placing:
-            self._place(member, value)
+            self._place(worker, value)
         else:
-            self._answered(member, value)
+            self._answered(worker, value)
 
-    def _place(self, member: Member, where: tuple[str, int]) -> None:
-        self.crew.placed(member, *where)
+    def _place(self, worker: WorkerHandle, where: tuple[str, int]) -> None:
+        self.pool.place(worker, *where)
         self._placed_at = self._clock()
 
-    def _answered(self, member: Member, answer: Answer) -> None:
-        kind, value = answer
-        piece = self._board.pieces.pop(member.number, None)
-        if kind == "ready":
-            device, told = value
-            self.crew.opened(member, device)
-            self._failed_starts = 0
-            log.info("%s is ready, with %s", member.label, "; ".join((device, *told)))
-        elif kind == "refused":
-            self._refuse(member, value)
-        elif kind == "broken" and not member.ready:
-            self._lost(member, value)
-        elif kind == "stopped" or piece is None:
-            self.crew.rests(member, answered=False)
-            if piece is not None:  # nobody here asked for that
-                self._again(member, piece, "it stopped by itself")
-        elif kind == "broken":
-            self._board.pieces[member.number] = piece
-            self._lost(member, value)
-        elif kind == "part":
-            self.crew.rests(member, answered=False)
-            self._board.add_part(member, piece, value)
-        else:
-            self._done(member, piece, *value)
+    def _answered(self, worker: WorkerHandle, answer: StartAnswer | JobAnswer) -> None:
+        work = self._queue.running.pop(worker.number, None)
+        match answer:
+            case WorkerReady(device, log_lines):
+                self.pool.open(worker, device)
+                self._failed_starts = 0
+                log.info("%s is ready, with %s", worker.label, "; ".join((device, *log_lines)))
+            case WorkerRefused(reason):
+                self._refuse(worker, reason)
+            case WorkerBroken(reason) if not worker.ready:
+                self._lost(worker, reason)
+            case _ if work is None:  # its job was cancelled, whatever it answers
+                self.pool.finish(worker, answered=False)
+            case WorkerBroken(reason):
+                self._queue.running[worker.number] = work
+                self._lost(worker, reason)
+            case JobCancelled():  # nobody here asked for that
+                self.pool.finish(worker, answered=False)
+                self._retry(worker, work, "it stopped by itself")
+            case PartialAnswers():
+                self.pool.finish(worker, answered=False)
+                self._queue.add_partial(worker, work, answer)
+            case JobDone():
+                self._done(worker, work, answer)
 
-    def _done(
-        self, member: Member, piece: Piece, state: State, scores: Any, seconds: float, device: str, error: str | None
-    ) -> None:
-        if state == State.FAILED and error is not None and is_device_fault(error):
+    def _done(self, worker: WorkerHandle, work: WorkRange, done: JobDone) -> None:
+        if done.state == State.FAILED and done.fault is not None:
             # The process, or the memory that it has, may be what is broken: the candidate gets another one.
-            self._board.pieces[member.number] = piece
-            self._lost(member, error, memory="out of memory" in error)
+            self._queue.running[worker.number] = work
+            self._lost(worker, done.error or str(done.fault), memory=done.fault == Fault.MEMORY)
             return
-        task = piece.task
-        if state != State.COMPLETE and piece.first > 0:
-            # Before what is wrong here, something else may be: one worker says what a worker alone would have said.
-            self.crew.rests(member, answered=False)
-            self._board.alone(task)
+        pool_job, job = work.pool_job, work.pool_job.job
+        if done.state != State.COMPLETE and work.first > 0:
+            # An earlier unit might have failed first, in another way: one worker says what a worker alone would say.
+            self.pool.finish(worker, answered=False)
+            self._queue.restart_undivided(pool_job)
             return
-        self.crew.rests(member, answered=True)
-        seconds += sum(part.seconds for part in task.parts)
-        if state == State.COMPLETE:
-            self._deadline.note(task.job, seconds)
-        self._board.over(task)
-        self._outcomes.append(Outcome(task.job, state, tuple(scores), seconds, f"{device}, {member.label}", error))
+        self.pool.finish(worker, answered=True)
+        seconds = done.seconds + sum(partial.seconds for partial in pool_job.partials)
+        if done.state == State.COMPLETE:
+            self._deadline.note(job, seconds)
+        self._queue.withdraw(pool_job)
+        where = f"{done.device}, {worker.label}"
+        self._outcomes.append(Outcome(job, done.state, done.scores, seconds, where, done.error))
 
-    def _refuse(self, member: Member, message: str) -> None:
+    def _refuse(self, worker: WorkerHandle, message: str) -> None:
         """Deal with a worker that cannot work where it is: a mistake of the user's, unless others can."""
-        message = f"{member.label} cannot work: {message}"
-        self._leave(member)
-        if not self.crew.n_ready and not self._restarted and not self._board.pieces:
+        message = f"{worker.label} cannot work: {message}"
+        self._remove(worker)
+        if not self.pool.n_ready and not self._restarted and not self._queue.running:
             raise CheckpointError(message)
         log.warning("%s", message)
         self._start_failed(message)
 
-    def _lost(self, member: Member, reason: str, *, memory: bool = False) -> None:
+    def _lost(self, worker: WorkerHandle, reason: str, *, memory: bool = False) -> None:
         """Replace a worker, and give its job to another one."""
         if memory:
             self._halvings += 1
-            log.warning("%s ran out of memory: from now on, new workers begin with half the batch size", member.label)
-        piece, was_ready = self._board.pieces.pop(member.number, None), member.ready
-        log.warning("%s was lost (%s): %s", member.label, member.duty, reason)
-        self._leave(member)
+            log.warning("%s ran out of memory: from now on, new workers begin with half the batch size", worker.label)
+        work, was_ready = self._queue.running.pop(worker.number, None), worker.ready
+        log.warning("%s was lost (%s): %s", worker.label, worker.state, reason)
+        self._remove(worker)
         self._refreshed = -math.inf  # perhaps its machine is gone
-        if piece is not None and member.duty != Duty.STOPPING:
-            self._again(member, piece, reason)
+        if work is not None and worker.state != WorkerState.STOPPING:
+            self._retry(worker, work, reason)
         if not was_ready:
             self._start_failed(reason)
 
-    def _again(self, member: Member, piece: Piece, reason: str) -> None:
-        error = self._board.again(member, piece, reason)
+    def _retry(self, worker: WorkerHandle, work: WorkRange, reason: str) -> None:
+        error = self._queue.retry(worker, work, reason)
         if error is not None:
-            log.warning("candidate %d: %s", piece.task.job.candidate, error)
-            self._outcomes.append(Outcome(piece.task.job, State.FAILED, (), 0.0, member.device or "", error))
+            log.warning("candidate %d: %s", work.pool_job.job.candidate, error)
+            self._outcomes.append(Outcome(work.pool_job.job, State.FAILED, (), 0.0, worker.device or "", error))
 
-    def _leave(self, member: Member) -> None:
-        self._kill(member)
-        for refs in (self._refs, self._asked):
-            for ref in [ref for ref, one in refs.items() if one is member]:
-                del refs[ref]
-        self.crew.leaves(member)
-        self._board.left(member)
+    def _remove(self, worker: WorkerHandle) -> None:
+        self._kill(worker)
+        for calls in (self._calls, self._where):
+            for ref in [ref for ref, one in calls.items() if one is worker]:
+                del calls[ref]
+        self.pool.remove(worker)
+        self._queue.remove(worker)
 
-    def _kill(self, member: Member) -> None:
+    def _kill(self, worker: WorkerHandle) -> None:
         import ray
 
         try:
-            ray.kill(member.handle)
+            ray.kill(worker.actor)
         except Exception as error:  # the cluster, or the actor, may be gone; then there is nothing to kill
-            log.debug("%s could not be killed: %s", member.label, error)
+            log.debug("%s could not be killed: %s", worker.label, error)
 
-    def _send(self, member: Member, piece: Piece) -> None:
+    def _send(self, worker: WorkerHandle, work: WorkRange) -> None:
         self._tickets += 1
-        piece.ticket, job = self._tickets, to_plain(piece.task.job)
-        if piece.answers is None:
-            ref = member.handle.run.remote(piece.ticket, job, piece.first, piece.end)
+        work.ticket, job = self._tickets, to_plain(work.pool_job.job)
+        if work.answers is None:
+            ref = worker.actor.run.remote(work.ticket, job, work.first, work.end)
         else:
-            ref = member.handle.finish.remote(piece.ticket, job, piece.answers)
-        self._refs[ref] = member
+            ref = worker.actor.finish.remote(work.ticket, job, work.answers)
+        self._calls[ref] = worker
 
-    def _halt(self, member: Member, piece: Piece) -> None:
-        member.handle.stop.options(concurrency_group="control").remote(piece.ticket)
-        self.crew.stops(member)
+    def _cancel(self, worker: WorkerHandle, work: WorkRange) -> None:
+        worker.actor.cancel.options(concurrency_group="control").remote(work.ticket)
+        self.pool.stop(worker)
 
-    def _divide(self) -> None:
-        """Ask busy workers to give parts of their candidates to those that are idle."""
-        for member, piece in self._board.givers():
-            ref = member.handle.give.options(concurrency_group="control").remote(piece.ticket)
-            self._board.offers[ref] = member, piece
+    def _steal(self) -> None:
+        """Ask busy workers for units of their candidates, for those that are idle."""
+        for worker, work in self._queue.victims():
+            ref = worker.actor.steal.options(concurrency_group="control").remote(work.ticket)
+            self._queue.steal_requests[ref] = worker, work
 
-    def _offered(self, ref: Any) -> None:
+    def _stolen(self, ref: Any) -> None:
         import ray
 
-        _, piece = self._board.offers.pop(ref)
+        _, work = self._queue.steal_requests.pop(ref)
         try:
-            given = ray.get(ref)
-        except ray.exceptions.RayError:  # it is gone, of which another message tells
-            given = None
-        self._board.offered(piece, given)
+            stolen = ray.get(ref)
+        except ray.exceptions.RayError:  # the worker is gone, of which another message tells
+            stolen = None
+        self._queue.add_stolen(work, stolen)
 
-    def _look_for_the_late(self) -> None:
-        for member in self.crew:
-            late = self._clock() - member.since
-            piece = self._board.pieces.get(member.number)
-            timeout = None if piece is None else self._deadline.of(piece.task.job)
-            if member.duty == Duty.BUSY and timeout is not None and late > timeout:
-                self._lost(member, f"no answer within {timeout:g} s (execution.timeout is {self.demand.timeout})")
-            elif member.duty == Duty.STOPPING and late > STOP_SECONDS:
-                self._lost(member, f"it did not stop within {STOP_SECONDS:g} s")
+    def _check_deadlines(self) -> None:
+        for worker in self.pool:
+            late = self._clock() - worker.since
+            work = self._queue.running.get(worker.number)
+            timeout = None if work is None else self._deadline.of(work.pool_job.job)
+            if worker.state == WorkerState.BUSY and timeout is not None and late > timeout:
+                self._lost(worker, f"no answer within {timeout:g} s (execution.timeout is {self.settings.timeout})")
+            elif worker.state == WorkerState.STOPPING and late > STOP_SECONDS:
+                self._lost(worker, f"it did not stop within {STOP_SECONDS:g} s")
 
     def _drop_jobs(self) -> None:
         """Forget all jobs, and tell the workers to stop."""
-        for member in self.crew:
-            if member.duty == Duty.BUSY:
-                self._halt(member, self._board.pieces[member.number])
+        for worker in self.pool:
+            if worker.state == WorkerState.BUSY:
+                self._cancel(worker, self._queue.running[worker.number])
         self._forget()
 
     def _forget(self) -> None:
-        self._board.forget()
+        self._queue.clear()
         self._outcomes.clear()
 
     # --- the cluster ---------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
-        self._gpus = gpus_of_a_worker(self.demand.gpus)
+        self._gpus = gpus_of_a_worker(self.settings.gpus)
 
     def _refresh(self) -> None:
-        """Count the machines, and start or call off workers."""
+        """Count the machines, and start workers or give up on some that have no place."""
         self._refreshed = self._clock()
         nodes = alive_nodes()
         if not nodes:
             self._reconnect()
             return
-        per_node = [places(node["Resources"], cpus=self.demand.cpus, gpus=self._gpus) for node in nodes]
-        wanted = self.demand.workers if self.demand.workers is not None else sum(per_node)
+        per_node = [places(node["Resources"], cpus=self.settings.cpus, gpus=self._gpus) for node in nodes]
+        wanted = self.settings.workers if self.settings.workers is not None else sum(per_node)
         if wanted != self._wanted:
             log.info("%d workers are wanted, %d fit into %d machines", wanted, sum(per_node), len(nodes))
             self._wanted = wanted
-        if not wanted and not len(self.crew):
+        if not wanted and not len(self.pool):
             self._lack(f"no machine of the cluster has the {self._size()} that a worker takes")
-        waiting = [member for member in self.crew if member.duty == Duty.WAITING]
-        for member in waiting[: max(0, len(self.crew) - wanted)]:
-            self._leave(member)  # the machine that it was meant for is gone
+        waiting = [worker for worker in self.pool if worker.state == WorkerState.WAITING]
+        for worker in waiting[: max(0, len(self.pool) - wanted)]:
+            self._remove(worker)  # the machine that it was meant for is gone
         neighbours = max(1, min(wanted, max(per_node, default=1)))
         if self._clock() - self._failed_at > RETRY_SECONDS:
             self._failed_starts = 0
-        while len(self.crew) < wanted and self._failed_starts < MAX_FAILED_STARTS:
+        while len(self.pool) < wanted and self._failed_starts < MAX_FAILED_STARTS:
             self._start(neighbours)
-        if any(member.duty != Duty.WAITING for member in self.crew):
+        if any(worker.state != WorkerState.WAITING for worker in self.pool):
             self._manned_at = self._clock()
-        elif self._clock() - self._manned_at > self.demand.patience:
-            self._lack(f"no worker got the {self._size()} that it takes within {self.demand.patience:g} s")
+        elif self._clock() - self._manned_at > self.settings.patience:
+            self._lack(f"no worker got the {self._size()} that it takes within {self.settings.patience:g} s")
 
     def _size(self) -> str:
         gpus = f" and {self._gpus:g} GPUs" if self._gpus else ""
-        return f"{self.demand.cpus:g} CPUs{gpus}"
+        return f"{self.settings.cpus:g} CPUs{gpus}"
 
     def _lack(self, what: str) -> None:
         if self._cluster.is_own:
             raise ExecutionError(f"{what}; lower execution.cpus_per_worker or execution.gpus_per_worker")
-        if self._clock() - self._manned_at > self.demand.patience:
+        if self._clock() - self._manned_at > self.settings.patience:
             raise ExecutionError(what + RESUME)
 
     def _start(self, neighbours: int) -> None:
         import ray
 
         actor = ray.remote(
-            num_cpus=self.demand.cpus,
+            num_cpus=self.settings.cpus,
             num_gpus=self._gpus,
             max_restarts=0,
             concurrency_groups={"control": 1},
@@ -438,11 +428,11 @@ class RayExecutor:
         )(RayWorker)
         per_device = max(1, round(1.0 / self._gpus)) if self._gpus else 1
         folder = None if self._cluster.runtime_env.get("working_dir") else str(Path.cwd())
-        hints = Hints(neighbours, min(per_device, neighbours), self._halvings)
-        handle = actor.remote(self._make, hints, folder)
-        member = self.crew.enter(handle)
-        self._asked[handle.where.options(concurrency_group="control").remote()] = member
-        self._refs[handle.open.remote()] = member
+        context = WorkerContext(neighbours, min(per_device, neighbours), self._halvings)
+        handle = actor.remote(self._make, context, folder)
+        worker = self.pool.add(handle)
+        self._where[handle.where.options(concurrency_group="control").remote()] = worker
+        self._calls[handle.open.remote()] = worker
 
     def _reconnect(self) -> None:
         """Start our own cluster again, once; all that ran in it is gone."""
@@ -450,14 +440,14 @@ class RayExecutor:
             raise ExecutionError("all machines of the Ray cluster are gone" + RESUME)
         log.warning("Ray ended on this machine; starting it again, once")
         self._restarted = True
-        for member in self.crew:
-            piece = self._board.pieces.pop(member.number, None)
-            self.crew.leaves(member)
-            if piece is not None:
-                self._again(member, piece, "Ray ended on its machine")
-            self._board.left(member)
-        self._refs.clear()
-        self._asked.clear()
+        for worker in self.pool:
+            work = self._queue.running.pop(worker.number, None)
+            self.pool.remove(worker)
+            if work is not None:
+                self._retry(worker, work, "Ray ended on its machine")
+            self._queue.remove(worker)
+        self._calls.clear()
+        self._where.clear()
         self._cluster.disconnect()
         self._cluster.connect()
         self._connected()
@@ -467,18 +457,12 @@ class RayExecutor:
     def _start_failed(self, reason: str) -> None:
         self._failed_starts += 1
         self._failed_at = self._clock()
-        if self._failed_starts < MAX_FAILED_STARTS or self.crew.n_ready or not alive_nodes():
+        if self._failed_starts < MAX_FAILED_STARTS or self.pool.n_ready or not alive_nodes():
             return
         hint = "" if self._cluster.is_own or "never ran" not in reason else OTHER_AUTHENTICATION
         raise ExecutionError(
             f"{self._failed_starts} workers in a row could not be started; the last: {reason}{hint}{RESUME}"
         )
-
-
-def is_device_fault(error: str) -> bool:
-    """Whether a candidate failed for a reason that another process, or another device, may not have."""
-    text = error.lower()
-    return "out of memory" in text or "can't allocate memory" in text or "cuda error" in text
 
 
 def _short(error: Exception) -> str:

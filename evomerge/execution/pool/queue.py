@@ -1,8 +1,8 @@
-"""What is to be done, who does what, and which candidates several workers share. Knows nothing of how workers run.
+"""The work queue of a pool: what is next, who works on what, and work stealing. Knows nothing of how workers run.
 
-When there are fewer jobs than workers, those that are idle take a part of what the others are at: a busy worker is
-asked to give away questions that it has not begun with (`evaluation.shares`), the parts are put together when all are
-there (`parts`), and the answers are those that one worker would have given, bit for bit.
+When there are fewer jobs than workers, idle workers steal units of the candidates of busy ones: a busy worker, the
+victim, is asked for units that it has not begun (`evaluation.engines.units`), and the partial answers are put together
+when all units are answered (`ranges`). They are what one worker alone would have answered, bit for bit.
 """
 
 from __future__ import annotations
@@ -12,171 +12,181 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from evomerge.execution.pool.chunks import Part, Piece, Task
-from evomerge.execution.pool.workers import Crew, Duty, Member
+from evomerge.execution.base import PartialAnswers
+from evomerge.execution.pool.ranges import PoolJob, WorkRange
+from evomerge.execution.pool.workers import WorkerHandle, WorkerPool, WorkerState
 from evomerge.record import Job
 
 MAX_ATTEMPTS = 3
 """So many workers may fail on a job before it is the job's fault."""
 
 ASK_SECONDS = 0.5
-"""So long after it began, and after it was asked before, a worker is asked to give away a part of its candidate."""
+"""A worker is asked for units so long after it began its candidate, and so long after it was last asked."""
 
 
-class Board:
-    """Jobs, pieces of them, and the workers that they are with.
+class WorkQueue:
+    """Work ranges that wait, and those that run, with their workers.
 
     Args:
-        crew: the workers.
-        send: gives a piece to an idle worker.
-        halt: makes a busy worker stop what it is at.
+        pool: the workers.
+        send: gives a work range to an idle worker.
+        cancel: makes a busy worker stop what it is doing.
 
     Attributes:
-        queue: what is next.
-        pieces: number of a worker to what it works on.
-        offers: a message to who is being asked to give away a part of what.
+        waiting: what is next.
+        running: number of a worker to what it works on.
+        steal_requests: a message to the victim, and the work range that it is asked for units of.
     """
 
     def __init__(
         self,
-        crew: Crew,
+        pool: WorkerPool,
         *,
-        send: Callable[[Member, Piece], None],
-        halt: Callable[[Member, Piece], None],
+        send: Callable[[WorkerHandle, WorkRange], None],
+        cancel: Callable[[WorkerHandle, WorkRange], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.queue: deque[Piece] = deque()
-        self.pieces: dict[int, Piece] = {}
-        self.offers: dict[Any, tuple[Member, Piece]] = {}
-        self._crew = crew
-        self._send, self._halt = send, halt
+        self.waiting: deque[WorkRange] = deque()
+        self.running: dict[int, WorkRange] = {}
+        self.steal_requests: dict[Any, tuple[WorkerHandle, WorkRange]] = {}
+        self._pool = pool
+        self._send, self._cancel = send, cancel
         self._clock = clock
 
     def __bool__(self) -> bool:
         """Whether anything is outstanding."""
-        return bool(self.queue or self.pieces or self.offers)
+        return bool(self.waiting or self.running or self.steal_requests)
 
     def add(self, job: Job) -> None:
         """Queue a job."""
-        self.queue.append(Task(job).piece())
+        self.waiting.append(PoolJob(job).add_range())
 
     def assign(self) -> None:
-        """Give the oldest jobs to the workers that are idle."""
-        if not self.queue:
+        """Give what has waited longest to the workers that are idle."""
+        if not self.waiting:
             return
-        for member in self._crew:
-            if member.duty == Duty.IDLE and self.queue:
-                self._give(member, self.queue.popleft())
+        for worker in self._pool:
+            if worker.state == WorkerState.IDLE and self.waiting:
+                self._assign(worker, self.waiting.popleft())
 
-    def over(self, task: Task) -> None:
-        """Forget what was asked of a candidate, whose outcome is known (or begins anew)."""
-        if len(task.pieces) > 1:
-            self.queue = deque(piece for piece in self.queue if piece.task is not task)
-            for member in self._crew:
-                piece = self.pieces.get(member.number)
-                if piece is not None and piece.task is task:
-                    del self.pieces[member.number]
-                    self._halt(member, piece)
-        for _, piece in self.offers.values():
-            piece.withdrawn |= piece.task is task
-        task.pieces.clear()
-        task.parts.clear()
+    def withdraw(self, pool_job: PoolJob) -> None:
+        """Stop all work on a job, because its outcome is known or it begins anew."""
+        if len(pool_job.ranges) > 1:
+            self.waiting = deque(work for work in self.waiting if work.pool_job is not pool_job)
+            for worker in self._pool:
+                work = self.running.get(worker.number)
+                if work is not None and work.pool_job is pool_job:
+                    del self.running[worker.number]
+                    self._cancel(worker, work)
+        for _, work in self.steal_requests.values():
+            work.withdrawn |= work.pool_job is pool_job
+        pool_job.ranges.clear()
+        pool_job.partials.clear()
 
-    def again(self, member: Member, piece: Piece, reason: str) -> str | None:
-        """Give to another worker what one failed on; return all reasons if that happened too often."""
-        task = piece.task
-        task.reasons.append(f"{member.label}: {reason}")
-        if len(task.reasons) < MAX_ATTEMPTS:
-            self._crew.retries += 1
-            self.queue.appendleft(piece)
+    def retry(self, worker: WorkerHandle, work: WorkRange, reason: str) -> str | None:
+        """Queue what a worker failed on for another one; return all reasons if that happened too often."""
+        pool_job = work.pool_job
+        pool_job.reasons.append(f"{worker.label}: {reason}")
+        if len(pool_job.reasons) < MAX_ATTEMPTS:
+            self._pool.retries += 1
+            self.waiting.appendleft(work)
             return None
-        self.over(task)
-        return f"it failed on {len(task.reasons)} workers: " + "; ".join(task.reasons)
+        self.withdraw(pool_job)
+        return f"it failed on {len(pool_job.reasons)} workers: " + "; ".join(pool_job.reasons)
 
-    def alone(self, task: Task) -> None:
-        """Begin a candidate anew, with one worker for all of it."""
-        self.over(task)
-        task.alone = True
-        self.queue.appendleft(task.piece())
+    def restart_undivided(self, pool_job: PoolJob) -> None:
+        """Begin a job anew, with one worker for all of it."""
+        self.withdraw(pool_job)
+        pool_job.undivided = True
+        self.waiting.appendleft(pool_job.add_range())
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Forget all jobs."""
-        for jobs in (self.queue, self.pieces, self.offers):
+        for jobs in (self.waiting, self.running, self.steal_requests):
             jobs.clear()
 
-    # --- candidates that several workers answer -------------------------------------------------------------------
+    # --- work stealing --------------------------------------------------------------------------------------------
 
-    def givers(self) -> Iterator[tuple[Member, Piece]]:
-        """Yield whom to ask for a part of which candidate: those busy for longest, as many as there are idle workers.
+    def victims(self) -> Iterator[tuple[WorkerHandle, WorkRange]]:
+        """Yield the workers to steal from, those busy for longest first, at most one for each idle worker.
 
-        The caller puts each question into `offers`.
+        The caller sends each the request, and puts it into `steal_requests`.
         """
-        idle = sum(member.duty == Duty.IDLE for member in self._crew) - len(self.offers)
-        if idle <= 0 or self.queue:
+        idle = sum(worker.state == WorkerState.IDLE for worker in self._pool) - len(self.steal_requests)
+        if idle <= 0 or self.waiting:
             return
-        now, asked = self._clock(), [member for member, _ in self.offers.values()]
-        for member in sorted(self._crew, key=lambda one: one.since):
-            piece = self.pieces.get(member.number)
-            if member.duty != Duty.BUSY or member in asked or piece is None:
+        now, asked = self._clock(), [worker for worker, _ in self.steal_requests.values()]
+        for worker in sorted(self._pool, key=lambda one: one.since):
+            work = self.running.get(worker.number)
+            if worker.state != WorkerState.BUSY or worker in asked or work is None:
                 continue
-            if piece.answers is not None or piece.task.alone:
+            if work.answers is not None or work.pool_job.undivided:
                 continue
-            if now - max(member.since, piece.asked_at) > ASK_SECONDS:
-                piece.asked_at = now
-                piece.task.asked += 1
-                yield member, piece
+            if now - max(worker.since, work.asked_at) > ASK_SECONDS:
+                work.asked_at = now
+                work.pool_job.n_steal_requests += 1
+                yield worker, work
                 idle -= 1
                 if not idle:
                     return
 
-    def offered(self, piece: Piece, given: tuple[int, int] | None) -> None:
-        """Take what a worker gave away of its candidate, or that it gave nothing; it is not in `offers` any more."""
-        task = piece.task
-        task.asked -= 1
-        if piece.withdrawn:
-            return
-        if given is not None:
-            piece.end = given[0]
-            self.queue.appendleft(task.piece(*given))
-            self._crew.shared += 1
-        elif piece not in task.pieces:
-            self._mend(task)
-
-    def add_part(self, member: Member, piece: Piece, part: Part) -> None:
-        """Take a part of a candidate's answers."""
-        task = piece.task
-        if any(one.of != part.of for one in task.parts):
-            self.alone(task)  # the machines differ so much that they do not even ask alike
-            return
-        task.pieces.discard(piece)
-        task.parts.append(part)
-        self._mend(task, member)
-
-    def left(self, member: Member) -> None:
-        """Note that a worker is gone; what it gave away, but nobody was told, is queued again."""
-        for message in [message for message, (one, _) in self.offers.items() if one is member]:
-            self.offered(self.offers.pop(message)[1], None)
-
-    def _mend(self, task: Task, member: Member | None = None) -> None:
-        """Queue what is missing of a candidate that nobody works on; if nothing is, let it be scored.
+    def add_stolen(self, work: WorkRange, stolen: tuple[int, int] | None) -> None:
+        """Queue what was stolen from a work range.
 
         Args:
-            member: an idle worker that can do so at once, since it holds the candidate.
+            work: which is not in `steal_requests` any more.
+            stolen: the first of the units, and their end (exclusive); None: the victim gave nothing.
         """
-        if task.pieces or task.asked:
+        pool_job = work.pool_job
+        pool_job.n_steal_requests -= 1
+        if work.withdrawn:
             return
-        missing = task.missing()
-        for first, end in missing:
-            self.queue.appendleft(task.piece(first, end))
-        if not missing:
-            last = task.piece()
-            last.answers = [part.answers for part in task.parts]
-            if member is not None:
-                self._give(member, last)
-            else:
-                self.queue.appendleft(last)
+        if stolen is not None:
+            work.end = stolen[0]
+            self.waiting.appendleft(pool_job.add_range(*stolen))
+            self._pool.steals += 1
+        elif work not in pool_job.ranges:
+            self._complete(pool_job)
 
-    def _give(self, member: Member, piece: Piece) -> None:
-        self.pieces[member.number] = piece
-        self._crew.takes(member, piece.task.job.candidate)
-        self._send(member, piece)
+    def add_partial(self, worker: WorkerHandle, work: WorkRange, partial: PartialAnswers) -> None:
+        """Keep partial answers; a job for which these were the last is scored.
+
+        Args:
+            worker: that gave them; it is idle.
+        """
+        pool_job = work.pool_job
+        if any(one.n_units != partial.n_units for one in pool_job.partials):
+            self.restart_undivided(pool_job)  # the machines differ so much that they do not even cut alike
+            return
+        pool_job.ranges.discard(work)
+        pool_job.partials.append(partial)
+        self._complete(pool_job, worker)
+
+    def remove(self, worker: WorkerHandle) -> None:
+        """Note that a worker is gone; units that were stolen from it, but never arrived here, are queued again."""
+        for message in [message for message, (one, _) in self.steal_requests.items() if one is worker]:
+            self.add_stolen(self.steal_requests.pop(message)[1], None)
+
+    def _complete(self, pool_job: PoolJob, worker: WorkerHandle | None = None) -> None:
+        """Queue the units of a job that nobody works on; if there are none, let it be scored.
+
+        Args:
+            worker: an idle one that can score it at once, since it holds the candidate.
+        """
+        if pool_job.ranges or pool_job.n_steal_requests:
+            return
+        missing = pool_job.missing()
+        for first, end in missing:
+            self.waiting.appendleft(pool_job.add_range(first, end))
+        if not missing:
+            last = pool_job.add_range()
+            last.answers = [partial.answers for partial in pool_job.partials]
+            if worker is not None:
+                self._assign(worker, last)
+            else:
+                self.waiting.appendleft(last)
+
+    def _assign(self, worker: WorkerHandle, work: WorkRange) -> None:
+        self.running[worker.number] = work
+        self._pool.assign(worker, work.pool_job.job.candidate)
+        self._send(worker, work)

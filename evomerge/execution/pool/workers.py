@@ -1,4 +1,4 @@
-"""Who works: the members of a pool of workers, what each is doing, how much it has done, and how busy all were."""
+"""The workers of a pool: what each is doing, how much it has done, and how busy all of them were."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATE_SECONDS = 300.0
 """Candidates per minute are those of the last so many seconds."""
 
 
-class Duty(StrEnum):
+class WorkerState(StrEnum):
     """What a worker is doing."""
 
     WAITING = "waiting"  # for a place on some machine
@@ -24,37 +24,38 @@ class Duty(StrEnum):
 
 
 @dataclass
-class Member:
-    """One worker, from its start to its end; its replacement is another one.
+class WorkerHandle:
+    """One worker, as the driver sees it, from its start to its end; a replacement is another worker.
 
     Attributes:
         number: its id in this run, from 0.
-        handle: what its executor calls it by.
+        actor: what its executor calls it by.
+        since: when it entered its present state, on the pool's clock.
         node: where it runs; None before it has a place.
         pid: of its process there.
-        job: number of the candidate that it works on.
-        since: when it took up its present duty, on the crew's clock.
+        device: what it computes on; None before it is ready.
+        candidate: number of the candidate that it works on.
         done: how many jobs it has answered.
-        busy_seconds: time spent on jobs, but for the present one.
-        joined: when it was ready for the first time.
+        busy_seconds: time spent on jobs, without the present one.
+        ready_since: when it was ready for the first time.
     """
 
     number: int
-    handle: Any
+    actor: Any
     since: float
-    duty: Duty = Duty.WAITING
+    state: WorkerState = WorkerState.WAITING
     node: str | None = None
     pid: int | None = None
     device: str | None = None
-    job: int | None = None
+    candidate: int | None = None
     done: int = 0
     busy_seconds: float = 0.0
-    joined: float | None = None
+    ready_since: float | None = None
 
     @property
     def ready(self) -> bool:
         """Whether it has opened its parents and tasks."""
-        return self.joined is not None
+        return self.ready_since is not None
 
     @property
     def label(self) -> str:
@@ -63,100 +64,104 @@ class Member:
 
 
 @dataclass
-class Crew:
-    """The members of a pool and what all of them have done.
+class WorkerPool:
+    """All workers, and what they have done together.
 
     Attributes:
         lost: how many were lost or sent away since the beginning.
         retries: how many jobs were given to another worker.
-        shared: how often an idle worker took a part of another one's candidate.
+        steals: how often an idle worker stole units of another worker's candidate.
     """
 
     clock: Callable[[], float] = time.monotonic
     lost: int = 0
     retries: int = 0
-    shared: int = 0
-    _members: dict[int, Member] = field(default_factory=dict)
+    steals: int = 0
+    _workers: dict[int, WorkerHandle] = field(default_factory=dict)
     _started: int = 0
     _past_busy: float = 0.0  # seconds of those that are gone
     _past_ready: float = 0.0
-    _answers: deque[float] = field(default_factory=deque)
+    _answers: deque[float] = field(default_factory=deque)  # when each of the last came
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._workers)
 
-    def __iter__(self) -> Iterator[Member]:
-        return iter(list(self._members.values()))
+    def __iter__(self) -> Iterator[WorkerHandle]:
+        return iter(list(self._workers.values()))
 
-    def __contains__(self, member: object) -> bool:
-        return isinstance(member, Member) and self._members.get(member.number) is member
+    def __contains__(self, worker: WorkerHandle) -> bool:
+        return self._workers.get(worker.number) is worker
 
     @property
     def n_ready(self) -> int:
-        """How many can take jobs, or do."""
-        return sum(member.ready for member in self._members.values())
+        """How many are ready: idle or busy."""
+        return sum(worker.ready for worker in self._workers.values())
 
-    def enter(self, handle: Any) -> Member:
-        """Take in a worker that was just started."""
-        member = Member(self._started, handle, self.clock())
-        self._members[member.number] = member
+    def add(self, actor: Any) -> WorkerHandle:
+        """Add a worker that was just started."""
+        worker = WorkerHandle(self._started, actor, self.clock())
+        self._workers[worker.number] = worker
         self._started += 1
-        return member
+        return worker
 
-    def placed(self, member: Member, node: str, pid: int) -> None:
+    def place(self, worker: WorkerHandle, node: str, pid: int) -> None:
         """Note where a worker runs; it may be ready before that is known."""
-        member.node, member.pid = node, pid
-        if member.duty == Duty.WAITING:
-            self._turn(member, Duty.OPENING)
+        worker.node, worker.pid = node, pid
+        if worker.state == WorkerState.WAITING:
+            self._enter(worker, WorkerState.OPENING)
 
-    def opened(self, member: Member, device: str) -> None:
+    def open(self, worker: WorkerHandle, device: str) -> None:
         """Note that a worker is ready."""
-        member.device = device
-        member.joined = self.clock()
-        self._turn(member, Duty.IDLE)
+        worker.device = device
+        worker.ready_since = self.clock()
+        self._enter(worker, WorkerState.IDLE)
 
-    def takes(self, member: Member, job: int) -> None:
-        """Note that a worker begins a job."""
-        member.job = job
-        self._turn(member, Duty.BUSY)
+    def assign(self, worker: WorkerHandle, candidate: int) -> None:
+        """Note that a worker begins to work on a candidate."""
+        worker.candidate = candidate
+        self._enter(worker, WorkerState.BUSY)
 
-    def stops(self, member: Member) -> None:
+    def stop(self, worker: WorkerHandle) -> None:
         """Note that the answer of a worker is not wanted any more."""
-        self._turn(member, Duty.STOPPING)
+        self._enter(worker, WorkerState.STOPPING)
 
-    def rests(self, member: Member, *, answered: bool) -> None:
-        """Note that a worker is done with its job."""
+    def finish(self, worker: WorkerHandle, *, answered: bool) -> None:
+        """Note that a worker is idle again.
+
+        Args:
+            answered: whether it ended a job; if not, it was stopped, or answered only some of the units.
+        """
         if answered:
-            member.done += 1
+            worker.done += 1
             self._answers.append(self.clock())
-        member.job = None
-        self._turn(member, Duty.IDLE)
+        worker.candidate = None
+        self._enter(worker, WorkerState.IDLE)
 
-    def leaves(self, member: Member) -> None:
+    def remove(self, worker: WorkerHandle) -> None:
         """Note that a worker is gone."""
-        self._turn(member, member.duty)
-        self._members.pop(member.number, None)
-        if member.joined is not None:
-            self._past_busy += member.busy_seconds
-            self._past_ready += self.clock() - member.joined
+        self._enter(worker, worker.state)
+        self._workers.pop(worker.number, None)
+        if worker.ready_since is not None:
+            self._past_busy += worker.busy_seconds
+            self._past_ready += self.clock() - worker.ready_since
         self.lost += 1
 
-    def _turn(self, member: Member, duty: Duty) -> None:
+    def _enter(self, worker: WorkerHandle, state: WorkerState) -> None:
         now = self.clock()
-        if member.duty in (Duty.BUSY, Duty.STOPPING):
-            member.busy_seconds += now - member.since
-        member.duty, member.since = duty, now
+        if worker.state in (WorkerState.BUSY, WorkerState.STOPPING):
+            worker.busy_seconds += now - worker.since
+        worker.state, worker.since = state, now
 
     @property
     def utilisation(self) -> float | None:
         """Busy time over the time that workers were ready, 0 to 1; None before the first was ready."""
         now = self.clock()
         busy, there = self._past_busy, self._past_ready
-        for member in self._members.values():
-            if member.joined is not None:
-                there += now - member.joined
-                working = member.duty in (Duty.BUSY, Duty.STOPPING)
-                busy += member.busy_seconds + (now - member.since if working else 0.0)
+        for worker in self._workers.values():
+            if worker.ready_since is not None:
+                there += now - worker.ready_since
+                working = worker.state in (WorkerState.BUSY, WorkerState.STOPPING)
+                busy += worker.busy_seconds + (now - worker.since if working else 0.0)
         return busy / there if there > 0.0 else None
 
     @property
@@ -173,9 +178,9 @@ class Crew:
         """Return all of it as plain data.
 
         Returns:
-            `at` (seconds since 1970), `jobs_per_minute`, `utilisation`, `lost`, `retries`, `shared`, and `workers`: a
-            list of `id`, `node`, `pid`, `device`, `state` (a `Duty`), `candidate`, `for_seconds` (in that state),
-            `done` and `busy_seconds`.
+            `at` (seconds since 1970), `jobs_per_minute`, `utilisation`, `lost`, `retries`, `shared` (the steals), and
+            `workers`: a list of `id`, `node`, `pid`, `device`, `state` (a `WorkerState`), `candidate`, `for_seconds`
+            (in that state), `done` and `busy_seconds`.
         """
         now = self.clock()
         return {
@@ -184,19 +189,19 @@ class Crew:
             "utilisation": self.utilisation,
             "lost": self.lost,
             "retries": self.retries,
-            "shared": self.shared,
+            "shared": self.steals,
             "workers": [
                 {
-                    "id": member.number,
-                    "node": member.node,
-                    "pid": member.pid,
-                    "device": member.device,
-                    "state": str(member.duty),
-                    "candidate": member.job,
-                    "for_seconds": round(now - member.since, 3),
-                    "done": member.done,
-                    "busy_seconds": round(member.busy_seconds, 3),
+                    "id": worker.number,
+                    "node": worker.node,
+                    "pid": worker.pid,
+                    "device": worker.device,
+                    "state": str(worker.state),
+                    "candidate": worker.candidate,
+                    "for_seconds": round(now - worker.since, 3),
+                    "done": worker.done,
+                    "busy_seconds": round(worker.busy_seconds, 3),
                 }
-                for member in self._members.values()
+                for worker in self._workers.values()
             ],
         }

@@ -25,6 +25,7 @@ from evomerge.merge.paths.live_path import PathModel, path_problems
 from evomerge.merge.plan import MergePlan, check_recipe
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
+from evomerge.system.faults import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +122,9 @@ class LiveModels:
         try:
             for source in parents:
                 self._merges[0].keep(self.sources.open(source))
-        except RuntimeError as error:  # torch's for memory that ran out is one
+        except RuntimeError as error:
             copies.release()
-            if "out of memory" not in str(error).lower():
+            if not is_out_of_memory(error):
                 raise
             log.warning("there is no room for the parents on %s after all: %s", self.device, str(error).splitlines()[0])
         return copies.n_bytes
