@@ -1,14 +1,16 @@
 """A candidate written into a live model, against plain copies of the same parents' bytes.
 
     python benchmarks/merge_in_place.py [--quick] [--json] [--models FOLDER] [--methods …] [--pairs N]
+        [--device cuda]
 
 Floor: every parent that the method reads (and the base) is copied into the output, one after the other, by torch's own
 copy on all its threads. Candidate: one `LiveModel.write` of a recipe whose parameters, densities among them, are new
 each time; what does not depend on them has been prepared by a first write, which is timed apart. Random bf16 models of
 Qwen2-0.5B's shapes (494M parameters; with `--quick` 74M, still more than a cache holds): three fine-tunes of a base.
 Floor and candidate alternate; the figures are medians of the ratios of neighbours, in CPU time with one thread
-(`OMP_NUM_THREADS=1`), else in time of the clock. What is measured is the package that Python finds, so set
-`PYTHONPATH=.` for the one beside this file.
+(`OMP_NUM_THREADS=1`), else in time of the clock. With `--device cuda`
+model, parents and copies are the GPU's (EVOMERGE_KERNELS=torch: without the fused kernel), and times are the clock's.
+What is measured is the package that Python finds, so set `PYTHONPATH=.` for the one beside this file.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def shapes(quick: bool) -> Qwen2Config:
     )  # fmt: skip
 
 
-def write_models(folder: Path, config: Qwen2Config) -> dict[str, Path]:
+def write_models(folder: Path, config: Qwen2Config, device: str = "cpu") -> dict[str, Path]:
     """Write a base and three fine-tunes of it, each entry moved by a few percent."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
@@ -60,16 +62,17 @@ def write_models(folder: Path, config: Qwen2Config) -> dict[str, Path]:
     base: dict[str, torch.Tensor] = {}
     folders = {}
     for seed, who in enumerate(("base", "a", "b", "c")):
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(device).manual_seed(seed)
         tensors = {}
         for name, shape in names.items():
-            noise = torch.randn(shape, generator=generator)
+            noise = torch.randn(shape, generator=generator, device=device)
             moved = noise.mul_(0.02) if who == "base" else noise.mul_(0.001).add_(base[name])
             tensors[name] = moved.bfloat16()
         base = base or tensors
         config.dtype, config.architectures = torch.bfloat16, ["Qwen2ForCausalLM"]
         config.save_pretrained(folder / who)
-        save_file(tensors, folder / who / "model.safetensors", metadata={"format": "pt"})
+        here = {name: tensor.cpu() for name, tensor in tensors.items()}
+        save_file(here, folder / who / "model.safetensors", metadata={"format": "pt"})
         folders[who] = folder / who
     return folders
 
@@ -92,11 +95,13 @@ def candidate(method: str, folders: dict[str, Path], number: int) -> Recipe:
     return Recipe(name, parents, base, values)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """CPU time of a call, so that what else the machine does counts less; with several threads the clock's."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+def seconds(work: Callable[[], object], device: str = "cpu") -> float:
+    """CPU time of a call, so that what else the machine does counts less; with several threads or a GPU the clock's."""
+    clock = time.process_time if torch.get_num_threads() == 1 and device == "cpu" else time.perf_counter
     start = clock()
     work()
+    if device != "cpu":
+        torch.cuda.synchronize()
     return clock() - start
 
 
@@ -106,7 +111,7 @@ def copies(live: LiveModel, sources: Sources, recipe: Recipe) -> Callable[[], No
     naming = family.model(family.donor).naming
     parameters = live.model.state_dict(keep_vars=True)
     pairs = [
-        (parameters[naming.targets[tensor.name]], family.load(index, tensor.name))
+        (parameters[naming.targets[tensor.name]], family.near(live.device, index, tensor.name))
         for index in range(len(family.members))
         for tensor in family.tensors
     ]
@@ -119,20 +124,26 @@ def copies(live: LiveModel, sources: Sources, recipe: Recipe) -> Callable[[], No
     return run
 
 
-def measure(folders: dict[str, Path], pairs: int, methods: Sequence[str]) -> dict[str, dict[str, float]]:
+def measure(
+    folders: dict[str, Path], pairs: int, methods: Sequence[str], device: str = "cpu"
+) -> dict[str, dict[str, float]]:
     """Time every method against its floor."""
     sources = Sources()
-    live = LiveModel(ModelSource(str(folders["base"])), sources=sources)
+    place = torch.device("cpu") if device == "cpu" else torch.device(device, 0)
+    live = LiveModel(ModelSource(str(folders["base"])), sources=sources, device=place)
+    if device != "cpu":
+        for source in folders.values():
+            live.keep(sources.open(ModelSource(str(source))))
     figures = {}
     for method in methods:
-        first = seconds(lambda: live.write(candidate(method, folders, 0)))  # noqa: B023
+        first = seconds(lambda: live.write(candidate(method, folders, 0)), device)  # noqa: B023
         floor = copies(live, sources, candidate(method, folders, 0))
         floor()
         rows = []
         for number in range(1, pairs + 1):
             of = candidate(method, folders, number)
             live._writer.forget()  # the copies have changed the model behind its back
-            rows.append((seconds(floor), seconds(lambda: live.write(of))))  # noqa: B023
+            rows.append((seconds(floor, device), seconds(lambda: live.write(of), device)))  # noqa: B023
         figures[method] = {
             "ratio": statistics.median(merge / copy for copy, merge in rows),
             "floor": statistics.median(copy for copy, _ in rows),
@@ -150,20 +161,23 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder to write the models into, and to leave them in")
     parser.add_argument("--methods", help=f"of {', '.join(LIMITS)}; separated by commas")
     parser.add_argument("--pairs", type=int, default=5, help="timed pairs for each method")
+    parser.add_argument("--device", default="cpu", help="where the live model and the parents are: cpu or cuda")
     arguments = parser.parse_args()
     folder = arguments.models or Path(tempfile.mkdtemp(prefix="merge_in_place-"))
     try:
         names = {who: folder / who for who in ("base", "a", "b", "c")}
         there = all((path / "model.safetensors").is_file() for path in names.values())
-        folders = names if there else write_models(folder, shapes(arguments.quick))
-        figures = measure(folders, arguments.pairs, arguments.methods.split(",") if arguments.methods else list(LIMITS))
+        folders = names if there else write_models(folder, shapes(arguments.quick), arguments.device)
+        methods = arguments.methods.split(",") if arguments.methods else list(LIMITS)
+        figures = measure(folders, arguments.pairs, methods, arguments.device)
     finally:
         if arguments.models is None:
             shutil.rmtree(folder, ignore_errors=True)
     if arguments.json:
         print(json.dumps({method: round(row["ratio"], 3) for method, row in figures.items()}))
         return
-    print(f"{torch.get_num_threads()} threads; medians of {arguments.pairs} pairs")
+    where = f"{torch.get_num_threads()} threads" if arguments.device == "cpu" else torch.cuda.get_device_name()
+    print(f"{where}; medians of {arguments.pairs} pairs")
     print("| method | × floor | limit | floor (s) | candidate (s) | first (s) | prepared in all (MiB) |")
     print("|---|---|---|---|---|---|---|")
     for method, row in figures.items():

@@ -1,8 +1,10 @@
 """The fused kernels: both engines and the methods' references give the same bits, in any dtype, size and chunking."""
 
+import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -321,6 +323,30 @@ def test_without_numba_plain_torch_is_used_and_said(
     assert isinstance(engines.engine_for(torch.device("cpu")), TorchEngine)
     assert "numba is not installed" in caplog.text
     engines._numba_engine.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("works", "said"),
+    [(lambda: True, None), (lambda: False, "gives a wrong result"), (lambda: 1 // 0, "by zero")],
+)
+def test_a_gpu_without_a_working_triton_gets_plain_torch_and_says_so(
+    works: Callable[[], bool], said: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fused(TorchEngine):
+        pass
+
+    name = "evomerge.merge.kernels.triton_engine"
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(TritonEngine=Fused, works=works))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.delenv(engines.VARIABLE, raising=False)
+    engines._triton_engine.cache_clear()
+    try:
+        assert type(engines.engine_for(torch.device("cuda"))) is (TorchEngine if said else Fused)
+    finally:
+        engines._triton_engine.cache_clear()
+    assert (said or "") in caplog.text
+    assert bool(caplog.text) == bool(said)
 
 
 def test_an_engine_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,10 @@ def engine_for(device: torch.device) -> KernelEngine:
     forced = os.environ.get(VARIABLE, "")
     if forced not in ("", "numba", "torch"):
         raise ValueError(f"{VARIABLE} must be numba or torch, but is {forced!r}")
-    if forced == "torch" or device.type != "cpu":
+    if forced == "torch":
         return _torch_engine()
+    if device.type != "cpu":
+        return (_triton_engine() if device.type == "cuda" else None) or _torch_engine()
     return _numba_engine() or _torch_engine()
 
 
@@ -98,6 +100,24 @@ def _torch_engine() -> KernelEngine:
     from evomerge.merge.kernels.torch_engine import TorchEngine
 
     return TorchEngine()
+
+
+@cache
+def _triton_engine() -> Any:
+    import torch
+
+    if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
+        return None
+    try:
+        from evomerge.merge.kernels.triton_engine import TritonEngine, works
+
+        if works():
+            return TritonEngine()
+        problem: object = "its kernel gives a wrong result"
+    except Exception as error:  # no compiler on this machine, an older card, another version of Triton, …
+        problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    _log.warning("Triton cannot be used (%s): merging on a GPU runs on plain torch, several times slower", problem)
+    return None
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The same bits with plain torch: for GPUs, and where numba is not installed.
+"""The same bits with plain torch: where numba is not installed, or Triton on a GPU.
 
 Products and sums are separate operations, since torch's fused forms (`add` with `alpha`, `addcmul`) round once on some
 processors and twice on others. A scalar is never a divisor, since a GPU multiplies by its reciprocal instead.
