@@ -303,7 +303,7 @@ def estimate(
         items: how many answers of each target are revealed.
         task: use only the items named "task/…".
         select: which items: "adaptive", "fisher", "greedy", "anchors" …
-        estimator: a name in `evomerge.estimation.estimator_names()`, or "module:Class" of your own.
+        estimator: a name of `evomerge.estimation.ESTIMATORS`, or "module:Class" of your own.
         parents: target to the names of its parents, whose rows are used in full.
         metric: the metric to read from lm-eval's sample logs.
         level: probability with which an interval holds the score.

@@ -34,7 +34,7 @@ Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
 Switch: TypeAlias = bool
 """Also yes, no, on and off, which some readers of YAML leave as words."""
 
-Built = TypeVar("Built")
+_Built = TypeVar("_Built")
 
 
 def key(

@@ -13,7 +13,7 @@ from evomerge.estimation.base import Estimate, Estimator
 from evomerge.estimation.irt import IRT, fit_irt, map_ability
 from evomerge.estimation.mixture import Mixture
 from evomerge.estimation.reading import read_responses, read_samples
-from evomerge.estimation.registry import ESTIMATORS, estimator_names, make_estimator
+from evomerge.estimation.registry import ESTIMATORS, make_estimator
 from evomerge.estimation.responses import Responses
 from evomerge.estimation.revealed import AskPlan, estimate_from_few
 from evomerge.estimation.selection import ADAPTIVE, FIXED, ItemChoice, ask_adaptively, ask_by_information, choose
@@ -33,7 +33,6 @@ __all__ = [
     "ask_by_information",
     "choose",
     "estimate_from_few",
-    "estimator_names",
     "fit_irt",
     "make_estimator",
     "map_ability",

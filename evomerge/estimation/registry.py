@@ -46,8 +46,3 @@ def make_estimator(name: str, **options: Any) -> Estimator:
     except ConfigError as error:
         raise EstimationError(str(error)) from error
     return make(**options)
-
-
-def estimator_names() -> list[str]:
-    """Return the names that `make_estimator` accepts besides "module:Class", in alphabetical order."""
-    return sorted(ESTIMATORS.names)

@@ -32,7 +32,7 @@ class AskPlan:
     Attributes:
         items: answers of each target that are revealed.
         select: "adaptive", "fisher" or a name in `FIXED`.
-        estimator: a name in `estimator_names()`.
+        estimator: a name of `ESTIMATORS`.
         seed: of every draw.
     """
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from evomerge.errors import unknown_name
+
 RULES = ("posterior", "halving")
 _NORMAL = NormalDist()
 
@@ -39,6 +41,10 @@ class Race:
     keep: float = 0.5
     most: int | None = None
     eta: int = 2
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(unknown_name("rule of a race", self.rule, RULES))
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.errors import EvaluationError
+from evomerge.errors import EvaluationError, unknown_name
 from evomerge.estimation.run_estimators import RunEstimator, make_run_estimator
-from evomerge.fitness.choose import information_order, stratified_order, uniform_order
+from evomerge.fitness.choose import POLICIES, information_order, stratified_order, uniform_order
 from evomerge.fitness.items import ItemTable
 from evomerge.fitness.race import Contender, Race, next_blocks
 from evomerge.record import ItemScore, Objective, Result, Score, Split
@@ -154,6 +154,8 @@ class Scoring:
         race: Race | None = None,
         seed: int = 0,
     ) -> None:
+        if choose not in POLICIES:
+            raise ValueError(unknown_name("way to choose items", choose, POLICIES))
         self.judge = judge
         self._table = table
         self._choose = choose

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import ConfigError, EstimationError
-from evomerge.estimation import ESTIMATORS, Estimate, Responses, estimator_names, make_estimator
+from evomerge.estimation import ESTIMATORS, Estimate, Responses, make_estimator
 from evomerge.estimation.run_estimators import RUN_ESTIMATORS, CalibratedEstimator, ModelEstimator, make_run_estimator
 from evomerge.estimation.simple import Mean
 from evomerge.system import registry
@@ -38,7 +38,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_an_estimator_of_an_installed_package_has_its_name(installed: None) -> None:
-    assert "fancy" in estimator_names() and "fancy" in RUN_ESTIMATORS
+    assert "fancy" in ESTIMATORS and "fancy" in RUN_ESTIMATORS
     assert isinstance(make_estimator("fancy"), Mean)
     assert isinstance(make_run_estimator("fancy"), CalibratedEstimator)
 
@@ -57,7 +57,7 @@ def test_an_estimator_of_a_users_file_is_found(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_search_has_an_estimator_of_its_own_for_the_mean() -> None:
-    assert set(RUN_ESTIMATORS.names) >= {*estimator_names(), "model"}
+    assert set(RUN_ESTIMATORS.names) >= {*ESTIMATORS.names, "model"}
     assert isinstance(make_run_estimator("model"), ModelEstimator)
     guess = make_run_estimator("mean")
     guess.fit(np.ones((1, 3)), np.zeros((0, 3)), [])

@@ -14,7 +14,7 @@ _GREEDY_ONLY = {"top_k", "top_p", "min_p", "typical_p"}
 
 
 @dataclass(frozen=True)
-class Generation:
+class Completion:
     """An answer to be written greedily.
 
     Attributes:
@@ -41,7 +41,7 @@ class Likelihood:
     continuation: tuple[int, ...]
 
 
-Encoded: TypeAlias = Generation | Likelihood | tuple[Likelihood, ...]
+Encoded: TypeAlias = Completion | Likelihood | tuple[Likelihood, ...]
 """One request; `loglikelihood_rolling` has a tuple: the windows of a text, whose log-probabilities add up."""
 
 
@@ -82,7 +82,7 @@ class Encoder:
             return self._windows(*args)
         return None
 
-    def _generation(self, context: str, settings: Mapping[str, Any]) -> Generation | None:
+    def _generation(self, context: str, settings: Mapping[str, Any]) -> Completion | None:
         from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
 
         lm = self._lm
@@ -101,7 +101,7 @@ class Encoder:
         prompt = self._tokenizer(context, **special)["input_ids"]
         if len(prompt) > room:
             _say_cut(len(prompt), room)
-        return Generation(tuple(prompt[-room:]), tuple(until), max_new_tokens) if prompt else None
+        return Completion(tuple(prompt[-room:]), tuple(until), max_new_tokens) if prompt else None
 
     def _likelihood(self, context: str, continuation: str) -> Likelihood | None:
         lm = self._lm

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from evomerge.evaluation.engines.encoding import Generation
+from evomerge.evaluation.engines.encoding import Completion
 from evomerge.evaluation.engines.finite import require_finite
 from evomerge.evaluation.engines.forward import Forward
 from evomerge.evaluation.engines.rows import Prefix, Rows
@@ -22,7 +22,7 @@ LEAVE_SHARE = 1 / 16
 
 def generate(
     forward: Forward,
-    requests: Sequence[Generation],
+    requests: Sequence[Completion],
     stops: Sequence[Stops],
     eos: Collection[int],
     *,
@@ -84,7 +84,7 @@ def _pick(logits: Tensor) -> tuple[Tensor, Tensor]:
     return tokens, logits.gather(1, tokens[:, None])[:, 0]
 
 
-def _ended(answer: list[int], new: list[int], request: Generation, stops: Stops, eos: Collection[int]) -> bool:
+def _ended(answer: list[int], new: list[int], request: Completion, stops: Stops, eos: Collection[int]) -> bool:
     """Append the new tokens up to the one that ends the answer; say whether one did."""
     for token in new:
         answer.append(token)

@@ -17,7 +17,7 @@ import torch
 
 from evomerge.evaluation.engines.base import Call, Division, Engine, Response, StopCheck
 from evomerge.evaluation.engines.batching import Shared, TokenBudget, by_prefix
-from evomerge.evaluation.engines.encoding import Generation, Likelihood
+from evomerge.evaluation.engines.encoding import Completion, Likelihood
 from evomerge.evaluation.engines.forward import Forward
 from evomerge.evaluation.engines.generation import generate
 from evomerge.evaluation.engines.likelihood import Answer, Row, by_context, by_input, score_packed, score_plain
@@ -46,7 +46,7 @@ class SortedCall:
     """
 
     call: Call
-    generations: dict[int, Generation]
+    generations: dict[int, Completion]
     shared: tuple[Shared, ...]
     windows: dict[int, tuple[int, ...]]
     parts: tuple[Likelihood, ...]
@@ -76,7 +76,7 @@ class HfEngine(Engine):
 
     def prepare(self, call: Call) -> SortedCall:
         """Sort the requests by length, find what they share."""
-        generations = {i: one for i, one in enumerate(call.encoded) if isinstance(one, Generation)}
+        generations = {i: one for i, one in enumerate(call.encoded) if isinstance(one, Completion)}
         order = list(generations)
         shared = by_prefix([generations[i].prompt for i in order], [call.tasks[i] for i in order])
         windows: dict[int, tuple[int, ...]] = {}
@@ -287,7 +287,7 @@ class _Rows:
 class _Writing(_Rows):
     """Prompts that are continued."""
 
-    def __init__(self, group: Shared, requests: Sequence[Generation], reserved: bool, unit: int) -> None:
+    def __init__(self, group: Shared, requests: Sequence[Completion], reserved: bool, unit: int) -> None:
         # Descending, although answers may differ in length: each is at least as long as those behind it.
         lengths = [len(request.prompt) + request.max_new_tokens for request in requests]
         super().__init__("generate", list(accumulate(reversed(lengths), max))[::-1], unit)

@@ -25,7 +25,7 @@ import torch
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
-from evomerge.evaluation.engines.encoding import Generation, Likelihood
+from evomerge.evaluation.engines.encoding import Completion, Likelihood
 from evomerge.evaluation.engines.finite import require_finite
 from evomerge.evaluation.engines.memory import SHARE, free_bytes
 from evomerge.evaluation.engines.stopping import Stops
@@ -56,7 +56,7 @@ class VllmCall:
     """
 
     kind: str
-    generations: tuple[Generation, ...]
+    generations: tuple[Completion, ...]
     windows: tuple[tuple[int, ...], ...]
     parts: tuple[Likelihood, ...]
     rows: tuple[_Row, ...]
@@ -135,7 +135,7 @@ class VllmEngine(Engine):
                 "requests sample, use beams, leave no room for an answer or are empty, which evaluation.engine=vllm "
                 "does not run; use engine=hf"
             )
-        generations = tuple(one for one in call.encoded if isinstance(one, Generation))
+        generations = tuple(one for one in call.encoded if isinstance(one, Completion))
         windows: list[tuple[int, ...]] = []
         parts: list[Likelihood] = []
         for one in call.encoded:
@@ -295,7 +295,7 @@ class VllmEngine(Engine):
 
     def _generate(
         self,
-        requests: Sequence[Generation],
+        requests: Sequence[Completion],
         tokenizer: Any,
         eos: frozenset[int],
         penalty: float,
