@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.errors import EvaluationError
@@ -40,15 +41,16 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
           "p_value", "n"}`; empty before the test
         - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
         - `public_tasks`: the public benchmarks whose own evaluation items are the search items
+        - `objectives`, `choice`, and `objectives` of each baseline: see `evomerge.analysis.choice`
     """
-    found = dict(status)
+    objective = objective_of(run)
+    found = {**status, "objectives": [], "choice": None} if objective is None else with_choice(run, objective, status)
     found["best_parent"] = best_parent(run, status)
     found["comparisons"], found["finalists"] = [], []
     found["public_tasks"] = list(run.database.get_meta(PUBLIC_TASKS, []))
     if found.get("best") is None:
         return found
     found["best"] = {**status["best"], "adjusted": None}
-    objective = objective_of(run)
     choice = run.database.choice()
     if objective is None or choice is None:
         return found
@@ -70,7 +72,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def objective_of(run: RunDir) -> Objectives | None:
-    """Return the objective that the run recorded, or None for a run of an earlier version."""
+    """Return the objectives that the run recorded; None: it did not come so far."""
     data = run.database.get_meta(OBJECTIVE)
     return None if data is None else Objectives(specs_from_data(data))
 
@@ -78,9 +80,7 @@ def objective_of(run: RunDir) -> Objectives | None:
 def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> dict[str, dict[int, float]]:
     """Return what each item that a candidate answered adds to the objective, by task."""
     if objective.compares:
-        for record in run.database.records(baselines=True):
-            if record.is_baseline:
-                objective.note_baseline(record.name, split, run.database.item_scores(record.number, split))
+        note_baselines(run, objective, split)
     return objective.task_values(run.database.item_scores(number, split), split)
 
 

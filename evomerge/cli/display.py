@@ -60,6 +60,34 @@ def result_table(status: Mapping[str, Any]) -> Table:
     return table
 
 
+def result_tables(status: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield what a search has found: the scores, and where there are several objectives, what was chosen by each."""
+    yield result_table(status)
+    if status.get("choice") is not None and len(status["objectives"]) > 1:
+        yield choice_table(status)
+
+
+def choice_table(status: Mapping[str, Any]) -> Table:
+    """Lay out what was chosen beside the baselines, objective by objective."""
+    choice, objectives = status["choice"], status["objectives"]
+    split = (
+        "test" if any(one["test"] for row in choice["records"] for one in row["objectives"].values()) else "validation"
+    )
+    n = len(choice["records"])
+    what = f"front of {n} merges: none is better in every objective" if choice["kind"] == "front" else choice["kind"]
+    table = Table(title=f"{what}; {split} score and 95 % interval")
+    table.add_column("model")
+    for one in objectives:
+        table.add_column(one["name"] + (" (less is better)" if one["direction"] == "minimize" else ""), justify="right")
+    for row in status["baselines"]:
+        table.add_row(row["name"], *(percent(row["objectives"][one["name"]][split]) for one in objectives))
+    table.add_section()
+    for row in choice["records"]:
+        scores = (percent(row["objectives"][one["name"]][split]) for one in objectives)
+        table.add_row(Text(row["name"], style="bold green"), *scores)
+    return table
+
+
 def worker_table(status: Mapping[str, Any]) -> Table:
     """Lay out what each worker was doing when the run was last written."""
     workers = status["workers"]

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from evomerge import api
-from evomerge.cli.display import Display, result_table, verdict_lines
+from evomerge.cli.display import Display, result_tables, verdict_lines
 
 
 @contextlib.contextmanager
@@ -56,7 +56,8 @@ def show_result(run: Any) -> int:
     """Print the closing table and where to go from here."""
     console = Console()
     status = run.status()
-    console.print(result_table(status))
+    for table in result_tables(status):
+        console.print(table)
     for line in verdict_lines(status):
         console.print(line, highlight=False)
     for warning in run.warnings():

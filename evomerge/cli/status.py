@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evomerge.cli.display import percent, result_table, verdict_lines, worker_table
+from evomerge.cli.display import percent, result_tables, verdict_lines, worker_table
 
 
 def run(words: Sequence[str]) -> int:
@@ -42,7 +42,8 @@ def run(words: Sequence[str]) -> int:
         console.print(f"  best: {status['best']['name']}, search score {percent(status['best']['search'])}")
     if status["workers"] is not None and status["state"] == "running":
         console.print(worker_table(status))
-    console.print(result_table(status))
+    for table in result_tables(status):
+        console.print(table)
     for line in verdict_lines(status):
         console.print(line, highlight=False)
     for warning in found.warnings(status):

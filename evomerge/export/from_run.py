@@ -111,9 +111,14 @@ def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | 
 
 
 def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
-    """What is known of the winner; another candidate was neither tested nor compared."""
+    """What is known of the first of the choice; of its others the objectives; any other candidate was not tested."""
     found, choice = with_verdict(run, run_status(run)), run.database.choice()
-    return found if choice is not None and record.number == choice.best else {"public_tasks": found["public_tasks"]}
+    if choice is not None and record.number == choice.best:
+        return found
+    keys = ["public_tasks"]
+    if choice is not None and record.number in choice.records:
+        keys += ["objectives", "choice", "baselines"]
+    return {key: found[key] for key in keys}
 
 
 def _config_text(config: Mapping[str, Any]) -> str:
@@ -137,6 +142,10 @@ def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, 
     spent = _section(run.database.progress(), "spent")
     optimizer = config.get("optimizer")
     name = optimizer.get("name") if isinstance(optimizer, Mapping) else optimizer
+    choice = run.database.choice()
+    chosen = "the baseline " + record.name if record.is_baseline else record.name
+    if choice is not None and len(choice.records) > 1 and record.number in choice.records:
+        chosen += f", one of a front of {len(choice.records)} merges, none of them better in every objective"
     facts = {
         "optimizer": name,
         "seed": config.get("seed"),
@@ -144,9 +153,9 @@ def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, 
         "item evaluations": spent.get("items"),
         "wall time": f"{spent['seconds']:.0f} s" if "seconds" in spent else None,
         "finalists on validation": _section(config, "evaluation").get("finalists"),
-        "chosen": "the baseline " + record.name if record.is_baseline else record.name,
+        "chosen": chosen,
     }
-    if run.database.choice() is None:
+    if choice is None:
         facts["state"] = "exported before the search ended; chosen on the search items alone"
     return {key: value for key, value in facts.items() if value is not None}
 

@@ -66,6 +66,7 @@ def model_card(
         _layer_path(recipe, report) if recipe.path else "",
         _verified(report) if report is not None and report.verification is not None else "",
         "## Scores\n\n" + _score_table(scores, tasks) + _worth(verdict or {}) if scores else "",
+        _objective_table(verdict or {}),
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
         "## How it was found\n\n" + _table(("", ""), [(key, str(value)) for key, value in facts.items()])
         if facts
@@ -206,6 +207,23 @@ def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str
         + "Mean over items with its 95 % confidence interval; n is the number of items.\n\n"
         + _table(("model", *(_HEADINGS[split] for split in splits)), rows, escaped=True)
     )
+
+
+def _objective_table(verdict: Mapping[str, Any]) -> str:
+    """Every merge that was chosen and every baseline, objective by objective; nothing where there is one objective."""
+    objectives, choice = verdict.get("objectives") or (), verdict.get("choice")
+    if choice is None or len(objectives) < 2:
+        return ""
+    rows = [(f"**{_cell(row['name'])}**", row["objectives"]) for row in choice["records"]]
+    rows += [(_cell(row["name"]), row["objectives"]) for row in verdict["baselines"]]
+    names = [one["name"] for one in objectives]
+    heads = [one["name"] + (" (less is better)" if one["direction"] == "minimize" else "") for one in objectives]
+    cells = [(who, *(_score(_read(found[name]["test"])) for name in names)) for who, found in rows]
+    return "## Objectives\n\nOn the test items:\n\n" + _table(("model", *heads), cells, escaped=True)
+
+
+def _read(score: Mapping[str, Any] | None) -> Score | None:
+    return None if score is None else Score(**score)
 
 
 def _worth(verdict: Mapping[str, Any]) -> str:

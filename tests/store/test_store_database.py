@@ -11,7 +11,7 @@ import pytest
 from store_samples import make_items, make_recipe, make_record
 
 from evomerge.errors import RunError
-from evomerge.record import ItemScore, Score, Split, State
+from evomerge.record import Choice, ItemScore, Result, Score, Split, State
 from evomerge.store import Database
 
 
@@ -255,3 +255,19 @@ def test_the_store_loads_neither_torch_nor_ray():
     code = "import sys, evomerge.store; print(json.dumps([m for m in ('torch', 'ray', 'cma') if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_results_come_back_to_the_bit(database):
+    results = [Result((0.1 + 0.2, -1e-300), 0.25, {"t, acc": 1 / 3, "layers": -2.0}), Result((1.0,)), None]
+    for number, result in enumerate(results):
+        database.add(replace(make_record(number), result=result))
+    with Database.open(database.path) as again:
+        assert [record.result for record in again.records()] == results
+
+
+def test_the_choice_is_there_once_it_was_made(database):
+    assert database.choice() is None
+    database.set_choice(Choice("front", (4, 1, 7)))
+    with Database.open(database.path) as again:
+        assert again.choice() == Choice("front", (4, 1, 7))
+        assert again.choice().best == 4

@@ -12,6 +12,7 @@ from store_samples import make_items, make_record
 from evomerge.errors import RunError
 from evomerge.record import Split
 from evomerge.store import Database, RunDir
+from evomerge.store.database import FORMAT
 
 
 def fill(database, n=30):
@@ -77,7 +78,7 @@ def test_an_interrupted_write_in_a_read_only_folder_says_what_to_do(open_tmp, ru
         run.database._db.execute("PRAGMA cache_size = 1")
         run.database._db.execute("BEGIN IMMEDIATE")
         run.database._db.execute("UPDATE candidates SET name = 'half'")
-        run.database._db.execute("UPDATE optimizer SET state = ?", (bytes(900_000),))
+        run.database._db.execute("UPDATE strategy SET state = ?", (bytes(900_000),))
         shutil.copytree(run.path, open_tmp / "copy")
         run.database._db.execute("ROLLBACK")
     copy = open_tmp / "copy"
@@ -121,8 +122,8 @@ def test_a_damaged_database_is_named_with_the_way_to_recover_and_stays_untouched
 
 def test_damage_inside_values_is_noticed_when_they_are_read(database):
     fill(database, 2)
-    database._db.execute("UPDATE optimizer SET state = x'00'")
-    with pytest.raises(RunError, match="optimizer's state does not match its checksum"):
+    database._db.execute("UPDATE strategy SET state = x'00'")
+    with pytest.raises(RunError, match="strategy's state does not match its checksum"):
         database.strategy_state()
     database._db.execute("UPDATE item_scores SET \"values\" = x'0102' WHERE candidate = 0")
     with pytest.raises(RunError, match="is damaged"):
@@ -162,13 +163,24 @@ def test_the_recovery_command_of_the_message_gets_records_back(tmp_path):
         assert recovered.count() > 0
 
 
-def test_a_newer_format_is_refused_with_the_way_out(database):
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (FORMAT + 1, rf"has format {FORMAT + 1}, but this evomerge reads format {FORMAT}: upgrade evomerge"),
+        (FORMAT - 1, rf"has format {FORMAT - 1}, of an evomerge before this one.*version that wrote it.*start a new"),
+    ],
+)
+def test_another_format_is_refused_with_the_way_out(database, found, message):
     database.add(make_record(0))
-    database._db.execute("UPDATE meta SET value = '2' WHERE key = 'format'")
+    database._db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(found),))
     database.close()
     for write in (False, True):
-        with pytest.raises(RunError, match=r"has format 2, but this evomerge reads formats up to 1: upgrade evomerge"):
+        with pytest.raises(RunError, match=message):
             Database.open(database.path, write=write)
+
+
+def test_a_format_that_is_no_number_is_damage(database):
+    database.close()
     with sqlite3.connect(database.path) as db:
         db.execute("UPDATE meta SET value = '\"one\"' WHERE key = 'format'")
     db.close()

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Record, Score, Split, State
+from evomerge.record import Choice, Record, Score, Split, State
 from evomerge.store import RunDir
 from evomerge.store.status import run_status
 
@@ -35,7 +35,7 @@ def test_the_best_is_the_winner_once_there_is_one_and_the_best_on_search_items_b
         assert (status["candidates"], status["items"], status["failed"], status["cache_hits"]) == (4, 40, 1, 1)
         assert status["best"]["id"] == 1
         assert [baseline["name"] for baseline in status["baselines"]] == ["r-1"]
-        run.database.set_meta("best", 0)
+        run.database.set_choice(Choice("winner", (0,)))
         assert run_status(run)["best"]["id"] == 0
         assert run_status(run)["best"]["recipe_hash"] == recipe(0).content_hash
 
@@ -76,14 +76,3 @@ def test_the_rate_and_the_time_left_follow_from_the_budget_and_what_workers_repo
         assert status["seconds_left"] == 60.0 * 800 / (200 / 30) / 140.0
         run.database.set_meta("budget", {"seconds": 61.0})
         assert run_status(run)["seconds_left"] == 1.0
-
-
-def test_the_order_of_tells_is_kept_and_a_database_without_it_can_be_continued(tmp_path: Path) -> None:
-    with RunDir.create(tmp_path / "run", config={}) as run:
-        assert run.database.tells() == []
-        run.database.add(record(0, 0.1))
-        assert run.database.tells() == []
-        for number, asked in ((3, 4), (1, 4), (2, 7)):
-            run.database.add(record(number, 0.1), told_after=asked)
-    with RunDir.open(tmp_path / "run") as run:
-        assert run.database.tells() == [(3, 4), (1, 4), (2, 7)]

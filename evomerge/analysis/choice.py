@@ -1,0 +1,94 @@
+"""What a search chose, objective by objective, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evomerge.errors import EvaluationError
+from evomerge.evaluation.objective import Objectives
+from evomerge.record import Record, Score, Split
+from evomerge.store.run_dir import RunDir
+
+JUDGED = (Split.VALIDATION, Split.TEST)
+"""The splits that nothing was evolved on."""
+
+
+def objectives_data(objectives: Objectives) -> list[dict[str, Any]]:
+    """Return name and direction of each objective."""
+    return [{"name": one.name, "direction": one.direction} for one in objectives.objectives]
+
+
+def choice_data(run: RunDir, objectives: Objectives) -> dict[str, Any] | None:
+    """Return how the search ended; None before that.
+
+    Returns:
+        `kind` ("winner", "front" or "archive") and `records`, the best first: `id`, `name`, `recipe_hash` and
+        `objectives` (see `objective_scores`).
+    """
+    choice = run.database.choice()
+    if choice is None:
+        return None
+    records = [record for number in choice.records if (record := run.database.record(number)) is not None]
+    return {
+        "kind": choice.kind,
+        "records": [
+            {
+                "id": record.number,
+                "name": record.name,
+                "recipe_hash": record.recipe.content_hash,
+                "objectives": objective_scores(run, objectives, record),
+            }
+            for record in records
+        ],
+    }
+
+
+def objective_scores(run: RunDir, objectives: Objectives, record: Record) -> dict[str, dict[str, Any]]:
+    """Return what a record scores in each objective on the items that nothing was evolved on.
+
+    Returns:
+        Objective name to `validation` and `test`: `{"mean", "low", "high", "n"}` in the objective's own direction (a
+        number of tokens to minimize is that number), or None where it was not scored.
+    """
+    found: dict[str, dict[str, Any]] = {one.name: {} for one in objectives.objectives}
+    for split in JUDGED:
+        scored = split in (record.scores or {})
+        if scored and objectives.compares:
+            note_baselines(run, objectives, split)
+        items = run.database.item_scores(record.number, split) if scored else []
+        for one in objectives.objectives:
+            score = None
+            if items:
+                try:
+                    score = objectives.score(items, split, objective=one.name)
+                except EvaluationError:
+                    score = None  # recorded under other objectives
+            shown = score if score is None or one.direction == "maximize" else _turned(score)
+            found[one.name][str(split)] = None if shown is None else shown.to_data()
+    return found
+
+
+def note_baselines(run: RunDir, objectives: Objectives, split: Split) -> None:
+    """Tell the objectives how the baselines did on a split, for what compares with them."""
+    for record in run.database.records(baselines=True):
+        if record.is_baseline:
+            objectives.note_baseline(record.name, split, run.database.item_scores(record.number, split))
+
+
+def with_choice(run: RunDir, objectives: Objectives, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a status with `objectives`, `choice`, and in each of `baselines` its `objectives`."""
+    baselines = {record.name: record for record in run.database.records(baselines=True) if record.is_baseline}
+    return {
+        **status,
+        "objectives": objectives_data(objectives),
+        "choice": choice_data(run, objectives),
+        "baselines": [
+            {**row, "objectives": objective_scores(run, objectives, baselines[row["name"]])}
+            for row in status["baselines"]
+        ],
+    }
+
+
+def _turned(score: Score) -> Score:
+    return Score(-score.mean, -score.high, -score.low, score.n)
