@@ -17,6 +17,7 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
         "cma": "evomerge.optimizers.cma_es:CMA",
         "mixed": "evomerge.optimizers.mixed_es:MixedES",
         "random": "evomerge.optimizers.random_search:RandomSearch",
+        "nsga2": "evomerge.optimizers.nsga2:NSGA2",
     },
     group="evomerge.optimizers",
 )

@@ -41,6 +41,9 @@ CASES = (
     Case("mixed", 5, {"population": 1}, (0, 9, -4, 0, 2)),
     Case("mixed", 4, {}, (20, -20, 7, -3)),
     Case("random"),
+    Case("nsga2"),
+    Case("nsga2", 1),
+    Case("nsga2", 7, {"population": 4}),
     *(
         Case(f"nevergrad:{name}")
         for name in ("CMA", "DE", "PSO", "OnePlusOne", "TBPSA", "NGOpt", "DiscreteOnePlusOne", "ScrHammersleySearch")

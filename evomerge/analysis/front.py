@@ -1,0 +1,39 @@
+"""Fronts: which results no other one dominates, and how much they cover.
+
+The hypervolume is the part of the space between a reference point and the results that at least one of them dominates
+(Zitzler and Thiele, IEEE Transactions on Evolutionary Computation 3:257, 1999). It grows with every result that is
+better in some trade-off, so it says in one number how good a whole front is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from evomerge.record import Record, Result
+
+
+def front(records: Iterable[Record]) -> list[Record]:
+    """Return the scored records that no other one dominates, by the first objective, the best first.
+
+    Of records with equal results all stay.
+    """
+    scored = [(record, record.result) for record in records if record.result is not None]
+    best = [(record, result) for record, result in scored if not any(other.dominates(result) for _, other in scored)]
+    return [record for record, result in sorted(best, key=lambda one: (-one[1].objectives[0], one[0].number))]
+
+
+def hypervolume(results: Sequence[Result | None], reference: Sequence[float]) -> float:
+    """Return the hypervolume of the feasible results.
+
+    Args:
+        results: larger objectives are better; None: failed.
+        reference: `(n_objectives,)`; only what is better than it in every objective counts.
+    """
+    feasible = [result.objectives for result in results if result is not None and result.violation == 0.0]
+    if not feasible:
+        return 0.0
+    import moocore
+
+    return float(moocore.hypervolume(np.array(feasible), ref=np.asarray(reference, dtype=np.float64), maximise=True))
