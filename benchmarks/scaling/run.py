@@ -54,6 +54,7 @@ from evomerge.search.budget import Budget
 from evomerge.search.loop import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
+from evomerge.strategies.vector import VectorStrategy
 
 FIRST = 8
 """Candidates before this one warm the workers up and are not timed."""
@@ -176,7 +177,11 @@ def driver(make: Callable[[], Executor], workers: int, candidates: int) -> dict[
             Search(
                 run_dir=run,
                 stages=[
-                    Stage("search", 1.0, lambda best: (IdleSpace(32), CMA(32, [0.5] * 32, 0, population=population)))
+                    Stage(
+                        "search",
+                        1.0,
+                        lambda best: VectorStrategy(IdleSpace(32), CMA(32, [0.5] * 32, 0, population=population)),
+                    )
                 ],
                 executor=executor,
                 scoring=Scoring(IdleObjective(), ItemTable({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),

@@ -100,12 +100,12 @@ class TaskSpec:
         filter: which of the task's filters the metric is taken after; None: the only one that the task has.
         weight: share in the weighted sum; at least 0, where 0 means measured but not optimised.
         direction: "maximize" or "minimize"; None: as the task itself says (`higher_is_better` in its YAML).
-        objective: the objective that it is a term of, by a name of the user's; entries that name none share one.
         constraint: a limit for the mean, instead of a share in an objective (the weight is 0 then).
         reference: of negative flips, the baseline that the candidate is compared with.
         of: of negative flips, the metric of the task, 0 or 1 per item, that says whether an answer is right.
         collapse_margin: of entropy, by how much the share of the commonest answer may exceed the largest baseline's;
             1 switches the guard off, None is `COLLAPSE_MARGIN`.
+        objective: the objective that it is a term of, by a name of the user's; entries that name none share one.
     """
 
     name: str
@@ -113,7 +113,6 @@ class TaskSpec:
     filter: str | None = None
     weight: float = 1.0
     direction: Direction | None = None
-    objective: str | None = None
     validation: str | None = None
     test: str | None = None
     num_fewshot: int | None = None
@@ -121,6 +120,7 @@ class TaskSpec:
     reference: str | None = None
     of: str | None = None
     collapse_margin: float | None = None
+    objective: str | None = None
 
     @property
     def task(self) -> Task:

@@ -63,9 +63,10 @@ def test_a_later_stage_has_the_best_merge_as_first_source_of_layers_and_begins_w
     found, spaces = stages.check_stages(configuration, sources)
     assert found == [] and len(spaces) == 2
     best = spaces[0].decode(spaces[0].genome(spaces[0].start))
-    first, second = stages.make_stages(configuration, sources)
+    first, second = stages.make_stages(configuration, sources, (1.0,))
     assert (first.name, first.until, second.name, second.until) == ("weights", 0.5, "layers", 1.0)
-    space, optimizer = second.begin(best)
+    strategy = second.begin(best)
+    space, optimizer = strategy.space, strategy.optimizer
     assert space.decode(space.genome(space.start)) == best  # scored before, so it is not scored again
     path = space.decode(space.genome(optimizer.ask().x * 0 + 0.99))
     assert path.parents[0] == Parent("merged", best)
@@ -132,7 +133,11 @@ def test_the_optimizer_of_each_stage_is_checked_with_its_own_genes() -> None:
 
 def test_what_a_layer_costs_counts_from_the_first_parents_depth() -> None:
     configuration = config(space={**PATHS, "layer_cost": 0.01})
-    cost = stages.layer_cost(configuration, Sources())
+    (term,) = stages.recipe_terms(configuration, Sources())
+
+    def cost(recipe: Recipe) -> float:
+        return -term.weight * term.of(recipe)
+
     parent = Parent("math", ModelSource("zoo:math"))
     path = tuple(Step("math", layer) for layer in (0, 1, 2, 3, 4, 4, 4, 5))
     assert cost(Recipe("passthrough", (parent,), path=path)) == pytest.approx(0.02)

@@ -19,6 +19,7 @@ from evomerge.search.budget import Budget
 from evomerge.search.loop import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
+from evomerge.strategies.vector import VectorStrategy
 
 
 class Line:
@@ -34,7 +35,7 @@ class Line:
 def search(run: RunDir, executor: Executor, candidates: int, *, deterministic: bool = True) -> Search:
     return Search(
         run_dir=run,
-        stages=[Stage("search", 1.0, lambda best: (Line(), CMA(2, [0.3, 0.3], 1, population=8)))],
+        stages=[Stage("search", 1.0, lambda best: VectorStrategy(Line(), CMA(2, [0.3, 0.3], 1, population=8)))],
         executor=executor,
         scoring=Scoring(Accuracy(), ItemTable({"t": range(N_ITEMS)}, [Term("t", "t", 1.0)])),
         baselines={"a": recipe(0.2), "average": recipe(0.5)},
