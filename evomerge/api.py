@@ -1,6 +1,6 @@
 """The Python API: everything that the command line does, with plain arguments and return values.
 
-A configuration is a nested mapping with the keys of `configs/search.yaml`; what is left out has the defaults of
+A configuration is a nested mapping with the keys of `configs/search.yaml`; a key that is left out has its default in
 `evomerge.config.schema`. Heavy libraries are imported inside the functions, so `import evomerge` stays light.
 """
 
@@ -34,16 +34,16 @@ def search(
     Args:
         config: see `configs/search.yaml` for the keys.
         run_dir: the folder to make; None: `run.dir` of the configuration, else `outputs/<name>/<time>`.
-        listener: is told of every step, to show it.
-        stop: to stop from outside.
-        note: is told what takes a while before the first step.
+        listener: called at every step, to show it.
+        stop: by which the caller can stop the search.
+        note: called with a sentence about each thing that takes a while before the first step.
 
     Returns:
         The finished run.
 
     Raises:
         ConfigError: with every mistake, before a model is loaded and before the folder is made.
-        Interrupted: if `stop` asked for it; `resume` continues.
+        Interrupted: if `stop` was requested; `resume` continues the run.
         RunError: if the folder holds a run or cannot be written.
         EvaluationError: if no candidate could be scored.
     """
@@ -94,21 +94,21 @@ def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def profile(config: Mapping[str, Any], *, candidates: int = 3, progress: Progress | None = None) -> dict[str, Any]:
-    """Run a few candidates of a configuration, after one that warms up, and say where their time goes.
+    """Run a few candidates of a configuration, after one to warm up, and return where their time goes.
 
-    The search's own loop runs them (on the search items, without baselines), once for each stage; nothing is left on
-    the disk. Numbers are means over the candidates of a stage.
+    The search's own loop runs them, for each stage, on the search items and without baselines; nothing is left on the
+    disk. Numbers are means over the candidates of a stage.
 
     Args:
         config: as in `search`; its budget is not used.
         candidates: how many are timed in each stage.
-        progress: is told (candidates done, candidates in all).
+        progress: called with (candidates done, candidates in all).
 
     Returns:
         What ran (`device`, `dtype`, `threads`, `engine`, `cache`, `items` per candidate), `memory_bandwidth` (bytes
         read and written per second, measured), and for each of `stages`: `seconds` of each part
         (`evomerge.workflows.profile.PARTS`) and in `total`, `share` of each part, `share_outside_passes` (None for an
-        engine whose passes are not seen, such as vLLM: they count as its part "engine"), what the `merge` moved,
+        engine whose passes cannot be timed, such as vLLM: its part "engine" contains them), what the `merge` moved,
         `tokens_per_second` of `prefill` and `decode` (positions computed, padding included), `cache_hits` among the
         `proposals`.
 
@@ -129,7 +129,7 @@ def methods() -> list[dict[str, Any]]:
 
 
 def measures() -> tuple[str, ...]:
-    """Return the names of the measures, whose values are counts or nats rather than shares of right answers."""
+    """Return the names of the measures; their values are counts or nats rather than shares of right answers."""
     from evomerge.workflows.measures import measures as known
 
     return known()
@@ -145,9 +145,9 @@ def merge(
     """Build the model of a recipe (or of a recipe file) as a Hugging Face folder.
 
     Args:
-        out: the folder to make; must not exist or be empty.
+        out: the folder to make; it must not exist, or be empty.
         shard_size: largest weight file, in bytes; None: 5 GB.
-        progress: is told (tensors done, tensors in all).
+        progress: called with (tensors done, tensors in all).
 
     Raises:
         RecipeError: if the recipe is wrong.
@@ -174,10 +174,12 @@ def evaluate(
 
     Args:
         target: a model folder, Hub id, `zoo:NAME`, recipe (file), or run folder (its best merge).
-        tasks: lm-eval task names; for a run none are needed: its own tasks and test items are taken.
+        tasks: lm-eval task names; a run needs none, since it has its own tasks and test items.
         include_path: folders with task YAML files; `zoo:tasks` for the zoo's.
-        limit: only so many items a task, drawn by `seed`.
-        batch_size: None: the default of `evaluation.batch_size`; so is `device` that of `execution.device`.
+        limit: how many items of each task to score, drawn by `seed`; None: all.
+        seed: from which the items are drawn.
+        batch_size: most sequences in a forward pass; None: the default of `evaluation.batch_size`.
+        device: what the model runs on; None: the default of `execution.device`.
         dtype: in which the model runs; None: float32 on a CPU, its own elsewhere.
 
     Returns:
@@ -220,12 +222,13 @@ def evaluate_full(
         target: a run folder, or a configuration as in `search`.
         winner: the run's best merge.
         parents: each parent, the plain average, and the base where it is none of the parents.
-        out: a file for the response matrix (`Responses.save`), written after each model. Models that it
-            holds already are taken from there.
-        force: score them all the same, and replace their rows.
-        batch_size: instead of the configuration's; so is `device`.
-        progress: is told (parts done, parts in all), a few for each model.
-        note: is told what takes a while.
+        out: a file for the response matrix (`Responses.save`), written after each model. Models that it holds already
+            are not scored again.
+        force: whether they are, and their rows replaced.
+        batch_size: instead of the configuration's.
+        device: instead of the configuration's.
+        progress: called with (parts done, parts in all), a few times for each model.
+        note: called with a sentence about each thing that takes a while.
 
     Returns:
         Each model's score on all items and on those that the search never saw, and the response matrix.
@@ -262,7 +265,7 @@ def show(target: str | Path | Recipe, *, candidate: int | None = None, out: str 
 
     Args:
         target: a run folder, a recipe (file), or a model folder that holds its `recipe.yaml`.
-        candidate: number of another candidate of the run.
+        candidate: number of another candidate of the run; None: its best merge.
         out: where to write, without a suffix: `out` + ".svg" and ".png"; None: "path" in the folder of the run or of
             the recipe file.
 
@@ -298,17 +301,17 @@ def estimate(
 
     Args:
         responses: a response matrix, or a file or folder of one; see `evomerge.estimation.read_responses`.
-        calibration: names of the models that the estimator is fitted on.
+        calibration: names of the models on which the estimator is fitted.
         targets: names of the models to estimate.
         items: how many answers of each target are revealed.
-        task: use only the items named "task/…".
-        select: which items: "adaptive", "fisher", "greedy", "anchors" …
+        task: use only the items named "task/…"; None: use all.
+        select: which items are revealed: "adaptive", "fisher", "greedy", "anchors" …
         estimator: a name of `evomerge.estimation.ESTIMATORS`, or "module:Class" of your own.
         parents: target to the names of its parents, whose rows are used in full.
         metric: the metric to read from lm-eval's sample logs.
         level: probability with which an interval holds the score.
         seed: of every draw.
-        note: is told which parents have no responses and are left out.
+        note: called with a sentence for each parent that has no responses and is left out.
 
     Returns:
         Target to its `estimate`, `standard_error`, `interval` [low, high] and the `items` that were revealed.
@@ -349,11 +352,11 @@ def export(
     Args:
         verify: whether the finished folder is compared with the live model before it appears.
         tolerance: of that comparison; see `evomerge.export.verify.verify`.
-        report: is told what is known of the folder: the comparison, what repeated layers cost.
+        report: called with what is known of the folder: the comparison, what repeated layers cost.
 
     Raises:
         RunError: if the folder is no run.
-        ExportError: if there is no best yet, the folder cannot be written, or it fails the comparison.
+        ExportError: if there is no best merge yet, the folder cannot be written, or it fails the comparison.
     """
     from evomerge.workflows.export import export as run
 
@@ -417,11 +420,16 @@ def push(
 
     Args:
         repo_id: "org/name".
-        dry_run: list what would go and send nothing.
-        token: None: from HF_TOKEN or the login of the Hub's own command. Never printed.
+        private: whether a repository that is made is private.
+        dry_run: whether to list what would be uploaded and send nothing.
+        token: the Hub's token, which is never printed; None: from HF_TOKEN or the login of the Hub's own command.
 
     Returns:
         The files: path in the repository and size in bytes.
+
+    Raises:
+        RunError: if the folder is no run.
+        ExportError: if there is no best merge yet, the folder is no model, or the Hub refuses it or is out of reach.
     """
     from evomerge.workflows.push import push as run
 

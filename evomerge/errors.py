@@ -39,7 +39,7 @@ class CheckpointError(EvomergeError, ValueError):
 
 
 class Fault(StrEnum):
-    """What failed in place of a candidate: another process, or another device, may well score the same one."""
+    """What failed, where it was not the candidate: another process or device may well score the same candidate."""
 
     MEMORY = "memory"  # there was too little of it: smaller batches may help, too
     DEVICE = "device"  # a CUDA error, after which the process that saw it is of no use
@@ -49,7 +49,7 @@ class EvaluationError(EvomergeError, RuntimeError):
     """A candidate could not be scored; the candidate fails and the search goes on.
 
     Attributes:
-        fault: what failed, if it was not the candidate; None: the candidate itself.
+        fault: what failed, if it was not the candidate; None: it was the candidate.
     """
 
     def __init__(self, message: str = "", *, fault: Fault | None = None) -> None:
@@ -58,7 +58,7 @@ class EvaluationError(EvomergeError, RuntimeError):
 
 
 class ExecutionError(EvomergeError, RuntimeError):
-    """There is no cluster, or no worker that works; the run is as it was, and `evomerge resume` continues it."""
+    """No cluster or no worker can be used; the run is as it was, and `evomerge resume` continues it."""
 
 
 class RunError(EvomergeError, RuntimeError):
@@ -70,7 +70,7 @@ class ExportError(EvomergeError, RuntimeError):
 
 
 class EstimationError(EvomergeError, ValueError):
-    """Responses, items or models that an estimate cannot be made from."""
+    """Responses, items or models from which no estimate can be made."""
 
 
 class Interrupted(EvomergeError):
@@ -78,12 +78,12 @@ class Interrupted(EvomergeError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is not a known `kind`, with the nearest known names first.
+    """Return a sentence that says that `name` is not a known `kind`, with the nearest known names first.
 
     Args:
-        kind: what the name should name, for example "merge method".
+        kind: what the name should stand for, for example "merge method".
         name: what came.
-        known: all names that would have been accepted.
+        known: all names that are accepted.
 
     Returns:
         One sentence, for example "unknown merge method 'tie'; did you mean 'ties'? Known: linear, slerp, ties".

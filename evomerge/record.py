@@ -16,8 +16,8 @@ CONSENSUS = "consensus"
 
 
 INFEASIBLE = 1e9
-"""Where results become one number, every one that breaks a limit lies below minus this: large beside any mean that a
-sensible metric has, small enough that violations are told apart to seven digits behind the point."""
+"""Where results become one number, each result that breaks a limit lies below minus this number. It is large beside any
+mean of a sensible metric, and small enough that violations still differ in the seventh digit after the point."""
 
 
 class State(StrEnum):
@@ -73,7 +73,7 @@ class Objective:
 
     Attributes:
         direction: "maximize" or "minimize", of what the user measures; in a `Result` larger is always better.
-        weight: its share where several objectives become one number; the shares sum to 1.
+        weight: its weight where several objectives become one number; the weights sum to 1.
     """
 
     name: str
@@ -91,9 +91,10 @@ class Result:
 
     Attributes:
         objectives: `(n_objectives,)`, larger is better, in the order of the search's objectives.
-        violation: how far the candidate is beyond its limits, each in units of its limit, summed; 0: it is feasible.
-        measures: name to number: what describes the candidate besides (the mean of each term, in its own unit and
-            direction; numbers of the recipe itself, such as its layers).
+        violation: by how much the candidate exceeds its limits: a sum in which each excess is in units of its limit;
+            0: the candidate is feasible.
+        measures: name to number, for whatever else describes the candidate: the mean of each term, in its own unit and
+            direction, and numbers of the recipe itself, such as its layers.
     """
 
     objectives: tuple[float, ...]
@@ -104,8 +105,8 @@ class Result:
         """Return the weighted sum of the objectives, or for an infeasible result a number below all feasible ones.
 
         Two feasible results compare by their sum, two infeasible ones by their violation: Deb's rules (2000, Comput.
-        Methods Appl. Mech. Eng. 186:311). The size of the step at the border means nothing, which is right for
-        optimizers that compare.
+        Methods Appl. Mech. Eng. 186:311). The size of the step between the two kinds has no meaning, so the number is
+        for optimizers that only compare.
 
         Args:
             weights: `(n_objectives,)`.
@@ -115,10 +116,10 @@ class Result:
         return math.fsum(w * value for w, value in zip(weights, self.objectives, strict=True))
 
     def dominates(self, other: Result) -> bool:
-        """Return whether this one is better by constraint domination (Deb et al. 2002, IEEE TEVC 6:182, definition 1).
+        """Return whether this result is better by constraint domination (Deb et al. 2002, IEEE TEVC 6:182, def. 1).
 
-        A smaller violation wins; between two feasible results (or two with equal violations), the one that is at least
-        as good in every objective and better in one.
+        A smaller violation wins. Between two results with equal violations (two feasible ones, say), the one wins that
+        is at least as good in every objective and better in one.
         """
         if self.violation != other.violation:
             return self.violation < other.violation
@@ -151,7 +152,7 @@ class Outcome:
         seconds: wall time of building and scoring.
         device: where it ran, for example "cpu" or "cuda:0".
         error: the reason, where the state is not COMPLETE.
-        fault: what failed, if it was the worker's memory or device; None: the candidate itself, or nothing.
+        fault: what failed, if it was the worker's memory or device; None: the candidate failed itself, or nothing did.
     """
 
     job: Job
@@ -171,9 +172,9 @@ class Record:
         number: its id: 0 is the first proposal. Baselines have negative numbers.
         name: "candidate 17", or the baseline's name ("math", "average").
         genome: gene values in the order of `evomerge space`; None for baselines.
-        fitness: the result as one number, by which records are put in order (`Result.scalar` with the search's
-            weights); None where the candidate failed.
-        scores: split name to the score (the weighted sum of the objectives' metrics), for the splits it was scored on.
+        fitness: the result as one number (`Result.scalar` with the search's weights), by which records are ordered;
+            None where the candidate failed.
+        scores: split name to the score (the weighted sum of the objectives' metrics), for each split that was scored.
         same_as: number of the earlier candidate with the same recipe, whose scores were taken over.
         result: on the search items; None where the candidate failed.
     """
@@ -232,11 +233,11 @@ class Choice:
 
     @property
     def best(self) -> int:
-        """The number of the first of them."""
+        """The number of the best chosen candidate."""
         return self.records[0]
 
 
 def best_scored(records: Iterable[Record]) -> Record | None:
-    """Return the record with the largest fitness, of equal ones the oldest; None if none was scored."""
+    """Return the record with the largest fitness, the oldest of equal ones; None if none was scored."""
     scored = (record for record in records if record.fitness is not None)
     return max(scored, key=lambda record: (record.fitness or 0.0, -record.number), default=None)

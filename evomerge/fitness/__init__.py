@@ -1,4 +1,7 @@
-"""What a candidate is worth, from a few answers: which items it gets, what they say, and when it has had enough.
+"""What a candidate is worth, from a few answers: which items it gets, what its answers say, and when they suffice.
 
-Knows numbers and names only: no model, no database. `search.py` runs what it asks for and stores what it says.
+- `scoring.py`: asks candidates and decides them; `items.py`: the search items as a table
+- `choose.py`: orders of the items; `race.py`: which candidates of a generation get more items
+
+Knows numbers and names only: no model, no database. `evomerge.search.loop` has its questions answered.
 """

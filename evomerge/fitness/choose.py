@@ -1,4 +1,4 @@
-"""Which items candidates are asked: orders of the pool whose every beginning is a good sample."""
+"""Which items candidates are asked: orders of all items, in which the first n are a good sample for every n."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 POLICIES = ("uniform", "stratified", "information")
-"""`uniform`: any items. `stratified`: spread evenly over tasks and difficulty. `information`: each candidate gets the
-items whose answer is least certain for it (maximum Fisher information at its present ability), spread over tasks."""
+"""`uniform`: items at random. `stratified`: items spread evenly over tasks and difficulty. `information`: for each
+candidate the items whose answers are least certain (maximum Fisher information at its present ability), spread over
+tasks."""
 
 
 def uniform_order(n_items: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
@@ -18,15 +19,18 @@ def uniform_order(n_items: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
 def stratified_order(strata: NDArray[np.int64], level: NDArray[np.float64], seed: tuple[int, ...]) -> NDArray[np.int64]:
     """Return an order in which the first n items are spread evenly over strata and levels, for every n.
 
-    Items are ranked by stratum and level (equal ones at random); the ranks are halved again and again, and the halves
-    take turns, which of the two begins being drawn each time: a van der Corput sequence with Owen's scrambling (Owen
-    1995, in Monte Carlo and Quasi-Monte Carlo Methods). So each item is as likely as any other, and a plain mean over
-    the items stays unbiased.
+    Items are ranked by stratum and level (equal ones at random). The ranks are halved again and again; the two halves
+    take turns, and it is drawn which of them begins: a van der Corput sequence with Owen's scrambling (Owen 1995, in
+    Monte Carlo and Quasi-Monte Carlo Methods). So all items are equally likely, and a plain mean over the items stays
+    unbiased.
 
     Args:
         strata: `(n_items,)`, the task of each item.
-        level: `(n_items,)`, for example its expected score.
-        seed: of the shift and of the order among equals.
+        level: `(n_items,)`, for example the item's expected score.
+        seed: of the scrambling and of the order among equals.
+
+    Returns:
+        `(n_items,)` positions of the items.
     """
     rng = np.random.default_rng(seed)
     ranked = np.lexsort((rng.random(len(strata)), level, strata))
@@ -34,13 +38,13 @@ def stratified_order(strata: NDArray[np.int64], level: NDArray[np.float64], seed
 
 
 def _in_turns(ranked: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Let the two halves of a list take turns, each in such an order itself."""
+    """Return a list in which the two halves of `ranked`, themselves put in such an order, take turns."""
     if len(ranked) < 2:
         return ranked
     larger_first = bool(rng.integers(2))
     middle = (len(ranked) + int(larger_first)) // 2
     halves = [_in_turns(ranked[:middle], rng), _in_turns(ranked[middle:], rng)]
-    # The larger half begins, since the turn after the last is its own; of equal halves any.
+    # The larger half begins, since it also has the last turn; of equal halves either may begin.
     if len(halves[1]) > len(halves[0]) or (len(halves[0]) == len(halves[1]) and larger_first):
         halves.reverse()
     order = np.empty_like(ranked)
@@ -51,12 +55,15 @@ def _in_turns(ranked: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np
 def information_order(
     strata: NDArray[np.int64], expected: NDArray[np.float64], seed: tuple[int, ...]
 ) -> NDArray[np.int64]:
-    """Return an order by Fisher information p (1 - p) of the Rasch model, strata taking turns by their size.
+    """Return an order by Fisher information p (1 - p) of the Rasch model, in which strata take turns by their size.
 
     Args:
         strata: `(n_items,)`, the task of each item.
         expected: `(n_items,)`, probability that this candidate is right.
         seed: of the order among equals.
+
+    Returns:
+        `(n_items,)` positions of the items.
     """
     rng = np.random.default_rng(seed)
     information = expected * (1.0 - expected)

@@ -18,8 +18,8 @@ class Term:
     """One summand of the objective: a number per item of one task.
 
     Attributes:
-        task: whose items it is measured on.
-        weight: signed, of its mean in the objective.
+        task: the task on whose items it is measured.
+        weight: signed weight of its mean in the objective.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Term:
 
 @dataclass
 class ItemTable:
-    """All search items, in one order.
+    """All search items in one order, and the terms that are measured on them.
 
     Attributes:
         items: task name to item indices.
-        terms: what is measured on them.
+        terms: what is measured on the items.
     """
 
     items: Mapping[str, Sequence[int]]
@@ -54,15 +54,15 @@ class ItemTable:
         self.size = start
 
     def position(self, score: ItemScore) -> int:
-        """Return where an item stands among all items."""
+        """Return the position of an item among all items."""
         return self._columns[score.task].start + self._places[score.task][score.item]
 
     def columns(self, term: Term) -> slice:
-        """Return where the items of a term stand among all items."""
+        """Return the positions of a term's items among all items."""
         return self._columns[term.task]
 
     def row(self, term: Term, values: Mapping[int, float]) -> Array:
-        """Return a term's values as `(n_items of its task,)`, NaN where there is none."""
+        """Return a term's values as `(n_task_items,)`, NaN where there is none."""
         row = np.full(len(self.items[term.task]), np.nan)
         for item, value in values.items():
             row[self._places[term.task][item]] = value

@@ -1,10 +1,10 @@
-"""Who gets more items: races among the candidates of a generation.
+"""Races among the candidates of a generation: who gets more items.
 
-A generation shares a number of items. Every candidate gets a first block of them; what is left goes, block by block, to
-those of whom it is not yet clear whether they belong to the best part, so a candidate that cannot reach the threshold
-stops early and its items go to the contenders. For CMA-ES only that part counts, which is why races select it
+The candidates of a generation share a number of items. Each gets a first block; further blocks go to those of whom it
+is not clear yet whether they belong to the best part of the generation. So a candidate that cannot reach the threshold
+stops early, and its items go to the others. A race selects the best part because CMA-ES learns from that part alone
 (Heidrich-Meisner and Igel, "Hoeffding and Bernstein races for selecting policies in evolutionary direct policy search",
-ICML 2009); instead of their bounds we take the posterior of each candidate's score.
+ICML 2009); in place of their bounds stands the posterior of each candidate's score.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ class Race:
             `level` and 1 - `level`; "halving": only the best `1 / eta` go on, with `eta` times as many items (Jamieson
             and Talwalkar, "Non-stochastic best arm identification", AISTATS 2016).
         block: items of a block.
-        level: posterior probability below which a question counts as answered.
+        level: posterior probability below which it is clear on which side of the threshold a candidate is.
         keep: the part of a generation that is selected.
-        most: items of one candidate at most; None: the whole pool.
-        eta: of successive halving.
+        most: most items of one candidate; None: all items.
+        eta: factor of successive halving.
+
+    Raises:
+        ValueError: if there is no such rule.
     """
 
     rule: str = "posterior"
@@ -49,7 +52,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Contender:
-    """Where a candidate stands: its estimate with standard error, and how many items it answered."""
+    """A candidate in a race: its estimate with standard error, and how many items it has answered."""
 
     estimate: float
     error: float
@@ -57,18 +60,19 @@ class Contender:
 
 
 def next_blocks(race: Race, contenders: Sequence[Contender], left: int, pool: int, turn: int) -> dict[int, int]:
-    """Return which contenders get how many further items; empty: the race is over.
+    """Return how many further items contenders get, by their position in `contenders`; empty: the race is over.
 
     Args:
+        race: the rules.
         contenders: all candidates of the generation that did not fail.
         left: items that the generation may still spend.
-        pool: number of items there are.
-        turn: how many times this was asked before in this generation.
+        pool: how many items there are.
+        turn: how often blocks were given out before in this generation.
     """
     most = min(pool, race.most or pool)
     if not contenders or left < 1:
         return {}
-    if len(contenders) == 1:  # nobody to race with
+    if len(contenders) == 1:  # there is no other to race with
         n = min(left, most - contenders[0].answered)
         return {0: n} if turn == 0 and n > 0 else {}
     if race.rule == "halving":
@@ -87,7 +91,8 @@ def next_blocks(race: Race, contenders: Sequence[Contender], left: int, pool: in
 def reach(race: Race, contenders: Sequence[Contender]) -> list[float]:
     """Return for each contender the probability that its score lies above the selection threshold.
 
-    The threshold lies halfway between the estimates of the last that would be selected and the first that would not.
+    The threshold lies halfway between the estimates of the last contender that would be selected and the first that
+    would not.
     """
     ranked = sorted((one.estimate for one in contenders), reverse=True)
     selected = min(max(1, round(race.keep * len(ranked))), len(ranked) - 1)
@@ -102,14 +107,14 @@ def reach(race: Race, contenders: Sequence[Contender]) -> list[float]:
 
 
 def _contested(race: Race, contenders: Sequence[Contender]) -> list[int]:
-    """Those on whose selection the jury is out, the most doubtful first."""
+    """Return the contenders whose selection is not clear yet, the most doubtful first."""
     chance = reach(race, contenders)
     doubtful = [index for index, p in enumerate(chance) if race.level < p < 1.0 - race.level]
     return sorted(doubtful, key=lambda index: (abs(chance[index] - 0.5), index))
 
 
 def _survivors(race: Race, contenders: Sequence[Contender], turn: int) -> list[int]:
-    """The best of those that got all blocks so far, an `eta`-th fewer in each turn."""
+    """Return the best `1 / eta` of the contenders that got every block so far."""
     n = math.ceil(len(contenders) / race.eta ** (turn + 1))
     if n < 2 and turn > 0 and math.ceil(len(contenders) / race.eta**turn) < 2:
         return []

@@ -1,12 +1,12 @@
 """What a search asks its candidates, and what it makes of the answers.
 
-Candidates come in generations. All of a generation are asked the same items, so that they are compared in pairs; the
-next generation can get fresh ones, so that a search cannot learn the items by heart. Estimators are fitted when a
-generation begins, to all that was answered before; a race decides, where there is one, who of the generation gets more.
+Candidates come in generations. All candidates of a generation are asked the same items, so that their comparison is
+paired; the next generation can get fresh items, so that a search cannot learn them by heart. When a generation begins,
+the estimators are fitted to all earlier answers; in a race, some candidates of the generation then get more items.
 
 Everything depends on the answers of earlier candidates and the seed alone, so a search that is continued asks the same.
-Where generations overlap (several workers, no race), each remembers who was late for it: its estimators did not learn
-from them, and do not after an interruption either.
+Where generations overlap (several workers, no race), each one remembers the earlier candidates that were late for it:
+its estimators did not learn from them, and must not do so after an interruption either.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _Z = 1.959963984540054  # the two-sided 95 % quantile of the standard normal dis
 
 
 class Judge(Protocol):
-    """What of `evomerge.evaluation.objective.Objectives` is needed here."""
+    """The part of `evomerge.evaluation.objective.Objectives` that is used here."""
 
     @property
     def objectives(self) -> Sequence[Objective]:
-        """What is improved; a `Result` has one number for each."""
+        """The objectives of the search; a `Result` has one number for each."""
         ...
 
     @property
     def references(self) -> Collection[str]:
-        """Names of baselines that must be noted before any model is judged."""
+        """The names of the baselines that must be noted before any model is judged."""
         ...
 
     def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
-        """Remember how a baseline did, for what compares with it; before the baseline itself is judged."""
+        """Remember a baseline's scores, with which models are compared; call it before the baseline itself is judged."""
         ...
 
     def result(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, recipe: Recipe | None = None) -> Result:
@@ -57,7 +57,7 @@ class Judge(Protocol):
         ...
 
     def result_of(self, means: Sequence[float], recipe: Recipe | None = None) -> Result:
-        """Return the same of the terms' means."""
+        """Return the result of a candidate whose terms have these means."""
         ...
 
     def of_recipe(self, recipe: Recipe) -> float:
@@ -82,9 +82,9 @@ class Verdict:
     """What a candidate is worth.
 
     Attributes:
-        result: None where it could not be scored, for the reason in `error`.
-        score: of all search items; estimated where not all were answered.
-        answers: everything that it answered, in the order of the item table; empty without a result.
+        result: what a strategy is told; None where the candidate could not be scored, for the reason in `error`.
+        score: over all search items; estimated where not all were answered.
+        answers: all answers of the candidate, in the order of the item table; empty without a result.
     """
 
     number: int
@@ -99,9 +99,9 @@ class Generation:
     """Candidates that are compared with each other.
 
     Attributes:
-        first: number of the first.
-        size: how many there are to be.
-        entered: how many there are.
+        first: number of its first candidate.
+        size: how many candidates it is to have.
+        entered: how many it has so far.
         late: numbers of earlier candidates that were not decided when it began.
     """
 
@@ -112,7 +112,7 @@ class Generation:
 
     @property
     def full(self) -> bool:
-        """Whether the next candidate begins another one."""
+        """Whether the next candidate begins another generation."""
         return self.entered >= self.size
 
 
@@ -129,7 +129,7 @@ class _Entry:
 
 
 class Scoring:
-    """Asks, estimates and decides.
+    """Asks candidates about items, estimates their scores, and decides them.
 
     Args:
         judge: turns item scores into results.
@@ -137,9 +137,12 @@ class Scoring:
         items: how many items a candidate gets (in a race: on average, at most); None: all.
         choose: one of `choose.POLICIES`.
         fresh: whether each generation gets other items.
-        estimator: name of the estimator; used where a candidate did not answer every item.
-        race: None: every candidate gets the same number.
+        estimator: name of the estimator, which is used where a candidate did not answer every item.
+        race: how the candidates of a generation compete for items; None: all get the same number.
         seed: the run's.
+
+    Raises:
+        ValueError: if there is no such way to choose items.
     """
 
     def __init__(
@@ -177,13 +180,15 @@ class Scoring:
         self._questions: list[tuple[int, Items | None]] = []
         self._verdicts: list[Verdict] = []
 
-    # --- what the search tells -----------------------------------------------------------------------------------
+    # --- what the search says ------------------------------------------------------------------------------------
 
     def observe(self, number: int, point: Array | None, scores: Sequence[ItemScore]) -> None:
         """Take the answers of a baseline (a negative number) or of a candidate that was decided.
 
         Args:
-            point: where the candidate stands in the unit cube of the present space; None: not in it.
+            number: of the baseline or candidate.
+            point: `(n_dims,)`, the candidate's point in the unit cube of the present space; None: it has none there.
+            scores: all its answers.
         """
         if self._whole or not scores:
             return
@@ -195,17 +200,17 @@ class Scoring:
             self._known[number] = (point, rows)
 
     def observe_others(self, rows: Mapping[str, Array]) -> None:
-        """Take answers of further models (of other runs, say): they tell how hard items are.
+        """Take the answers of further models (of other runs, say), which show how hard items are.
 
         Args:
-            rows: term name to `(n_models, n_items of its task)`, NaN where not answered.
+            rows: term name to `(n_models, n_task_items)`, NaN where not answered.
         """
         for k, term in enumerate(self._table.terms):
             if term.name in rows:
                 self._others[k] = np.asarray(rows[term.name], dtype=np.float64)
 
     def begin_stage(self) -> None:
-        """Forget where in the space candidates were: the next ones come from another space."""
+        """Forget the points of all candidates: the next ones come from another space."""
         self._known = {number: (None, rows) for number, (_, rows) in self._known.items()}
         self._generations = [Generation()]
 
@@ -214,9 +219,9 @@ class Scoring:
 
         Args:
             first: number of its first candidate.
-            size: how many there are to be.
+            size: how many candidates it is to have.
             entered: how many of them are decided already.
-            late: who was not decided when it began; None: it begins now.
+            late: numbers of the earlier candidates that were not decided when it began; None: it begins now.
 
         Raises:
             EvaluationError: if candidates are to answer some items only, and no baseline answered all.
@@ -226,19 +231,19 @@ class Scoring:
         self._prepare(first, self._generations[-1].late)
 
     def close_generation(self) -> None:
-        """Decide the open generation with those that entered: no more will come."""
+        """Decide the open generation with the candidates that entered: no others will come."""
         self._closed, self._generations[-1].entered = True, self._generations[-1].size
         self._settle()
 
     def generations(self, since: float) -> Sequence[Generation]:
-        """Return the generation that candidate `since` is in and all later ones; older ones are forgotten."""
+        """Return the generation of candidate `since` and all later ones; earlier ones are forgotten."""
         while len(self._generations) > 1 and self._generations[1].first <= since:
             del self._generations[0]
         return self._generations
 
     @property
     def learns(self) -> bool:
-        """Whether earlier answers matter for later candidates."""
+        """Whether later candidates depend on the answers of earlier ones."""
         return not self._whole
 
     @property
@@ -258,23 +263,25 @@ class Scoring:
 
     @property
     def reserved_items(self) -> int:
-        """How many items the candidates that are not decided may still take."""
+        """How many items the undecided candidates may still take."""
         if self._race is not None and self._entries:
             return self.items_per_candidate * len(self._entries) - self._spent
         return sum(self.items_per_candidate - entry.answered for entry in self._entries.values())
 
     def enter(self, number: int, recipe: Recipe, point: Array | None, population: int) -> None:
-        """Let a candidate take part, in a new generation where the present one is full.
+        """Let a candidate enter the open generation, or a new one where that is full.
 
         Args:
-            point: where it stands in the unit cube.
+            number: of the candidate.
+            recipe: of the candidate.
+            point: `(n_dims,)`, its point in the unit cube; None: it has none.
             population: the size of a generation.
         """
         self._count(number, population)
         self._take_in(number, recipe, point)
 
     def enter_alone(self, number: int, recipe: Recipe, point: Array | None) -> None:
-        """Let a candidate take part that is in no generation; nobody else is being scored."""
+        """Let a candidate enter that belongs to no generation, while no other is being scored."""
         self._closed = True
         self._prepare(number, ())
         self._take_in(number, recipe, point)
@@ -287,7 +294,7 @@ class Scoring:
         self._give(entry, first)
 
     def skip(self, number: int, population: int) -> None:
-        """Count a candidate that needs no answers: its recipe was scored before, or is being scored."""
+        """Count a candidate that needs no answers, since its recipe was scored before or is being scored."""
         self._count(number, population)
 
     def _count(self, number: int, population: int) -> None:
@@ -296,7 +303,7 @@ class Scoring:
         self._generations[-1].entered += 1
 
     def answer(self, number: int, scores: Sequence[ItemScore]) -> None:
-        """Take the answers to a job."""
+        """Take a candidate's answers to its last questions."""
         entry = self._entries[number]
         entry.outstanding = False
         entry.scores += scores
@@ -310,10 +317,10 @@ class Scoring:
         self._settle()
 
     def fail(self, number: int) -> None:
-        """Take a candidate out that could not be built or scored; the search records why.
+        """Drop a candidate that could not be built or scored; the search records why.
 
-        One that took part in a race is decided with it: a search that is continued holds the race again, with what
-        it had answered until then.
+        In a race it is decided together with the others: a search that is continued runs the race again, with what the
+        candidate had answered until it failed.
         """
         entry = self._entries.pop(number)
         self._spent -= entry.answered
@@ -324,26 +331,26 @@ class Scoring:
         self._settle()
 
     def withdraw(self) -> None:
-        """Forget who is not decided: the time is up."""
+        """Forget all undecided candidates, because the time is up."""
         self._entries.clear()
         self._failed.clear()
         self._questions.clear()
         self._verdicts.clear()
 
-    # --- what the search is told ---------------------------------------------------------------------------------
+    # --- what the search asks ------------------------------------------------------------------------------------
 
     def next_questions(self) -> list[tuple[int, Items | None]]:
-        """Return (once) which candidates are to answer which items now; None: all search items."""
+        """Return the new questions, each once: a candidate's number and its items (None: all search items)."""
         questions, self._questions = self._questions, []
         return questions
 
     def verdicts(self) -> list[Verdict]:
-        """Return (once) what was decided, in order of number."""
+        """Return the new verdicts, each once, in order of number."""
         verdicts, self._verdicts = self._verdicts, []
         return sorted(verdicts, key=lambda verdict: verdict.number)
 
     def answers_of(self, number: int) -> tuple[ItemScore, ...]:
-        """Return all answers of a candidate that is not decided."""
+        """Return all answers of an undecided candidate."""
         entry = self._entries.get(number) or self._failed.get(number)
         return () if entry is None else tuple(entry.scores)
 
@@ -367,9 +374,13 @@ class Scoring:
         return math.sqrt(variance)
 
     def re_estimate(self, recipes: Mapping[int, Recipe]) -> dict[int, Result]:
-        """Return the results of decided candidates (number to recipe), estimated from all that the run knows now.
+        """Return the results of decided candidates, estimated anew from all that the run knows now.
 
-        Empty where every candidate answered every item: nothing new is known then.
+        Args:
+            recipes: the candidates' numbers and recipes.
+
+        Returns:
+            Number to result; empty where every candidate answered every item, so that nothing new is known.
         """
         if self._whole or not self._known:
             return {}
@@ -379,7 +390,7 @@ class Scoring:
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _prepare(self, first: int, late: Collection[int]) -> None:
-        """Learn from those before `first`, and choose the items of those from there on."""
+        """Fit the estimators to the candidates before `first`, and choose the items of those from there on."""
         self._spent = self._turn = 0
         if self._whole:
             return
@@ -420,7 +431,7 @@ class Scoring:
         return stratified_order(self._table.strata, level, seed)
 
     def _level(self, *, fitted: bool) -> Array:
-        """Return how much is expected on each item: of any candidate, or only by the references."""
+        """Return the expected score on each item, `(n_items,)`: that of any candidate, or that of the references."""
         level = np.zeros(self._table.size)
         for k, term in enumerate(self._table.terms):
             here = self._table.columns(term)
@@ -432,7 +443,7 @@ class Scoring:
         return level
 
     def _give(self, entry: _Entry, n: int) -> None:
-        """Ask a candidate its next `n` items."""
+        """Ask a candidate about its next `n` items."""
         entry.outstanding = True
         if self._whole:
             self._questions.append((entry.number, None))
@@ -450,7 +461,7 @@ class Scoring:
         return information_order(self._table.strata, expected, (self._seed, 2, entry.number, entry.answered))
 
     def _settle(self) -> None:
-        """Decide what can be decided."""
+        """Decide the candidates that can be decided, and let the race go on."""
         if self._race is None:
             for entry in [entry for entry in self._entries.values() if not entry.outstanding]:
                 self._decide(entry)
@@ -497,10 +508,10 @@ class Scoring:
         )
 
     def _estimated_score(self, entry: _Entry) -> Score:
-        """Return the estimate with a 95 % interval that, like that of a mean, is about items beyond these too.
+        """Return the estimate with a 95 % interval, which like that of a mean covers items beyond the search items.
 
-        The interval of a share of right answers stays within 0 and 1; terms are combined by MOVER (Zou & Donner,
-        Statistics in Medicine 27:1693, 2008).
+        Where the score is a share of right answers, the interval stays within 0 and 1; terms are combined by MOVER
+        (Zou & Donner, Statistics in Medicine 27:1693, 2008).
         """
         mean, below, above = 0.0, 0.0, 0.0
         for k, term in enumerate(self._table.terms):

@@ -1,1 +1,1 @@
-"""The loop and what stands beside it: budget, stages, events."""
+"""The search: the loop, and what it consists of (candidates, turns, journal, baselines, finals, budget, stages)."""

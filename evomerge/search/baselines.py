@@ -1,4 +1,4 @@
-"""Parents and plain average, scored before the first candidate: what every result is measured against."""
+"""The baselines: the parents and their plain average, scored before all candidates, to compare every result with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Baselines:
 
     Args:
         recipes: name to recipe, in the order in which they are shown; numbered -1, -2, …
-        weights: of the objectives.
+        weights: `(n_objectives,)`, with which a result becomes one number.
     """
 
     def __init__(self, recipes: Mapping[str, Recipe], scoring: Scoring, weights: tuple[float, ...]) -> None:
@@ -28,16 +28,16 @@ class Baselines:
         self._weights = weights
         references = scoring.judge.references
         numbered = [(name, -1 - i, recipe) for i, (name, recipe) in enumerate(recipes.items())]
-        # Those first that others are compared with.
+        # Baselines that others are compared with are scored first.
         self._order = sorted(numbered, key=lambda one: one[0] not in references)
 
     @property
     def numbers(self) -> list[int]:
-        """In the order in which they are scored."""
+        """The numbers of the baselines, in the order in which they are scored."""
         return [number for _, number, _ in self._order]
 
     def score(self, database: Database, scorer: SplitScorer, journal: Journal, listener: Listener) -> None:
-        """Score those that are not in the run yet, on the search and the validation items.
+        """Score the baselines that are not in the run yet, on the search and the validation items.
 
         Raises:
             CheckpointError: if one cannot be built, for example because its weights are NaN.
@@ -50,11 +50,11 @@ class Baselines:
         for number, (name, _) in named.items():
             if number not in missing:
                 scorer.note(name, Split.SEARCH, database.item_scores(number, Split.SEARCH))
-        held: list[Outcome] = []  # none can be judged before all that it is compared with are known
+        held: list[Outcome] = []  # outcomes that wait until all baselines that they are compared with are known
         for outcome in scorer.run(Job(number, named[number][1], Split.SEARCH) for number in missing):
             name, recipe = named[outcome.job.candidate]
             if outcome.state == State.INVALID:
-                # A parent that cannot be built (NaN weights, say) spoils every candidate.
+                # Every candidate is made of the parents, so a parent that cannot be built ends the search.
                 raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
             scorer.note(name, Split.SEARCH, outcome.scores)
             held.append(outcome)

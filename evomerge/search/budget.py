@@ -1,4 +1,4 @@
-"""When a search ends: limits in candidates, evaluated items or seconds, kept exactly."""
+"""When a search ends: limits in candidates, evaluated items or seconds, which are kept exactly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 _ROUNDING = 1e-6
-"""Shares such as 1/3 + 2/3 need not sum to exactly 1; no limit may lose a candidate by that."""
+"""Tolerance for rounding: shares such as 1/3 + 2/3 need not sum to exactly 1, and must not cost a limit a candidate."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Budget:
 
     Attributes:
         candidates: proposals of the optimizer.
-        items: item evaluations of those proposals; a candidate that would go over is not started.
-        seconds: wall time; a candidate that is running when it is up is dropped.
+        items: item evaluations of those proposals; a candidate that would exceed the limit is not started.
+        seconds: wall time; candidates that are running at its end are dropped.
     """
 
     candidates: int | None = None
@@ -24,13 +24,18 @@ class Budget:
     seconds: float | None = None
 
     def allows(self, spent: Spent, items: int) -> bool:
-        """Whether one more candidate may start that takes the item evaluations to `items` beyond those spent."""
+        """Return whether one more candidate may start.
+
+        Args:
+            spent: what the search has cost so far.
+            items: item evaluations that are still to come, those of the new candidate included.
+        """
         if self.candidates is not None and spent.candidates >= self.candidates:
             return False
         return self.items is None or spent.items + items <= self.items
 
     def part(self, share: float) -> Budget:
-        """Return the limits up to a share of the whole; 1 gives the budget itself."""
+        """Return the limits for a share of the whole; share 1 gives the budget itself."""
         return Budget(
             candidates=None if self.candidates is None else math.floor(self.candidates * share + _ROUNDING),
             items=None if self.items is None else math.floor(self.items * share + _ROUNDING),

@@ -1,4 +1,4 @@
-"""The candidates of a search, from the proposal to the disk: one life each, in one container."""
+"""The candidates of a search, from the proposal to the disk: each has one life, and one container holds them all."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ ItemKey = tuple[str, int]
 
 
 class Life(IntEnum):
-    """Where a candidate stands; from left to right, but for further questions, which lead from HELD back to QUEUED."""
+    """Where a candidate stands. The states follow each other, but further questions lead from HELD back to QUEUED."""
 
-    ASKED = 0  # the strategy proposed it; nothing is to be run at present (a twin runs, or a race goes on)
-    QUEUED = 1  # it has questions that no worker has yet
-    RUNNING = 2  # a worker has them
-    HELD = 3  # the outcome is here, but waits for its turn
+    ASKED = 0  # the strategy proposed it; it has no open questions (its twin is running, or a race goes on)
+    QUEUED = 1  # it has questions that were not submitted yet
+    RUNNING = 2  # its questions were submitted to the executor
+    HELD = 3  # the outcome has arrived, and waits for its turn
     DECIDED = 4  # its result is known
-    TOLD = 5  # the strategy knows it, too
-    WRITTEN = 6  # the disk as well
+    TOLD = 5  # the strategy was told the result
+    WRITTEN = 6  # the record is on the disk
 
 
 @dataclass
@@ -31,15 +31,15 @@ class Candidate:
     """One candidate of a search.
 
     Attributes:
-        number: in the run.
-        ask: the strategy's own number.
-        record: recipe, genome, and what is known by now.
-        questions: what it is to answer while it is QUEUED; None: all search items.
-        outcome: what waits for its turn while it is HELD.
+        number: its number in the run.
+        ask: the strategy's own number for it.
+        record: recipe, genome, and what is known so far.
+        questions: the items that it is to answer, while it is QUEUED; None: all search items.
+        outcome: what a worker answered, while it is HELD.
         answers: what it answered in earlier sessions, while it is not decided.
-        scores: every answer that the result was made of, once it is DECIDED.
+        scores: all answers from which the result was made, once it is DECIDED.
         twin: the earlier candidate with the same recipe, whose result it gets.
-        items: how many item evaluations it cost so far.
+        items: how many item evaluations it has cost so far.
     """
 
     number: int
@@ -59,7 +59,7 @@ class Candidate:
         return self.life >= Life.DECIDED
 
     def known(self, all_items: Sequence[ItemKey]) -> list[ItemScore] | None:
-        """Return the answers to its questions, if earlier sessions hold them all."""
+        """Return the answers to its questions, if it gave all of them in earlier sessions; else None."""
         if not self.answers:
             return None
         wanted = all_items
@@ -69,7 +69,7 @@ class Candidate:
 
     @property
     def job(self) -> Job:
-        """Its questions, as work for the executor."""
+        """Return its questions as a job for the executor."""
         return Job(self.number, self.record.recipe, Split.SEARCH, self.questions)
 
     def copy_result(self, earlier: Record) -> None:
@@ -86,31 +86,31 @@ class Candidate:
 
 
 class Candidates:
-    """All candidates that are not on the disk yet, and the numbers of those that are, by recipe.
+    """All candidates that are not on the disk yet, and for each recipe the number of the candidate that has it.
 
     Attributes:
-        next_number: of the next candidate.
+        next_number: the number that the next candidate gets.
     """
 
     def __init__(self) -> None:
         self.next_number = 0
         self._live: dict[int, Candidate] = {}
-        self._numbers: dict[str, int] = {}  # recipe hash -> the number that it is (or was) scored under
+        self._numbers: dict[str, int] = {}  # recipe hash -> number of the candidate that is (or was) scored with it
         self._queue: deque[Candidate] = deque()
         self._submitted: dict[int, Candidate] = {}  # RUNNING or HELD, in the order in which they were submitted
         self._arrived: deque[Candidate] = deque()  # HELD, in the order in which they came
         self._decided: deque[Candidate] = deque()  # DECIDED by their own answers, in that order
-        self._twins: deque[Candidate] = deque()  # DECIDED since their recipe is, in that order
+        self._twins: deque[Candidate] = deque()  # DECIDED by the result of their twin, in that order
 
     # --- what the loop does -------------------------------------------------------------------------------------
 
     def know(self, record: Record) -> None:
-        """Note a candidate or baseline of the disk."""
+        """Note a candidate or baseline that is on the disk already."""
         self._numbers.setdefault(record.recipe.content_hash, record.number)
         self.next_number = max(self.next_number, record.number + 1)
 
     def add(self, candidate: Candidate) -> None:
-        """Take in a new candidate, or one that was outstanding when an earlier session ended; find its twin."""
+        """Add a new candidate, or one that was outstanding when an earlier session ended; find its twin."""
         self._live[candidate.number] = candidate
         self.next_number = max(self.next_number, candidate.number + 1)
         earlier = self._numbers.setdefault(candidate.record.recipe.content_hash, candidate.number)
@@ -123,25 +123,25 @@ class Candidates:
         self._queue.append(candidate)
 
     def take_queued(self) -> Candidate:
-        """Return the candidate that waits for a worker longest."""
+        """Return the candidate that has waited longest for a worker."""
         candidate = self._queue.popleft()
         candidate.life = Life.ASKED
         return candidate
 
     def submitted(self, candidate: Candidate) -> None:
-        """Note that a worker has its questions."""
+        """Note that a candidate's questions were submitted to the executor."""
         candidate.life = Life.RUNNING
         self._submitted[candidate.number] = candidate
 
     def hold(self, outcome: Outcome) -> Candidate:
-        """Keep an outcome until its turn has come."""
+        """Keep an outcome until its turn comes; return its candidate."""
         candidate = self._submitted[outcome.job.candidate]
         candidate.outcome, candidate.life = outcome, Life.HELD
         self._arrived.append(candidate)
         return candidate
 
     def take_held(self, candidate: Candidate) -> Outcome:
-        """Return the outcome of a candidate whose turn has come; time and device are in its record then."""
+        """Return the outcome of a candidate whose turn has come, and note time and device in its record."""
         outcome = candidate.outcome
         assert outcome is not None, "only a held candidate has one"
         candidate.outcome, candidate.life = None, Life.ASKED
@@ -152,7 +152,7 @@ class Candidates:
         return outcome
 
     def decide(self, candidate: Candidate, record: Record, scores: Sequence[ItemScore]) -> None:
-        """Note a candidate's result, and give it to those that wait for the same recipe."""
+        """Note a candidate's result, and give it to the candidates with the same recipe."""
         candidate.record, candidate.scores = record, scores
         candidate.life, candidate.answers = Life.DECIDED, {}
         self._decided.append(candidate)
@@ -167,19 +167,19 @@ class Candidates:
         self._twins.append(candidate)
 
     def told(self, candidate: Candidate) -> None:
-        """Note that the strategy knows a candidate's result."""
+        """Note that the strategy was told a candidate's result."""
         candidate.life = Life.TOLD
         for waiting in (self._decided, self._twins):
             if candidate in waiting:
                 waiting.remove(candidate)
 
     def written(self, candidate: Candidate) -> None:
-        """Forget a candidate that is on the disk, but for its recipe."""
+        """Forget a candidate that is on the disk now; only its recipe is kept."""
         candidate.life = Life.WRITTEN
         self._live.pop(candidate.number, None)
 
     def drop(self) -> None:
-        """Forget what is on its way: the time is up. What was asked and not told stays outstanding."""
+        """Forget all running work, because the time is up. Candidates that were not told stay outstanding."""
         for waiting in (self._queue, self._submitted, self._arrived, self._decided, self._twins):
             waiting.clear()
         for candidate in self._live.values():
@@ -201,41 +201,41 @@ class Candidates:
 
     @property
     def outstanding(self) -> list[Candidate]:
-        """Those that were asked and not told, by number."""
+        """The candidates that were asked and not told, by number."""
         found = (one for one in self._live.values() if one.life < Life.TOLD)
         return sorted(found, key=lambda one: one.number)
 
     @property
     def undecided(self) -> Iterator[Candidate]:
-        """Those that are being scored themselves."""
+        """Yield the candidates that are being scored themselves, not by a twin."""
         return (one for one in self._live.values() if one.life < Life.DECIDED and one.twin is None)
 
     @property
     def n_queued(self) -> int:
-        """How many wait for a worker."""
+        """How many candidates wait for a worker."""
         return len(self._queue)
 
     @property
     def n_running(self) -> int:
-        """How many the workers have."""
+        """How many candidates the executor is working on."""
         return len(self._submitted) - len(self._arrived)
 
     @property
     def submitted_in_order(self) -> Iterator[Candidate]:
-        """Those that were submitted and not taken back, in the order of submission."""
+        """Yield the candidates that were submitted and whose outcome was not taken yet, in the order of submission."""
         return iter(list(self._submitted.values()))
 
     @property
     def n_submitted(self) -> int:
-        """How many were submitted and not taken back."""
+        """How many candidates were submitted and have an outcome that was not taken yet."""
         return len(self._submitted)
 
     @property
     def arrived(self) -> list[Candidate]:
-        """Those whose outcome is held, in the order in which they came."""
+        """The candidates whose outcome is held, in the order of arrival."""
         return list(self._arrived)
 
     @property
     def decided(self) -> list[Candidate]:
-        """Those that can be told: first those decided by their own answers, then twins, each in order of decision."""
+        """The candidates that can be told: first those with answers of their own, then twins, in order of decision."""
         return [*self._decided, *self._twins]

@@ -1,7 +1,7 @@
 """The consensus: the mean of the best genomes, scored like a candidate and then a finalist.
 
-Each of the best owes its place partly to luck, their mean less so: the recombination of evolution strategies (Beyer,
-Evolutionary Computation 3:81, 1995, calls it genetic repair).
+Each of the best genomes owes its rank partly to luck; their mean does so less. Evolution strategies recombine for the
+same reason (Beyer, Evolutionary Computation 3:81, 1995, calls it genetic repair).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from evomerge.search.verdicts import decided
 from evomerge.strategies.base import WINNER, Strategy
 
 SHARE, LEAST = 0.1, 4
-"""Part of the scored candidates (and how many at least) whose mean genome becomes a finalist of its own."""
+"""The best part of the scored candidates (and how many at least) whose mean genome becomes a finalist of its own."""
 
 FROM = 20
-"""Candidates that a stage must have for that; one of them is then the consensus, within the budget."""
+"""How many candidates a stage must have for a consensus; the budget counts the consensus as one of them."""
 
 
 def has_consensus(strategy: Strategy) -> bool:
-    """Return whether a search by this strategy can have a consensus."""
+    """Return whether a search with this strategy can have a consensus."""
     return strategy.has_mean and strategy.choice == WINNER
 
 
 def less_one_candidate(budget: Budget, first: int, items: int) -> Budget:
-    """Return what a stage may spend where the consensus is to be one of its candidates.
+    """Return what a stage may spend if the consensus is to be one of its candidates.
 
     Args:
         budget: the limits up to the end of the stage.
@@ -64,8 +64,8 @@ def score_consensus(
         ranked: the scored candidates, the best first.
 
     Returns:
-        Its record; None where there are too few candidates, the budget does not reach, it failed, or it is a candidate
-        (which is a finalist already, or was not good enough).
+        Its record. None if there are too few candidates, the budget is too small, it failed, or a candidate has the
+        same recipe (and so is a finalist already, or was not good enough).
     """
     ranked = [record for record in ranked if record.number >= progress.first]
     if not has_consensus(strategy) or len(ranked) < FROM - 1:
@@ -76,7 +76,7 @@ def score_consensus(
     number = candidates.number_of(proposal.recipe.content_hash)
     if number is None:
         if not budget.allows(progress.spent, scoring.items_per_candidate):
-            return None  # too short a search to keep one of its candidates for this
+            return None  # the search is too short to spend one of its candidates on this
         number = candidates.next_number
         record = Record(number, CONSENSUS, State.RUNNING, proposal.recipe, proposal.genome)
         record, answers = _score_alone(record, strategy, scoring, scorer, weights)
@@ -91,7 +91,7 @@ def score_consensus(
 def _score_alone(
     record: Record, strategy: Strategy, scoring: Scoring, scorer: SplitScorer, weights: Sequence[float]
 ) -> tuple[Record, Sequence[ItemScore]]:
-    """Score a recipe that is no proposal, on as many search items as a candidate gets."""
+    """Score a recipe that no strategy proposed, on as many search items as a candidate gets."""
     scoring.enter_alone(record.number, record.recipe, strategy.point(record.genome))
     while questions := scoring.next_questions():
         for number, items in questions:

@@ -1,4 +1,4 @@
-"""What a search tells while it runs."""
+"""What a search reports while it runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from evomerge.record import Record, Score, Split
 
 
 class Listener(Protocol):
-    """Is told what a search does, to show it."""
+    """Receives what a search does, to show it."""
 
     def phase(self, name: str, total: int | None, done: int) -> None:
-        """A phase begins: "baselines", "search" ("search: NAME" where there are stages), "validation" or "test".
+        """Take note that a phase begins.
 
-        It takes `total` candidates (None: not known), `done` of them before.
+        Args:
+            name: "baselines", "search" ("search: NAME" where there are stages), "validation" or "test".
+            total: how many candidates the phase scores; None: not known.
+            done: how many of them were scored in earlier sessions.
         """
         ...
 
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
-        """A candidate was scored on a split (score None: it failed)."""
+        """Take note that a candidate was scored on a split; score None: it failed."""
         ...
 
 

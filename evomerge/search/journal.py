@@ -1,8 +1,8 @@
-"""When a search writes, and what: whatever was told or answered since the last time is one transaction.
+"""When a search writes, and what: all that was told or answered since the last transaction makes the next one.
 
-A search can be killed at any instant and continued: what was not written is asked, run and told again, and comes out
-the same. So that one transaction serves many candidates where they come faster than the disk can take them, answers
-that cost next to nothing wait for later ones.
+A search can be killed at any instant and continued: what was not written is asked, run and told again, with the same
+results. Where candidates come faster than the disk can write them, several share a transaction: answers that took
+hardly any time wait for later ones.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from evomerge.search.events import Listener
 from evomerge.store.run_dir import RunDir
 
 WRITING_SHARE = 0.25
-"""Part of a search's time that may go into transactions before answers wait for each other to share one."""
+"""The part of a search's time that transactions may take; beyond it, answers wait for each other to share one."""
 
 WORTH_WRITING = 0.1
-"""Seconds of the workers' time: answers that took more together wait for nothing, since a kill would lose them."""
+"""Seconds of the workers' time: answers that took more together are written at once, since a kill would lose them."""
 
 
 class Journal:
     """Writes records, item scores, the strategy's state and the progress of a search.
 
     Args:
-        progress: returns what a later session needs besides, as JSON values by key.
+        progress: returns what a later session needs besides the records, as JSON values by key.
         state: returns the strategy's state.
-        written: is told of each candidate that is on the disk.
-        clock: the search's.
-        listener: is told of each record that was written.
+        written: called with each candidate that is on the disk now.
+        clock: the search's clock, in seconds.
+        listener: receives each record that was written.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Journal:
         self._listener = listener
         self._told: list[Candidate] = []
         self._answers_wait = False
-        self._seconds_wait = 0.0  # what the workers spent on what waits
-        self._writing_seconds = 0.0  # what all transactions took
+        self._seconds_wait = 0.0  # the workers' time in answers that wait to be written
+        self._writing_seconds = 0.0  # the time of all transactions
         self._best = -math.inf
 
     def take_up(self) -> None:
-        """Go on where an earlier session stopped: a kill may have come between a record and the file of the best."""
+        """Write the file of the best recipe anew: a kill may have come between a record and this file."""
         best = best_scored(self._db.records())
         if best is not None and best.fitness is not None:
             self._best = best.fitness
@@ -66,16 +66,16 @@ class Journal:
                 self._run_dir.write_best(best.recipe)
 
     def told(self, candidate: Candidate) -> None:
-        """Note a candidate that the strategy was told of."""
+        """Note a candidate whose result the strategy was told."""
         self._told.append(candidate)
 
     def answered(self, seconds: float) -> None:
-        """Note that workers answered, after so many seconds of work."""
+        """Note that workers answered, and how many seconds they worked for it."""
         self._answers_wait = True
         self._seconds_wait += seconds
 
     def write_if_due(self, seconds: float) -> None:
-        """Write, unless writing takes much of the search's time and what waits took little of the workers'.
+        """Write, unless transactions take much of the search's time, and waiting answers took little of the workers'.
 
         Args:
             seconds: how long the search has run.
@@ -85,10 +85,10 @@ class Journal:
             self.write()
 
     def write(self, *, always: bool = False) -> None:
-        """Write what was told or answered since the last time, in one transaction.
+        """Write what was told or answered since the last transaction, in one transaction.
 
         Args:
-            always: write the progress even if nothing was.
+            always: whether to write the progress even if nothing was told or answered.
         """
         if not self._told and not self._answers_wait and not always:
             return
@@ -100,7 +100,7 @@ class Journal:
         self._writing_seconds += self._clock() - start
 
     def add(self, record: Record, scores: Sequence[ItemScore]) -> None:
-        """Write a record that no strategy is told of: a baseline, the consensus."""
+        """Write a record that no strategy is told: a baseline, or the consensus."""
         self._commit([(record, scores)], state=None)
 
     def _commit(self, decided: Iterable[tuple[Record, Sequence[ItemScore]]], *, state: bytes | None) -> None:

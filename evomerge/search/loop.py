@@ -1,14 +1,14 @@
 """The loop: ask, build, score, tell, remember.
 
-Only this module draws the arrow from results back to the strategy. `_evolve` reads like the paper's pseudo-code (Akiba
-et al., arXiv 2403.13187, section 3): a recipe is proposed, materialized, scored and told. What a candidate is asked,
-and what its answers are worth, `fitness.scoring` says: all search items, or a few of them and an estimate. Who is told
-when is a policy (`turns`), and so is what is written when (`journal`). Around the loop stands what makes the result
-honest: the parents and the plain average are scored first (`baselines`), the best candidates are scored again on
-validation items that the loop never saw (`winner`), and only those that are chosen meet the test items.
+Only this module carries results back to the strategy. `_evolve` reads like the paper's pseudo-code (Akiba et al.,
+arXiv 2403.13187, section 3): a recipe is proposed, materialized, scored and told. `fitness.scoring` says what a
+candidate is asked and what its answers are worth: all search items, or a few of them and an estimate. `turns` says who
+is told when, and `journal` what is written when. Around the loop stands what makes the result honest: the parents and
+the plain average are scored first (`baselines`), the best candidates are scored again on validation items that the loop
+never saw (`winner`), and only the chosen ones are scored on the test items.
 
-So a search can be killed anywhere and continued by running it again on the same run: what was in flight is run again,
-and the strategy continues from the state stored with the last record.
+A search can be killed at any instant and continued on the same run: candidates that were in flight are run again, and
+the strategy continues from the state that was stored with the last record.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from evomerge.strategies.base import Proposal, Strategy
 log = logging.getLogger(__name__)
 
 MAX_REPEATS = 1000
-"""So many proposals in a row that were all scored before end a search: the strategy has nothing new to say."""
+"""A search ends after so many proposals in a row that were scored before: the strategy has nothing new to propose."""
 
 
 @dataclass
@@ -50,15 +50,15 @@ class Search:
     """One search over one run folder.
 
     Attributes:
-        stages: what is searched, one after the other, within one budget.
-        baselines: name to recipe, in the order in which they are scored; numbered -1, -2, …
+        stages: the stages, one after the other, within one budget.
+        baselines: name to recipe, in the order in which they are shown; numbered -1, -2, …
         scoring: what candidates are asked, and what their answers are worth.
         finalists: how many of the best candidates are scored on the validation items.
         consensus: whether the last candidate is the mean of the best genomes, where every gene is a float; see
             `consensus`.
         splits: the splits that have items; without validation items the best on the search items wins.
-        deterministic: give the records of a search with one worker, bit for bit, at the price of workers that wait
-            where the next proposal depends on what is running.
+        deterministic: whether the records are those of a search with one worker, bit for bit; workers then wait where
+            the next proposal depends on what is running.
     """
 
     run_dir: RunDir
@@ -99,7 +99,7 @@ class Search:
             listener=self._listener,
         )
         self._repeats = 0
-        self._taken_up = False  # what earlier sessions left; their progress stays as it is until then
+        self._taken_up = False  # until it was, the progress that earlier sessions stored stays as it is
         self._strategy: Strategy
         self._limit: Budget
         self._began: float | None = None  # on the clock, all sessions counted; None while no stage runs
@@ -128,7 +128,7 @@ class Search:
                 self._strategy.tell(candidate.ask, candidate.record.result)
                 self._learn(candidate)
             if not self.executor.concurrent:
-                self._journal.write_if_due(self._seconds)  # nobody waits for the next proposal meanwhile
+                self._journal.write_if_due(self._seconds)  # no worker waits for the next proposal meanwhile
             if self._may_ask():
                 self._start(self._strategy.ask())
                 continue
@@ -140,16 +140,16 @@ class Search:
                 for candidate in self._turns.to_take(candidates):
                     self._take(candidate)
             elif self._turns.to_tell(candidates) or self._may_ask():
-                continue  # what an earlier session had answered was taken from there
+                continue  # the answers of an earlier session were taken; they may lead to further questions
             elif any(True for _ in candidates.undecided) and not self._stopping:
-                self.scoring.close_generation()  # no more will come, so a race goes on with those that did
+                self.scoring.close_generation()  # no candidate will join it: a race goes on with those that there are
                 self._decide()
             else:
                 self._journal.write()
                 return
 
     def _may_ask(self) -> bool:
-        """Whether another candidate may start now: a worker is free, it is in turn, and the budget reaches."""
+        """Return whether another candidate may start now: a worker is free, its turn has come, the budget suffices."""
         candidates, spent = self._candidates, self._progress.spent
         if self._stopping or not self.scoring.may_enter:
             return False
@@ -161,12 +161,12 @@ class Search:
             return False
         if self._limit.seconds is not None and self._seconds >= self._limit.seconds:
             return False
-        # Proposals that were all scored before cost nothing; without this, a search bounded by items might never end.
+        # Proposals that were scored before cost nothing; without this bound, a search limited by items might never end.
         return self._repeats + self._turns.possible_repeats(candidates) < MAX_REPEATS
 
     @property
     def _seconds(self) -> float:
-        """How long the search has run, all sessions counted."""
+        """How many seconds the search has run, over all sessions."""
         return self._progress.spent.seconds if self._began is None else self.clock() - self._began
 
     @property
@@ -174,10 +174,10 @@ class Search:
         return self.stop.draining or self.stop.overdue
 
     def _start(self, proposal: Proposal, number: int | None = None, answers: Sequence[ItemScore] = ()) -> None:
-        """Let a proposal be scored, unless its recipe was scored before or is being scored.
+        """Make a candidate of a proposal, and have it scored unless its recipe was or is being scored already.
 
         Args:
-            number: of the candidate; None: it is a new one.
+            number: the candidate's number; None: it is a new candidate.
             answers: what it answered in earlier sessions.
         """
         if number is None:
@@ -199,7 +199,7 @@ class Search:
             self._candidates.decide_twin(candidate, twin.record)
 
     def _submit(self) -> None:
-        """Give the executor what it has room for; what an earlier session answered is taken from there."""
+        """Submit as many candidates as the executor has room for; those that earlier sessions answered need none."""
         candidates = self._candidates
         while candidates.n_queued and candidates.n_running < self.executor.capacity and not self._stopping:
             candidate = candidates.take_queued()
@@ -212,18 +212,18 @@ class Search:
             self.executor.submit(candidate.job)
 
     def _collect(self) -> Sequence[Outcome]:
-        """Wait for an outcome, and return it with all that are there by then."""
+        """Wait for an outcome; return it and all others that have arrived by then."""
         try:
             outcomes = [self.executor.collect()]
         except Exception:
-            self._journal.write()  # what waited for the next transaction
+            self._journal.write()  # the answers that waited for the next transaction
             raise
         outcomes += self.executor.more()
         self._journal.answered(sum(outcome.seconds for outcome in outcomes))
         return outcomes
 
     def _count(self, candidate: Candidate, outcome: Outcome) -> None:
-        """Count what an outcome cost."""
+        """Add to the counts what an outcome cost."""
         if outcome.state == State.COMPLETE:
             n = len({(score.task, score.item) for score in outcome.scores})
         elif outcome.state == State.INVALID:
@@ -235,7 +235,7 @@ class Search:
         self._progress.spent.items += n
 
     def _take(self, candidate: Candidate) -> None:
-        """Take an outcome: answers that decide something, or that lead to more questions."""
+        """Pass an outcome to the scoring: its answers may decide candidates, or lead to further questions."""
         outcome = self._candidates.take_held(candidate)
         if outcome.state == State.COMPLETE:
             self.scoring.answer(candidate.number, outcome.scores)
@@ -245,7 +245,7 @@ class Search:
         self._decide()
 
     def _decide(self) -> None:
-        """Note what the scoring decided, and queue what it asks."""
+        """Note what the scoring decided, and queue its further questions."""
         for verdict in self.scoring.verdicts():
             candidate = self._candidates[verdict.number]
             self._candidates.decide(candidate, decided(candidate.record, verdict, self._weights), verdict.answers)
@@ -256,7 +256,7 @@ class Search:
             self._candidates.queue(number, items)
 
     def _learn(self, candidate: Candidate) -> None:
-        """Let the scoring and the journal know a candidate that was told."""
+        """Let the scoring observe a candidate that was told, and the journal note it."""
         record = candidate.record
         repeats = record.same_as is not None
         self._repeats = self._repeats + 1 if repeats else 0
@@ -267,7 +267,7 @@ class Search:
         self._journal.told(candidate)
 
     def _point(self, record: Record) -> Any:
-        """Where a candidate stands among those of the present stage; the same in every session."""
+        """Return the point of a candidate in the space of the present stage; it is the same in every session."""
         if not self.scoring.learns or record.number < self._progress.first:
             return None
         return self._strategy.point(record.genome)
@@ -284,7 +284,7 @@ class Search:
             while self._progress.stage + 1 < len(self.stages) and not self._stopping:
                 elite = best_scored(self._db.records())
                 if elite is None:
-                    break  # nothing to begin with: the choice will say why
+                    break  # no recipe to begin the stage with: the choice will say why
                 self._next_stage(elite)
                 self._evolve_stage()
         except Interrupted:
@@ -295,8 +295,8 @@ class Search:
         if self.stop.draining:
             raise Interrupted("stopped as asked; everything scored so far is in the run")
         if overdue:
-            # Time is up: what was running is dropped, as the budget says. It stays outstanding, so that a larger
-            # budget begins with it.
+            # The time is up, so running candidates are dropped. They stay outstanding: a search that continues with a
+            # larger budget begins with them.
             for candidate in self._candidates.outstanding:
                 candidate.answers = {(score.task, score.item): score for score in self._answers(candidate)}
             self._candidates.drop()
@@ -317,7 +317,7 @@ class Search:
         self._evolve()
 
     def _next_stage(self, elite: Record) -> None:
-        """Begin the next stage with the best recipe so far. Nothing is in flight between two stages."""
+        """Begin the next stage with the best recipe so far. No candidate is in flight between two stages."""
         self._progress.stage += 1
         self._progress.first = self._candidates.next_number
         self._progress.elite = elite.number
@@ -335,13 +335,13 @@ class Search:
             self._limit = less_one_candidate(self._limit, progress.first, items)
 
     def _take_up(self) -> None:
-        """Take up the stage, its strategy, the counts and what was outstanding where the last session left them."""
+        """Resume where the last session ended: the stage, its strategy, the counts, the outstanding candidates."""
         data = self._db.progress()
         self._repeats = data.get("repeats", 0)
         self._begin_stage()
         for record in self._db.records(baselines=True):
             self._candidates.know(record)
-            # No session learns from a consensus: it was made of a ranking by all that was known before it.
+            # No session learns from a consensus, since it was made of a ranking by all that was known before it.
             observed = record.state == State.COMPLETE and record.same_as is None and not record.is_consensus
             if self.scoring.learns and observed and not record.is_baseline:
                 self.scoring.observe(
@@ -365,7 +365,7 @@ class Search:
         self._taken_up = True
 
     def _progress_data(self) -> dict[str, Any]:
-        """What the next session begins with: it runs what is outstanding anew, but for the answers."""
+        """Return what the next session begins with: it runs outstanding candidates again, except for their answers."""
         report = self.executor.report()
         workers = {} if report is None else {"workers": report}
         if not self._taken_up:
@@ -373,7 +373,7 @@ class Search:
         self._progress.spent.seconds = self._seconds
         outstanding = self._candidates.outstanding
         answers = [self._answers(one) for one in outstanding]
-        # What was counted, but is no answer to keep (of one that failed), will be counted again.
+        # Items that were counted but left no answer to keep (their candidate failed) will be counted again.
         lost = sum(one.items - len(own) for one, own in zip(outstanding, answers, strict=True))
         first = min((one.number for one in outstanding), default=math.inf)
         return {
@@ -388,7 +388,7 @@ class Search:
         }
 
     def _answers(self, candidate: Candidate) -> Sequence[ItemScore]:
-        """All that a candidate answered: in earlier sessions, in this one, and what waits for its turn."""
+        """Return all answers of a candidate: of earlier sessions, of this one, and of an outcome that is held."""
         if candidate.scores:
             return candidate.scores
         held = () if candidate.outcome is None else candidate.outcome.scores
@@ -425,8 +425,8 @@ class Search:
         )
 
     def _test(self, choice: Choice) -> None:
-        """Score the chosen ones, the parents and the average on the test items."""
-        numbers = [*self._baselines.numbers, *choice.records]  # baselines first: the others may be compared with them
+        """Score the chosen candidates and the baselines on the test items."""
+        numbers = [*self._baselines.numbers, *choice.records]  # baselines first: candidates may be compared with them
         self._listener.phase("test", len(numbers), 0)
         self._scorer.score(numbers, Split.TEST)
         self.run_dir.write_best(self._scorer.record(choice.best).recipe)

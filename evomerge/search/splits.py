@@ -1,6 +1,6 @@
 """Scoring recorded models on every item of a split: baselines on the search items, finalists on validation, and so on.
 
-Unlike candidates, these do not depend on each other; they are run side by side and kept in their order.
+Unlike candidates, these do not depend on each other: they run side by side, and their outcomes are taken in order.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from evomerge.store.database import Database
 
 
 class SplitScorer:
-    """Scores records on splits, and tells the judge how the baselines did before anything is compared with them.
+    """Scores records on splits, and tells the judge the baselines' scores before anything is compared with them.
 
     Args:
-        splits: those that have items.
+        splits: the splits that have items.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SplitScorer:
         self._noted: set[tuple[str, Split]] = set()
 
     def has(self, split: Split) -> bool:
-        """Whether a split has items."""
+        """Return whether a split has items."""
         return split in self._splits
 
     def record(self, number: int) -> Record:
@@ -52,17 +52,17 @@ class SplitScorer:
         return record
 
     def note(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
-        """Tell the judge how a baseline did, for what compares with it."""
+        """Tell the judge a baseline's scores, with which others are compared."""
         self._judge.note_baseline(name, split, scores)
         self._noted.add((name, split))
 
     def all_noted(self, split: Split, names: Iterable[str]) -> bool:
-        """Whether each of these baselines that others are compared with is known on a split."""
+        """Return whether the judge knows, on a split, each of these baselines that others are compared with."""
         references = self._judge.references
         return all((name, split) in self._noted for name in names if name in references)
 
     def score(self, numbers: Iterable[int], split: Split) -> None:
-        """Score recorded candidates on a further split, unless that was done before; baselines come first.
+        """Score recorded candidates on a further split, unless they were scored on it before; baselines come first.
 
         Raises:
             Interrupted: if the stop signal came first.
@@ -75,7 +75,7 @@ class SplitScorer:
                 self.note(record.name, split, self._db.item_scores(record.number, split))
         baselines = [record.name for record in self._db.records(baselines=True) if record.is_baseline]
         wanted = [one for one in records.values() if one.state == State.COMPLETE and not is_scored(one, split)]
-        held: list[Outcome] = []  # none can be judged before all that it is compared with are known
+        held: list[Outcome] = []  # outcomes that wait until all baselines that they are compared with are known
         for outcome in self.run(Job(record.number, record.recipe, split) for record in wanted):
             record = records[outcome.job.candidate]
             if record.is_baseline:
@@ -84,7 +84,7 @@ class SplitScorer:
             while held and self.all_noted(split, baselines):
                 one = held.pop(0)
                 self._keep(records[one.job.candidate], one, split)
-        for one in held:  # what they are compared with could not be scored
+        for one in held:  # a baseline that they are compared with could not be scored
             self._listener.scored(records[one.job.candidate], split, None)
 
     def _keep(self, record: Record, outcome: Outcome, split: Split) -> None:
@@ -95,7 +95,7 @@ class SplitScorer:
         self._listener.scored(record, split, score)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Run jobs that do not depend on each other, and yield what came of them in their order.
+        """Run jobs that do not depend on each other, and yield their outcomes in the order of the jobs.
 
         Raises:
             Interrupted: if the stop signal came first.
@@ -123,5 +123,5 @@ def is_scored(record: Record, split: Split) -> bool:
 
 
 def with_outcome(record: Record, outcome: Outcome) -> Record:
-    """Return a record with state, time, device and error of what came of its job."""
+    """Return a record with the state, time, device and error of an outcome."""
     return replace(record, state=outcome.state, seconds=outcome.seconds, device=outcome.device, error=outcome.error)

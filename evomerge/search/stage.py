@@ -16,7 +16,7 @@ class Stage:
     """A part of a search.
 
     Attributes:
-        until: share of the whole budget at which it ends; 1 for the last.
+        until: share of the whole budget at which the stage ends; 1 for the last.
         begin: makes the strategy from the best recipe of the stages before (None in the first).
     """
 
@@ -31,8 +31,8 @@ class Progress:
 
     Attributes:
         stage: index of the present stage.
-        first: number of its first candidate.
-        elite: number of the record that it began with; None in the first stage.
+        first: number of the stage's first candidate.
+        elite: number of the record with which the stage began; None in the first stage.
     """
 
     spent: Spent = field(default_factory=Spent)
@@ -41,16 +41,16 @@ class Progress:
     elite: int | None = None
 
     def to_data(self, lost: int = 0) -> dict[str, Any]:
-        """Return it as JSON values; `from_data` reads them back.
+        """Return the progress as JSON values; `from_data` reads them back.
 
         Args:
-            lost: item evaluations that are counted here, but will be counted again.
+            lost: item evaluations that are counted now, but that the next session will count again.
         """
         spent = asdict(replace(self.spent, items=self.spent.items - lost))
         return {"spent": spent, "stage": [self.stage, self.first, self.elite]}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Progress:
-        """Read `to_data` back; of an empty mapping, the beginning of a search."""
+        """Read what `to_data` wrote; an empty mapping is the beginning of a search."""
         stage, first, elite = data.get("stage", (0, 0, None))
         return cls(Spent(**data.get("spent", {})), stage, first, elite)

@@ -1,7 +1,7 @@
 """Whose turn it is: when a further candidate may be asked for, and in which order outcomes are taken and told.
 
-`AsTheyCome` keeps every worker busy. `InOrder` gives the records of a search with one worker, bit for bit: no proposal
-is asked for that could still change by what is running, and outcomes are taken, and told, in order.
+`AsTheyCome` keeps every worker busy. `InOrder` gives the records of a search with one worker, bit for bit: it asks only
+for proposals that nothing running can change, and takes and tells outcomes in order.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from evomerge.search.candidates import Candidate, Candidates, Life
 from evomerge.strategies.base import Strategy
 
 AHEAD = 4
-"""So many jobs a worker may be submitted before the oldest one is taken: one that hangs must not hold all answers."""
+"""So many jobs per worker may run ahead of the oldest one, so that one that hangs does not hold up all outcomes."""
 
 
 class Turns(Protocol):
-    """A policy; it holds no state."""
+    """A policy of turns; it holds no state."""
 
     def may_ask(self, candidates: Candidates, strategy: Strategy, scoring: Scoring, capacity: int) -> bool:
-        """Return whether another proposal may be asked for now, as far as order is concerned."""
+        """Return whether the order of turns allows another proposal to be asked for now."""
         ...
 
     def to_take(self, candidates: Candidates) -> list[Candidate]:
-        """Return whose held outcomes are taken now, in order."""
+        """Return the candidates whose held outcomes are taken now, in order."""
         ...
 
     def to_tell(self, candidates: Candidates) -> list[Candidate]:
-        """Return who is told now, in order."""
+        """Return the candidates that are told now, in order."""
         ...
 
     def possible_repeats(self, candidates: Candidates) -> int:
-        """Return how many outstanding candidates may yet turn out to have been scored before."""
+        """Return how many outstanding candidates may turn out to be repetitions of earlier recipes."""
         ...
 
 
 class AsTheyCome:
-    """No worker waits for another one."""
+    """The policy by which no worker waits for another one."""
 
     def may_ask(self, candidates: Candidates, strategy: Strategy, scoring: Scoring, capacity: int) -> bool:
-        """Return True."""
+        """Return True: nothing needs to wait."""
         del candidates, strategy, scoring, capacity
         return True
 
     def to_take(self, candidates: Candidates) -> list[Candidate]:
-        """Return all that came, in that order."""
+        """Return all candidates with an outcome, in the order of arrival."""
         return candidates.arrived
 
     def to_tell(self, candidates: Candidates) -> list[Candidate]:
-        """Return all that are decided."""
+        """Return all decided candidates."""
         return candidates.decided
 
     def possible_repeats(self, candidates: Candidates) -> int:
@@ -59,10 +59,10 @@ class AsTheyCome:
 
 
 class InOrder:
-    """The records of a search with one worker, at the price of workers that wait."""
+    """The policy that gives the records of a search with one worker; workers may have to wait."""
 
     def may_ask(self, candidates: Candidates, strategy: Strategy, scoring: Scoring, capacity: int) -> bool:
-        """Return whether a search with one worker would now, or later, ask for the same next proposal."""
+        """Return whether a search with one worker would get the same next proposal, now or later."""
         if not candidates.n_submitted and not candidates.n_queued:
             return True
         if scoring.learns and scoring.generation_full and candidates.outstanding:
@@ -70,7 +70,7 @@ class InOrder:
         return strategy.sure_asks > 0 and candidates.n_submitted < AHEAD * capacity
 
     def to_take(self, candidates: Candidates) -> list[Candidate]:
-        """Return those before which nothing is running."""
+        """Return the candidates before which none is running."""
         found = []
         for candidate in candidates.submitted_in_order:
             if candidate.life != Life.HELD:
@@ -79,7 +79,7 @@ class InOrder:
         return found
 
     def to_tell(self, candidates: Candidates) -> list[Candidate]:
-        """Return those before which nothing is undecided, by number."""
+        """Return the candidates before which none is undecided, by number."""
         if not candidates.decided:
             return []
         found = []
@@ -90,5 +90,5 @@ class InOrder:
         return found
 
     def possible_repeats(self, candidates: Candidates) -> int:
-        """Return how many are outstanding."""
+        """Return the number of outstanding candidates."""
         return len(candidates.outstanding)

@@ -1,4 +1,4 @@
-"""From what the scoring decided to a record."""
+"""From a verdict of the scoring to a record."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def decided(record: Record, verdict: Verdict, weights: Sequence[float]) -> Recor
     """Return a candidate's record with its result.
 
     Args:
-        weights: of the objectives, for the one number by which records are ordered.
+        weights: `(n_objectives,)`, for the one number by which records are ordered.
     """
     if verdict.result is None or verdict.score is None:
-        if record.state != State.RUNNING:  # it was not even built, or not scored
+        if record.state != State.RUNNING:  # it could not be built or scored, and has its error already
             return record
         return replace(record, state=State.FAILED, error=verdict.error)
     return replace(

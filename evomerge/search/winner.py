@@ -1,7 +1,7 @@
 """How a search ends: the best candidates are scored again on validation items, and a choice is made there.
 
 The candidates were chosen on the search items, so the best of them owe their scores partly to luck; the validation
-items, which the search never saw, decide. Only the chosen ones meet the test items.
+items, which the search never saw, decide. Only the chosen candidates are scored on the test items.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Finals:
 
     Args:
         n: how many of the best candidates are scored on the validation items.
-        weights: of the objectives, where they become one number.
-        consensus: returns the mean of the best ones as a further finalist, or None.
+        weights: `(n_objectives,)`, where the objectives become one number.
+        consensus: returns the record of the mean of the best candidates, a further finalist, or None.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class Finals:
         return Choice(WINNER, (self._winner(finalists, worth),))
 
     def _without_validation(self, best: Sequence[Record], ranked: Sequence[Record]) -> Choice:
-        """Choose on the search items: there are no others."""
+        """Choose on the search items, since there are no validation items."""
         if self._strategy.choice == FRONT:
             return Choice(FRONT, self._front(best, Split.SEARCH))
         return Choice(WINNER, (ranked[0].number,))
 
     def _winner(self, finalists: Sequence[Record], worth: dict[int, float]) -> int:
-        """Return the best on the validation items: feasible ones first; ties go by fitness, then age.
+        """Return the number of the best finalist on the validation items: feasible ones first, then by fitness and age.
 
-        The consensus wins unless another one is ahead of it by more than a standard error.
+        The consensus wins unless another finalist is ahead of it by more than a standard error.
         """
         winner = max(
             finalists,
@@ -99,7 +99,7 @@ class Finals:
         return winner.number
 
     def _front(self, finalists: Sequence[Record], split: Split) -> tuple[int, ...]:
-        """Return those that no other one dominates on a split, in order of their weighted sum there, then of age."""
+        """Return the finalists that no other dominates on a split, in order of their weighted sum there, then age."""
         if split == Split.SEARCH:
             results = {record.number: record.result for record in finalists if record.result is not None}
         else:
@@ -116,7 +116,7 @@ class Finals:
         return tuple(sorted(best, key=lambda number: (-results[number].scalar(self._weights), number)))
 
     def _doubtful(self, winner: Record, consensus: Record) -> bool:
-        """Whether a winner is ahead of the consensus by less than a standard error of their paired difference."""
+        """Return whether a winner is ahead of the consensus by less than a standard error of the paired difference."""
         if self._broken(consensus):
             return False
         scores = [self._db.item_scores(record.number, Split.VALIDATION) for record in (winner, consensus)]
@@ -124,15 +124,15 @@ class Finals:
         return ahead <= self._scoring.difference_error(scores[0], scores[1], Split.VALIDATION)
 
     def _broken(self, record: Record) -> list[str]:
-        """The limits that a record breaks on the validation items."""
+        """Return the limits that a record breaks on the validation items."""
         return self._scoring.judge.violated(self._db.item_scores(record.number, Split.VALIDATION), Split.VALIDATION)
 
     def _validated(self, record: Record) -> float:
-        """The validation score, with what the recipe itself adds."""
+        """Return the validation score plus what the recipe itself adds."""
         return (record.scores or {})[Split.VALIDATION].mean + self._scoring.judge.of_recipe(record.recipe)
 
     def _worth_now(self, records: Sequence[Record]) -> dict[int, float]:
-        """What each candidate is worth by all that the run knows at its end."""
+        """Return what each candidate is worth, re-estimated from all that the run knows at its end."""
         if not self._scoring.learns:
             return {record.number: record.fitness or 0.0 for record in records}
         found = self._scoring.re_estimate({record.number: record.recipe for record in records})

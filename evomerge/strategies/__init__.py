@@ -1,9 +1,9 @@
-"""What proposes recipes and takes results.
+"""Strategies, which propose recipes and take results.
 
 - `base.py`: the contract (`Strategy`, `Proposal`)
 - `vector.py`: a space with an optimizer of arrays
 
-Populations and archives, which breed recipes from recipes, are further strategies: one a file.
+Populations and archives, which breed recipes from recipes, are further strategies, one in each file.
 """
 
 from evomerge.strategies.base import Proposal, Strategy

@@ -14,8 +14,8 @@ from evomerge.recipe import Recipe
 from evomerge.record import Record, Result
 
 WINNER, FRONT, ARCHIVE = "winner", "front", "archive"
-"""How a search ends: with its best recipe, with those that no other is better than in every objective, or with the best
-of each niche."""
+"""How a search ends: with its best recipe, with the recipes that no other one dominates, or with the best of each
+niche."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Proposal:
     """A recipe to score.
 
     Attributes:
-        number: counts the asks of this strategy from 0; `tell` names it.
-        genome: the gene values that it was decoded from; None: there are none.
-        parents: numbers, in the same count, of the proposals that it was bred from.
+        number: counts the asks of this strategy from 0; `tell` names the proposal by it.
+        genome: the gene values from which the recipe was decoded; None: there are none.
+        parents: numbers of the proposals from which it was bred, in the same count.
     """
 
     number: int
@@ -39,26 +39,26 @@ class Strategy(ABC):
 
     What callers may assume:
 
-    - `ask` may be called again before earlier proposals are told, without bound.
+    - `ask` may be called any number of times before earlier proposals are told.
     - Each proposal is told at most once, in any order; one that is never told is tolerated.
     - `tell(number, None)` means that the candidate failed: it ranks below every other one.
     - Equal recipes have equal results, so a strategy may propose a recipe again; it is not scored twice.
     - It draws only from generators that it owns, made from the seed that it was given.
     - `dump_state` holds everything: a strategy made with the same arguments in another process and given that state
-      continues bit for bit, also with proposals outstanding; `again` gives these back.
+      continues bit for bit, even with outstanding proposals; `again` returns those.
     """
 
     choice: ClassVar[str] = WINNER
-    """How a search by this strategy ends, unless an object says otherwise."""
+    """How a search with this strategy ends; an object may set its own."""
 
     @property
     @abstractmethod
     def population(self) -> int:
-        """How many proposals are compared with each other; they are asked the same items."""
+        """How many proposals are compared with each other; they answer the same items."""
 
     @property
     def sure_asks(self) -> int:
-        """How many further `ask`s give the same proposals whatever is told of the outstanding ones meanwhile."""
+        """How many further `ask`s return the same proposals, whatever outstanding ones are told in the meantime."""
         return 0
 
     @abstractmethod
@@ -78,7 +78,8 @@ class Strategy(ABC):
         """Return an outstanding proposal once more, after `load_state`.
 
         Args:
-            genome: as the proposal had it.
+            number: the proposal's number.
+            genome: the proposal's genome.
         """
 
     @abstractmethod
@@ -94,10 +95,10 @@ class Strategy(ABC):
         """
 
     def point(self, genome: tuple[float, ...] | None) -> NDArray[np.float64] | None:
-        """Return where a recipe stands among others of this strategy, for models of what is not scored; or None.
+        """Return a recipe's point in the unit cube, from which models predict scores of recipes near it; or None.
 
         Returns:
-            `(n_dims,)`, in the unit cube; the distance of two points says how alike their recipes are.
+            `(n_dims,)`; the distance of two points says how alike their recipes are.
         """
         del genome
         return None
@@ -108,15 +109,15 @@ class Strategy(ABC):
         return False
 
     def mean(self, genomes: Sequence[tuple[float, ...]]) -> Proposal | None:
-        """Return the mean of some genomes, as a proposal that was not asked for (its number is -1), or None."""
+        """Return the mean of some genomes as a proposal with the number -1, since it was not asked for; or None."""
         del genomes
         return None
 
     def finalists(self, ranked: Sequence[Record], n: int) -> list[Record]:
-        """Return which of the scored candidates are scored again on the validation items, the best first.
+        """Return the candidates that are to be scored again on the validation items, the best first.
 
         Args:
-            ranked: the candidates by fitness, the best first.
-            n: how many at most.
+            ranked: the scored candidates by fitness, the best first.
+            n: how many to return at most.
         """
         return list(ranked[:n])

@@ -1,7 +1,7 @@
-"""A space with an optimizer of arrays: the optimizer moves a point of the unit cube, the space makes it a recipe.
+"""A space with an optimizer of arrays: the optimizer moves a point in the unit cube, and the space makes it a recipe.
 
-Only this module knows the cube. It is also the one place where several objectives and the violation become one number,
-for optimizers that take only one.
+Only this module knows the cube. Here alone several objectives and the violation become one number, for optimizers that
+take only one.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from evomerge.strategies.base import FRONT, WINNER, Proposal, Strategy
 
 
 class VectorStrategy(Strategy):
-    """A `Strategy` of a space and an optimizer.
+    """A `Strategy` made of a space and an optimizer.
 
     Args:
         space: turns points into genomes, and genomes into recipes.
         optimizer: moves points.
-        weights: `(n_objectives,)`, of the objectives where the optimizer takes one number.
+        weights: `(n_objectives,)`, the weights of the objectives where the optimizer takes one number.
     """
 
     def __init__(self, space: Space, optimizer: Optimizer, weights: Sequence[float] = (1.0,)) -> None:
         self.space = space
         self.optimizer = optimizer
         self._weights = tuple(weights)
-        # With one objective there is one best, whatever the optimizer could take.
+        # With one objective there is one winner, even if the optimizer could take several objectives.
         self.choice = FRONT if optimizer.many_objectives and len(self._weights) > 1 else WINNER  # type: ignore[misc]
 
     @property
@@ -51,7 +51,7 @@ class VectorStrategy(Strategy):
         return Proposal(asked.number, self.space.decode(genome), genome)
 
     def tell(self, number: int, result: Result | None) -> None:
-        """Tell the optimizer: all of the result, or one number of it.
+        """Tell the optimizer the whole result, or the one number that it becomes.
 
         Raises:
             RuntimeError: if that number was never asked or is told twice.
@@ -78,7 +78,7 @@ class VectorStrategy(Strategy):
         self.optimizer.load_state(state)
 
     def point(self, genome: tuple[float, ...] | None) -> NDArray[np.float64] | None:
-        """Return where in the unit cube a genome stands."""
+        """Return the `(n_dims,)` point of a genome in the unit cube; None without a genome."""
         if genome is None:
             return None
         return np.array([gene.unit(value) for gene, value in zip(self.space.genes, genome, strict=True)])
@@ -89,7 +89,7 @@ class VectorStrategy(Strategy):
         return not any(self.space.kinds)
 
     def mean(self, genomes: Sequence[tuple[float, ...]]) -> Proposal | None:
-        """Return the recipe at the mean of some genomes in the cube; None where a gene is no float."""
+        """Return the recipe at the mean of some genomes' points; None where a gene is no float."""
         if not self.has_mean:
             return None
         points = np.array([self.point(genome) for genome in genomes], dtype=np.float64)
@@ -97,7 +97,7 @@ class VectorStrategy(Strategy):
         return Proposal(-1, self.space.decode(genome), genome)
 
     def finalists(self, ranked: Sequence[Record], n: int) -> list[Record]:
-        """Return the best by fitness; or, where the search ends with a front, the best spread over the fronts."""
+        """Return the best candidates by fitness; where the search ends with a front, the best fronts, thinned out."""
         if self.choice == WINNER:
             return super().finalists(ranked, n)
         results = [record.result for record in ranked if record.result is not None]
