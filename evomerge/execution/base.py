@@ -1,6 +1,6 @@
 """The contracts of executors, which take jobs and return outcomes, and of the workers that run the jobs.
 
-The search knows nothing else about where candidates run. Nothing here needs a model library.
+The search knows nothing more about where candidates run. Nothing here needs a model library.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Executor(ABC):
     itself is broken, and ends the search.
 
     Attributes:
-        concurrent: whether jobs run while the caller does something else. If not, they run within `collect`.
+        concurrent: whether jobs run while the caller does something else; if not, they run within `collect`.
     """
 
     concurrent: bool = False
@@ -40,10 +40,10 @@ class Executor(ABC):
 
     @abstractmethod
     def collect(self) -> Outcome:
-        """Wait for an outstanding job and return what came of it.
+        """Wait for an outstanding job and return its outcome.
 
         Raises:
-            Interrupted: if the user stopped the run, or the deadline passed, before one was done.
+            Interrupted: if the user stopped the run, or the deadline passed, before a job was done.
         """
 
     def more(self) -> Sequence[Outcome]:
@@ -51,9 +51,9 @@ class Executor(ABC):
         return ()
 
     def report(self) -> dict[str, Any] | None:
-        """Return what the workers do, as plain data for `evomerge status`; None: there is nothing to tell.
+        """Return what the workers are doing, as plain data for `evomerge status`; None: there is nothing to report.
 
-        See `evomerge.execution.pool.workers.WorkerPool.report` for what an executor with several workers tells.
+        `evomerge.execution.pool.workers.WorkerPool.report` describes the report of an executor with several workers.
         """
         return None
 
@@ -64,14 +64,14 @@ class Executor(ABC):
 
 @dataclass(frozen=True)
 class PartialAnswers:
-    """What one worker answered of a candidate that several workers answer. Plain data.
+    """The answers of one worker to a candidate that several workers answer. Plain data.
 
     Attributes:
-        first: the first of the units that it answered.
-        end: the end of these units (exclusive).
+        first: the first unit that it answered.
+        end: the end of its units (exclusive).
         n_units: how many units the candidate has in all.
-        answers: to the requests of these units.
-        seconds: the time that it took, building included.
+        answers: the answers to the requests of these units.
+        seconds: the time that this took, with building the candidate.
     """
 
     first: int
@@ -88,7 +88,7 @@ class Worker(ABC):
 
     Attributes:
         device: what candidates run on, for example "cuda:0".
-        log_lines: what the driver's log is to say of the worker's start, one sentence each.
+        log_lines: what the driver's log is to say about the worker's start, one sentence each.
     """
 
     device: str = "cpu"
@@ -99,10 +99,10 @@ class Worker(ABC):
         """Build and score one candidate."""
 
     def run_units(self, job: Job, units: UnitRange) -> Outcome | PartialAnswers:
-        """Build a candidate and answer those of its units that are in a range, some of which may be stolen meanwhile.
+        """Build a candidate and answer its units in a range, some of which may be stolen in the meantime.
 
         Returns:
-            What `run` would, if it answered all units or failed; else the partial answers.
+            What `run` would return, if all units were answered here or the candidate failed; else the partial answers.
         """
         return self.run(job)
 
@@ -110,15 +110,19 @@ class Worker(ABC):
         """Score a candidate whose units were all answered, here or elsewhere.
 
         Args:
-            answers: of all its `PartialAnswers`, in any order.
+            job: whose candidate it is.
+            answers: those of all its `PartialAnswers`, in any order.
+
+        Raises:
+            NotImplementedError: if the worker does not divide candidates.
         """
         raise NotImplementedError(f"{type(self).__name__} does not divide candidates, so there is nothing to finish")
 
 
 class StopSignal:
-    """How the outside asks a search to stop: politely (finish the running candidate), at once, or at a deadline.
+    """How a search is asked to stop: politely (after the running candidate), at once, or at a deadline.
 
-    The search looks at `draining` between candidates; workers look at `now()` at every forward pass.
+    The search asks for `draining` between candidates; workers ask for `now()` at every forward pass.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -128,7 +132,7 @@ class StopSignal:
         """When the running candidate is dropped, on this signal's clock; None: never."""
 
     def request(self) -> int:
-        """Ask to stop; a second request means at once. Returns how many requests there were."""
+        """Ask the search to stop, at once from the second request on; return how many requests there were."""
         self._requests += 1
         return self._requests
 
@@ -143,5 +147,5 @@ class StopSignal:
         return self.deadline is not None and self._clock() >= self.deadline
 
     def now(self) -> bool:
-        """Whether the running candidate must stop at once."""
+        """Return whether the running candidate must stop at once."""
         return self._requests > 1 or self.overdue

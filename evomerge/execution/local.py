@@ -1,4 +1,4 @@
-"""The local executor: candidates run one after another in this process. Needs nothing running."""
+"""The local executor: candidates run one after another in this process. It needs no cluster."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class LocalExecutor(Executor):
 
         Raises:
             RuntimeError: if no job is outstanding.
-            Interrupted: if the stop signal came while it was running; the job is gone.
+            Interrupted: if the stop signal came while it was running; the job is dropped.
         """
         if not self._jobs:
             raise RuntimeError("collect was called, but no job is outstanding; submit one first")
         return self._worker.run(self._jobs.popleft())
 
     def close(self) -> None:
-        """Forget queued jobs."""
+        """Drop the queued jobs."""
         self._jobs.clear()

@@ -1,4 +1,4 @@
-"""A worker with live models and one set of prepared tasks. The only place where merging meets evaluation."""
+"""A worker with live models and prepared tasks: the only place where merging meets evaluation."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class LiveWorker(Worker):
     """Builds each candidate in its live models and scores it there; nothing is written to disk.
 
     A candidate's own faults (a refused recipe, weights or logits that are not finite, a generation that fails) and
-    memory that runs out become its outcome. Anything else is a bug and is raised.
+    memory that runs out become its outcome. Any other error is a bug and is raised.
 
     Attributes:
-        device: what candidates run on; several devices, where the live model is spread over them.
+        device: what candidates run on; several names where the live model is spread over several devices.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LiveWorker(Worker):
         return outcome
 
     def run_units(self, job: Job, units: UnitRange) -> Outcome | PartialAnswers:
-        """Build a candidate and answer those of its units that are in a range; see `Worker`.
+        """Build a candidate and answer its units in a range; see `Worker`.
 
         Raises:
             Interrupted: if the stop signal came while it was running.
@@ -83,7 +83,7 @@ class LiveWorker(Worker):
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
         """Score a candidate by the answers to all of its units; see `Worker`.
 
-        It is built again, unless it is what this worker built last: its tokenizer and its context length are needed.
+        The candidate is built again, unless this worker built it last: its tokenizer and context length are needed.
         """
         start = time.perf_counter()
         error: str | None = None

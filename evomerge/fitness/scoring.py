@@ -49,7 +49,7 @@ class Judge(Protocol):
         ...
 
     def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
-        """Remember a baseline's scores, with which models are compared; call it before the baseline itself is judged."""
+        """Remember a baseline's scores, with which models are compared; call it before judging the baseline itself."""
         ...
 
     def result(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, recipe: Recipe | None = None) -> Result:

@@ -1,4 +1,4 @@
-"""The process of a worker: it makes the worker out of plain data, and runs one job after another."""
+"""The process of a worker: it makes the worker from plain data, and runs one job after another."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class WorkerContext:
     """What a worker needs to know of its surroundings.
 
     Attributes:
-        neighbours: how many workers, with this one, share the machine's memory.
-        per_device: how many workers, with this one, share its GPU.
+        neighbours: how many workers share the machine's memory, this one included.
+        per_device: how many workers share its GPU, this one included.
         halvings: how often the batch size is halved, because workers ran out of memory.
     """
 
@@ -44,13 +44,13 @@ class WorkerContext:
 
 
 MakeWorker = Callable[[StopSignal, WorkerContext], Worker]
-"""Makes the worker, in its own process. It is pickled on the way there, so it holds plain data."""
+"""Makes the worker, in the worker's own process. It is pickled on the way there, so it holds plain data."""
 
 
 class CancelToken(StopSignal):
     """Stops the running job when the driver says so.
 
-    The driver names the job by its ticket, a number that rises, so a request that comes too late stops no other job.
+    The driver names the job by its ticket, a rising number, so a request that comes too late stops no later job.
 
     Attributes:
         running: ticket of the running job.
@@ -63,14 +63,14 @@ class CancelToken(StopSignal):
         self.cancelled = 0
 
     def now(self) -> bool:
-        """Whether the running job must stop at once."""
+        """Return whether the running job must stop at once."""
         return self.running <= self.cancelled
 
 
 class RayWorker:
-    """The actor. Jobs run one after another in one thread.
+    """The actor, which runs jobs one after another in one thread.
 
-    Questions about the process, cancellations and steal requests are answered by another thread.
+    Another thread answers questions about the process, cancellations and steal requests.
     """
 
     def __init__(self, make: MakeWorker, context: WorkerContext, folder: str | None) -> None:
@@ -101,7 +101,7 @@ class RayWorker:
         return WorkerReady(worker.device, worker.log_lines)
 
     def run(self, ticket: int, job: Mapping[str, Any], first: int, end: int | None) -> JobAnswer:
-        """Run a job, or the units `first` to `end` (exclusive) of it; `end` None: to the last unit."""
+        """Run a job, or its units from `first` to `end` (exclusive); `end` None: to the last unit."""
         worker, units = self._opened(), UnitRange(first, end, pace=self._pace)
         self._running = ticket, units
         try:
@@ -115,11 +115,11 @@ class RayWorker:
         return self._answer(ticket, lambda: worker.finish(from_plain(job), answers))
 
     def cancel(self, ticket: int) -> None:
-        """Stop that job, and those before it."""
+        """Stop the job with this ticket, and all before it."""
         self._cancel_token.cancelled = max(self._cancel_token.cancelled, ticket)
 
     def steal(self, ticket: int) -> StolenUnits | None:
-        """Give units of the running job away; None if there are none to give, or it is another job."""
+        """Give up units of the running job to a thief; None if there are none to give, or another job is running."""
         running = self._running
         if running is None or running[0] != ticket:
             return None
@@ -138,14 +138,14 @@ class RayWorker:
         except Exception as error:
             return WorkerBroken(_in_a_line(error))
         finally:
-            give_back()  # it may take a while until the next one, and other workers share the memory
+            give_back()  # the next job may take a while to come, and other workers share the memory
         if isinstance(found, PartialAnswers):
             return found
         return JobDone(found.state, found.scores, found.seconds, found.device, found.error, found.fault)
 
 
 def _in_a_line(error: Exception) -> str:
-    """Return what went wrong, and where."""
+    """Return on one line what went wrong, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
@@ -158,5 +158,5 @@ def to_plain(job: Job) -> dict[str, Any]:
 
 
 def from_plain(data: Mapping[str, Any]) -> Job:
-    """Read `to_plain` back."""
+    """Return the job that `to_plain` wrote."""
     return Job(data["candidate"], Recipe.from_data(data["recipe"]), Split(data["split"]), data["items"])

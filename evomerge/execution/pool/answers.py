@@ -1,6 +1,6 @@
 """What a worker's process answers the driver: small frozen classes of plain data that can be pickled.
 
-`PartialAnswers` of `execution.base` and `StolenUnits` of `evaluation.engines.units` are two more of them.
+Two more of them stand elsewhere: `PartialAnswers` in `execution.base` and `StolenUnits` in `evaluation.engines.units`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class WorkerReady:
     """The worker is made, and waits for jobs.
 
     Attributes:
-        device: what it computes on.
-        log_lines: what the log is to say of its start.
+        device: what the worker computes on.
+        log_lines: what the log is to say about its start.
     """
 
     device: str
@@ -28,14 +28,14 @@ class WorkerReady:
 
 @dataclass(frozen=True)
 class WorkerRefused:
-    """The worker cannot work where it is, by a mistake that the user can mend: a missing parent, for example."""
+    """The worker cannot work on its machine, because of a mistake that the user can mend, such as a missing parent."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class WorkerBroken:
-    """Something failed that should not: a bug, or a device. The process is not to be trusted any more."""
+    """Something failed that should not fail, by a bug or in a device. The process cannot be trusted any more."""
 
     reason: str
 
@@ -47,7 +47,7 @@ class JobCancelled:
 
 @dataclass(frozen=True)
 class JobDone:
-    """What came of a job: the fields of an `Outcome`, without the job, which the driver knows."""
+    """The outcome of a job: the fields of an `Outcome` except the job itself, which the driver knows."""
 
     state: State
     scores: tuple[ItemScore, ...]

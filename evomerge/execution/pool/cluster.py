@@ -1,4 +1,4 @@
-"""The Ray cluster that workers run in: a running one that is joined, or one started here, for this process alone."""
+"""The Ray cluster in which workers run: a running one that is joined, or one that is started for this process alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OBJECT_STORE_BYTES = 128 << 20
 """Size of the object store of a cluster started here. Recipes and scores pass through it, never weights."""
 
 HEAD_SECONDS = 20.0
-"""How long the head of a cluster may be away. Ray gives it a minute, and then ends the process."""
+"""How long the head of a cluster may be away; Ray would give it a minute, and then end this process."""
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -32,9 +32,9 @@ _ENVIRONMENT = {
 }
 
 _BOUNDED = {
-    # A full store is an error, rather than files in /tmp that nobody asked for. Ray heeds neither as an environment
-    # variable here. The first keeps it from moving objects to files, the second (a disk counts as full from 0 %) from
-    # making new ones in a mapped file.
+    # A full store is to be an error, rather than files in /tmp that nobody asked for. The first setting keeps Ray from
+    # moving objects to files, the second (a disk counts as full from 0 %) from making new ones in a mapped file. As
+    # environment variables, Ray ignores both.
     "automatic_object_spilling_enabled": False,
     "local_fs_capacity_threshold": 0.0,
 }
@@ -42,13 +42,14 @@ _BOUNDED = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """How to come by a cluster.
+    """Which cluster to join or start.
 
     Attributes:
-        address: of a running one, "host:port", or "auto" for the one on this machine; None: start one here.
-        cpus: that a cluster started here offers; None: those of the machine.
-        gpus: as `cpus`.
-        runtime_env: Ray's, for the workers' processes.
+        address: the address of a running cluster, "host:port", or "auto" for the one on this machine; None: start one
+            here.
+        cpus: how many CPUs a cluster that is started here offers; None: those of the machine.
+        gpus: how many GPUs it offers; None: those of the machine.
+        runtime_env: Ray's runtime environment for the workers' processes.
     """
 
     address: str | None = None
@@ -58,14 +59,14 @@ class Cluster:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is started here and ends with this process."""
+        """Whether the cluster is started here and ends with this process."""
         return self.address is None
 
     def connect(self) -> None:
         """Join the cluster, or start it.
 
         Raises:
-            ExecutionError: if it cannot be reached or started, or this process is in another one.
+            ExecutionError: if it cannot be reached or started, or this process is in another cluster.
         """
         if self.is_own:
             _before_ray_is_imported()
@@ -118,17 +119,17 @@ class Cluster:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """Return the machines that are there now, as Ray describes them; none where the cluster's head is gone."""
+    """Return the machines of the cluster, as Ray describes them; none where the cluster's head is gone."""
     import ray
 
-    # Ray itself would wait for the head within this call, and end the process after a minute, without an exception.
+    # Ray's own call would wait for the head, and after a minute end the process without an exception.
     if not _head_answers(ray.get_runtime_context().gcs_address):
         return []
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _head_answers(address: str) -> bool:
-    """Whether somebody listens where the cluster's head should; it has some time to be started again."""
+    """Return whether the cluster's head can be reached, after waiting a while for it to be started again."""
     deadline = time.monotonic() + HEAD_SECONDS
     while True:
         try:
@@ -143,7 +144,7 @@ def _head_answers(address: str) -> bool:
 def places(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
     """Return how many workers fit into a machine with these resources."""
     fits = [resources.get("CPU", 0.0) / cpus] if cpus else []
-    # A GPU takes whole workers only: two of 0.75 do not fit into 1.5 GPUs that are two halves of different ones.
+    # A worker with a part of a GPU must find it on one GPU: 0.75 do not fit into two halves of different GPUs.
     if gpus:
         whole = resources.get("GPU", 0.0)
         fits.append(int(whole) * int(1.0 / gpus + 1e-9) if gpus <= 1.0 else whole / gpus)
@@ -151,27 +152,27 @@ def places(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
 
 
 def gpus_of_a_worker(given: float | None) -> float:
-    """Return how many GPUs each worker takes: what is given; else one where any machine of the cluster has one."""
+    """Return how many GPUs each worker takes: as many as given, else one if any machine of the cluster has a GPU."""
     if given is not None:
         return given
     return float(any(node["Resources"].get("GPU", 0.0) > 0.0 for node in alive_nodes()))
 
 
 def _knock(address: str) -> None:
-    """Make sure that somebody listens there: Ray itself tries for minutes."""
+    """Make sure that the address answers, since Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host.strip("[]"), int(port)), timeout=10.0):
         pass
 
 
 def _signal_handlers() -> dict[int, Any]:
-    """Return how Ctrl-C and SIGTERM are handled now; only the main thread may put that back."""
+    """Return the present handlers of Ctrl-C and SIGTERM; none outside of the main thread, which alone may set them."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 def _before_ray_is_imported() -> None:
-    """Set what Ray reads from the environment; what the user set stays."""
+    """Set the environment variables that Ray reads; those that the user set stay as they are."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)

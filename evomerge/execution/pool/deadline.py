@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from evomerge.record import Job, Split
 
 LEAST_SECONDS = 600.0
-"""Shorter than this, nothing is called hung that the user did not limit: loading and compiling take their time once."""
+"""The shortest automatic limit: the first candidate of a worker also loads and compiles things once."""
 
 TIMES = 20.0
-"""And nothing that is not so many times slower, for each item, than the slowest before: merges that ramble are slow."""
+"""The automatic limit is so many times the slowest candidate's time per item: merges that answer at length are slow."""
 
 
 class Deadline:
-    """What the user says, or far more than any candidate took so far.
+    """The time limit for a candidate: the user's, or far more than any candidate took so far.
 
     Args:
-        timeout: seconds; "auto": by what candidates took; None: there is no limit.
+        timeout: seconds; "auto": the limit follows from what candidates took; None: there is no limit.
         n_items: how many items each split has; needed for "auto".
     """
 
@@ -27,13 +27,13 @@ class Deadline:
         self._slowest = 0.0  # seconds for an item
 
     def note(self, job: Job, seconds: float) -> None:
-        """Note what a candidate took that was scored."""
+        """Note how long a candidate took that was scored."""
         items = self._items(job)
         if items:
             self._slowest = max(self._slowest, seconds / items)
 
     def of(self, job: Job) -> float | None:
-        """Return how many seconds a candidate may take; None: as many as it likes, or nothing is known yet."""
+        """Return how many seconds a candidate may take; None: there is no limit, or none is known yet."""
         if self._timeout != "auto":
             return None if self._timeout is None else float(self._timeout)
         items = self._items(job)

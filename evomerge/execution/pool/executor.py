@@ -1,11 +1,11 @@
 """The Ray executor: workers in processes of their own, on one machine or many, that may fail, join and leave.
 
-Ray places the processes (one actor for each worker) and tells when one is gone; what follows from that is decided here.
-A worker that was lost, hung, or broke is replaced, never trusted again, and its job goes to another one. After
-`MAX_ATTEMPTS` the candidate has failed, with the reason of each attempt. An answer to an attempt that was given up is
-dropped, so each job comes back once. The `WorkQueue` knows who works on what.
+Ray places the processes (one actor for each worker) and reports when one is gone; this module decides what follows. A
+worker that is lost, hangs, or breaks is replaced rather than trusted again, and its job goes to another worker. After
+`MAX_ATTEMPTS` failures the candidate has failed, for the reasons of all attempts. An answer to an attempt that was
+given up is dropped, so each job comes back once. The `WorkQueue` knows who works on what.
 
-Actors belong to this process: when it ends, whatever way, Ray ends them.
+Actors belong to this process: when it ends, for whatever reason, Ray ends them.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from evomerge.record import Job, Outcome, State
 log = logging.getLogger(__name__)
 
 MAX_FAILED_STARTS = 3
-"""So many workers in a row may fail to start before no further one is tried."""
+"""How many workers in a row may fail to start before no further one is tried."""
 
 RETRY_SECONDS = 60.0
-"""After so long without a failed start, while others work, starting is tried again."""
+"""How long after a failed start, while other workers work, starting is tried again."""
 
 POLL_SECONDS = 0.2
 REFRESH_SECONDS = 3.0
 """How often the machines of the cluster are counted."""
 
 START_SECONDS = 20.0
-"""So long after the last worker got its place, a search begins without those that have none yet."""
+"""How long after the last worker got its place a search begins without the workers that have none yet."""
 
 STOP_SECONDS = 10.0
 """How long a worker that was told to stop may take; longer than a forward pass, shorter than a user's patience."""
@@ -65,21 +65,21 @@ OTHER_AUTHENTICATION = (
 
 
 class RayExecutor(Executor):
-    """Runs jobs in a pool of Ray actors; see the module.
+    """Runs jobs in a pool of Ray actors; see the module's docstring.
 
     Args:
         make: makes the worker, in each actor's process.
         cluster: where the processes run.
-        settings: how many workers, of what size.
-        stop: is passed on to the workers.
+        settings: how many workers to start, and of what size.
+        stop: the stop signal of the search, which reaches the workers too.
 
     Attributes:
         pool: the workers.
-        settings: what is wanted; it may be changed, and is looked at every few seconds.
+        settings: how many workers are wanted, and of what size; changes take effect within a few seconds.
 
     Raises:
         ExecutionError: if there is no cluster, or no worker can be started.
-        CheckpointError: if a machine has no worker because its parents are missing, or others than the driver's.
+        CheckpointError: if parents are missing on a machine, or differ from the driver's, so that no worker can run.
     """
 
     concurrent = True
@@ -101,8 +101,8 @@ class RayExecutor(Executor):
         self._deadline = Deadline(self.settings.timeout, self.settings.n_items)
         self._stop = stop or StopSignal()
         self._clock = clock
-        self._calls: dict[Any, WorkerHandle] = {}  # an answer to come (a start, a job) -> who will give it
-        self._where: dict[Any, WorkerHandle] = {}  # the same, of workers that were asked where they are
+        self._calls: dict[Any, WorkerHandle] = {}  # pending answer (to a start, a job) -> the worker that will give it
+        self._where: dict[Any, WorkerHandle] = {}  # the same, for the question where a worker is
         self._outcomes: deque[Outcome] = deque()
         self._tickets = 0
         self._halvings = 0
@@ -111,8 +111,8 @@ class RayExecutor(Executor):
         self._restarted = False
         self._refreshed = -math.inf
         self._wanted = 0
-        self._placed_at = clock()  # when a worker got its place, last
-        self._manned_at = clock()  # when any worker had a place, last
+        self._placed_at = clock()  # when the last worker got its place
+        self._manned_at = clock()  # when there was last a worker with a place
         self._closed = False
         self._cluster.connect()
         try:
@@ -139,7 +139,7 @@ class RayExecutor(Executor):
 
         Raises:
             RuntimeError: if no job is outstanding.
-            Interrupted: if the stop signal came; all outstanding jobs are gone.
+            Interrupted: if the stop signal came; all outstanding jobs are dropped.
             ExecutionError: if there are no workers any more.
         """
         if not (self._queue or self._outcomes):
@@ -152,13 +152,13 @@ class RayExecutor(Executor):
         return self._outcomes.popleft()
 
     def more(self) -> Sequence[Outcome]:
-        """Return the outcomes that came together with the last one."""
+        """Return the outcomes that arrived together with the last one."""
         outcomes = list(self._outcomes)
         self._outcomes.clear()
         return outcomes
 
     def close(self) -> None:
-        """Send the workers away; a cluster that was started for them ends."""
+        """End the workers, and the cluster if it was started for them."""
         self._forget()
         if not self._closed:
             self._closed = True
@@ -167,13 +167,13 @@ class RayExecutor(Executor):
             self._cluster.disconnect()
 
     def report(self) -> dict[str, Any]:
-        """Return what the workers do, as plain data; see `WorkerPool.report`."""
+        """Return what the workers are doing, as plain data; see `WorkerPool.report`."""
         return {"executor": "ray", "address": self._cluster.address or "this machine", **self.pool.report()}
 
     # --- the pool ------------------------------------------------------------------------------------------------
 
     def _await_workers(self) -> None:
-        """Start the workers and wait until all that have a place are ready."""
+        """Start the workers, and wait until all those with a place are ready."""
         while True:
             self._step()
             opening = [worker for worker in self.pool if worker.state in (WorkerState.WAITING, WorkerState.OPENING)]
@@ -186,7 +186,7 @@ class RayExecutor(Executor):
                 raise Interrupted("stopped as asked, before the workers were ready")
 
     def _step(self) -> None:
-        """Wait a moment for answers, and deal with those that came."""
+        """Wait a moment for answers, and handle those that came."""
         import ray
 
         if self._clock() - self._refreshed >= REFRESH_SECONDS:
@@ -205,7 +205,7 @@ class RayExecutor(Executor):
         self._queue.assign()
 
     def _hear(self, ref: Any) -> None:
-        """Deal with the answer to one call."""
+        """Handle the answer to one call."""
         import ray
 
         if ref in self._queue.steal_requests:
@@ -216,13 +216,13 @@ class RayExecutor(Executor):
         if worker is None or worker not in self.pool:
             return
         try:
-            if not placing and worker.node is None:  # messages name the machine, so that comes first
+            if not placing and worker.node is None:  # messages name the machine, so it must be known first
                 for where in [where for where, one in self._where.items() if one is worker]:
                     del self._where[where]
                     self._place(worker, ray.get(where, timeout=STOP_SECONDS))
             value = ray.get(ref)
         except ray.exceptions.RayError as error:
-            # Ray kills the process of a worker when the machine's memory is all but used up.
+            # Ray kills the process of a worker when the machine's memory is nearly used up.
             self._lost(worker, _short(error), memory=isinstance(error, ray.exceptions.OutOfMemoryError))
             return
         if placing:
@@ -245,7 +245,7 @@ class RayExecutor(Executor):
                 self._refuse(worker, reason)
             case WorkerBroken(reason) if not worker.ready:
                 self._lost(worker, reason)
-            case _ if work is None:  # its job was cancelled, whatever it answers
+            case _ if work is None:  # its job was cancelled, so the answer does not matter
                 self.pool.finish(worker, answered=False)
             case WorkerBroken(reason):
                 self._queue.running[worker.number] = work
@@ -261,13 +261,13 @@ class RayExecutor(Executor):
 
     def _done(self, worker: WorkerHandle, work: WorkRange, done: JobDone) -> None:
         if done.state == State.FAILED and done.fault is not None:
-            # The process, or the memory that it has, may be what is broken: the candidate gets another one.
+            # The process, or its memory, may be what is broken, so the candidate gets another worker.
             self._queue.running[worker.number] = work
             self._lost(worker, done.error or str(done.fault), memory=done.fault == Fault.MEMORY)
             return
         pool_job, job = work.pool_job, work.pool_job.job
         if done.state != State.COMPLETE and work.first > 0:
-            # An earlier unit might have failed first, in another way: one worker says what a worker alone would say.
+            # An earlier unit might fail in another way: a worker that runs all units says what a lone worker would say.
             self.pool.finish(worker, answered=False)
             self._queue.restart_undivided(pool_job)
             return
@@ -280,7 +280,7 @@ class RayExecutor(Executor):
         self._outcomes.append(Outcome(job, done.state, done.scores, seconds, where, done.error))
 
     def _refuse(self, worker: WorkerHandle, message: str) -> None:
-        """Deal with a worker that cannot work where it is: a mistake of the user's, unless others can."""
+        """Handle a worker that cannot work on its machine: a mistake of the user's, unless other workers can."""
         message = f"{worker.label} cannot work: {message}"
         self._remove(worker)
         if not self.pool.n_ready and not self._restarted and not self._queue.running:
@@ -289,7 +289,7 @@ class RayExecutor(Executor):
         self._start_failed(message)
 
     def _lost(self, worker: WorkerHandle, reason: str, *, memory: bool = False) -> None:
-        """Replace a worker, and give its job to another one."""
+        """Replace a worker, and give its job to another."""
         if memory:
             self._halvings += 1
             log.warning("%s ran out of memory: from now on, new workers begin with half the batch size", worker.label)
@@ -321,7 +321,7 @@ class RayExecutor(Executor):
 
         try:
             ray.kill(worker.actor)
-        except Exception as error:  # the cluster, or the actor, may be gone; then there is nothing to kill
+        except Exception as error:  # the cluster or the actor may be gone already, with nothing left to kill
             log.debug("%s could not be killed: %s", worker.label, error)
 
     def _send(self, worker: WorkerHandle, work: WorkRange) -> None:
@@ -338,7 +338,7 @@ class RayExecutor(Executor):
         self.pool.stop(worker)
 
     def _steal(self) -> None:
-        """Ask busy workers for units of their candidates, for those that are idle."""
+        """Ask busy workers for units of their candidates, so that idle workers can answer them."""
         for worker, work in self._queue.victims():
             ref = worker.actor.steal.options(concurrency_group="control").remote(work.ticket)
             self._queue.steal_requests[ref] = worker, work
@@ -349,7 +349,7 @@ class RayExecutor(Executor):
         _, work = self._queue.steal_requests.pop(ref)
         try:
             stolen = ray.get(ref)
-        except ray.exceptions.RayError:  # the worker is gone, of which another message tells
+        except ray.exceptions.RayError:  # the worker is gone, which another message reports
             stolen = None
         self._queue.add_stolen(work, stolen)
 
@@ -380,7 +380,7 @@ class RayExecutor(Executor):
         self._gpus = gpus_of_a_worker(self.settings.gpus)
 
     def _refresh(self) -> None:
-        """Count the machines, and start workers or give up on some that have no place."""
+        """Count the machines; start workers, or give up those without a place."""
         self._refreshed = self._clock()
         nodes = alive_nodes()
         if not nodes:
@@ -395,7 +395,7 @@ class RayExecutor(Executor):
             self._lack(f"no machine of the cluster has the {self._size()} that a worker takes")
         waiting = [worker for worker in self.pool if worker.state == WorkerState.WAITING]
         for worker in waiting[: max(0, len(self.pool) - wanted)]:
-            self._remove(worker)  # the machine that it was meant for is gone
+            self._remove(worker)  # the machine for which it was meant is gone
         neighbours = max(1, min(wanted, max(per_node, default=1)))
         if self._clock() - self._failed_at > RETRY_SECONDS:
             self._failed_starts = 0
@@ -435,7 +435,7 @@ class RayExecutor(Executor):
         self._calls[handle.open.remote()] = worker
 
     def _reconnect(self) -> None:
-        """Start our own cluster again, once; all that ran in it is gone."""
+        """Start our own cluster again, once; every worker that ran in it is gone."""
         if not self._cluster.is_own or self._restarted:
             raise ExecutionError("all machines of the Ray cluster are gone" + RESUME)
         log.warning("Ray ended on this machine; starting it again, once")
@@ -466,7 +466,7 @@ class RayExecutor(Executor):
 
 
 def _short(error: Exception) -> str:
-    """Return the telling part of one of Ray's messages, which go on for pages."""
+    """Return the informative part of one of Ray's messages, which fill pages."""
     lines = [line.strip() for line in str(error).splitlines()]
     skipped = ("class_name:", "actor_id:", "namespace:", "pid:", "ip:", "name:")
     return " ".join(line for line in lines if line and not line.startswith(skipped))[:400] or type(error).__name__

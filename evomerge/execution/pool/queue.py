@@ -1,8 +1,8 @@
-"""The work queue of a pool: what is next, who works on what, and work stealing. Knows nothing of how workers run.
+"""The work queue of a pool: what is next, who works on what, and work stealing. It does not know how workers run.
 
-When there are fewer jobs than workers, idle workers steal units of the candidates of busy ones: a busy worker, the
-victim, is asked for units that it has not begun (`evaluation.engines.units`), and the partial answers are put together
-when all units are answered (`ranges`). They are what one worker alone would have answered, bit for bit.
+When there are fewer jobs than workers, idle workers steal units of busy workers' candidates: a busy worker, the victim,
+is asked for units that it has not begun (`evaluation.engines.units`), and the partial answers are put together when all
+units are answered (`ranges`). Together they are what one worker alone would have answered, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from evomerge.execution.pool.workers import WorkerHandle, WorkerPool, WorkerStat
 from evomerge.record import Job
 
 MAX_ATTEMPTS = 3
-"""So many workers may fail on a job before it is the job's fault."""
+"""How many workers may fail on a job before the job itself has failed."""
 
 ASK_SECONDS = 0.5
-"""A worker is asked for units so long after it began its candidate, and so long after it was last asked."""
+"""How long after it began its candidate, and after it was last asked, a worker is asked for units."""
 
 
 class WorkQueue:
-    """Work ranges that wait, and those that run, with their workers.
+    """The work ranges that wait, and those that run, with their workers.
 
     Args:
         pool: the workers.
@@ -33,9 +33,9 @@ class WorkQueue:
         cancel: makes a busy worker stop what it is doing.
 
     Attributes:
-        waiting: what is next.
-        running: number of a worker to what it works on.
-        steal_requests: a message to the victim, and the work range that it is asked for units of.
+        waiting: the work ranges that wait, in the order in which they are assigned.
+        running: a worker's number to the work range that it works on.
+        steal_requests: the message to a victim, with the victim and its work range.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class WorkQueue:
         self._clock = clock
 
     def __bool__(self) -> bool:
-        """Whether anything is outstanding."""
+        """Return whether anything is outstanding."""
         return bool(self.waiting or self.running or self.steal_requests)
 
     def add(self, job: Job) -> None:
@@ -62,7 +62,7 @@ class WorkQueue:
         self.waiting.append(PoolJob(job).add_range())
 
     def assign(self) -> None:
-        """Give what has waited longest to the workers that are idle."""
+        """Give the work that has waited longest to the idle workers."""
         if not self.waiting:
             return
         for worker in self._pool:
@@ -84,7 +84,7 @@ class WorkQueue:
         pool_job.partials.clear()
 
     def retry(self, worker: WorkerHandle, work: WorkRange, reason: str) -> str | None:
-        """Queue what a worker failed on for another one; return all reasons if that happened too often."""
+        """Queue work on which a worker failed for another worker; return all reasons if it failed too often."""
         pool_job = work.pool_job
         pool_job.reasons.append(f"{worker.label}: {reason}")
         if len(pool_job.reasons) < MAX_ATTEMPTS:
@@ -95,7 +95,7 @@ class WorkQueue:
         return f"it failed on {len(pool_job.reasons)} workers: " + "; ".join(pool_job.reasons)
 
     def restart_undivided(self, pool_job: PoolJob) -> None:
-        """Begin a job anew, with one worker for all of it."""
+        """Begin a job anew, with all of its units for one worker."""
         self.withdraw(pool_job)
         pool_job.undivided = True
         self.waiting.appendleft(pool_job.add_range())
@@ -110,7 +110,7 @@ class WorkQueue:
     def victims(self) -> Iterator[tuple[WorkerHandle, WorkRange]]:
         """Yield the workers to steal from, those busy for longest first, at most one for each idle worker.
 
-        The caller sends each the request, and puts it into `steal_requests`.
+        The caller sends the request to each of them, and notes it in `steal_requests`.
         """
         idle = sum(worker.state == WorkerState.IDLE for worker in self._pool) - len(self.steal_requests)
         if idle <= 0 or self.waiting:
@@ -131,11 +131,11 @@ class WorkQueue:
                     return
 
     def add_stolen(self, work: WorkRange, stolen: tuple[int, int] | None) -> None:
-        """Queue what was stolen from a work range.
+        """Queue the units that were stolen from a work range.
 
         Args:
-            work: which is not in `steal_requests` any more.
-            stolen: the first of the units, and their end (exclusive); None: the victim gave nothing.
+            work: the victim's work range, which is no longer in `steal_requests`.
+            stolen: the first stolen unit, and the end (exclusive); None: the victim gave nothing.
         """
         pool_job = work.pool_job
         pool_job.n_steal_requests -= 1
@@ -149,29 +149,31 @@ class WorkQueue:
             self._complete(pool_job)
 
     def add_partial(self, worker: WorkerHandle, work: WorkRange, partial: PartialAnswers) -> None:
-        """Keep partial answers; a job for which these were the last is scored.
+        """Keep partial answers; if no others are missing, have the job scored.
 
         Args:
-            worker: that gave them; it is idle.
+            worker: the worker that gave them; it is idle.
+            work: the work range that it answered.
+            partial: the answers.
         """
         pool_job = work.pool_job
         if any(one.n_units != partial.n_units for one in pool_job.partials):
-            self.restart_undivided(pool_job)  # the machines differ so much that they do not even cut alike
+            self.restart_undivided(pool_job)  # the machines differ so much that they do not even cut it alike
             return
         pool_job.ranges.discard(work)
         pool_job.partials.append(partial)
         self._complete(pool_job, worker)
 
     def remove(self, worker: WorkerHandle) -> None:
-        """Note that a worker is gone; units that were stolen from it, but never arrived here, are queued again."""
+        """Note that a worker is gone; units that were stolen from it but never arrived here are queued again."""
         for message in [message for message, (one, _) in self.steal_requests.items() if one is worker]:
             self.add_stolen(self.steal_requests.pop(message)[1], None)
 
     def _complete(self, pool_job: PoolJob, worker: WorkerHandle | None = None) -> None:
-        """Queue the units of a job that nobody works on; if there are none, let it be scored.
+        """Queue the units of a job on which nobody works; if there are none, have the job scored.
 
         Args:
-            worker: an idle one that can score it at once, since it holds the candidate.
+            worker: an idle worker that can score the job at once, since it holds the candidate.
         """
         if pool_job.ranges or pool_job.n_steal_requests:
             return

@@ -1,4 +1,4 @@
-"""A job whose candidate several workers answer: which ranges of units they work on, and what is still missing."""
+"""A job whose candidate several workers answer: which ranges of units they work on, and which units are missing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class PoolJob:
 
     Attributes:
         reasons: why workers failed on it so far.
-        partials: the partial answers that came.
+        partials: the partial answers that have arrived.
         ranges: the work ranges that are queued or running.
-        n_steal_requests: how many of its workers are being asked for units, and have not answered.
-        undivided: whether one worker must do all of it.
+        n_steal_requests: how many of its workers were asked for units and have not answered.
+        undivided: whether one worker must answer all units.
     """
 
     job: Job
@@ -31,7 +31,7 @@ class PoolJob:
     undivided: bool = False
 
     def missing(self) -> list[tuple[int, int]]:
-        """Return the ranges of units that no partial answers cover; there must be some partial answers."""
+        """Return the ranges of units that no partial answers cover; at least one partial answer must have arrived."""
         return uncovered([(one.first, one.end) for one in self.partials], self.partials[0].n_units)
 
     def add_range(self, first: int = 0, end: int | None = None) -> WorkRange:
@@ -43,15 +43,15 @@ class PoolJob:
 
 @dataclass(eq=False)
 class WorkRange:
-    """What one worker is to do of a job.
+    """The part of a job that one worker is to do.
 
     Attributes:
-        first: the first of the units that it is to answer.
-        end: the end of these units (exclusive), as far as it is known here; None: that of the candidate.
-        answers: all partial answers of the job, which it is to score; None: it is to answer units.
-        ticket: the number under which it was sent to a worker.
-        asked_at: when that worker was last asked for some of its units.
-        withdrawn: whether nobody wants its answers any more.
+        first: the first unit that the worker is to answer.
+        end: the end of its units (exclusive), as far as the driver knows it; None: the end of the candidate.
+        answers: all partial answers of the job, which the worker is to score; None: it is to answer units.
+        ticket: the number under which the range was sent to the worker.
+        asked_at: when the worker was last asked for some of its units.
+        withdrawn: whether its answers are no longer wanted.
     """
 
     pool_job: PoolJob
@@ -64,7 +64,7 @@ class WorkRange:
 
 
 def uncovered(ranges: Iterable[tuple[int, int]], n: int) -> list[tuple[int, int]]:
-    """Return what ranges leave out of 0 … n; all ends are exclusive."""
+    """Return the ranges of 0 to `n` that the given ranges leave out; all ends are exclusive."""
     left, at = [], 0
     for first, end in sorted(ranges):
         if first > at:

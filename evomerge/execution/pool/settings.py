@@ -1,4 +1,4 @@
-"""What is wanted of a pool: how many workers, of what size, and how patient the driver is with them."""
+"""The settings of a pool: how many workers, of what size, and how patient the driver is with them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class PoolSettings:
     """The size of a pool and its workers, and how long anything may take.
 
     Attributes:
-        workers: how many; None: as many as fit into the cluster, counted anew all the time.
-        cpus: of each worker.
-        gpus: of each worker, a part of one or whole ones; None: one GPU where the cluster has any, else none.
+        workers: how many workers; None: as many as fit into the cluster, counted again every few seconds.
+        cpus: CPUs of each worker.
+        gpus: GPUs of each worker, a part of one or whole ones; None: one GPU where the cluster has any, else none.
         timeout: seconds that a candidate may take; "auto": see `Deadline`; None: no limit.
         n_items: how many items each split has; needed for the timeout "auto".
-        patience: seconds without a single worker that has a place, after which the search gives up.
+        patience: how many seconds the search waits while not one worker has a place.
         share: whether idle workers steal units of the candidates of busy ones.
     """
 

@@ -10,17 +10,17 @@ from enum import StrEnum
 from typing import Any
 
 RATE_SECONDS = 300.0
-"""Candidates per minute are those of the last so many seconds."""
+"""The length of the window over which candidates per minute are counted, in seconds."""
 
 
 class WorkerState(StrEnum):
     """What a worker is doing."""
 
-    WAITING = "waiting"  # for a place on some machine
-    OPENING = "opening"  # its parents and tasks
+    WAITING = "waiting"  # it waits for a place on some machine
+    OPENING = "opening"  # it opens the parents and tasks
     IDLE = "idle"
     BUSY = "busy"
-    STOPPING = "stopping"  # what it was doing is not wanted any more
+    STOPPING = "stopping"  # it was told to stop, since its answer is not wanted any more
 
 
 @dataclass
@@ -29,7 +29,7 @@ class WorkerHandle:
 
     Attributes:
         number: its id in this run, from 0.
-        actor: what its executor calls it by.
+        actor: Ray's handle of its process, through which the executor calls it.
         since: when it entered its present state, on the pool's clock.
         node: where it runs; None before it has a place.
         pid: of its process there.
@@ -59,7 +59,7 @@ class WorkerHandle:
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """The worker's name in messages."""
         return f"worker {self.number}" + (f" on {self.node}" if self.node else "")
 
 
@@ -68,8 +68,8 @@ class WorkerPool:
     """All workers, and what they have done together.
 
     Attributes:
-        lost: how many were lost or sent away since the beginning.
-        retries: how many jobs were given to another worker.
+        lost: how many workers were lost or removed since the beginning.
+        retries: how often a job was given to another worker after a failure.
         steals: how often an idle worker stole units of another worker's candidate.
     """
 
@@ -79,9 +79,9 @@ class WorkerPool:
     steals: int = 0
     _workers: dict[int, WorkerHandle] = field(default_factory=dict)
     _started: int = 0
-    _past_busy: float = 0.0  # seconds of those that are gone
+    _past_busy: float = 0.0  # busy seconds of workers that are gone
     _past_ready: float = 0.0
-    _answers: deque[float] = field(default_factory=deque)  # when each of the last came
+    _answers: deque[float] = field(default_factory=deque)  # when each of the latest answers came
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -94,7 +94,7 @@ class WorkerPool:
 
     @property
     def n_ready(self) -> int:
-        """How many are ready: idle or busy."""
+        """How many workers are ready: idle, busy or stopping."""
         return sum(worker.ready for worker in self._workers.values())
 
     def add(self, actor: Any) -> WorkerHandle:
@@ -129,7 +129,8 @@ class WorkerPool:
         """Note that a worker is idle again.
 
         Args:
-            answered: whether it ended a job; if not, it was stopped, or answered only some of the units.
+            worker: the worker.
+            answered: whether it completed a job; if not, it was stopped, or answered only some of the units.
         """
         if answered:
             worker.done += 1
@@ -166,7 +167,7 @@ class WorkerPool:
 
     @property
     def rate(self) -> float | None:
-        """Jobs answered per minute, of late; None before the second answer."""
+        """Jobs answered per minute in the last few minutes; None before the second answer."""
         now = self.clock()
         while self._answers and now - self._answers[0] > RATE_SECONDS:
             self._answers.popleft()
@@ -175,7 +176,7 @@ class WorkerPool:
         return 60.0 * (len(self._answers) - 1) / (now - self._answers[0])
 
     def report(self) -> dict[str, Any]:
-        """Return all of it as plain data.
+        """Return what the workers are doing and have done, as plain data.
 
         Returns:
             `at` (seconds since 1970), `jobs_per_minute`, `utilisation`, `lost`, `retries`, `shared` (the steals), and
