@@ -1,8 +1,8 @@
 """Which lm-eval tasks there are, and whether a spec fits one: from the YAML files alone, in about a second.
 
-`lm_eval.tasks.TaskManager` parses all of lm-eval's 14,000 YAML files to know their names (20 s). Here local folders are
-looked through first, and lm-eval's own files are only scanned for their `task:`, `group:` and `tag:` lines (1.5 s, and
-only if a name is not local); nothing but the named tasks is parsed, and no dataset is opened.
+`lm_eval.tasks.TaskManager` parses all of lm-eval's 14,000 YAML files to learn their names (20 s). Here local folders
+are searched first; only if a name is not there, lm-eval's own files are scanned for their `task:`, `group:` and `tag:`
+lines (1.5 s). Only the named tasks are parsed, and no dataset is opened.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class TaskCatalog:
             self._local.update(_scan(path))
 
     def find(self, name: str) -> Entry | None:
-        """Return what a name stands for, or None."""
+        """Return the task, group or tag of a name, or None."""
         return self._local.get(name) or _built_in().get(name)
 
     def is_public(self, name: str) -> bool:
-        """Whether a name is a benchmark of lm-eval's own, whose items are what others report scores on."""
+        """Return whether a name is one of lm-eval's own benchmarks, on whose items others report scores."""
         return name not in self._local and name in _built_in()
 
     def names(self) -> list[str]:
@@ -81,8 +81,9 @@ def check(
 ) -> list[str]:
     """Return every mistake in the specs that can be seen without loading a model or a dataset, one sentence each.
 
-    Looks up tasks, metrics and filters, for every task that a split draws from. Tasks written in Python and metrics
-    that a task's own function aggregates are seen in full only when they are loaded (`LmHarness.prepare`).
+    Tasks, metrics and filters are looked up for every task from which a split is drawn. Tasks written in Python, and
+    metrics that a task's own function aggregates, can be checked in full only when they are loaded
+    (`LmHarness.prepare`).
     """
     problems = spec_problems(specs)
     catalog = TaskCatalog(include_path)
@@ -94,11 +95,11 @@ def check(
 
 
 def public_sources(specs: Sequence[TaskSpec], include_path: Sequence[str | Path] = ()) -> list[str]:
-    """Return the public benchmarks that search items are drawn from.
+    """Return the public benchmarks from which search items are drawn.
 
-    lm-eval's own tasks are evaluated on their test documents (their validation documents, where the test answers are
-    not public), and search items are drawn from what a task is evaluated on. A local file may draw from anything, a
-    training split for instance, and is taken to be the user's own data.
+    lm-eval evaluates its own tasks on their test documents (on validation documents, where the test answers are not
+    public), and search items are drawn from the documents on which a task is evaluated. A task of a local file may use
+    any documents, a training split for instance, and is taken to be the user's own data.
     """
     catalog = TaskCatalog(include_path)
     return [name for name in dict.fromkeys(spec.source(Split.SEARCH) for spec in specs) if catalog.is_public(name)]
@@ -110,7 +111,7 @@ def filter_names(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return a task's YAML with its `include`s merged in; `!function` stays text, so no code is run.
+    """Return a task's YAML with its `include`s merged; `!function` stays text, so no code is run.
 
     Raises:
         ConfigError: if a file is missing or not YAML; the message names it.
@@ -138,7 +139,7 @@ def _check_source(spec: TaskSpec, name: str, catalog: TaskCatalog, allow_unsafe_
         config = read_config(entry.path)
     except ConfigError as error:
         return [f"task {name!r}: {error}"]
-    if "class" in config:  # written in Python: what it reports is known only once it is loaded
+    if "class" in config:  # written in Python: its metrics are known only once it is loaded
         return function_problems(spec.metric)
     return _check_config(spec, name, config, allow_unsafe_code)
 
@@ -153,7 +154,7 @@ def _check_config(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_un
     if config.get("unsafe_code") and not allow_unsafe_code:
         problems.append(f"task {name!r} runs code that the model writes; set allow_unsafe_code to run it all the same")
     settings = config.get("generation_kwargs") or {}
-    # As lm-eval reads them: a temperature alone turns sampling on, `do_sample: false` always turns it off.
+    # The rules of lm-eval: a temperature alone turns sampling on, and `do_sample: false` always turns it off.
     if settings.get("do_sample", float(settings.get("temperature") or 0.0) > 0.0):
         problems.append(
             f"task {name!r} samples its answers (do_sample or temperature in generation_kwargs), so its scores are "
@@ -202,7 +203,7 @@ def _yaml_files(folder: Path) -> Iterable[Path]:
 
 
 def _words(value: str) -> Iterator[str]:
-    """Yield the names in a scalar, a [flow, list] or a block list, as text: quotes, comments, mapping keys removed."""
+    """Yield the names in the text of a scalar, a [flow, list] or a block list, without quotes, comments and keys."""
     for line in value.split("\n"):
         text = re.sub(r"(^|\s)#.*", "", line).strip().removeprefix("-").strip()
         text = re.sub(r"^(task|group)\s*:\s*", "", text)

@@ -1,7 +1,7 @@
-"""Scores live models on lm-eval tasks: tasks, prompts, token ids and their order once, then only forward passes.
+"""Scores live models on lm-eval tasks. Tasks, prompts and token ids are made once; a candidate costs forward passes.
 
 Scores equal those of `lm_eval.simple_evaluate` on the same items, item by item. Decoding is greedy; nothing random is
-drawn while a candidate is scored. The forward passes are an engine's (`engines`).
+drawn while a candidate is scored. An engine (`engines`) runs the forward passes.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from evomerge.system.faults import fault_of, is_out_of_memory
 from evomerge.system.stopwatch import UNTIMED, Timer
 
 _PREPARED_KEPT = 16
-"""Selections of items whose order and batches are kept; a race of candidates uses a few again and again."""
+"""How many selections of items keep their order and batches; a race of candidates uses a few again and again."""
 
 
 class LmHarness:
     """The tasks of a search, their splits, and the way to score a model on them.
 
-    Mistakes in names are found when it is made, without a dataset; datasets are loaded and splits drawn by `prepare`
-    (called by whatever needs it); requests are built at the first `score` of a split.
+    The constructor finds mistakes in names, without a dataset. `prepare`, which is called wherever it is needed, loads
+    the datasets and draws the splits. The first `score` of a split builds its requests.
 
     Attributes:
-        timer: takes the time of "engine" (with the model's passes in it) and "scoring".
+        timer: takes the time of the sections "engine" (which contains the model's passes) and "scoring".
     """
 
     check = staticmethod(check)
@@ -66,18 +66,20 @@ class LmHarness:
         """Check the specs and keep the settings.
 
         Args:
+            specs: the entries of the objectives.
             sizes: how many items each split takes.
-            seed: the run's seed; fixes the splits.
+            seed: the run's seed, from which the splits are drawn.
             include_path: folders (or single files) with the user's own task YAML.
             batch_size: most sequences in a forward pass; fewer where the memory does not suffice.
             max_length: longest prompt with its answer, in tokens; None: what the model's config says.
-            apply_chat_template: put prompts (and few-shot examples, as turns) into the tokenizer's chat template.
-            allow_unsafe_code: run tasks that execute what the model writes.
-            recorded_splits: what `split_data` gave when the run began; None: draw the splits.
-            should_stop: asked before every forward pass; True ends a running `score` with `Interrupted`.
+            apply_chat_template: whether prompts (with few-shot examples as turns) are put into the tokenizer's chat
+                template.
+            allow_unsafe_code: whether tasks may execute what the model writes.
+            recorded_splits: what `split_data` returned when the run began; None: draw the splits.
+            should_stop: called before every forward pass; True ends a running `score` with `Interrupted`.
             engine: what runs the model (a name in `ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
-            measures: built-in measures to take wherever they can be, besides those that the specs name.
-            sharers: how many processes, with this one, take memory for their passes from what is free.
+            measures: built-in measures to take wherever possible, besides those that the specs name.
+            sharers: how many processes, this one included, take memory for their passes from what is free.
             halvings: how often batch_size is halved, because memory ran out.
 
         Raises:
@@ -151,7 +153,7 @@ class LmHarness:
         return {name: drawn[split].items for name, drawn in self._splits.items()}
 
     def split_data(self) -> dict[str, Any]:
-        """Return what was drawn, JSON-able; `recorded_splits` takes it back."""
+        """Return the splits that were drawn, as JSON data; the argument `recorded_splits` takes it."""
         self.prepare()
         tasks = {
             name: {str(split): one.to_data() for split, one in drawn.items()} for name, drawn in self._splits.items()
@@ -172,19 +174,19 @@ class LmHarness:
         Args:
             model: a causal language model on its device; only its forward passes and `generate` are used.
             tokenizer: its transformers tokenizer; it is not changed.
-            split: which items.
+            split: the split to which the items belong.
             items: task name to items of the split; None: the whole split. Tasks that are left out are not run.
-            should_stop: instead of the one given at the start.
+            should_stop: used instead of the constructor's; None: the constructor's.
 
         Returns:
-            One score per task and item: tasks in the order of the specs, items ascending. Every numeric metric of the
-            task is kept (see `metrics`), as "metric", or as "metric,filter" where the task has several filters, and
-            what the specs measure besides (see `measures`).
+            One score per task and item: tasks in the order of the specs, items ascending. It holds every numeric metric
+            of the task (see `metrics`) under "metric", or "metric,filter" where the task has several filters, and the
+            measures (see `measures`).
 
         Raises:
             EvaluationError: if the model cannot be scored: logits that are not finite, a failing generation, a
                 failing filter or metric. The message names the task and the cause.
-            Interrupted: if `should_stop` said so.
+            Interrupted: if `should_stop` returned True.
             ConfigError: if the prompts cannot be built.
             ValueError: if `items` names a task or an item that the split does not have.
         """
@@ -203,13 +205,14 @@ class LmHarness:
         *,
         should_stop: Callable[[], bool] | None = None,
     ) -> Answers:
-        """Answer the units of a candidate that are in a range; `scores` takes the answers to all units together.
+        """Answer a candidate's units in a range; `scores` takes the answers to all units together.
 
         Args:
-            units: what to answer; units that are stolen from it meanwhile are left out.
+            model: as for `score`; so are `tokenizer`, `split`, `items` and `should_stop`.
+            units: the range; units that are stolen from it in the meantime are left out.
 
         Returns:
-            Plain data, for each kind of request: position of the request to the response.
+            Plain data: for each kind of request, the request's position to the response.
 
         Raises:
             EvaluationError, Interrupted, ConfigError, ValueError: as `score`.
@@ -226,13 +229,13 @@ class LmHarness:
         items: Mapping[str, Sequence[int]] | None,
         answers: Sequence[Answers],
     ) -> tuple[ItemScore, ...]:
-        """Return what `score` would, from partial answers that together cover every unit; no pass is run.
+        """Return what `score` would return, from partial answers that together cover every unit; no pass is run.
 
         Args:
-            model: the one that answered, or one of the same kind.
+            model: the model that answered, or one of the same kind.
             tokenizer: its tokenizer.
-            split: as `answers` got it.
-            items: as `answers` got them.
+            split: as it was given to `answers`.
+            items: as they were given to `answers`.
             answers: the partial answers, in any order.
 
         Raises:
@@ -247,11 +250,11 @@ class LmHarness:
             return self._scores(model, tokenizer, split, items, together)
 
     def share_engine(self, other: LmHarness) -> None:
-        """Answer by the engine of another harness with the same settings, which may hold a copy of the weights."""
+        """Use the engine of another harness with the same settings, since an engine may hold a copy of the weights."""
         self._engine = other._engine_made()
 
     def release(self) -> None:
-        """Let go of the last model, which is otherwise kept until another one is scored."""
+        """Release the last model, which is otherwise kept until another one is scored."""
         if self._engine is not None:
             self._engine.release()
 
@@ -331,7 +334,7 @@ class LmHarness:
         return engine, self._calls(engine, encoder, encoder_key, key, requests), requests
 
     def _prepare_task(self, task: Task, catalog: TaskCatalog) -> None:
-        """Load a task with those that its other splits are drawn from, and draw the splits."""
+        """Load a task, and those from which its other splits are drawn, and draw the splits."""
         for name in task.sources:
             entry = catalog.find(name)
             if entry is None:
@@ -348,7 +351,7 @@ class LmHarness:
             self._splits[task.name] = _recorded(task, n_docs, self._recorded)
 
     def _resolve(self, spec: TaskSpec) -> TaskSpec:
-        """Hold a spec against the tasks behind its splits; the main one fills in its filter and direction."""
+        """Check a spec against the tasks of its splits; the main task fills in its filter and direction."""
         sources = [name for name in spec.sources if (name, spec.num_fewshot) in self._tasks]  # others failed to load
         resolved = [self._task(spec.task, name).resolve(spec) for name in sources]
         return resolved[0] if resolved else spec
@@ -363,7 +366,7 @@ class LmHarness:
         return measures_on([*mine, *self._extra], prepared.output_type, prepared.metrics)
 
     def _built(self, split: Split, encoder: Encoder, tokenizer: Any) -> tuple[str | None, dict[str, Requests]]:
-        # With a chat template the prompts depend on the tokenizer, and a recipe may change which one it is.
+        # With a chat template the prompts depend on the tokenizer, which a recipe may choose.
         template = None
         if self._apply_chat_template:
             template = str(getattr(tokenizer, "chat_template", None) or "")
@@ -375,7 +378,8 @@ class LmHarness:
             for task in self._runs:
                 drawn = self._splits[task.name]
                 mine = drawn[split]
-                # The earliest split that shares the pool: search items, if any; test items only for themselves.
+                # Few-shot examples come from the earliest split of the same pool: from search items, if there are any,
+                # and from test items for test items only.
                 shots_from = next((d.items for d in drawn.values() if d.source == mine.source and d.items), ())
                 built[task.name] = self._task(task, mine.source).build(
                     mine.items,
@@ -399,7 +403,7 @@ class LmHarness:
     def _encoder(self, engine: Engine, model: Any, tokenizer: Any) -> tuple[Encoder, tuple[int, int]]:
         key = (id(tokenizer), engine.context_length(model, tokenizer))
         if key not in self._encoders:
-            # Holds the tokenizer, so that its id stays its own.
+            # The entry holds the tokenizer, so that no other object gets its id.
             self._encoders[key] = (tokenizer, Encoder(tokenizer, key[1]))
             self._encoded[key] = {}
         return self._encoders[key][1], key
@@ -407,7 +411,7 @@ class LmHarness:
     def _calls(
         self, engine: Engine, encoder: Encoder, encoder_key: tuple[int, int], key: Any, requests: Mapping[str, Requests]
     ) -> list[tuple[Call, Any]]:
-        """Return the requests by kind, encoded and made ready for the engine; once for the same requests."""
+        """Return the requests by kind, encoded and prepared for the engine; the same requests are prepared once."""
         if key in self._prepared:
             self._prepared.move_to_end(key)
             return self._prepared[key]
@@ -453,12 +457,12 @@ class LmHarness:
 
 @contextmanager
 def _naming(call: Call) -> Iterator[None]:
-    """Say which tasks it was, whatever goes wrong."""
+    """Name the tasks in any error that is raised within."""
     names = ", ".join(repr(name) for name in dict.fromkeys(call.tasks))
     try:
         yield
     except (Interrupted, KeyboardInterrupt, ConfigError):
-        raise  # the last: the engine cannot run such models at all, which no other candidate will change
+        raise  # a `ConfigError` says that the engine cannot run such models at all, whichever the candidate
     except EvaluationError as error:
         raise EvaluationError(f"task {names}: {error}", fault=error.fault) from error
     except Exception as error:
@@ -469,7 +473,7 @@ def _naming(call: Call) -> Iterator[None]:
 
 
 def _recorded(task: Task, n_docs: Mapping[str, int], recorded: Mapping[str, Any]) -> dict[Split, Drawn]:
-    """Read the splits of one task as recorded, and hold them against what was loaded."""
+    """Return the recorded splits of one task, checked against what was loaded."""
     tasks = recorded.get("tasks", {})
     if task.name not in tasks:
         raise ConfigError(f"task {task.name!r} is not in the recorded splits, which have {', '.join(tasks) or 'none'}")

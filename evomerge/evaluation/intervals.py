@@ -1,9 +1,9 @@
 """95 % confidence intervals of means and of weighted sums of means.
 
-A 0/1 metric has the Wilson score interval (Wilson 1927, JASA 22:209), which keeps inside [0, 1] and stays honest where
-every item is right or every one is wrong. Any other metric has Student's interval. A weighted sum over tasks combines
-the tasks' own intervals by MOVER (Zou & Donner 2008, Statistics in Medicine 27:1693, eq. 3 and its extension to k
-terms); for one task with weight 1 it gives that task's interval back.
+A 0/1 metric has the Wilson score interval (Wilson 1927, JASA 22:209), which stays inside [0, 1] and keeps its level
+where all items are right or all are wrong. Any other metric has Student's interval. The interval of a weighted sum over
+tasks combines the tasks' intervals by MOVER (Zou & Donner 2008, Statistics in Medicine 27:1693, eq. 3 and its extension
+to k terms); for one task with weight 1 it is that task's interval.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 def mean_score(values: Sequence[float]) -> Score:
     """Return the mean of one metric over items with its 95 % interval.
 
-    Wilson's interval where every value is 0 or 1; else Student's, which is (-inf, inf) for a single value, since
-    nothing is known of its spread, and has width 0 where all values are equal.
+    The interval is Wilson's where every value is 0 or 1, else Student's. Student's is (-inf, inf) for a single value,
+    whose spread is not known, and has width 0 where all values are equal.
+
+    Raises:
+        ValueError: if there are no values.
     """
     n = len(values)
     if n == 0:
@@ -43,12 +46,12 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     p = successes / n
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    # Exactly 0 and 1 at the ends, where rounding would leave 1e-17 or place the bound beside the mean.
+    # The ends are exactly 0 and 1, where rounding would leave 1e-17 or put the bound on the wrong side of the mean.
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
 
 
 def weighted_sum(scores: Sequence[Score], weights: Sequence[float]) -> Score:
-    """Return the interval of sum_k w_k * mean_k for independent means; weights may be negative.
+    """Return sum_k w_k * mean_k with its interval, for independent means; weights may be negative.
 
     MOVER: with l_k, u_k the bounds of w_k * mean_k, low = sum - sqrt(sum_k (w_k mean_k - l_k)^2), and likewise high.
     """
@@ -66,7 +69,7 @@ def weighted_sum(scores: Sequence[Score], weights: Sequence[float]) -> Score:
 
 def student_quantile(q: float, df: float) -> float:
     """Return the `q` quantile (0.5 < q < 1) of Student's t distribution with `df` > 0 degrees of freedom."""
-    # P(T > t) = I_x(df/2, 1/2) / 2 with x = df / (df + t^2): bisect on x, which is bounded, and turn back to t.
+    # P(T > t) = I_x(df/2, 1/2) / 2 with x = df / (df + t^2): bisect on x, which is bounded, and convert back to t.
     target = 2 * (1 - q)
     low, high = 0.0, 1.0
     for _ in range(200):

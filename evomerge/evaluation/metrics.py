@@ -1,14 +1,14 @@
 """What a task reports for one item, as plain numbers whose mean over items is the task's score.
 
-Most lm-eval metrics are means of per-item numbers already (`acc`, `exact_match`). Of the others:
+Most lm-eval metrics are means of per-item numbers already (`acc`, `exact_match`). The others:
 
 - `perplexity`, `word_perplexity`, `byte_perplexity` are kept as their logarithms `log_…` (nats per item's target, per
-  word, per byte): the mean of these over items can be searched on. For the last two it weighs every document alike,
+  word, per byte), whose mean over items can be an objective. For the last two the mean weighs every document alike,
   while lm-eval pools all words or bytes.
-- `bits_per_byte` is kept per document, with the same remark.
+- `bits_per_byte` is kept per document; its mean, too, weighs every document alike.
 - `brier_score` is the item's own squared error.
 - Scores of a whole corpus (F1, MCC, BLEU, chrF, TER, and whatever a task's own function aggregates in another way
-  than the mean) have no per-item value that could be averaged, and cannot be an objective.
+  than by the mean) have no per-item value that could be averaged, and cannot be an objective.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Metric:
     """A metric that a task reports.
 
     Attributes:
-        per_item: whether its mean over items is meaningful; None: unknown until the task is loaded.
-        direction: as the task says; None: it does not say.
+        per_item: whether its mean over items has a meaning; None: unknown until the task is loaded.
+        direction: which values are better, as the task says; None: it does not say.
         reason: why it cannot be an objective, where `per_item` is False.
     """
 
@@ -44,7 +44,7 @@ class Metric:
 def declared_metrics(config: Mapping[str, Any], output_type: str) -> dict[str, Metric]:
     """Return the metrics that a task's YAML declares (or lm-eval's defaults for its output type), by their name here.
 
-    A perplexity appears twice: as what the task calls it, which cannot be averaged, and as its logarithm.
+    A perplexity appears twice: under the task's name for it, which cannot be averaged, and as its logarithm.
     """
     from lm_eval.api import metrics as _registers_metrics  # noqa: F401
     from lm_eval.api import registry
@@ -115,7 +115,7 @@ def _add(reported: dict[str, Metric], name: str, kind: str | None, higher: bool 
         reported[name] = Metric(True, direction)
     else:
         reason = f"it is aggregated by {kind or 'nothing known'}, not by a mean over items, so it has no per-item value"
-        # A function (and a default that only its loading shows) is judged once the task is loaded.
+        # Whether a function is a mean (and what an undeclared default is) is known once the task is loaded.
         known = kind is not None and not kind.startswith("!function")
         reported[name] = Metric(False if known else None, direction, reason)
 
@@ -129,7 +129,7 @@ def _kind(function: Callable[..., Any] | None) -> str | None:
 
 
 def _is_mean(function: Callable[..., Any]) -> bool:
-    """Whether a task's own aggregation is a mean under another name, by trying it on a few numbers."""
+    """Return whether a task's own aggregation is a mean by another name; it is tried on a few numbers."""
     try:
         return all(
             abs(float(function(list(values))) - sum(values) / len(values)) < 1e-12

@@ -1,21 +1,21 @@
-"""What a search improves: one or more objectives, each a weighted sum of terms, within the limits that entries set.
+"""What a search improves: one or more objectives, each a weighted sum of terms, and limits that must be kept.
 
     objective_o = sum_k  w_k / sum_j w_j  *  s_k  *  mean_i metric_k(i),     s_k = +1 to maximize, -1 to minimize
 
-over the entries k that name the objective o; those that name none share one. Here, where an objective is read, its
-direction is fixed: larger is better everywhere behind. With one entry to maximize, the objective is its mean; with one
-to minimize, minus its mean. Metrics are not rescaled: entries on different scales (an accuracy, a number of tokens)
-need weights that say what a unit of each is worth. Several entries may measure the same task, whose items are then
-scored once. A number of the recipe itself, such as its layers, is a term like any other (`RecipeTerm`).
+over the entries k that name the objective o; the entries that name none share one. The direction of an objective is
+fixed here: everywhere else larger is better. With one entry to maximize, the objective is its mean; with one to
+minimize, minus its mean. Metrics are not rescaled: entries on different scales (an accuracy, a number of tokens) need
+weights that say what a unit of each is worth. Several entries may measure the same task, whose items are then scored
+once. A number of the recipe itself, such as its layers, is a term like any other (`RecipeTerm`).
 
-**Limits.** An entry with a constraint has no share in an objective; its mean must keep the limit. How far it is beyond,
-in units of the limit (Deb 2000 normalises likewise), is the violation of the result. `score` reports the plain sum all
-the same.
+**Limits.** An entry with a constraint is no term of an objective; its mean must keep the limit. By how much it exceeds
+the limit, in units of the limit (Deb 2000 normalises likewise), is the violation of the result. `score` reports the
+plain sum all the same.
 
-**Baselines.** Some measures compare with models that were scored before (`note_baseline`): negative flips, the items
-that a reference has right and the candidate wrong (Yan et al., arXiv 2011.09161: the negative flip rate is their mean),
-and the guard of the entropy, which allows the commonest answer the largest share that it has with any baseline, and a
-margin.
+**Baselines.** Some entries compare with models that were scored before (`note_baseline`): negative flips, which are the
+items that a reference has right and the candidate has wrong (Yan et al., arXiv 2011.09161: their mean is the negative
+flip rate), and the guard of the entropy, which allows the commonest answer the largest share that it has with any
+baseline, plus a margin.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ class RecipeTerm:
     """A number of the recipe itself as a term of every objective.
 
     Attributes:
-        weight: signed; what one unit adds to an objective.
-        of: the number.
+        name: what the number is called.
+        weight: what one unit adds to an objective; signed.
+        of: returns the number of a recipe.
     """
 
     name: str
@@ -65,10 +66,10 @@ class Objectives:
 
     Attributes:
         specs: the entries, each with its direction.
-        objectives: what the search improves, in the order in which the entries name it.
+        objectives: the objectives, in the order in which the entries first name them.
         weights: signed weights `s_k w_k / sum_j w_j` in the sum of all entries, in the order of `specs`; 0 for
             constraints.
-        recipe_terms: numbers of the recipe that count besides.
+        recipe_terms: numbers of the recipe that are terms of every objective.
     """
 
     def __init__(self, specs: Sequence[TaskSpec], recipe_terms: Sequence[RecipeTerm] = ()) -> None:
@@ -112,16 +113,16 @@ class Objectives:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The baselines that candidates are compared with by name; they must be noted before any model is judged."""
+        """The baselines that entries name to compare with; they must be noted before any model is judged."""
         return tuple(dict.fromkeys(spec.reference for spec in self.specs if spec.reference is not None))
 
     @property
     def compares(self) -> bool:
-        """Whether candidates are compared with baselines at all, by name or with all of them."""
+        """Whether candidates are compared with any baseline, by its name or with all of them."""
         return bool(self.references) or any(map(_guarded, self.specs))
 
     def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
-        """Remember how a baseline did, for what compares with it; to be called before the baseline itself is judged."""
+        """Remember a baseline's scores, with which models are compared; call it before judging the baseline itself."""
         rows = self._baselines.setdefault(split, {}).setdefault(name, {})
         rows.update({(score.task, score.item): score.metrics for score in scores})
 
@@ -129,7 +130,9 @@ class Objectives:
         """Return what a strategy is told of a candidate that answered every item.
 
         Args:
-            recipe: of the candidate; needed where there are recipe terms.
+            scores: the candidate's item scores.
+            split: the split of the items.
+            recipe: the candidate's recipe; needed where there are recipe terms.
 
         Raises:
             EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite, or a
@@ -142,7 +145,7 @@ class Objectives:
     def result_of(self, means: Sequence[float], recipe: Recipe | None = None) -> Result:
         """Return the result of a candidate whose means are known, or estimated, in the order of `specs`.
 
-        The guard of the entropy, which needs the answers themselves, takes no part.
+        The guard of the entropy takes no part, since it needs the answers themselves.
 
         Raises:
             EvaluationError: as `result` for the objectives.
@@ -159,11 +162,13 @@ class Objectives:
     def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, objective: str | None = None) -> Score:
         """Return a weighted sum of metrics with its 95 % interval (see `intervals`), and the number of items behind it.
 
-        Constraints and recipe terms do not touch it. Entries of one task are measured on the same items, so they are
-        added up item by item, which keeps what they have in common; tasks are independent.
+        Constraints and recipe terms do not count. Entries of one task are measured on the same items, so they are added
+        up item by item, which keeps their correlation; tasks are independent.
 
         Args:
-            objective: the name of one; None: all entries together.
+            scores: the model's item scores.
+            split: the split of the items.
+            objective: the name of one objective; None: the sum of all entries.
 
         Raises:
             EvaluationError: as `result`.
@@ -184,7 +189,7 @@ class Objectives:
         return [text for _, text in [*self._beyond(means), *self._collapsed(scores, split)]]
 
     def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
-        """Return each entry's values item by item, for whatever looks at single items; tasks without items have none.
+        """Return each entry's values item by item; tasks without items have none.
 
         Returns:
             Name of the entry (`term_names`) to item to value, in the metric's own unit and direction.
@@ -205,10 +210,10 @@ class Objectives:
         return {name: 1.0 if counts[name] > 1 else own.get(name, 0.0) for name in self._tasks}
 
     def task_values(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
-        """Return one value per item: the weighted sum is the sum over tasks of `task_weights` times the mean of these.
+        """Return one value per item, so that the weighted sum is the sum over tasks of `task_weights` times their mean.
 
-        Where one entry of a task has a weight that is its value; where several have, their weighted sum. Tasks without
-        items have none.
+        If one entry of a task has a weight, the value is that entry's; if several have, it is their weighted sum. Tasks
+        without items have no values.
 
         Raises:
             EvaluationError: as `result`.
@@ -255,7 +260,7 @@ class Objectives:
         return float(before and not _right(spec, score))
 
     def _signed(self, total: float, counts: Callable[[TaskSpec], bool]) -> tuple[float, ...]:
-        """Return the signed weights of the specs that count, as shares of a total; 0 for the others."""
+        """Return the signed weights of the specs that count, divided by a total; 0 for the others."""
         return tuple(
             (1.0 if spec.direction == "maximize" else -1.0) * spec.weight / total if counts(spec) else 0.0
             for spec in self.specs
@@ -295,18 +300,18 @@ class Objectives:
         return Result(tuple(values), math.fsum(violation for violation, _ in violations), measures)
 
     def _beyond(self, means: Sequence[float]) -> Iterator[tuple[float, str]]:
-        """Yield each constraint that is broken: by how much, in units of its limit, and in words."""
+        """Yield, for each broken constraint, the excess in units of the limit, and a sentence."""
         for spec, mean in zip(self.specs, means, strict=True):
             if spec.constraint is not None and (beyond := spec.constraint.violation(mean)) > 0.0:
                 yield beyond, f"{spec.label} is {mean:.4g}, but must be {spec.constraint}"
 
     def _collapsed(self, scores: Sequence[ItemScore], split: Split) -> Iterator[tuple[float, str]]:
-        """Yield the tasks on which the entropy is low by collapse, likewise."""
+        """Yield the same for each task on which the entropy is low by collapse."""
         for spec in filter(_guarded, self.specs):
             yield from self._collapse(spec, [score for score in scores if score.task == spec.name], split)
 
     def _collapse(self, spec: TaskSpec, scores: Sequence[ItemScore], split: Split) -> list[tuple[float, str]]:
-        """Hold the share of the commonest answer against the largest that a baseline has on the same items."""
+        """Compare the share of the commonest answer with the largest that a baseline has on the same items."""
         found = self._baselines.get(split, {})
         answers = [[rows[spec.name, s.item] for s in scores if (spec.name, s.item) in rows] for rows in found.values()]
         largest = max((_commonest(own) for own in answers if own), default=None)
@@ -341,7 +346,7 @@ def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, objec
 def _together(values: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[Sequence[float], float]:
     """Return one value per item for the entries of a task, and its weight in the sum."""
     weighing = [(own, w) for own, w in zip(values, weights, strict=True) if w != 0.0]
-    if len(weighing) < 2:  # as it is, since a 0/1 metric has an interval of its own
+    if len(weighing) < 2:  # unchanged, since a 0/1 metric has an interval of its own
         return weighing[0] if weighing else (values[0], 0.0)
     rows = zip(*(own for own, _ in weighing), strict=True)
     return [math.fsum(w * value for (_, w), value in zip(weighing, row, strict=True)) for row in rows], 1.0
@@ -365,7 +370,7 @@ def _value(spec: TaskSpec, metric: str, score: ItemScore) -> float:
 
 
 def _right(spec: TaskSpec, score: ItemScore) -> bool:
-    """Whether an answer is right; half right is not defined for flips."""
+    """Return whether an answer is right, which must be 0 or 1 for flips."""
     value = _value(spec, spec.of or "", score)
     if value not in (0.0, 1.0):
         raise EvaluationError(
@@ -380,7 +385,7 @@ def _all_minimized(specs: Sequence[TaskSpec]) -> bool:
 
 
 def _guarded(spec: TaskSpec) -> bool:
-    """Whether a spec pushes the entropy down, so that collapse would pay."""
+    """Return whether a spec pushes the entropy down, so that collapse would pay."""
     pushes = spec.direction == "minimize" and (spec.weight > 0.0 or spec.constraint is not None)
     return spec.metric == ENTROPY and pushes and spec.collapse_margin != 1.0
 

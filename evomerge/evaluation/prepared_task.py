@@ -1,4 +1,4 @@
-"""One lm-eval task, loaded once: its documents, and the requests of a split, built once and run for every candidate."""
+"""One lm-eval task, loaded once: its documents, and the requests of a split, which all candidates answer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from evomerge.record import ItemScore
 from evomerge.system.faults import fault_of
 
 _N_TOKENS = "evomerge_n_tokens"
-"""Attribute that an lm-eval instance gets besides its response: how many tokens were generated for it."""
+"""The attribute of an lm-eval instance that holds how many tokens were generated for its response."""
 
 _PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass
 class Requests:
-    """What the model is asked for some items of one task.
+    """The requests to the model for some items of one task.
 
     Attributes:
         items: indices of the task's documents, ascending.
@@ -56,9 +56,9 @@ class PreparedTask:
 
     Attributes:
         name: its lm-eval name.
-        n_docs: number of documents that it evaluates on.
+        n_docs: number of documents on which it is evaluated.
         filters: names of its filters.
-        metrics: what it reports, by the names used here.
+        metrics: the metrics that it reports, by the names used here.
     """
 
     def __init__(self, name: str, path: Path, *, num_fewshot: int | None, allow_unsafe_code: bool) -> None:
@@ -112,12 +112,12 @@ class PreparedTask:
     ) -> Requests:
         """Build the requests of some items: prompts with few-shot examples, and what is asked about them.
 
-        The prompts equal those of `lm_eval.simple_evaluate(samples=…)` for the same items, except where the task has
-        no documents for few-shot examples but those it evaluates on: see `_pool`.
+        The prompts equal those of `lm_eval.simple_evaluate(samples=…)` for the same items, unless the task takes its
+        few-shot examples from the documents on which it is evaluated: see `_pool`.
 
         Args:
             items: indices of documents, ascending.
-            shots_from: indices of documents that may serve as examples where the task has no others.
+            shots_from: indices of documents that may serve as examples where the task has no separate ones.
             chat_template: lm-eval's function from a chat to text; None: plain text.
 
         Raises:
@@ -125,14 +125,14 @@ class PreparedTask:
         """
         from lm_eval.defaults import DEFAULT_OTHER_SEED
 
-        if not items:  # lm-eval reads an empty selection as "all"
+        if not items:  # lm-eval takes an empty selection for "all"
             return Requests((), [])
         try:
             with quiet(), lm_eval_randomness(), compiled_templates():
                 self._pool(shots_from)
                 self._task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
                 self._task.build_all_requests(
-                    # Looked up once per document: a set, where lm-eval's annotation has a list.
+                    # A set, although lm-eval's annotation says a list: it is searched once for each document.
                     samples=set(items),
                     apply_chat_template=chat_template is not None,
                     fewshot_as_multiturn=chat_template is not None,
@@ -164,14 +164,15 @@ class PreparedTask:
         """Filter the responses that the instances hold, and score them.
 
         Args:
-            task: the name to record the scores under.
-            measures: what is measured besides the task's own metrics; of the raw responses, before any filter.
-            count_tokens: for the measures.
+            task: the name under which the scores are recorded.
+            requests: the requests of the items.
+            measures: what is measured besides the task's own metrics, on the raw responses before any filter.
+            count_tokens: returns the number of tokens of a text, for the measures.
 
         Raises:
             EvaluationError: if a filter, the task's own scoring or a measure fails.
         """
-        if not requests.items:  # lm-eval's filters cannot take nothing
+        if not requests.items:  # lm-eval's filters fail on an empty list
             return []
         metrics = [
             self._measured(task, item, group, measures, count_tokens)
@@ -205,7 +206,7 @@ class PreparedTask:
         measures: Sequence[Measure],
         count_tokens: Callable[[str], int],
     ) -> dict[str, float]:
-        """Return what the measures make of one item's responses."""
+        """Return the numbers of the measures for one item's responses."""
         found: dict[str, float] = {}
         for measure in measures:
             # With `acc_mutual_info` lm-eval asks for each option a second time, without its context.
@@ -250,7 +251,7 @@ class PreparedTask:
         config.process_docs = None
 
     def _draws_shots_from_evaluated(self) -> bool:
-        """Whether few-shot examples come from the documents that the task evaluates on, by lm-eval's own rules."""
+        """Return whether lm-eval would draw few-shot examples from the documents on which the task is evaluated."""
         shots = getattr(self._task, "fewshot_cfg", None)
         if self.num_fewshot == 0 or shots is None:
             return False
@@ -264,11 +265,11 @@ class PreparedTask:
         return source == next((split for split in (config.test_split, config.validation_split) if split), None)
 
     def _pool(self, shots_from: Sequence[int]) -> None:
-        """Keep few-shot examples out of the documents that are held out.
+        """Keep items that are held out from becoming few-shot examples.
 
-        Where a task has no other documents for examples than those it evaluates on, lm-eval draws examples from all
-        of them: test items, with their answers, would stand in the prompts of the search, and in some settings an
-        item in its own prompt. Such a task gets its examples from `shots_from`, never the item itself.
+        Where a task has no separate documents for examples, lm-eval draws them from all documents on which the task is
+        evaluated. Test items with their answers would then stand in the prompts of the search, and in some settings an
+        item in its own prompt. Such a task gets its examples from `shots_from`, and never the item itself.
         """
         if not self._shares_shots:
             return
@@ -280,17 +281,17 @@ class PreparedTask:
             )
         documents = self._task.eval_docs
         self._task.sampler.replace_df([documents[index] for index in shots_from])
-        # How lm-eval is told to leave out the item itself: it compares the two.
+        # lm-eval leaves out the item itself where these two are equal.
         self._task.fewshot_cfg.split = self._task.config.test_split
 
 
 def _continuation(instance: Any) -> str:
-    """Return the text whose probability is asked for; a request for an answer or for a whole text has none."""
+    """Return the text whose probability is asked for; "" for a request for an answer or for a whole text."""
     return str(instance.args[1]) if instance.request_type == "loglikelihood" else ""
 
 
 def _copied(document: Any) -> Any:
-    """Return a copy of a document, since some tasks change it while they score it; quick for one without containers."""
+    """Return a copy of a document, since some tasks change it while scoring; fast for one without containers."""
     if type(document) is dict and all(type(value) in _PLAIN for value in document.values()):
         return dict(document)
     return copy.deepcopy(document)
@@ -301,7 +302,7 @@ def _load(name: str, path: Path) -> Any:
 
     try:
         with quiet(), lm_eval_randomness():
-            # No index is built: the file is known, and lm-eval takes a path as a task's name.
+            # lm-eval takes a path as a task's name, so it need not build its index.
             tasks = TaskManager(include_defaults=False).load([str(path)])["tasks"]
     except Exception as error:
         raise ConfigError(_loading_failed(name, path, error)) from error
@@ -349,18 +350,18 @@ def reset(requests: Sequence[Requests]) -> None:
 
 
 def put_responses(instances: Sequence[Any], responses: Sequence[Any]) -> None:
-    """Give each instance its response, as often as the task repeats it: greedy answers do not differ."""
+    """Give each instance its response, as often as the task repeats it, since greedy answers are all the same."""
     for instance, response in zip(instances, responses, strict=True):
-        if isinstance(response, Text):  # lm-eval and what tasks import get a plain text
+        if isinstance(response, Text):  # lm-eval and the tasks' own code get a plain text
             instance.__dict__[_N_TOKENS] = response.n_tokens
             response = str(response)
         instance.resps = [response] * (instance.repeats or 1)
 
 
 def by_request_type(requests: Mapping[str, Requests]) -> dict[str, list[tuple[str, Any]]]:
-    """Return the (task name, instance) pairs of all tasks by what the model is asked for, in lm-eval's own order.
+    """Return the (task name, instance) pairs of all tasks by request type, in lm-eval's own order.
 
-    All tasks share a call, as in lm-eval, so that a suite of many small tasks is not run in many small batches.
+    As in lm-eval, all tasks share a call, so that a suite of many small tasks is not run in many small batches.
     """
     calls: dict[str, list[tuple[str, Any]]] = {}
     for name, one in requests.items():

@@ -1,4 +1,4 @@
-"""Scopes in which other libraries neither write to the terminal nor leave traces in the global random state."""
+"""Scopes in which other libraries neither write to the terminal nor change the global random state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOISY = ("transformers", "datasets", "huggingface_hub", "evaluate", "filelock",
 
 
 class _ToOurLog(logging.Handler):
-    """Passes lm-eval's messages on at DEBUG; a cut-off prompt, which makes scores wrong, once as a WARNING."""
+    """Passes lm-eval's messages on at DEBUG, but one about a cut-off prompt, which makes scores wrong, as WARNING."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -71,17 +71,17 @@ def quiet() -> Iterator[None]:
 def lm_eval_randomness() -> Iterator[None]:
     """Give code of lm-eval's tasks the global random state that `lm_eval` itself sets, and put ours back.
 
-    Some tasks shuffle answers with `random` or `numpy.random` while they are loaded (GPQA), and lm-eval seeds both in
-    `simple_evaluate` for that reason. Without it, two workers would see different questions; with it but without
-    putting the state back, everything that draws from the global generators in this process would repeat itself.
-    This is the only place that touches them.
+    Some tasks shuffle answers with `random` or `numpy.random` while they are loaded (GPQA), so lm-eval seeds both in
+    `simple_evaluate`. Without the seeds, two workers would see different questions. If the state were not put back,
+    everything else in this process that draws from the global generators would repeat itself. No other code touches
+    these generators.
     """
     import numpy as np
     import torch
     from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    # Of torch only the CPU generator, which is the one that a dataset's code would use.
+    # Only torch's CPU generator, which is the one that a dataset's code would use.
     torch_state = torch.default_generator.get_state()
     random.setstate(random.Random(DEFAULT_RANDOM_SEED).getstate())
     np.random.set_state(np.random.RandomState(DEFAULT_OTHER_SEED).get_state())  # noqa: NPY002
@@ -104,7 +104,7 @@ def compiled_templates() -> Iterator[None]:
     try:
         yield
     finally:
-        del env.from_string  # the method shows again
+        del env.from_string  # which uncovers the method of the class
 
 
 def _no_bar(iterable: Iterable[Any] = (), *_: Any, **__: Any) -> Iterable[Any]:

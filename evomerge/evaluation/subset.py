@@ -12,8 +12,8 @@ from evomerge.errors import ConfigError
 from evomerge.evaluation.task import Size, SplitSizes, Task
 from evomerge.record import Split
 
-# The test split is cut first, so that its items stay the same when only the search or validation size changes:
-# test scores of such runs can be compared, and no item that one run tested on is searched on by the next.
+# The test split is cut first, so that its items stay the same when only the search or validation size changes: then
+# test scores of the runs can be compared, and no run searches on an item on which an earlier one was tested.
 _CUT_ORDER = (Split.TEST, Split.VALIDATION, Split.SEARCH)
 
 
@@ -37,7 +37,7 @@ class Drawn:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Drawn:
-        """Read what `to_data` wrote."""
+        """Return the split that `to_data` wrote."""
         return cls(str(data["task"]), int(data["n_docs"]), tuple(int(item) for item in data["items"]))
 
 
@@ -72,10 +72,13 @@ def split_items(n_docs: int, sizes: Mapping[Split, Size], seed: int, task: str) 
 
 
 def draw_splits(task: Task, n_docs: Mapping[str, int], sizes: SplitSizes, seed: int) -> dict[Split, Drawn]:
-    """Draw the three splits of one task, each from the lm-eval task that it names.
+    """Draw the three splits of one task, each from the lm-eval task that is named for it.
 
     Args:
+        task: the task.
         n_docs: lm-eval task name to its number of documents.
+        sizes: how many items each split takes.
+        seed: the run's seed.
 
     Raises:
         ConfigError: as `split_items`.
@@ -100,7 +103,7 @@ def _counts(n_docs: int, sizes: Mapping[Split, Size], task: str) -> dict[Split, 
                 )
             rest = split
         elif isinstance(size, float):
-            # The small addition keeps 0.29 of 100 at 29, where the product is 28.999999999999996.
+            # The small addition makes 0.29 of 100 be 29, although the product is 28.999999999999996.
             counts[split] = math.floor(size * n_docs + 1e-9)
             if counts[split] == 0:
                 raise ConfigError(

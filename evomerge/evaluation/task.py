@@ -23,7 +23,7 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, Direction] = ("maximize", "minimize")
 
 Size: TypeAlias = int | float | None
-"""How much of a pool of items a split takes: a count, a fraction in (0, 1), or None for what the others leave."""
+"""How much of a pool of items a split takes: a count, a fraction in (0, 1), or None for what other splits leave."""
 
 
 NEGATIVE_FLIPS = "negative_flips"
@@ -33,21 +33,21 @@ ENTROPY = "entropy"
 """Metric: how undecided the model is among the options, in nats; see `measures.entropy`."""
 
 PYTHON = "python:"
-"""What the name of a metric begins with that a function of the user computes."""
+"""The beginning of the name of a metric that a function of the user computes."""
 
 ANSWER = "_answer"
-"""Under which an item keeps its answer as a number: no metric, as all names that begin with an underscore."""
+"""The name under which an item keeps its answer as a number; as it begins with an underscore, it is no metric."""
 
 COLLAPSE_MARGIN = 0.1
-"""By how much the share of the commonest answer may exceed that of every baseline."""
+"""By how much the share of the commonest answer may exceed that of every baseline, unless an entry says otherwise."""
 
 _OF_THE_TASK = ("validation", "test", "num_fewshot")
-"""What entries of one task share besides its name."""
+"""The keys that the entries of one task have in common besides its name."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is run: an lm-eval task, and what its splits are drawn from.
+    """What is run: an lm-eval task, and the tasks from which its splits are drawn.
 
     Attributes:
         name: an lm-eval task, built-in or from a local YAML file; also the name under which scores are recorded.
@@ -74,7 +74,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A limit that the mean of a metric must keep; exactly one of the two is set."""
+    """A limit that the mean of a metric must keep: a maximum or a minimum."""
 
     max: float | None = None
     min: float | None = None
@@ -83,7 +83,7 @@ class Constraint:
         return f"at most {self.max:g}" if self.max is not None else f"at least {self.min:g}"
 
     def violation(self, mean: float) -> float:
-        """Return by how much a mean is beyond the limit, in units of the limit (where it is 0: as it is); else 0."""
+        """Return by how much a mean exceeds the limit, in units of the limit (unless that is 0); 0 if it does not."""
         limit, beyond = (self.max, 1.0) if self.max is not None else (self.min or 0.0, -1.0)
         return max(0.0, beyond * (mean - limit)) / (abs(limit) or 1.0)
 
@@ -97,15 +97,15 @@ class TaskSpec:
             once (`shared`).
         metric: a metric that the task reports per item, for example "exact_match" or "acc"; one of `measures`, for
             example "generated_tokens"; "negative_flips"; or "python:MODULE:FUNCTION", "python:FILE.py:FUNCTION".
-        filter: which of the task's filters the metric is taken after; None: the only one that the task has.
-        weight: share in the weighted sum; at least 0, where 0 means measured but not optimised.
+        filter: the task's filter after which the metric is taken; None: the only one that the task has.
+        weight: weight in the weighted sum, at least 0; with 0 the metric is measured but not optimised.
         direction: "maximize" or "minimize"; None: as the task itself says (`higher_is_better` in its YAML).
-        constraint: a limit for the mean, instead of a share in an objective (the weight is 0 then).
-        reference: of negative flips, the baseline that the candidate is compared with.
-        of: of negative flips, the metric of the task, 0 or 1 per item, that says whether an answer is right.
-        collapse_margin: of entropy, by how much the share of the commonest answer may exceed the largest baseline's;
+        constraint: a limit for the mean, in place of a weight in an objective (the weight is 0 then).
+        reference: for negative flips, the baseline with which the candidate is compared.
+        of: for negative flips, the metric of the task, 0 or 1 per item, that says whether an answer is right.
+        collapse_margin: for entropy, by how much the share of the commonest answer may exceed the largest baseline's;
             1 switches the guard off, None is `COLLAPSE_MARGIN`.
-        objective: the objective that it is a term of, by a name of the user's; entries that name none share one.
+        objective: the name, chosen by the user, of the objective of which it is a term; entries without one share one.
     """
 
     name: str
@@ -138,13 +138,13 @@ class TaskSpec:
 
     @property
     def label(self) -> str:
-        """What is measured, in words, for example "gsm8k, exact_match"; only a limit on it may share it."""
+        """What is measured, in words, for example "gsm8k, exact_match"; unique except for a limit on the same."""
         metric = self.metric if self.filter in (None, "none") else f"{self.metric} after {self.filter}"
         against = f" against {self.reference} in {self.of}" if self.reference else ""
         return f"{self.name}, {metric}{against}"
 
     def to_data(self) -> dict[str, Any]:
-        """Return the fields as a JSON-able mapping; `specs_from_data` reads it back."""
+        """Return the fields as JSON data; `specs_from_data` reads it back."""
         return asdict(self)
 
 
@@ -153,7 +153,10 @@ class SplitSizes:
     """How many items each split takes from its pool: a count, a fraction in (0, 1), or None for the rest.
 
     Splits that share a pool (all three, unless `TaskSpec.validation` or `TaskSpec.test` name another task) are
-    disjoint, and at most one of them may take the rest. Validation and test may be 0 (then nothing is measured there).
+    disjoint, and at most one of them may take the rest. Validation and test may be 0: nothing is measured there then.
+
+    Raises:
+        ConfigError: with the first size that is none of these.
     """
 
     search: Size
@@ -180,7 +183,7 @@ class SplitSizes:
 
 
 def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
-    """Return what is wrong with the specs themselves, one sentence per mistake; names are not looked up."""
+    """Return every mistake of the specs themselves, one sentence each; names are not looked up."""
     if not specs:
         return ["an objective needs at least one task, but none came"]
     problems = list(_repeated(specs))
@@ -220,7 +223,7 @@ def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
 
 
 def reference_problems(specs: Sequence[TaskSpec], baselines: Collection[str]) -> list[str]:
-    """Return which specs compare with a baseline that is not there, one sentence each."""
+    """Return one sentence for each spec that compares with a baseline that does not exist."""
     return [
         unknown_name(f"baseline in `reference` of task {spec.name!r}:", spec.reference, baselines)
         for spec in specs
@@ -229,7 +232,7 @@ def reference_problems(specs: Sequence[TaskSpec], baselines: Collection[str]) ->
 
 
 def shared(specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
-    """Return the specs, each with what any entry of its task says of validation, test and num_fewshot."""
+    """Return the specs, each with the validation, test and num_fewshot that any entry of its task names."""
     said: dict[str, dict[str, Any]] = {}
     for spec in specs:
         for key in _OF_THE_TASK:
@@ -239,7 +242,7 @@ def shared(specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
 
 
 def _repeated(specs: Sequence[TaskSpec]) -> Iterator[str]:
-    """Find entries that measure the same twice, and entries of one task that do not agree on what is run."""
+    """Yield a sentence for entries that measure the same twice, or that disagree on what is run for their task."""
     seen = Counter(
         (spec.name, spec.metric, spec.filter, spec.reference, spec.of, spec.constraint is None) for spec in specs
     )
@@ -279,7 +282,7 @@ def _constraint_problems(spec: TaskSpec) -> Iterator[str]:
 
 
 def _option_problems(spec: TaskSpec) -> Iterator[str]:
-    """Find options of a metric that are missing, or that belong to another one."""
+    """Yield a sentence for options of a metric that are missing, or that belong to another metric."""
     flips = spec.metric == NEGATIVE_FLIPS
     if flips and not spec.reference:
         yield f"task {spec.name!r}: {NEGATIVE_FLIPS!r} needs `reference`, the baseline to compare with, like a parent"
@@ -298,7 +301,7 @@ def _option_problems(spec: TaskSpec) -> Iterator[str]:
 
 
 def _leaks(specs: Sequence[TaskSpec]) -> list[str]:
-    """Find tasks whose items serve one spec's search and another's test: test items must never reach the search."""
+    """Return a sentence for each task whose items serve different splits: test items must never reach the search."""
     uses: dict[str, dict[Split, str]] = {}
     problems = []
     for spec in shared(specs):
@@ -315,7 +318,7 @@ def _leaks(specs: Sequence[TaskSpec]) -> list[str]:
 
 
 def specs_from_data(data: Sequence[Mapping[str, Any]]) -> tuple[TaskSpec, ...]:
-    """Read what `TaskSpec.to_data` wrote, one mapping per task."""
+    """Return the specs that `TaskSpec.to_data` wrote, from one mapping per entry."""
     return tuple(
         TaskSpec(**{**one, "constraint": Constraint(**one["constraint"]) if one.get("constraint") else None})
         for one in data

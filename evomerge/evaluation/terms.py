@@ -1,4 +1,4 @@
-"""What one entry of an objective measures on a task: a metric of the task, a measure of ours, or flips."""
+"""What one entry of an objective measures on a task: a metric of the task, a measure, or negative flips."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ def resolve(
     """Fill in a spec's filter and direction from a task, or say what is wrong.
 
     Args:
+        spec: the entry.
         source: the task's name.
-        metrics: what the task reports, by name; a name that is also a measure's is the task's.
+        output_type: lm-eval's kind of the task.
+        metrics: the metrics that the task reports, by name; they go before measures of the same name.
         filters: the names of the task's filters.
 
     Returns:
-        The spec and, one sentence each, its mistakes; with any, the spec is as it came.
+        The spec, and its mistakes, one sentence each; with any mistake, the spec is as it came.
     """
     if spec.metric == NEGATIVE_FLIPS:
         return _resolve_flips(spec, source, metrics, filters)
@@ -54,7 +56,7 @@ def resolve(
 
 
 def function_problems(metric: str) -> list[str]:
-    """Return why a metric that is a function of the user cannot be computed; none for metrics of other kinds."""
+    """Return why a user's function cannot serve as a metric, one sentence each; nothing for other metrics."""
     try:
         find_measure(metric)
     except ConfigError as error:
@@ -63,7 +65,7 @@ def function_problems(metric: str) -> list[str]:
 
 
 def measures_on(names: Iterable[str], output_type: str, metrics: Mapping[str, Metric]) -> tuple[Measure, ...]:
-    """Return those of the named measures that can be taken on a task and that it does not report itself."""
+    """Return those of the named measures that can be taken on a task and that the task does not report itself."""
     found = (find_measure(name) for name in dict.fromkeys(names) if name not in metrics)
     return tuple(one for one in found if one is not None and output_type in one.output_types)
 
@@ -89,7 +91,7 @@ def _resolve_flips(
     spec: TaskSpec, source: str, metrics: Mapping[str, Metric], filters: Sequence[str]
 ) -> tuple[TaskSpec, list[str]]:
     if spec.of is None:
-        return spec, []  # noted where the spec itself is checked
+        return spec, []  # the check of the spec itself notes that
     filter_name, problems = _filter(spec, source, spec.of, filters)
     own = metrics.get(spec.of)
     if own is None or own.per_item is False:
@@ -101,7 +103,7 @@ def _resolve_flips(
 
 
 def _filter(spec: TaskSpec, source: str, metric: str, filters: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the filter that a spec means, or what is wrong with it."""
+    """Return the filter that a spec means, and what is wrong with it."""
     if spec.filter is None:
         if len(filters) == 1:
             return filters[0], []
@@ -115,7 +117,7 @@ def _filter(spec: TaskSpec, source: str, metric: str, filters: Sequence[str]) ->
 
 
 def _direction(spec: TaskSpec, own: Direction | None) -> Direction | None:
-    """Return what is better: as the user says, as a limit implies, or as the task or measure says."""
+    """Return which values are better: as the user says, as a limit implies, or as the task or measure says."""
     if spec.direction is not None:
         return spec.direction
     if spec.constraint is not None:

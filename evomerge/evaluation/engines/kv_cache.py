@@ -120,12 +120,12 @@ def layer_kinds(config: Any) -> tuple[type, ...]:
 
 
 def all_full(kinds: Collection[type]) -> bool:
-    """Whether every layer attends to all tokens, so that a `ReservedCache` serves."""
+    """Return whether every layer attends to all tokens, so that a `ReservedCache` serves."""
     return set(kinds) == {DynamicLayer}
 
 
 def all_attention(kinds: Collection[type]) -> bool:
-    """Whether every layer keeps keys and values of all tokens or of a window of them (no recurrent state)."""
+    """Return whether every layer keeps keys and values of all tokens or of a window of them (no recurrent state)."""
     return bool(kinds) and set(kinds) <= {DynamicLayer, DynamicSlidingWindowLayer}
 
 

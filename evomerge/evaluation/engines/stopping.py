@@ -42,7 +42,7 @@ class Stops:
         self._anchor_text: str = tokenizer.decode(self._anchor)
 
     def ended(self, tokens: Sequence[int]) -> bool:
-        """Whether the last of the tokens completes a stop text; to be asked after each token."""
+        """Return whether the last of the tokens completes a stop text; to be asked after each token."""
         possible = self._possible.get(tokens[-1])
         if possible is None:
             possible = self._possible[tokens[-1]] = self._ending_in(tokens[-1])

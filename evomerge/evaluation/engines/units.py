@@ -82,7 +82,7 @@ class UnitRange:
         return self.first == 0 and self._end in (None, self.n_units)
 
     def overlaps(self, start: int, stop: int) -> bool:
-        """Whether any of the units `start` to `stop` (exclusive) is for this process."""
+        """Return whether any of the units `start` to `stop` (exclusive) is for this process."""
         return max(start, self.first) < min(stop, self.end)
 
     def take(self, start: int, stop: int) -> tuple[int, int]:

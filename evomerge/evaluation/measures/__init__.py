@@ -1,8 +1,7 @@
-"""What is measured of an answer besides the task's own metrics, as one number per item.
+"""Measures: numbers per item that are taken of an answer besides the task's own metrics.
 
-- `base`: what a measure sees of an item, and what it is
-- `tokens`, `entropy`: the built-in ones; `python_function`: those of the user
-- `registry`: all of them by name
+- `base.py`: what a measure is, and what it sees of an item; `registry.py`: all measures by name
+- `tokens.py`, `entropy.py`: the built-in measures; `python_function.py`: functions of the user
 
-Flips against a parent compare two models' item scores, so the objective counts them (`evaluation.objective`).
+Negative flips compare the item scores of two models, so the objective counts them (`evaluation.objective`).
 """

@@ -15,11 +15,11 @@ class Answered:
     """One item with what the engine answered.
 
     Attributes:
-        document: the task's document; a copy.
-        responses: one per request of the item, in lm-eval's order: a text of `generate_until`; (log-probability in
-            nats, is greedy) for each option of `multiple_choice`, and for `loglikelihood`; the log-probability of
+        document: a copy of the task's document.
+        responses: one per request of the item, in lm-eval's order: a text for `generate_until`; (log-probability in
+            nats, is greedy) for each option of `multiple_choice`, and for `loglikelihood`; the log-probability for
             `loglikelihood_rolling`.
-        options: what each request asked the probability of; empty texts for generated answers.
+        options: the text whose probability each request asked for; empty for generated answers.
         n_tokens: how many tokens were generated for the answer; None where the engine did not say.
         count_tokens: returns the number of tokens of a text.
     """
@@ -33,12 +33,12 @@ class Answered:
 
 @dataclass(frozen=True)
 class Measure:
-    """Numbers made of an item's answers.
+    """A function from an item's answers to numbers.
 
     Attributes:
         name: as in `TaskSpec.metric`; also the key of its number in `ItemScore.metrics`.
         direction: which values are better; None: the user must say.
-        output_types: lm-eval's kinds of tasks that it can be taken on.
+        output_types: lm-eval's kinds of tasks on which it can be measured.
         function: returns the number, and notes under names that begin with an underscore.
     """
 

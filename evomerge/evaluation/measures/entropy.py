@@ -6,14 +6,13 @@ right ones. Here p is the softmax of the options' log-probabilities, the same nu
 answer.
 
 Entropy has a trivial minimum: a model that gives every item the same answer, with certainty. So each item also notes
-its answer as a number, and the objective refuses a candidate whose commonest answer is commoner than that of every
+its answer as a number, and a candidate breaks a limit if the share of its commonest answer exceeds that of every
 baseline by more than a margin (`Objectives`). The diversity term of information maximization (SHOT, Liang et al., arXiv
-2002.08546), which adds the negated entropy of the mean prediction, aims at the same failure; but it rewards a uniform
-use of the options, which is wrong wherever the right answers are not uniform, and trades diversity against confidence
-at any level. A bound relative to the baselines lets unbalanced answers be, and says nothing until a model collapses.
+2002.08546), which adds the negated entropy of the mean prediction, aims at the same failure. But it rewards a uniform
+use of the options, which is wrong where the right answers are not uniform, and trades diversity against confidence at
+any level. A bound relative to the baselines allows unbalanced answers, and acts only when a model collapses.
 
-What the guard does not see: a model that is certain of everything and answers variedly, as overlarge weights can make
-it.
+The guard does not see a model that is certain of everything and gives varied answers, as too large weights can cause.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ def softmax_entropy(log_weights: Sequence[float]) -> float:
 def answer_number(options: Sequence[str], chosen: int) -> float:
     """Return a number that stands for the chosen option's text, the same in every process: 48 bits of its BLAKE2 hash.
 
-    The text rather than its place, so that "yes" is one answer wherever it stands. Where an item's options all read
-    alike (the question differs instead), their place is the answer.
+    The number is that of the text rather than of its place, so that "yes" is one answer wherever it stands. Where all
+    options of an item have the same text (and the questions differ), the place is the answer.
     """
     if len(set(options)) == 1:
         return float(chosen)

@@ -40,7 +40,11 @@ def python_measure(metric: str) -> Measure:
 
 @functools.cache
 def load_function(metric: str) -> Callable[[dict[str, Any], list[Any]], Any]:
-    """Import the function that a metric names; see `python_measure`."""
+    """Import the function that a metric names; see `python_measure`.
+
+    Raises:
+        ConfigError: as `python_measure`.
+    """
     place = metric.removeprefix(PYTHON)
     where, _, name = place.rpartition(":")
     if not where or not name.isidentifier():

@@ -1,4 +1,4 @@
-"""The measures by name."""
+"""The registry of measures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def find_measure(metric: str) -> Measure | None:
     if metric not in MEASURES.names and ":" not in metric:
         return None
     found = MEASURES.find(metric)
-    if not isinstance(found, Measure):  # a user's own: the type is only promised
+    if not isinstance(found, Measure):  # a user's own may be of any type
         raise ConfigError(f"metric {metric!r} must be an evomerge.evaluation.measures.base.Measure, but is {found!r}")
     return _called(found, metric)
 
@@ -47,7 +47,7 @@ def measures_of(output_type: str) -> list[str]:
 
 
 def _called(measure: Measure, name: str) -> Measure:
-    """Return a measure whose number stands under the name by which the configuration has it."""
+    """Return a measure whose number stands under the name that the configuration has for it."""
     if measure.name == name:
         return measure
 

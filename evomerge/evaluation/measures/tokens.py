@@ -6,9 +6,9 @@ from evomerge.evaluation.measures.base import Answered, Measure
 
 
 def generated_tokens(item: Answered) -> dict[str, float]:
-    """Return how many tokens the model generated for the answer, with those that ended it (end token, stop text).
+    """Return how many tokens the model generated for the answer, including those that ended it (end token, stop text).
 
-    Where lm-eval's wrapper answers, which gives texts alone, the tokens of the text are counted.
+    lm-eval's wrapper returns texts alone; for its answers the tokens of the text are counted.
     """
     count = item.count_tokens(str(item.responses[0])) if item.n_tokens is None else item.n_tokens
     return {"generated_tokens": float(count)}
