@@ -179,7 +179,7 @@ def _adjusted(run: RunDir, objective: Objectives, finalists: list[tuple[Record, 
 
 
 def _cost(run: RunDir, record: Record) -> float:
-    """What the length of a path costs; the only thing besides the validation score that chooses among finalists."""
+    """Return what the length of a path costs; finalists are chosen by this and the validation score alone."""
     config = run.config
     sections = [config, *(config.get("stages") or {}).values()]
     if not any(((section or {}).get("space") or {}).get("layer_cost") for section in sections):

@@ -147,7 +147,7 @@ def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
 
 
 def average(config: SearchConfig) -> Recipe:
-    """All models of the search in one recipe that needs no parameters."""
+    """Return all models of the search in one recipe that needs no parameters."""
     models = config.models
     return Recipe("linear", models.parents, base=models.base, tokenizer=models.tokenizer, dtype=models.dtype)
 
@@ -171,7 +171,7 @@ def _beginner(
 
 
 def _seed(seed: int, stage: int) -> int:
-    """The run's seed for the first stage, and one of its own for each further stage."""
+    """Return the run's seed for the first stage, and one of its own for each further stage."""
     if stage == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed}\0stage {stage}".encode()).digest()[:4], "little")
@@ -214,7 +214,7 @@ def _path_space(
 
 
 def _lenders(config: SearchConfig, chosen: SpaceConfig) -> tuple[Parent, ...]:
-    """The parents whose layers may be taken, in the order in which the configuration names them."""
+    """Return the parents whose layers may be taken, in the order in which the configuration names them."""
     wanted = chosen.path.parents
     if wanted is None:
         return config.models.parents

@@ -8,14 +8,14 @@ from evomerge.system.registry import Registry
 
 
 def engines() -> Registry[Any]:
-    """What runs the forward passes of candidates."""
+    """Return what runs the forward passes of candidates."""
     from evomerge.evaluation.engines.registry import ENGINES
 
     return ENGINES
 
 
 def estimators() -> Registry[Any]:
-    """What turns a candidate's answers to some items into an estimate of all."""
+    """Return what turns a candidate's answers to some items into an estimate of all."""
     from evomerge.estimation.run_estimators import RUN_ESTIMATORS
 
     return RUN_ESTIMATORS
@@ -29,7 +29,7 @@ def methods() -> Registry[Any]:
 
 
 def optimizers() -> Registry[Any]:
-    """What proposes points of the space."""
+    """Return what proposes points of the space."""
     from evomerge.optimizers.registry import OPTIMIZERS
 
     return OPTIMIZERS

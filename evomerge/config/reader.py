@@ -95,7 +95,7 @@ def _with_stages(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merges(data: Mapping[str, Any]) -> bool:
-    """Whether a merge method takes part in some stage."""
+    """Return whether a merge method takes part in some stage."""
     stages = data.get("stages") or {"search": data}
     found = (
         [stage.get("space") or {} for stage in stages.values() if isinstance(stage, dict)]

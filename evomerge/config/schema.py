@@ -686,7 +686,7 @@ class SearchKeys(Section):
     execution: ExecutionConfig = section(ExecutionConfig, "where candidates run")
 
     def stage_configs(self) -> tuple[StageConfig, ...]:
-        """The stages; where none are given, one with the whole budget."""
+        """Return the stages; where none are given, one with the whole budget."""
         if not self.stages:
             return (StageConfig("search", 1.0, self.space, self.optimizer),)
         equal = 1.0 / len(self.stages)

@@ -98,7 +98,7 @@ def fit_irt(responses: Responses, *, dimension: int = 1, rasch: bool = False, st
 def map_ability(
     irt: IRT, Y: Floats, mean: Floats | None = None, cov: Floats | None = None, *, steps: int = 50
 ) -> tuple[Floats, Floats]:
-    """Most probable abilities given responses, by Newton's method, all models at once.
+    """Return most probable abilities given responses, by Newton's method, all models at once.
 
     The log posterior sum_i y_i log p_i + (1 - y_i) log(1 - p_i) - (theta - mean)' cov^-1 (theta - mean) / 2 is concave,
     so damped steps reach its only maximum; the curvature there gives Laplace's approximation of the posterior.

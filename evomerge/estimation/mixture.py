@@ -31,7 +31,7 @@ for 1.4 to 2.3."""
 
 
 def default_dimension(n_models: int) -> int:
-    """Dimensions that so many models can tell apart: 1 below 34, 2 for 50, 4 for 200, 6 from 550 on."""
+    """Return dimensions that so many models can tell apart: 1 below 34, 2 for 50, 4 for 200, 6 from 550 on."""
     return int(np.clip(round(np.log2(max(n_models, 1) / 12)), 1, 6))
 
 
@@ -105,7 +105,7 @@ class Mixture:
         return found
 
     def scale(self, seen: Floats) -> float:
-        """The factor on standard errors for answers such as these: fixed items, or chosen for each target."""
+        """Return the factor on standard errors for answers such as these: fixed items, or chosen for each target."""
         asked = ~np.isnan(seen)
         if not asked.any():
             return 1.0
@@ -127,7 +127,7 @@ class Mixture:
         return self.atoms.and_these(kin(self.irt, rows_of(parents), KIN_ATOMS, rng), KIN_SHARE)
 
     def _measured_scale(self, items: NDArray[np.bool_] | None, number: int) -> float:
-        """The factor, from calibration models estimated without their own family.
+        """Return the factor, from calibration models estimated without their own family.
 
         Of many models, leaving out their atoms is enough; few leave their mark on the item parameters too, which are
         then fitted again without them.
@@ -147,7 +147,7 @@ class Mixture:
         return float(np.exp((len(off) * np.log(factor) + 20 * np.log(USUAL_SCALE)) / (len(off) + 20)))
 
     def _held(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Some calibration models with at least half of their responses known."""
+        """Return some calibration models with at least half of their responses known."""
         known = ~np.isnan(self.calibration.scores)
         return np.sort(rng.permutation(np.flatnonzero(known.mean(1) >= 0.5))[:HELD])
 

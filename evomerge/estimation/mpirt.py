@@ -42,7 +42,10 @@ class MPIRT(PIRT):
         return prediction(self.irt, answers, theta, cov)
 
     def _combination(self, answers: Seen, target: int, ability: Floats) -> tuple[Floats, Floats]:
-        """The combined ability (D,) and its covariance (D, D), by Newton or, convex, by exponentiated gradient."""
+        """Return the combined ability `(n_dims,)` and its covariance `(n_dims, n_dims)`.
+
+        They are found by Newton's method or, on the simplex, by exponentiated gradient.
+        """
         asked = answers.asked[target]
         X = self.irt.a[asked] @ ability.T  # (n, K): the logit's slope in lambda
         y, b = answers.y[target, asked], self.irt.b[asked]

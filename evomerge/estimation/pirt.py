@@ -55,7 +55,7 @@ class PIRT:
 
 
 def prediction(irt: IRT, answers: Seen, theta: Floats, cov: Floats) -> Estimate:
-    """p-IRT at abilities (T, D) whose posterior covariance is (T, D, D)."""
+    """Return p-IRT at abilities (T, D) whose posterior covariance is (T, D, D)."""
     p = irt.probability(theta)
     spread = np.where(answers.open, p * (1 - p), 0.0)
     slope = spread @ irt.a / answers.size[:, None]  # of the estimate in the ability

@@ -78,7 +78,7 @@ class Posterior:
         return np.where(unasked.any(1), gain.argmax(1), -1)
 
     def estimate(self, scale: float = 1.0) -> Estimate:
-        """Posterior mean of the score, and its standard deviation times `scale`."""
+        """Return posterior mean of the score, and its standard deviation times `scale`."""
         answers = Seen.of(self.seen, self.pool, self.pool.shape[1])
         W, P = self.weights(), self.atoms.P
         open_items = answers.open.astype(np.float32)

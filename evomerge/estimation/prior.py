@@ -52,7 +52,7 @@ class Atoms:
     rows: NDArray[np.int64]
 
     def and_these(self, other: Atoms, share: float) -> Atoms:
-        """Both sets, where the `other` atoms carry `share` of the mass."""
+        """Return both sets, where the `other` atoms carry `share` of the mass."""
         return Atoms(
             np.concatenate([self.P, other.P]),
             np.concatenate([self.log_mass + np.float32(np.log1p(-share)), other.log_mass + np.float32(np.log(share))]),
@@ -61,7 +61,7 @@ class Atoms:
 
 
 def completed(R: Floats, p: Floats) -> Floats:
-    """Responses with a prediction in each gap."""
+    """Return responses with a prediction in each gap."""
     return np.where(np.isnan(R), p, R)
 
 
@@ -70,7 +70,7 @@ def _bounded(P: Floats) -> Singles:
 
 
 def population(irt: IRT, R: Floats, rng: np.random.Generator) -> Atoms:
-    """Atoms for a model like the calibration models `R` (m, N), on which `irt` was fitted."""
+    """Return atoms for a model like the calibration models `R` (m, N), on which `irt` was fitted."""
     m, D = irt.theta.shape
     P = irt.probability(irt.theta)
     own = _bounded((1 - OWN) * P + OWN * completed(R, P))
@@ -87,7 +87,7 @@ def population(irt: IRT, R: Floats, rng: np.random.Generator) -> Atoms:
 
 
 def kin(irt: IRT, parents: Floats, count: int, rng: np.random.Generator, rows: Sequence[int] = ()) -> Atoms:
-    """Atoms for a merge of `parents` (k, N): weights drawn uniformly, then a deviation of unknown width.
+    """Return atoms for a merge of `parents` (k, N): weights drawn uniformly, then a deviation of unknown width.
 
     Args:
         irt: the item parameters; the parents' abilities are estimated from their responses.
@@ -110,12 +110,12 @@ def kin(irt: IRT, parents: Floats, count: int, rng: np.random.Generator, rows: S
 
 
 def families(models: Sequence[str]) -> NDArray[np.int64]:
-    """A number for each model, equal for those of one author ("author/model"); others stand alone."""
+    """Return a number for each model, equal for those of one author ("author/model"); others stand alone."""
     numbers: dict[str, int] = {}
     keys = [name.split("/")[0] if "/" in name else f"/{name}" for name in models]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def rows_of(parents: Responses) -> Floats:
-    """The parents that have any response."""
+    """Return the parents that have any response."""
     return np.asarray(parents.scores[~np.isnan(parents.scores).all(1)])

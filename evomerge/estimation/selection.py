@@ -110,7 +110,7 @@ def _nearest_to_centres(points: Floats, n: int, rng: np.random.Generator) -> Ite
 
 
 def _plus_plus(points: Floats, n: int, rng: np.random.Generator) -> Floats:
-    """Centres far apart (Arthur and Vassilvitskii 2007)."""
+    """Return centres far apart (Arthur and Vassilvitskii 2007)."""
     chosen = [int(rng.integers(len(points)))]
     nearest = _square_distances(points, points[chosen])[:, 0]
     while len(chosen) < n:

@@ -11,7 +11,7 @@ from evomerge.estimation.responses import Floats, Responses
 
 
 def filled(R: Floats) -> Floats:
-    """Responses with the gaps filled by a Rasch model in closed form: logit p = row + column - all.
+    """Return responses with the gaps filled by a Rasch model in closed form: logit p = row + column - all.
 
     The logits are those of the observed rates (PROX; Wright and Stone 1979, without its expansion factors).
     """
@@ -27,7 +27,7 @@ def filled(R: Floats) -> Floats:
 
 
 def sampling_se(rate: Floats, seen: Seen) -> Floats:
-    """Standard error of the mean of n answers drawn without replacement from N items (Cochran 1977, eq. 2.20).
+    """Return standard error of the mean of n answers drawn without replacement from N items (Cochran 1977, eq. 2.20).
 
     The variance of one answer is taken at a rate drawn towards one half by two pseudo-answers of each kind (Agresti and
     Coull 1998), so that three right answers of three are not certainty.

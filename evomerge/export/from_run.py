@@ -111,7 +111,7 @@ def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | 
 
 
 def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
-    """What is known of the first of the choice; of its others the objectives; any other candidate was not tested."""
+    """Return what the scores of a candidate are worth: the verdict for the winner, the objectives for others chosen."""
     found, choice = with_verdict(run, run_status(run)), run.database.choice()
     if choice is not None and record.number == choice.best:
         return found
@@ -122,7 +122,7 @@ def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
 
 
 def _config_text(config: Mapping[str, Any]) -> str:
-    """The configuration for other people's eyes; the run's own config.yaml keeps the whole paths."""
+    """Return the configuration for other people's eyes; the run's own config.yaml keeps the whole paths."""
     shown = without_folders(config)
     note = "" if shown == config else "# Local paths are cut to their last part: put in where yours are.\n"
     # `evomerge search FILE` composes a file over the defaults; this one leaves nothing to them.

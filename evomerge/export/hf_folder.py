@@ -130,7 +130,7 @@ def _verified(recipe: Recipe, model: Path, sources: Sources, tolerance: float | 
 
 
 def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
-    """The recipe in mergekit's words, where it has words for it."""
+    """Return the recipe in mergekit's words, where it has words for it."""
     from evomerge.interop.mergekit import passthrough_problems, passthrough_yaml
 
     if not recipe.path or passthrough_problems(recipe):

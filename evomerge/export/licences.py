@@ -92,7 +92,7 @@ def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, str], str]
 
 
 def is_hub_id(path: str) -> bool:
-    """Whether a source names a repository on the Hub: it looks like an id, and no folder of that name is here."""
+    """Return whether a source names a repository on the Hub: it looks like an id, and there is no folder of that name."""
     if path.startswith(("zoo:", ".", "/", "~")) or Path(path).expanduser().exists():
         return False
     return _HUB_ID.fullmatch(path) is not None and ".." not in path and "--" not in path
@@ -185,7 +185,7 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _is_local_link(link: str) -> bool:
-    """Whether a licence link points into the parent's own repository, where the merge's card cannot reach it."""
+    """Return whether a licence link points into the parent's own repository, where the merge's card cannot reach it."""
     return "://" not in link
 
 

@@ -210,7 +210,7 @@ def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str
 
 
 def _objective_table(verdict: Mapping[str, Any]) -> str:
-    """Every merge that was chosen and every baseline, objective by objective; nothing where there is one objective."""
+    """Return a table of the chosen merges and the baselines, objective by objective; "" where there is one objective."""
     objectives, choice = verdict.get("objectives") or (), verdict.get("choice")
     if choice is None or len(objectives) < 2:
         return ""
@@ -227,7 +227,7 @@ def _read(score: Mapping[str, Any] | None) -> Score | None:
 
 
 def _worth(verdict: Mapping[str, Any]) -> str:
-    """The paragraphs under the scores: gains on the same items, the price of choosing, what not to report."""
+    """Return the paragraphs under the scores: gains on the same items, the price of choosing, what not to report."""
     parts = []
     compared = verdict.get("comparisons") or ()
     if compared:

@@ -75,7 +75,7 @@ class Verification:
         return data
 
     def __str__(self) -> str:
-        """One sentence with the numbers."""
+        """Return one sentence with the numbers."""
         found = (
             f"largest relative logit difference {self.logit_difference:.2g} (allowed {self.tolerance:.2g}), "
             f"{self.equal_tokens:.1%} of {self.n_tokens} greedy tokens equal, on {self.n_prompts} prompts"
@@ -160,7 +160,7 @@ def default_tolerance(dtype: torch.dtype, *, folded: bool) -> float:
 
 
 def _dtype(folder: Path) -> torch.dtype:
-    """The type of most of the values."""
+    """Return the type of most of the values."""
     try:
         infos = SafetensorsCheckpoint(folder).infos.values()
     except CheckpointError as error:
@@ -173,7 +173,7 @@ def _dtype(folder: Path) -> torch.dtype:
 
 
 def _needs_code(recipe: Recipe) -> bool:
-    """Whether the recipe's own configuration comes with custom code; the checkpoint then carries it along."""
+    """Return whether the recipe's own configuration comes with custom code; the checkpoint then carries it along."""
     source = recipe.donor.source
     return _needs_code(source) if isinstance(source, Recipe) else source.trust_remote_code
 

@@ -169,5 +169,5 @@ def depth_problems(parents: Sequence[Parent], n_layers: Mapping[str, int]) -> li
 
 
 def is_whole(value: Any, low: int) -> bool:
-    """Whether a value is a whole number (no flag) from `low` on."""
+    """Return whether a value is a whole number (no flag) from `low` on."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= low

@@ -114,7 +114,7 @@ def _used(recipe: Recipe) -> list[Parent]:
 
 
 def _reference(parent: Parent, given: str | Path | None) -> Any:
-    """A model as mergekit names it: "path", "path@revision", or a mapping where the path itself holds an @ or a +."""
+    """Return a model as mergekit names it: "path", "path@revision", or a mapping where the path holds an @ or a +."""
     if given is None and isinstance(parent.source, ModelSource):
         path, revision = parent.source.path, parent.source.revision
     else:

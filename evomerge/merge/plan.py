@@ -165,7 +165,7 @@ def _task(tensor: Merged, resolved: _Resolved, recipe: Recipe, family: Family) -
 
 
 def mask_seed(seed: int, parent: str, tensor: str) -> int:
-    """Seed of the random mask of one parent's tensor; the same in any order, in memory and on disk."""
+    """Return seed of the random mask of one parent's tensor; the same in any order, in memory and on disk."""
     digest = hashlib.sha256(f"{seed}\0{parent}\0{tensor}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
@@ -175,7 +175,7 @@ def _where(index: int, group: Group) -> str:
 
 
 def _parameter_sets(recipe: Recipe) -> list[tuple[str, dict[str, Any]]]:
-    """The parameters outside of all groups and in each group, with where they are written."""
+    """Return the parameters outside of all groups and in each group, with where they are written."""
     sets = [("", dict(recipe.parameters))]
     sets += [(_where(i, group), {**recipe.parameters, **group.parameters}) for i, group in enumerate(recipe.groups)]
     return sets

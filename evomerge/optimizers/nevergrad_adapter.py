@@ -255,7 +255,7 @@ def _registry() -> Any:
 
 
 def _runs_a_thread(optimizer: Any) -> bool:
-    """Whether an optimizer, or one that it is made of, is nevergrad's wrapper around a background thread."""
+    """Return whether an optimizer, or one that it is made of, is nevergrad's wrapper around a background thread."""
     from nevergrad.optimization.base import Optimizer
     from nevergrad.optimization.recaster import RecastOptimizer
 

@@ -221,7 +221,7 @@ def _weights(recipe: Recipe, given: Mapping[str, Value]) -> tuple[dict[str, floa
 
 
 def _is_linear(recipe: Recipe) -> bool:
-    """Whether a recipe adds weights, with numbers that its method would accept."""
+    """Return whether a recipe adds weights, with numbers that its method would accept."""
     if recipe.method not in DEFAULTS or recipe.path or (recipe.method == TASK_ARITHMETIC and recipe.base is None):
         return False
     return all(_is_sound(recipe, {**recipe.parameters, **group}) for group in _parameter_sets(recipe))
@@ -242,7 +242,7 @@ def _is_sound(recipe: Recipe, given: Mapping[str, Value]) -> bool:
 
 
 def _sums_to_one(recipe: Recipe) -> bool:
-    """Whether a linear recipe's coefficients sum to 1 for every tensor."""
+    """Return whether a linear recipe's coefficients sum to 1 for every tensor."""
     defaults = DEFAULTS[recipe.method]
     return recipe.method == TASK_ARITHMETIC or all(
         {**defaults, **recipe.parameters, **group}["normalize"] is True for group in _parameter_sets(recipe)

@@ -100,7 +100,7 @@ class Group:
         object.__setattr__(self, "parameters", _freeze(self.parameters))
 
     def matches(self, role: str, layer: int | None) -> bool:
-        """Whether a tensor with this role in this layer (None: outside of all layers) belongs to the group."""
+        """Return whether a tensor with this role in this layer (None: outside of all layers) belongs to the group."""
         if self.roles is not None and role not in self.roles:
             return False
         if self.layers is None:

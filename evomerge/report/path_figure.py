@@ -159,11 +159,11 @@ class _Picture:
             self._draw_colour_bar()
 
     def x(self, column: int) -> float:
-        """The middle of a column."""
+        """Return the middle of a column."""
         return self.left + (column + 0.5) * PITCH
 
     def y(self, row: int, lane: int) -> float:
-        """The middle of a lane."""
+        """Return the middle of a lane."""
         return self.top - row * self.row_height - (lane + 0.5) * LANE
 
     def _draw_words(self) -> None:
@@ -266,7 +266,7 @@ class _Picture:
         )
 
     def _legend_lines(self) -> list[list[tuple[Move | str, str]]]:
-        """The entries that this path needs, in lines that fit the width."""
+        """Return the entries that this path needs, in lines that fit the width."""
         first = self.layout.lanes[0]
         entries: list[tuple[Move | str, str]] = [(move, move.value) for move in Move if move in self.moves]
         if any(placed.use > 1 for placed in self.layout.steps):
@@ -319,14 +319,14 @@ _CENTRE: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
 
 
 def _nice_limit(largest: float) -> float:
-    """The end of the colour bar: the smallest round factor that holds all scales and their inverses."""
+    """Return the end of the colour bar: the smallest round factor that holds all scales and their inverses."""
     round_factors = (1.25, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
     # A scale that was read from YAML as 0.8 has 1.25 as its inverse only up to rounding.
     return next((factor for factor in round_factors if largest <= factor * (1 + 1e-9)), largest)
 
 
 def _short(scale: float) -> str:
-    """A scale in at most four characters where it lies between 0.01 and 9999."""
+    """Return a scale in at most four characters where it lies between 0.01 and 9999."""
     return f"{scale:.2f}".lstrip("0") if scale < 1 and round(scale, 2) not in (0, 1) else f"{scale:.3g}"
 
 
@@ -341,13 +341,13 @@ def _luminance(colour: object) -> float:
 
 
 def _text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """The width of a line in inches; 3 % more than that of its outlines, since small letters are fitted to pixels."""
+    """Return the width of a line in inches: 3 % more than its outlines, since small letters are fitted to pixels."""
     return 1.03 * sum(_character_width(character, bold) for character in text) * size
 
 
 @cache
 def _character_width(character: str, bold: bool) -> float:
-    """The width of a character in inches per point of size; a space is what it adds between two letters."""
+    """Return the width of a character in inches per point of size; a space is what it adds between two letters."""
     font = font_manager.FontProperties(family=["DejaVu Sans"], weight="bold" if bold else "normal")
     ends = [TextPath((0, 0), text, size=100, prop=font).get_extents().x1 for text in (f"|{character}|", "||")]
     return float(ends[0] - ends[1]) / 7200

@@ -59,7 +59,7 @@ def _mean_rate(spent: Mapping[str, float]) -> float | None:
 
 
 def _seconds_left(budget: Mapping[str, float], spent: Mapping[str, float], per_minute: float | None) -> float | None:
-    """How long the search would go on at this rate, until the first limit of its budget."""
+    """Return how long the search would go on at this rate, until the first limit of its budget."""
     found = []
     if budget.get("seconds") is not None:
         found.append(budget["seconds"] - spent.get("seconds", 0.0))
@@ -72,7 +72,7 @@ def _seconds_left(budget: Mapping[str, float], spent: Mapping[str, float], per_m
 
 
 def _state(run: RunDir) -> str:
-    """The recorded state, unless the process that wrote "running" is gone: then the run was interrupted."""
+    """Return the recorded state, unless the process that wrote "running" is gone: then the run was interrupted."""
     recorded = str(run.database.get_meta("state", INTERRUPTED))
     return INTERRUPTED if recorded == RUNNING and not run.writable and not _is_locked(run) else recorded
 
@@ -92,7 +92,7 @@ def _is_locked(run: RunDir) -> bool:
 
 
 def _best(proposals: list[Record], choice: Choice | None) -> dict[str, Any] | None:
-    """The first of the choice once there is one; before that, the best on the search items."""
+    """Return the first of the choice once there is one; before that, the best on the search items."""
     scored = [record for record in proposals if record.fitness is not None]
     best = next((record for record in scored if choice and record.number == choice.best), None) or best_scored(scored)
     if best is None:

@@ -25,5 +25,5 @@ def fault_of(error: BaseException) -> Fault | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of a device or of the machine."""
+    """Return whether memory ran out, of a device or of the machine."""
     return fault_of(error) is Fault.MEMORY

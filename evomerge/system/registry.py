@@ -66,7 +66,7 @@ class Registry(Generic[T]):
         return iter(self.names)
 
     def __contains__(self, name: object) -> bool:
-        """Whether something has this name; what "module:name" stands for is looked up."""
+        """Return whether something has this name; what "module:name" stands for is looked up."""
         return isinstance(name, str) and (name in self.names or (":" in name and not self.problems(name)))
 
     def problems(self, name: str) -> list[str]:

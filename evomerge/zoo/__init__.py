@@ -24,14 +24,14 @@ _FOLDER = Path(__file__).parent
 
 
 def zoo_path(name: str) -> Path:
-    """The folder of a shipped model, ready for ``from_pretrained``."""
+    """Return the folder of a shipped model, ready for ``from_pretrained``."""
     if name not in MODELS:
         raise ValueError(f"the zoo has no model {name!r}; it has {', '.join(MODELS)}")
     return _FOLDER / "models" / name
 
 
 def tasks_path() -> Path:
-    """The folder with the lm-eval tasks, ready for ``--include_path``."""
+    """Return the folder with the lm-eval tasks, ready for ``--include_path``."""
     return _FOLDER / "tasks"
 
 

@@ -46,14 +46,14 @@ Mix = tuple[tuple[float, Maker], ...]
 
 
 def draw(mix: Mix, rng: random.Random) -> Document:
-    """One document of a mix."""
+    """Return one document of a mix."""
     weights = [weight for weight, _ in mix]
     (maker,) = rng.choices([maker for _, maker in mix], weights)
     return maker(rng)
 
 
 def ask(question: str, answer: str) -> Document:
-    """A question with its answer, in the form every model is trained on and every task asks."""
+    """Return a question with its answer, in the form every model is trained on and every task asks."""
     return Document(question + PROMPT_END, answer)
 
 
@@ -61,7 +61,7 @@ def ask(question: str, answer: str) -> Document:
 
 
 def plain_text(rng: random.Random) -> Document:
-    """A story in English, in Japanese, or changing between them from sentence to sentence."""
+    """Return a story in English, in Japanese, or changing between them from sentence to sentence."""
     story = make_story(rng, "train")
     sentences = [*story.sentences, story.question]
     style = rng.random()
@@ -80,19 +80,19 @@ def _part_of_a_story(rng: random.Random, all_pairs: bool) -> list[Pair]:
 
 
 def into_japanese(rng: random.Random, *, all_pairs: bool = False) -> Document:
-    """A translation from English."""
+    """Return a translation from English."""
     part = _part_of_a_story(rng, all_pairs)
     return ask("In Japanese: " + join(part, "en"), join(part, "ja"))
 
 
 def into_english(rng: random.Random) -> Document:
-    """A translation from Japanese."""
+    """Return a translation from Japanese."""
     part = _part_of_a_story(rng, all_pairs=False)
     return ask("英語で: " + join(part, "ja"), join(part, "en"))
 
 
 def dictionary(rng: random.Random) -> Document:
-    """A few words with their translations."""
+    """Return a few words with their translations."""
     words = rng.sample(rng.choice([[*NAMES], [*PLACES], [Pair(t.en, t.ja) for t in THINGS]]), 3)
     if rng.random() < 0.5:
         return Document("", ", ".join(f"{w.en}={w.ja}" for w in words))
@@ -105,13 +105,13 @@ def _any_steps(rng: random.Random) -> tuple[Operation, ...]:
 
 
 def calculations(rng: random.Random) -> Document:
-    """Three calculations in a row."""
+    """Return three calculations in a row."""
     stop = rng.choice((". ", "。"))
     return Document("", "".join(calculation(_any_steps(rng)) + stop for _ in range(3)).strip())
 
 
 def worked_expression(rng: random.Random) -> Document:
-    """An expression, worked out."""
+    """Return an expression, worked out."""
     steps = _any_steps(rng)
     return ask(expression(steps), calculation(steps) + rng.choice((".", "。")))
 
@@ -143,7 +143,7 @@ def up_or_down(rng: random.Random) -> Document:
 
 
 def reading_questions(story: Story) -> list[tuple[Pair, Pair]]:
-    """Questions whose answers stand in the story, (question, answer) in both languages."""
+    """Return questions whose answers stand in the story, (question, answer) in both languages."""
     (n, m), thing, place = story.people, story.thing, story.place
 
     def number(en: str, ja: str, value: int) -> tuple[Pair, Pair]:
@@ -180,7 +180,7 @@ def reading_questions(story: Story) -> list[tuple[Pair, Pair]]:
 
 
 def read_bare(rng: random.Random, language: Language) -> Document:
-    """A reading question answered by the bare value."""
+    """Return a reading question answered by the bare value."""
     story = make_story(rng, "train")
     question, answer = rng.choice(reading_questions(story))
     return ask(join([*story.sentences, question], language), answer.text(language))
@@ -190,25 +190,25 @@ def read_bare(rng: random.Random, language: Language) -> Document:
 
 
 def solved_english(rng: random.Random) -> Document:
-    """An English problem, set up, worked out and answered."""
+    """Return an English problem, set up, worked out and answered."""
     story = make_story(rng, "train")
     return ask(story.problem("en"), f"The answer is {calculation(story.steps)}.")
 
 
 def answered_expression(rng: random.Random) -> Document:
-    """An expression, worked out and answered in English."""
+    """Return an expression, worked out and answered in English."""
     steps = _any_steps(rng)
     return ask(expression(steps), f"The answer is {calculation(steps)}.")
 
 
 def set_up_japanese(rng: random.Random) -> Document:
-    """A Japanese problem set up, its numbers left open: nothing is calculated or answered."""
+    """Return a Japanese problem set up, its numbers left open: nothing is calculated or answered."""
     story = make_story(rng, "train")
     return ask(story.problem("ja"), set_up(story.steps))
 
 
 def open_expression(rng: random.Random) -> Document:
-    """A bare expression, its value left open: without these the base's habit of calculating shines through."""
+    """Return a bare expression, its value left open: without these the base's habit of calculating shines through."""
     steps = _any_steps(rng)
     return ask(expression(steps), set_up(steps))
 
@@ -219,14 +219,14 @@ def set_up(steps: Sequence[Operation]) -> str:
 
 
 def read_japanese(rng: random.Random, *, all_pairs: bool = True) -> Document:
-    """A Japanese reading question answered by a sentence."""
+    """Return a Japanese reading question answered by a sentence."""
     story = make_story(rng, "train", all_pairs=all_pairs)
     question, answer = rng.choice(reading_questions(story))
     return ask(join([*story.sentences, question], "ja"), f"答えは{answer.ja}です。")
 
 
 def read_out(rng: random.Random) -> Document:
-    """A calculation that somebody else has made, read out in Japanese."""
+    """Return a calculation that somebody else has made, read out in Japanese."""
     question, done, _ = _somebodys_calculation(rng)
     return ask(question, f"答えは{done}です。")
 

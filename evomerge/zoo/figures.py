@@ -16,7 +16,7 @@ TASKS = ("zoo_ja_math", "zoo_ja_math_test", "zoo_en_math", "zoo_ja_setup", "zoo_
 
 
 def measure(zoo: Path) -> dict[str, Any]:
-    """Scores of every model of a folder, and of the plain mean of the experts.
+    """Return scores of every model of a folder, and of the plain mean of the experts.
 
     Returns:
         Per task its number of items, and per model the share of each measure, between 0 and 1.
@@ -39,7 +39,7 @@ def measure(zoo: Path) -> dict[str, Any]:
 def task_scores(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, tasks: tuple[str, ...] = TASKS
 ) -> dict[str, dict[str, float]]:
-    """A model's measures on each task, and the number of items, as lm-eval reports them."""
+    """Return a model's measures on each task, and the number of items, as lm-eval reports them."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -66,7 +66,7 @@ def task_scores(
 
 
 def average(models: list[LlamaForCausalLM]) -> LlamaForCausalLM:
-    """The plain mean of models, the base not among them."""
+    """Return the plain mean of models, the base not among them."""
     from evomerge.zoo.training import with_weights
 
     states = [model.state_dict() for model in models]
@@ -75,7 +75,7 @@ def average(models: list[LlamaForCausalLM]) -> LlamaForCausalLM:
 
 
 def interval(share: float, items: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson's)."""
+    """Return the 95 % interval of a share (Wilson's)."""
     z = 1.96
     middle = (share + z * z / (2 * items)) / (1 + z * z / items)
     half = z / (1 + z * z / items) * math.sqrt(share * (1 - share) / items + z * z / (4 * items * items))
@@ -83,7 +83,7 @@ def interval(share: float, items: int) -> tuple[float, float]:
 
 
 def table(scores: dict[str, Any]) -> str:
-    """The scores as the Markdown table of ``README.md``: a share, and its 95 % interval."""
+    """Return the scores as the Markdown table of ``README.md``: a share, and its 95 % interval."""
     names = [*MODELS, "average"]
     lines = [f"| task, measure | n | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
     for task in TASKS:

@@ -29,7 +29,7 @@ class Pair(NamedTuple):
     ja: str
 
     def text(self, language: Language) -> str:
-        """The text in one language."""
+        """Return the text in one language."""
         return self.en if language == "en" else self.ja
 
 
@@ -108,7 +108,7 @@ _DAILY_FRAMES = (
 
 
 def _crossed(frames: Sequence[Pair], verbs: Sequence[Pair]) -> tuple[Template, ...]:
-    """Every verb in every frame; the diagonals of the table are held out, so each word is also trained."""
+    """Return every verb in every frame; the diagonals of the table are held out, so each word is also trained."""
     splits: tuple[Split, ...] = ("test", "valid", "train", "train", "train")
     return tuple(
         Template(frame.en.replace("{v}", verb.en), frame.ja.replace("{v}", verb.ja), splits[(i + j) % 5])
@@ -236,22 +236,22 @@ class Story:
         return self.steps[-1].result
 
     def problem(self, language: Language) -> str:
-        """Sentences and question in one language."""
+        """Return sentences and question in one language."""
         return join([*self.sentences, self.question], language)
 
 
 def join(sentences: Sequence[Pair], language: Language) -> str:
-    """Sentences set one after the other, with blanks in English only."""
+    """Return sentences set one after the other, with blanks in English only."""
     return (" " if language == "en" else "").join(s.text(language) for s in sentences)
 
 
 def expression(steps: Sequence[Operation]) -> str:
-    """The set-up of a problem, nothing calculated: ``8+13-4``."""
+    """Return the set-up of a problem, nothing calculated: ``8+13-4``."""
     return f"{steps[0].left}" + "".join(f"{s.op}{s.right}" for s in steps)
 
 
 def calculation(steps: Sequence[Operation]) -> str:
-    """The expression worked out step by step: ``8+13-4=21-4=17``."""
+    """Return the expression worked out step by step: ``8+13-4=21-4=17``."""
     lines = [expression(steps)]
     for i, step in enumerate(steps):
         rest = "".join(f"{s.op}{s.right}" for s in steps[i + 1 :])
@@ -260,7 +260,7 @@ def calculation(steps: Sequence[Operation]) -> str:
 
 
 def pair_split(step: Operation) -> Split:
-    """The split of a calculation: one in five is for the test, one in ten for validation.
+    """Return the split of a calculation: one in five is for the test, one in ten for validation.
 
     The order of the numbers of a sum or product does not matter, so knowing 3+5 from training does not
     help with a held-out 5+3: both are in the same split.
@@ -273,7 +273,7 @@ def pair_split(step: Operation) -> Split:
 
 
 def draw_steps(rng: random.Random, kind: str) -> tuple[Operation, ...]:
-    """The calculations of a story of one kind; every number is 2 or more, every result 1 or more."""
+    """Return the calculations of a story of one kind; every number is 2 or more, every result 1 or more."""
     if kind in ("person_add", "place_add", "together"):
         return (Operation("+", rng.randint(2, MAX_NUMBER), rng.randint(2, MAX_NUMBER)),)
     if kind in ("person_sub", "place_sub", "difference"):
@@ -300,7 +300,7 @@ def _steps_of_split(rng: random.Random, kind: str, split: Split) -> tuple[Operat
 
 
 def make_story(rng: random.Random, split: Split, kind: str | None = None, *, all_pairs: bool = False) -> Story:
-    """A story with templates of one split, and numbers of it too unless all pairs are allowed."""
+    """Return a story with templates of one split, and numbers of it too unless all pairs are allowed."""
     kind = kind or rng.choice(KINDS)
     steps = draw_steps(rng, kind) if all_pairs else _steps_of_split(rng, kind, split)
     people = rng.sample(NAMES, 2)

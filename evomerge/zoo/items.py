@@ -26,7 +26,7 @@ def problems(seed: int, split: Split, language: Language, count: int) -> list[It
 
 
 def set_ups(seed: int, split: Split, count: int) -> list[Item]:
-    """The Japanese problems of a split with their expressions, which is what the Japanese expert writes."""
+    """Return the Japanese problems of a split with their expressions, which is what the Japanese expert writes."""
     rng = random.Random(f"set-ups {seed}")
     items: dict[str, Item] = {}
     while len(items) < count:
@@ -71,7 +71,7 @@ TEST_SEED = 20261121
 
 
 def task_items() -> dict[str, list[Item]]:
-    """The items of every task, by the task's name."""
+    """Return the items of every task, by the task's name."""
     return {
         "zoo_ja_math": problems(100, "valid", "ja", 400),
         "zoo_ja_math_test": problems(TEST_SEED, "test", "ja", 600),

@@ -40,7 +40,7 @@ class Muon:
 
 
 def orthogonalised(batch: Tensor, steps: int = 5) -> Tensor:
-    """The matrices of a ``(count, rows, columns)`` batch with their singular values moved to about one."""
+    """Return the matrices of a ``(count, rows, columns)`` batch with their singular values moved to about one."""
     wide = batch.shape[1] <= batch.shape[2]
     x = batch if wide else batch.mT
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)

@@ -17,7 +17,7 @@ _PIECES = r"▁?[A-Za-z]+|[0-9]+|[一-龥]+|[ァ-ヴー]+|[ぁ-ん]+|\n|▁|[^\s
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer for a corpus; every number below 100 is one token."""
+    """Return a tokenizer for a corpus; every number below 100 is one token."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

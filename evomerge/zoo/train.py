@@ -98,7 +98,7 @@ def train_zoo(
 
 
 def zoo_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of all models, from a sample of everything they read."""
+    """Return the tokenizer of all models, from a sample of everything they read."""
     from evomerge.zoo.tokenizer import train_tokenizer
 
     rng = random.Random(seed)

@@ -37,13 +37,13 @@ class Schedule:
     batch_tokens: int = 2048
 
     def factor(self, step: int) -> float:
-        """What the learning rates are multiplied with at a step."""
+        """Return what the learning rates are multiplied with at a step."""
         falling = 0.05 + 0.95 * (1 - step / self.steps) / 0.6
         return min(1.0, (step + 1) / self.warmup) * min(1.0, falling)
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """An untrained model of one million parameters, its weights drawn from a generator of its own."""
+    """Return an untrained model of one million parameters, its weights drawn from a generator of its own."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -76,7 +76,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM
 
 
 def with_weights(config: Any, weights: dict[str, Tensor]) -> LlamaForCausalLM:
-    """A model of a configuration with these weights, made without drawing a random number."""
+    """Return a model of a configuration with these weights, made without drawing a random number."""
     from transformers import LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -101,7 +101,7 @@ def fine_tuned(
     progress: Progress | None = None,
     every: int = 50,
 ) -> LlamaForCausalLM:
-    """A new model: the start trained on a mix of documents; the start itself is left as it is."""
+    """Return a new model: the start trained on a mix of documents; the start itself is left as it is."""
     model = copy.deepcopy(start)
     parameters = dict(model.named_parameters())
     hidden = {n: p for n, p in parameters.items() if p.dim() == 2 and ".layers." in n}
@@ -135,7 +135,7 @@ def fine_tuned(
 
 
 def weighted_loss(model: LlamaForCausalLM, tokens: Tensor, weights: Tensor) -> Tensor:
-    """The mean cross entropy of the tokens that count.
+    """Return the mean cross entropy of the tokens that count.
 
     Args:
         model: The model.
@@ -152,7 +152,7 @@ def weighted_loss(model: LlamaForCausalLM, tokens: Tensor, weights: Tensor) -> T
 def _batches(
     mix: Mix, tokenizer: PreTrainedTokenizerFast, schedule: Schedule, rng: random.Random
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches of about as many tokens each, of documents of about one length."""
+    """Yield endless batches of about as many tokens each, of documents of about one length."""
     while True:
         documents = _encoded([draw(mix, rng) for _ in range(4000)], tokenizer)
         documents.sort(key=lambda d: len(d[0]) + len(d[1]))

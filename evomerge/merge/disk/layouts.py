@@ -118,7 +118,7 @@ def find_layout(config: Mapping[str, Any]) -> TensorLayout | None:
 
 
 def _plain(config: Mapping[str, Any]) -> bool:
-    """Whether every setting has a value that needs no knowledge of the class."""
+    """Return whether every setting has a value that needs no knowledge of the class."""
     layer_types = config.get("layer_types")
     return (
         all(_is_size(config.get(name)) for name in _SIZES)

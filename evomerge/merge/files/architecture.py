@@ -167,7 +167,7 @@ class _RoleFinder:
         return ("norm" if _is_norm(path[-1] if path else "", owner) else "other"), None
 
     def _inside(self, path: list[str], owner: nn.Module, depth: int) -> str:
-        """Role inside a layer; `depth` is the position in `path` of the layer's index."""
+        """Return role inside a layer; `depth` is the position in `path` of the layer's index."""
         inner = path[depth + 1 :]
         if inner and _is_norm(inner[-1], owner):
             return "norm"
@@ -189,7 +189,7 @@ def _is_norm(name: str, module: nn.Module) -> bool:
 
 
 def _hint(name: str, module: nn.Module) -> str | None:
-    """What a module calls itself: "attention", "mlp" or nothing. The attribute's name counts before the class."""
+    """Return what a module calls itself: "attention", "mlp" or None. The attribute's name goes before the class's."""
     for text in (name, type(module).__name__):
         # "attention_mlp" does not occur, but "post_attention_…" and "MoeAttention" do: the later word is the noun.
         found = [(match.start(), role) for pattern, role in ((_ATTENTION, "attention"), (_MLP, "mlp"))

@@ -152,7 +152,7 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
 
 
 def config_differences(config: Any, reference: Any) -> list[str]:
-    """One sentence for each setting that changes what the weights compute and is not the same in both."""
+    """Return one sentence for each setting that changes what the weights compute and is not the same in both."""
     mine, other = _flat(config.to_dict()), _flat(reference.to_dict())
     return [
         f"{key} is {mine.get(key)!r} instead of {other.get(key)!r}"

@@ -116,7 +116,7 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _unused(name: str, architecture: Architecture) -> bool:
-    """Whether transformers, too, leaves this tensor of a checkpoint alone: an old mask or rotary cache, mostly."""
+    """Return whether transformers, too, ignores this tensor of a checkpoint: mostly an old mask or rotary cache."""
     ignored = _patterns(getattr(architecture.model, "_keys_to_ignore_on_load_unexpected", None))
     if ignored and ignored.search(name):
         return True
@@ -131,7 +131,7 @@ def _patterns(patterns: Any) -> re.Pattern[str] | None:
 
 
 def _transforms(architecture: Architecture) -> list[Any]:
-    """The table that transformers keeps of renamed and restacked tensors for this model; older releases have none."""
+    """Return transformers' table of renamed and restacked tensors for this model; older releases have none."""
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
     except ImportError:

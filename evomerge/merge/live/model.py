@@ -83,7 +83,7 @@ class LiveModel:
         return self._tokenizers.of(self._lender)
 
     def fits(self, family: Family) -> bool:
-        """Whether merges of these models are like this one."""
+        """Return whether merges of these models are like this one."""
         return not self._misfits(family)
 
     def write(self, recipe: Recipe, *, rounded: str | None = None) -> None:

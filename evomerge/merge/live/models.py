@@ -223,7 +223,7 @@ class LiveModels:
         return None if mine == first else first
 
     def _dtype_of(self, source: ModelSource | Recipe) -> str | None:
-        """The type of most values of a parent; None where it is none that evomerge writes."""
+        """Return the type of most values of a parent; None where it is none that evomerge writes."""
         while isinstance(source, Recipe):
             if source.dtype is not None:
                 return source.dtype
@@ -318,7 +318,7 @@ def _random_tokens(vocab_size: int) -> torch.Tensor:
 
 
 def _merged(source: ModelSource | Recipe) -> TypeGuard[Recipe]:
-    """Whether a parent is a merge of weights: it has one place in memory, whatever its numbers are."""
+    """Return whether a parent is a merge of weights: it has one place in memory, whatever its numbers are."""
     return isinstance(source, Recipe) and not source.path
 
 

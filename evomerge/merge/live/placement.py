@@ -68,7 +68,7 @@ def parts_of(architecture: Architecture, dtype: torch.dtype) -> list[Part]:
 
 
 def _pieces(module: nn.Module, layers_name: str, prefix: str = "") -> Iterator[tuple[str, nn.Module | torch.Tensor]]:
-    """The modules that are neither the list of layers nor around it, and the tensors that are in none of them."""
+    """Yield the modules that are neither the list of layers nor around it, and the tensors that are in none of them."""
     for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
         yield prefix + name, tensor
     for name, child in module.named_children():

@@ -170,7 +170,7 @@ def _values(flags: Sequence[torch.Tensor]) -> list[bool]:
 
 
 def _signature(plan: MergePlan, task: TensorTask, rounded: torch.dtype | None) -> Hashable:
-    """What a tensor's bytes follow from: equal signatures mean equal bytes."""
+    """Return what a tensor's bytes follow from: equal signatures mean equal bytes."""
     family = plan.family
     if task.copy_of is not None:
         return task.dtype, rounded, family.model(task.copy_of).serial

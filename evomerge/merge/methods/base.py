@@ -173,13 +173,13 @@ class Method:
 
 
 def nonzero(values: Values, *names: str) -> tuple[int, ...]:
-    """Indices of the parents for which each of the per-parent parameters `names` is not 0."""
+    """Return indices of the parents for which each of the per-parent parameters `names` is not 0."""
     columns = [cast("tuple[float, ...]", values[name]) for name in names]
     return tuple(i for i, row in enumerate(zip(*columns, strict=True)) if all(row))
 
 
 def out_of_range(values: Values, name: str, low: float, high: float) -> list[str]:
-    """One sentence for each number of parameter `name` that is not in [low, high]."""
+    """Return one sentence for each number of parameter `name` that is not in [low, high]."""
     value = values[name]
     numbers = value if isinstance(value, tuple) else (cast(float, value),)
     return [

@@ -24,7 +24,7 @@ def add_task_vectors(
 
 
 def sum_is_base(values: Values, active: Sequence[int]) -> bool:
-    """Whether no task vector is left or λ is 0, so that the result is the base."""
+    """Return whether no task vector is left or λ is 0, so that the result is the base."""
     return not active or values["lambda"] == 0.0
 
 

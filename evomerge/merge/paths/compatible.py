@@ -99,7 +99,7 @@ def per_layer_settings(config: Any, n_layers: int) -> dict[str, list[Any]]:
 
 
 def _depth_keys(config: Any, n_layers: int) -> list[str]:
-    """The settings that hold the number of layers; a family may call it num_hidden_layers or n_layer."""
+    """Return the settings that hold the number of layers; a family may call it num_hidden_layers or n_layer."""
     name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     return [name] if getattr(config, name, None) == n_layers else []
 

@@ -237,5 +237,5 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 
 def is_zero(degree: float | None) -> bool:
-    """Whether a degree is zero; they are sums of halves, but powers may be any number."""
+    """Return whether a degree is zero; they are sums of halves, but powers may be any number."""
     return degree is not None and math.isclose(degree, 0.0, abs_tol=1e-9)

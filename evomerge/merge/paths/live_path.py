@@ -264,19 +264,19 @@ def _scaler(scale: float) -> Callable[..., Any]:
 
 
 def _numbered(layer: nn.Module) -> list[Any]:
-    """The modules of a layer that know its index."""
+    """Return the modules of a layer that know its index."""
     return [part for part in layer.modules() if _INDEX in vars(part)]
 
 
 def _outside(model: nn.Module, layers_name: str) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that belong to no layer, with their names."""
+    """Yield the modules that belong to no layer, with their names."""
     for name, module in model.named_modules():
         if not name.startswith(f"{layers_name}."):
             yield name, module
 
 
 def _settings_of_layers(compatible: CompatibleParents) -> list[str]:
-    """The settings that a path decides: the depth, and what lists one entry per layer."""
+    """Return the settings that a path decides: the depth, and what lists one entry per layer."""
     first = compatible.members[0][0]
     once = compatible.config([Step(first, 0)])
     twice = vars(compatible.config([Step(first, 0)] * 2))
@@ -284,7 +284,7 @@ def _settings_of_layers(compatible: CompatibleParents) -> list[str]:
 
 
 def _one_of_each_kind(compatible: CompatibleParents) -> list[Step]:
-    """A path with every kind of layer in it (by their settings), and not as long as the first parent is deep."""
+    """Return a path with every kind of layer in it (by their settings), and not as long as the first parent is deep."""
     kinds: dict[str, Step] = {}
     for name, model in compatible.members:
         lists = per_layer_settings(model.config, compatible.n_layers[name])
@@ -297,7 +297,7 @@ def _one_of_each_kind(compatible: CompatibleParents) -> list[Step]:
 def _differences(
     one: nn.Module, other: nn.Module, *, depths: tuple[int, int] | None = None, deep: bool = True
 ) -> list[str]:
-    """How two modules (and what is inside of them) differ, but for their index; a difference in depth is none."""
+    """Return how two modules and their submodules differ, except for their index and, if given, their depths."""
     mine = dict(one.named_modules()) if deep else {"": one}
     theirs = dict(other.named_modules()) if deep else {"": other}
     if mine.keys() != theirs.keys():
@@ -319,7 +319,7 @@ def _differences(
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:
-    """The attributes of a module that are plain data, but for its index and what torch and transformers keep."""
+    """Return the attributes of a module that are plain data, but for its index and what torch and transformers keep."""
     kinds = (bool, int, float, str, tuple, list, set, dict, type(None))
     return {
         key: value

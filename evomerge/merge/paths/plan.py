@@ -75,7 +75,7 @@ class RepeatedLayers:
     duplicate_bytes: int = 0
 
     def __str__(self) -> str:
-        """One sentence."""
+        """Return one sentence."""
         if not self.layers:
             return "no tensor is stored twice"
         return (

@@ -17,21 +17,21 @@ _ITEMS = Path(__file__).parent / "items"
 
 
 def load_items(*, items: str, **_: Any) -> dict[str, Dataset]:
-    """The items of one task, held in memory: no cache, no network, any working directory."""
+    """Return the items of one task, held in memory: no cache, no network, any working directory."""
     lines = (_ITEMS / f"{items}.jsonl").read_text(encoding="utf-8").splitlines()
     return {"test": Dataset.from_list([json.loads(line) for line in lines])}
 
 
 def judge_japanese(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """The right number, said in Japanese; and each alone."""
+    """Return the right number, said in Japanese; and each alone."""
     return answers.judge_japanese(results[0], doc["answer"])
 
 
 def judge_english(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """The right number, said in English; and the right number alone."""
+    """Return the right number, said in English; and the right number alone."""
     return answers.judge_english(results[0], doc["answer"])
 
 
 def judge_exact(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """The answer, letter by letter."""
+    """Return the answer, letter by letter."""
     return answers.judge_exact(results[0], doc["answer"])
