@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _ROUNDING = 1e-6
@@ -50,3 +51,33 @@ class Spent:
     items: int = 0
     seconds: float = 0.0
     hits: int = 0
+
+
+class SearchClock:
+    """How long a search has run, all its sessions counted; runs only within `with`.
+
+    Args:
+        spent: `seconds` of it are those of earlier sessions, until the clock runs.
+        clock: seconds since some instant.
+    """
+
+    def __init__(self, spent: Spent, clock: Callable[[], float]) -> None:
+        self._spent = spent
+        self._clock = clock
+        self._began: float | None = None
+
+    def __enter__(self) -> SearchClock:
+        self._began = self._clock() - self._spent.seconds
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._began = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds by now."""
+        return self._spent.seconds if self._began is None else self._clock() - self._began
+
+    def at(self, seconds: float | None) -> float | None:
+        """Return when the search will have run so long, on the clock that it was given; None: never."""
+        return None if seconds is None or self._began is None else self._began + seconds

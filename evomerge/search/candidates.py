@@ -206,9 +206,9 @@ class Candidates:
         return sorted(found, key=lambda one: one.number)
 
     @property
-    def undecided(self) -> Iterator[Candidate]:
-        """Those that are being scored themselves."""
-        return (one for one in self._live.values() if one.life < Life.DECIDED and one.twin is None)
+    def any_undecided(self) -> bool:
+        """Whether any is being scored itself."""
+        return any(one.life < Life.DECIDED and one.twin is None for one in self._live.values())
 
     @property
     def n_queued(self) -> int:
