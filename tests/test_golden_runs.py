@@ -49,7 +49,7 @@ from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.recipe.method import MethodSpec, Parameter
 from evomerge.record import ItemScore, Job, Outcome, Split, State
 from evomerge.search.budget import Budget
-from evomerge.search.loop import Search
+from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status

@@ -79,7 +79,7 @@ LIGHT = (
     "evomerge.optimizers",
     "evomerge.store",
     "evomerge.report",
-    "evomerge.search.loop",
+    "evomerge.search.session",
     "evomerge.merge.disk.folder",
     "evomerge.config.reader",
     "evomerge.config.json_schema",
@@ -244,9 +244,10 @@ def test_no_public_name_is_used_by_tests_alone() -> None:
 
 
 def test_search_sees_only_the_contract_of_an_executor() -> None:
-    names = {name for name in imported_names(PACKAGE / "search" / "loop.py") if name.startswith("evomerge.execution")}
-    assert names
-    assert all(name.startswith("evomerge.execution.base.") for name in names)
+    names = {name for path in (PACKAGE / "search").glob("*.py") for name in imported_names(path)}
+    used = {name for name in names if name.startswith("evomerge.execution")}
+    assert used
+    assert all(name.startswith("evomerge.execution.base.") for name in used)
 
 
 def test_config_sees_only_plain_data_and_the_registries_of_names() -> None:

@@ -51,7 +51,7 @@ from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Job, Outcome, Record, Score, Split
 from evomerge.search.budget import Budget
-from evomerge.search.loop import Search
+from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.strategies.vector import VectorStrategy

@@ -25,7 +25,6 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.base import generation_size
 from evomerge.optimizers.cma_es import CMA
 from evomerge.record import ItemScore, Score
-from evomerge.search.loop import CONSENSUS_LEAST, CONSENSUS_SHARE
 
 PARENTS = 3
 
@@ -110,7 +109,7 @@ def one_search(plan: Plan, law: Law, settings: Settings, parents: np.ndarray, se
     ranked = sorted(worth, key=lambda number: -worth[number])
     # Eight finalists meet 200 validation items, as in a real search: the seven best, and the mean of the best tenth,
     # which wins unless another one is ahead by more than a standard error.
-    best = ranked[: max(CONSENSUS_LEAST, round(CONSENSUS_SHARE * len(ranked)))]
+    best = ranked[: max(LEAST, round(SHARE * len(ranked)))]
     consensus = np.mean([points[number] for number in best], axis=0)
     spent += scoring.items_per_candidate
     finalists = [consensus, *(points[number] for number in ranked[:7])]

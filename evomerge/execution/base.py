@@ -142,6 +142,11 @@ class StopSignal:
         return self._requests > 0
 
     @property
+    def stopping(self) -> bool:
+        """Whether no further work should begin."""
+        return self.draining or self.overdue
+
+    @property
     def overdue(self) -> bool:
         """Whether the deadline has passed."""
         return self.deadline is not None and self._clock() >= self.deadline

@@ -92,7 +92,7 @@ def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, str], str]
 
 
 def is_hub_id(path: str) -> bool:
-    """Return whether a source names a repository on the Hub: it looks like an id, and there is no folder of that name."""
+    """Return whether a source names a repository on the Hub: it looks like an id, and no folder has that name."""
     if path.startswith(("zoo:", ".", "/", "~")) or Path(path).expanduser().exists():
         return False
     return _HUB_ID.fullmatch(path) is not None and ".." not in path and "--" not in path

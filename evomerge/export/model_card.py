@@ -210,7 +210,7 @@ def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str
 
 
 def _objective_table(verdict: Mapping[str, Any]) -> str:
-    """Return a table of the chosen merges and the baselines, objective by objective; "" where there is one objective."""
+    """Return a table of the chosen merges and the baselines, objective by objective; "" if there is one objective."""
     objectives, choice = verdict.get("objectives") or (), verdict.get("choice")
     if choice is None or len(objectives) < 2:
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from evomerge.errors import CheckpointError, EvaluationError
@@ -23,7 +23,7 @@ class Baselines:
         weights: `(n_objectives,)`, with which a result becomes one number.
     """
 
-    def __init__(self, recipes: Mapping[str, Recipe], scoring: Scoring, weights: tuple[float, ...]) -> None:
+    def __init__(self, recipes: Mapping[str, Recipe], scoring: Scoring, weights: Sequence[float]) -> None:
         self._scoring = scoring
         self._weights = weights
         references = scoring.judge.references

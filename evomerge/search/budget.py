@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _ROUNDING = 1e-6
@@ -55,3 +56,33 @@ class Spent:
     items: int = 0
     seconds: float = 0.0
     hits: int = 0
+
+
+class SearchClock:
+    """Measures how long a search has run, over all sessions; it runs only within `with`.
+
+    Args:
+        spent: what the search has cost so far; its `seconds` are those of earlier sessions.
+        clock: seconds since some instant.
+    """
+
+    def __init__(self, spent: Spent, clock: Callable[[], float]) -> None:
+        self._spent = spent
+        self._clock = clock
+        self._began: float | None = None
+
+    def __enter__(self) -> SearchClock:
+        self._began = self._clock() - self._spent.seconds
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._began = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the search has run."""
+        return self._spent.seconds if self._began is None else self._clock() - self._began
+
+    def at(self, seconds: float | None) -> float | None:
+        """Return when, on the given clock, the search will have run for so many seconds; None: never."""
+        return None if seconds is None or self._began is None else self._began + seconds

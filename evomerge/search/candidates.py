@@ -206,9 +206,9 @@ class Candidates:
         return sorted(found, key=lambda one: one.number)
 
     @property
-    def undecided(self) -> Iterator[Candidate]:
-        """Yield the candidates that are being scored themselves, not by a twin."""
-        return (one for one in self._live.values() if one.life < Life.DECIDED and one.twin is None)
+    def any_undecided(self) -> bool:
+        """Whether any candidate is being scored itself, not by a twin."""
+        return any(one.life < Life.DECIDED and one.twin is None for one in self._live.values())
 
     @property
     def n_queued(self) -> int:

@@ -40,6 +40,11 @@ class Progress:
     first: int = 0
     elite: int | None = None
 
+    def next_stage(self, *, first: int, elite: int) -> None:
+        """Go on to the next stage, which begins with the record `elite`. No candidate is in flight between stages."""
+        self.stage += 1
+        self.first, self.elite = first, elite
+
     def to_data(self, lost: int = 0) -> dict[str, Any]:
         """Return the progress as JSON values; `from_data` reads them back.
 

@@ -29,7 +29,7 @@ from evomerge.merge.live.writer import Written
 from evomerge.recipe import Recipe, Step
 from evomerge.record import Record, Score, Split, State
 from evomerge.search.budget import Budget
-from evomerge.search.loop import Search
+from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.system.memory import free_memory

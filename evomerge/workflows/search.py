@@ -16,7 +16,7 @@ from evomerge.errors import Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
-from evomerge.search.loop import Search
+from evomerge.search.session import Search
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
 from evomerge.workflows import Note

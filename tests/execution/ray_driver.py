@@ -16,7 +16,7 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import Recipe
 from evomerge.search.budget import Budget
-from evomerge.search.loop import Search
+from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.strategies.vector import VectorStrategy

@@ -22,7 +22,7 @@ from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
 from evomerge.search.budget import Budget
-from evomerge.search.loop import Search
+from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.strategies.vector import VectorStrategy
@@ -303,7 +303,7 @@ def test_the_last_candidate_is_the_mean_of_the_best_genomes_and_a_finalist(tmp_p
         consensus = records[-1]
         assert [record.name for record in records if record.is_consensus] == ["consensus"] and consensus.number == 24
         search = make(run, Machine(), items=items, race=race, budget=MORE)
-        search._baselines.score(search._db, search._scorer, search._journal, search._listener)
+        search._baselines.score(search._db, search._scorer, search._journal, search.listener)
         search._take_up()
         worth = search._finals()._worth_now(records[:-1])
         best = sorted(records[:-1], key=lambda record: (-worth[record.number], record.number))[:4]

@@ -19,7 +19,8 @@ from evomerge.optimizers.base import Optimizer, Point
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Record, Result, Split, State
 from evomerge.search.budget import Budget
-from evomerge.search.loop import MAX_REPEATS, Search
+from evomerge.search.loop import MAX_REPEATS
+from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
@@ -226,7 +227,8 @@ def test_failed_and_invalid_candidates_are_records_and_the_search_goes_on(run: R
     records = list(run.database.records())
     assert [records[i].state for i in (1, 2, 3, 4)] == [State.COMPLETE, State.FAILED, State.INVALID, State.COMPLETE]
     assert records[2].error == "it broke"
-    assert search._strategy.optimizer.told[2] is None and search._strategy.optimizer.told[4] is not None
+    told = search._questions.strategy.optimizer.told
+    assert told[2] is None and told[4] is not None
     assert run_status(run)["failed"] == 2
 
 

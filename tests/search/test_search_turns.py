@@ -23,7 +23,8 @@ from evomerge.optimizers.random_search import RandomSearch
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Result, Split, State
 from evomerge.search.budget import Budget
-from evomerge.search.loop import MAX_REPEATS, Search
+from evomerge.search.loop import MAX_REPEATS
+from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
