@@ -3,10 +3,10 @@
     responses = read_responses("R.npz")
     estimator = make_estimator("mixture")
     estimator.fit(responses.of_models(known))
-    found = estimator.estimate(seen)          # (T, N), NaN where not asked
+    found = estimator.estimate(seen)          # seen: (n_targets, n_items), NaN where not asked
     found.mean, found.se, found.interval(0.9)
 
-torch is loaded when an IRT model is fitted, not before, and an estimator's module when it is made.
+torch is not loaded before an IRT model is fitted, and an estimator's module not before the estimator is made.
 """
 
 from evomerge.estimation.base import Estimate, Estimator

@@ -15,18 +15,18 @@ from evomerge.estimation.responses import Floats, Responses
 
 Mask = NDArray[np.bool_]
 Parents = Sequence[Responses | None]
-"""For each target the rows of its parents (over the same items), or None where they are not known."""
+"""For each target, the rows of its parents over the same items, or None where its parents are not known."""
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Mean score over all items of each target, as far as its answers tell.
+    """The estimated mean score of each target over all items.
 
     Attributes:
-        mean: (T,) estimates in [0, 1].
-        se: (T,) standard errors; 0 where every item was answered.
-        low: (T,) the least score that the answers allow (every open item failed).
-        high: (T,) the highest (every open item solved).
+        mean: `(n_targets,)` estimates in [0, 1].
+        se: `(n_targets,)` standard errors; 0 where every item was answered.
+        low: `(n_targets,)` the least score that the answers allow (every open item failed).
+        high: `(n_targets,)` the highest score that they allow (every open item solved).
     """
 
     mean: Floats
@@ -35,7 +35,13 @@ class Estimate:
     high: Floats
 
     def interval(self, level: float = 0.9) -> tuple[Floats, Floats]:
-        """Bounds (T,), (T,) that hold the score with probability `level`, within what the answers allow."""
+        """Return lower and upper bounds, each `(n_targets,)`, between which the score lies with probability `level`.
+
+        They stay within what the answers allow.
+
+        Raises:
+            EstimationError: if the level does not lie between 0 and 1.
+        """
         if not 0 < level < 1:
             raise EstimationError(f"the level of an interval lies between 0 and 1; got {level}")
         width = NormalDist().inv_cdf(0.5 + level / 2) * self.se
@@ -43,7 +49,7 @@ class Estimate:
 
 
 class Estimator(Protocol):
-    """The contract. An estimator holds no random state besides the seed given to `fit`."""
+    """The contract of an estimator, which holds no random state besides the seed given to `fit`."""
 
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
         """Learn from models whose responses are known (some may be missing)."""
@@ -54,23 +60,27 @@ class Estimator(Protocol):
         """Estimate targets.
 
         Args:
-            seen: (T, N) answers over the calibration's items; NaN was not asked.
-            pool: (T, N) the items whose mean is wanted; by default all.
-            parents: rows of each target's parents; estimators that do not use them ignore it.
-            weights: (N,) what an answer to each item stands for, from a choice of anchors; likewise.
+            seen: `(n_targets, n_items)` answers over the calibration's items; NaN: not asked.
+            pool: `(n_targets, n_items)` the items whose mean is wanted; None: all.
+            parents: rows of each target's parents; not every estimator uses them.
+            weights: `(n_items,)` what an answer to each item stands for, from a choice of anchors; not every estimator
+                uses them.
+
+        Raises:
+            EstimationError: if shapes or values are wrong.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """Answers and what is open, checked: what every estimator starts from.
+    """The checked answers and open items, from which every estimator starts.
 
     Attributes:
-        asked: (T, N) answered items of the pool.
-        y: (T, N) their scores, 0 elsewhere.
-        open: (T, N) items of the pool that were not answered.
-        n: (T,) number of answers.
-        size: (T,) number of items whose mean is wanted.
+        asked: `(n_targets, n_items)` answered items of the pool.
+        y: `(n_targets, n_items)` their scores, 0 elsewhere.
+        open: `(n_targets, n_items)` items of the pool that were not answered.
+        n: `(n_targets,)` number of answers.
+        size: `(n_targets,)` number of items whose mean is wanted.
     """
 
     asked: Mask
@@ -81,7 +91,11 @@ class Seen:
 
     @classmethod
     def of(cls, seen: Floats, pool: Mask | None, n_items: int) -> Seen:
-        """Check the shapes and values, and split the items of the pool into answered and open ones."""
+        """Check the shapes and values, and divide the items of the pool into answered and open ones.
+
+        Raises:
+            EstimationError: if a shape or a value is wrong, an answer lies outside of the pool, or a pool is empty.
+        """
         if seen.ndim != 2 or seen.shape[1] != n_items:
             raise EstimationError(f"answers need one column for each of {n_items} calibrated items; got {seen.shape}")
         if pool is None:
@@ -99,17 +113,24 @@ class Seen:
         return cls(asked, np.where(asked, seen, 0.0), pool & ~asked, *counts)
 
     def observed(self) -> Floats:
-        """(T,) plain mean of the answers; one half where there is none."""
+        """Return the `(n_targets,)` plain means of the answers; one half where there are none."""
         return np.divide(self.y.sum(1), self.n, out=np.full(len(self.n), 0.5), where=self.n > 0)
 
     def result(self, mean: Floats, se: Floats) -> Estimate:
-        """The estimate within what is possible, with no error left where nothing is open."""
+        """Return the estimate from `(n_targets,)` means and errors, limited to what the answers allow.
+
+        Its error is 0 where no item is open.
+        """
         low = self.y.sum(1) / self.size
         high = (self.y.sum(1) + self.open.sum(1)) / self.size
-        # se <= half of the possible range, the largest deviation that a score within it can have around its middle
+        # A score within the possible range deviates from its middle by half of the range at most.
         se = np.minimum(se, (high - low) / 2)
         return Estimate(np.clip(mean, low, high), np.where(self.open.any(1), se, 0.0), low, high)
 
     def combine(self, p: Floats) -> Floats:
-        """(T,) mean over the pool of the answers and, for open items, of predictions `p` (T, N)."""
+        """Return `(n_targets,)` means over the pool, of the answers and, for open items, of predictions.
+
+        Args:
+            p: `(n_targets, n_items)` predictions.
+        """
         return np.asarray((self.y.sum(1) + np.where(self.open, p, 0.0).sum(1)) / self.size)

@@ -2,9 +2,10 @@
 
     P(model j solves item i) = sigmoid(a_i · theta_j - b_i)        (Reckase 2009, eq. 4.5; d_i = -b_i there)
 
-The difficulty b_i is one number and is subtracted once. Written as the sum over dimensions of (a_id theta_d - b_i) the
-same formula would subtract it D times; fitted values would then mean something else for each D. The Rasch model is
-D = 1 with every a_i = 1. Scores between 0 and 1 enter as fractions of a success (binomial likelihood).
+The difficulty b_i is one number and is subtracted once. Written as the sum over dimensions of (a_id theta_d - b_i), the
+formula would subtract it once for each dimension, and fitted values would mean something else for each number of
+dimensions. The Rasch model has one dimension and every a_i = 1. Scores between 0 and 1 count as fractions of a success
+(binomial likelihood).
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from evomerge.estimation.responses import Floats, Responses
 
 
 def sigmoid(x: NDArray[np.floating]) -> Floats:
-    """1 / (1 + exp(-x)), without overflow."""
+    """Return 1 / (1 + exp(-x)), without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(x, dtype=np.float64))), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class IRT:
-    """Item parameters, and the abilities of the models they were fitted with.
+    """Item parameters, and the abilities of the models with which they were fitted.
 
     Attributes:
-        items: (N,) names.
-        a: (N, D) discriminations.
-        b: (N,) difficulties: the logit that a model of ability 0 fails an item.
-        theta: (m, D) abilities of the calibration models, in the order of their rows.
+        items: `(n_items,)` names.
+        a: `(n_items, n_dims)` discriminations.
+        b: `(n_items,)` difficulties: the logit of the probability that a model of ability 0 fails an item.
+        theta: `(n_models, n_dims)` abilities of the calibration models, in the order of their rows.
     """
 
     items: tuple[str, ...]
@@ -49,19 +50,22 @@ class IRT:
 
     @property
     def dimension(self) -> int:
-        """D, the number of abilities of a model."""
+        """The number of abilities of a model."""
         return int(self.a.shape[1])
 
     def probability(self, theta: Floats) -> Floats:
-        """(T, N) chances of success for (T, D) abilities."""
+        """Return the `(n_targets, n_items)` chances of success for `(n_targets, n_dims)` abilities."""
         return sigmoid(theta @ self.a.T - self.b)
 
     def population(self) -> tuple[Floats, Floats]:
-        """Mean (D,) and covariance (D, D) of the calibration abilities: the prior for a model of the same kind."""
+        """Return mean `(n_dims,)` and covariance `(n_dims, n_dims)` of the calibration abilities.
+
+        They are the prior for a further model of the same kind.
+        """
         D = self.dimension
         if len(self.theta) < 2:
             return np.zeros(D), np.eye(D)
-        # A few models do not tell a covariance: the unit prior of the fit counts as D + 1 further ones.
+        # Few models do not determine a covariance: the unit prior of the fit counts like n_dims + 1 further models.
         m = len(self.theta)
         cov = (np.cov(self.theta.T).reshape(D, D) * m + np.eye(D) * (D + 1)) / (m + D + 1)
         return self.theta.mean(0), cov
@@ -72,13 +76,13 @@ def fit_irt(responses: Responses, *, dimension: int = 1, rasch: bool = False, st
 
     Args:
         responses: the calibration models; NaN is left out of the likelihood.
-        dimension: D.
-        rasch: hold every discrimination at 1 (needs D = 1).
+        dimension: the number of abilities of a model.
+        rasch: whether every discrimination stays at 1, which needs one dimension.
         steps: steps of gradient descent over all responses.
-        seed: of the small random start that tells the dimensions apart.
+        seed: of the small random start by which the dimensions come to differ.
 
     Raises:
-        EstimationError: fewer models than dimensions, no items, or a Rasch model of several dimensions.
+        EstimationError: if there are fewer models than dimensions, no items, or a Rasch model has several dimensions.
     """
     if dimension < 1 or (rasch and dimension != 1):
         raise EstimationError(f"the dimension must be at least 1, and 1 for a Rasch model; got {dimension}")
@@ -98,20 +102,24 @@ def fit_irt(responses: Responses, *, dimension: int = 1, rasch: bool = False, st
 def map_ability(
     irt: IRT, Y: Floats, mean: Floats | None = None, cov: Floats | None = None, *, steps: int = 50
 ) -> tuple[Floats, Floats]:
-    """Return most probable abilities given responses, by Newton's method, all models at once.
+    """Return the most probable abilities given responses, by Newton's method for all models at once.
 
     The log posterior sum_i y_i log p_i + (1 - y_i) log(1 - p_i) - (theta - mean)' cov^-1 (theta - mean) / 2 is concave,
     so damped steps reach its only maximum; the curvature there gives Laplace's approximation of the posterior.
 
     Args:
         irt: the item parameters.
-        Y: (T, N) responses; NaN is not asked.
-        mean: (D,) or (T, D) prior mean; by default that of the calibration models.
-        cov: (D, D) or (T, D, D) prior covariance, positive definite; likewise.
+        Y: `(n_targets, n_items)` responses; NaN: not asked.
+        mean: `(n_dims,)` or `(n_targets, n_dims)` prior mean; None: that of the calibration models.
+        cov: `(n_dims, n_dims)` or `(n_targets, n_dims, n_dims)` prior covariance, positive definite; None: that of the
+            calibration models.
         steps: most steps; a few suffice.
 
     Returns:
-        (T, D) abilities and (T, D, D) posterior covariances.
+        `(n_targets, n_dims)` abilities and `(n_targets, n_dims, n_dims)` posterior covariances.
+
+    Raises:
+        EstimationError: if the responses do not have one column for each item.
     """
     T, D = len(Y), irt.dimension
     if Y.shape != (T, len(irt.items)):

@@ -1,10 +1,10 @@
 """The fit of an M2PL model in torch: joint maximum a posteriori by Adam over all responses at once.
 
-Priors (they fix scale and sign, and keep parameters finite for items that nobody or everybody solves):
+The priors fix scale and sign, and keep parameters finite for items that no model or every model solves:
 
     theta_j ~ N(0, I)    a_i ~ N((1, 0, …, 0), 1 / A_PRECISION)    b_i ~ N(mean of b, 1 / B_PRECISION)
 
-Joint estimation is chosen over variational inference because what the estimators use are chances of success on the
+The fit is joint estimation rather than variational inference: the estimators use only chances of success on the
 calibrated items, which both give, and a full-batch step costs two matrix products.
 """
 
@@ -20,7 +20,18 @@ B_PRECISION = 0.1
 
 
 def joint_map(R: Floats, *, dimension: int, rasch: bool, steps: int, seed: int) -> tuple[Floats, Floats, Floats]:
-    """Fit discriminations (N, D), difficulties (N,) and abilities (m, D) to responses (m, N) with NaN for missing."""
+    """Fit an M2PL model to responses.
+
+    Args:
+        R: `(n_models, n_items)` responses; NaN: missing.
+        dimension: the number of abilities of a model.
+        rasch: whether every discrimination stays at 1.
+        steps: steps of gradient descent.
+        seed: of the random start.
+
+    Returns:
+        `(n_items, n_dims)` discriminations, `(n_items,)` difficulties and `(n_models, n_dims)` abilities.
+    """
     m, N = R.shape
     generator = torch.Generator().manual_seed(seed)
     known = torch.from_numpy(~np.isnan(R)).float()
@@ -41,7 +52,7 @@ def joint_map(R: Floats, *, dimension: int, rasch: bool, steps: int, seed: int) 
     optimizer = torch.optim.Adam(free, lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
-        # The gradient by hand, d loss / d logit = p - y where known: a third of the time that autograd takes.
+        # The gradient is written out, d loss / d logit = p - y where known; autograd takes three times as long.
         excess = torch.addmm(-b, theta, a.T).sigmoid_().sub_(Y).mul_(known)
         theta.grad = excess @ a + theta
         b.grad = B_PRECISION * (b - b.mean()) - excess.sum(0)

@@ -16,34 +16,34 @@ from evomerge.estimation.prior import Atoms, families, kin, population, rows_of
 from evomerge.estimation.responses import Floats, Responses
 
 KIN_SHARE = 0.5
-"""Prior mass of blends of the parents; the rest guards against a merge that is unlike its parents."""
+"""Prior mass of blends of the parents; the rest is for merges that are unlike their parents."""
 KIN_ATOMS = 1500
 HELD = 128
-"""Calibration models that the standard errors are checked on."""
+"""Most calibration models on which the standard errors are checked."""
 REFIT_BELOW = 300
-"""Up to so many calibration models, the check fits the item parameters anew without the models it holds out."""
+"""Up to so many calibration models, the check refits the item parameters without the models that it holds out."""
 FOLDS = 5
 USUAL_SCALE = 1.6
-"""What the factor usually is with fifty calibration models; a measured one is drawn towards it."""
+"""The usual factor with fifty calibration models; a measured factor is drawn towards it."""
 UNCHECKED_SCALE = 2.2
-"""The factor where fewer than twenty models are known: real merges of two parents, with up to ten further models, ask
-for 1.4 to 2.3."""
+"""The factor with fewer than twenty calibration models: real merges of two parents, with up to ten further models,
+needed 1.4 to 2.3."""
 
 
 def default_dimension(n_models: int) -> int:
-    """Return dimensions that so many models can tell apart: 1 below 34, 2 for 50, 4 for 200, 6 from 550 on."""
+    """Return how many dimensions so many models can tell apart: 1 below 34, 2 for 50, 4 for 200, 6 from 550 on."""
     return int(np.clip(round(np.log2(max(n_models, 1) / 12)), 1, 6))
 
 
 class Mixture:
     """Bayes' rule over a sample of possible models (`prior`, `posterior`).
 
-    Standard errors are those of the posterior times a factor that makes nine in ten intervals hold the truth on
-    calibration models, each estimated without the models of its own author. The factor belongs to the items asked.
+    Standard errors are those of the posterior times a factor. With this factor, nine in ten intervals hold the truth
+    for calibration models that are estimated without the models of their own author. Each set of items has its factor.
 
     Args:
-        dimension: of the IRT model; by default from the number of models (`default_dimension`).
-        calibrate: find that factor; without it, or with fewer than 20 models, it is not measured.
+        dimension: of the IRT model; None: by the number of models (`default_dimension`).
+        calibrate: whether to measure that factor, which takes at least 20 models.
     """
 
     def __init__(self, *, dimension: int | None = None, calibrate: bool = True) -> None:
@@ -51,7 +51,11 @@ class Mixture:
         self._calibrate = calibrate
 
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
-        """Fit the item parameters and draw the prior."""
+        """Fit the item parameters and draw the prior.
+
+        Raises:
+            EstimationError: if no calibration model has a response.
+        """
         asked = ~np.isnan(calibration.scores).all(1)
         if not asked.any():
             raise EstimationError("no calibration model has a response; give models with known scores")
@@ -65,9 +69,9 @@ class Mixture:
         self._folds: list[tuple[NDArray[np.int64], Atoms]] = []
 
     def posteriors(self, pool: Mask, parents: Parents | None = None) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
-        """Priors ready for answers: yields the numbers of some targets and their common `Posterior`.
+        """Yield groups of targets with the same parents: the targets' numbers, and their common `Posterior`.
 
-        Targets of the same parents share one.
+        The posterior has seen no answers yet.
         """
         groups: dict[tuple[str, ...], list[int]] = {}
         rows: dict[tuple[str, ...], Responses | None] = {}
@@ -76,7 +80,7 @@ class Mixture:
             if known is not None and known.items != self.irt.items:
                 known = known.of_items(self.irt.items)
             if known is not None and not len(rows_of(known)):
-                known = None  # parents that answered nothing tell as little as unknown ones
+                known = None  # parents without an answer are as good as unknown
             key = () if known is None else tuple(sorted(known.models))
             groups.setdefault(key, []).append(target)
             rows[key] = known
@@ -105,13 +109,13 @@ class Mixture:
         return found
 
     def scale(self, seen: Floats) -> float:
-        """Return the factor on standard errors for answers such as these: fixed items, or chosen for each target."""
+        """Return the factor on standard errors for these answers, to a fixed set of items or chosen for each target."""
         asked = ~np.isnan(seen)
         if not asked.any():
             return 1.0
         if self.calibration.n_models < 20:
             return UNCHECKED_SCALE
-        # Targets that lack items of a fixed set still belong to it.
+        # A target may lack some items of a fixed set.
         union = np.asarray(asked.any(0))
         number = int(np.median(asked.sum(1)))
         fixed = union.sum() <= 1.25 * number
@@ -127,10 +131,10 @@ class Mixture:
         return self.atoms.and_these(kin(self.irt, rows_of(parents), KIN_ATOMS, rng), KIN_SHARE)
 
     def _measured_scale(self, items: NDArray[np.bool_] | None, number: int) -> float:
-        """Return the factor, from calibration models estimated without their own family.
+        """Return the factor, from calibration models that are estimated without their own family.
 
-        Of many models, leaving out their atoms is enough; few leave their mark on the item parameters too, which are
-        then fitted again without them.
+        With many models it suffices to leave out the family's atoms. With few, each model also influences the item
+        parameters, which are then fitted again without the family.
         """
         if self.calibration.n_models > REFIT_BELOW:
             rows = self._held(np.random.default_rng([self._seed, 2]))
@@ -143,16 +147,16 @@ class Mixture:
         if len(off) < 10:
             return UNCHECKED_SCALE
         factor = max(np.quantile(off, 0.9) / NormalDist().inv_cdf(0.95), 0.5)
-        # The tail of few models is uncertain: twenty further ones are taken to lie where the usual factor puts them.
+        # The tail of few models is uncertain, so twenty more count that have just the usual factor.
         return float(np.exp((len(off) * np.log(factor) + 20 * np.log(USUAL_SCALE)) / (len(off) + 20)))
 
     def _held(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return some calibration models with at least half of their responses known."""
+        """Return the rows of some calibration models that have at least half of the responses."""
         known = ~np.isnan(self.calibration.scores)
         return np.sort(rng.permutation(np.flatnonzero(known.mean(1) >= 0.5))[:HELD])
 
     def _refits(self) -> list[tuple[NDArray[np.int64], Atoms]]:
-        """For each fold of families its rows, and the prior fitted on the other folds; found once."""
+        """The rows of each fold of families, and the prior fitted on the other folds; found once."""
         if not self._folds:
             rng = np.random.default_rng([self._seed, 2])
             fold = rng.permutation(np.arange(self._families.max() + 1) % FOLDS)[self._families]
@@ -173,12 +177,20 @@ class Mixture:
         number: int,
         other_families: bool = False,
     ) -> Floats:
-        """|estimate - truth| / standard error of calibration models, the items given or chosen for each."""
+        """Return |estimate - truth| / standard error for calibration models.
+
+        Args:
+            rows: of the models.
+            atoms: the prior.
+            items: `(n_items,)` the items asked; None: they are chosen for each model.
+            number: how many items to choose.
+            other_families: whether the atoms of a model's own family are left out.
+        """
         R = self.calibration.scores[rows]
         known = ~np.isnan(R)
         prior = np.tile(atoms.log_mass, (len(rows), 1))
         if not other_families:
-            family = np.append(self._families, -1)[atoms.rows]  # (J, 2); -1 is of no family
+            family = np.append(self._families, -1)[atoms.rows]  # (n_atoms, 2); -1 is of no family
             prior[(family[None] == self._families[rows][:, None, None]).any(2)] = -np.inf
         usable = np.isfinite(prior).any(1) & known.any(1)
         R, known, prior = R[usable], known[usable], prior[usable]

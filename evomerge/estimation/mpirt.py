@@ -13,11 +13,12 @@ from evomerge.estimation.responses import Floats
 
 
 class MPIRT(PIRT):
-    """mp-IRT: theta = sum_k lambda_k theta_k, with lambda the most likely given the answers (their eq. 5).
+    """mp-IRT: theta = sum_k lambda_k theta_k, with the lambda that is most likely given the answers (their eq. 5).
 
     Args:
         dimension: of the IRT model.
-        convex: lambda on the simplex, as of a merge that interpolates; otherwise free, with a normal prior N(1/K, 1).
+        convex: whether lambda lies on the simplex, as for a merge that interpolates; otherwise it is free, with a
+            normal prior N(1/K, 1) for K parents.
     """
 
     def __init__(self, *, dimension: int | None = None, convex: bool = False) -> None:
@@ -27,7 +28,11 @@ class MPIRT(PIRT):
     def estimate(
         self, seen: Floats, *, pool: Mask | None = None, parents: Parents | None = None, weights: Floats | None = None
     ) -> Estimate:
-        """Estimate targets; one whose parents are not known is estimated by p-IRT."""
+        """Estimate targets; a target whose parents are not known is estimated by p-IRT.
+
+        Raises:
+            EstimationError: if there are not as many entries of parents as targets, or `seen` is wrong.
+        """
         del weights
         if parents is not None and len(parents) != len(seen):
             raise EstimationError(f"{len(seen)} targets need as many entries of parents; got {len(parents)}")
@@ -47,7 +52,7 @@ class MPIRT(PIRT):
         They are found by Newton's method or, on the simplex, by exponentiated gradient.
         """
         asked = answers.asked[target]
-        X = self.irt.a[asked] @ ability.T  # (n, K): the logit's slope in lambda
+        X = self.irt.a[asked] @ ability.T  # (n, n_parents): the logit's slope in lambda
         y, b = answers.y[target, asked], self.irt.b[asked]
         K = len(ability)
         weight = np.full(K, 1 / K)
@@ -65,19 +70,19 @@ class MPIRT(PIRT):
                 weight = weight + move * min(1.0, 1 / max(float(np.abs(move).max()), 1e-12))
         p = sigmoid(X @ weight - b)
         precision = (X.T * (p * (1 - p))) @ X + np.eye(K)
-        # What no combination of the parents reaches is not seen here: the spread within families is added.
+        # A merge may be none of its parents' combinations, so the spread within families is added.
         return weight @ ability, ability.T @ np.linalg.inv(precision) @ ability + self._kin_cov
 
 
 def convex_mpirt(*, dimension: int | None = None) -> MPIRT:
-    """mp-IRT with the weights of the parents on the simplex."""
+    """Return mp-IRT with the weights of the parents on the simplex."""
     return MPIRT(dimension=dimension, convex=True)
 
 
 class GMPIRT(GPIRT, MPIRT):
     """gmp-IRT: a mean of the answers and mp-IRT, mixed as in gp-IRT (their eq. 7, with c estimated instead of 0.5).
 
-    The order of the bases matters: gp-IRT mixes the mean with what stands behind it, here mp-IRT.
+    The order of the bases matters: `GPIRT` mixes the mean with the next class, here `MPIRT`.
     """
 
     def __init__(self, *, dimension: int | None = None, convex: bool = False) -> None:

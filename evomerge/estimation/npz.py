@@ -1,11 +1,11 @@
 """A response matrix as an `.npz` file: the arrays, packed and unpacked.
 
-- `R` `(models, items)`: int8 where every known value is 0 or 1, with -1 where it is not known; else float64 and NaN
-- `models` `(models,)` and `items` `(items,)`: names
+- `R`, `(n_models, n_items)`: int8 where every known value is 0 or 1, with -1 for unknown; else float64 with NaN
+- `models`, `(n_models,)`, and `items`, `(n_items,)`: names
 - any further arrays of names
 
-Names that others saved as an object array are a pickle. It is read, but only text is built from it, so that a file
-cannot run code.
+An object array of names, as others may have saved it, is a pickle. It is read, but only text is built from it, so that
+a file cannot run code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from evomerge.errors import EstimationError
 from evomerge.system.files import write_atomically
 
 _NEEDED = ("R", "models", "items")
-# What a pickled array of names is made of; anything else in an object array is refused before it is built.
+# The parts of a pickled array of names; anything else in an object array is refused before it is built.
 _NAME_PARTS = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -35,11 +35,11 @@ _NAME_PARTS = {
 
 
 def write_matrix(path: Path, R: NDArray[np.float64], names: Mapping[str, Sequence[str]]) -> None:
-    """Write a file; readers see the earlier one or the new one, never a half.
+    """Write a file; readers see the earlier file or the new one, never a part.
 
     Args:
         path: the file.
-        R: (m, N) values; NaN where there is none.
+        R: `(n_models, n_items)` values; NaN where there is none.
         names: array name to its texts, "models" and "items" among them.
 
     Raises:
@@ -60,10 +60,10 @@ def read_matrix(path: Path, optional: Sequence[str] = ()) -> tuple[NDArray[np.fl
 
     Args:
         path: the file.
-        optional: arrays of names that are read besides "models" and "items" where the file has them.
+        optional: further arrays of names to read where the file has them.
 
     Returns:
-        (m, N) values, NaN where there is none, and the names by array.
+        `(n_models, n_items)` values, NaN where there is none, and the names by array.
 
     Raises:
         EstimationError: if the file cannot be read, or holds no response matrix.

@@ -15,9 +15,9 @@ from evomerge.estimation.responses import Floats, Responses
 class PIRT:
     """p-IRT: tau times the mean of the answers plus (1 - tau) times the mean prediction of the open items (eq. 4.2).
 
-    The prior of the ability is normal: that of the calibration models or, where the parents of a target are known,
-    around the mean of their abilities, as wide as abilities within a family of calibration models are.
-    The standard error adds Laplace's posterior of the ability and the chance in each open answer.
+    The prior of the ability is normal. It is that of the calibration models; where the parents of a target are known,
+    it lies around the mean of their abilities and is as wide as the abilities within a family of calibration models.
+    The standard error has two parts: Laplace's posterior of the ability, and the chance in each open answer.
     """
 
     def __init__(self, *, dimension: int | None = None, use_parents: bool = True) -> None:
@@ -31,7 +31,7 @@ class PIRT:
         self._kin_cov = within_families(self.irt.theta, families(calibration.models))
 
     def abilities(self, seen: Floats, parents: Parents | None = None) -> tuple[Floats, Floats]:
-        """(T, D) abilities and (T, D, D) posterior covariances."""
+        """Return `(n_targets, n_dims)` abilities and `(n_targets, n_dims, n_dims)` posterior covariances."""
         mean, cov = self.irt.population()
         T, D = len(seen), self.irt.dimension
         means, covs = np.tile(mean, (T, 1)), np.tile(cov, (T, 1, 1))
@@ -55,7 +55,7 @@ class PIRT:
 
 
 def prediction(irt: IRT, answers: Seen, theta: Floats, cov: Floats) -> Estimate:
-    """Return p-IRT at abilities (T, D) whose posterior covariance is (T, D, D)."""
+    """Return p-IRT's estimate at `(n_targets, n_dims)` abilities with `(n_targets, n_dims, n_dims)` covariances."""
     p = irt.probability(theta)
     spread = np.where(answers.open, p * (1 - p), 0.0)
     slope = spread @ irt.a / answers.size[:, None]  # of the estimate in the ability
@@ -64,7 +64,10 @@ def prediction(irt: IRT, answers: Seen, theta: Floats, cov: Floats) -> Estimate:
 
 
 def within_families(theta: Floats, family: NDArray[np.int64]) -> Floats:
-    """(D, D) covariance of abilities around the mean of their family; where few tell it, drawn towards 1/4."""
+    """Return the `(n_dims, n_dims)` covariance of abilities around the mean of their family.
+
+    It is drawn towards 1/4 where there are few families.
+    """
     D = theta.shape[1]
     total, freedom = np.zeros((D, D)), 0
     for number in np.unique(family):
@@ -78,8 +81,8 @@ def within_families(theta: Floats, family: NDArray[np.int64]) -> Floats:
 class GPIRT(PIRT):
     """gp-IRT: c times the (weighted) mean of the answers plus (1 - c) times p-IRT (eq. 4.3).
 
-    c minimises the expected squared error, c = error² of p-IRT's misfit / (that + variance of the mean). The misfit is
-    what p-IRT is off by on calibration models when it is told every answer but must predict all from abilities.
+    c minimises the expected squared error: c = misfit² / (misfit² + variance of the mean). The misfit is the error of
+    p-IRT on calibration models when it is told every answer but must predict all of them from abilities.
     """
 
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:

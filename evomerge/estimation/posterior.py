@@ -1,10 +1,11 @@
 """Bayes' rule over a sample of possible models, and the next item to ask.
 
-For targets t and atoms j with chances P, the weights after answers y are
+For targets t and atoms j with chances P of success, the weights after answers y are
 
     w_tj ∝ mass_j · prod_i [ P_ji^y_ti (1 - P_ji)^(1 - y_ti) ]^TEMPER
 
-TEMPER < 1 because answers to several items are not independent given an atom: kin makes the same mistakes.
+TEMPER is below 1 because answers to several items are not independent given an atom: related models make the same
+mistakes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from evomerge.estimation.responses import Floats
 
 TEMPER = 0.85
 CHUNK = 256
-"""Targets at a time, which bounds memory at CHUNK × atoms."""
+"""How many targets are handled at a time, which bounds memory at `(CHUNK, n_atoms)`."""
 
 
 class Posterior:
@@ -26,8 +27,8 @@ class Posterior:
 
     Args:
         atoms: the prior.
-        pool: (T, N) items whose mean is wanted.
-        log_prior: (T, J) a prior for each target instead of the atoms' own; -inf leaves an atom out.
+        pool: `(n_targets, n_items)` items whose mean is wanted.
+        log_prior: `(n_targets, n_atoms)` a prior for each target instead of the atoms' own; -inf leaves an atom out.
     """
 
     def __init__(self, atoms: Atoms, pool: Mask, log_prior: NDArray[np.float32] | None = None) -> None:
@@ -40,7 +41,7 @@ class Posterior:
         self.seen: Floats = np.full(pool.shape, np.nan)
 
     def tell(self, seen: Floats) -> None:
-        """Take all answers at once (T, N), NaN where not asked, in place of earlier ones."""
+        """Take all `(n_targets, n_items)` answers at once, in place of earlier ones; NaN: not asked."""
         asked = ~np.isnan(seen)
         y = np.where(asked, seen, 0.0).astype(np.float32)
         wrong = np.where(asked, 1.0 - y, 0.0).astype(np.float32)
@@ -48,7 +49,12 @@ class Posterior:
         self.seen = np.array(seen, dtype=np.float64)
 
     def tell_one(self, items: NDArray[np.int64], scores: Floats) -> None:
-        """Take one further answer of each target: (T,) item numbers and (T,) scores. An item -1 is none."""
+        """Take one further answer of each target.
+
+        Args:
+            items: `(n_targets,)` item numbers; -1: no item.
+            scores: `(n_targets,)` their scores.
+        """
         told = items >= 0
         y = np.where(told, scores, 0.0).astype(np.float32)[:, None]
         gain = y * self._log_right.T[items] + (1 - y) * self._log_wrong.T[items]
@@ -56,13 +62,13 @@ class Posterior:
         self.seen[told, items[told]] = scores[told]
 
     def weights(self) -> NDArray[np.float32]:
-        """(T, J), rows sum to 1."""
+        """Return the `(n_targets, n_atoms)` weights; each row sums to 1."""
         logs = self.log_prior + np.float32(TEMPER) * self._evidence
         weights = np.exp(logs - logs.max(1, keepdims=True))
         return np.asarray(weights / weights.sum(1, keepdims=True), dtype=np.float32)
 
     def next_items(self) -> NDArray[np.int64]:
-        """(T,) the open item whose answer is expected to move the estimate most; -1 for a target without one.
+        """Return, `(n_targets,)`, the open item whose answer should move the estimate most; -1 where none is open.
 
         The expected fall of the variance of a target's score F when item i is answered is Var(E[F | y_i]) =
         Cov(F, P_i)^2 / Var(y_i), all under the present weights.
@@ -70,7 +76,7 @@ class Posterior:
         unasked = self.pool & np.isnan(self.seen)
         W, P = self.weights(), self.atoms.P
         size = np.maximum(self.pool.sum(1, keepdims=True), 1)
-        F = (self.pool.astype(np.float32) @ P.T / size).astype(np.float32)  # (T, J)
+        F = (self.pool.astype(np.float32) @ P.T / size).astype(np.float32)  # (n_targets, n_atoms)
         F -= (W * F).sum(1, keepdims=True)
         p = W @ P
         covariance = (W * F) @ P
@@ -78,12 +84,12 @@ class Posterior:
         return np.where(unasked.any(1), gain.argmax(1), -1)
 
     def estimate(self, scale: float = 1.0) -> Estimate:
-        """Return posterior mean of the score, and its standard deviation times `scale`."""
+        """Return the posterior mean of the score, with its standard deviation times `scale` as the error."""
         answers = Seen.of(self.seen, self.pool, self.pool.shape[1])
         W, P = self.weights(), self.atoms.P
         open_items = answers.open.astype(np.float32)
         mean = answers.combine((W @ P).astype(np.float64))
-        rest = (open_items @ P.T).astype(np.float64)  # (T, J) expected number of open items solved
+        rest = (open_items @ P.T).astype(np.float64)  # (n_targets, n_atoms) expected number of open items solved
         between = np.maximum((W * rest**2).sum(1) - (W * rest).sum(1) ** 2, 0.0)
         within = (W @ (P * (1 - P)) * open_items).sum(1)
         return answers.result(mean, scale * np.sqrt(between + within) / answers.size)

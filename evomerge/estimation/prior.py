@@ -1,11 +1,11 @@
 """What a new model may be like: a sample of possible models ("atoms"), each a chance of success on every item.
 
-A normal prior on ability says little about real models: they come in families, and a fine-tune or merge fails where its
-kin fails. So the prior is a sample, and Bayes' rule over it is a weighted vote. Its atoms are
+A normal prior on ability does not describe real models: they come in families, and a fine-tune or merge fails where its
+relatives fail. So the prior is a sample, and Bayes' rule over it is a weighted vote. Its atoms are
 
-- the calibration models themselves, halfway between their IRT prediction and their own answers (`OWN`);
-- blends of two calibration models with a normal deviation in ability, which fill the space between few models;
-- where the parents of a target are known, blends of those, which share the items that only they solve or fail.
+- the calibration models themselves, between their IRT prediction and their own answers (`OWN`);
+- blends of two calibration models with a normal deviation in ability, which fill the gaps between few models;
+- where the parents of a target are known, blends of the parents, which solve and fail the items that they do.
 
 This is p-IRT (Maia Polo et al. 2024) with a nonparametric prior (Laird 1978) in place of a point estimate.
 """
@@ -22,16 +22,16 @@ from evomerge.estimation.irt import IRT, map_ability
 from evomerge.estimation.responses import Floats, Responses
 
 OWN = 0.3
-"""How far an atom follows the answers of the model it stands for, rather than the IRT prediction. With 0.3 a merge
-whose parents all fail an item that IRT gives .3 solves it with .2, near what real merges do (.18)."""
+"""How far an atom follows the answers of its model rather than the IRT prediction. With 0.3, a merge whose parents all
+fail an item with an IRT prediction of .3 solves it with probability .2, near that of real merges (.18)."""
 EDGE = 0.015
-"""Chances stay this far from 0 and 1: no single answer rules an atom out."""
+"""How far chances stay from 0 and 1, so that no single answer rules out an atom."""
 BLENDS = 2000
-"""Atoms at least; blends fill up what calibration models do not provide."""
+"""The least number of atoms; blends make up for missing calibration models."""
 BLEND_MASS = 300.0
-"""Blends weigh as much as this many calibration models."""
+"""How many calibration models all blends together weigh as much as."""
 WIDTHS = (0.15, 0.3, 0.6)
-"""Deviations of a blend of parents from their plane, in units of ability; which one fits is left to the answers."""
+"""Possible deviations of a merge from the blends of its parents, in units of ability; the answers show which fits."""
 POPULATION_WIDTHS = (0.3, 0.6)
 
 Singles = NDArray[np.float32]
@@ -42,9 +42,9 @@ class Atoms:
     """A discrete prior over models.
 
     Attributes:
-        P: (J, N) chances of success.
-        log_mass: (J,) log of the prior weights; they sum to 1.
-        rows: (J, 2) which calibration rows an atom was made from; -1 for none.
+        P: `(n_atoms, n_items)` chances of success.
+        log_mass: `(n_atoms,)` log of the prior weights; they sum to 1.
+        rows: `(n_atoms, 2)` the calibration rows from which an atom was made; -1: none.
     """
 
     P: Singles
@@ -52,7 +52,7 @@ class Atoms:
     rows: NDArray[np.int64]
 
     def and_these(self, other: Atoms, share: float) -> Atoms:
-        """Return both sets, where the `other` atoms carry `share` of the mass."""
+        """Return the atoms of both, in which the `other` ones have the given share of the mass."""
         return Atoms(
             np.concatenate([self.P, other.P]),
             np.concatenate([self.log_mass + np.float32(np.log1p(-share)), other.log_mass + np.float32(np.log(share))]),
@@ -70,7 +70,7 @@ def _bounded(P: Floats) -> Singles:
 
 
 def population(irt: IRT, R: Floats, rng: np.random.Generator) -> Atoms:
-    """Return atoms for a model like the calibration models `R` (m, N), on which `irt` was fitted."""
+    """Return atoms for a model like the calibration models, whose `(n_models, n_items)` responses `R` fitted `irt`."""
     m, D = irt.theta.shape
     P = irt.probability(irt.theta)
     own = _bounded((1 - OWN) * P + OWN * completed(R, P))
@@ -87,14 +87,14 @@ def population(irt: IRT, R: Floats, rng: np.random.Generator) -> Atoms:
 
 
 def kin(irt: IRT, parents: Floats, count: int, rng: np.random.Generator, rows: Sequence[int] = ()) -> Atoms:
-    """Return atoms for a merge of `parents` (k, N): weights drawn uniformly, then a deviation of unknown width.
+    """Return atoms for a merge of parents: blends with weights drawn uniformly, and deviations of several widths.
 
     Args:
         irt: the item parameters; the parents' abilities are estimated from their responses.
-        parents: their responses; NaN where unknown.
+        parents: `(n_parents, n_items)` responses; NaN: unknown.
         count: how many atoms.
-        rng: source of weights and deviations.
-        rows: calibration rows that are these parents, for leaving them out.
+        rng: the source of weights and deviations.
+        rows: the calibration rows that are these parents, so that their atoms can be left out.
     """
     k, D = len(parents), irt.dimension
     ability, _ = map_ability(irt, parents)
@@ -110,12 +110,12 @@ def kin(irt: IRT, parents: Floats, count: int, rng: np.random.Generator, rows: S
 
 
 def families(models: Sequence[str]) -> NDArray[np.int64]:
-    """Return a number for each model, equal for those of one author ("author/model"); others stand alone."""
+    """Return a number for each model, `(n_models,)`: equal for one author's ("author/model"), else different."""
     numbers: dict[str, int] = {}
     keys = [name.split("/")[0] if "/" in name else f"/{name}" for name in models]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def rows_of(parents: Responses) -> Floats:
-    """Return the parents that have any response."""
+    """Return the `(n_parents, n_items)` rows of the parents that have a response."""
     return np.asarray(parents.scores[~np.isnan(parents.scores).all(1)])

@@ -17,9 +17,9 @@ from evomerge.estimation.responses import Responses
 def read_responses(path: str | Path, *, metric: str | None = None) -> Responses:
     """Read a response matrix for estimators, by the ending of its name.
 
-    - `.npz`: arrays `R` (models × items; as int8, -1 is "not asked"), `models` and `items`.
+    - `.npz`: arrays `R` (`(n_models, n_items)`; as int8, -1 is "not asked"), `models` and `items`.
     - `.csv`, `.parquet`: long, with the columns model, item and score; or wide, with a first column `model` and one
-      column an item (an empty cell is "not asked").
+      column for each item (an empty cell is "not asked").
     - `.jsonl`, or a folder: sample logs of lm-eval (see `read_samples`).
 
     Args:
@@ -27,13 +27,14 @@ def read_responses(path: str | Path, *, metric: str | None = None) -> Responses:
         metric: which metric of a sample log; needed only where a log holds several.
 
     Raises:
-        EstimationError: the file is missing, of another kind, holds no response matrix, or values outside [0, 1].
+        EstimationError: if the file is missing or of another kind, or holds no response matrix or values outside of
+            [0, 1].
     """
     return _checked(_read(Path(path), metric))
 
 
 def _checked(found: Responses) -> Responses:
-    _ = found.scores  # what no estimator can use is refused where it is read
+    _ = found.scores  # refuses here what no estimator can use
     return found
 
 
@@ -124,7 +125,7 @@ def read_samples(
         models: the model of each file; by default the name of the folder it lies in.
 
     Raises:
-        EstimationError: a file that is missing or no sample log, a metric that is not there, or one outside [0, 1].
+        EstimationError: if a file is missing or no sample log, or a metric is missing or outside of [0, 1].
     """
     if models is not None and len(models) != len(paths):
         raise EstimationError(f"{len(paths)} sample logs need as many model names; got {len(models)}")

@@ -1,4 +1,4 @@
-"""The estimators by name; an estimator's module is imported when it is made."""
+"""The registry of estimators; an estimator's module is imported when the estimator is made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BUILT_IN = {
     "stratified": "evomerge.estimation.simple:Stratified",
     "weighted": "evomerge.estimation.simple:Weighted",
 }
-"""Name to where it is, as "module:attribute"."""
+"""Estimator name to its place, as "module:attribute"."""
 
 ESTIMATORS: Registry[Callable[..., Estimator]] = Registry("estimator", BUILT_IN, group=GROUP)
 """Each is called with its options as keyword arguments and returns an estimator that is not fitted yet."""
@@ -39,7 +39,7 @@ def make_estimator(name: str, **options: Any) -> Estimator:
         options: the estimator's own.
 
     Raises:
-        EstimationError: if there is none of that name, or it cannot be imported.
+        EstimationError: if there is no estimator of that name, or it cannot be imported.
     """
     try:
         make = ESTIMATORS.find(name)

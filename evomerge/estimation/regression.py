@@ -17,7 +17,7 @@ PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 def same_items(asked: Mask) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Targets that were asked the same items: yields their numbers and those of the items."""
+    """Yield groups of targets that were asked the same items: the targets' numbers and the items' numbers."""
     groups: dict[bytes, list[int]] = {}
     for target, row in enumerate(asked):
         groups.setdefault(row.tobytes(), []).append(target)
@@ -26,10 +26,14 @@ def same_items(asked: Mask) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int6
 
 
 class _Linear:
-    """What both share: complete calibration responses, and one regression for each set of items."""
+    """The common part of both estimators: complete calibration responses, and one regression for each set of items."""
 
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
-        """Keep the calibration models, their gaps filled by a Rasch model."""
+        """Keep the calibration models, with gaps filled by a Rasch model.
+
+        Raises:
+            EstimationError: if there are fewer than 3 of them.
+        """
         del seed
         if calibration.n_models < 3:
             raise EstimationError(
@@ -55,7 +59,7 @@ class _Linear:
             return np.full(len(y), F.mean()), float(F.std(ddof=1))
         x = self._features(self._X[:, items])
         centre, level = x.mean(0), F.mean()
-        # The eigenvectors of the answers give the fit, and its leave-one-out errors, for all penalties at once.
+        # One singular value decomposition gives the fit and its leave-one-out errors for all penalties.
         U, s, Vt = np.linalg.svd(x - centre, full_matrices=False)
         best = (np.inf, 0.0)
         for penalty in self._penalties():

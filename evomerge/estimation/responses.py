@@ -1,10 +1,10 @@
-"""The response matrix: which model answered which item how.
+"""The response matrix: how each model answered each item.
 
-Rows are models, columns are items, and NaN says that the item was never asked. Names travel with the numbers, so that
+Rows are models, columns are items, and NaN means that the item was not asked. Names travel with the numbers, so that
 two matrices are joined by name and never by position.
 
-A run's matrix holds whatever its metrics are, token counts among them. Estimation needs scores in [0, 1] with one
-column an item: `Responses.scores` is the matrix after that check.
+A run's matrix holds the values of any metric, token counts included. Estimation needs scores in [0, 1] and one column
+for each item: `Responses.scores` is the matrix after that check.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """What models answered to items.
+    """The answers of models to items.
 
     Attributes:
-        models: (m,) names of the rows, each once.
-        items: (N,) names of the columns; in the matrix of a run "task/index", the lm-eval task and the index among the
-            documents that it evaluates on.
-        R: (m, N) values; NaN where there is none. Made read-only.
-        metric: (N,) what the values of a column are; "" where it is not known. Empty stands for all unknown.
-        recipes: (m,) content hashes of the models' recipes, "" where there is none. Empty stands for none at all.
-        split: (N,) "search", "validation" or "test": the split of the run that an item is in; "" where it is in none.
-            Empty stands for none at all.
+        models: `(n_models,)` names of the rows, each once.
+        items: `(n_items,)` names of the columns; in the matrix of a run "task/index": the lm-eval task, and the index
+            among the documents on which it is evaluated.
+        R: `(n_models, n_items)` values; NaN where there is none. Made read-only.
+        metric: `(n_items,)` the metric of a column's values, "" where it is not known; empty: none is known.
+        recipes: `(n_models,)` content hashes of the models' recipes, "" where there is none; empty: there are none.
+        split: `(n_items,)` the split of the run to which an item belongs: "search", "validation" or "test", "" where it
+            belongs to none; empty: no item belongs to a split.
 
     Raises:
-        EstimationError: a shape that does not fit the names, or a model that comes twice.
+        EstimationError: if a shape does not fit the names, or a model comes twice.
     """
 
     models: tuple[str, ...]
@@ -80,10 +80,10 @@ class Responses:
 
     @cached_property
     def scores(self) -> Floats:
-        """(m, N) `R`, once it is known to be what estimators work on.
+        """The `(n_models, n_items)` matrix `R`, checked to be what estimators need.
 
         Raises:
-            EstimationError: a value outside [0, 1], or an item that has two columns.
+            EstimationError: if a value lies outside of [0, 1], or an item has two columns.
         """
         _check_unique("item", self.items)
         wrong = np.argwhere(~np.isnan(self.R) & ~((self.R >= 0) & (self.R <= 1)))
@@ -97,11 +97,11 @@ class Responses:
         return self.R
 
     def row(self, model: str) -> Floats | None:
-        """Return a model's values (N,), or None where it has no row."""
+        """Return a model's `(n_items,)` values, or None if it has no row."""
         return self.R[self.models.index(model)] if model in self.models else None
 
     def with_row(self, model: str, recipe: str, values: Floats) -> Responses:
-        """Return the matrix with a model's row (N,) added at the end, or replaced in place where it has one."""
+        """Return the matrix with a model's `(n_items,)` row, added at the end or replaced in place if it has one."""
         if model not in self.models:
             R = np.concatenate([self.R, values[None]])
             return replace(self, models=(*self.models, model), R=R, recipes=(*self.recipes, recipe))
@@ -114,7 +114,7 @@ class Responses:
         """Return the rows of `names`, in that order.
 
         Raises:
-            EstimationError: a model that has no row here.
+            EstimationError: if a model has no row here.
         """
         names = tuple(names)
         rows = _positions("model", self.models, names)
@@ -124,7 +124,7 @@ class Responses:
         """Return the columns of `names`, in that order: how another matrix is aligned to this one's items.
 
         Raises:
-            EstimationError: an item that has no column here, or two.
+            EstimationError: if an item has no column here, or two.
         """
         names = tuple(names)
         columns = _positions("item", self.items, names)
@@ -132,10 +132,10 @@ class Responses:
         return replace(self, items=names, R=self.R[:, columns], metric=metric, split=split)
 
     def joined(self, other: Responses) -> Responses:
-        """Return these rows and those of `other`, whose columns are put into this order first.
+        """Return these rows followed by those of `other`, with columns in this order.
 
         Raises:
-            EstimationError: the items differ, or a model is in both.
+            EstimationError: if the items differ, or a model is in both.
         """
         extra = set(other.items) - set(self.items)
         if extra:
@@ -145,7 +145,7 @@ class Responses:
         return replace(self, models=self.models + other.models, R=R, recipes=self.recipes + other.recipes)
 
     def accuracy(self) -> Floats:
-        """Return the (m,) mean score of each model over the items it was asked; NaN for one that was asked none."""
+        """Return the `(n_models,)` mean scores of the models over the items that they were asked; NaN if none."""
         asked = ~np.isnan(self.scores)
         total = np.where(asked, self.scores, 0.0).sum(1)
         return np.divide(total, asked.sum(1), out=np.full(self.n_models, np.nan), where=asked.any(1))
@@ -154,7 +154,7 @@ class Responses:
         """Write the matrix as an `.npz` file (see `evomerge.estimation.npz`) and return its path.
 
         Raises:
-            RunError: if it cannot be written; an earlier file is then as it was.
+            RunError: if it cannot be written; an earlier file is then unchanged.
         """
         path = Path(path).expanduser()
         names = ("models", "items", "metric", "recipes", "split")
@@ -163,7 +163,7 @@ class Responses:
 
     @classmethod
     def load(cls, path: str | Path) -> Responses:
-        """Read an `.npz` file; one that has `R`, `models` and `items` only will do.
+        """Read an `.npz` file; `R`, `models` and `items` suffice.
 
         Raises:
             EstimationError: if it is missing, or holds no response matrix.

@@ -1,4 +1,4 @@
-"""Estimates of models whose responses are on file, from a few of them: what `evomerge estimate` and benchmarks run."""
+"""Estimates of models from a few of their recorded responses: what `evomerge estimate` and the benchmarks run."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from evomerge.estimation.selection import (
 
 @dataclass(frozen=True)
 class AskPlan:
-    """How to estimate: how many items, which, and by what.
+    """How to estimate: how many items are asked, which items, and which estimator is used.
 
     Attributes:
-        items: answers of each target that are revealed.
+        items: how many answers of each target are revealed.
         select: "adaptive", "fisher" or a name in `FIXED`.
-        estimator: a name of `ESTIMATORS`.
+        estimator: a name in `ESTIMATORS`.
         seed: of every draw.
     """
 
@@ -47,20 +47,21 @@ def estimate_from_few(
 ) -> tuple[Estimate, Floats]:
     """Fit on `calibration`, reveal `plan.items` answers of each target, and estimate its mean over its recorded items.
 
-    Items are chosen from calibration responses and answers already revealed; nothing else of a target is read but which
-    of its items are recorded. Where a fixed choice names an item that a target lacks, the target answers fewer items.
+    Items are chosen by calibration responses and answers already revealed; nothing else of a target is used, except
+    which of its items are recorded. If a target lacks items of a fixed choice, it answers fewer items.
 
     Args:
         calibration: models with known responses.
         targets: models to estimate, over the same items (in any order).
-        plan: what to do.
-        parents: by target, the rows of its parents; targets without an entry have unknown parents.
+        plan: how to estimate.
+        parents: target to the rows of its parents; the parents of targets without an entry are unknown.
 
     Returns:
-        The estimates, and the (T, N) answers that were revealed (NaN elsewhere), in the calibration's order of items.
+        The estimates, and the `(n_targets, n_items)` answers that were revealed (NaN elsewhere), in the calibration's
+        order of items.
 
     Raises:
-        EstimationError: items that do not match, a target among the calibration models, or a wrong plan.
+        EstimationError: if items do not match, a target is among the calibration models, or the plan is wrong.
     """
     if set(targets.items) != set(calibration.items):
         only = sorted(set(targets.items) ^ set(calibration.items))[:3]

@@ -1,4 +1,4 @@
-"""From a candidate's answers to what it would score on all items: the estimators that a search can use."""
+"""The estimators of a search: from a candidate's answers to its score on all items."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Guess:
-    """The mean of all items of a term, estimated: with its standard error, and each item's expected answer."""
+    """The estimated mean of a term over all its items, with standard error and each item's expected answer."""
 
     mean: float
     error: float
@@ -33,7 +33,7 @@ class Guess:
 
 
 class RunEstimator(Protocol):
-    """Estimates candidates of one run on one term; fitted again and again as the run goes on."""
+    """Estimates candidates of one run on one term; it is fitted again whenever a generation begins."""
 
     def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
         """Learn from the run so far.
@@ -41,31 +41,31 @@ class RunEstimator(Protocol):
         Args:
             references: `(n_references, n_items)`, answers of the parents and their average to every item.
             answers: `(n_candidates, n_items)`, NaN where not answered.
-            points: genome of each candidate in the unit cube; None where it has none in the present space.
+            points: for each candidate its `(n_dims,)` point in the unit cube; None: it has none in the present space.
         """
         ...
 
     def estimate(self, point: Array | None, answers: Array) -> Guess:
         """Estimate one candidate from its `(n_items,)` answers, NaN where not answered.
 
-        With every item answered, the estimate is the mean and its error 0.
+        If every item was answered, the estimate is the mean, with error 0.
         """
         ...
 
 
 class MeanEstimator:
-    """The mean of the answers: what is reported where nothing is modelled. Unbiased for items chosen at random.
+    """The mean of the answers, without a model; unbiased for items chosen at random.
 
-    Its error is that of sampling without replacement; a share keeps away from an error of 0 by one success and one
-    failure more (Agresti and Coull 1998, with one instead of two).
+    Its error is that of sampling without replacement. For a share of right answers, one more success and one more
+    failure keep the error above 0 (Agresti and Coull 1998, with one instead of two).
     """
 
     def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
-        """Keep how often the references are right, which is what is expected where nothing was answered."""
+        """Keep how often the references are right, which is expected of a candidate without answers."""
         self._level = references.mean(axis=0)
 
     def estimate(self, point: Array | None, answers: Array) -> Guess:
-        """Return the mean of the answers that there are."""
+        """Return the mean of the candidate's answers."""
         seen = ~np.isnan(answers)
         n, n_items = int(seen.sum()), len(answers)
         if n == 0:
@@ -82,7 +82,7 @@ class MeanEstimator:
 
 
 class ModelEstimator:
-    """The model of the run (see `evomerge.estimation.run_model`): parents, genome, earlier candidates."""
+    """The model of the run (`evomerge.estimation.run_model`), from parents, genomes and earlier candidates."""
 
     def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
         """Fit the model."""
@@ -91,7 +91,7 @@ class ModelEstimator:
         self._weights = np.full(references.shape[1], 1.0 / references.shape[1])
 
     def estimate(self, point: Array | None, answers: Array) -> Guess:
-        """Return seen answers and expected ones together."""
+        """Return the estimate from the answers that were given and those that are expected."""
         prediction = self._model.predict(point, answers)
         mean, error = prediction.total(self._weights)
         return Guess(mean, error, prediction.mean)
@@ -106,7 +106,7 @@ RUN_ESTIMATORS: Registry[Callable[..., Any]] = Registry(
     },
     group=GROUP,
 )
-"""The estimators of a search: two that are made for it, and every other one of `evomerge.estimation.registry`."""
+"""The estimators of a search: two that are made for runs, and all those of `evomerge.estimation.registry`."""
 
 _MADE_FOR_SEARCHES = ("mean", "model")
 
@@ -119,7 +119,7 @@ def make_run_estimator(name: str, seed: int = 0) -> RunEstimator:
         seed: for what it draws while it is fitted.
 
     Raises:
-        ConfigError: if there is none of that name, or it cannot be imported.
+        ConfigError: if there is no estimator of that name, or it cannot be imported.
     """
     try:
         make = RUN_ESTIMATORS.find(name)
@@ -132,7 +132,7 @@ def make_run_estimator(name: str, seed: int = 0) -> RunEstimator:
 
 
 class CalibratedEstimator:
-    """Turns an estimator for any models into one for the candidates of a run; parents are known to it as parents.
+    """Makes an estimator for any models one for the candidates of a run; the run's parents are their parents.
 
     Args:
         make: makes the estimator.
@@ -144,9 +144,10 @@ class CalibratedEstimator:
         self._seed = seed
 
     def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
-        """Fit a new estimator to all rows that there are; where candidates stand in the space it does not use.
+        """Fit a new estimator to all rows; the candidates' points are not used.
 
-        Where it cannot be fitted (too few models yet, answers that are no shares) the model of the run stands in.
+        The model of the run stands in where the estimator cannot be fitted, because there are too few models yet or
+        answers lie outside of [0, 1].
         """
         items = tuple(f"item/{place}" for place in range(references.shape[1]))
         self._parents = Responses(tuple(f"reference {k}" for k in range(len(references))), items, references)
@@ -164,7 +165,7 @@ class CalibratedEstimator:
             self._stand_in.fit(references, answers, points)
 
     def estimate(self, point: Array | None, answers: Array) -> Guess:
-        """Estimate one candidate; what is expected of single items is what the references answered."""
+        """Estimate one candidate; the expected answers to single items are those of the references."""
         if self._stand_in is not None:
             return self._stand_in.estimate(point, answers)
         seen = ~np.isnan(answers)

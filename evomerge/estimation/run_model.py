@@ -3,17 +3,18 @@
     logit P(Y_ci = 1) = theta_c + b_i
 
 - **Items.** `b_i ~ N(w_0 + w . f_i, tau^2)`: an item's easiness is predicted by which references (the parents and their
-  average, which answered every item) are right on it, and corrected by what candidates answered. A merge is right with
-  probability .18, .62 and .94 where none, some and all of its parents are (merges of the Open LLM Leaderboard, GSM8K);
-  that is the prior of `w`, so that the first candidates are judged well too.
-- **Candidates.** `theta ~ GP(m, s^2 exp(-|x - x'|^2 / (2 l^2)) + d^2 [x = x'])` over the genomes: close relatives are
-  about equally able, and how close is learned from the run (s, l, d maximize the marginal likelihood on a grid). So a
-  candidate has a prior from its parents and its genome, and shrinkage is estimated, not fixed.
+  average, which answered every item) are right on it, and corrected by the candidates' answers. A merge is right with
+  probability .18, .62 and .94 where none, some and all of its parents are right (merges of the Open LLM Leaderboard,
+  GSM8K); this is the prior of `w`, so that the first candidates are estimated well too.
+- **Candidates.** `theta ~ GP(m, s^2 exp(-|x - x'|^2 / (2 l^2)) + d^2 [x = x'])` over the genomes: candidates with
+  similar genomes are about equally able. How similar they must be is learned from the run (s, l, d maximize the
+  marginal likelihood on a grid). So a candidate has a prior from its parents and its genome, and shrinkage is estimated
+  rather than fixed.
 
 This is the Rasch model as a generalized linear mixed model, fitted by penalized iteratively reweighted least squares
-(Breslow and Clayton, JASA 88:9, 1993); the estimate of a full score from few answers is p-IRT's (Maia Polo et al.,
-arXiv 2402.14992, eq. 3): the seen answers as they are, and the expected ones for the rest. Answers between 0 and 1
-count fractionally; answers outside of [0, 1] (a log-probability) get the same model with the identity for the logit
+(Breslow and Clayton, JASA 88:9, 1993). The estimate of a full score from few answers is that of p-IRT (Maia Polo et
+al., arXiv 2402.14992, eq. 3): the given answers as they are, and expected answers for the rest. Answers between 0 and 1
+count as fractions; for answers outside of [0, 1] (a log-probability) the model has the identity in place of the logit,
 and a normal error.
 """
 
@@ -30,7 +31,8 @@ Array = NDArray[np.float64]
 
 _ROUNDS = 20
 _SHARE_PRIOR = (4.2, 1.5)
-"""Mean and deviation of what "all references right" adds to the logit over "none is": logit .94 - logit .18 = 4.27."""
+"""Prior mean and deviation of the logit's difference between items that all references have right and that none has:
+logit .94 - logit .18 = 4.27."""
 _REFERENCE_DEVIATION = 1.0
 _LEVEL_DEVIATION = 3.0
 _LENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8)  # times the root of the number of genes
@@ -46,11 +48,12 @@ class Prediction:
     """What the model expects of one candidate.
 
     Attributes:
-        mean: `(n_items,)` expected answers; seen ones are the answers themselves.
-        slope: `(n_items,)` derivative of the expected answers by the ability; 0 where seen.
-        noise: `(n_items,)` variance of each answer around its expectation; 0 where seen.
-        shared: `(n_items, n_features)` what one deviation of each of the items' coefficients would change.
-        ability, variance: of theta, in logits.
+        mean: `(n_items,)` expected answers; given answers as they are.
+        slope: `(n_items,)` derivative of the expected answers by the ability; 0 for given answers.
+        noise: `(n_items,)` variance of each answer around its expectation; 0 for given answers.
+        shared: `(n_items, n_features)` how one standard deviation of each item coefficient would change the answers.
+        ability: the mean of theta, in logits.
+        variance: the variance of theta.
     """
 
     mean: Array
@@ -67,10 +70,13 @@ class Prediction:
 
 
 class RunModel:
-    """Fitted to the rows of a run; predicts a candidate from its genome and its answers so far.
+    """The model of a run, which predicts a candidate from its genome and its answers so far.
 
     Args:
         references: `(n_references, n_items)` answers of models that answered every item; at least one.
+
+    Raises:
+        ValueError: if there are no references.
     """
 
     def __init__(self, references: Array) -> None:
@@ -89,8 +95,8 @@ class RunModel:
 
         Args:
             answers: `(n_candidates, n_items)`, NaN where not answered.
-            points: each candidate's genome in the unit cube; None where it has none in this space (its answers still
-                say how hard items are).
+            points: for each candidate its `(n_dims,)` point in the unit cube; None: it has none in this space (its
+                answers still show how hard items are).
         """
         self._set_up(np.asarray(answers, dtype=np.float64).reshape(-1, self.n_items), points)
         seen = ~np.isnan(self._answers)
@@ -118,7 +124,7 @@ class RunModel:
         """Return what is expected of a candidate.
 
         Args:
-            point: its genome in the unit cube.
+            point: `(n_dims,)`, its point in the unit cube; None: it has none.
             answers: `(n_items,)`, NaN where not answered.
         """
         seen = ~np.isnan(answers)
@@ -133,7 +139,7 @@ class RunModel:
             theta += float(np.clip(step, -2.0 * self._unit, 2.0 * self._unit))
             if abs(step) < 1e-9 * self._unit:
                 break
-        # What is not known of the coefficients moves the expected answers, and against that the ability.
+        # An error of the coefficients moves the expected answers, and in return the ability the other way.
         _, slope, kappa = self._expect(theta, 0.0)
         moved = -(((kappa * slope)[seen] / self._noise_scale) @ self._features[seen]) / information
         p, slope, _ = self._expect(theta, 1.0 / information)
@@ -153,7 +159,7 @@ class RunModel:
         values = [self._references, answers[~np.isnan(answers)]]
         self._binary = all(bool(((one >= 0.0) & (one <= 1.0)).all()) for one in values)
         self._answers, self._points = answers, list(points)
-        # Of unbounded answers, everything is in units of their own spread.
+        # For unbounded answers, all variances are in units of the answers' own spread.
         self._noise_scale = 1.0 if self._binary else max(float(np.var(self._references)) * 0.25, 1e-12)
         unit = 1.0 if self._binary else math.sqrt(self._noise_scale)
         self._unit = unit
@@ -188,7 +194,7 @@ class RunModel:
         return weight, np.where(seen, filled - 0.5 - weight * eta, 0.0)
 
     def _finish(self, filled: Array, seen: NDArray[np.bool_], theta: Array) -> None:
-        """Take the curvature at the optimum for how well items and abilities are known."""
+        """Find from the curvature at the optimum how well items and abilities are known."""
         if self._binary:
             p = _sigmoid(theta[:, None] + self._easiness)
             weight = np.where(seen, np.maximum(p * (1.0 - p), 0.01), 0.0)
@@ -200,9 +206,10 @@ class RunModel:
         self._z = theta + residual.sum(axis=1) / np.maximum(self._w, 1e-9)
 
     def _expect(self, theta: float, variance: float) -> tuple[Array, Array, Array]:
-        """Return the expected answers and their slopes, averaged over what is not known of item (and ability).
+        """Return expected answers and slopes, averaged over the uncertainty of items (and of the ability).
 
-        And by how much that flattens them.
+        Returns:
+            `(n_items,)` expected answers, their slopes, and the factor by which the uncertainty flattens them.
         """
         eta = theta + self._easiness
         if not self._binary:
@@ -213,8 +220,8 @@ class RunModel:
         return p, kappa * p * (1.0 - p), kappa
 
     def _fit_items(self, w_item: Array, z_item: Array) -> None:
-        """Fit coefficients and items: `z_item / w_item` is a noisy look at each item's easiness."""
-        # Marginally over the items' own deviations, each look has the variance tau^2 + 1 / w.
+        """Fit coefficients and items; `z_item / w_item` is a noisy observation of each item's easiness."""
+        # Marginally over the items' own deviations, each observation has the variance tau^2 + 1 / w.
         precision = w_item / (1.0 + self._tau2 * w_item)
         target = np.where(w_item > 0, z_item / np.maximum(w_item, 1e-12), 0.0)
         features = self._features
@@ -233,7 +240,7 @@ class RunModel:
         self._tau2 = min(tau2, (_TAU_MOST * self._unit) ** 2)
 
     def _fit_landscape(self, z: Array, variance: Array) -> None:
-        """Choose length, spread and nugget of the landscape by the marginal likelihood of the abilities."""
+        """Choose the kernel's length, spread and nugget by the marginal likelihood of the abilities."""
         rows = [row for row, point in enumerate(self._points) if point is not None and self._w_seen(row)]
         if len(rows) < 5:
             return

@@ -1,11 +1,11 @@
-"""Which items to ask: the same for every target, chosen on calibration models alone, or each after the last answer.
+"""Which items to ask: a fixed set for all targets, chosen by calibration models alone, or one after each answer.
 
 | name | items | weights |
 |---|---|---|
 | uniform | drawn at random | – |
 | stratified | at random within classes of difficulty | – |
 | anchors | nearest to the centres of k-means on the responses (Vivek et al. 2024) | sizes of the clusters |
-| irt-anchors | the same on (a_i, b_i) (Maia Polo et al. 2024, §3.3) | sizes of the clusters |
+| irt-anchors | the same with k-means on (a_i, b_i) (Maia Polo et al. 2024, §3.3) | sizes of the clusters |
 | greedy | each lowers the error variance of the linear prediction of the score most | – |
 | fisher | adaptive: most Fisher information at the present ability | – |
 | adaptive | adaptive: most expected fall of the variance of the score | – |
@@ -28,16 +28,17 @@ from evomerge.estimation.simple import filled
 
 Items = NDArray[np.int64]
 Answer = Callable[[Items], Floats]
-"""Gives the scores (T,) of item numbers (T,), one of each target; -1 asks nothing of it."""
+"""Returns the `(n_targets,)` scores on items, one for each target, from their `(n_targets,)` numbers; -1: no item."""
 
 
 @dataclass(frozen=True, eq=False)
 class ItemChoice:
-    """Items in the order in which they were chosen, so that the first k are a choice of k.
+    """Items in the order in which they were chosen, so that the first k are a choice of k items.
 
     Attributes:
-        items: (n,) numbers of items. For anchors the order has no meaning.
-        weights: (N,) what an answer to each item stands for, 0 for items that were not chosen; None for equal weights.
+        items: `(n_chosen,)` numbers of items; for anchors the order has no meaning.
+        weights: `(n_items,)` what an answer to each item stands for, 0 for items that were not chosen; None: equal
+            weights.
     """
 
     items: Items
@@ -48,7 +49,7 @@ def choose(name: str, calibration: Responses, n: int, *, seed: int = 0) -> ItemC
     """Choose `n` items for all targets from calibration responses alone.
 
     Raises:
-        EstimationError: an unknown name, or more items than there are.
+        EstimationError: if the name is not known, or `n` is not a possible number of items.
     """
     if name not in FIXED:
         raise EstimationError(unknown_name("choice of fixed items", name, FIXED))
@@ -57,7 +58,11 @@ def choose(name: str, calibration: Responses, n: int, *, seed: int = 0) -> ItemC
 
 
 def check_number(n: int, n_items: int) -> None:
-    """Refuse to choose no item, or more than there are."""
+    """Check that a number of items can be chosen.
+
+    Raises:
+        EstimationError: if it is below 1, or above the number of items.
+    """
     if not 1 <= n <= n_items:
         raise EstimationError(f"the number of items must lie between 1 and the {n_items} of the pool; got {n}")
 
@@ -87,7 +92,7 @@ def _irt_anchors(calibration: Responses, n: int, rng: np.random.Generator) -> It
 
 
 def _nearest_to_centres(points: Floats, n: int, rng: np.random.Generator) -> ItemChoice:
-    """k-means (Lloyd, from k-means++ centres); the nearest free point to each centre stands for its cluster."""
+    """Choose by k-means (Lloyd, from k-means++ centres) the nearest free point to each centre, for its cluster."""
     centres = _plus_plus(points, n, rng)
     label = np.full(len(points), -1)
     for _ in range(50):
@@ -101,7 +106,7 @@ def _nearest_to_centres(points: Floats, n: int, rng: np.random.Generator) -> Ite
     label = distance.argmin(1)
     items: list[int] = []
     weights = np.zeros(len(points))
-    # Points that coincide leave clusters empty: those take a free point, of weight zero.
+    # Points that coincide leave clusters empty; an empty cluster takes any free point, with weight 0.
     for cluster in np.argsort(-np.bincount(label, minlength=n), kind="stable"):
         item = int(np.argmin(np.where(np.isin(np.arange(len(points)), items), np.inf, distance[:, cluster])))
         items.append(item)
@@ -110,7 +115,7 @@ def _nearest_to_centres(points: Floats, n: int, rng: np.random.Generator) -> Ite
 
 
 def _plus_plus(points: Floats, n: int, rng: np.random.Generator) -> Floats:
-    """Return centres far apart (Arthur and Vassilvitskii 2007)."""
+    """Return centres that are far apart (Arthur and Vassilvitskii 2007)."""
     chosen = [int(rng.integers(len(points)))]
     nearest = _square_distances(points, points[chosen])[:, 0]
     while len(chosen) < n:
@@ -126,13 +131,13 @@ def _square_distances(points: Floats, centres: Floats) -> Floats:
 
 
 NOISE = 0.03
-"""Variance of an answer that tells nothing about others, beside that in the calibration responses."""
+"""The part of an answer's variance that says nothing about other answers, added to the calibration's covariance."""
 
 
 def _greedy(calibration: Responses, n: int, rng: np.random.Generator) -> ItemChoice:
-    """Forward selection: under a joint normal of the responses, each item takes the most variance from their mean.
+    """Choose items by forward selection: each removes the most variance from the mean of jointly normal responses.
 
-    The covariance of all items given those chosen is kept up to date by one rank-one step an item.
+    The covariance of all items, given the chosen ones, is updated by one rank-one step for each item.
     """
     del rng  # nothing is drawn
     X = filled(calibration.scores)
@@ -159,17 +164,17 @@ ADAPTIVE = ("adaptive", "fisher")
 
 
 def ask_adaptively(mixture: Mixture, answer: Answer, n: int, pool: Mask, parents: Parents | None = None) -> Floats:
-    """Ask each target `n` items (all, if its pool is smaller), each the one that the answers so far call for.
+    """Ask each target `n` items (all, if its pool is smaller), one after the other, each chosen by the answers so far.
 
     Args:
-        mixture: fitted; its posterior says what an answer is expected to tell.
-        answer: called with the item numbers of all targets; only these scores are ever seen.
-        n: items a target.
-        pool: (T, N) items that may be asked.
+        mixture: a fitted estimator; its posterior says how much an answer is expected to tell.
+        answer: called with the item numbers of all targets; no other scores are used.
+        n: how many items each target is asked.
+        pool: `(n_targets, n_items)` items that may be asked.
         parents: of each target, as for `Mixture.estimate`.
 
     Returns:
-        (T, N) answers, NaN where not asked.
+        `(n_targets, n_items)` answers, NaN where not asked.
     """
     check_number(n, pool.shape[1])
     ready = list(mixture.posteriors(pool, parents))
@@ -187,10 +192,10 @@ def ask_adaptively(mixture: Mixture, answer: Answer, n: int, pool: Mask, parents
 
 
 def ask_by_information(irt: IRT, answer: Answer, n: int, pool: Mask) -> Floats:
-    """Ask the item of most Fisher information at the present most probable ability (computerised adaptive testing).
+    """Ask the item with the most Fisher information at the most probable ability (computerised adaptive testing).
 
-    In D dimensions the information a a' p (1 - p) of an item is measured by how much it adds to the determinant of
-    the posterior precision (D-optimality; Segall 1996): log(1 + p (1 - p) a' C a), with C the posterior covariance.
+    In several dimensions, the information a a' p (1 - p) of an item is measured by how much it adds to the determinant
+    of the posterior precision (D-optimality; Segall 1996): log(1 + p (1 - p) a' C a), with C the posterior covariance.
     """
     check_number(n, pool.shape[1])
     seen = np.full(pool.shape, np.nan)

@@ -11,7 +11,7 @@ from evomerge.estimation.responses import Floats, Responses
 
 
 def filled(R: Floats) -> Floats:
-    """Return responses with the gaps filled by a Rasch model in closed form: logit p = row + column - all.
+    """Return `(n_models, n_items)` responses with gaps filled by a Rasch model: logit p = row + column - all.
 
     The logits are those of the observed rates (PROX; Wright and Stone 1979, without its expansion factors).
     """
@@ -27,10 +27,10 @@ def filled(R: Floats) -> Floats:
 
 
 def sampling_se(rate: Floats, seen: Seen) -> Floats:
-    """Return standard error of the mean of n answers drawn without replacement from N items (Cochran 1977, eq. 2.20).
+    """Return the standard error of a mean of answers drawn without replacement (Cochran 1977, eq. 2.20).
 
     The variance of one answer is taken at a rate drawn towards one half by two pseudo-answers of each kind (Agresti and
-    Coull 1998), so that three right answers of three are not certainty.
+    Coull 1998), so that three right answers out of three do not count as certainty.
     """
     n = np.maximum(seen.n, 1)
     p = (rate * seen.n + 2) / (seen.n + 4)
@@ -39,10 +39,10 @@ def sampling_se(rate: Floats, seen: Seen) -> Floats:
 
 
 class Mean:
-    """The mean of the answers. Unbiased where items were drawn at random."""
+    """The mean of the answers; unbiased where items were drawn at random."""
 
     def fit(self, calibration: Responses, *, seed: int = 0) -> None:
-        """Nothing is learned but the number of items."""
+        """Keep the number of items; nothing else is learned."""
         del seed
         self._n_items = calibration.n_items
 
@@ -82,7 +82,7 @@ class Stratified:
         """Estimate targets; `parents` and `weights` are not used."""
         del parents, weights
         answers = Seen.of(seen, pool, len(self._class))
-        # One shift of all items on the logit scale, the same expected number of successes among the items asked.
+        # All items are shifted alike on the logit scale, so that the expected successes among those asked are right.
         shift = np.zeros(len(answers.n))
         for _ in range(50):
             p = sigmoid(self._logit[None] + shift[:, None])
@@ -96,7 +96,7 @@ class Stratified:
             here = self._class == number
             n, left = answers.asked[:, here].sum(1), answers.open[:, here].sum(1)
             expected = (base * answers.open)[:, here].sum(1) / np.maximum(left, 1)
-            # The class's expectation counts as one answer beside the n that it has.
+            # The expected rate of the class counts like one answer beside its n answers.
             rate = (answers.y[:, here].sum(1) + expected) / (n + 1)
             mean += left * rate
             safe = (rate * n + 1) / (n + 2)
@@ -115,7 +115,11 @@ class Weighted:
     def estimate(
         self, seen: Floats, *, pool: Mask | None = None, parents: Parents | None = None, weights: Floats | None = None
     ) -> Estimate:
-        """Estimate targets; equal weights where none are given. `parents` are not used."""
+        """Estimate targets; None for `weights`: equal weights. `parents` are not used.
+
+        Raises:
+            EstimationError: if the weights have another shape, or one is negative.
+        """
         del parents
         answers = Seen.of(seen, pool, self._X.shape[1])
         if weights is None:
@@ -124,14 +128,14 @@ class Weighted:
             raise EstimationError(f"weights are ({self._X.shape[1]},) numbers, none negative; got {weights.shape}")
         w = np.where(answers.asked, weights, 0.0)
         total = w.sum(1, keepdims=True)
-        # Nothing answered that has a weight: fall back to the plain mean of what there is.
+        # Where no answer has a weight, the plain mean of the answers stands in.
         w = np.where(total > 0, w, answers.asked)
         w = w / np.maximum(w.sum(1, keepdims=True), 1e-12)
         mean = np.where(answers.n > 0, (w * answers.y).sum(1), 0.5)
         p = (mean * answers.n + 2) / (answers.n + 4)
         variance = p * (1 - p) * (w**2).sum(1)
         finite = answers.open.sum(1) / answers.size
-        if len(self._X) >= 10:  # enough models to see how far the weights really are off
+        if len(self._X) >= 10:  # enough models to measure the error of the weights
             variance = ((self._X @ w.T - self._X.mean(1)[:, None]) ** 2).mean(0)
             finite = np.ones(len(mean))
         mean = np.where(answers.open.any(1), mean, answers.combine(np.zeros_like(seen)))
