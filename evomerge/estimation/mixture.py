@@ -184,7 +184,7 @@ class Mixture:
             atoms: the prior.
             items: `(n_items,)` the items asked; None: they are chosen for each model.
             number: how many items to choose.
-            other_families: whether the atoms of a model's own family are left out.
+            other_families: whether the atoms are of other families anyway; if not, those of a model's own are left out.
         """
         R = self.calibration.scores[rows]
         known = ~np.isnan(R)

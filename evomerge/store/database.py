@@ -1,10 +1,10 @@
 """The memory of a run: a SQLite database in which a record, its item scores and the strategy's state are one commit.
 
-After `kill -9` at any instant the database holds exactly the transactions that were committed; what was half written
-is undone by the next process that opens it. After a power cut it does so as well, where the disk keeps what it says it
-has written. It uses SQLite's rollback journal rather than its write-ahead log, since that one needs shared memory: it
-fails on network file systems and on read-only folders. While a run is written the journal's file stays between commits,
-which spares each of them making and deleting a file, and forcing both to disk: its first bytes say whether it counts.
+After `kill -9` at any instant, the database holds exactly the committed transactions; the next process that opens it
+undoes a transaction that was half written. The same is true after a power cut, if the disk keeps what it reported as
+written. The database uses SQLite's rollback journal rather than its write-ahead log, which needs shared memory and so
+fails on network file systems and in read-only folders. While a run is written, the journal's file stays between
+commits, so that no commit has to make and delete it and sync the folder; its first bytes say whether it is in use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from evomerge.store.packing import Column, from_columns, pack, to_columns, unpac
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 
 FORMAT = 2
-"""Version of the tables below. A database of another format is refused with what to do.
+"""Version of the tables below. A database of another format is refused, with a message that says what to do.
 
 2: results are vectors (objectives, violation, measures), and a search ends in a choice. 1: one number a candidate.
 """
@@ -85,10 +85,10 @@ _COLUMNS = (
 
 
 class Database:
-    """Records of one run.
+    """The database of one run.
 
-    Readers may be open beside the writer and in any number. No method keeps a read lock after it returns (an iterator
-    reads page by page), so a slow reader never stops the writer. An object belongs to the thread that made it.
+    Any number of readers may be open beside the writer. No method keeps a read lock after it returns (an iterator reads
+    page by page), so a slow reader never stops the writer. An object belongs to the thread that made it.
     """
 
     def __init__(self, path: Path, *, write: bool, busy_seconds: float) -> None:
@@ -96,8 +96,8 @@ class Database:
         self.path = path
         self._write = write
         self._together = False
-        # A reader asks for write access too where it may have it: what a killed writer left must be undone before
-        # anything can be read. `query_only` keeps it from writing on its own; SQLite falls back to read-only access.
+        # A reader, too, asks for write access: a transaction that a killed writer left must be undone before anything
+        # can be read. Without the right to write, SQLite falls back to read-only access. `query_only` prevents writes.
         with explain_database_errors(path):
             self._db = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=busy_seconds, isolation_level=None
@@ -124,7 +124,7 @@ class Database:
                 leftover.unlink(missing_ok=True)
             with contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as db:
                 db.execute("PRAGMA synchronous = EXTRA")
-                # In the same transaction: a file with tables but without its format would not be readable.
+                # One transaction, since a file with tables but without its format could not be read.
                 db.executescript(
                     f"BEGIN; {_SCHEMA} INSERT INTO meta (key, value) VALUES ('format', '{FORMAT}'); COMMIT;"
                 )
@@ -137,8 +137,9 @@ class Database:
         """Open a database.
 
         Args:
-            write: also check the whole file, and that it can be written.
-            busy_seconds: how long to wait for other processes that read or write at this instant.
+            path: the file.
+            write: whether to open it for writing, which also checks the whole file and that commits work.
+            busy_seconds: how long to wait for other processes that are reading or writing.
 
         Raises:
             RunError: if it is missing, damaged, of a newer format, or (for writing) read-only.
@@ -151,8 +152,8 @@ class Database:
     def close(self) -> None:
         """Close the file; may be called twice."""
         if self._write:
-            with contextlib.suppress(sqlite3.Error):  # a reader keeps it from going; closed before
-                self._db.execute("PRAGMA journal_mode = DELETE")  # the journal's file goes
+            with contextlib.suppress(sqlite3.Error):  # a reader still has it open, or it was closed before
+                self._db.execute("PRAGMA journal_mode = DELETE")  # removes the journal's file
         self._db.close()
 
     def __enter__(self) -> Database:
@@ -174,11 +175,12 @@ class Database:
         """Commit a record with its item scores, the strategy's state and the progress: all of it or nothing.
 
         Args:
-            scores: item scores per split; where `record.same_as` is set they can be left out.
-            strategy_state, progress: as in `update_progress`.
+            record: the record.
+            scores: item scores by split; they can be left out where `record.same_as` is set.
+            strategy_state: as in `update_progress`; so is `progress`.
 
         Raises:
-            RunError: if the number is taken, or the database cannot be written (nothing of this record is kept then).
+            RunError: if the number is taken, or the database cannot be written; nothing of this record is kept then.
         """
         columns = {split: to_columns(items) for split, items in (scores or {}).items()}
         recipe_hash = record.recipe.content_hash
@@ -218,7 +220,7 @@ class Database:
         score: Score,
         items: Sequence[ItemScore],
     ) -> None:
-        """Commit the scores of a recorded candidate on another split; scores on that split before are replaced.
+        """Commit the scores of a recorded candidate on another split, in place of earlier scores on that split.
 
         Raises:
             RunError: if there is no such candidate, or the database cannot be written.
@@ -235,8 +237,8 @@ class Database:
         """Commit progress values, and the strategy's state if it changed.
 
         Args:
-            progress: JSON values by key; keys that are not named keep their values.
-            strategy_state: replaces the state before; None leaves that one in place.
+            progress: JSON values by key; other keys keep their values.
+            strategy_state: replaces the earlier state; None: the earlier state stays.
         """
         with self._transaction():
             self._put_progress(progress, strategy_state)
@@ -246,14 +248,18 @@ class Database:
         self.set_meta("choice", {"kind": choice.kind, "records": list(choice.records)})
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Commit a JSON value under a key."""
+        """Commit a JSON value under a key.
+
+        Raises:
+            ValueError: if the key is "format", which is the database's own.
+        """
         if key == "format":
             raise ValueError("the key 'format' is the database's own")
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, _json(value)))
 
     def set_splits(self, splits: Mapping[str, Any]) -> None:
-        """Commit how each task's items are split, as JSON data by task; once recorded, a split never changes.
+        """Commit how each task's items are split, as JSON data by task; a recorded split never changes.
 
         Raises:
             RunError: if a task's split was recorded differently.
@@ -272,7 +278,7 @@ class Database:
     # ---- reading ----
 
     def records(self, *, baselines: bool = False) -> Iterator[Record]:
-        """Yield the records in order of number; baselines (negative numbers) first where they are asked for."""
+        """Yield the records in order of number; `baselines` adds those with negative numbers, which come first."""
         last = -(2**63) if baselines else -1
         recipes: dict[str, Recipe] = {}
         while page := self._read_records("number > ? ORDER BY number LIMIT ?", (last, _PAGE), recipes):
@@ -292,7 +298,7 @@ class Database:
     def item_scores(self, number: int, split: Split) -> list[ItemScore]:
         """Return a candidate's item scores on one split, task by task, in the order in which they were added.
 
-        A candidate that took over the scores of an earlier one (`same_as`) and has none of its own shows that one's.
+        A candidate that took over the scores of an earlier one (`same_as`) has that one's, unless it has its own.
         """
         sql = (
             'SELECT s.task, s.metric, i.items, s."values" FROM item_scores s JOIN item_sets i ON i.id = s.items '
@@ -311,7 +317,7 @@ class Database:
     def response_matrix(
         self, task: str, metric: str, split: Split = Split.SEARCH, *, baselines: bool = True
     ) -> tuple[list[int], list[int], NDArray[np.float64]]:
-        """Return who answered what.
+        """Return the scores of all candidates on one metric of a task.
 
         Candidates that took over another's scores are left out: their rows would be copies.
 
@@ -336,11 +342,15 @@ class Database:
         return [row[0] for row in rows], items.tolist(), matrix
 
     def strategy_state(self) -> bytes | None:
-        """Return the state of the last commit that had one, or None."""
+        """Return the strategy's state of the last commit that had one, or None.
+
+        Raises:
+            RunError: if the state is damaged.
+        """
         row = self._one("SELECT state, crc32 FROM strategy")
         if row is None:
             return None
-        # SQLite has no checksums of its own, and a state that is almost right would change the search unseen.
+        # SQLite has no checksums of its own, and a state that is nearly right would change the search unnoticed.
         if zlib.crc32(row[0]) != row[1]:
             raise damaged(self.path, "the strategy's state does not match its checksum")
         return bytes(row[0])
@@ -362,7 +372,7 @@ class Database:
             return default if row is None else json.loads(row[0])
 
     def choice(self) -> Choice | None:
-        """Return how the search ended; None before that."""
+        """Return how the search ended; None before its end."""
         data = self.get_meta("choice")
         with self._explain_damage():
             return None if data is None else Choice(str(data["kind"]), tuple(int(one) for one in data["records"]))
@@ -372,7 +382,7 @@ class Database:
     def _prepare(self) -> None:
         with explain_database_errors(self.path):
             self._db.execute("PRAGMA foreign_keys = ON")
-            # EXTRA is FULL and also syncs the folder when the journal goes, so a commit survives a power cut.
+            # EXTRA is FULL and also syncs the folder when the journal is deleted, so a commit survives a power cut.
             self._db.execute("PRAGMA synchronous = EXTRA")
             if self._write:
                 self._db.execute("PRAGMA journal_mode = PERSIST")
@@ -397,12 +407,12 @@ class Database:
             problems = [row[0] for row in self._all("PRAGMA quick_check(3)")]
             if problems != ["ok"]:
                 raise damaged(self.path, "; ".join(problems))
-            with self._transaction():  # a commit that changes nothing shows now, not after hours, that commits work
+            with self._transaction():  # a commit that changes nothing shows now, not after hours, if commits work
                 self._db.execute("UPDATE meta SET value = value WHERE key = 'format'")
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Make one transaction of all that is written inside: all of it or nothing."""
+        """Make one transaction of all that is written within: all of it is kept or nothing."""
         with self._transaction():
             self._together = True
             try:
@@ -430,7 +440,7 @@ class Database:
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
-        """Let several reads see the same commit."""
+        """Let several reads see the state of the same commit."""
         with explain_database_errors(self.path):
             self._db.execute("BEGIN")
         try:
@@ -479,7 +489,7 @@ class Database:
             self._db.execute("INSERT OR REPLACE INTO progress (key, value) VALUES (?, ?)", (key, _json(value)))
 
     def _read_records(self, where: str, values: tuple[Any, ...], recipes: dict[str, Recipe]) -> list[Record]:
-        """Read whole rows, scores included, from one snapshot; no lock outlives the call."""
+        """Return whole records, scores included, from one snapshot; no lock outlives the call."""
         picked = f"SELECT {_COLUMNS} FROM candidates WHERE {where}"
         with self._snapshot():
             rows = self._all(f"SELECT p.*, r.data FROM ({picked}) p LEFT JOIN recipes r ON r.hash = p.recipe", *values)

@@ -1,4 +1,4 @@
-"""What a run ran on: versions and machine, asked of package metadata so that nothing heavy is imported."""
+"""The environment of a run: versions and machine, taken from package metadata so that nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def collect_environment() -> dict[str, Any]:
 
 
 def changed_versions(before: Mapping[str, Any], now: Mapping[str, Any] | None = None) -> list[str]:
-    """List what differs between two environments, as "torch 2.4.0 -> 2.5.1".
+    """Return what differs between two environments, as "torch 2.4.0 -> 2.5.1".
 
-    A resumed run is bit-equal to an uninterrupted one only where this list is empty.
+    A resumed run is bit-equal to an uninterrupted one only if this list is empty.
 
     Args:
         before: the content of a run's `environment.json`.
-        now: None: of this process.
+        now: the present environment; None: that of this process.
     """
     now = collect_environment() if now is None else now
     old = {"python": before.get("python"), **before.get("packages", {})}

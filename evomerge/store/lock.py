@@ -1,4 +1,4 @@
-"""One writer per run: a lock that the kernel drops with the process, also on `kill -9`."""
+"""One writer per run: a lock that the kernel releases with the process, even after `kill -9`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 0.05
 class WriterLock:
     """An exclusive lock on a file that names its holder; held from construction to `release`.
 
-    The file stays when the lock is released: to delete it would let two processes lock two files of one name.
+    The file stays when the lock is released: if it were deleted, two processes could lock two files of the same name.
     `flock` also refuses a second lock within one process, and works over NFS on Linux.
     """
 
@@ -45,14 +45,14 @@ class WriterLock:
         _drop_in_forks(self)
 
     def release(self) -> None:
-        """Give the lock back; may be called twice."""
+        """Release the lock; may be called twice."""
         if self._handle is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._handle, 0)
             self.drop()
 
     def drop(self) -> None:
-        """Close this process's handle only; a parent process that shares the lock keeps it."""
+        """Close this process's handle only; a parent process that shares the lock keeps the lock."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -81,7 +81,7 @@ class WriterLock:
 
 
 def _lock(handle: int) -> None:
-    """Lock, trying for a moment: whoever asks whether a run is locked holds a shared lock for an instant."""
+    """Lock, trying for a moment: a process that asks whether a run is locked holds a shared lock for an instant."""
     for attempt in range(_ATTEMPTS):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,10 +97,10 @@ def _holder(handle: int) -> str:
         holder = json.loads(os.pread(handle, 4096, 0))
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"  # it has the lock, but had no time yet to write its name
+        return "another process"  # it has the lock, but has not written its name yet
 
 
-# A forked child (a data loader, say) shares the lock, and would keep it after the parent's death.
+# A forked child (a data loader, for instance) shares the lock, and would keep it after the parent's death.
 _held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
 _registered = False
 

@@ -1,8 +1,8 @@
-"""Item scores to and from compact blobs.
+"""Item scores as compact blobs.
 
-Scores of one candidate are stored as one blob per (split, task, metric): thousands of candidates times thousands of
-items stay a few megabytes and are read in a second, where a row per item would take gigabytes and minutes. Item
-indices are the same for most candidates and are stored once.
+The scores of one candidate are stored in one blob for each (split, task, metric). Thousands of candidates times
+thousands of items then take a few megabytes and are read in a second; a row for each item would take gigabytes and
+minutes. Item indices are the same for most candidates, and are stored once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from evomerge.record import ItemScore
 
 @dataclass(frozen=True)
 class Column:
-    """One metric of one task: `items` `(n,)` int64 in the order they came, `values` `(n,)` float64."""
+    """One metric of one task.
+
+    Attributes:
+        task: the task's name.
+        metric: the metric's name.
+        items: `(n_items,)` int64 indices, in the order in which they came.
+        values: `(n_items,)` float64 scores.
+    """
 
     task: str
     metric: str
@@ -50,7 +57,7 @@ def to_columns(scores: Iterable[ItemScore]) -> list[Column]:
 
 
 def from_columns(columns: Iterable[Column]) -> list[ItemScore]:
-    """Return item scores task by task, tasks and items in the order in which `to_columns` met them."""
+    """Return item scores task by task, with tasks and items in the order in which `to_columns` got them."""
     tasks: dict[str, dict[int, dict[str, float]]] = {}
     for column in columns:
         rows = tasks.setdefault(column.task, {})
@@ -60,12 +67,12 @@ def from_columns(columns: Iterable[Column]) -> list[ItemScore]:
 
 
 def pack(array: NDArray[np.int64] | NDArray[np.float64]) -> bytes:
-    """Return the array's little-endian bytes, compressed; zlib's checksum shows later damage."""
+    """Return the array's little-endian bytes, compressed; zlib's checksum detects later damage."""
     return zlib.compress(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), level=1)
 
 
 def unpack_items(blob: bytes) -> NDArray[np.int64]:
-    """Return the `(n,)` item indices of `pack`.
+    """Return the `(n_items,)` item indices that `pack` wrote.
 
     Raises:
         zlib.error: if the blob is damaged.
@@ -74,7 +81,7 @@ def unpack_items(blob: bytes) -> NDArray[np.int64]:
 
 
 def unpack_values(blob: bytes) -> NDArray[np.float64]:
-    """Return the `(n,)` scores of `pack`, bit for bit.
+    """Return the `(n_items,)` scores that `pack` wrote, bit for bit.
 
     Raises:
         zlib.error: if the blob is damaged.

@@ -3,10 +3,10 @@
 outputs/<name>/<time>/
   config.yaml        the composed configuration
   environment.json   versions and machine
-  run.sqlite         records, item scores, optimizer state
+  run.sqlite         records, item scores, the strategy's state
   run.log
   best.yaml          the best recipe so far
-  run.lock           who writes the run now
+  run.lock           which process writes the run now
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONFIG, ENVIRONMENT, DATABASE, LOG, BEST, LOCK = (
 
 
 class RunDir:
-    """One run's folder, open for reading, or (for one process at a time) for writing.
+    """The folder of one run, open for reading or, by one process at a time, for writing.
 
     Attributes:
         path: the folder.
@@ -55,12 +55,13 @@ class RunDir:
     ) -> RunDir:
         """Start a run: make the folder and lock it for this process.
 
-        The database comes last and makes the folder a run: a start that was cut short leaves no half run behind, and
-        can be repeated.
+        The database comes last and makes the folder a run, so a start that was cut short leaves no run behind and can
+        be repeated.
 
         Args:
-            config: the composed configuration, of plain YAML values.
-            environment: added to what `collect_environment` finds.
+            path: the folder.
+            config: the composed configuration, made of plain YAML values.
+            environment: added to what `collect_environment` returns.
 
         Raises:
             RunError: if the folder holds a run or another program's config.yaml, or cannot be written.
@@ -88,11 +89,12 @@ class RunDir:
         """Open a run.
 
         Args:
-            write: to continue it: takes the writer's lock and checks the whole database. Reading needs no lock, and
-                works beside the writer and on a read-only folder.
+            path: the folder.
+            write: whether to continue the run, which takes the writer's lock and checks the whole database. Reading
+                needs no lock, and works beside the writer and in a read-only folder.
 
         Raises:
-            RunError: if it is no run, another process writes it, it is damaged, or (for writing) read-only.
+            RunError: if the folder is no run, another process writes it, it is damaged, or (for writing) read-only.
         """
         path = Path(path)
         if not (path / DATABASE).is_file() or not (path / CONFIG).is_file():
@@ -112,7 +114,11 @@ class RunDir:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The composed configuration."""
+        """The composed configuration.
+
+        Raises:
+            RunError: if it cannot be read.
+        """
         try:
             data = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -123,7 +129,11 @@ class RunDir:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Versions and machine of the process that started the run; empty where the file is missing."""
+        """Versions and machine of the process that started the run; empty where the file is missing.
+
+        Raises:
+            RunError: if it cannot be read.
+        """
         try:
             data = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -134,16 +144,16 @@ class RunDir:
 
     @property
     def log_path(self) -> Path:
-        """Where the run's log goes."""
+        """The file of the run's log."""
         return self.path / LOG
 
     @property
     def best_path(self) -> Path:
-        """Where `write_best` puts the best recipe."""
+        """The file into which `write_best` writes the best recipe."""
         return self.path / BEST
 
     def write_best(self, recipe: Recipe) -> Path:
-        """Replace the best recipe; readers see the earlier or the new one, never a half.
+        """Replace the best recipe; readers see the earlier recipe or the new one, never a part.
 
         Raises:
             RunError: if the run is open for reading only, or the file cannot be written.
@@ -158,7 +168,7 @@ class RunDir:
         return Recipe.load(self.best_path) if self.best_path.is_file() else None
 
     def close(self) -> None:
-        """Close the database and give the lock back; may be called twice."""
+        """Close the database and release the lock; may be called twice."""
         self.database.close()
         if self._lock is not None:
             self._lock.release()
@@ -184,7 +194,7 @@ def _not_a_run(path: Path) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Copy mappings and sequences of any kind into those that YAML writes."""
+    """Return a copy in which mappings and sequences of any kind are those that YAML writes."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -14,14 +14,14 @@ RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "
 
 
 def run_status(run: RunDir) -> dict[str, Any]:
-    """Summarize a run; it may be running in another process.
+    """Return where a run stands; it may be running in another process.
 
     Returns:
         `name`, `path`, `state` ("running", "interrupted", "complete", "failed"), `candidates` (proposals recorded),
         `items` (item evaluations they cost), `seconds`, `cache_hits` (proposals that repeated an earlier recipe),
-        `failed`, `error`, `budget`, `per_minute` (candidates), `seconds_left` (until the budget is spent; both None
-        where nothing is known), `workers` (what the executor reported last, see
-        `evomerge.execution.pool.workers.WorkerPool.report`; None for one without workers), `baselines` (list of `name`,
+        `failed`, `error`, `budget`, `per_minute` (candidates), `seconds_left` (until the budget is spent; both are None
+        where they are not known), `workers` (the executor's last report, see
+        `evomerge.execution.pool.workers.WorkerPool.report`; None without a pool), `baselines` (list of `name`,
         `search`, `validation`, `test`) and `best` (`id`, `recipe_hash`, `search`, `validation`, `test`; None before
         the first score). Each score is `{"mean", "low", "high", "n"}` or None.
     """
@@ -72,7 +72,7 @@ def _seconds_left(budget: Mapping[str, float], spent: Mapping[str, float], per_m
 
 
 def _state(run: RunDir) -> str:
-    """Return the recorded state, unless the process that wrote "running" is gone: then the run was interrupted."""
+    """Return the recorded state; "interrupted" if it is "running" but no process writes the run."""
     recorded = str(run.database.get_meta("state", INTERRUPTED))
     return INTERRUPTED if recorded == RUNNING and not run.writable and not _is_locked(run) else recorded
 
@@ -92,7 +92,7 @@ def _is_locked(run: RunDir) -> bool:
 
 
 def _best(proposals: list[Record], choice: Choice | None) -> dict[str, Any] | None:
-    """Return the first of the choice once there is one; before that, the best on the search items."""
+    """Return the best of the choice; before there is one, the best candidate on the search items."""
     scored = [record for record in proposals if record.fitness is not None]
     best = next((record for record in scored if choice and record.number == choice.best), None) or best_scored(scored)
     if best is None:
