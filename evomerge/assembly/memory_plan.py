@@ -1,4 +1,4 @@
-"""Whether the live models of a search fit into memory, from headers only; what is read anew where parents do not."""
+"""The memory plan: whether live models fit, where parents stay, and what is read anew if they do not; from headers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from evomerge.system.memory import GIB, free_bytes, free_memory, total_bytes
 log = logging.getLogger(__name__)
 
 ROOM = 0.25
-"""Share of a worker's memory that parents leave to forward passes where they stay on its devices."""
+"""The share of a worker's memory that parents on its devices leave to forward passes."""
 
 
 def model_bytes(opened: OpenModel, dtype: str | None) -> int:
     """Return the size of a model in memory, its parameters and saved buffers, in bytes.
 
     Args:
-        dtype: of its floating-point values; None: the type of most of them in its files.
+        opened: the model.
+        dtype: the type of its floating-point values; None: the type of most of them in its files.
     """
     size = opened.dtype.itemsize if dtype is None else TORCH_DTYPES[dtype].itemsize
     shapes = opened.architecture.shapes
@@ -37,9 +38,9 @@ def model_bytes(opened: OpenModel, dtype: str | None) -> int:
 
 
 def live_bytes(config: SearchConfig, sources: Sources, dtype: str | None) -> int:
-    """Return the least memory that the live models take, in bytes: one for merges, for paths one of each parent.
+    """Return the least memory that the live models take, in bytes: one model for merges, and each parent for paths.
 
-    The plain average, which a search of paths is measured against, is a merge too.
+    The plain average, with which a search of paths is compared, is a merge too.
 
     Raises:
         CheckpointError: if a model cannot be opened.
@@ -61,13 +62,15 @@ def memory_problems(
     sharers: int = 1,
     at_least: int = 1,
 ) -> list[str]:
-    """Return one sentence with the sizes if a worker's models do not fit into what its devices have free.
+    """Return one sentence with the sizes if a worker's models do not fit into the free memory of its devices.
 
     Args:
-        devices: that a candidate runs on; they can be used.
-        dtype: that it runs in; None: its own.
-        sharers: how many workers, with this one, may share the devices: each counts on an equal part.
-        at_least: how many will for certain: a live model is only refused if so many do not fit.
+        config: the configuration.
+        sources: the opened models.
+        devices: the devices of a worker; all of them can be used.
+        dtype: the type in which candidates run; None: their own.
+        sharers: how many workers, this one included, may share the devices; each gets an equal part.
+        at_least: how many of them are certain to share the devices; live models are refused only if so many do not fit.
     """
     smaller = "" if dtype in ("bfloat16", "float16") else "set execution.dtype to bfloat16, or "
     fewer = "use fewer workers, or " if sharers > 1 else ""
@@ -101,14 +104,14 @@ def memory_problems(
 
 @dataclass(frozen=True)
 class Share:
-    """What a device has for one worker, and what the worker would put there, in bytes.
+    """The memory of a device for one worker, and what the worker would put there, in bytes.
 
     Attributes:
-        device: its name.
-        free: at most what is free now, and at most an equal part of the whole where workers share it.
-        live: of the live models.
-        parents: of the tensors that merges read, were they to stay here.
-        engine: of the second copy of the live model that vLLM makes.
+        device: the device's name.
+        free: what is free now, but no more than an equal part of the whole where workers share the device.
+        live: the size of the live models.
+        parents: the size of the tensors that merges read, if they are to stay here.
+        engine: the size of the second copy of the live model that vLLM makes.
     """
 
     device: str
@@ -121,12 +124,14 @@ class Share:
 def device_shares(
     config: SearchConfig, sources: Sources, devices: Sequence[str], dtype: str | None, *, sharers: int = 1
 ) -> list[Share]:
-    """Return what the models of a worker that is about to load them would take on each of its devices.
+    """Return what a worker's models will take on each of its devices once they are loaded.
 
     Args:
-        devices: that a candidate runs on; its model is spread over several.
-        dtype: that it runs in; None: its own.
-        sharers: how many workers, with this one, share the devices.
+        config: the configuration.
+        sources: the opened models.
+        devices: the devices of a worker; over several, its model is spread.
+        dtype: the type in which candidates run; None: their own.
+        sharers: how many workers, this one included, share the devices.
 
     Raises:
         CheckpointError: if a model cannot be opened, or cannot be spread over several devices.
@@ -142,12 +147,12 @@ def device_shares(
     torch_dtype = opened.dtype if dtype is None else TORCH_DTYPES[dtype]
     _, taken = plan_devices(opened.architecture, torch_dtype, {torch.device(one): n for one, n in free.items()})
     whole = max(1, sum(taken.values()))
-    # A parent's tensor stays where the one lies that it is written into.
+    # A parent's tensor stays on the device of the tensor into which it is merged.
     return [Share(str(one), free[str(one)], n, parents * n // whole) for one, n in taken.items()]
 
 
 def merged_sources(config: SearchConfig) -> list[ModelSource | Recipe]:
-    """Return what the merges of a search read: the parents, and the base where the method takes task vectors."""
+    """Return the models that merges read: the parents, and the base where the method takes task vectors."""
     models = config.models
     sources = [parent.source for parent in models.parents]
     if models.base is not None and config.method is not None and find_method(config.method.name).spec.needs_base:
@@ -172,10 +177,10 @@ def parents_stay(setting: str, shares: Sequence[Share]) -> tuple[bool, str]:
 
     Args:
         setting: "auto", "device" or "host".
-        shares: of each device, before anything is loaded.
+        shares: the memory of each device, before anything is loaded.
 
     Returns:
-        The decision, and a sentence that says why, with the sizes.
+        The decision, and a sentence with the reason and the sizes.
     """
     size, live = _sum(share.parents for share in shares), _sum(share.live for share in shares)
     if any(share.engine for share in shares):
@@ -212,13 +217,14 @@ def _names(shares: Sequence[Share]) -> str:
 
 
 def tell_streaming(sources: Sources, members: Sequence[Parent], taken: int = 0) -> None:
-    """Log how much each candidate reads from disk, if the parents do not stay in memory beside what else is there.
+    """Log how much each candidate reads from disk, if the parents' files do not fit into memory.
 
     They are memory-mapped, so the system drops their pages when memory is short and reads them again.
 
     Args:
+        sources: the opened models.
         members: parents and base of the merges.
-        taken: bytes of the memory that will be used, but are not yet.
+        taken: bytes that will be used, but are free still.
     """
     opened = {id(one): one for one in (sources.like(member.source) for member in members)}
     mapped = sum(info.n_bytes for one in opened.values() for info in one.tensors.infos.values())

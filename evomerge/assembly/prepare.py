@@ -1,4 +1,4 @@
-"""From a configuration to the objects of a search. Everything that can be wrong is checked before weights are read."""
+"""From a configuration to the objects of a search. All that can be wrong with it is checked before weights are read."""
 
 from __future__ import annotations
 
@@ -50,12 +50,13 @@ class Prepared:
     """A checked configuration and what was opened to check it; no weights have been read.
 
     Attributes:
-        spaces: of each stage; of later ones as if the best merge were the start of the first.
+        config: the configuration.
+        spaces: the space of each stage; of later stages as if the best merge were the start of the first.
         sources: the parents, opened and known to fit together.
         baselines: name to recipe: each parent alone, and their plain average.
         harness: tasks with their datasets and splits.
-        objectives: turn item scores into results.
-        data: what the configuration was read from.
+        objectives: turns item scores into results.
+        data: the mapping from which the configuration was read.
     """
 
     config: SearchConfig
@@ -72,7 +73,7 @@ class Prepared:
         return [split for split in Split if any(self.harness.split_items(split).values())]
 
     def scoring(self) -> Scoring:
-        """Return what candidates are asked, and what their answers are worth."""
+        """Return the scoring, which asks candidates and estimates what their answers are worth."""
         terms = [
             Term(name, spec.name, weight)
             for name, spec, weight in zip(
@@ -100,7 +101,7 @@ class Prepared:
 
     @property
     def items_per_candidate(self) -> int:
-        """How many search items one candidate costs, on average at most."""
+        """How many search items one candidate costs; in a race, at most and on average."""
         return self.scoring().items_per_candidate
 
     @property
@@ -110,12 +111,12 @@ class Prepared:
         return public_sources(evaluation.tasks, include_paths(evaluation.include_path))
 
     def stages(self) -> list[Stage]:
-        """Return what is searched, one stage after the other."""
+        """Return the stages of the search, in order."""
         weights = [objective.weight for objective in self.objectives.objectives]
         return make_stages(self.config, self.sources, weights)
 
     def live_models(self) -> LiveModels:
-        """Load what candidates are written into; this is where weights are first read."""
+        """Load the models into which candidates are written; this reads weights for the first time."""
         set_threads(self.config.execution.threads)
         return make_live_models(self.config, self.sources)
 
@@ -128,8 +129,8 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         recorded_splits: the splits of a run that is continued; None: draw them.
 
     Raises:
-        ConfigError: with every mistake that the mapping, model headers and task files show; then, if there is none,
-            with every mistake that the datasets show.
+        ConfigError: with every mistake that shows in the mapping, model headers and task files; if there is none, with
+            every mistake that shows in the datasets.
     """
     config, problems = read(data)
     if config is None:
@@ -138,12 +139,12 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     model_problems, spaces = check_stages(config, sources)
     problems += model_problems
     include = include_paths(config.evaluation.include_path)
-    # What the specs themselves show was noted when the mapping was read.
+    # Mistakes of the specs themselves were noted when the mapping was read.
     problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
     if not model_problems:
         problems += _tokenizer_problems(config, sources)
         problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
-    # What workers elsewhere have is seen there, when they start.
+    # Workers elsewhere check their machines when they start.
     is_here = config.execution.name == "local"
     device_problems = device_problems_of(config.execution) if is_here else []
     problems += device_problems
@@ -151,7 +152,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         devices = find_devices(config.execution)
         problems += memory_problems(config, sources, devices, running_dtype(config.execution.dtype, devices[0]))
     problems += engine_problems(config.evaluation.engine)
-    if recorded_splits is None:  # a run that is continued has shown that its optimizer works
+    if recorded_splits is None:  # the optimizer of a continued run has worked already
         problems += check_optimizers(config, spaces)
     if problems:
         raise ConfigError(problems)
@@ -164,7 +165,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
             f"fitness.items is {config.fitness.items}, but there are {pool} search items (evaluation.split.search); "
             "lower it, or leave it out for all of them"
         )
-    # Made here, it also reads fitness.responses and finds the estimator.
+    # Making the scoring also reads fitness.responses and finds the estimator.
     needed, allowed = prepared.items_per_candidate, config.budget.items
     if allowed is not None and allowed < needed:
         raise ConfigError(
@@ -177,11 +178,16 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
 def other_answers(
     path: str, terms: Sequence[Term], items: Mapping[str, Sequence[int]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Read what other models answered to the search items; items are named "task/index".
+    """Read other models' answers to the search items, whose names are "task/index".
+
+    Args:
+        path: a file with a response matrix.
+        terms: the terms of the objectives.
+        items: task name to item indices.
 
     Returns:
-        Term name to `(n_models, n_items)`, NaN where not answered. A term that is not the first of its task has none:
-        a response matrix holds one number an item.
+        Term name to `(n_models, n_task_items)`, NaN where not answered. Only the first term of a task is there, since a
+        response matrix holds one number for each item.
 
     Raises:
         ConfigError: if the file cannot be read, or has none of the items.
@@ -227,7 +233,7 @@ def prepare_spaces(config: SearchConfig) -> list[Space]:
 
 
 def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
-    """Load the tokenizer of each model that will be asked: of the parents as baselines, and of the merge."""
+    """Return a sentence for each tokenizer that cannot be loaded: those of the parents (as baselines) and the merge."""
     from transformers import AutoTokenizer
 
     problems = []

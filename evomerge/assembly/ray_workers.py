@@ -1,4 +1,4 @@
-"""Workers elsewhere: what a process on any machine needs to become a worker of a search, as plain data."""
+"""Ray workers: what a process on any machine needs to become a worker of a search, as plain data."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """Makes a worker in the process that it is called in; holds plain data only.
+    """Makes a worker in the process in which it is called; holds plain data only.
 
     Attributes:
         data: the composed configuration.
         splits: the recorded splits, as `LmHarness` takes them.
-        fingerprints: of each checkpoint by the name that messages use, as the driver has it.
-        whole: whether they are of every byte.
+        fingerprints: name of a checkpoint in messages to the fingerprint of the driver's copy.
+        whole: whether fingerprints cover every byte.
     """
 
     data: Mapping[str, Any]
@@ -57,7 +57,7 @@ class WorkerPlan:
         """Open the parents, prepare the tasks and load the live models.
 
         Raises:
-            CheckpointError: if a parent is missing here, or is not what the driver has; or memory does not suffice.
+            CheckpointError: if a parent is missing here or differs from the driver's, or memory does not suffice.
             ConfigError: if a task cannot be prepared here, or the device cannot be used.
         """
         config = from_data(self.data)
@@ -98,7 +98,7 @@ class WorkerPlan:
 
 
 def checkpoints(config: SearchConfig) -> dict[str, ModelSource]:
-    """Return every checkpoint that a search reads, by a name for messages: those of parents that are recipes, too."""
+    """Return every checkpoint that a search reads, those below parents that are recipes included, by name."""
     found: dict[str, ModelSource] = {}
 
     def visit(name: str, source: ModelSource | Recipe) -> None:
@@ -121,11 +121,11 @@ def make_ray_executor(
 
     Raises:
         ExecutionError: if there is no cluster, or no worker can be started.
-        CheckpointError: if a machine does not see the driver's parents.
+        CheckpointError: if a machine does not have the driver's parents.
     """
     execution = config.execution
     named = checkpoints(config)
-    # On this machine alone, the files are the same ones; elsewhere they are copies, of which every byte counts.
+    # On this machine alone, workers read the driver's own files; elsewhere they read copies, whose every byte counts.
     whole = execution.address is not None
     prints = {name: fingerprint(sources.open(source).folder, whole=whole) for name, source in named.items()}
     mapped = sum(info.n_bytes for source in named.values() for info in sources.open(source).tensors.infos.values())
@@ -138,7 +138,7 @@ def make_ray_executor(
     plain = {key: value for key, value in data.items() if key != "run"}
     local_cpus = None
     if execution.address is None and execution.workers is not None:
-        # Processes that share cores are the user's choice here: Ray only counts.
+        # The user may choose more workers than there are cores, since Ray only counts them.
         local_cpus = max(1, -(-execution.workers * execution.cpus_per_worker // 1))
     return RayExecutor(
         WorkerPlan(plain, harness.split_data(), prints, whole),
@@ -162,11 +162,16 @@ def make_ray_executor(
 def _check_memory(config: SearchConfig, sources: Sources, sharers: int) -> None:
     """Make sure that the live models of all workers that share a memory fit into it.
 
-    The others may have loaded theirs already, or not yet, so that what is free now says only whether this one's fit.
-    Whether all do is known where it is certain how many there will be.
+    Other workers may have loaded their models already or not, so the free memory shows only whether this worker's fit.
+    Whether all fit can be checked where it is certain how many workers there will be.
 
     Args:
-        sharers: how many there may be, with this one.
+        config: the configuration.
+        sources: the opened models.
+        sharers: how many workers may share the memory, this one included.
+
+    Raises:
+        CheckpointError: if they do not fit.
     """
     devices = find_devices(config.execution)
     dtype = running_dtype(config.execution.dtype, devices[0])
@@ -177,8 +182,8 @@ def _check_memory(config: SearchConfig, sources: Sources, sharers: int) -> None:
 
 
 def _certain_sharers(execution: ExecutionConfig, *, on_cpu: bool) -> int:
-    """Return how many workers are sure to share the memory that this process computes in; 1 where Ray does not say."""
-    ray = sys.modules.get("ray")  # not imported here: what it reads from the environment then may not be set yet
+    """Return how many workers are sure to share the memory in which this process computes; 1 if Ray does not say."""
+    ray = sys.modules.get("ray")  # not imported here, since the environment variables that it reads may not be set yet
     if ray is None or not ray.is_initialized():
         return 1
     mine = ray.get_runtime_context().get_node_id()
@@ -191,12 +196,12 @@ def _certain_sharers(execution: ExecutionConfig, *, on_cpu: bool) -> int:
 
 
 def least_workers_here(here: int, elsewhere: int, wanted: int | None) -> int:
-    """Return how many workers a machine gets at least, however Ray spreads them; this one among them.
+    """Return how many workers a machine gets at least, however Ray spreads them; this one included.
 
     Args:
-        here: how many fit into it.
+        here: how many workers fit into this machine.
         elsewhere: how many fit into the others.
-        wanted: how many there are to be; None: as many as fit.
+        wanted: how many workers there are to be; None: as many as fit.
     """
     return max(1, here if wanted is None else min(here, wanted - elsewhere))
 
@@ -204,11 +209,12 @@ def least_workers_here(here: int, elsewhere: int, wanted: int | None) -> int:
 def least_per_gpu(workers: int, n_gpus: int, gpus: float) -> int:
     """Return how many of a machine's workers are sure to share the GPU of one of them.
 
-    Ray need not spread them evenly, so this is only certain where they take all there is.
+    Ray need not spread them evenly, so this is certain only where they take all GPUs.
 
     Args:
-        n_gpus: of the machine.
-        gpus: that each worker takes.
+        workers: how many workers the machine has.
+        n_gpus: how many GPUs the machine has.
+        gpus: how many GPUs each worker takes.
     """
     if not 0.0 < gpus < 1.0 or n_gpus == 0:
         return 1

@@ -1,4 +1,4 @@
-"""The spaces of a search: from a configuration and opened models to the stages that `search.py` runs.
+"""The spaces of a search: from a configuration and opened models to the stages that `evomerge.search` runs.
 
 One stage evolves one space. In the founding paper (Akiba et al., arXiv 2403.13187, section 3.3) the parameter space
 comes first, and its best merge joins the models whose layers the data-flow space then stacks.
@@ -34,7 +34,7 @@ from evomerge.strategies.base import Strategy
 from evomerge.strategies.vector import VectorStrategy
 
 MERGED = "merged"
-"""Name, among the parents of a layer path, of the merge that an earlier stage (or the same genome) made."""
+"""The name, among the parents of a layer path, of the merge that an earlier stage (or the same genome) made."""
 
 _ENCODINGS = {"indicators": PathSpace, "segments": SegmentSpace}
 
@@ -43,8 +43,8 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
     """Check methods, parents and genes of every stage; reads configurations and headers, no weights.
 
     Returns:
-        What is wrong, and the space of each stage (of later ones as if the best merge were the start of the first);
-        what depends on an earlier mistake is left for the next try.
+        Every mistake, and the space of each stage (of later stages as if the best merge were the start of the first).
+        Mistakes that follow from others are left for the next try.
     """
     problems: list[str] = []
     if config.merges:
@@ -79,7 +79,7 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
 
 
 def check_optimizers(config: SearchConfig, spaces: Sequence[Space]) -> list[str]:
-    """Return what is wrong with the optimizers of the stages; stages without a space are checked in two dimensions."""
+    """Return every mistake of the stages' optimizers; stages without a space are checked with two dimensions."""
     problems: list[str] = []
     for i, stage in enumerate(config.stages):
         n_dims, kinds = (spaces[i].n_dims, spaces[i].kinds) if i < len(spaces) else (2, None)
@@ -91,7 +91,9 @@ def make_stages(config: SearchConfig, sources: Sources, weights: Sequence[float]
     """Return the stages of a checked configuration.
 
     Args:
-        weights: of the objectives, where an optimizer takes one number.
+        config: the configuration.
+        sources: the opened models.
+        weights: `(n_objectives,)`, where an optimizer takes one number.
     """
     ends = list(accumulate(stage.share for stage in config.stages))
     ends[-1] = 1.0
@@ -105,6 +107,9 @@ def make_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources, elit
     """Return the space of one stage.
 
     Args:
+        config: the configuration.
+        chosen: the space of the stage.
+        sources: the opened models.
         elite: the best recipe of the stages before; None in the first.
 
     Raises:
@@ -115,28 +120,28 @@ def make_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources, elit
         assert parameters is not None
         return parameters
     if parameters is not None:
-        elite = parameters.decode(parameters.genome(parameters.start))  # stands for what each genome makes of it
+        elite = parameters.decode(parameters.genome(parameters.start))  # stands for the merge of each genome
     path_space = _path_space(config, chosen, sources, elite)
     return path_space if parameters is None else JointSpace(parameters, path_space)
 
 
 def recipe_terms(config: SearchConfig, sources: Sources) -> tuple[RecipeTerm, ...]:
-    """Return the numbers of a recipe that count in the objectives: the length of its path (`space.layer_cost`)."""
+    """Return the recipe's numbers that are terms of the objectives: the length of its path (`space.layer_cost`)."""
     costs = {stage.space.layer_cost for stage in config.stages if stage.space.stacks} - {0.0}
     if not costs:
         return ()
     depth = _depth(config.models.parents[0], sources)
-    # Layers more than the first parent has; fewer are earnings.
+    # The number of layers more than the first parent has; fewer layers earn fitness.
     return (RecipeTerm("layers", -max(costs), lambda recipe: float(len(recipe.path) - depth) if recipe.path else 0.0),)
 
 
 def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
-    """Return what every search is measured against: each parent alone, and, where there is one, the plain average."""
+    """Return the baselines of a search: each parent alone, and the plain average where it exists."""
     models = config.models
     recipes = {}
     for parent in models.parents:
-        # In a search that stacks layers only, a parent is the path over all its layers: they are in memory for the
-        # other paths already, and where the search comes upon that path, it has been scored.
+        # In a search of layer paths alone, a parent is the path over all its layers. These are in memory for the other
+        # paths anyway, and if the search proposes this path, it has been scored already.
         path = () if config.merges else tuple(Step(parent.name, layer) for layer in range(_depth(parent, sources)))
         method = "linear" if config.merges else PASSTHROUGH
         recipes[parent.name] = Recipe(method, (parent,), dtype=models.dtype, seed=config.seed, path=path)
@@ -147,7 +152,7 @@ def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
 
 
 def average(config: SearchConfig) -> Recipe:
-    """Return all models of the search in one recipe that needs no parameters."""
+    """Return the recipe of the plain average of all models of the search."""
     models = config.models
     return Recipe("linear", models.parents, base=models.base, tokenizer=models.tokenizer, dtype=models.dtype)
 
@@ -171,7 +176,7 @@ def _beginner(
 
 
 def _seed(seed: int, stage: int) -> int:
-    """Return the run's seed for the first stage, and one of its own for each further stage."""
+    """Return the seed of a stage: the run's for the first, another for each further one."""
     if stage == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed}\0stage {stage}".encode()).digest()[:4], "little")
@@ -230,7 +235,7 @@ def _depth(parent: Parent, sources: Sources) -> int:
 
 
 def _path_problems(config: SearchConfig, sources: Sources) -> list[str]:
-    """Whether the models' layers can stand in one model, run in any order, and be saved with scales."""
+    """Return why the models' layers cannot stand in one model, run in any order, or be saved with scales."""
     problems: list[str] = []
     parents = config.models.parents
     opened = [_try(problems, lambda parent=parent: sources.like(parent.source)) for parent in parents]  # type: ignore[misc]
@@ -244,7 +249,7 @@ def _path_problems(config: SearchConfig, sources: Sources) -> list[str]:
     problems += [f"{parents[0].name}: {problem}" for problem in path_problems(opened[0])]
     scaled = any(s.space.stacks and s.space.path.options.get("scales", "step") != "none" for s in config.stages)
     if scaled and not problems:
-        # Better known now than when the winner is to be saved.
+        # Found now rather than when the winner is to be saved.
         try:
             find_fold(opened[0])
         except CheckpointError as error:
@@ -253,7 +258,7 @@ def _path_problems(config: SearchConfig, sources: Sources) -> list[str]:
 
 
 def _refused_corners(space: Space) -> list[str]:
-    """What a method refuses (a negative density, say) shows at the corners of the ranges, if it shows at all."""
+    """Return the method's objections at the corners of the ranges, where values that it refuses would show."""
     for x in (space.start, np.zeros(space.n_dims), np.ones(space.n_dims)):
         problems: list[str] = []
         _try(problems, lambda x=x: check_recipe(_innermost(space.decode(space.genome(x)))))  # type: ignore[misc]
@@ -273,7 +278,7 @@ def _average_exists(config: SearchConfig, sources: Sources) -> bool:
 
 
 def _try(problems: list[str], step: Callable[[], Any]) -> Any:
-    """Run a step; note its mistakes instead of raising them."""
+    """Return the result of a step, or note its mistakes instead of raising them and return None."""
     try:
         return step()
     except ConfigError as error:

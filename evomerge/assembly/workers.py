@@ -1,4 +1,4 @@
-"""What a worker consists of: live models, tasks, devices, dtype, threads; in this process or in another one."""
+"""The parts of a worker, in this process or another one: live models, tasks, devices, dtype, threads."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ log = logging.getLogger(__name__)
 def make_live_models(
     config: SearchConfig, sources: Sources, *, sharers: int = 1, tell: Callable[[str], None] = log.info
 ) -> LiveModels:
-    """Load what candidates are written into, and decide where their parents stay.
+    """Load the models into which candidates are written, and decide where their parents stay.
 
     Args:
-        sharers: how many workers, with this one, may share the device.
-        tell: is given the decision in a sentence.
+        config: the configuration.
+        sources: the opened models.
+        sharers: how many workers, this one included, may share the device.
+        tell: called with the decision in a sentence.
 
     Raises:
-        CheckpointError: if a model cannot be loaded, or cannot do what the search asks of it.
+        CheckpointError: if a model cannot be loaded, or not used as the search needs it.
     """
     devices = find_devices(config.execution)
     dtype = running_dtype(config.execution.dtype, devices[0])
@@ -60,9 +62,10 @@ def make_harness(
     """Return the tasks of a configuration.
 
     Args:
+        config: the configuration.
         recorded_splits: the splits of a run; None: draw them.
-        batch_size: instead of the configuration's.
-        sharers: how many workers, with this one, share the memory that candidates run in.
+        batch_size: instead of the configuration's; None: the configuration's.
+        sharers: how many workers, this one included, share the memory in which candidates run.
         halvings: how often the batch size is halved, because workers ran out of memory.
     """
     evaluation = config.evaluation
@@ -86,7 +89,7 @@ def lender(config: SearchConfig) -> Any:
 
 
 def include_paths(paths: tuple[str, ...] | list[str]) -> list[Path]:
-    """Resolve `zoo:tasks` and user folders."""
+    """Return the folders of task files: the zoo's for `zoo:tasks`, and the user's."""
     from evomerge.zoo import tasks_path
 
     return [tasks_path() if path == "zoo:tasks" else Path(path).expanduser() for path in paths]
@@ -102,7 +105,7 @@ def find_device(name: str) -> str:
 
 
 def find_devices(execution: ExecutionConfig) -> tuple[str, ...]:
-    """Return the devices of a worker: one, or the GPUs over which its model is spread."""
+    """Return the devices of a worker: one device, or the GPUs over which its model is spread."""
     if execution.gpus_per_worker is not None and execution.gpus_per_worker > 1:
         return tuple(f"cuda:{number}" for number in range(int(execution.gpus_per_worker)))
     return tuple(map(find_device, execution.device.split(",")))
@@ -117,7 +120,7 @@ def running_dtype(name: str | None, device: str) -> str | None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Limit torch's CPU threads, where the user asked for it."""
+    """Set the number of torch's CPU threads; None leaves it as it is."""
     if threads is not None:
         import torch
 
