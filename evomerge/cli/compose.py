@@ -1,4 +1,4 @@
-"""From words on the command line to a plain configuration: the only place with Hydra and OmegaConf besides `search`."""
+"""From words on the command line to a plain configuration; Hydra and OmegaConf are used only here and in `search`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def experiments() -> list[str]:
 
 
 def hydra_arguments(words: Sequence[str]) -> list[str]:
-    """Turn a leading YAML file or experiment name into what Hydra understands; pass everything else on.
+    """Return the words as Hydra's arguments: a leading YAML file or experiment name is translated, the rest kept.
 
     Args:
         words: `my_search.yaml seed=1`, `zoo_ja_math seed=1`, or plain Hydra overrides and flags.
@@ -24,7 +24,7 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: if the first word is neither a file, an experiment, an override nor a flag.
     """
-    # Hydra's parser wants all overrides together; people write `-m` wherever it comes to mind. A stable sort.
+    # Hydra's parser wants all overrides together, but people write `-m` anywhere, so flags are sorted to one end.
     if not words or words[0].startswith("-") or _is_override(words[0]):
         return sorted(words, key=_is_override)
     first, rest = words[0], sorted(words[1:], key=_is_override)
@@ -47,7 +47,7 @@ def _is_override(word: str) -> bool:
 
 
 def compose(words: Sequence[str]) -> dict[str, Any]:
-    """Compose a configuration without starting a job.
+    """Compose a configuration and return it, without starting a job.
 
     Args:
         words: as for `evomerge search`, without flags.

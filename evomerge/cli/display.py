@@ -1,4 +1,4 @@
-"""What a person sees of a search: a live view on a terminal, plain lines elsewhere, and the closing table."""
+"""The display of a search: a live view on a terminal, plain lines elsewhere, and the closing table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from evomerge.api import Record, Score, Split
 
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_SECONDS = 10.0
-"""Without a terminal, a line at least this often (and at each improvement)."""
+"""How often, at least, a line is printed without a terminal, in seconds; improvements are always printed."""
 
 
 def percent(score: Mapping[str, Any] | Score | None) -> str:
-    """Return "51.2 % [46.1, 56.3]", or a dash where there is no score; what is no share, such as tokens, as it is."""
+    """Return a score as "51.2 % [46.1, 56.3]", a dash without a score; numbers beyond ±1 (tokens) as they are."""
     if score is None:
         return "–"
     data = score.to_data() if isinstance(score, Score) else score
@@ -30,12 +30,12 @@ def percent(score: Mapping[str, Any] | Score | None) -> str:
 
 
 def plain(data: Mapping[str, Any]) -> str:
-    """Return "10.60 [10.16, 11.04]", for what is counted or has a unit."""
+    """Return a score as "10.60 [10.16, 11.04]", for a count or a number with a unit."""
     return f"{data['mean']:7.4g} [{data['low']:.4g}, {data['high']:.4g}]"
 
 
 def sparkline(values: list[float], width: int = 60) -> str:
-    """Draw values in [0, 1] as a row of bars; more values than the width: the best of each stretch."""
+    """Return values in [0, 1] as a row of bars; if they are more than the width, the best of each stretch counts."""
     if not values:
         return ""
     step = max(1, -(-len(values) // width))
@@ -61,7 +61,7 @@ def result_table(status: Mapping[str, Any]) -> Table:
 
 
 def result_tables(status: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield what a search has found: the scores, and where there are several objectives, what was chosen by each."""
+    """Yield the tables of what a search found: the scores and, with several objectives, the choice."""
     yield result_table(status)
     if status.get("choice") is not None and len(status["objectives"]) > 1:
         yield choice_table(status)
@@ -106,7 +106,7 @@ def worker_table(status: Mapping[str, Any]) -> Table:
 
 
 def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the winner's scores are worth: its gain on the same items, and its score without the luck."""
+    """Yield lines that say what the winner's scores are worth: the gain on the same items, the score without luck."""
     compared = status.get("comparisons", ())
     if compared:
         yield f"gain on the same {compared[0]['n']} test items (paired, 95 % interval):"
@@ -127,7 +127,7 @@ class Display:
     """Shows a search while it runs; give it to `evomerge.api.search` as the listener.
 
     Args:
-        console: where to write; whether it is a terminal decides between the live view and plain lines.
+        console: where to write: a live view if it is a terminal, else plain lines.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -156,11 +156,11 @@ class Display:
             self._live = None
 
     def note(self, text: str) -> None:
-        """Say something once, for example what is being loaded."""
+        """Print a line, for example what is being loaded."""
         self.console.print(text, highlight=False)
 
     def phase(self, name: str, total: int | None, done: int) -> None:
-        """A phase of the search begins."""
+        """Show that a phase of the search begins."""
         self._phase = name
         self._task = self._progress.add_task(name, total=total, completed=done)
         if self._live is None:
@@ -169,7 +169,7 @@ class Display:
         self._refresh()
 
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
-        """A candidate was scored."""
+        """Show that a candidate was scored."""
         if self._task is not None and not (self._phase == "baselines" and split != Split.SEARCH):
             self._progress.advance(self._task)
         improved = False

@@ -1,4 +1,4 @@
-"""`evomerge evaluate`: score one model, recipe or run's best on tasks, or several models on all items of a search's."""
+"""`evomerge evaluate`: scores one model, recipe or run's best on tasks, or models on all items of a search's tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evomerge.workflows.full_evaluation import FullResult, TaskColumn
 
 RESPONSES = Path("responses.npz")
-"""Where `--all-parents` writes unless told otherwise."""
+"""The file into which `--all-parents` writes by default."""
 
 
 def run(words: Sequence[str]) -> int:

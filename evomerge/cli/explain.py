@@ -59,10 +59,10 @@ def run(words: Sequence[str]) -> int:
 
 
 def _find(name: str, keys: Mapping[str, Key]) -> Key:
-    """Return a key by its name; `evaluation.tasks.metric` and `stages.layers.share` will do for those of entries.
+    """Return a key by its name; keys of entries are also found as `evaluation.tasks.metric`, `stages.layers.share`.
 
     Raises:
-        ConfigError: naming the nearest keys, if there is none.
+        ConfigError: with the nearest keys, if there is no such key.
     """
     from evomerge.config.keys import declared
 
@@ -89,7 +89,7 @@ def _facts(key: Key) -> Table:
 
 
 def _tree(keys: Mapping[str, Key], root: str) -> Table:
-    """One line a key, indented below its section."""
+    """Return a table with one line for each key, indented below its section."""
     rows = []
     for name, key in keys.items():
         inner = name.removeprefix(root).lstrip(".")

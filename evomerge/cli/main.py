@@ -1,4 +1,4 @@
-"""The command `evomerge`: finds the module of the subcommand, and turns errors into messages and exit statuses.
+"""The command `evomerge`: runs the module of the subcommand, and turns errors into messages and exit statuses.
 
 Exit status: 0 on success, 2 on bad input, 130 on interrupt, 1 on anything else.
 """
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"evomerge {__version__}")
         return 0
     if not sys.stderr.isatty():
-        # The bars of transformers, datasets and the Hub would fill a log file; read when those are first imported.
+        # Progress bars of transformers, datasets and the Hub would fill a log file. They read this when imported.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         if words[0] not in COMMANDS:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = importlib.import_module(f"evomerge.cli.{words[0]}").run(words[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of a pipe (head) has gone. Keep Python from flushing into it at exit.
+        # The reader of the pipe (`head`, say) is gone; Python must not flush into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (Exception, KeyboardInterrupt) as error:

@@ -1,4 +1,4 @@
-"""Where the YAML files are: inside the package when it was installed from a wheel, else at the top of the checkout."""
+"""The place of the YAML files: in the package if it was installed from a wheel, else at the top of the checkout."""
 
 from __future__ import annotations
 

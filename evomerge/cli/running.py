@@ -1,4 +1,4 @@
-"""What `search` and `resume` share: the display, Ctrl-C, and the closing table."""
+"""The common parts of `search` and `resume`: the display, Ctrl-C, and the closing table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evomerge.cli.display import Display, result_tables, verdict_lines
 
 @contextlib.contextmanager
 def stop_on_ctrl_c(display: Display) -> Iterator[api.StopSignal]:
-    """Turn Ctrl-C (and SIGTERM) into a stop signal: the first finishes the running candidate, the second stops now."""
+    """Turn Ctrl-C and SIGTERM into a stop signal: one lets the running candidate finish, a second stops at once."""
     stop = api.StopSignal()
 
     def handle(number: int, frame: object) -> None:
@@ -25,7 +25,7 @@ def stop_on_ctrl_c(display: Display) -> Iterator[api.StopSignal]:
         if requests == 1:
             display.note("stopping after the running candidate; press Ctrl-C again to stop at once")
         elif requests > 2:
-            raise KeyboardInterrupt  # the running step does not listen: a long merge, or a library that hangs
+            raise KeyboardInterrupt  # the running step ignores the signal: a long merge, or a library that hangs
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -53,7 +53,7 @@ def resume_search(folder: Path, budget: Mapping[str, Any]) -> int:
 
 
 def show_result(run: Any) -> int:
-    """Print the closing table and where to go from here."""
+    """Print the closing table and the next command; return the exit status."""
     console = Console()
     status = run.status()
     for table in result_tables(status):

@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> int:
         data: Any = OmegaConf.to_container(composed, resolve=True)
         settings = HydraConfig.get()
         sweep = settings.mode == RunMode.MULTIRUN
-        # In a sweep `run.dir` would be the same for each job; Hydra numbers the folders instead.
+        # In a sweep `run.dir` would be the same for each job, so Hydra's numbered folders are used.
         folder = Path(settings.runtime.output_dir if sweep else data["run"]["dir"])
         try:
             statuses.append(run_search(data, folder))
@@ -42,20 +42,20 @@ def run(words: Sequence[str]) -> int:
             statuses.append(report_failure(error))
             if not sweep:
                 return
-            # A sweep goes on with its next job, unless the user wants out.
+            # A sweep goes on with its next job, unless the user interrupted it.
             if statuses[-1] == 130:
                 raise KeyboardInterrupt from None
 
     arguments = hydra_arguments(words)
     before = sys.argv
-    # Hydra reads sys.argv; there is no other way to hand it flags.
+    # Hydra reads its flags from sys.argv only.
     sys.argv = ["evomerge search", *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(configs_path()), config_name="search")(job)()
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:
-        # Hydra has said what it could not compose, and ends with 1 for every reason.
+        # Hydra has printed what it could not compose; it exits with 1 for every reason.
         if not statuses:
             return 2 if error.code else 0
         raise
@@ -65,9 +65,9 @@ def run(words: Sequence[str]) -> int:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Hydra makes the folder before the job starts; a search that never began should leave none behind."""
+    """Remove a folder if it is empty: Hydra makes it before the job, but a search that never began leaves none."""
     with contextlib.suppress(OSError):
         folder.rmdir()
-        if not folder.is_absolute():  # outputs/<name>/<time>; what the user named is the user's
+        if not folder.is_absolute():  # our own outputs/<name>/<time>; a folder that the user named is left alone
             for parent in folder.parents[:2]:
                 parent.rmdir()

@@ -1,4 +1,4 @@
-"""`evomerge status`: where a run stands, also while another process runs it."""
+"""`evomerge status`: where a run stands, even while another process runs it."""
 
 from __future__ import annotations
 

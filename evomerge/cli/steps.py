@@ -1,4 +1,4 @@
-"""The progress of a job on a terminal; where there is none, nothing is loaded to draw it."""
+"""The progress of a job on a terminal; without a terminal, no library is loaded to draw it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evomerge verify`: does a saved checkpoint compute what its recipe does?"""
+"""`evomerge verify`: whether a saved checkpoint computes what its recipe does."""
 
 from __future__ import annotations
 

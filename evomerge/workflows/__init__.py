@@ -1,14 +1,14 @@
-"""One use case a file: what the Python API and the command line do.
+"""What the Python API and the command line do: one use case in each file.
 
 - `search.py`: one run to its winner; `resume.py`: continues one; `run.py`: a run folder, to be read
-- `space.py`: the genes of a configuration; `methods.py`, `measures.py`: what there is of both
+- `space.py`: the genes of a configuration; `methods.py`, `measures.py`: the methods and measures that exist
 - `merge.py`: a recipe as a model folder; `export.py`, `verify.py`, `push.py`: a run's best merge as one
 - `evaluate.py`: scores one model; `full_evaluation.py`: scores models on all items
-- `responses.py`: who answered what in a run; `estimate.py`: scores from a few answers
+- `responses.py`: the answers of a run as a matrix; `estimate.py`: scores from a few answers
 - `profile.py`: where a candidate's time goes; `show.py`: draws a layer path
 
-Here stand the plain data that use cases take and return. The use cases themselves load heavy libraries, so each is
-imported where it is called.
+This module has the types that use cases share. The use cases themselves load heavy libraries, so each is imported where
+it is called.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
 
 Note = Callable[[str], None]
-"""Is told, in words, what takes a while."""
+"""Called with a sentence about something that takes a while."""
 
 Progress = Callable[[int, int], None]
-"""Is told (steps done, steps in all)."""
+"""Called with (steps done, steps in all)."""
 
 __all__ = ["Listener", "Note", "Progress", "Recipe", "Record", "Score", "Split", "StopSignal"]

@@ -1,4 +1,4 @@
-"""Scores of models on all items from their answers to a few, all of them on file."""
+"""Scores of models on all items, estimated from a few of their recorded answers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def estimate(
 def _rows_of_parents(
     parents: Mapping[str, Sequence[str]], known: Responses, targets: Sequence[str], note: Note | None
 ) -> dict[str, Responses]:
-    """Return the parents' rows by target. A parent without responses is left out, and said so."""
+    """Return the parents' rows by target; a parent without responses is left out, with a note."""
     on_file = set(known.models)
     rows = {}
     for target, names in parents.items():

@@ -75,10 +75,11 @@ def _what_to_score(
 
 
 def _any_spec(task: str, include_path: Sequence[Path]) -> TaskSpec:
-    """Return a spec of a task with its first metric and filter: all of them are reported anyway.
+    """Return a spec of a task with its first metric and filter, since all of them are reported anyway.
 
     Args:
-        task: a name; for a task written in Python, whose metrics no file lists, "name:metric".
+        task: the task's name; for a task written in Python, whose metrics no file lists, "name:metric".
+        include_path: folders with task YAML files.
     """
     name, _, metric = task.partition(":")
     entry = TaskCatalog(include_path).find(name)
@@ -102,7 +103,7 @@ def _means(scores: Sequence[ItemScore]) -> dict[str, dict[str, Score]]:
     values: dict[str, dict[str, list[float]]] = {}
     for item in scores:
         for metric, value in item.metrics.items():
-            if metric.startswith("_"):  # a note for the objective, no metric
+            if metric.startswith("_"):  # no metric, but a note for the objective
                 continue
             values.setdefault(item.task, {}).setdefault(metric, []).append(value)
     return {task: {metric: mean_score(found) for metric, found in metrics.items()} for task, metrics in values.items()}

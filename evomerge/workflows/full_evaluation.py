@@ -1,7 +1,7 @@
-"""All items of a configuration's tasks, rather than one split: for models before a search, and for its winner after.
+"""Full evaluation: all items of a configuration's tasks rather than one split, for parents and for a search's winner.
 
-An item of a split has the prompt here that it has in a candidate's score, with the same few-shot examples. The response
-matrix can be kept in a file and is continued there model by model.
+An item of a split has the same prompt here as in the search, with the same few-shot examples. The response matrix can
+be kept in a file, which is continued model by model.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class TaskColumn:
 
     Attributes:
         source: the lm-eval task.
-        filter: as the configuration says.
-        items: all its documents.
-        splits: document to the split that it is in; documents in none are left out.
+        filter: the filter of the metric, as the configuration says.
+        items: all documents of the task.
+        splits: document to its split; documents in no split are left out.
     """
 
     source: str
@@ -62,8 +62,9 @@ class FullScore:
     """A model on all items of a task.
 
     Attributes:
-        everything: over all items.
-        unseen: over the items that neither the search nor the choice among finalists saw; None where there are none.
+        everything: the score over all items.
+        unseen: the score over the items that neither the search nor the choice among finalists saw; None if none are
+            left.
     """
 
     everything: Score
@@ -87,7 +88,7 @@ class FullResult:
     searched: bool
 
     def to_data(self) -> dict[str, Any]:
-        """Return it JSON-able: `tasks` and `models`, each with one entry per task."""
+        """Return the result as JSON data: `tasks` and `models`, each with one entry per task."""
         tasks = [
             {
                 "task": column.source,
@@ -161,17 +162,17 @@ def _best(run: RunDir) -> tuple[str, Recipe]:
 
 
 def _models(prepared: Prepared) -> dict[str, Recipe]:
-    """Return what a merge is measured against, and the base, unless it is one of the parents."""
+    """Return the baselines of a search, and the base unless it is one of the parents."""
     models = prepared.config.models
     found = dict(prepared.baselines)
     if models.base is not None and all(models.base.source != parent.source for parent in models.parents):
         base = Recipe("linear", (Parent("base", models.base.source),), dtype=models.dtype, seed=prepared.config.seed)
-        found["base"] = base  # no parent may have this name
+        found["base"] = base  # a name that no parent may have
     return found
 
 
 def _measured(prepared: Prepared) -> list[TaskSpec]:
-    """Return what is measured on each task; flips, which compare two models, by the metric that they compare."""
+    """Return the entries to measure; negative flips, which compare two models, become the metric that they compare."""
     specs = prepared.config.evaluation.tasks
     return [replace(spec, metric=spec.of or spec.metric) if spec.metric == NEGATIVE_FLIPS else spec for spec in specs]
 
@@ -190,7 +191,7 @@ def _columns(prepared: Prepared) -> tuple[TaskColumn, ...]:
                 range(next(iter(mine.values())).n_docs),
                 {item: split for split, one in mine.items() for item in one.items},
             )
-            # Two tasks may share a test task: an item that one of them searched on was searched on.
+            # Tasks may share a test task; an item that any of them searched on counts as searched on.
             earlier = found.get((source, column.label))
             splits = {} if earlier is None else {**column.splits, **earlier.splits}
             found[source, column.label] = (
@@ -200,9 +201,9 @@ def _columns(prepared: Prepared) -> tuple[TaskColumn, ...]:
 
 
 def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None:
-    """Return a harness over the documents that are in no split, or None where there are none.
+    """Return a harness over the documents that are in no split, or None if there are none.
 
-    Few-shot examples come from the items that they come from in the search: those of the earliest split of the task.
+    As in the search, few-shot examples come from the items of the task's earliest split.
     """
     evaluation = prepared.config.evaluation
     specs: dict[str, TaskSpec] = {}
@@ -233,7 +234,7 @@ def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None
         apply_chat_template=evaluation.apply_chat_template,
         recorded_splits={"seed": prepared.config.seed, "tasks": splits},
         engine=evaluation.engine,
-        # Each task stands there once, with the first of its metrics; all of its own are taken anyway.
+        # Each task is listed once with its first metric, since all its own metrics are taken anyway.
         measures=[spec.metric for spec in evaluation.tasks if find_measure(spec.metric) is not None],
     )
     harness.share_engine(prepared.harness)
@@ -243,7 +244,7 @@ def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None
 def _continued(
     out: str | Path | None, columns: Sequence[TaskColumn], models: Mapping[str, Recipe], force: bool
 ) -> Responses:
-    """Return the matrix that the file holds, or an empty one; mistakes show before a model is scored."""
+    """Return the matrix that the file holds, or an empty one; mistakes are found before a model is scored."""
     columns_of = [(column, item) for column in columns for item in column.items]
     empty = Responses(
         models=(),
@@ -318,10 +319,10 @@ def _score(
 def _parts(
     prepared: Prepared, rest: LmHarness | None, live: LiveModels
 ) -> Iterator[tuple[Sequence[ItemScore], Callable[[str], str]]]:
-    """Yield the scores of one part of the items after the other, and what leads from their tasks to lm-eval's.
+    """Yield the scores of one part of the items after another, each with a function from a task to lm-eval's task.
 
     A split is scored as the search scores it: lm-eval draws few-shot examples document by document, so that a prompt
-    depends on what else is asked.
+    depends on the other documents that are asked.
     """
     specs = {spec.name: spec for spec in prepared.config.evaluation.tasks}
     for split in prepared.splits:

@@ -40,22 +40,22 @@ PARTS = ("decode_genome", "merge", "prefill", "decode", "engine", "scoring", "da
 """What the time is divided into; each instant belongs to one part.
 
 decode_genome: from a point to a recipe; merge: writing it into the live model; prefill, decode: the model's forward
-passes over prompts, and over one more token per row; engine: everything around the passes (batches, masks, what a token
-means, stop rules; with vLLM its passes too); scoring: filters and metrics; database: the transaction of a record;
-optimizer: ask, tell and its state; rest: what none of them took.
+passes over prompts, and over one more token per row; engine: everything around the passes (batches, masks, decoded
+texts, stop rules; with vLLM its passes too); scoring: filters and metrics; database: the transaction of a record;
+optimizer: ask, tell and its state; rest: the time of none of them.
 """
 
 _TRIES = 10
-"""Proposals for each candidate that is wanted, until too many have failed or were scored before."""
+"""How many proposals a profile tries for each candidate that it times; some may fail or repeat earlier recipes."""
 
 _COPIED = 256 << 20
-"""Bytes of the copy that measures the memory, where that much is free."""
+"""Size of the copy that measures the memory's speed, if that much is free, in bytes."""
 
 _COPIES = 5
 
 
 def profile(data: Mapping[str, Any], *, candidates: int, progress: Progress | None) -> dict[str, Any]:
-    """Run a few candidates of each stage; see `evomerge.api.profile`."""
+    """Run a few candidates of each stage and return where their time goes; see `evomerge.api.profile`."""
     if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
         raise ConfigError(f"a profile takes at least 1 candidate, but came {candidates!r}")
     prepared = prepare(data)
@@ -92,16 +92,16 @@ def profile(data: Mapping[str, Any], *, candidates: int, progress: Progress | No
 
 
 def memory_bandwidth(device: Any, synchronize: Callable[[], None] = lambda: None) -> float:
-    """Measure how fast a device's memory is copied by all of torch's threads.
+    """Measure how fast all of torch's threads together copy a device's memory.
 
     Returns:
-        Bytes per second, read and written ones together; the best of a few copies, since others may use the machine.
+        Bytes per second, both those read and those written; the best of a few copies, since others may use the machine.
     """
     import torch
 
     size = _COPIED if torch.device(device).type != "cpu" else min(_COPIED, free_memory() // 8)
     source = torch.ones(max(size, 1 << 20), dtype=torch.uint8, device=device)
-    target = torch.zeros_like(source)  # touched, so that no page is fetched while the time runs
+    target = torch.zeros_like(source)  # its pages are touched now, so that none is fetched while the time runs
     best = math.inf
     for _ in range(_COPIES):
         synchronize()
@@ -114,7 +114,7 @@ def memory_bandwidth(device: Any, synchronize: Callable[[], None] = lambda: None
 
 @dataclass
 class _Taken:
-    """What was seen of one stage."""
+    """What was measured in one stage."""
 
     warm_up: TimedInterval | None = None
     intervals: list[TimedInterval] = field(default_factory=list)
@@ -122,12 +122,12 @@ class _Taken:
     states: Counter[State] = field(default_factory=Counter)
     n_proposals: int = 0
     n_hits: int = 0
-    recipes: list[str] = field(default_factory=list)  # hash of each that was evaluated
+    recipes: list[str] = field(default_factory=list)  # the hash of each recipe that was evaluated
 
 
 @dataclass
 class _Plan:
-    """How many candidates there will be, and how far they are."""
+    """How many candidates there will be in all, and how many are done."""
 
     candidates: int
     n_stages: int
@@ -147,11 +147,11 @@ class _Listener:
         self._stopwatch, self._live, self._taken, self._plan, self._stop = stopwatch, live, taken, plan, stop
 
     def phase(self, name: str, total: int | None, done: int) -> None:
-        """Begin to count."""
+        """Reset the stopwatch."""
         self._stopwatch.interval()
 
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
-        """Note what a candidate took; the time of one that failed, or was scored before, belongs to none."""
+        """Note the time of a candidate; the time of one that failed or was scored before is dropped."""
         taken = self._taken
         interval = self._stopwatch.interval()
         if len(taken.intervals) == self._plan.candidates:
@@ -183,7 +183,7 @@ def _run_stage(
     plan: _Plan,
     folder: Path | None,
 ) -> tuple[_Taken, Recipe | None]:
-    """Run the candidates of one stage; return what was seen, and the best recipe for the next one."""
+    """Run the candidates of one stage; return what was measured, and the best recipe for the next stage."""
     taken, stop = _Taken(), StopSignal()
 
     def begin(_: Recipe | None) -> Any:
@@ -221,11 +221,11 @@ def _run_stage(
 
 
 def _load_parents(live: LiveModels, space: Space) -> None:
-    """Load every parent of a space's paths: else the first path that uses one would, whichever candidate that is."""
+    """Load every parent of a space's paths; otherwise the first candidate that uses one would pay for loading it."""
     draw = np.random.default_rng(0)
     for _ in range(_TRIES):
         recipe = space.decode(space.genome(draw.random(space.n_dims)))
-        if recipe.path:  # a path that is one whole model is that model's recipe, without a path
+        if recipe.path:  # a path over one whole model has become that model's recipe, without a path
             everyone = tuple(Step(parent.name, 0) for parent in recipe.parents)
             with contextlib.suppress(RecipeError, CheckpointError):  # the candidates' records will say what is wrong
                 live.write(replace(recipe, path=everyone))
@@ -239,7 +239,7 @@ def _temporary(folder: Path | None) -> Iterator[Path]:
 
 
 def _place(run_dir: str | None) -> Path | None:
-    """Return a folder on the disk on which the run would be, since that is what a transaction waits for."""
+    """Return a folder on the disk of the run, since transactions wait for that disk."""
     if run_dir is None:
         return None
     nearest = next((folder for folder in Path(run_dir).absolute().parents if folder.is_dir()), None)
@@ -275,7 +275,7 @@ def _threads() -> int:
 
 
 def _report(taken: _Taken, bandwidth: float) -> dict[str, Any]:
-    assert taken.warm_up is not None  # it comes before all others
+    assert taken.warm_up is not None  # it comes before all timed candidates
     n = len(taken.intervals)
     each = [_seconds(interval) for interval in taken.intervals]
     total = sum(interval.total for interval in taken.intervals) / n
@@ -292,7 +292,7 @@ def _report(taken: _Taken, bandwidth: float) -> dict[str, Any]:
         "evaluated_recipes": len(set(taken.recipes)),
         "seconds": {**seconds, "total": total},
         "share": {part: value / total for part, value in seconds.items()},
-        # An engine with a model of its own (vLLM) makes its passes unseen.
+        # The passes of an engine with a model of its own (vLLM) cannot be timed.
         "share_outside_passes": 1.0 - passes / total if passes else None,
         "candidates_per_minute": 60.0 / total,
         "merge": {

@@ -1,4 +1,4 @@
-"""Who answered what in a run, as a response matrix."""
+"""The answers of a run as a response matrix."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from evomerge.store.run_dir import RunDir
 
 
 def responses(run_dir: str | Path) -> Responses:
-    """Return who answered what in a run; see `evomerge.api.responses`."""
+    """Return the response matrix of a run; see `evomerge.api.responses`."""
     with RunDir.open(run_dir) as run:
         return run_responses(run)
 
 
 def run_responses(run: RunDir) -> Responses:
-    """Return who answered what in a run: baselines and candidates, on the items of all splits.
+    """Return the answers of a run's baselines and candidates to the items of all splits.
 
-    Candidates that took over another's scores are left out: their rows would be copies.
+    Candidates that took over another's scores are left out, since their rows would be copies.
     """
     recorded = run.database.splits()
     columns: list[tuple[str, str, str]] = []  # item, metric, split
     blocks: list[tuple[int, list[int], NDArray[np.float64]]] = []  # first column, candidate numbers, values
     for task in (run.config.get("evaluation") or {}).get("tasks") or ():
         name, metric, filter_name = task["name"], task["metric"], task.get("filter")
-        # In a task of several filters each value stands under "metric,filter".
+        # In a task with several filters, values stand under "metric,filter".
         keys = [metric] if filter_name is None else [f"{metric},{filter_name}", metric]
         for split in Split:
             for key in keys:

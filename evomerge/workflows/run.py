@@ -1,4 +1,4 @@
-"""A run folder, to be read."""
+"""A run folder, from which results are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evomerge.store.status import run_status
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, to be read.
+    """A run folder, from which results are read.
 
     Attributes:
         path: the folder.
@@ -39,15 +39,15 @@ class Run:
             return list(run.database.records(baselines=baselines))
 
     def best(self) -> Recipe | None:
-        """Return the best recipe: the winner's, or while the search goes on the best on the search items."""
+        """Return the winner's recipe; while the search goes on, the best recipe on the search items, or None."""
         with RunDir.open(self.path) as run:
             return run.best()
 
     def warnings(self, status: Mapping[str, Any] | None = None) -> list[str]:
-        """Return what to bear in mind when reading the result, one sentence each.
+        """Return warnings to bear in mind when reading the result, one sentence each.
 
         Args:
-            status: what `status` returned; None: it is asked for now.
+            status: what `status` returned; None: `status` is called.
         """
         return list(warnings_of(self.status() if status is None else status))
 

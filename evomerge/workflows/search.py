@@ -1,4 +1,4 @@
-"""One run, from its database to the winner: what is recorded besides candidates, the log, the state it ends in."""
+"""One run to its winner: its log, its final state, and what is recorded besides candidates."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _default_folder(name: str) -> Path:
 def carry_out(
     run: RunDir, prepared: Prepared, *, listener: Listener | None, stop: StopSignal | None, note: Note | None
 ) -> None:
-    """Run what is left of a search, and write down how it ended."""
+    """Run what is left of a search, and record how it ended."""
     stop = stop or StopSignal()
     database = run.database
     with _logging_to(run.log_path):
@@ -94,7 +94,7 @@ def carry_out(
             raise
         except Exception as error:
             log.exception("the search ended with an error")
-            # The database itself may be what failed: the error that the user must see is the first one.
+            # The database itself may have failed; the user must see the first error.
             with _first_error_counts():
                 database.set_meta("error", str(error))
                 database.set_meta("state", FAILED)
@@ -124,7 +124,7 @@ class _Logged:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Write this package's log lines to a file, besides wherever the program sends them."""
+    """Write this package's log lines to a file too, besides wherever the program sends them."""
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:

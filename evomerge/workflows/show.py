@@ -29,7 +29,7 @@ def show(target: str | Path | Recipe, *, candidate: int | None, out: str | Path 
 
 
 def _what_to_show(target: str | Path | Recipe, number: int | None) -> tuple[Recipe, str | None, Path]:
-    """Return a recipe, the title of its picture, and the folder it is at home in."""
+    """Return a recipe, the title of its picture, and the folder to which it belongs."""
     path = Path() if isinstance(target, Recipe) else Path(target).expanduser()
     if not isinstance(target, Recipe) and path.is_dir() and not (path / "recipe.yaml").is_file():
         from evomerge.export.from_run import chosen_record
