@@ -1,9 +1,9 @@
 """The JSON schema with which an editor completes and checks the YAML file of a search.
 
-Made of the declaration; `configs/search.schema.json` is a copy, which `python -m evomerge.config.json_schema` writes
-anew. A file needs one comment: `# yaml-language-server: $schema=search.schema.json`.
+It is made from the declaration; `configs/search.schema.json` is a copy, which `python -m evomerge.config.json_schema`
+writes. A YAML file needs one comment: `# yaml-language-server: $schema=search.schema.json`.
 
-A user's file is partial and goes through Hydra: no key must be given, every value may be null or an interpolation
+A user's file is partial and goes through Hydra: no key is required, every value may be null or an interpolation
 (`${…}`), and `defaults` and `hydra` stand beside our own keys.
 """
 
@@ -21,14 +21,14 @@ from evomerge.config.schema import SearchKeys, TaskKeys
 INTERPOLATION = {"type": "string", "pattern": r"\$\{.+\}"}
 NULL = {"type": "null"}
 OWN = {"type": "string", "pattern": ":"}
-"""The name of something in a user's file ("my_file.py:name"), or of one of nevergrad's optimizers."""
+"""A pattern for names of something in a user's file ("my_file.py:name"), or of nevergrad's optimizers."""
 
 
 def editor_schema(*, installed: bool = False) -> dict[str, Any]:
     """Return the schema.
 
     Args:
-        installed: also accept the names that installed packages add; they differ from machine to machine.
+        installed: whether to accept also the names that installed packages add, which differ between machines.
     """
     schema = SearchKeys.model_json_schema()
     kinds = {name: _section(kind, installed) for name, kind in schema.pop("$defs").items()}
@@ -47,7 +47,7 @@ def editor_schema(*, installed: bool = False) -> dict[str, Any]:
 
 
 def _section(kind: Mapping[str, Any], installed: bool) -> dict[str, Any]:
-    """Loosen a section; where it may be given as a word, accept what its key accepts."""
+    """Return the loose schema of a section; a section that may be a word accepts what the word's key accepts."""
     inner = {name: _loose(value, installed) for name, value in kind.get("properties", {}).items()}
     made = {
         "type": "object",
@@ -61,8 +61,8 @@ def _section(kind: Mapping[str, Any], installed: bool) -> dict[str, Any]:
 
 
 def _loose(value: Mapping[str, Any], installed: bool) -> dict[str, Any]:
-    """Accept null and interpolations too, and leave out what only we read."""
-    if "allOf" in value:  # how older versions of pydantic write a reference with a description
+    """Return a schema that accepts null and interpolations too, without the extensions that only we read."""
+    if "allOf" in value:  # older versions of pydantic write a reference with a description like this
         value = {**value["allOf"][0], **{name: one for name, one in value.items() if name != "allOf"}}
     said = {name: one for name, one in value.items() if name in ("description", "default")}
     bare = {
@@ -75,7 +75,7 @@ def _loose(value: Mapping[str, Any], installed: bool) -> dict[str, Any]:
 
 def _plain(option: Mapping[str, Any], installed: bool, value: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: one for name, one in option.items() if not name.startswith("x-") and name != "title"}
-    if found.get("additionalProperties") is True:  # which is so anyway; some versions of pydantic say it
+    if found.get("additionalProperties") is True:  # the default, which some versions of pydantic write out
         del found["additionalProperties"]
     registry = option.get("x-registry") or value.get("x-registry")
     if registry is not None:
@@ -95,7 +95,7 @@ def schema_text(*, installed: bool = False) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Write the schema to a file, `configs/search.schema.json` of the checkout where none is named."""
+    """Write the schema to a file, by default `configs/search.schema.json` of the checkout; return the exit status."""
     default = Path(__file__).resolve().parents[2] / "configs" / "search.schema.json"
     path = Path(words[0]) if words else default
     path.write_text(schema_text(), encoding="utf-8")

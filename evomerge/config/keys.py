@@ -1,7 +1,7 @@
-"""All keys of the configuration in one flat list, with what the declaration says of each.
+"""All keys of the configuration in one flat list, with the declaration of each.
 
-Names are like `evaluation.tasks[].metric` for the keys of list entries, and `stages.NAME.share` where the user chooses
-the names.
+Keys of list entries have names like `evaluation.tasks[].metric`, and keys below a name that the user chooses names like
+`stages.NAME.share`.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from evomerge.config.names import REGISTRIES
 from evomerge.config.schema import SearchKeys
 
 ROOT = ""
-"""Name of what holds the keys at the top."""
+"""The name of the section that holds the keys at the top."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is declared of one key.
+    """The declaration of one key.
 
     Attributes:
-        name: with all sections in front of it.
-        type: as JSON has it: "integer", "number", "boolean", "string", "array", "object"; several with a bar between.
-        must: what a value must do, as it follows "must" in a message.
-        default: None where there is none, or it is null.
-        low, high: limits of a number; None: there is none.
+        name: the key with all sections in front of it.
+        type: the JSON type: "integer", "number", "boolean", "string", "array", "object"; several with a bar between.
+        must: what a value must do, in the words that follow "must" in a message.
+        default: the default; None: there is none, or it is null.
+        low, high: limits of a number; None: no limit.
         words: the words that are accepted, each with a line of help (or an empty one).
-        registry: which registry of `evomerge.config.names` has the names; None: none.
-        help: one line.
-        required: whether it must be given.
-        missing: what to do where it is not.
-        keys: those inside of it, without the name of the section; empty where it holds none that are declared.
+        registry: the registry in `evomerge.config.names` that has the accepted names; None: there is none.
+        help: one line of help.
+        required: whether the key must be given.
+        missing: what to do if it must be given and is not.
+        keys: the keys inside of it, without the section's name; empty if none are declared.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Key:
 
     @property
     def choices(self) -> dict[str, str]:
-        """The words or names that are accepted, each with a line; installed packages may add some."""
+        """The words or names that are accepted, each with a line of help; installed packages may add names."""
         if self.registry is None:
             return dict(self.words)
         registry = REGISTRIES[self.registry]()
@@ -72,7 +72,7 @@ class Key:
 
 @functools.cache
 def all_keys() -> Mapping[str, Key]:
-    """Return every key by its name, in the order of the declaration; the first, `ROOT`, holds those at the top."""
+    """Return every key by its name, in the order of the declaration; the first, `ROOT`, holds the keys at the top."""
     schema = SearchKeys.model_json_schema()
     return {one.name: one for one in _walk(ROOT, schema, schema["$defs"], required=True)}
 
@@ -123,7 +123,7 @@ def _walk(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], *, requir
 
 
 def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
-    """Follow references, and leave out that null is accepted; what is said nearer to the key counts."""
+    """Return a schema with references resolved and without null; what stands nearer to the key has priority."""
     own = {name: value for name, value in node.items() if name not in ("$ref", "allOf")}
     if "$ref" in node:
         return {**_resolved(defs[node["$ref"].rpartition("/")[2]], defs), **own}
@@ -146,7 +146,7 @@ def _limit(said: Mapping[str, Any], *names: str) -> float | None:
 
 
 def _must(said: Mapping[str, Any], inner: tuple[str, ...]) -> str:
-    """Say what a value must do, from its JSON schema."""
+    """Return what a value must do by its JSON schema, in words that follow "must"."""
     kind = said.get("type")
     if inner:
         return (

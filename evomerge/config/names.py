@@ -1,4 +1,4 @@
-"""The registries whose names a configuration uses; each is imported when it is asked for."""
+"""The registries whose names a configuration uses; each is imported when its function is called."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from evomerge.system.registry import Registry
 
 
 def engines() -> Registry[Any]:
-    """Return what runs the forward passes of candidates."""
+    """Return the registry of engines, which run the forward passes of candidates."""
     from evomerge.evaluation.engines.registry import ENGINES
 
     return ENGINES
 
 
 def estimators() -> Registry[Any]:
-    """Return what turns a candidate's answers to some items into an estimate of all."""
+    """Return the registry of estimators, which predict the score on all items from answers to some."""
     from evomerge.estimation.run_estimators import RUN_ESTIMATORS
 
     return RUN_ESTIMATORS
 
 
 def methods() -> Registry[Any]:
-    """Merge methods."""
+    """Return the registry of merge methods."""
     from evomerge.merge.methods.registry import METHODS
 
     return METHODS
 
 
 def optimizers() -> Registry[Any]:
-    """Return what proposes points of the space."""
+    """Return the registry of optimizers, which propose points of the space."""
     from evomerge.optimizers.registry import OPTIMIZERS
 
     return OPTIMIZERS
 
 
 REGISTRIES = {one.__name__: one for one in (engines, estimators, methods, optimizers)}
-"""Each by the name that the JSON schema of the declaration has for it."""
+"""Registry functions by the name that the declaration's JSON schema has for them."""

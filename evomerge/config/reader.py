@@ -1,11 +1,11 @@
 """Reads a configuration: a nested mapping in, the objects of a search out, with every mistake at once.
 
-pydantic reads the declaration (`evomerge.config.schema`) and says what is wrong by place and type; here that becomes
-our sentences. A wrong value is then taken out, so that its default stands in, and the rest is read again: mistakes of
-every kind are reported together, those of `evomerge.config.rules` and of the parts above too.
+pydantic checks the mapping against the declaration (`evomerge.config.schema`) and reports mistakes by place and type;
+this module turns them into our sentences. A wrong value is then removed, so that its default stands in, and the rest is
+read again. So mistakes of all kinds are reported together, also those of `evomerge.config.rules`.
 
-What needs more than the mapping (do the parents fit each other? does the task exist?) is checked by
-`evomerge.assembly.prepare`, still before a model is loaded.
+`evomerge.assembly.prepare` checks what needs more than the mapping (do the parents fit each other? does the task
+exist?), still before a model is loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.task import shared
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-"""Where a value stands: keys and indices from the top."""
+"""The place of a value: keys and indices from the top."""
 
 
 def from_data(data: Mapping[str, Any]) -> SearchConfig:
@@ -42,13 +42,13 @@ def read(data: Mapping[str, Any]) -> tuple[SearchConfig | None, list[str]]:
     """Read a composed configuration as far as it can be read.
 
     Returns:
-        The configuration (with defaults where a value is wrong; None where a whole section cannot be read), and every
-        mistake that the mapping alone shows. So that mistakes of all kinds can be reported together.
+        The configuration, with defaults for wrong values (None where a whole section cannot be read), and every mistake
+        that the mapping alone shows. With both, the caller can look for further mistakes and report all together.
     """
     given = _with_stages(_copied(data))
     if not _merges(given):
         given.pop("method", None)
-    # What is empty is missing, which the rules say.
+    # An empty section counts as missing, which the rules report.
     kept = {name: value for name, value in given.items() if value or name not in ("models", "method", "evaluation")}
     keys, problems = _read_keys(_copied(kept))
     problems += rule_problems(keys, given)
@@ -74,7 +74,7 @@ def _config(keys: SearchKeys) -> SearchConfig | None:
 
 
 def _with_stages(data: dict[str, Any]) -> dict[str, Any]:
-    """Give each stage what it does not say itself: the search's space, key by key, and its optimizer."""
+    """Return a copy in which each stage has the search's space and optimizer where it does not say otherwise."""
     stages = data.get("stages")
     if not stages or not isinstance(stages, dict):
         return data
@@ -106,7 +106,7 @@ def _merges(data: Mapping[str, Any]) -> bool:
 
 
 def _read_keys(data: dict[str, Any]) -> tuple[SearchKeys, list[str]]:
-    """Read the keys; what is wrong is taken out of `data`, until the rest can be read."""
+    """Read the keys; wrong values are removed from `data` until the rest can be read."""
     problems: list[str] = []
     said: set[KeyPath] = set()
     while True:
@@ -116,7 +116,7 @@ def _read_keys(data: dict[str, Any]) -> tuple[SearchKeys, list[str]]:
             mistakes = error.errors(include_url=False)
         for mistake in mistakes:
             place = _place(mistake["loc"])
-            # What is missing because it was wrong has been said.
+            # A value that is missing because it was wrong has been reported.
             known = place in said or any(
                 place == one[: len(place)] for one in said if mistake["type"] in (SAYS, "missing")
             )
@@ -127,15 +127,15 @@ def _read_keys(data: dict[str, Any]) -> tuple[SearchKeys, list[str]]:
 
 
 def _place(loc: Sequence[str | int]) -> KeyPath:
-    """Return the place without what pydantic adds to it for keys of mappings and kinds of unions."""
+    """Return a place without the parts that pydantic adds for keys of mappings and members of unions."""
     return tuple(step for step in loc if not (isinstance(step, str) and step.startswith(("[", "function-"))))
 
 
 def _take_out(data: dict[str, Any], place: KeyPath) -> KeyPath:
-    """Remove what stands at a place, and return what was removed.
+    """Remove the value at a place, and return the place of what was removed.
 
-    Of a list the whole list, which would be another one without an entry. Where nothing stands there, because it is
-    missing or was a word for its section, the section around it.
+    For an entry of a list, the whole list is removed, since without the entry it would be another list. Where there is
+    no value, because it is missing or was a word for its section, the section around it is removed.
     """
     inner: Any = data
     for depth, step in enumerate(place):
@@ -156,7 +156,7 @@ def _take_out(data: dict[str, Any], place: KeyPath) -> KeyPath:
 
 
 def _sentences(mistake: Mapping[str, Any], place: KeyPath) -> list[str]:
-    """Say what pydantic found in our words."""
+    """Return a mistake that pydantic found, in our sentences."""
     where, key, came = _where(place), declared(place), mistake["input"]
     kind, context = mistake["type"], mistake.get("ctx", {})
     if kind == "extra_forbidden":
@@ -178,7 +178,7 @@ def _where(place: KeyPath) -> str:
 
 
 def _copied(value: Any) -> Any:
-    """Copy mappings and lists, so that they can be changed."""
+    """Return a copy whose mappings and lists can be changed."""
     if isinstance(value, Mapping):
         return {name: _copied(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What the keys of a configuration must keep together, besides what each must keep alone."""
+"""The rules that keys of a configuration must keep together, besides the declaration of each key alone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from evomerge.config.schema import ENCODINGS, OF_RAY, ExecutionConfig, FitnessCo
 from evomerge.evaluation.task import spec_problems
 
 _PLAIN_MEANS = ("mean", "stratified", "weighted")
-"""Estimators that take the items for any items."""
+"""Estimators that need items which were chosen without regard to the candidate."""
 
 
 def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
-    """Return what does not go together, one sentence per mistake.
+    """Return every broken rule, one sentence each.
 
     Args:
-        keys: with defaults where a value is wrong.
-        given: what they were read from. What depends on a value that is wrong is no mistake of its own.
+        keys: the keys, with defaults for wrong values.
+        given: the mapping from which they were read. A rule about a value that is wrong itself is not broken.
     """
     stages = keys.stage_configs()
     problems = [*_missing(given, stages), *_stages(stages), *_options(given), *_models(keys), *_budget(given)]
@@ -48,7 +48,7 @@ def _stages(stages: tuple[StageConfig, ...]) -> Iterator[str]:
 
 
 def _options(given: Mapping[str, Any]) -> Iterator[str]:
-    """Options of layer paths that belong to another encoding; where that is unknown, nobody knows whose they are."""
+    """Yield options of layer paths that belong to another encoding, unless the encoding itself is wrong."""
     stages = given.get("stages")
     inner = (
         {f"stages.{name}.": one for name, one in stages.items()}
@@ -82,7 +82,7 @@ def _budget(given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _engine(keys: SearchKeys, stages: tuple[StageConfig, ...]) -> Iterator[str]:
-    """What vLLM cannot do, and a model that is spread over several GPUs."""
+    """Yield what vLLM, or a model that is spread over several GPUs, cannot do."""
     is_vllm = keys.evaluation is not None and keys.evaluation.engine == "vllm"
     stacks = any(stage.space.stacks for stage in stages)
     if stacks and is_vllm:

@@ -1,10 +1,11 @@
 """The configuration of a search: every key with its type, range, default and one line of help, once.
 
-A class is a section, an attribute a key. Read by `evomerge.config.reader`; `evomerge explain` prints it, and
-`configs/search.schema.json` is made of it. To add a key, write one line here and one in `configs/search.yaml`.
+A class is a section, and an attribute is a key. `evomerge.config.reader` reads the declaration, `evomerge explain`
+prints it, and `configs/search.schema.json` is made from it. To add a key, write one line here and one in
+`configs/search.yaml`.
 
-Each section is also what the other parts are given, frozen. Where a part has a class of its own for it (`Budget`,
-`TaskSpec`, `SplitSizes`, `Parent`), the keys are declared by a class …Keys, whose `build` makes the other.
+Other parts get the sections themselves, frozen. Where a part has a class of its own (`Budget`, `TaskSpec`,
+`SplitSizes`, `Parent`), a class …Keys declares the keys, and its `build` makes an object of that class.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ from evomerge.recipe import DTYPES, Parent, Recipe
 from evomerge.search.budget import Budget
 
 MOST_GPUS = 8
-"""Most GPUs of one worker; a model's layers run one after another, so that more of them only wait."""
+"""Most GPUs of one worker; a model's layers run one after another, so more GPUs would only wait."""
 
 _GPU = re.compile(r"cuda:\d+")
 
 Dtype = Annotated[str, Words(dict.fromkeys(DTYPES, ""))]
 
-# The JSON schema of what other parts read and check: models (recipes do) and genes (the space does).
+# The JSON schemas of values that other parts check: models (checked by recipes) and genes (checked by the space).
 _MODEL = {
     "anyOf": [
         {"type": "string"},
@@ -122,7 +123,11 @@ class ModelsKeys(Section):
         return self
 
     def build(self) -> ModelsConfig:
-        """Read the models as a recipe does, which has them in the same form."""
+        """Return the models, read in the same way as those of a recipe.
+
+        Raises:
+            ConfigError: if one of them cannot be read.
+        """
         said = {"base": self.base, "parents": self.parents, "dtype": self.dtype, "tokenizer": self.tokenizer}
         try:
             recipe = Recipe.from_data({"method": "linear", **{name: one for name, one in said.items() if one}})
@@ -199,13 +204,13 @@ class PathConfig(Section):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What is given of the encoding's own options, by name."""
+        """The given options of the encoding, by name."""
         found = {name: getattr(self, name) for name in ENCODINGS[self.encoding]}
         return {name: value for name, value in found.items() if value is not None}
 
 
 def _blocks(value: Any) -> Any:
-    """Make pairs of a list of pairs; the space says what is wrong, since it knows the number of layers."""
+    """Return a list of lists as pairs; the space finds its mistakes, since it knows the number of layers."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return value
     return tuple(tuple(pair) if isinstance(pair, Sequence) else pair for pair in value)
@@ -296,7 +301,7 @@ class StageConfig:
     """A part of a search: the best merge of the stages before it joins the models whose layers it stacks.
 
     Attributes:
-        share: of the whole budget.
+        share: its part of the whole budget.
     """
 
     name: str
@@ -321,7 +326,7 @@ class BudgetKeys(Section):
     seconds: Positive | None = key(None, "wall time; a candidate that is running when it is up is dropped")
 
     def build(self) -> Budget:
-        """Make the limits."""
+        """Return the limits."""
         return Budget(self.candidates, self.items, self.seconds)
 
 
@@ -332,14 +337,14 @@ class ConstraintKeys(Section):
     min: Any = key(None, "the mean must be at least this", json={"type": "number"})
 
     def build(self) -> Constraint:
-        """Make the limit; `evomerge.evaluation.task.spec_problems` checks it."""
+        """Return the limit; `evomerge.evaluation.task.spec_problems` checks it."""
         return Constraint(max=self.max, min=self.min)
 
 
 class TaskKeys(Section):
     """One metric of one task.
 
-    Here the values may be anything: `spec_problems` checks them, since entries of one task must go together.
+    Some values may be anything here: `spec_problems` checks them, since entries of one task must fit together.
     """
 
     name: Text = key(..., "an lm-eval task, built in or of your own (include_path)")
@@ -386,7 +391,7 @@ class TaskKeys(Section):
         return data
 
     def build(self) -> TaskSpec:
-        """Make the entry."""
+        """Return the entry."""
         weight = self.weight
         if weight is None:
             weight = 1.0 if self.constraint is None else 0.0
@@ -407,7 +412,7 @@ class SplitKeys(Section):
     test: Any = _size(None, "items that the winner and the baselines are compared on at the end")
 
     def build(self) -> SplitSizes:
-        """Make the sizes, which check themselves."""
+        """Return the sizes, which check themselves."""
         return SplitSizes(search=self.search, validation=self.validation, test=self.test)
 
 
@@ -434,7 +439,7 @@ class EvaluationConfig(Section):
     )
     engine: Annotated[str, NameIn(names.engines)] = key("hf", "what runs the forward passes")
     batch_size: Count = key(64, "most sequences in a forward pass")
-    finalists: Count = key(8, "the best so many candidates are scored again on validation items")
+    finalists: Count = key(8, "how many of the best candidates are scored again on validation items")
     apply_chat_template: Switch = key(False, "whether questions are put as a chat, by the tokenizer's template")
 
     @field_validator("tasks", mode="before")
@@ -521,7 +526,7 @@ def _workers(value: Any) -> Any:
 
 
 OF_RAY = ("workers", "cpus_per_worker", "gpus_per_worker", "address", "timeout", "share", "runtime_env")
-"""Keys of `execution` that have a meaning with Ray only."""
+"""Keys of `execution` that have a meaning only with Ray."""
 
 
 class ExecutionConfig(Section):
@@ -629,17 +634,17 @@ class ExecutionConfig(Section):
 
     @property
     def n_devices(self) -> int:
-        """Over how many devices the live model of a worker is spread."""
+        """The number of devices over which the live model of a worker is spread."""
         return max(int(self.gpus_per_worker or 0), 1 + self.device.count(","))
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """A whole search, as the other parts are given it; the YAML under `configs/` has the keys of `SearchKeys`.
+    """The configuration of a whole search, as other parts get it; the YAML in `configs/` has the keys of `SearchKeys`.
 
     Attributes:
-        method: None where no stage merges weights.
-        stages: what is searched, one after the other; at least one.
+        method: the merge method; None if no stage merges weights.
+        stages: the stages, one after the other; at least one.
     """
 
     models: ModelsConfig
@@ -686,7 +691,7 @@ class SearchKeys(Section):
     execution: ExecutionConfig = section(ExecutionConfig, "where candidates run")
 
     def stage_configs(self) -> tuple[StageConfig, ...]:
-        """Return the stages; where none are given, one with the whole budget."""
+        """Return the stages; if none are given, one with the whole budget."""
         if not self.stages:
             return (StageConfig("search", 1.0, self.space, self.optimizer),)
         equal = 1.0 / len(self.stages)

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from evomerge.system.registry import Registry
 
 UNKNOWN = "unknown_name"
-"""Type of pydantic's error where a word is none of those that are known; its context has them as `known`."""
+"""The type of pydantic's error for an unknown word; its context has the known words as `known`."""
 
 
 def _text(value: Any) -> Any:
-    """Take what YAML reads as a number or a flag for the text that it is."""
+    """Return as text what YAML has read as a number or a flag."""
     return value if isinstance(value, (list, tuple, Mapping)) else str(value)
 
 
 SAYS = "says"
-"""Type of pydantic's error whose context has, as `text`, what a message says after the key."""
+"""The type of pydantic's error whose context has, as `text`, what the message says after the key."""
 
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 Natural: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
@@ -32,7 +32,7 @@ Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0.0)]
 Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
 Switch: TypeAlias = bool
-"""Also yes, no, on and off, which some readers of YAML leave as words."""
+"""A flag; yes, no, on and off are accepted too, which some readers of YAML leave as words."""
 
 _Built = TypeVar("_Built")
 
@@ -50,12 +50,12 @@ def key(
     """Declare one key; its type and range are those of the annotation.
 
     Args:
-        default: its value where it is left out; `...` where it must be given.
-        help: one line.
-        must: what a value must do, as it follows "must" in a message; None: made of type and range.
-        missing: what to do where it must be given and is not; None: what `must` says.
-        null: whether null has a meaning of its own; elsewhere it is the same as leaving the key out.
-        json: its JSON schema, where the annotation cannot say it.
+        default: the value if the key is left out; `...`: the key must be given.
+        help: one line of help.
+        must: what a value must do, in the words that follow "must" in a message; None: made from type and range.
+        missing: what to do if the key must be given and is not; None: what `must` says.
+        null: whether null has a meaning of its own; if not, it is the same as leaving the key out.
+        json: the JSON schema, if the annotation cannot say it.
         validate: whether validators see the default too, because it depends on other keys.
     """
     extra: dict[str, Any] = {"x-must": must, "x-missing": missing, "x-null": null or None, **(json or {})}
@@ -64,15 +64,15 @@ def key(
 
 
 def section(kind: Callable[[], Any], help: str) -> Any:
-    """Declare a key that holds keys of its own; left out, it has all their defaults."""
+    """Declare a key that holds keys of its own; if it is left out, they have their defaults."""
     return Field(default_factory=kind, description=help)
 
 
 class Section(BaseModel):
-    """Keys that stand together. Frozen; a key that is not declared is a mistake.
+    """Keys that stand together; frozen. A key that is not declared is a mistake.
 
     Attributes:
-        WORD: the key that a bare word stands for, as in `execution: ray`; None: a mapping must come.
+        WORD: the key for which a bare word stands, as in `execution: ray`; None: the value must be a mapping.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
@@ -81,13 +81,13 @@ class Section(BaseModel):
 
     @classmethod
     def default(cls, name: str) -> Any:
-        """Return the default of a key, for those who offer the same without a configuration."""
+        """Return the default of a key, for functions that offer the same setting without a configuration."""
         return cls.model_fields[name].default
 
     @model_validator(mode="before")
     @classmethod
     def _plain(cls, data: Any) -> Any:
-        """Take a bare word for its key, and leave out what is null."""
+        """Return the data as a mapping: a bare word becomes its key, and null values are left out."""
         if isinstance(data, str) and cls.WORD is not None:
             data = {cls.WORD: data}
         if not isinstance(data, Mapping):
@@ -112,7 +112,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class MadeOf:
-    """Annotates what other parts know by a class of their own: these keys declare it, and their `build` makes it."""
+    """Annotates a value whose class belongs to another part: the given keys declare it, and their `build` makes it."""
 
     keys: Any
 
@@ -149,21 +149,21 @@ class NameIn:
     """The name of something in a registry; annotates a `str`.
 
     Attributes:
-        registry: returns it; called no sooner than needed, since it may have to import a part.
-        checked: whether an unknown name is a mistake here; False: who uses it says so, and says more.
+        registry: returns the registry; it is called no sooner than needed, since it may import a part.
+        checked: whether an unknown name is a mistake here; False: the part that uses the name reports it, in detail.
     """
 
     registry: Callable[[], Registry[Any]]
     checked: bool = True
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Accept what has this name; what a file of the user's defines ("my_file.py:name") is imported by its user."""
+        """Accept names in the registry; names from a user's file ("my_file.py:name") are not imported here."""
         return core_schema.no_info_plain_validator_function(self._check)
 
     def __get_pydantic_json_schema__(
         self, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Name the registry, not what is in it: that depends on the packages that are installed."""
+        """Name the registry rather than its content, which depends on the installed packages."""
         return {"type": "string", "x-registry": self.registry.__name__}
 
     def _check(self, value: Any) -> str:
