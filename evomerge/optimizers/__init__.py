@@ -1,14 +1,15 @@
-"""Optimizers: move points in the unit cube towards larger fitness; they know no model and no recipe.
+"""Optimizers move points in the unit cube towards better results; they know no model and no recipe.
 
-- `base`: the ask/tell contract (`Optimizer`, `Point`)
-- `registry`: `make_optimizer` builds one by name, `check_optimizer` lists what is wrong with a name and its options
-- `cma_es`: CMA-ES, full or separable (pycma); the default
-- `mixed_es`: an evolution strategy for floats, integers and choices
-- `nevergrad_adapter`: any optimizer of nevergrad by name
-- `random_search`: uniform points, the baseline that every other one must beat
-- `ledger`, `state`: what they share: which proposals are outstanding; states as bytes that run no code when loaded
+- `base.py`: the ask/tell contract (`Optimizer`, `Point`)
+- `registry.py`: `make_optimizer` makes one by name, `check_optimizer` lists mistakes in a name and its options
+- `cma_es.py`: CMA-ES, full or separable (pycma); the default
+- `mixed_es.py`: an evolution strategy for floats, integers and choices
+- `nsga2.py`: NSGA-II, for several objectives; `pareto.py`: fronts and crowding
+- `nevergrad_adapter.py`: any optimizer of nevergrad by name
+- `random_search.py`: uniform points, which every other optimizer must beat
+- `ledger.py`, `state.py`: outstanding proposals; states as bytes that run no code when they are loaded
 
-The libraries are imported only when an optimizer of theirs is made.
+A library is imported only when an optimizer of it is made.
 """
 
 from evomerge.optimizers.base import Optimizer, Point

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evomerge.record import Result
 
 GENERATION = 8
-"""Candidates that are compared with each other where an optimizer has no generations of its own."""
+"""How many candidates are compared with each other if an optimizer has no generations of its own."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Point:
     """A point to score.
 
     Attributes:
-        number: counts the asks of this optimizer from 0; `tell` names it.
+        number: counts the asks of this optimizer from 0; `tell` names the point by it.
         x: `(n_dims,)` float64, inside the unit cube, read-only.
     """
 
@@ -32,27 +32,27 @@ class Point:
 class Optimizer(ABC):
     """Moves points in the unit cube `[0, 1]^n_dims` towards better results; knows no model and no recipe.
 
-    An optimizer is made as `cls(n_dims, start, seed, **options)`, with `kinds` besides where it `uses_kinds`; `start`
-    is a `(n_dims,)` point of the cube, `seed` a whole number from 0.
+    An optimizer is made as `cls(n_dims, start, seed, **options)`, and with `kinds` if it `uses_kinds`; `start` is an
+    `(n_dims,)` point in the cube, and `seed` a whole number from 0.
 
     What callers may assume:
 
-    - `ask` may be called again before earlier points are told (several outstanding asks), without bound.
+    - `ask` may be called any number of times before earlier points are told.
     - Each point is told at most once, in any order; a point that is never told is tolerated.
     - `tell(number, None)`, or a result that is not finite, means that the candidate failed: it ranks below every other.
     - An optimizer of one objective is told results with one objective and no violation; one that takes
       `many_objectives` is told all objectives and the violation, as in `evomerge.record.Result`.
-    - The optimizer draws only from generators it owns, made from the seed it was given, and neither sets nor reads
-      the global ones of `random`, `numpy` and `torch`.
+    - The optimizer draws only from generators that it owns, made from the given seed. It neither sets nor reads the
+      global ones of `random`, `numpy` and `torch`.
     - `dump_state` holds everything: an optimizer made with the same arguments in another process and given that
-      state continues bit for bit, also with asks outstanding.
+      state continues bit for bit, even with outstanding points.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ()
-    """Names of the options that it takes."""
+    """The names of the options that it takes."""
 
     uses_kinds: ClassVar[bool] = False
-    """Whether it is given the kind of each dimension (integers, choices); to others every dimension is a float."""
+    """Whether it is given the kind of each dimension (integers, choices); for others every dimension is a float."""
 
     many_objectives: ClassVar[bool] = False
     """Whether it is told several objectives and violations, rather than one number."""
@@ -61,7 +61,7 @@ class Optimizer(ABC):
 
     @classmethod
     def problems(cls, options: Mapping[str, Any], n_dims: int) -> list[str]:
-        """Return what is wrong with the values of these options, one sentence each."""
+        """Return the mistakes in the values of these options, one sentence each."""
         del options, n_dims
         return []
 
@@ -72,7 +72,7 @@ class Optimizer(ABC):
 
     @property
     def sure_asks(self) -> int:
-        """How many further `ask`s give the same points whatever is told of the outstanding ones meanwhile."""
+        """How many further `ask`s return the same points, whatever outstanding ones are told in the meantime."""
         return 0
 
     @abstractmethod

@@ -4,15 +4,15 @@ Hansen, "The CMA Evolution Strategy: A Tutorial" (arXiv 1604.00772), with active
 and Hansen, PPSN 2008. As long as no more than a population is outstanding and generations are told whole, the points
 are those of pycma's own ask/tell, bit for bit. What a search needs beyond it:
 
-- **A generation closes when as many proposals were told as the population has.** More may be outstanding: when the
-  generation is handed out, further points are drawn from the same distribution. Whatever is told counts towards the
-  generation that is open then, so no evaluation is lost; points drawn from an earlier distribution are taken as
-  injected ones (Hansen, arXiv 1110.4181: their step is shortened to a length that is likely in the present one).
-- **Failed candidates** get a worse rank than all others of the generation. A generation in which all failed teaches
-  nothing about the shape of the landscape: it is dropped, and the same distribution is drawn from again.
-- **A search is bounded by its budget.** When pycma sees that it has converged or stagnated, the search restarts with
-  twice the population (IPOP: Auger and Hansen, CEC 2005) and the first step size. Unlike IPOP, which restarts at a
-  random point, it does so around the best one told so far: the budgets of model merging do not pay for a fresh start.
+- **A generation closes when as many proposals were told as the population has.** More may be outstanding: once the
+  generation is handed out, further points are drawn from the same distribution. A told point counts towards the
+  generation that is open then, so no evaluation is lost. Points from an earlier distribution count as injected ones
+  (Hansen, arXiv 1110.4181: their step is shortened to a length that is likely in the present distribution).
+- **Failed candidates** rank below all others of the generation. If a whole generation failed, nothing was learned about
+  the landscape: the generation is dropped, and the same distribution is drawn from again.
+- **A search is bounded by its budget.** When pycma finds that it has converged or stagnated, the search restarts with
+  twice the population (IPOP: Auger and Hansen, CEC 2005) and the first step size. IPOP restarts at a random point; this
+  restarts around the best point so far, since budgets of model merging are too small for a fresh start.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
 from evomerge.record import Result
 
 SEPARABLE_ABOVE = 200
-"""Dimensions above which `separable="auto"` is on: there the full matrix costs 30 ms a generation and each state a
-megabyte."""
+"""The number of dimensions above which `separable="auto"` is on: beyond it the full matrix costs 30 ms for each
+generation, and each state takes a megabyte."""
 
 FLAT_GENERATIONS = 10
-"""More generations in a row in which three quarters tie for the best count as stagnation. pycma's own limit, 1, would
-restart at once where scores are shares of a hundred items."""
+"""After more generations in a row in which three quarters tie for the best, the search has stagnated. pycma's own
+limit, 1, would restart too soon where scores are shares of a hundred items."""
 
 MIN_STEP = 1e-6
 """A step size (share of a gene's range) below which the search has converged: no model answers differently for less."""
 
-# What of pycma's object is not part of the state: fixed by the arguments, kept by us, or only for its log files.
+# Attributes of pycma's object outside of the state: fixed by the arguments, kept by us, or only for log files.
 _NOT_STATE = frozenset(
     {
         *("opts", "inopts", "inputargs", "sp", "sp0", "gp", "boundary_handler", "integer_centering", "const"),
@@ -54,8 +54,8 @@ _NOT_STATE = frozenset(
     }
 )
 
-# The steps drawn last, which pycma keeps and never reads: a third of a state of thousands of dimensions. Older states
-# have them, so they may be read back.
+# The steps drawn last, which pycma keeps but never reads: a third of a state with thousands of dimensions. Older states
+# contain them, so they may be read.
 _NEVER_READ = "ary"
 
 
@@ -79,18 +79,18 @@ class CMA(Optimizer):
         n_dims: number of dimensions, from 1.
         start: `(n_dims,)`, mean of the first generation.
         seed: from 0; of this object's own generator.
-        sigma: first step size, as a share of the cube's side. 0.2: two thirds of the first steps stay within a fifth of
-            the range, so the start counts and the borders can still be reached.
-        population: points a generation, from 4; None: 4 + floor(3 ln n_dims), or 6 for one dimension.
-        separable: whether the covariance is diagonal: linear in `n_dims`, but blind to how genes interact. "auto":
-            above `SEPARABLE_ABOVE` dimensions.
+        sigma: first step size, as a share of the cube's side. With 0.2, two thirds of the first steps stay within a
+            fifth of the range, so the start matters and the borders can still be reached.
+        population: how many points a generation has, from 4; None: 4 + floor(3 ln n_dims), or 6 for one dimension.
+        separable: whether the covariance is diagonal: its cost is linear in `n_dims`, but it misses how genes interact.
+            "auto": above `SEPARABLE_ABOVE` dimensions.
     """
 
     OPTIONS = ("sigma", "population", "separable")
 
     @classmethod
     def problems(cls, options: Mapping[str, Any], n_dims: int) -> list[str]:
-        """Return what is wrong with the options, one sentence each."""
+        """Return the mistakes in the options, one sentence each."""
         del n_dims
         found = []
         sigma, population = options.get("sigma", 0.2), options.get("population")
@@ -123,8 +123,8 @@ class CMA(Optimizer):
         self._sigma = sigma
         self._separable = n_dims > SEPARABLE_ABOVE if separable == "auto" else bool(separable)
         begin = checked_start(start, n_dims)
-        # pycma 4.5 fails in one dimension as soon as the step size meets its upper limit; a second one that nobody
-        # looks at costs a few evaluations instead.
+        # In one dimension, pycma 4.5 fails as soon as the step size meets its upper limit. A second dimension, which is
+        # ignored, avoids that at the cost of a few evaluations.
         self._mean = np.append(begin, 0.5) if n_dims == 1 else begin
         self._population = 4 + math.floor(3 * math.log(len(self._mean))) if population is None else population
         self._header = {
@@ -138,12 +138,12 @@ class CMA(Optimizer):
             "separable": self._separable,
         }
         self._generator = own_generator(seed, "cma")
-        # Kept as one object: pycma holds it too, and states name it rather than contain it.
+        # One object, since pycma holds it too, and states name it rather than contain it.
         self._randn = self._generator.randn
         self._ledger = Ledger()
         self._es = self._new_es(self._mean, self._population)
         self._generation = 0
-        self._ready: deque[_Point] = deque()  # drawn, not yet asked for
+        self._ready: deque[_Point] = deque()  # points that were drawn, but not asked for yet
         self._asked: dict[int, _Point] = {}
         self._told: list[tuple[_Point, float | None]] = []  # of the open generation
         self._drew = False  # whether the open generation was drawn
@@ -152,12 +152,12 @@ class CMA(Optimizer):
 
     @property
     def population(self) -> int:
-        """Points of the present generation; doubles with each restart."""
+        """How many points the present generation has; doubles with each restart."""
         return self._population
 
     @property
     def sure_asks(self) -> int:
-        """How many further points come from the present distribution, whatever is told meanwhile."""
+        """How many further points come from the present distribution, whatever is told in the meantime."""
         return max(0, self._population - len(self._asked) - len(self._told))
 
     @property
@@ -190,18 +190,18 @@ class CMA(Optimizer):
             self._close_generation()
 
     def _draw(self) -> None:
-        """Draw a generation, or one point more where it was handed out already."""
+        """Draw a generation, or one more point if the generation was handed out already."""
         with _quiet():
             points = self._es.ask(1 if self._drew else None)
         self._drew = True
         for x in points:
             geno = np.array(self._es.sent_solutions[x]["geno"])
             self._ready.append(_Point(-1, np.clip(x, 0.0, 1.0), geno, self._generation))
-        # pycma would find these again by a hash that differs between processes; `_close_generation` puts them back.
+        # pycma would look these up by a hash that differs between processes; `_close_generation` puts them back.
         self._es.sent_solutions.clear()
 
     def _close_generation(self) -> None:
-        """Let pycma learn from the told points and draw from the new distribution from now on."""
+        """Let pycma learn from the told points; further points come from the new distribution."""
         told = sorted(self._told, key=lambda pair: pair[0].number)  # the order in which pycma gave them out
         self._told = []
         scores = [fitness for _, fitness in told if fitness is not None]
@@ -216,14 +216,14 @@ class CMA(Optimizer):
         late = [i for i, (point, _) in enumerate(told) if point.generation != self._generation]
         with _quiet():
             if not self._drew:
-                es.ask(1)  # all points are older than this distribution, but pycma insists on an ask before each tell
+                es.ask(1)  # all points are older than this distribution, but pycma requires an ask before each tell
             es.tell(
                 [point.x for point, _ in told],
                 [failed if fitness is None else -fitness for _, fitness in told],
                 check_points=late or None,
             )
             converged = bool(es.stop())
-        # Histories that only pycma's own restarts and plots read would grow with the search, and each state with them.
+        # Histories that only pycma's restarts and plots read would grow with the search, and each state with them.
         es.sent_solutions.clear()
         es.archive.clear()
         self._next_distribution()
@@ -255,8 +255,8 @@ class CMA(Optimizer):
                     "bounds": [0.0, 1.0],
                     "popsize": population,
                     "CMA_diagonal": self._separable,
-                    # From 300 dimensions pycma would switch to a step-size rule that needs two particular points of
-                    # each generation told together (TPA), and below 6 points to mirrored ones; neither may be late.
+                    # From 300 dimensions on, pycma would switch to a step-size rule (TPA) that needs two particular
+                    # points of each generation told together, and below 6 points to mirrored ones. Ours may come late.
                     "AdaptSigma": CMAAdaptSigmaCSA,
                     "CMA_mirrors": 0,
                     # By default pycma draws from numpy's global generator, which lm-eval reseeds at each call.
@@ -273,7 +273,7 @@ class CMA(Optimizer):
                     "tolx": MIN_STEP,
                 },
             )
-        es.timer = ElapsedWCTime()  # made by the first ask otherwise, which a resumed search is past
+        es.timer = ElapsedWCTime()  # else the first ask makes it, which a resumed search has behind it
         return es
 
     def dump_state(self) -> bytes:
@@ -317,7 +317,7 @@ class CMA(Optimizer):
             asked = {point[0]: _Point(*point) for point in data["asked"]}
             told = [(_Point(*point), fitness) for point, fitness in data["told"]]
             generation, drew, restarts, best = (data[key] for key in ("generation", "drew", "restarts", "best"))
-            # Last, since pycma holds this generator: a damaged state must leave this object as it is.
+            # Set last, since pycma holds this generator, and a damaged state must leave this object as it is.
             self._generator.set_state(data["generator"])
         self._mean, self._population, self._es = mean, population, es
         self._ledger, self._ready, self._asked, self._told = ledger, ready, asked, told
@@ -353,7 +353,7 @@ def _attributes(part: Any) -> dict[str, Any]:
 
 def _set_attributes(part: Any, values: dict[str, Any]) -> None:
     for name, value in values.items():
-        # A name that pycma's class uses for a method is not one that `_attributes` gave.
+        # A name that pycma's class has for a method cannot come from `_attributes`.
         if name in _NOT_STATE or name.startswith("__") or callable(getattr(type(part), name, None)):
             raise ValueError(f"unexpected attribute {name!r} of {type(part).__name__}")
         setattr(part, name, value)
@@ -361,7 +361,7 @@ def _set_attributes(part: Any, values: dict[str, Any]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep pycma's warnings (injected points, flat fitness) from the user: all that they warn of is meant here."""
+    """Hide pycma's warnings (injected points, flat fitness) from the user: what they warn of is done on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

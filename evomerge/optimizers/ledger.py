@@ -1,4 +1,4 @@
-"""What every optimizer keeps the same way: the count of asks, the outstanding proposals, and its own generator."""
+"""The common part of all optimizers: the count of asks, the outstanding proposals, and a generator of their own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Ledger:
     """Numbers the proposals of one optimizer and refuses numbers that were never asked or told before.
 
     Attributes:
-        n_asked: number of the next proposal.
-        outstanding: number to `(n_dims,)` point of the proposals that were asked and not told.
+        n_asked: the number of the next proposal.
+        outstanding: a proposal's number to its `(n_dims,)` point, for proposals that were asked and not told.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Ledger:
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Ledger:
-        """Read `to_data` back."""
+        """Return the ledger that `to_data` wrote."""
         ledger = cls()
         ledger.n_asked = int(data["n_asked"])
         for number, x in data["outstanding"].items():
@@ -80,10 +80,10 @@ def usable(result: Result | None) -> float | None:
 
 
 def own_generator(seed: int, purpose: str) -> np.random.RandomState:
-    """Return a generator of its own for each seed and purpose.
+    """Return a generator for a seed and a purpose.
 
-    A `RandomState` rather than a `Generator`: it is what pycma and nevergrad draw from. The purpose keeps two objects
-    with the same seed from drawing the same numbers.
+    It is a `RandomState` rather than a `Generator`, since pycma and nevergrad draw from one. The purpose keeps two
+    objects with the same seed from drawing the same numbers.
     """
     sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())])
     return np.random.RandomState(np.random.MT19937(sequence))

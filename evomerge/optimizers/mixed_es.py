@@ -12,12 +12,12 @@ first and then used, so that those which give good children survive with them (s
 A child takes each gene from one of two parents (dominant recombination) and the mean of their strategy parameters.
 What a search of model merges needs beyond the paper:
 
-- **Steady state.** The paper's (mu, lambda) waits for whole generations. Here each answer enters the population at
-  once, however late, and pushes out the worst, so asks may be outstanding without bound. An individual leaves after
-  `LIFESPAN` answers per member too, so that a lucky one with a step size that is too small does not stay for ever
-  (the kappa of Schwefel and Rudolph's (mu, kappa, lambda)); the best one stays.
-- **Ties** are won by the newer one: where scores are shares of a few items and many genes are asleep, standing still
-  would be all that a search does.
+- **Steady state.** The paper's (mu, lambda) strategy waits for whole generations. Here each answer enters the
+  population at once, however late, and replaces the worst member, so any number of asks may be outstanding. An
+  individual also leaves after `LIFESPAN` answers per member, so that a lucky one with too small a step size does not
+  stay for ever (the kappa of Schwefel and Rudolph's (mu, kappa, lambda)); only the best one stays.
+- **Ties** are won by the newer individual: where scores are shares of a few items and many genes have no effect, a
+  search would otherwise stand still.
 - **Points are not asked twice** where all genes are discrete: the child is mutated again.
 """
 
@@ -45,21 +45,21 @@ MIN_STEP = 1e-4
 """Smallest sigma (share of a gene's range): no model answers differently for less."""
 
 TRIES = 20
-"""So often a child that was asked before is mutated again; then it is asked again, which costs a search nothing."""
+"""How often a child that was asked before is mutated again; after that it is asked again, which costs nothing."""
 
 REMEMBERED = 4096
-"""How many of the points last asked are not asked again; eight bytes each in every state."""
+"""How many of the latest points are not asked again; each takes eight bytes in every state."""
 
 
 @dataclass(frozen=True)
 class _Individual:
-    """A point with its strategy parameters: sigma, mean step of integers (share of the range), p of choices."""
+    """A point with its strategy parameters: sigma, mean step of integers (a share of the range), p of choices."""
 
     number: int
     x: NDArray[np.float64]
     steps: NDArray[np.float64]
     fitness: float
-    born: int  # which answer it was, from 1
+    born: int  # number of its answer, from 1
 
     def to_data(self) -> tuple[Any, ...]:
         return self.number, self.x, self.steps, self.fitness, self.born
@@ -76,10 +76,10 @@ class MixedES(Optimizer):
         seed: from 0; of this object's own generator.
         kinds: per dimension 0 for a float, n for an integer with n ordered values, -n for a choice of n; the values are
             equal bins of the unit interval. None: all are floats.
-        sigma: first step size of floats and integers, as a share of the range. Half of what CMA-ES begins with: it
-            grows in a few answers where that pays, while large steps of many integers at once seldom find anything.
-        population: how many of the best are kept, from 1. With a few hundred answers, more than a few cost more than
-            they save.
+        sigma: first step size of floats and integers, as a share of the range. The default is half of CMA-ES's: it
+            grows within a few answers where that pays, while large steps of many integers at once seldom succeed.
+        population: how many of the best individuals are kept, from 1. With a few hundred answers, a large population
+            costs more than it saves.
 
     Raises:
         ValueError: if the start or the kinds have another shape, or the start leaves the unit cube.
@@ -138,7 +138,7 @@ class MixedES(Optimizer):
         }
         self._generator = own_generator(seed, "mixed")
         self._ledger = Ledger()
-        self._asked: dict[int, NDArray[np.float64]] = {}  # strategy parameters of what is outstanding
+        self._asked: dict[int, NDArray[np.float64]] = {}  # strategy parameters of outstanding points
         self._members: list[_Individual] = []  # best first
         self._n_told = 0
         self._seen: deque[int] = deque(maxlen=REMEMBERED)
@@ -175,7 +175,7 @@ class MixedES(Optimizer):
         self._members = [best, *(one for one in others if one.born > oldest)][: self._population]
 
     def _recombined(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return genes and strategy parameters from two members, or those of the start while there are none."""
+        """Return genes and strategy parameters from two members, or those of the start while there are no members."""
         if not self._members:
             return self._start, self._first_steps
         one, other = (self._members[i] for i in self._generator.randint(len(self._members), size=2))
@@ -193,7 +193,7 @@ class MixedES(Optimizer):
         if n := len(self._integers):
             values = self._n_values[self._integers]
             step = min(max(step * math.exp(draw.randn() / math.sqrt(n)), MIN_STEP), 1.0)
-            # With less than one step in all of them together, most children would be copies (Li et al., section 3).
+            # With a mean step of less than one in all together, most children would be copies (Li et al., section 3).
             mean = np.maximum(step * values, 1.0 / n)
             geometric = 1.0 - mean / (1.0 + np.sqrt(1.0 + mean**2))
             moved = self._index(x, self._integers) + draw.geometric(geometric) - draw.geometric(geometric)

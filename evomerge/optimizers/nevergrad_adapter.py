@@ -1,14 +1,14 @@
 """Any optimizer of nevergrad by name (Rapin and Teytaud, https://facebookresearch.github.io/nevergrad/).
 
-A state is the history of asks and tells, not nevergrad's objects: they hold a copy of every point ever told (half a
-megabyte after 300), some cannot be pickled, and unpickling runs whatever the file says. Loading replays the history on
-a fresh optimizer with the same seed and compares the points with a digest of those handed out before, so an optimizer
-that does not repeat itself is noticed instead of going on from somewhere else. The price: a resume costs nevergrad's
-own time once more (a millisecond or so per candidate), and on another kind of processor, where the last bits of a sum
-differ, it may be refused; `cma`, whose state is complete in itself, has neither limit.
+A state is the history of asks and tells, not nevergrad's objects: these hold a copy of every told point (half a
+megabyte after 300), some cannot be pickled, and unpickling would run any code in the file. Loading replays the history
+on a new optimizer with the same seed, and compares the points with a digest of the earlier ones. So an optimizer that
+does not repeat itself is found out. A resume therefore costs nevergrad's own time again (about a millisecond for each
+candidate), and may be refused on another kind of processor, where the last bits of a sum differ; `cma`, whose state is
+complete, has neither limit.
 
-Not supported, and said so: optimizers that nevergrad runs in a background thread (Cobyla, Powell, NelderMead, SQP, …),
-since they wait forever when a second point is asked for before the first was told.
+Optimizers that nevergrad runs in a background thread (Cobyla, Powell, NelderMead, SQP, …) are refused, since they wait
+forever when a second point is asked for before the first was told.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from evomerge.record import Result
 DEFAULT_BUDGET = 1000
 
 FAILED_LOSS = 1e20
-"""What nevergrad is told of a failed candidate. Finite, since some of its optimizers compute with losses, and in the
-magnitude that nevergrad itself puts in place of an infinite loss (5e20)."""
+"""The loss of a failed candidate. It is finite, since some optimizers compute with losses, and as large as the number
+that nevergrad itself puts in place of an infinite loss (5e20)."""
 
 SIDE = 6.0
-"""Side of the cube as nevergrad sees it: the first step is then 1/6 of it, as nevergrad has it for bounded ranges."""
+"""The side of the cube for nevergrad: its first step is then 1/6 of the side, its own choice for bounded ranges."""
 
 REHEARSAL_SECONDS = 3.0
 
 
 def name_problems(algorithm: str) -> list[str]:
-    """Return what is wrong with the name of a nevergrad optimizer."""
+    """Return the mistakes in the name of a nevergrad optimizer, one sentence each."""
     known = _registry()
     return [] if algorithm in known else [unknown_name("nevergrad optimizer", algorithm, known)]
 
@@ -54,13 +54,13 @@ class Nevergrad(Optimizer):
 
     Args:
         n_dims: number of dimensions, from 1.
-        start: `(n_dims,)`; the centre of what the optimizer samples first.
+        start: `(n_dims,)`; the centre of the optimizer's first samples.
         seed: from 0; of this object's own generator.
         algorithm: name in nevergrad's registry.
-        budget: how many asks the optimizer should plan for; many of nevergrad's choose by it what they do. It ends
-            nothing. None: `DEFAULT_BUDGET`.
-        workers: how many proposals it should expect to be outstanding at a time. With 1, NGOpt and its like choose
-            optimizers that cannot have more (see the module docstring).
+        budget: how many asks the optimizer plans for, by which many of nevergrad's choose what they do. It does not end
+            the search. None: `DEFAULT_BUDGET`.
+        workers: how many outstanding proposals the optimizer expects. With 1, NGOpt and its like choose optimizers that
+            cannot have more (see the module docstring).
     """
 
     OPTIONS = ("budget", "workers")
@@ -109,8 +109,8 @@ class Nevergrad(Optimizer):
         with self._library("be built"):
             import nevergrad
 
-            # With `Array(lower=, upper=)` or `set_mutation` nevergrad would draw from numpy's global generator before
-            # it can be given another. This order does not; the step size is then 1, hence the side of the cube.
+            # With `Array(lower=, upper=)` or `set_mutation`, nevergrad would draw from numpy's global generator before
+            # it can be given another. Without them the step size is 1, which is why the cube has the side `SIDE`.
             cube = nevergrad.p.Array(init=SIDE * self._start)
             cube.random_state = own_generator(seed, "nevergrad")
             cube.set_bounds(0.0, SIDE)
@@ -122,7 +122,7 @@ class Nevergrad(Optimizer):
         Raises:
             EvomergeError: if the library fails, or starts a background thread.
         """
-        # Before the ask, too: one with an earlier point outstanding would wait for the thread forever.
+        # Checked before the ask, too, since with an outstanding point it would wait for the thread forever.
         self._refuse_threads()
         with self._library(f"give point {self._ledger.n_asked}"):
             candidate = self._optimizer.ask()
@@ -194,7 +194,7 @@ class Nevergrad(Optimizer):
 
     @contextmanager
     def _library(self, doing: str) -> Iterator[None]:
-        """Run code of nevergrad: without its warnings, and with its exceptions put into words."""
+        """Run code of nevergrad, without its warnings and with its exceptions put into words."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -209,7 +209,8 @@ class Nevergrad(Optimizer):
 def rehearse(algorithm: str, n_dims: int, *, budget: int | None = None, workers: int = 2) -> list[str]:
     """Run an optimizer on a test function and return what would break a search, one sentence each.
 
-    As many asks as the budget says, as far as `REHEARSAL_SECONDS` allow; three proposals outstanding, told in reverse.
+    It is asked as often as the budget says, within `REHEARSAL_SECONDS`, with three outstanding proposals that are told
+    in reverse order.
     """
     rng, before = own_generator(0, "rehearsal"), _global_state()
     peak = rng.random_sample(n_dims)
@@ -221,7 +222,7 @@ def rehearse(algorithm: str, n_dims: int, *, budget: int | None = None, workers:
         resumed_at = None
         while first._ledger.n_asked < asks and (resumed_at is None or time.monotonic() < deadline):
             done = first._ledger.n_asked
-            # Half-way, or when half the time is up, a second one is resumed from the first; it must go on like it.
+            # After half of the asks, or of the time, a second optimizer resumes from the first, and must agree with it.
             if resumed_at is None and (done >= asks // 2 or time.monotonic() > deadline - REHEARSAL_SECONDS / 2):
                 second.load_state(first.dump_state())
                 resumed_at = done

@@ -9,7 +9,7 @@ domination.
 What differs from the paper, since evaluations here take minutes and workers must not wait:
 
 - **A generation closes when as many points were told as the population has.** More may be outstanding: a point that is
-  told later counts in the generation that is then open, and asks go on from the parents that there are.
+  told later counts in the generation that is open then, and further children come from the present parents.
 - **The first generation** is the start, which the user stated, and points drawn uniformly.
 - **Each ask makes one child**, of the two that the crossover gives.
 - **Every child has a coordinate mutated**, since a recipe that is proposed again teaches nothing.
@@ -31,7 +31,7 @@ from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
 from evomerge.record import Result
 
 ETA_CROSSOVER, ETA_MUTATION = 20.0, 20.0
-"""Distribution indices of the two operators: larger, nearer to the parents (section V A of the paper)."""
+"""The distribution indices of the two operators: the larger, the nearer to the parents (section V A of the paper)."""
 
 CROSSOVER = 0.9
 """Probability that two parents are crossed at all; the mutation rate is one over the number of dimensions."""
@@ -60,8 +60,8 @@ class NSGA2(Optimizer):
         n_dims: number of dimensions, from 1.
         start: `(n_dims,)`, the first point.
         seed: from 0; of this object's own generator.
-        population: how many are kept, and how many are told between two selections; from 4. 16 suits some hundred
-            evaluations; the paper's 100 some ten thousand.
+        population: how many points are kept, and how many are told between two selections; from 4. 16 suits some
+            hundred evaluations, the paper's 100 some ten thousand.
     """
 
     OPTIONS = ("population",)
@@ -100,7 +100,7 @@ class NSGA2(Optimizer):
 
     @property
     def sure_asks(self) -> int:
-        """How many further points are children of the present parents, whatever is told meanwhile."""
+        """How many further points are children of the present parents, whatever is told in the meantime."""
         return max(0, self._population - len(self._told) - len(self._ledger.outstanding))
 
     def ask(self) -> Point:
@@ -123,7 +123,7 @@ class NSGA2(Optimizer):
         kept = Result(result.objectives, result.violation) if usable and result is not None else None
         self._told.append(_Individual(number, x, kept))
         if len(self._told) >= self._population:
-            # In order of number: outcomes of several workers arrive in any order.
+            # Sorted by number, since outcomes of several workers arrive in any order.
             self._parents = self._selected(sorted([*self._parents, *self._told], key=lambda one: one.number))
             self._told = []
 
@@ -140,7 +140,7 @@ class NSGA2(Optimizer):
         return chosen[: self._population]
 
     def _tournament(self) -> _Individual:
-        """Draw two parents; the one that stands further in front wins."""
+        """Return the better of two parents that are drawn."""
         places = self._generator.randint(len(self._parents), size=2)
         return self._parents[int(places.min())]
 

@@ -16,7 +16,7 @@ from evomerge.record import Result
 
 
 def ranks(results: Sequence[Result | None]) -> NDArray[np.int64]:
-    """Return `(n,)` the front of each result: 0 where none dominates it, 1 where only those of front 0 do, and so on.
+    """Return the `(n_results,)` fronts: 0 for a result that none dominates, 1 if only those of front 0 do, and so on.
 
     Failed candidates (None, or an objective that is not finite) form the last front.
     """
@@ -27,7 +27,8 @@ def ranks(results: Sequence[Result | None]) -> NDArray[np.int64]:
     if sound:
         values = np.array([results[place].objectives for place in sound])  # type: ignore[union-attr]
         violation = np.array([results[place].violation for place in sound])  # type: ignore[union-attr]
-        # (n, n): at least as good everywhere and better somewhere, among equal violations; else the smaller violation
+        # (n_results, n_results): among equal violations at least as good everywhere and better somewhere, else the
+        # smaller violation
         no_worse = (values[:, None, :] >= values[None, :, :]).all(axis=2)
         somewhere = (values[:, None, :] > values[None, :, :]).any(axis=2)
         alike = violation[:, None] == violation[None, :]
@@ -45,10 +46,10 @@ def ranks(results: Sequence[Result | None]) -> NDArray[np.int64]:
 
 
 def crowding(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `(n,)` the crowding distance of each member of a front; infinite for the ends in any objective.
+    """Return the `(n_members,)` crowding distances in a front; infinite for the ends in any objective.
 
     Args:
-        values: `(n, n_objectives)`, finite.
+        values: `(n_members, n_objectives)`, finite.
     """
     n, n_objectives = values.shape
     distance = np.zeros(n)
@@ -63,7 +64,7 @@ def crowding(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def best_front(results: Sequence[Result], n: int) -> list[int]:
-    """Return the places of the best `n` results: front by front, and the last front thinned where it is crowded.
+    """Return the positions of the best `n` results: front by front, with the last front thinned where it is crowded.
 
     Members of a front come in the order in which they were given.
     """
@@ -92,6 +93,6 @@ def _thinned(members: list[int], results: Sequence[Result], n: int) -> list[int]
             members.pop(twins[-1])
             continue
         distance = crowding(values)
-        # Of equally crowded ones the last goes: those given first are the fitter ones.
+        # Of equally crowded members the last is dropped, since those given first are fitter.
         members.pop(len(members) - 1 - int(np.argmin(distance[::-1])))
     return members

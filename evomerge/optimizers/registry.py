@@ -1,4 +1,4 @@
-"""Optimizers by name: built in, of an installed package, of a user's file, or "nevergrad:NAME" for any of nevergrad."""
+"""Optimizers by name: built in, from an installed package or a user's file, or "nevergrad:NAME" for nevergrad's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
 
 _PREFIX = "nevergrad:"
 _OF_NEVERGRAD = tuple(f"{_PREFIX}{name}" for name in ("NGOpt", "DE", "PSO", "OnePlusOne", "TBPSA"))
-"""What messages list of nevergrad's, which has some hundred more."""
+"""The optimizers of nevergrad that messages list; there are hundreds more."""
 
 
 def make_optimizer(
@@ -33,7 +33,7 @@ def make_optimizer(
     """Return the optimizer of that name.
 
     Args:
-        name: of `OPTIMIZERS`, "nevergrad:NAME", or "module:Class".
+        name: a name in `OPTIMIZERS`, "nevergrad:NAME", or "module:Class".
         n_dims: number of dimensions, from 1.
         start: `(n_dims,)` point of the unit cube where the search begins.
         seed: from 0, of the optimizer's own generator.
@@ -62,13 +62,20 @@ def check_optimizer(
     n_dims: int,
     kinds: Sequence[int] | None = None,
 ) -> list[str]:
-    """Return what is wrong with an optimizer's name and options, one sentence each; nothing is left behind.
-
-    `kinds` is as for `make_optimizer`; a list of another length is a mistake of the caller (ValueError).
+    """Return the mistakes in an optimizer's name and options, one sentence each.
 
     A nevergrad optimizer is also rehearsed on a test function for as many asks as its `budget` says (at most a few
-    seconds), because some of nevergrad's hundreds cannot be resumed, or fail after some hundred asks with some versions
-    of their libraries: better known now than in the middle of a search.
+    seconds). Some of nevergrad's hundreds cannot be resumed, or fail after some hundred asks with some versions of
+    their libraries, which should not come to light in the middle of a search.
+
+    Args:
+        name: as for `make_optimizer`.
+        options: the optimizer's own.
+        n_dims: number of dimensions, from 1.
+        kinds: as for `make_optimizer`.
+
+    Raises:
+        ValueError: if `kinds` has another length.
     """
     if kinds is not None and len(kinds) != n_dims:
         raise ValueError(f"kinds must have {n_dims} entries, one per dimension, but has {len(kinds)}")
@@ -81,7 +88,7 @@ def check_optimizer(
 
 
 def _find(name: str) -> tuple[Any, dict[str, Any]]:
-    """Return what an optimizer's name stands for (a class, if nobody erred), and what the name says besides."""
+    """Return the class for which a name stands (or what else it names by mistake), and options that the name holds."""
     if name.startswith(_PREFIX):
         from evomerge.optimizers.nevergrad_adapter import Nevergrad
 

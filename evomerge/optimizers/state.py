@@ -1,11 +1,11 @@
 """Optimizer states as bytes that run no code when they are loaded.
 
-A state lies in a run's database, which may come from somebody else. Unpickling it could execute anything, and so could
-calling the libraries' own classes with its contents (pycma evaluates strings in its options). So a state is plain data
-only: numbers, strings, lists, dictionaries and arrays. Objects of a library are never created from a state; they are
-built afresh from the optimizer's own arguments, and the state then fills in their attributes (`parts`).
+A state lies in a run's database, which may come from somebody else. Unpickling it could run any code, and so could
+calling a library's classes with its contents (pycma evaluates strings in its options). So a state is plain data only:
+numbers, strings, lists, dictionaries and arrays. Objects of a library are never made from a state: they are made from
+the optimizer's own arguments, and the state then sets their attributes (`parts`).
 
-Layout: one line of magic, one line of JSON that says whose state it is, and the compressed plain data.
+Its layout: one line of magic, one line of JSON that says whose state it is, and the compressed plain data.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _MAGIC = b"evomerge optimizer state 1\n"
 
 
 _COMPRESSED_BELOW = 2**20
-"""Bytes. Larger payloads are populations of thousands of dimensions: random digits, of which compression saves a tenth
-in most of a second for each record."""
+"""Largest payload that is compressed, in bytes. Larger ones are populations of thousands of dimensions, whose random
+digits compress by a tenth in most of a second for each record."""
 
 
 def pack(header: Mapping[str, Any], payload: bytes) -> bytes:
-    """Return the state: `header` says whose it is (plain JSON values), `payload` is compressed where that pays."""
+    """Return a state: the header (plain JSON values) says whose it is; the payload is compressed if that pays."""
     line = json.dumps(header, sort_keys=True).encode()
     return _MAGIC + line + b"\n" + zlib.compress(payload, 1 if len(payload) < _COMPRESSED_BELOW else 0)
 
@@ -58,10 +58,14 @@ def unpack(state: bytes, expected: Mapping[str, Any]) -> bytes:
 
 @contextmanager
 def damaged() -> Iterator[None]:
-    """Turn whatever a damaged or forged state runs into, into one clear error."""
+    """Turn any error from a damaged or forged state into one clear error.
+
+    Raises:
+        ValueError: if the state cannot be loaded.
+    """
     try:
         yield
-    except Exception as error:  # forged contents can fail anywhere in reading; none of it is a bug of ours
+    except Exception as error:  # forged contents can fail anywhere, which is no bug of ours
         raise ValueError(
             f"the optimizer state is damaged and cannot be loaded ({type(error).__name__}: {error})"
         ) from error
@@ -72,7 +76,7 @@ def flatten(value: Any, parts: Mapping[str, object] | None = None) -> bytes:
 
     Args:
         value: nested plain data. Arrays that are the same object stay one object.
-        parts: objects that are written by name only; the reader provides its own under the same names.
+        parts: objects that are written by name only; the reader has its own under the same names.
 
     Raises:
         TypeError: if something is neither plain data nor a part.
@@ -99,7 +103,7 @@ class _Writer:
         self._arrays: dict[int, tuple[int, NDArray[Any]]] = {}  # holds the arrays, so that their ids stay theirs
 
     def node(self, value: Any) -> Any:
-        """Return the JSON form: plain values as they are, all else as [kind, ...]."""
+        """Return the JSON form: plain values as they are, other objects as [kind, ...]."""
         if value is None or type(value) in (bool, int, str):
             return value
         if id(value) in self._names:
@@ -126,7 +130,7 @@ class _Writer:
     def _bytes(self, array: NDArray[Any]) -> list[Any]:
         if array.dtype.kind not in "biuf":
             raise TypeError(f"an optimizer state holds arrays of numbers only, but came dtype {array.dtype}")
-        # The memory order is kept: BLAS may round a product differently for a transposed matrix.
+        # The memory order is kept, since BLAS may round a product differently for a transposed matrix.
         order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         self.buffers.append(array.tobytes(order))  # type: ignore[arg-type]
         return [array.dtype.str, list(array.shape), order]
