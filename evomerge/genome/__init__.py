@@ -1,13 +1,13 @@
-"""Spaces: the rule that turns a point which an optimizer moves into a recipe.
+"""Spaces: a space turns the points that an optimizer moves into recipes.
 
-- `space`: what a gene is, and the contract of a space (`Gene`, `Space`)
-- `parameter`: weights, densities and the like, per parent and group of tensors (`ParameterSpace`)
-- `layout`: which tensors share their genes: blocks of layers, groups of roles, embeddings and head
-- `settings`: what the user says about each parameter: range, start, fixed or not
-- `dataflow`: layer paths by an indicator for each layer (`PathSpace`)
-- `segments`: layer paths by a few runs of layers, with genes of mixed kinds (`SegmentSpace`)
-- `frame`, `scales`: what layer paths share: ends and limits; rules for the scale of each input
-- `joint`: a merge and a layer path through it in one genome (`JointSpace`)
+- `space.py`: what a gene is, and the contract of a space (`Gene`, `Space`)
+- `parameter.py`: weights, densities and the like, per parent and group of tensors (`ParameterSpace`)
+- `layout.py`: which tensors share their genes: blocks of layers, groups of roles, embeddings and head
+- `settings.py`: what the user says about each parameter: range, start, fixed or not
+- `dataflow.py`: layer paths by an indicator for each layer (`PathSpace`)
+- `segments.py`: layer paths by a few runs of layers, with genes of mixed kinds (`SegmentSpace`)
+- `frame.py`, `scales.py`: the ends and limits of layer paths; rules for the scale of each input
+- `joint.py`: a merge and a layer path through it in one genome (`JointSpace`)
 """
 
 from evomerge.genome.dataflow import PathSpace

@@ -1,8 +1,8 @@
 """The data-flow space of Akiba et al. (arXiv 2403.13187, section 3.2): which layers a token passes, at what scales.
 
-The layers of all parents in sequence, repeated r times, make T = M r positions. Each has an indicator gene; a position
-is part of the path where its indicator is above 0. That shrinks the (M + 1)^T paths of the naive encoding to 2^T and
-keeps layers in the order in which their parents have them.
+The M layers of all parents in sequence, repeated r times, make T = M r positions. Each position has an indicator gene,
+and is part of the path if its indicator is above 0. That shrinks the (M + 1)^T paths of the naive encoding to 2^T, and
+keeps the layers of each parent in their order.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from evomerge.recipe import Parent, Recipe, Step
 
 
 class PathSpace(PathGenes):
-    """Indicators of the positions, then the genes of the scales.
+    """The space whose genes are indicators of the positions, then the genes of the scales.
 
-    The first position, the first parent's first layer, begins every path and has no indicator; the first parent's last
-    layer is appended at the end of every path, and where it stands in the sequence it may come in addition. The search
-    starts at the first parent itself: the indicators of its other layers in the first pass are on, all others off.
+    The first parent's first layer, at the first position, begins every path and has no indicator. The first parent's
+    last layer ends every path; at its place in the sequence it may come in addition. The search starts at the first
+    parent itself: the indicators of its other layers in the first pass are on, all others are off.
 
-    A path that would be longer than `max_layers` keeps the positions with the largest indicators, and one that would be
-    shorter than `min_layers` gets the largest of those that are off (the first of equal ones). So the limits hold for
-    every genome; where they exclude the first parent, the search starts near it.
+    A path that would be longer than `max_layers` keeps the positions with the largest indicators. One that would be
+    shorter than `min_layers` also gets the positions whose indicators are the largest of those that are off (the first
+    of equal ones). So the limits hold for every genome; where they exclude the first parent, the search starts near it.
 
     Args:
         parents: at least one; the first lends tokenizer, embeddings and head.
@@ -38,7 +38,7 @@ class PathSpace(PathGenes):
         scale_low, scale_high: range of a scale; it starts at 1 and moves on a logarithmic scale.
         hidden: hidden units of the network.
         offset: how far from 0 the indicators start, as a share of their range, up to 0.5. The paper starts 2 sigma
-            away; 0.4 is that at the default step size 0.2.
+            away, which is 0.4 at the default step size 0.2.
         max_layers, min_layers: limits on the length of a path, its first and last layer included; None: no limit.
         dtype, tokenizer, seed: of the recipes.
 
@@ -64,7 +64,7 @@ class PathSpace(PathGenes):
         seed: int = 0,
     ) -> None:
         problems = _problems(repeats, scales, offset) + range_problems(scale_low, scale_high) + hidden_problems(hidden)
-        # Wrong depths or repeats have their own sentences, so the length that the genes spell may be wrong then.
+        # Wrong depths or repeats have sentences of their own, so the length that follows from them may be wrong.
         depths = [n_layers[parent.name] for parent in parents if is_whole(n_layers.get(parent.name), 1)]
         longest = sum(depths) * (repeats if is_whole(repeats, 1) else 1) - 1
         try:
@@ -95,7 +95,7 @@ class PathSpace(PathGenes):
             raise ConfigError(problems)
 
     def decode(self, genome: Sequence[float]) -> Recipe:
-        """Return the recipe of the path that a genome stands for.
+        """Return the recipe of a genome's path.
 
         Raises:
             ValueError: if the genome has another length, or a value is outside its gene's range.

@@ -1,8 +1,8 @@
-"""What all spaces of layer paths share: their parents, the first and the last layer, and the limits on the length.
+"""The frame of layer paths, common to their spaces: the parents, the first and last layer, limits on the length.
 
 Akiba et al. (arXiv 2403.13187, section 3.2): the first parent lends tokenizer, embeddings and head, so every path
-begins with its first layer and ends with its last one, where the residual stream is what they expect. What lies between
-is the inner path, and the spaces differ in how genes spell it.
+begins with its first layer and ends with its last one, where the residual stream is what they expect. Between them lies
+the inner path; the spaces differ in how genes spell it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class PathFrame:
     Args:
         parents: at least one; the first lends everything outside of the layers.
         n_layers: parent name to its depth.
-        longest: how many inner steps the genes can spell.
+        longest: how many inner steps the genes can spell at most.
         min_layers, max_layers: limits on the length of the whole path; None: no limit.
         dtype, tokenizer, seed: of the recipes.
 
@@ -87,10 +87,10 @@ class PathFrame:
     def recipe(self, inner: Sequence[Step], last_scale: float = 1.0) -> Recipe:
         """Return the recipe of a path: first layer, inner steps, last layer with this scale of its input.
 
-        A first parent with a single layer, and nothing between, is that layer once. Parents that no step uses are left
-        out, so that equal paths have equal hashes whatever else could have been chosen; the first one stays, and so
-        does the one whose tokenizer the result carries. A path that is all of a first parent which is itself a recipe
-        (the best merge of an earlier stage) is that recipe: it was scored before.
+        With a first parent of a single layer and no inner steps, the path is that layer once. Parents that no step uses
+        are left out, so that equal paths have equal hashes whatever parents the space has; the first one stays, and so
+        does the one whose tokenizer the result carries. If the first parent is itself a recipe (the best merge of an
+        earlier stage), the path over all its layers becomes that recipe, which was scored before.
         """
         path = [Step(self.first, 0), *inner]
         if self.depth > 1 or inner:
@@ -116,7 +116,7 @@ class PathFrame:
         Raises:
             ConfigError: if no path keeps the limits.
         """
-        # The two ends of the path; a first parent with one layer, and nothing between, is one step.
+        # A path has two ends; with a first parent of one layer, and nothing between, they are one step.
         shortest = min(2, self.depth)
         most = longest if max_layers is None else min(longest, max(0, max_layers - 2))
         fewest = 0 if min_layers is None or min_layers <= shortest else max(1, min_layers - 2)
@@ -135,7 +135,7 @@ class PathFrame:
 
 
 class PathGenes(GeneSpace):
-    """A space of genes that spell layer paths; a subclass sets the frame too.
+    """The base of spaces whose genes spell layer paths; a subclass sets the frame too.
 
     Attributes:
         frame: the part of its paths that no gene changes.
@@ -155,7 +155,7 @@ class PathGenes(GeneSpace):
 
 
 def depth_problems(parents: Sequence[Parent], n_layers: Mapping[str, int]) -> list[str]:
-    """Return what is wrong with the depths of the parents, one sentence each."""
+    """Return the mistakes in the depths of the parents, one sentence each."""
     names = [parent.name for parent in parents]
     problems = [unknown_name("parent in `n_layers`", str(name), names) for name in n_layers if name not in names]
     for name in names:
@@ -169,5 +169,5 @@ def depth_problems(parents: Sequence[Parent], n_layers: Mapping[str, int]) -> li
 
 
 def is_whole(value: Any, low: int) -> bool:
-    """Return whether a value is a whole number (no flag) from `low` on."""
+    """Return whether a value is a whole number of at least `low`; flags are no numbers."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= low

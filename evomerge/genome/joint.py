@@ -19,15 +19,15 @@ from evomerge.recipe import Parent, Recipe
 
 
 class JointSpace(PathGenes):
-    """The genes of a parameter space, then those of a path space whose first parent is the merge.
+    """A space with the genes of a parameter space, then those of a path space whose first parent is the merge.
 
-    A path that is exactly the merged model, with all scales 1, is the merge itself: the recipe is the parameter space's
-    own, so that it is scored once however it is found. Two genomes give equal recipes only if they also agree in all
+    A path that is exactly the merged model, with all scales 1, has the recipe that the parameter space gives, so that
+    the merge is scored once, however it is found. Two genomes give equal recipes only if they also agree in all
     parameter genes.
 
     Args:
         parameters: the space of the merge.
-        paths: a path space that was made with any source for its first parent; the merge takes that one's place.
+        paths: a path space; the merge takes the place of its first parent, whose source may be any.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -50,7 +50,7 @@ class JointSpace(PathGenes):
             raise ConfigError(problems)
 
     def decode(self, genome: Sequence[float]) -> Recipe:
-        """Return the path through the merge and the other parents, or the merge alone where the path is all of it.
+        """Return the recipe of the path through the merge and the other parents, or of the merge if that is the path.
 
         Raises:
             ValueError: if the genome has another length, or a value is outside its gene's range or no whole number.

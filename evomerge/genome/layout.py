@@ -1,8 +1,8 @@
 """Which tensors share their genes: blocks of layers times groups of roles, and the embeddings and the head.
 
-A model's tensors inside layers have the roles attention, mlp, norm and other; outside are the embedding, the head, the
-final norm and rarely others. The norm before the attention cannot be told from the one before the MLP by its role, so
-norms of a layer are in one group. Roles that the user puts nowhere (norm, other) go where `mlp` is.
+A model's tensors inside layers have the roles attention, mlp, norm and other; outside of layers are the embedding, the
+head, the final norm and rarely others. By its role, the norm before the attention cannot be told from the one before
+the MLP, so the norms of a layer are in one group. Roles that the user does not name (norm, other) join `mlp`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EMBEDDINGS = ("own", "shared", "block")
 
 @dataclass(frozen=True)
 class Place:
-    """Tensors as a recipe's group selects them: a half-open range of layers and roles; None selects all."""
+    """Tensors as a recipe's group selects them: by a half-open range of layers, and by roles; None selects all."""
 
     layers: tuple[int, int] | None
     roles: tuple[str, ...] | None
@@ -33,8 +33,8 @@ class Region:
 
     Attributes:
         name: the last part of its genes' names, for example "layers0-1.attention" or "embeddings".
-        places: where its tensors are. In a recipe, places inside layers come before those outside, since a place
-            outside of layers (`layers` None) matches tensors of these roles inside layers too.
+        places: the places of its tensors. In a recipe, places inside layers come first, since a place outside of layers
+            (`layers` None) also matches tensors of its roles inside layers.
     """
 
     name: str
@@ -53,14 +53,14 @@ def make_regions(
 
     Args:
         n_layers: layers of the model.
-        blocks: so many blocks, as equal as possible, the longer ones first; "layers": each layer its own; or a list of
-            half-open ranges `[start, stop)` that cover all layers in order.
-        roles: roles that share genes within a block, by name or as plain lists; None: all of them.
-        embeddings: genes of embedding and head (with the final norm): each its "own"; "shared" by both; or those of
-            the first and the last "block" (there of the roles that `norm` is grouped with).
-        tied: whether the head is the embedding, so that it cannot have genes of its own; the final norm is then with
-            it (with "block": in the last block).
-        problems: takes one sentence per mistake; with any, the result is of no use.
+        blocks: a number of blocks, as equal as possible, the longer ones first; "layers": each layer is one; or a list
+            of half-open ranges `[start, stop)` that cover all layers in order.
+        roles: the roles that share genes within a block, by name or as plain lists; None: all share them.
+        embeddings: the genes of embedding and head (with the final norm): "own": each has its own; "shared": both have
+            the same; "block": those of the first and the last block (of the roles that are grouped with `norm`).
+        tied: whether the head is the embedding, so that it cannot have genes of its own; the final norm then has its
+            genes (with "block": those of the last block).
+        problems: gets one sentence per mistake; with any mistake, the result is of no use.
     """
     if isinstance(n_layers, bool) or not isinstance(n_layers, int) or n_layers < 1:
         problems.append(f"the number of layers must be a whole number from 1, but came {n_layers!r}")
@@ -144,7 +144,7 @@ def _pairs(blocks: Any) -> list[tuple[int, int]] | None:
 
 
 def _role_groups(roles: Any, problems: list[str]) -> dict[str, tuple[str, ...] | None]:
-    """Return name to roles; the name "" and None stand for all roles together."""
+    """Return group name to roles; the name "" with None stands for all roles together."""
     if roles is None:
         return {"": None}
     if isinstance(roles, str) or not isinstance(roles, (Mapping, Sequence)) or not roles:

@@ -1,8 +1,8 @@
 """The parameter space: how much of each parent goes into each group of tensors.
 
 Akiba et al. (arXiv 2403.13187, section 3.1) evolve a mixing weight and a density per parent and layer, embeddings
-included; here any number of layers and roles can share a gene, down to one gene per layer and role. Weights are free to
-sum to more than one: the paper's best merge sums to about two.
+included. Here any number of layers and roles can share a gene, down to one gene per layer and role. Weights may sum to
+more than one: those of the paper's best merge sum to about two.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from evomerge.recipe.method import MethodSpec
 
 
 class ParameterSpace(GeneSpace):
-    """The genes of one merge method, and the recipes that they stand for.
+    """The space of one merge method's parameters.
 
-    A parameter of the method is a gene unless it is fixed, is no number, or the method says that a search leaves it
-    alone (`Parameter.gene`; naming it in `genes` overrides that). Per-parent parameters have one gene per parent. All
-    but `lambda` have one per region of the model (see `evomerge.genome.layout`). Genes start at the method's default,
-    or in the middle of their range where the default is not inside. By parameter, parent, and region, in the
-    order of the forward pass.
+    A parameter of the method is evolved unless it is fixed, is no number, or the method says that a search should not
+    evolve it (`Parameter.gene`, which naming it in `genes` overrides). Per-parent parameters have one gene per parent.
+    All parameters but `lambda` have one gene per region of the model (see `evomerge.genome.layout`). Genes start at the
+    method's default, or in the middle of their range if the default is not inside. They are ordered by parameter,
+    parent, and region in the order of the forward pass.
 
     Args:
         method: the merge method.
         parents: the models that are merged, in order.
-        base: the model that task vectors are measured from; None for methods that need none.
+        base: the model from which task vectors are measured; None for methods that need none.
         n_layers: layers of the models.
         tied: whether the head is the embedding.
-        blocks: layers that share genes: a number of blocks, "layers" (each its own) or a list of `[start, stop)`.
+        blocks: the layers that share genes: a number of blocks, "layers" (each layer is one) or a list of
+            `[start, stop)`.
         roles: roles that share genes within a block: `{attention: [attention], mlp: [mlp, norm, other]}`; None: all.
         embeddings: "own": genes of their own for the embedding and for the head with the final norm; "shared": the same
             ones for both; "block": those of the first and of the last block.
@@ -70,12 +71,12 @@ class ParameterSpace(GeneSpace):
         names = [parent.name for parent in parents]
         self._settings = read_settings(method, names, dict(parameters or {}), dict(genes or {}), problems)
         try:
-            # What all decoded recipes have in common; checks names, dtype and tokenizer on the way.
+            # The common part of all decoded recipes; making it checks names, dtype and tokenizer.
             self._frame = Recipe(method.name, tuple(parents), base, dtype=dtype, tokenizer=tokenizer, seed=seed)
         except RecipeError as error:
             problems.append(str(error))
         if method.name == PASSTHROUGH:
-            # Without a path its recipe has other mistakes, which would lead nowhere.
+            # The other mistakes of a recipe without a path would only mislead.
             problems = [
                 f"{method.name} mixes no weights, so its path is all there is to evolve: set `space.name` to dataflow"
             ]
@@ -92,7 +93,7 @@ class ParameterSpace(GeneSpace):
             raise ConfigError(problems)
 
     def decode(self, genome: Sequence[float]) -> Recipe:
-        """Return the recipe that a genome stands for; values go into it as they are.
+        """Return the recipe of a genome, with the gene values as they are.
 
         Raises:
             ValueError: if the genome has another length, or a value is outside its gene's range.
@@ -111,7 +112,7 @@ class ParameterSpace(GeneSpace):
         for region in self.regions if somewhere else ():
             parameters = {setting.parameter.name: _value(setting, region.name, values) for setting in somewhere}
             for place in region.places:
-                # The first group that matches counts, and one without layers also matches inside layers: those go last.
+                # The first group that matches counts, so groups without layers, which match everywhere, come last.
                 groups = outside if place.layers is None else inside
                 groups.append(Group(parameters, place.layers, place.roles, region.name))
         frame = self._frame

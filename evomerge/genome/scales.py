@@ -25,8 +25,8 @@ from evomerge.genome.space import Gene
 SCALES = ("none", "step", "matrix", "network")
 
 WEIGHT_RANGE = 2.0
-"""Weights of the network lie in +-2; layers divide by the square root of their inputs, so that the output is in its
-linear part at the first step sizes and can reach the ends of the range later."""
+"""The network's weights lie in ±2. Each layer divides by the square root of its number of inputs, so that the output is
+in its linear part at the first step sizes and can reach the ends of the range later."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LayerSequence:
 
     Attributes:
         layers: parent and index of each of the M layers.
-        n_layers: depth of each parent, in order.
+        n_layers: the depth of each parent, in order.
         repeats: r, how often the sequence is repeated.
     """
 
@@ -45,15 +45,15 @@ class LayerSequence:
 
     @property
     def n_positions(self) -> int:
-        """T = M r."""
+        """The number of positions, T = M r."""
         return len(self.layers) * self.repeats
 
     def layer_at(self, position: int) -> int:
-        """Return which of the M layers is at a position; T: the first parent's last one, which ends the path."""
+        """Return which of the M layers is at a position; at T it is the first parent's last one, which ends paths."""
         return self.n_layers[0] - 1 if position == self.n_positions else position % len(self.layers)
 
     def name(self, layer: int) -> str:
-        """Return how gene names call a layer."""
+        """Return a layer's name in the names of genes."""
         parent, index = self.layers[layer]
         return f"{parent}.layer{index}"
 
@@ -71,24 +71,24 @@ class ScaleRule(Protocol):
 
         Args:
             values: one per gene.
-            positions: of the steps, in the order of the path; T for the last layer.
+            positions: the steps' positions, in the order of the path; T for the last layer.
         """
         ...
 
 
 class NoScales:
-    """Every scale is 1: the ablation of the paper."""
+    """The rule by which every scale is 1: the ablation of the paper."""
 
     genes: tuple[Gene, ...] = ()
 
     def scales(self, values: Sequence[float], positions: Sequence[int]) -> list[float]:
-        """Return ones."""
+        """Return 1 for each step."""
         del values
         return [1.0] * len(positions)
 
 
 class StepScales:
-    """One scale per position: of its layer's input, where the path includes it; and one of the last layer's."""
+    """The rule with one scale per position, for the input of its layer, and one for the input of the last layer."""
 
     def __init__(self, sequence: LayerSequence, low: float, high: float) -> None:
         names = [
@@ -101,15 +101,15 @@ class StepScales:
         )
 
     def scales(self, values: Sequence[float], positions: Sequence[int]) -> list[float]:
-        """Return the genes of the positions."""
+        """Return the scale gene of each position."""
         return [1.0, *(snapped(values[position - 1]) for position in positions[1:])]
 
 
 class MatrixScales:
-    """W, M x M: one scale for each pair of layers of which one can follow the other.
+    """The rule with an `(M, M)` matrix W: one scale for each pair of layers of which one can follow the other.
 
-    With one pass, a layer is only followed by later ones of the sequence and by the last layer, so the other pairs have
-    no gene; with two passes or more, all M^2 have.
+    In one pass over the sequence, a layer can be followed only by later layers and by the last layer, so other pairs
+    have no gene; with two passes or more, all M^2 pairs have one.
     """
 
     def __init__(self, sequence: LayerSequence, low: float, high: float) -> None:
@@ -137,10 +137,10 @@ class MatrixScales:
 
 
 class NetworkScales:
-    """W_ij = pi_theta(i, j, t): a feed-forward network with one hidden layer of tanh units.
+    """The rule W_ij = pi_theta(i, j, t), by a feed-forward network with one hidden layer of tanh units.
 
-    Its inputs are, of i and of j, the depth as a share of the parent's and the parent as a one-hot vector, and t / T.
-    Its output y in (-1, 1) becomes high^y or low^-y, so theta = 0 gives scale 1.
+    Its inputs are t / T and, for each of i and j, the layer's depth as a share of its parent's and the parent as a
+    one-hot vector. Its output y in (-1, 1) becomes high^y or low^-y, so theta = 0 gives scale 1.
     """
 
     def __init__(self, sequence: LayerSequence, low: float, high: float, hidden: int) -> None:
@@ -168,11 +168,11 @@ class NetworkScales:
         layers = self._features[[self._sequence.layer_at(position) for position in positions]]
         times = np.asarray(positions[1:], dtype=np.float64)[:, None] / self._sequence.n_positions
         inputs = np.concatenate([layers[:-1], layers[1:], times], axis=1)
-        # Sums rather than matrix products: those of BLAS round differently with the number of threads.
+        # Sums rather than matrix products, since BLAS rounds those differently for other numbers of threads.
         weights = first.reshape(hidden, n_inputs) / math.sqrt(n_inputs)
         units = np.tanh((inputs[:, None, :] * weights).sum(axis=2) + bias)
         output = np.tanh((units * second).sum(axis=1) / math.sqrt(hidden) + last)
-        # Twelve digits, so that the tanh of another processor gives the same recipe.
+        # Rounded to twelve digits, so that the tanh of another processor gives the same recipe.
         return [1.0, *(float(f"{self._high**y if y >= 0 else self._low**-y:.12g}") for y in output.tolist())]
 
 
@@ -188,17 +188,17 @@ def make_rule(name: str, sequence: LayerSequence, low: float, high: float, hidde
 
 
 def scale_gene(name: str, low: float, high: float, doc: str) -> Gene:
-    """Return the gene of one scale: logarithmic, from 1."""
+    """Return the gene of one scale, which is logarithmic and starts at 1."""
     return Gene(name, low, high, 1.0, log=True, doc=doc)
 
 
 def snapped(scale: float) -> float:
-    """Return a scale, exactly 1 where it is 1 up to rounding: in a range like [0.3, 3] the start is not exact."""
+    """Return a scale, made exactly 1 if it is 1 up to rounding: in a range like [0.3, 3] the start is not exact."""
     return 1.0 if abs(scale - 1.0) < 1e-9 else scale
 
 
 def range_problems(low: Any, high: Any) -> list[str]:
-    """Return what is wrong with the range of the scales, one sentence each."""
+    """Return the mistakes in the range of the scales, one sentence each."""
     problems = [
         f"`{name}` must be a finite number above 0, but came {value!r}"
         for name, value in (("scale_low", low), ("scale_high", high))
@@ -212,7 +212,7 @@ def range_problems(low: Any, high: Any) -> list[str]:
 
 
 def hidden_problems(hidden: Any) -> list[str]:
-    """Return what is wrong with the number of hidden units."""
+    """Return the mistakes in the number of hidden units, one sentence each."""
     if is_whole(hidden, 1):
         return []
     return [f"`hidden` (units of the network that gives the scales) must be a whole number from 1, but came {hidden!r}"]

@@ -1,8 +1,8 @@
 """A compact space of layer paths for small budgets: a few segments, each a run of neighbouring layers of one parent.
 
-Mergekit users write such stacks by hand ("layers 0 to 24 of this, then 8 to 32 of that"). Where the indicators of
-`evomerge.genome.dataflow` need a gene per layer, a segment needs five, of mixed kinds: a choice, three integers and a
-float.
+Users of mergekit write such stacks by hand ("layers 0 to 24 of this, then 8 to 32 of that"). While
+`evomerge.genome.dataflow` needs a gene for each layer, a segment needs five genes of mixed kinds: a choice, three
+integers and a float.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ SCALES = ("none", "segment")
 
 
 class SegmentSpace(PathGenes):
-    """Segments between the first parent's first and last layer, in order.
+    """The space of paths with a few segments between the first parent's first and last layer.
 
-    A segment has a source (one of the parents), a start and a length (layers of the source; clipped to its depth;
-    length 0: the segment is off), how often it is repeated, and a scale of what goes into its first layer. Genes that
-    could take one value only (the source, with one parent) are left out. The search starts at the first parent itself:
-    the first segment holds all layers between its ends, the others are off.
+    A segment has a source (one of the parents), a start and a length (in layers of the source, clipped to its depth;
+    with length 0 the segment is off), a number of repetitions, and a scale for the input of its first layer. Genes with
+    one possible value (the source, if there is one parent) are left out. The search starts at the first parent itself:
+    the first segment holds all layers between its ends, and the others are off.
 
-    A path that would be longer than `max_layers` keeps its first layers (and the last one); one that would be shorter
-    than `min_layers` gets, in front of its last layer, the layers that stand there in the first parent. So the limits
-    hold for every genome; where they exclude the first parent, the search starts near it.
+    A path that would be longer than `max_layers` keeps its first layers (and the last one). One that would be shorter
+    than `min_layers` gets, before its last layer, the layers that precede it in the first parent. So the limits hold
+    for every genome; where they exclude the first parent, the search starts near it.
 
     Args:
         parents: at least one; the first lends tokenizer, embeddings and head.
@@ -68,7 +68,7 @@ class SegmentSpace(PathGenes):
         if scales not in SCALES:
             problems.append(unknown_name("kind of `scales`", str(scales), SCALES))
         problems += range_problems(scale_low, scale_high)
-        # Wrong counts have their own sentences, so the length that the genes spell may be wrong then.
+        # Wrong counts have sentences of their own, so the length that follows from them may be wrong.
         depths = [n_layers[parent.name] for parent in parents if is_whole(n_layers.get(parent.name), 1)]
         counts = [count if is_whole(count, 1) else 1 for count in (segments, repeats)]
         try:
@@ -94,7 +94,7 @@ class SegmentSpace(PathGenes):
             raise ConfigError(problems)
 
     def decode(self, genome: Sequence[float]) -> Recipe:
-        """Return the recipe of the path that a genome stands for.
+        """Return the recipe of a genome's path.
 
         Raises:
             ValueError: if the genome has another length, or a value is outside its gene's range or no whole number.
@@ -119,7 +119,7 @@ class SegmentSpace(PathGenes):
         return steps
 
     def _filling(self, missing: int) -> list[Step]:
-        """Return so many layers of the first parent, those before its last one; starting again if it has too few."""
+        """Return so many layers of the first parent before its last one, starting again if it has too few."""
         depth = self.frame.depth
         own = range(1, depth - 1) or range(1)
         return [Step(self.frame.first, own[(i - missing) % len(own)]) for i in range(missing)]
@@ -131,7 +131,7 @@ class SegmentSpace(PathGenes):
         genes = []
         for i in range(self._n_segments):
             prefix = f"segment{i + 1}"
-            # Those that are off wait at another parent's middle, so that switching one on is a step worth trying.
+            # Segments that are off start in the middle of another parent, so that switching one on is worth trying.
             source = names[i % len(names)]
             start, length = (min(1, deepest - 1), inner) if i == 0 else (self.n_layers[source] // 2, 0)
             if len(names) > 1:

@@ -1,4 +1,4 @@
-"""What the user says about each parameter of a method: fixed, or a gene with a range and a start."""
+"""The user's settings for each parameter of a method: fixed, or a gene with a range and a start."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Setting:
 
     Attributes:
         scope: "global": one gene (per parent); "group": one in each region.
-        values: parent name to range or fixed value; the single key None for a parameter that all parents share.
+        values: parent name to range or fixed value; one key, None, for a parameter that all parents share.
     """
 
     parameter: Parameter
@@ -55,10 +55,12 @@ def read_settings(
     """Return the setting of each parameter of the method, in the method's order.
 
     Args:
-        parameters: parameter to fixed value; per parent: one number for all, or parent name to number, where the
-            parents that are not named stay genes.
+        method: the merge method.
+        parents: names of the parents.
+        parameters: parameter to fixed value; a per-parent one to one number for all, or to numbers by parent name,
+            where parents that are not named stay genes.
         genes: parameter to `{low, high, start, log, fixed, scope, parents: {name: {low, high, start, log, fixed}}}`.
-        problems: takes one sentence per mistake; with any, the result is of no use.
+        problems: gets one sentence per mistake; with any mistake, the result is of no use.
     """
     known = [parameter.name for parameter in method.parameters]
     problems += [unknown_name(f"parameter of {method.name}", name, known) for name in parameters if name not in known]
@@ -75,7 +77,7 @@ def read_settings(
 
 def _read(parameter: Parameter, parents: Sequence[str], fixed: Any, override: Any, problems: list[str]) -> Setting:
     where = f"`space.genes.{parameter.name}`"
-    # λ scales a whole merge; one per group would only repeat what the weights of the group do.
+    # λ scales a whole merge; a λ per group would only repeat what the weights of the group can do.
     scope = "global" if parameter.name == "lambda" else "group"
     keys = parents if parameter.per_parent else (None,)
     is_number = isinstance(parameter.default, (int, float)) and not isinstance(parameter.default, bool)
@@ -98,7 +100,7 @@ def _read(parameter: Parameter, parents: Sequence[str], fixed: Any, override: An
     for key in keys:
         said = {**own, **by_parent.get(key, {})} if key is not None else own
         place = f"`space.genes.{parameter.name}.parents.{key}`" if key in by_parent else where
-        # A range for all parents and a fixed value for one of them (or the reverse) are no contradiction.
+        # A range for all parents and a fixed value for one of them (or the reverse) do not contradict each other.
         nearest = by_parent.get(key, own) if key is not None else own
         if "fixed" in nearest:
             said = {name: value for name, value in said.items() if name == "fixed" or name in nearest}
@@ -214,7 +216,7 @@ def _range(parameter: Parameter, said: Mapping[str, Any], place: str, problems: 
             problems.append(f"{place}: `start` must lie in [{low:g}, {high:g}], but came {start:g}")
     else:
         start = float(parameter.default)
-        # On the border of its range a gene could only go one way, so the middle is the better default.
+        # From the border of its range a gene could move in one direction only, so the middle is the better start.
         if not low < start < high:
             start = math.sqrt(low * high) if log else low + (high - low) / 2
     return Range(low, high, start, log)

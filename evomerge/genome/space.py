@@ -21,15 +21,15 @@ KINDS = ("float", "integer", "choice")
 class Gene:
     """One number that a search evolves.
 
-    Integers and choices divide the unit interval into equal bins, so that an optimizer which knows only floats can move
+    Integers and choices divide the unit interval into equal bins, so that optimizers which know only floats can move
     them too.
 
     Attributes:
         name: unique in its space, for example "weight.math.layers0-1.attention".
-        low, high: its range; both ends can be reached. Whole numbers unless `kind` is "float".
-        start: where a search begins.
-        log: whether equal steps of the optimizer multiply it by equal factors, rather than add equal amounts; of floats
-            only.
+        low, high: its range, both ends included; whole numbers unless `kind` is "float".
+        start: the value with which a search begins.
+        log: whether equal steps of the optimizer multiply the value by equal factors rather than add equal amounts; for
+            floats only.
         doc: what it does, for people.
         kind: "float"; "integer": the whole numbers from `low` to `high`; or "choice": the index of one of `choices`,
             whose order means nothing.
@@ -90,9 +90,9 @@ class Gene:
         return min(max(value, self.low), self.high)  # rounding must not leave the range
 
     def unit(self, value: float) -> float:
-        """Return the `x` in [0, 1] that stands for a value of the range; undoes `value` up to rounding.
+        """Return the `x` in [0, 1] for a value of the range: the inverse of `value`, up to rounding.
 
-        For integers and choices it is the centre of the value's bin, and `value` gives exactly the value back.
+        For integers and choices it is the centre of the value's bin, from which `value` returns exactly the value.
         """
         if self.kind != "float":
             return (value - self.low + 0.5) / self.n_values
@@ -121,8 +121,8 @@ class Space(Protocol):
 
     What callers may assume: both steps are functions of their argument alone (the same point gives an equal recipe in
     any process). In a parameter space, two different genomes give recipes with different hashes. A space of layer paths
-    ignores the genes of what is switched off (the scale of a layer that the path leaves out): there many genomes may
-    give one path, and equal paths give equal recipes, so that they are scored once.
+    ignores some genes (the scale of a layer that the path leaves out), so many genomes may give one path; equal paths
+    give equal recipes, so that they are scored once.
     """
 
     @property
@@ -137,19 +137,19 @@ class Space(Protocol):
 
     @property
     def start(self) -> NDArray[np.float64]:
-        """`(n_dims,)`, the point of the unit cube where a search begins."""
+        """The `(n_dims,)` point of the unit cube where a search begins."""
         ...
 
     @property
     def kinds(self) -> tuple[int, ...]:
-        """Per gene, for optimizers that can use it: 0: a float; n: an integer with n values; -n: a choice of n.
+        """The kind of each gene: 0 for a float, n for an integer with n values, -n for a choice of n.
 
-        The n values are equal bins of the unit interval, in order.
+        Optimizers may use it. The n values are equal bins of the unit interval, in order.
         """
         ...
 
     def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
-        """Return the gene values at `(n_dims,)` `x` in the unit cube, in the order of `genes`.
+        """Return the gene values at the `(n_dims,)` point `x` of the unit cube, in the order of `genes`.
 
         Raises:
             ValueError: if `x` has another length or leaves the cube.
@@ -157,7 +157,7 @@ class Space(Protocol):
         ...
 
     def decode(self, genome: Sequence[float]) -> Recipe:
-        """Return the recipe that a genome stands for.
+        """Return the recipe of a genome.
 
         Raises:
             ValueError: if the genome has another length, or a value is outside its gene's range.
@@ -165,14 +165,14 @@ class Space(Protocol):
         ...
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
+        """Return one row for each gene: name, low, high, start, log, doc, kind, choices."""
         ...
 
 
 class GeneSpace:
-    """What all spaces of a fixed list of genes share; a subclass sets the genes and decodes.
+    """The base of spaces with a fixed list of genes; a subclass sets the genes and decodes genomes.
 
-    The search starts where every gene has its own start.
+    The search starts at the start of every gene.
     """
 
     _genes: tuple[Gene, ...]
@@ -189,16 +189,16 @@ class GeneSpace:
 
     @property
     def kinds(self) -> tuple[int, ...]:
-        """Per gene: 0 for a float, n for an integer with n values, -n for a choice of n."""
+        """The kind of each gene: 0 for a float, n for an integer with n values, -n for a choice of n."""
         return kinds_of(self._genes)
 
     @property
     def start(self) -> NDArray[np.float64]:
-        """`(n_dims,)`, the point of the unit cube where a search begins."""
+        """The `(n_dims,)` point of the unit cube where a search begins."""
         return np.array([gene.unit(gene.start) for gene in self._genes])
 
     def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
-        """Return the gene values at `(n_dims,)` `x` in the unit cube.
+        """Return the gene values at the `(n_dims,)` point `x` of the unit cube.
 
         Raises:
             ValueError: if `x` has another length or leaves the cube.
@@ -206,7 +206,7 @@ class GeneSpace:
         return genome_of(self._genes, x)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return one row a gene: name, low, high, start, log, doc, kind, choices."""
+        """Return one row for each gene: name, low, high, start, log, doc, kind, choices."""
         return [gene.to_data() for gene in self._genes]
 
 
@@ -216,13 +216,13 @@ def kinds_of(genes: Sequence[Gene]) -> tuple[int, ...]:
 
 
 def name_problems(genes: Sequence[Gene]) -> list[str]:
-    """Return a sentence if two genes have the same name."""
+    """Return a sentence if two genes have the same name, else nothing."""
     twice = [name for name, count in Counter(gene.name for gene in genes).items() if count > 1]
     return [f"rename a parent or a role group: several genes would have the name {twice[0]!r}"] if twice else []
 
 
 def genome_of(genes: Sequence[Gene], x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
-    """Return the value of each gene at a point of the unit cube; what `Space.genome` of every space does.
+    """Return the value of each gene at a point of the unit cube; every `Space.genome` does this.
 
     Raises:
         ValueError: if `x` has another length or leaves the cube.
@@ -236,7 +236,7 @@ def genome_of(genes: Sequence[Gene], x: Sequence[float] | NDArray[np.float64]) -
 
 
 def check_genome(genes: Sequence[Gene], genome: Sequence[float]) -> None:
-    """Refuse a genome that is not one of these genes.
+    """Check that a genome has a value for each of these genes.
 
     Raises:
         ValueError: if it has another length, or a value is outside its gene's range.
