@@ -1,8 +1,8 @@
-"""What to build: a recipe, the layers of a path, and what a merge method asks of a recipe. Plain data; no torch.
+"""What to build: a recipe, its layer path, and what its merge method needs. Plain data; no torch.
 
 - `recipe.py`: the recipe itself, its YAML form and its content hash
 - `layer_path.py`: which layer of which parent comes next
-- `lineage.py`: the checkpoints below a recipe, and one flat recipe for what is linear on the way
+- `lineage.py`: the checkpoints below a recipe; a linear lineage as one flat recipe
 - `method.py`: a merge method's name, parameters and paper, without its arithmetic
 """
 

@@ -24,10 +24,13 @@ class Step:
     """One layer of a path.
 
     Attributes:
-        parent: name of the parent that it comes from.
+        parent: name of the parent from which it comes.
         layer: its index there, from 0.
-        scale: what its input (the residual stream) is multiplied by; above 0. Zero would erase all that came before,
-            and a negative number would flip the sign of a stream that no layer of a parent ever saw flipped.
+        scale: the factor of its input (the residual stream), above 0. Zero would erase all that came before, and a
+            negative number would flip the sign of the stream, which no layer of a parent has ever seen flipped.
+
+    Raises:
+        RecipeError: if the layer or the scale is no such number.
     """
 
     parent: str
@@ -72,7 +75,7 @@ def path_from_data(data: Any) -> tuple[Step, ...]:
     """Read the JSON/YAML form.
 
     Raises:
-        RecipeError: where an entry is not {parent:, layers: [start, stop], scale:} (or `layer:` for a single one).
+        RecipeError: if an entry is not {parent:, layers: [start, stop], scale:} (or `layer:` for a single layer).
     """
     if data is None:
         return ()

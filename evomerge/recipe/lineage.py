@@ -1,8 +1,8 @@
-"""How a recipe came from others: the checkpoints below it, and one flat recipe for what is linear on the way.
+"""The lineage of a recipe: the checkpoints below it, and one flat recipe where its ancestors are linear.
 
 A weighted average of weighted averages is a weighted average: where a recipe and its parents only add weights
 (`linear`, `task_arithmetic`), the result follows from one coefficient for each checkpoint, in each group of tensors.
-Recipes that were bred from recipes stay as small, and as quick to build, as their founders' then.
+So recipes that were bred from recipes stay as small, and as quick to build, as recipes of checkpoints.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ DEFAULTS: Mapping[str, Mapping[str, Value]] = {
     LINEAR: {"weight": 1.0, "normalize": True},
     TASK_ARITHMETIC: {"weight": 1.0, "lambda": 1.0},
 }
-"""The methods that only add weights, with the defaults of their parameters (a test holds them to the methods')."""
+"""The methods that only add weights, with their parameters' defaults (a test compares them with the methods' own)."""
 
 _SMALLEST_SUM = 1e-8
 
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A checkpoint that a recipe is made of.
+    """A checkpoint below a recipe.
 
     Attributes:
-        path: names of the parents that lead to it from the recipe, "base" for bases.
+        path: names of the parents that lead from the recipe to it; "base" for a base.
         source: the checkpoint.
     """
 
@@ -42,7 +42,7 @@ class Ancestor:
 
 
 def ancestors(recipe: Recipe) -> Iterator[Ancestor]:
-    """Yield every checkpoint below a recipe, in the order of the parents, bases last; one that occurs twice, twice."""
+    """Yield every checkpoint below a recipe as often as it occurs, in the order of the parents, bases last."""
     for member in _members(recipe):
         name = "base" if member is recipe.base else member.name
         if isinstance(member.source, Recipe):
@@ -55,21 +55,21 @@ def ancestors(recipe: Recipe) -> Iterator[Ancestor]:
 def flatten(recipe: Recipe) -> Recipe:
     """Return a recipe without parents that are recipes, as far as the methods are linear.
 
-    What cannot be taken apart stays as it is, a parent that is a recipe: one of another method (its own parents are
-    flattened), a layer path, or one whose `dtype` rounds it to a narrower type than the result's on purpose.
+    Some parents that are recipes cannot be taken apart and stay: those of another method (with their own parents
+    flattened), layer paths, and those whose `dtype` rounds them on purpose to a narrower type than the result's.
 
-    The flat recipe builds the same model but for rounding. Nested, each recipe is rounded to fp32 at every step of its
-    arithmetic and then to its type (its donor's, if it names none); flat, there is one sum in fp32 and one rounding at
-    the end. So the last bits differ, for intermediates in 16 bits by up to their rounding, and the flat one is nearer
-    to exact arithmetic. Nobody flattens a recipe silently: its hash, too, is another.
+    The flat recipe builds the same model up to rounding. Nested recipes are rounded to fp32 at every step of their
+    arithmetic, and each one then to its type (its donor's, if it names none); the flat recipe is one sum in fp32 with
+    one rounding at the end. So the last bits differ, by up to the rounding of intermediates in 16 bits, and the flat
+    recipe is nearer to exact arithmetic. As its hash differs too, no recipe is flattened silently.
 
     Args:
-        recipe: any; it need not have been checked.
+        recipe: any recipe, checked or not.
 
     Returns:
-        `task_arithmetic` over the same base if the recipe is that and all coefficients sum to 1, else `linear` without
-        normalisation; the recipe itself if there is nothing to flatten. Configuration, dtype and tokenizer come from
-        the same checkpoints as before. Checkpoints whose coefficients are all 0 are left out.
+        `task_arithmetic` over the same base if the recipe has that method and all coefficients sum to 1, else `linear`
+        without normalisation; the recipe itself if there is nothing to flatten. Configuration, dtype and tokenizer come
+        from the same checkpoints as before. Checkpoints whose coefficients are all 0 are left out.
     """
     if not _is_linear(recipe):
         return _with_sources(recipe, _flat_source)
@@ -80,11 +80,11 @@ def flatten(recipe: Recipe) -> Recipe:
 
 
 class _Leaves:
-    """What a linear recipe is a sum of.
+    """The terms whose weighted sum a linear recipe is.
 
     Attributes:
         names: a name for each leaf, in the order in which they are found.
-        opened: recipes among the ancestors that were taken apart.
+        opened: the ancestors that are recipes and were taken apart.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -95,7 +95,7 @@ class _Leaves:
         self._find(recipe)
 
     def of(self, source: Source) -> Source | None:
-        """Return the leaf that a source is, with its own parents flattened; None: it is taken apart."""
+        """Return a source as a leaf, with its own parents flattened; None if it is taken apart."""
         if source not in self._of:
             opens = isinstance(source, Recipe) and self._opens(source)
             self._of[source] = None if opens else _flat_source(source)
@@ -127,7 +127,7 @@ def _flat(recipe: Recipe, leaves: _Leaves) -> Recipe:
     def weights(role: str, layer: int | None) -> dict[str, float]:
         sums = _coefficients(recipe, leaves, role, layer)
         if as_deltas:
-            sums.pop(cast(Source, root_base), None)  # what is not taken from the others is the base's
+            sums.pop(cast(Source, root_base), None)  # the rest of the sum is the base's
         return {leaves.names[leaf]: sums.get(leaf, 0.0) for leaf in leaves.names}
 
     edges = {edge for node in nodes for group in node.groups for edge in group.layers or ()}
@@ -159,11 +159,11 @@ def _flat(recipe: Recipe, leaves: _Leaves) -> Recipe:
 def _grouped(
     weights: Callable[[str, int | None], dict[str, float]], edges: list[int]
 ) -> tuple[dict[str, float], list[tuple[Group, dict[str, float]]]]:
-    """Return the weights of most roles, and the groups that differ, in the order in which they are to be matched.
+    """Return the weights of most roles, and the groups with other weights, in the order in which they must match.
 
     Args:
-        weights: of a role, in a layer (None: where no group names the layer, which no recipe can tell from outside of
-            all layers).
+        weights: returns the weights of a role in a layer; layer None stands for all layers that no group names, which a
+            recipe cannot tell from the tensors outside of layers.
         edges: layers at which weights may change, rising.
     """
     rows = {role: weights(role, None) for role in ROLES}
@@ -179,7 +179,7 @@ def _grouped(
 def _by_weights(
     rows: Mapping[str, dict[str, float]], layers: tuple[int, int] | None
 ) -> list[tuple[Group, dict[str, float]]]:
-    """Return a group for each set of roles that have the same weights in some layers."""
+    """Return a group for each set of roles that have the same weights in a range of layers."""
     roles: dict[tuple[tuple[str, float], ...], list[str]] = {}
     for role, row in rows.items():
         roles.setdefault(tuple(row.items()), []).append(role)
@@ -189,7 +189,7 @@ def _by_weights(
 
 
 def _coefficients(recipe: Recipe, leaves: _Leaves, role: str, layer: int | None) -> dict[Source, float]:
-    """Return what each leaf counts in a tensor of a linear recipe."""
+    """Return the coefficient of each leaf in a tensor of a linear recipe."""
     total: dict[Source, float] = {}
 
     def add(source: Source, weight: float) -> None:
@@ -202,13 +202,13 @@ def _coefficients(recipe: Recipe, leaves: _Leaves, role: str, layer: int | None)
     for parent in recipe.parents:
         add(parent.source, weight[parent.name] * scale)
     if recipe.method == TASK_ARITHMETIC:
-        assert recipe.base is not None  # else it would be no linear recipe
+        assert recipe.base is not None  # a linear recipe of this method has one
         add(recipe.base.source, 1.0 - scale * sum(weight.values()))
     return total
 
 
 def _weights(recipe: Recipe, given: Mapping[str, Value]) -> tuple[dict[str, float], float]:
-    """Return the weight of each parent under some parameters, and what all are multiplied by."""
+    """Return the weight of each parent under some parameters, and the common factor of all weights."""
     values = {**DEFAULTS[recipe.method], **given}
     value = values["weight"]
     weight = {
@@ -258,7 +258,7 @@ def _members(recipe: Recipe) -> tuple[Parent, ...]:
 
 
 def _with_sources(recipe: Recipe, change: Callable[[Source], Source]) -> Recipe:
-    """Return a recipe with changed parents and base; itself if none of them changes."""
+    """Return a recipe with changed parents and base, or the recipe itself if none of them changes."""
     sources = [change(member.source) for member in _members(recipe)]
     if all(new is member.source for new, member in zip(sources, _members(recipe), strict=True)):
         return recipe
@@ -272,7 +272,7 @@ def _flat_source(source: Source) -> Source:
 
 
 def _flat_member(source: Source, leaves: _Leaves, below: Callable[[Recipe], Source]) -> Source:
-    """Follow a chain of recipes that are taken apart down to a leaf."""
+    """Return the leaf at the end of a chain of recipes that are taken apart."""
     while (leaf := leaves.of(source)) is None:
         source = below(cast(Recipe, source))
     return leaf

@@ -1,4 +1,4 @@
-"""What a merge method asks for, as data: a space needs this to lay out its genes, and needs no torch for it.
+"""What a merge method needs, as data: a space lays out its genes by it, without torch.
 
 The arithmetic of each method, and its `MethodSpec`, are in `evomerge.merge.methods`.
 """
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a merge method: its default and the range that a search uses when the user states none.
+    """One parameter of a merge method: its default, and the range of a search if the user states none.
 
     Attributes:
-        per_parent: one number per parent (a weight), rather than one per tensor (lambda, t).
+        per_parent: whether it is one number per parent (a weight) rather than one per tensor (lambda, t).
         log: whether a search should move it on a logarithmic scale.
-        choices: the words it takes, for parameters that are not numbers; empty for numbers.
-        gene: whether a search evolves it unless told otherwise.
+        choices: the words that it accepts if it is not a number; empty for numbers.
+        gene: whether a search evolves it by default.
     """
 
     name: str
@@ -36,7 +36,7 @@ class MethodSpec:
 
     Attributes:
         needs_base: whether task vectors are measured from a base.
-        n_parents: smallest and largest number of parents; None: no upper limit.
+        n_parents: the smallest and the largest number of parents; None: there is no upper limit.
     """
 
     name: str

@@ -41,7 +41,7 @@ from evomerge.errors import RecipeError
 from evomerge.recipe.layer_path import Step, path_from_data, path_to_data
 
 Value: TypeAlias = "float | bool | str | Mapping[str, float]"
-"""A parameter: one number (or flag, or word) for all parents, or a number per parent name."""
+"""The value of a parameter: one number (or flag, or word) for all parents, or parent name to number."""
 
 ROLES = ("embedding", "attention", "mlp", "norm", "other", "head")
 """Tensor roles, in the order of the forward pass. `norm` and `other` occur inside and outside of layers."""
@@ -61,7 +61,7 @@ class ModelSource:
     trust_remote_code: bool = False
 
     def to_data(self) -> str | dict[str, Any]:
-        """Return the shortest JSON form: the path alone where nothing else is set."""
+        """Return the shortest JSON form, which is the path alone if nothing else is set."""
         if self.revision is None and not self.trust_remote_code:
             return self.path
         data: dict[str, Any] = {"path": self.path}
@@ -74,7 +74,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Parent:
-    """A named source of weights: a checkpoint, or another recipe (so that lineage is a tree of recipes)."""
+    """A named source of weights: a checkpoint, or another recipe, so that a lineage is a tree of recipes."""
 
     name: str
     source: ModelSource | Recipe
@@ -115,14 +115,17 @@ class Recipe:
     Attributes:
         method: name of a merge method (`evomerge methods` lists them).
         parents: the models that are merged, in order.
-        base: the checkpoint that task vectors are measured from; None for methods that need none.
+        base: the checkpoint from which task vectors are measured; None for methods that need none.
         parameters: parameters for every tensor that no group overrides.
         groups: in order; the first that matches a tensor counts.
         dtype: of the result, one of `DTYPES`; None: the base's (or the first parent's) own.
         tokenizer: name of the parent (or "base") whose tokenizer the result carries; None: base, else first parent.
         seed: of random masks; together with the parent's name and the tensor's name it fixes every mask.
-        path: of the method "passthrough": the layers of the result, in order; empty: the one parent as it is. The first
-            parent lends everything outside of the layers.
+        path: for the method "passthrough", the layers of the result, in order; empty: the one parent as it is. The
+            first parent lends everything outside of the layers.
+
+    Raises:
+        RecipeError: if parents, dtype, tokenizer, parameters or path contradict each other.
     """
 
     method: str
@@ -186,7 +189,7 @@ class Recipe:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of what the recipe builds; labels of groups do not count."""
+        """The SHA-256 (hex) of what the recipe builds; names of groups do not count."""
         data = self.to_data()
         _strip_labels(data)
         text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -208,7 +211,7 @@ class Recipe:
             data["dtype"] = self.dtype
         if self.tokenizer is not None:
             data["tokenizer"] = self.tokenizer
-        # The order of parents counts (SLERP, first tokenizer), but canonical JSON sorts keys: write it down.
+        # The order of parents matters (SLERP, first tokenizer), but canonical JSON sorts keys, so the order is written too.
         if len(self.parents) > 1:
             data["order"] = [parent.name for parent in self.parents]
         data["seed"] = self.seed
@@ -219,7 +222,7 @@ class Recipe:
         """Read the JSON/YAML form.
 
         Raises:
-            RecipeError: on an unknown key, a missing one, or a value of the wrong kind.
+            RecipeError: if a key is unknown or missing, or a value is of the wrong kind.
         """
         if not isinstance(data, Mapping):
             raise RecipeError(f"a recipe is a mapping with `method` and `parents`, but came {type(data).__name__}")
@@ -258,7 +261,7 @@ class Recipe:
         """Read YAML (or JSON) text.
 
         Raises:
-            RecipeError: where the text is not YAML or not a recipe.
+            RecipeError: if the text is not YAML or not a recipe.
         """
         try:
             data = yaml.safe_load(text)
@@ -271,7 +274,7 @@ class Recipe:
         """Read a recipe file.
 
         Raises:
-            RecipeError: where the file is missing or not a recipe; the message names the file.
+            RecipeError: if the file is missing or not a recipe; the message names the file.
         """
         path = Path(path)
         try:
@@ -285,7 +288,7 @@ class Recipe:
 
 
 def _freeze(values: Mapping[str, Value]) -> Mapping[str, Value]:
-    """Copy into read-only mappings with normalised numbers, so that equal recipes have equal hashes."""
+    """Return a read-only copy with normalised numbers, so that equal recipes have equal hashes."""
     return MappingProxyType({str(key): _normal(key, value) for key, value in values.items()})
 
 
@@ -300,7 +303,7 @@ def _normal(key: str, value: Any) -> Value:
 def _number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise RecipeError(f"parameter {key!r} must be a finite number (or one per parent), but came {value!r}")
-    return float(value) + 0.0  # -0.0 becomes 0.0: they build the same model and must hash alike
+    return float(value) + 0.0  # -0.0 becomes 0.0, since both build the same model and must have the same hash
 
 
 def _thaw(values: Mapping[str, Value]) -> dict[str, Any]:
