@@ -6,7 +6,7 @@
 ``paths/``      layer paths: which parents can share one, the model in memory, the same as files
 ``quantiles``   tables by which another density of a trim needs no sort
 ``methods/``    the merge methods and their registry
-``cache``       what is found of the parents once per search, within a memory budget
+``cache``       what is found once per search about the parents, within a memory budget
 ``family``      opened parents that fit together
 ``plan``        what happens to each tensor, with all checks made; reads no weights
 ``apply``       computes one tensor of a plan

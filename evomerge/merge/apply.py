@@ -1,6 +1,6 @@
-"""Compute one tensor of a plan, straight into the memory where it is wanted: fp32 arithmetic, one cast at the end.
+"""Computes one tensor of a plan, straight into the memory where it is needed: fp32 arithmetic, one cast at the end.
 
-On disk and in memory it is the same function, so the same bytes.
+The same function serves merges on disk and in memory, so both have the same bytes.
 """
 
 from __future__ import annotations
@@ -44,17 +44,18 @@ def write_tensor(plan: MergePlan, task: TensorTask, out: torch.Tensor, *, rounde
     """Give a tensor the values of a task, in place.
 
     Args:
-        plan: of which the task is one.
+        plan: the plan to which the task belongs.
         task: what to compute.
-        out: where to; of the task's shape, in any floating-point type. The values are rounded to the task's type first.
-        rounded: a further type to round to, before out's own.
+        out: the tensor, of the task's shape and any floating-point type. The values are rounded to the task's type
+            first.
+        rounded: a further type to which they are rounded, before out's own.
 
     Raises:
-        CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf; `out` is then as it was.
+        CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf; `out` is then unchanged.
         RecipeError: if the result is not finite; `out` then holds a part of it.
     """
     bad = start_tensor(plan, task, out, rounded=rounded)
-    if bad:  # for a tensor of a GPU, this waits for it
+    if bad:  # for a tensor on a GPU, this waits for the result
         refuse(plan, task, out, rounded)
 
 
@@ -98,7 +99,7 @@ def start_tensor(
 def program_of(
     plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device
 ) -> tuple[Program, torch.Tensor | None, list[torch.Tensor]]:
-    """Return what the engine has to run for a task whose method has a program, and the tensors that it reads.
+    """Return the program of a task whose method has one, with the base and the parents' tensors that it reads.
 
     Raises:
         CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
@@ -111,7 +112,7 @@ def program_of(
 
 
 def _inputs(plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device) -> Inputs:
-    """Return what the method gets, in the types of the files, with what it prepares."""
+    """Return the method's inputs, in the types of the files, with what its preparation finds."""
     assert task.values is not None  # a task is either copied or merged
     family, name = plan.family, task.name
     base = _on(device, family.near(device, BASE, name)) if plan.method.spec.needs_base else None
@@ -123,7 +124,7 @@ def _inputs(plan: MergePlan, task: TensorTask, engine: KernelEngine, device: tor
 
 
 class _TaskTensors:
-    """What the preparation of one task may look at; see `evomerge.merge.methods.base.ParentTensors`."""
+    """What the preparation of one task may use; see `evomerge.merge.methods.base.ParentTensors`."""
 
     def __init__(self, plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device) -> None:
         self.engine = engine
@@ -160,7 +161,7 @@ class _TaskTensors:
 
     def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
         family, wanted = self._family, self._inputs if which is None else [self._inputs[i] for i in which]
-        device = family.home(BASE, name) or self._device  # the base's tensors may stay on several devices
+        device = family.home(BASE, name) or self._device  # the base's tensors may lie on several devices
         base, *parents = (_on(device, family.near(device, index, name)) for index in (BASE, *wanted))
         return base, parents
 

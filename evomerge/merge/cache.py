@@ -1,4 +1,4 @@
-"""What does not depend on a genome, found once per search and kept within a budget."""
+"""The parent cache: what does not depend on a genome is found once per search, and kept within a memory budget."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 AUTO_SHARE = 0.25
-"""Share of the free memory that `cache: auto` may use."""
+"""The share of the free memory that `cache: auto` may use."""
 
 KEPT = 64
-"""Entries that a `Latest` keeps."""
+"""How many entries a `Latest` keeps."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def budget_bytes(cache: str | float) -> int:
         cache: "none", "auto" (a quarter of the memory that is free now, within the limit of a container), or GiB.
 
     Raises:
-        RecipeError: if it is none of these.
+        RecipeError: if the setting is none of these.
     """
     if cache == "none":
         return 0
@@ -47,13 +47,13 @@ def budget_bytes(cache: str | float) -> int:
 
 
 class Latest(Generic[K, V]):
-    """A mapping that forgets what has not been used for the longest when it holds more than `KEPT` entries."""
+    """A mapping with at most `KEPT` entries; a further one replaces the entry that was used least recently."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[K, V] = OrderedDict()
 
     def find(self, key: K, make: Callable[[], V]) -> V:
-        """Return what is there under a key, or make it."""
+        """Return the value of a key, which is made if there is none."""
         if key not in self._kept:
             self._kept[key] = make()
             while len(self._kept) > KEPT:
@@ -62,20 +62,20 @@ class Latest(Generic[K, V]):
         return self._kept[key]
 
     def use(self, key: K) -> None:
-        """Note that an entry is used, if it is there."""
+        """Note that an entry, if there is one, was used now."""
         if key in self._kept:
             self._kept.move_to_end(key)
 
 
 class ParentCache:
-    """A cache of results of passes over the parents' weights, which any later candidate can use.
+    """A cache of results of passes over the parents' weights, for all later candidates.
 
-    What is kept is small against the weights: three numbers for a pair of tensors (SLERP), some tens of kB for each
-    tensor and parent (TIES). Where even that is too much, it is found again for every candidate, and the log says so.
+    The results are small against the weights: three numbers for a pair of tensors (SLERP), some tens of kB for each
+    tensor and parent (TIES). A result that does not fit is found again for every candidate, and the log says so.
 
     Attributes:
-        budget: most bytes to keep.
-        used: bytes that are kept.
+        budget: how many bytes may be kept.
+        used: how many bytes are kept.
     """
 
     def __init__(self, cache: str | float = "auto") -> None:
@@ -96,14 +96,14 @@ class ParentCache:
         what: str,
         models: tuple[int, ...] = (),
     ) -> T:
-        """Return what is kept under a key for some models, or make it, and keep it if it fits.
+        """Return what is kept under a key for some models; if nothing, make it and keep it if it fits.
 
         Args:
-            key: what it is.
-            make: finds it.
-            n_bytes: its size.
-            what: for the log: what is found again for every candidate if it cannot be kept.
-            models: the serial numbers of those that it follows from.
+            key: what the value is called.
+            make: makes the value.
+            n_bytes: returns the size of a value.
+            what: the value in plain words, for the log if it cannot be kept and is made again for every candidate.
+            models: the serial numbers of the models on which the value depends.
         """
         place = key, models
         if place in self._kept:
@@ -128,7 +128,7 @@ class ParentCache:
             self.used -= self._kept.pop(place)[1]
 
     def forget_with(self, model: Any, serial: int) -> None:
-        """Drop what follows from a model as soon as the model itself is gone."""
+        """Drop all values that depend on a model as soon as the model itself is gone."""
         weakref.finalize(model, self._forget, serial).atexit = False
 
     def recent(self, key: Hashable, make: Callable[[], T]) -> T:

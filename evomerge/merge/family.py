@@ -1,4 +1,4 @@
-"""Opened parents, and whether they fit together: all mismatches at once, from headers and configurations only."""
+"""Opened parents that fit together: all mismatches are found at once, from headers and configurations only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ _LIMIT = 12
 class Family:
     """Models that were checked to fit together, under the names of a recipe's parents.
 
-    What does not depend on a recipe's parameters is kept here, to be used again by the next candidate.
+    It keeps what does not depend on a recipe's parameters, for the next candidate.
 
     Attributes:
         members: name and model of each parent in order, then the base if there is one (so that index -1 is the base).
-        donor: index of the member that lends names, types, configuration: the base, else the first parent.
+        donor: index of the member that lends names, types and configuration: the base, else the first parent.
         tensors: every tensor of the result.
         parent_cache: results of passes over the weights, kept within a memory budget.
-        copies: the members' tensors that stay on another device than the CPU.
+        copies: copies of the members' tensors that stay on devices other than the CPU.
+
+    Raises:
+        CheckpointError: with every mismatch of every member.
     """
 
     def __init__(
@@ -54,15 +57,15 @@ class Family:
         return self.members[index][1]
 
     def info(self, index: int, name: str) -> TensorInfo:
-        """Return shape and type of a tensor of a member by its name in the result; nothing is read."""
+        """Return the shape and type of a member's tensor, by its name in the result; nothing is read."""
         return self.model(index).tensors.infos[self._names[index][name]]
 
     def source(self, index: int, name: str) -> tuple[OpenModel, str]:
-        """Return a member, and its own name of a tensor of the result."""
+        """Return a member, and its own name for a tensor of the result."""
         return self.model(index), self._names[index][name]
 
     def load(self, index: int, name: str) -> torch.Tensor:
-        """Read a tensor of a member by its name in the result; do not change it.
+        """Return a member's tensor by its name in the result; do not change it.
 
         Raises:
             CheckpointError: naming the parent, if it cannot be read or holds NaN or Inf.
@@ -74,7 +77,7 @@ class Family:
             raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
 
     def near(self, device: torch.device, index: int, name: str) -> torch.Tensor:
-        """Return a tensor as `load`, or the copy of it that stays on a device.
+        """Return a tensor as `load` does, or its copy if that stays on the device.
 
         Raises:
             CheckpointError: as `load`.
@@ -86,7 +89,7 @@ class Family:
             raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
 
     def home(self, index: int, name: str) -> torch.device | None:
-        """Return the device that a copy of a tensor stays on, if there is one."""
+        """Return the device on which a copy of a tensor stays, or None."""
         return self.copies.home(self.model(index), self._names[index][name])
 
     def dtype(self, name: str) -> torch.dtype:
@@ -100,12 +103,12 @@ class Family:
 
     @property
     def architecture(self) -> Architecture:
-        """The donor's."""
+        """The donor's architecture."""
         return self.model(self.donor).architecture
 
     @property
     def summary(self) -> ArchitectureSummary:
-        """What a search space needs to know of these models, as plain data."""
+        """The summary of these models that a search space needs, as plain data."""
         return self.architecture.summary
 
 
@@ -114,7 +117,7 @@ def _who(name: str, family: Family, index: int) -> str:
 
 
 def _fit(members: Sequence[tuple[str, OpenModel]], donor_index: int) -> tuple[Mapping[str, str], ...]:
-    """Return for each member its own name of each of the donor's tensors.
+    """Return for each member the donor's names of tensors to its own.
 
     Raises:
         CheckpointError: with all mismatches of all members.

@@ -1,4 +1,4 @@
-"""The plan of a merge: what happens to each tensor, with all checks made, and no tensor read."""
+"""The plan of a merge: what happens to each tensor. All checks are made, but no tensor is read."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class TensorTask:
 
     Attributes:
         tensor: its name, place, shape (and the donor's type).
-        dtype: of the result.
-        copy_of: index of the member (-1: the base) that the tensor equals; None where it is merged.
+        dtype: its type in the result.
+        copy_of: index of the member (-1: the base) that the tensor equals; None if it is merged.
         inputs: indices of the parents that are read, in the order of summation.
-        values: parameters; per-parent numbers are in the order of `inputs`.
+        values: the parameters; per-parent numbers are in the order of `inputs`.
         seeds: one per input, for random masks.
     """
 
@@ -67,7 +67,7 @@ class MergePlan:
 
 
 def check_recipe(recipe: Recipe) -> Method:
-    """Check all of a recipe that can be checked without its models, and return its method.
+    """Check everything about a recipe that can be checked without its models, and return its method.
 
     Raises:
         RecipeError: with every mistake: method, number of parents, base, names and kinds of parameters.
@@ -95,9 +95,9 @@ def check_recipe(recipe: Recipe) -> Method:
                 problems.append(where + unknown_name(kind, name, [known.name for known in spec.parameters]))
             else:
                 problems.extend(f"{where}{text}" for text in _kind_problems(parameter, value, recipe))
-    if not problems:  # else the numbers cannot be resolved
+    if not problems:  # otherwise the numbers cannot be resolved
         for where, given in _parameter_sets(recipe):
-            # A group inherits the mistakes of the recipe's own parameters, and parents may share one: say each once.
+            # Groups inherit mistakes of the recipe's parameters, and parents may have the same, so each counts once.
             found = dict.fromkeys(method.problems(_resolve(spec, given, recipe)))
             problems.extend(f"{where}{problem}" for problem in found if problem not in problems)
     _raise(problems)
@@ -105,10 +105,10 @@ def check_recipe(recipe: Recipe) -> Method:
 
 
 def make_plan(recipe: Recipe, method: Method, family: Family) -> MergePlan:
-    """Decide every tensor.
+    """Return the plan of a merge, in which every tensor is decided.
 
     Args:
-        recipe: a checked one.
+        recipe: a checked recipe.
         method: what `check_recipe` returned for it.
         family: its models.
 
@@ -137,7 +137,7 @@ def make_plan(recipe: Recipe, method: Method, family: Family) -> MergePlan:
 
 @dataclass(frozen=True)
 class _Resolved:
-    """What all tensors of one role in one layer have in common."""
+    """The common part of all tensors of one role in one layer."""
 
     copy_of: int | None
     inputs: tuple[int, ...]
@@ -165,7 +165,7 @@ def _task(tensor: Merged, resolved: _Resolved, recipe: Recipe, family: Family) -
 
 
 def mask_seed(seed: int, parent: str, tensor: str) -> int:
-    """Return seed of the random mask of one parent's tensor; the same in any order, in memory and on disk."""
+    """Return the seed of the random mask of one parent's tensor; the same in any order, in memory and on disk."""
     digest = hashlib.sha256(f"{seed}\0{parent}\0{tensor}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
@@ -175,7 +175,7 @@ def _where(index: int, group: Group) -> str:
 
 
 def _parameter_sets(recipe: Recipe) -> list[tuple[str, dict[str, Any]]]:
-    """Return the parameters outside of all groups and in each group, with where they are written."""
+    """Return the parameters outside of all groups and in each group, each with the place where they are written."""
     sets = [("", dict(recipe.parameters))]
     sets += [(_where(i, group), {**recipe.parameters, **group.parameters}) for i, group in enumerate(recipe.groups)]
     return sets
@@ -204,7 +204,7 @@ def _plain(value: Any) -> str:
 
 
 def _resolve(spec: MethodSpec, given: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """Fill in defaults and lay per-parent parameters out as tuples in the order of the recipe's parents."""
+    """Return the parameters with defaults, per-parent ones as tuples in the order of the recipe's parents."""
     values: dict[str, Any] = {}
     for parameter in spec.parameters:
         value = given.get(parameter.name, parameter.default)

@@ -1,11 +1,11 @@
-"""Tables of quantiles of |τ|, so that another density of a trim needs no sort.
+"""Tables of quantiles of |τ|, so that no density of a trim needs a sort.
 
 As fp32, the bits of non-negative numbers sort as the numbers do, so ranking means counting bits. A table divides the
-entries of one task vector, or of a whole model's, into a few thousand groups by magnitude. It says at once which group
-the k-th largest entry is in. Bf16 parents have few distinct deltas, and nearly all entries share theirs with thousands
-of others: such a value is a group of its own, and all that is left to find is where the last kept one of its entries
-lies, since the lowest flat indices are kept. A group of several values is surveyed: its few entries are listed, for all
-parents in one pass. The kept set is that of a stable sort.
+entries of one task vector, or of a whole model's, into a few thousand groups by magnitude, and shows the group of the
+k-th largest entry at once. Bf16 parents have few distinct deltas, so nearly every entry shares its value with thousands
+of others. Such a value is a group of its own; then only the last kept one of its entries must be found, since the
+lowest flat indices are kept. A group of several values is surveyed: its few entries are listed, for all parents in one
+pass. The kept entries are those of a stable sort.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     import torch
 
 GROUPS = 4096
-"""Groups of a table, about; one of several values then holds one entry in 4096."""
+"""About how many groups a table has; a group of several values then holds one entry in 4096."""
 
 FREQUENT = 1024
-"""Where there are many values: a bin (of magnitudes that share their upper bits) with more than one entry in so many
-stays a group of its own, in which one value is counted, not listed."""
+"""If there are many values, they are counted in bins that share their upper bits. A bin with more than one entry in so
+many stays a group of its own, in which the entries of one value are counted rather than listed."""
 
 VALUES = 1 << 17
-"""Different values of a tensor up to which each is counted by itself; those of bf16 parents have some ten thousand."""
+"""Up to how many distinct values in a tensor each is counted by itself; bf16 parents have some ten thousand."""
 
 PARTS = 8
-"""Several tensors that are ranked as one may have so many times more."""
+"""How many times more values several tensors may have that are ranked as one."""
 
 _SHIFT = 13
 
 
 @dataclass(frozen=True)
 class Deltas:
-    """Task vectors that need not be in memory: `load` gives θ0 and one θ each, contiguous and of n entries."""
+    """Task vectors that need not be in memory: `load` returns θ0 and a θ for each, contiguous, of n entries."""
 
     n: int
     load: Callable[[], tuple[torch.Tensor, Sequence[torch.Tensor]]]
@@ -52,10 +52,10 @@ class QuantileTable:
     """Groups of the entries of task vectors, by rising magnitude.
 
     Attributes:
-        low: int32, the least bits of each group.
-        high: int32, one more than its largest bits.
-        at_least: int64, how many entries are in it or above it.
-        value: int32, the bits of one of its entries if they are many, supposedly the most frequent; else −1.
+        low: `(n_groups,)` int32, the least bits of each group.
+        high: `(n_groups,)` int32, one more than its largest bits.
+        at_least: `(n_groups,)` int64, how many entries are in the group or above it.
+        value: `(n_groups,)` int32, the bits of the entry that seems most frequent, if the group has many; else −1.
     """
 
     low: np.ndarray
@@ -75,12 +75,12 @@ class QuantileTable:
 
 
 def make_table(engine: KernelEngine, parts: Sequence[Deltas], which: int = 0) -> QuantileTable:
-    """Count the magnitudes of one task vector, or of several tensors' as one, in a pass over them.
+    """Return the table of one task vector, or of several tensors' as one, after a pass that counts magnitudes.
 
     Args:
-        engine: counts.
-        parts: a tensor each.
-        which: number of the task vector among those of each part.
+        engine: counts the magnitudes.
+        parts: the task vectors of one tensor each.
+        which: the number of the task vector among those of each part.
     """
     total = sum(part.n for part in parts)
     tallied = _tally(engine, parts, which)
@@ -102,7 +102,7 @@ def make_table(engine: KernelEngine, parts: Sequence[Deltas], which: int = 0) ->
 
 
 def _tally(engine: KernelEngine, parts: Sequence[Deltas], which: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the values of all parts' entries (as bits, rising) and how often each occurs; None if they are many."""
+    """Return the values of all parts' entries (as bits, rising) and how often each occurs; None if there are many."""
     values, sizes = np.zeros(0, np.int32), np.zeros(0, np.int64)
     for part in parts:
         base, parents = part.load()
@@ -118,7 +118,7 @@ def _tally(engine: KernelEngine, parts: Sequence[Deltas], which: int) -> tuple[n
 
 
 def _joined(size: np.ndarray, alone: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """Join neighbours, but for those that stay alone, until they hold their share; return the ends of the groups."""
+    """Join neighbours, except those that stay alone, up to the size of a group; return the ends of the groups."""
     share = (size.cumsum() - 1) * GROUPS // max(1, total)
     begins = np.ones(len(size), bool)
     begins[1:] = alone[1:] | alone[:-1] | (share[1:] != share[:-1])
@@ -134,13 +134,13 @@ def _table(low: np.ndarray, high: np.ndarray, size: np.ndarray, first: np.ndarra
 def cuts(
     engine: KernelEngine, parts: Sequence[Deltas], tables: Sequence[QuantileTable], ks: Sequence[int]
 ) -> list[list[Cut]]:
-    """Return the cuts that keep the k largest |τ| of each task vector; of equal ones those that come first.
+    """Return the cuts that keep the k largest |τ| of each task vector, and of equal ones those that come first.
 
     Args:
-        engine: looks at the entries.
-        parts: a tensor each, with the task vectors of several parents.
-        tables: one for each parent, of its entries in all parts.
-        ks: how many each parent keeps.
+        engine: surveys the entries.
+        parts: one tensor each, with the task vectors of several parents.
+        tables: the table of each parent's entries in all parts.
+        ks: how many entries each parent keeps.
 
     Returns:
         For each parent a cut for each part.
@@ -180,7 +180,7 @@ def _file(
 
 @dataclass(frozen=True)
 class _Tie:
-    """All entries above these bits are kept, and the first `kept` of those that have just them."""
+    """All entries above these bits are kept, and the first `kept` of the entries with exactly these bits."""
 
     bits: int
     kept: int
@@ -196,7 +196,7 @@ class _Open:
 
 
 def _begin(parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut] | _Tie | _Open:
-    """Return what the table alone says of the cuts."""
+    """Return what the table alone says about the cuts."""
     if k <= 0:
         return [Cut(math.inf, 0)] * len(parts)
     group = len(table.at_least) - 1 - int(np.searchsorted(table.at_least[::-1], k))
@@ -210,7 +210,7 @@ def _begin(parts: Sequence[Deltas], table: QuantileTable, k: int) -> list[Cut] |
 
 
 def _note_frequent(table: QuantileTable, was: _Open, seen: Sequence[Survey]) -> None:
-    """Count another value next time if the one that was counted is not the most frequent one of a group with many."""
+    """Let another value be counted next time, if the counted one is not the most frequent of its group."""
     if was.range.value < 0:
         return
     values, sizes = np.unique(np.concatenate([each.bits for each in seen]), return_counts=True)
@@ -219,7 +219,7 @@ def _note_frequent(table: QuantileTable, was: _Open, seen: Sequence[Survey]) -> 
 
 
 def _decide(parts: Sequence[Deltas], was: _Open, seen: Sequence[Survey]) -> list[Cut] | _Tie:
-    """Rank what was listed and what was counted."""
+    """Return the cuts, or a tie, from the ranks of listed and counted entries."""
     value, needed = was.range.value, was.needed
     listed, counted = np.concatenate([each.bits for each in seen]), sum(each.n for each in seen)
     larger = int((listed > value).sum())
@@ -231,7 +231,7 @@ def _decide(parts: Sequence[Deltas], was: _Open, seen: Sequence[Survey]) -> list
 
 
 def _of_listed(parts: Sequence[Deltas], seen: Sequence[Survey], threshold: int, equal: int) -> list[Cut]:
-    """Keep the first `equal` of the listed entries with these bits."""
+    """Return cuts that keep the first `equal` of the listed entries with these bits."""
     made = []
     for part, each in zip(parts, seen, strict=True):
         here = each.places[each.bits == threshold]
@@ -241,9 +241,9 @@ def _of_listed(parts: Sequence[Deltas], seen: Sequence[Survey], threshold: int, 
 
 
 def _end_ties(engine: KernelEngine, parts: Sequence[Deltas], ties: dict[int, _Tie]) -> dict[int, list[Cut]]:
-    """Find where the last of the equal entries lies that is kept, each parent's."""
+    """Return the cuts of ties, after finding the last kept one of each parent's equal entries."""
     made: dict[int, list[Cut]] = {index: [] for index in ties}
-    left = {index: tie.kept if tie.bits else 0 for index, tie in ties.items()}  # zeros kept are zeros dropped
+    left = {index: tie.kept if tie.bits else 0 for index, tie in ties.items()}  # a kept zero is a dropped one
     for part in parts:
         base, parents = part.load() if any(left.values()) else (None, ())
         for index, tie in ties.items():

@@ -21,7 +21,7 @@ from evomerge.recipe import ModelSource, Parent, Recipe
 
 
 class RecipeTensors:
-    """The tensors of a recipe, computed as they are read; the bytes are those of the recipe merged to disk."""
+    """The tensors of a recipe, which are computed when they are read; their bytes are those of a merge to disk."""
 
     mapped = False
 
@@ -38,7 +38,7 @@ class RecipeTensors:
 
 
 class PathTensors:
-    """The tensors of an unrolled path, computed as they are read; the bytes are those of the recipe on disk."""
+    """The tensors of an unrolled path, which are computed when they are read; their bytes are those on disk."""
 
     mapped = False
 
@@ -55,27 +55,27 @@ class PathTensors:
 
 
 class Sources:
-    """Opens models and plans merges, and shares what it opened among recipes.
+    """Opens models, plans merges, and shares opened models among recipes.
 
-    Checkpoints stay open (memory-mapped). Of recipes that are parents, and of models that were checked to fit together,
-    the latest few stay (`evomerge.merge.cache.KEPT`), so that a search that breeds recipes from recipes does not grow;
-    what is asked for again later is opened again, with the same bytes.
+    Checkpoints stay open (memory-mapped). Of recipes that are parents, and of families of models that fit together,
+    only the latest few stay (`evomerge.merge.cache.KEPT`), so that the memory of a search that breeds recipes from
+    recipes does not grow; others are opened again when they are needed, with the same bytes.
 
-    Not for use by several threads at once.
+    It is not for use by several threads at once.
 
     Attributes:
-        parent_cache: what was found out about the models.
-        copies: tensors of the models that stay on a device; see `LiveModels.keep`.
+        parent_cache: what was found about the models.
+        copies: copies of the models' tensors that stay on devices; see `LiveModels.keep`.
     """
 
     def __init__(self, *, cache: str | float = "auto") -> None:
         """Open nothing yet.
 
         Args:
-            cache: memory for what is found out about the parents once: "none", "auto" or GiB; see `ParentCache`.
+            cache: the memory for the parent cache: "none", "auto" or GiB; see `budget_bytes`.
 
         Raises:
-            RecipeError: if it is none of these.
+            RecipeError: if the setting is none of these.
         """
         self.parent_cache = ParentCache(cache)
         self.copies = DeviceCopies()
@@ -85,7 +85,7 @@ class Sources:
         self._compatible: Latest[tuple[Parent, ...], CompatibleParents] = Latest()
 
     def open(self, source: ModelSource | Recipe) -> OpenModel:
-        """Open a checkpoint or a recipe; no weights are read.
+        """Return a checkpoint or a recipe as an opened model; no weights are read.
 
         Raises:
             CheckpointError: if a checkpoint is missing, unreadable, or does not fit the others of its recipe.
@@ -98,9 +98,9 @@ class Sources:
         return self._checkpoints[source]
 
     def like(self, source: ModelSource | Recipe) -> OpenModel:
-        """Return an opened model with the architecture (and depth) of a source, without building a merge for it.
+        """Return an opened model with the architecture (and depth) of a source, without planning a merge for it.
 
-        A search changes the parameters of a merge with every candidate; what its model looks like stays the same.
+        A search changes the parameters of a merge with every candidate, but its architecture stays the same.
 
         Raises:
             CheckpointError, RecipeError: as `open`.
@@ -110,12 +110,12 @@ class Sources:
         return self.open(source)
 
     def plan(self, recipe: Recipe) -> MergePlan:
-        """Check a recipe without a path against its models and decide every tensor; no weights are read.
+        """Return the plan of a recipe without a path, checked against its models; no weights are read.
 
         Raises:
-            RecipeError: with every mistake that the recipe itself holds.
+            RecipeError: with every mistake of the recipe itself.
             CheckpointError: with every model that cannot be opened, or every mismatch between the models.
-            ValueError: if the recipe has a path: `path_plan` is for those.
+            ValueError: if the recipe has a path, for which `path_plan` is.
         """
         if recipe.path:
             raise ValueError("a recipe with a layer path merges no tensors; ask for its path_plan")
@@ -123,12 +123,12 @@ class Sources:
         return make_plan(recipe, method, self.family(recipe))
 
     def path_plan(self, recipe: Recipe) -> PathPlan:
-        """Check a recipe with a path against its models and decide every tensor; no weights are read.
+        """Return the plan of a recipe with a path, checked against its models; no weights are read.
 
         Raises:
-            RecipeError: with every mistake that the recipe itself holds.
-            CheckpointError: with every model that cannot be opened, every mismatch between the models, layers that are
-                not there, or the reason why scales cannot be folded into this architecture.
+            RecipeError: with every mistake of the recipe itself.
+            CheckpointError: with every model that cannot be opened, every mismatch between the models, every missing
+                layer, or the reason why scales cannot be folded into this architecture.
         """
         check_recipe(recipe)
         return make_path_plan(recipe, self.compatible_parents(recipe))
@@ -152,7 +152,7 @@ class Sources:
             CheckpointError: with every model that cannot be opened, or every mismatch between the models.
         """
         members = recipe.parents if recipe.base is None else (*recipe.parents, recipe.base)
-        for member in members:  # a recipe stays open as long as it is used, even if through its family
+        for member in members:  # a recipe stays open as long as its family is used
             self._recipes.use(member.source)
         key = (*recipe.parents, recipe.base or Parent("", ModelSource("")))
         return self._families.find(key, lambda: self._open_family(recipe))
@@ -163,7 +163,7 @@ class Sources:
         return Family(named, opened[-1] if recipe.base is not None else None, self.parent_cache, self.copies)
 
     def _open_all(self, parents: tuple[Parent, ...], base: Parent | None) -> list[OpenModel]:
-        """Open the parents, then the base, and name all that cannot be opened."""
+        """Return the parents, then the base, opened; one error names all that cannot be opened."""
         opened: list[OpenModel] = []
         problems = []
         for member in parents if base is None else (*parents, base):
@@ -181,7 +181,7 @@ class Sources:
 
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose tokenizer the recipe's result carries."""
-        if recipe.path:  # its parents may differ in depth, so they are no family
+        if recipe.path:  # its parents may differ in depth, and so be no family
             chosen = next((parent for parent in recipe.parents if parent.name == recipe.tokenizer), recipe.parents[0])
             inner = chosen.source
             return self.tokenizer_of(inner) if isinstance(inner, Recipe) else self.open(inner)

@@ -1,7 +1,7 @@
-"""Tensors without torch: types, and memory that kernels, files and page advice take like a torch tensor's.
+"""Tensors without torch: types, and memory that kernels, files and page advice accept like a torch tensor's.
 
-A merge of whole files needs no more of a tensor than an address, a size and a type. Importing torch takes longer than
-merging a small model, so `evomerge.merge.disk.plain` works with these.
+A merge of whole files needs only the address, size and type of a tensor. Importing torch takes longer than merging a
+small model, so `evomerge.merge.disk.plain` works with these tensors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class DType:
-    """A floating-point type; as text it reads like torch's."""
+    """A floating-point type, with the same text as torch's."""
 
     name: str
     itemsize: int
@@ -33,12 +33,12 @@ CPU = SimpleNamespace(type="cpu")
 
 
 class Flat:
-    """A contiguous tensor in the CPU's memory, with the names of torch's attributes.
+    """A contiguous tensor in the CPU's memory, whose attributes have the names of torch's.
 
     Attributes:
-        shape: of the tensor.
+        shape: the tensor's shape.
         dtype: one of `FLOATS`.
-        memory: its bytes, uint8.
+        memory: `(n_bytes,)` uint8, its bytes.
     """
 
     device: Any = CPU
@@ -76,5 +76,5 @@ class Flat:
         return self
 
     def to(self, device: Any, *, non_blocking: bool = False) -> Flat:
-        """Return itself: there is but one device."""
+        """Return itself, since there is only one device."""
         return self

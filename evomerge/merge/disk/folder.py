@@ -59,13 +59,13 @@ def merge_to_disk(
 ) -> Path:
     """Build the model of a recipe as a Hugging Face folder, which `from_pretrained` loads.
 
-    The folder is written under another name beside `out` and renamed at the end, so what is called `out` is always
-    whole. Reading, arithmetic and writing go on at the same time, on all of torch's threads and two more; the bytes
-    do not depend on their number. Checkpoints of a common layout are merged without torch and transformers (see
+    The folder is written under another name beside `out` and renamed at the end, so a folder called `out` is always
+    whole. Reading, arithmetic and writing run at the same time, on all of torch's threads and two more; the bytes do
+    not depend on the number of threads. Checkpoints of a common layout are merged without torch and transformers (see
     `evomerge.merge.disk.plain`), unless `sources` are given.
 
-    Memory: at most (parents and base + 2) times the largest tensor, however large a shard is, beside what a method
-    without a fused kernel takes for itself and what parents that are recipes read.
+    Memory: at most (parents and base + 2) times the largest tensor, however large a shard is. A method without a fused
+    kernel and parents that are recipes take more.
 
     Args:
         recipe: what to build; it is written into the folder as `recipe.yaml`.
@@ -88,7 +88,7 @@ def merge_to_disk(
     _check_free(out)
     plain = plain_merge(recipe) if sources is None else None
     if plain is not None:
-        # Where what is unusual shows only in the values, the other way says what it is.
+        # What is unusual may show only in the values; the general way then says what it is.
         with contextlib.suppress(UnusualError):
             _write(_plain_build(plain), recipe, out, shard_size, progress)
             return out
@@ -102,17 +102,17 @@ def merge_to_disk(
 
 @dataclass(frozen=True)
 class _Build:
-    """What both kinds of plans come down to here.
+    """The part of a plan, of either kind, that is needed to write a folder.
 
     Attributes:
         tasks: the tensors, in the order of writing.
-        load: computes one.
-        inputs: models and their names of the tensors that one is computed of.
-        copied: whether what `load` returns is the input itself.
-        donor: lends config.json, generation settings and custom code.
-        config: of the result; None: the donor's own config.json.
+        load: computes a tensor.
+        inputs: returns the models, and their names of the tensors, from which a tensor is computed.
+        copied: returns whether what `load` returns is the input itself.
+        donor: the model that lends config.json, generation settings and custom code.
+        config: the configuration of the result; None: the donor's own config.json.
         tokenizer: the folder that lends the tokenizer.
-        blocks: computes one that is not copied block by block, instead of `load`.
+        blocks: computes a tensor block by block, in place of `load`, unless it is copied; None: `load` computes all.
     """
 
     tasks: Sequence[TensorTask | PathTask]
@@ -187,12 +187,12 @@ def _check_free(out: Path) -> None:
 
 @contextlib.contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that becomes `out` at the end, or is removed if anything goes wrong."""
+    """Yield a new folder beside `out`, which becomes `out` at the end or is removed if anything goes wrong."""
     folder = out.parent / f".{out.name}.{os.getpid()}.partial"
     try:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had our number
+            shutil.rmtree(folder, ignore_errors=True)  # left by a killed process that had our process id
             folder.mkdir()
             yield folder
             for path in folder.iterdir():
@@ -208,7 +208,7 @@ def _appearing(out: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Force a file, or a folder's entries where those can be forced, to the disk, so that it survives a power cut."""
+    """Force a file, or a folder's entries where possible, to the disk, so that it survives a power cut."""
     file = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
@@ -249,7 +249,7 @@ def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
 
     def fetch() -> None:
         for tensors, name in mapped:
-            with contextlib.suppress(CheckpointError):  # said when it is really read
+            with contextlib.suppress(CheckpointError):  # reported when the tensor is really read
                 pages.fetch(tensors.load(name))
 
     def release() -> None:
@@ -291,7 +291,7 @@ def _write_config(build: _Build, folder: Path) -> None:
 
         config = config_json(donor.folder, build.config)
     config.pop("_name_or_path", None)
-    # Older files call it torch_dtype; keep the word that the model's users know.
+    # Older files call it torch_dtype; the donor's word is kept.
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
     config[key] = _main_dtype(build.tasks)
     _write_json(folder / "config.json", config)
@@ -314,7 +314,7 @@ def _main_dtype(tasks: Sequence[TensorTask | PathTask]) -> str:
 
 def _copy(path: Path, folder: Path) -> None:
     if path.is_file():
-        # Hub caches hold links to read-only files: copy the bytes, not the link or the mode.
+        # Hub caches hold links to read-only files, so the bytes are copied, not the link or the mode.
         shutil.copyfile(path, folder / path.name)
 
 

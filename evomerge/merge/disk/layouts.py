@@ -1,8 +1,8 @@
 """The tensors of common model types, from config.json alone.
 
-`evomerge.merge.files.architecture` learns names, shapes and roles from the model's own class, whatever it is; but
-importing and building a class takes seconds. For a few types whose tensors are always the same, what it would find is
-written down here. A configuration with any setting that is not known here has no layout, and its class is asked.
+`evomerge.merge.files.architecture` learns names, shapes and roles from any model's own class, but importing and
+building a class takes seconds. For a few types whose tensors are always the same, this module has what it would find. A
+configuration with any setting that is not known here has no layout, so its class is used.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _KNOWN = _HARMLESS | {
 
 @dataclass(frozen=True)
 class _Kind:
-    """What distinguishes the types: biases of the projections, norms of queries and keys."""
+    """What distinguishes the model types: biases of the projections, norms of queries and keys."""
 
-    input_bias: bool | None = False  # None: as `attention_bias` says
+    input_bias: bool | None = False  # None: `attention_bias` says it
     output_bias: bool | None = False
     mlp_bias: bool | None = False
     head_norms: bool = False
@@ -51,8 +51,8 @@ class TensorLayout:
     """The tensors of one model.
 
     Attributes:
-        shapes: by name, in the order in which a merge writes them.
-        places: by name.
+        shapes: shapes by name, in the order in which a merge writes the tensors.
+        places: places by name.
         n_layers: how many layers there are.
     """
 
@@ -67,7 +67,7 @@ def meaning(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_layout(config: Mapping[str, Any]) -> TensorLayout | None:
-    """Return the tensors that a config.json describes; None where its class should be asked."""
+    """Return the tensors that a config.json describes; None if its class must be used."""
     kind = _KINDS.get(str(config.get("model_type")))
     if kind is None or not config.keys() <= _KNOWN or not _plain(config):
         return None

@@ -2,9 +2,9 @@
 
 Most merges are of a few models of one common type, each with exactly the tensors that config.json describes. Their
 headers say all that a plan needs, and importing torch, transformers and the model's class would take longer than the
-merge: of two models with 0.5 billion parameters, `linear` takes 2.2 s of a core instead of 8.2 s, `ties` 6.3 s instead
-of 12.1 s (benchmarks/README.md). Wherever anything is unusual, there is no plain family: `evomerge.merge.sources` opens
-the models then, and finds what is wrong, if anything is. Both ways lead to the same bytes.
+merge: with two models of 0.5 billion parameters, `linear` takes 2.2 s of a core instead of 8.2 s, and `ties` 6.3 s
+instead of 12.1 s (benchmarks/README.md). If anything is unusual, there is no plain family: `evomerge.merge.sources`
+then opens the models and finds what is wrong, if anything is. Both ways give the same bytes.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 
 class UnusualError(Exception):
-    """Something that needs the model's class, or torch, to be said or done."""
+    """Something is unusual, so that the merge or its error message needs the model's class or torch."""
 
 
 class FlatInfo:
-    """What a header says of a tensor; as `evomerge.merge.files.checkpoint.TensorInfo`."""
+    """What a header says about a tensor, like `evomerge.merge.files.checkpoint.TensorInfo`."""
 
     def __init__(self, shape: tuple[int, ...], dtype: DType) -> None:
         self.shape = shape
@@ -92,14 +92,14 @@ class PlainTensors:
                 self._places[name] = memory, start + begin
 
     def load(self, name: str) -> Flat:
-        """Return a tensor; its memory is the file's own."""
+        """Return a tensor, whose memory is the file's own."""
         info = self.infos[name]
         memory, start = self._places[name]
         return Flat(info.shape, info.dtype, memory[start : start + info.n_bytes])
 
 
 class PlainModel:
-    """An opened checkpoint; what a merge to disk asks of `evomerge.merge.family.OpenModel`."""
+    """An opened checkpoint, with the part of `evomerge.merge.files.model.OpenModel` that a merge to disk needs."""
 
     trust_remote_code = False
 
@@ -117,7 +117,7 @@ class PlainModel:
 
 
 class PlainFamily:
-    """Checkpoints that fit together, with one layout; what a plan asks of `evomerge.merge.family.Family`.
+    """Checkpoints of one layout, with the part of `evomerge.merge.family.Family` that a plan needs.
 
     Attributes:
         members: name and model of each parent in order, then the base if there is one.
@@ -149,33 +149,33 @@ class PlainFamily:
         return self._models[index]
 
     def info(self, index: int, name: str) -> FlatInfo:
-        """Return shape and type of a tensor of a member."""
+        """Return the shape and type of a member's tensor."""
         return self._models[index].tensors.infos[name]
 
     def source(self, index: int, name: str) -> tuple[PlainModel, str]:
-        """Return a member, and its own name of a tensor of the result."""
+        """Return a member, and its own name for a tensor of the result."""
         return self._models[index], name
 
     def load(self, index: int, name: str) -> Flat:
         """Return a tensor, checked to be finite unless the result will show it.
 
         Raises:
-            UnusualError: if it is not.
+            UnusualError: if it is not finite.
         """
         return self._models[index].tensors.load(name) if self.shows_bad else self.checked(index, name)
 
     def near(self, device: Any, index: int, name: str) -> Flat:
-        """Return a tensor as `load`: all of them are in the CPU's memory."""
+        """Return a tensor as `load` does, since all of them are in the CPU's memory."""
         return self.load(index, name)
 
     def home(self, index: int, name: str) -> None:
-        """Return None: no copy of a tensor stays on a device."""
+        """Return None, since no copy of a tensor stays on a device."""
 
     def checked(self, index: int, name: str) -> Flat:
-        """Return a tensor that is finite.
+        """Return a tensor, checked to be finite.
 
         Raises:
-            UnusualError: if it is not.
+            UnusualError: if it is not finite.
         """
         tensor = self._models[index].tensors.load(name)
         if (index, name) not in self._checked:
@@ -213,7 +213,8 @@ class PlainMerge:
         """Compute the tensor of a task block by block.
 
         Args:
-            lend: gives the memory of each block.
+            task: the task.
+            lend: returns memory for a block.
 
         Raises:
             UnusualError: if a parent's tensor or the result is not finite.
@@ -232,7 +233,7 @@ class PlainMerge:
 
 
 def plain_merge(recipe: Recipe) -> PlainMerge | None:
-    """Open the models of a recipe and plan its merge; None where that needs the models' class or torch.
+    """Open the models of a recipe and return the planned merge; None if that needs the models' class or torch.
 
     Raises:
         RecipeError: with every mistake of the recipe.
@@ -256,7 +257,7 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
         if layout is None or not all(_fits(model, models[0].config, layout.shapes) for model in models):
             return None
     except (UnusualError, CheckpointError):
-        return None  # said by the way that knows all mistakes
+        return None  # the general way reports all mistakes
     return PlainMerge(recipe, method, PlainFamily(recipe, models, layout))
 
 

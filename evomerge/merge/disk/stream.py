@@ -1,8 +1,8 @@
 """Weight files written while their tensors are computed: one thread reads ahead, one writes behind.
 
-A safetensors file is a header of known size and then nothing but the tensors' bytes, and a plan knows every shape and
-type. So the header is written first, and each tensor goes straight to its place: no shard is ever held. The files'
-bytes depend on the plan only, not on threads or timing.
+A safetensors file is a header of known size followed by the tensors' bytes alone, and a plan knows every shape and
+type. So the header is written first, and each tensor goes straight to its place: no shard is ever held in memory. The
+files' bytes depend on the plan only, not on threads or timing.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     import torch
 
 _BLOCK = 1 << 20
-"""Bytes written at a time: after so many an interruption is noticed."""
+"""How many bytes are written at a time; an interruption is noticed in between."""
 
 _BEHIND = 64 << 20
-"""Bytes after which the system is told to begin moving what was written to the disk."""
+"""After how many bytes the system is told to begin moving the written ones to the disk."""
 
 _N_BLOCKS = 3
 
 Lend = Callable[[int, DType], Flat]
-"""Lends memory for so many entries of a type."""
+"""Returns memory, on loan, for a number of entries of a type."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class Piece:
     """One tensor to be written.
 
     Attributes:
-        name: in the file.
-        shape: of the tensor.
-        dtype: of the tensor.
-        n_inputs: bytes that are read to compute it.
+        name: the tensor's name in the file.
+        shape: the tensor's shape.
+        dtype: the tensor's type.
+        n_inputs: how many bytes are read to compute it.
         copied: whether what `load` returns is its input's own memory.
-        load: computes it; called in the caller's thread.
-        fetch: reads its inputs ahead; called in another thread, before `load`.
-        release: lets go of its inputs' memory; called in any thread, when nobody needs it any more.
-        blocks: computes it block by block, instead of `load`, each in memory that the given function lends; the block
-            must not be used any more when the next is asked for.
+        load: computes the tensor; called in the caller's thread.
+        fetch: reads the inputs ahead; called in another thread, before `load`.
+        release: frees the inputs' memory; called in any thread, when it is not needed any more.
+        blocks: computes the tensor block by block, in place of `load`, each in memory that the given function lends. A
+            block must not be used any more when the next one is asked for.
     """
 
     name: str
@@ -75,40 +75,40 @@ class Piece:
 
     @property
     def n_made(self) -> int:
-        """Memory of the result alone."""
+        """The memory of the result alone, in bytes."""
         return 0 if self.copied or self.blocks is not None else self.n_bytes
 
 
 def block_entries() -> int:
     """Return how many entries of a piece are computed at a time: enough for all threads, few enough for their caches.
 
-    Blocks of many MiB leave the caches before they are written: the system then takes twice the time to do so.
+    Blocks of many MiB leave the caches before they are written, which then takes the system twice as long.
     """
     return CHUNK * n_threads()
 
 
 def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], None]) -> None:
-    """Write safetensors files; reading, arithmetic and writing go on at the same time.
+    """Write safetensors files; reading, arithmetic and writing run at the same time.
 
-    Memory: the pieces in work with their inputs are never more bytes than the largest piece with its inputs and one
-    more result, which is at most (inputs + 2) times the largest tensor. Pieces that are small against that are read
-    ahead, and wait to be written. The space of a file is reserved before its first tensor is written.
+    Memory: the pieces in work, with their inputs, never take more bytes than the largest piece with its inputs and one
+    more result, which is at most (inputs + 2) times the largest tensor. Smaller pieces are read ahead, and wait to be
+    written. The space of a file is reserved before its first tensor is written.
 
     Args:
-        files: paths of the files and what they hold, in the order of computing (and of reading). In a file wider types
+        files: paths of the files to their pieces, in the order of computing (and of reading). In a file, wider types
             come first, so that each tensor is aligned.
         on_piece: called after each piece is computed.
 
     Raises:
         OSError: if a file cannot be written.
-        Exception: what `load` or `on_piece` raises.
+        Exception: whatever `load` or `on_piece` raises.
     """
     pieces = [piece for each in files.values() for piece in each]
     largest = max((piece.n_inputs + piece.n_made for piece in pieces), default=0)
     ledger = _Ledger(largest + max((piece.n_bytes for piece in pieces), default=0))
     fetched: SimpleQueue[Piece | None] = SimpleQueue()
     made: SimpleQueue[tuple[int, torch.Tensor | Flat] | None] = SimpleQueue()
-    # New memory costs the system more time than the arithmetic: the same blocks are lent again and again.
+    # The system takes more time for new memory than the arithmetic takes, so the same blocks are lent again and again.
     free: SimpleQueue[np.ndarray | None] = SimpleQueue()
     if any(piece.blocks is not None for piece in pieces):
         for _ in range(_N_BLOCKS):
@@ -146,7 +146,7 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
                             at = at + tensor.nbytes
                             if piece.blocks is not None:
                                 free.put(cast(Flat, tensor).memory.base)
-                            del item, tensor  # before another takes its room
+                            del item, tensor  # before another piece takes its room
                         if piece.copied:
                             piece.release()
                         ledger.give(piece.n_inputs if piece.copied else piece.n_made)
@@ -168,7 +168,7 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
             else:
                 at = 0
                 for block in piece.blocks(lend):
-                    n_bytes = block.nbytes  # once given away, it is the writer's
+                    n_bytes = block.nbytes  # the block belongs to the writer once it is given away
                     made.put((at, block))
                     at += n_bytes
             if not piece.copied:
@@ -189,7 +189,7 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
 
 
 def _header(pieces: Sequence[Piece]) -> tuple[dict[str, int], bytes]:
-    """Return where each tensor begins in the file, and the file's beginning; see the format's description.
+    """Return where each tensor begins in the file, and the file's header; see the format's description.
 
     https://github.com/huggingface/safetensors#format
     """
@@ -211,7 +211,7 @@ def _header(pieces: Sequence[Piece]) -> tuple[dict[str, int], bytes]:
 
 @contextlib.contextmanager
 def _new_file(path: Path, beginning: bytes, size: int) -> Iterator[int]:
-    """Make a file of a known size; its mode is what the user's umask allows."""
+    """Make a file of a known size, with the mode that the user's umask allows, and yield it open."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         if hasattr(os, "posix_fallocate"):
@@ -219,7 +219,7 @@ def _new_file(path: Path, beginning: bytes, size: int) -> Iterator[int]:
                 os.posix_fallocate(file, 0, size)  # a disk that is too small is found now, not after hours
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV):
-                    raise  # the others: this file system cannot reserve
+                    raise  # other errors mean that this file system cannot reserve space
         _put(file, memoryview(beginning), 0)
         yield file
     finally:
@@ -256,7 +256,7 @@ class _StoppedError(Exception):
 
 
 class _Ledger:
-    """Counts bytes in memory, and lets threads wait for some to become free; ends them all when one fails."""
+    """Counts bytes in memory; threads wait for free bytes, and all of them end when one fails."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -286,7 +286,7 @@ class _Ledger:
 
 
 class _Helper(threading.Thread):
-    """A thread whose error is kept, and ends the others."""
+    """A thread whose error is kept and ends the other threads."""
 
     def __init__(self, work: Callable[[], None], ledger: _Ledger) -> None:
         super().__init__(name=f"evomerge-{work.__name__}", daemon=True)

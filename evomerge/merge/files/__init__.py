@@ -1,7 +1,8 @@
 """Checkpoints as they lie on the disk.
 
 - `model.py`: an opened checkpoint; `checkpoint.py`: its tensors, memory-mapped and read one at a time
-- `architecture.py`: role and layer of each tensor; `naming.py`: which parameter each tensor fills; `places.py`
-- `device_copies.py`: tensors that stay on the device where candidates are made of them
-- `fingerprint.py`: what a checkpoint is known by; `pages.py`: advice to the system about mapped memory
+- `architecture.py`: role and layer of each tensor; `places.py`: these as plain data
+- `naming.py`: which parameter each tensor fills
+- `device_copies.py`: parents' tensors that stay on the device where candidates are made
+- `fingerprint.py`: whether two copies of a checkpoint are equal; `pages.py`: advice to the system about mapped memory
 """

@@ -1,11 +1,11 @@
-"""What each tensor of a model is: its role and its layer, found from the model's own module tree.
+"""The role and the layer of each tensor of a model, found from the model's own module tree.
 
 The model class is built from its configuration on the meta device, without weights. No model family is named here:
 
-- embedding, head: what the model gives as input and output embeddings; other `Embedding` modules (positions);
+- embedding, head: the model's input and output embeddings, and other `Embedding` modules (positions);
 - layers: the outermost list of modules with the most parameters; a tensor's layer is its index there;
-- inside a layer: by what the modules call themselves (class and attribute names), from the tensor outwards; and where
-  they are silent, by structure: a linear map beside an attention module belongs to the MLP;
+- roles inside a layer: by the names of modules (class and attribute), from the tensor outwards; where the names do not
+  tell, by structure: a linear map beside an attention module belongs to the MLP;
 - norm: modules with "norm" (or `ln`) in their name, wherever they stand, inside attention too.
 """
 
@@ -32,10 +32,10 @@ _ATTENTION_FIELDS = ("num_heads", "n_heads", "num_attention_heads", "head_dim")
 
 @dataclass(frozen=True)
 class ArchitectureSummary:
-    """What a search space needs to know of the models, as plain data.
+    """What a search space needs to know about the models, as plain data.
 
     Attributes:
-        tied: whether the head is the embedding (there is then no tensor of role "head", but perhaps its bias).
+        tied: whether the head is the embedding; then no tensor has the role "head", except perhaps its bias.
         layer_roles: roles that occur inside layers, in the order of `ROLES`.
         outer_roles: roles that occur outside of the layers, in the order of `ROLES`.
     """
@@ -57,7 +57,7 @@ class Architecture:
     Attributes:
         model: the model on the meta device: modules and shapes, no values.
         places: name of each saved tensor to its place; of tensors that share storage only the first is listed.
-        canonical: name of each saved tensor to the first one that shares its storage (itself, where none does).
+        canonical: name of each saved tensor to the first tensor that shares its storage (itself, if none does).
         shapes: name of each saved tensor to its shape.
         n_layers: length of the list of layers; 0 where there is none.
         layers_name: name of that list in the module tree, "model.layers" for a Llama; "" where there is none.
@@ -93,7 +93,7 @@ class Architecture:
 
     @property
     def summary(self) -> ArchitectureSummary:
-        """What a search space needs to know, as plain data."""
+        """The summary that a search space needs, as plain data."""
         merged = [place for place in self.places.values() if not place.buffer]
         inside = {place.role for place in merged if place.layer is not None}
         outside = {place.role for place in merged if place.layer is None}
@@ -167,17 +167,17 @@ class _RoleFinder:
         return ("norm" if _is_norm(path[-1] if path else "", owner) else "other"), None
 
     def _inside(self, path: list[str], owner: nn.Module, depth: int) -> str:
-        """Return role inside a layer; `depth` is the position in `path` of the layer's index."""
+        """Return the role of a tensor inside a layer; `depth` is the position of the layer's index in `path`."""
         inner = path[depth + 1 :]
         if inner and _is_norm(inner[-1], owner):
             return "norm"
-        # From the tensor outwards: the nearest module that says what it is decides.
+        # From the tensor outwards, the nearest module whose name tells its role decides.
         for i in range(len(inner), 0, -1):
             module = self._modules[".".join(path[: depth + 1 + i])]
             hint = _hint(inner[i - 1], module)
             if hint is not None:
                 return hint
-        # Silent: a matrix (and its bias) in a layer that has its attention elsewhere is part of the MLP.
+        # No name tells: a matrix (with its bias) in a layer whose attention is elsewhere is part of the MLP.
         layer = self._modules[".".join(path[: depth + 1])]
         has_attention = any(_hint(name, child) == "attention" for name, child in layer.named_children())
         has_matrix = any(parameter.dim() >= 2 for parameter in owner.parameters(recurse=False))
@@ -191,7 +191,7 @@ def _is_norm(name: str, module: nn.Module) -> bool:
 def _hint(name: str, module: nn.Module) -> str | None:
     """Return what a module calls itself: "attention", "mlp" or None. The attribute's name goes before the class's."""
     for text in (name, type(module).__name__):
-        # "attention_mlp" does not occur, but "post_attention_…" and "MoeAttention" do: the later word is the noun.
+        # Of two words in a name the later one is the noun, as in "MoeAttention".
         found = [(match.start(), role) for pattern, role in ((_ATTENTION, "attention"), (_MLP, "mlp"))
                  for match in pattern.finditer(text)]  # fmt: skip
         if found:

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: where a `ModelSource` lies, and its tensors, memory-mapped and read one at a time."""
+"""Checkpoints on disk: the folder of a `ModelSource`, and its tensors, memory-mapped and read one at a time."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-"""torch's name of each type that a safetensors header may name."""
+"""The name in a safetensors header to torch's type."""
 DTYPE_NAMES = {f"torch.{name}": code for code, name in _DTYPES.items()}
-"""How a safetensors header calls each type, by what the type is as text."""
+"""A type as text to its name in a safetensors header."""
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "consolidated.00.pth")
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model")
@@ -43,7 +43,7 @@ _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says of a tensor."""
+    """What a header says about a tensor: its shape and type."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -57,8 +57,8 @@ class TensorInfo:
 class TensorSource(Protocol):
     """Named tensors that are read one at a time.
 
-    What callers may assume: `infos` reads no values; `load` gives the same bytes each time. The tensor it returns must
-    not be changed: it may be the file itself.
+    What callers may assume: `infos` reads no values; `load` returns the same bytes each time. Callers must not change
+    the tensor that it returns, which may be the memory of the file itself.
     """
 
     infos: Mapping[str, TensorInfo]
@@ -96,13 +96,13 @@ class SafetensorsCheckpoint:
 
         path = self._files[name]
         try:
-            if path not in self._open:  # two threads may come here: both go on with the same one
+            if path not in self._open:  # two threads may get here; both go on with the same one
                 self._open.setdefault(path, safe_open(path, framework="pt", device="cpu"))
             tensor: torch.Tensor = self._open[path].get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"cannot read {name} from {path}: {error}") from error
-        # A view of the mapped file, so keeping it keeps no bytes. Asking safetensors anew for each candidate cost a
-        # third of what merging a small model takes.
+        # The tensor is a view of the mapped file, so keeping it takes no memory. Asking safetensors again for each
+        # candidate took a third of the time of merging a small model.
         return self._views.setdefault(name, tensor)
 
     def _header(self, path: Path) -> dict[str, TensorInfo]:
@@ -126,7 +126,7 @@ class SafetensorsCheckpoint:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of every byte of `config.json` and of the weight files, with their names; reads them all."""
+        """Return the SHA-256 (hex) of `config.json` and the weight files with their names; reads every byte."""
         digest = hashlib.sha256()
         for path in (self.folder / "config.json", *sorted(set(self._files.values()))):
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
@@ -161,10 +161,10 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def locate_tensors(folder: Path) -> dict[str, Path]:
-    """Map the names of a folder's tensors to files, from the header or the index.
+    """Return the files of a folder's tensors by name, from the header or the index.
 
     Raises:
-        CheckpointError: if there is none, or it cannot be read.
+        CheckpointError: if there is neither, or it cannot be read.
     """
     single, index = folder / SINGLE, folder / INDEX
     if index.is_file():
@@ -239,7 +239,7 @@ def _download(source: ModelSource) -> Path:
                 source.path,
                 revision=source.revision,
                 allow_patterns=patterns,
-                ignore_patterns=["*/*", "consolidated*"],  # other formats of the same weights
+                ignore_patterns=["*/*", "consolidated*"],  # the same weights in other formats
             )
         )
     except errors.GatedRepoError as error:
@@ -260,6 +260,6 @@ def _download(source: ModelSource) -> Path:
 
 
 def few(names: list[str], limit: int = 5) -> str:
-    """Join names, the first few only."""
+    """Return the first few of some names, joined, and how many more there are."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

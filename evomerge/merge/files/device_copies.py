@@ -1,4 +1,4 @@
-"""Parents' tensors that stay on the device where candidates are made of them, so that they are copied there once."""
+"""Parents' tensors that stay on the device where candidates are made, so that each is copied there once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class _Model(Protocol):
 
 
 class DeviceCopies:
-    """Tensors of opened models, beside the memory-mapped files that they come from.
+    """Copies of opened models' tensors on devices, beside the memory-mapped files from which they come.
 
-    The memory is taken at once, by `reserve`, so that what is free afterwards is free for good; each tensor is filled
-    when it is first asked for, through `OpenModel.load` and its checks. The copies are bit for bit what the files hold.
+    `reserve` takes the memory at once, so that the rest stays free for others. Each tensor is filled when it is first
+    needed, through `OpenModel.load` and its checks. The copies equal the files bit for bit.
 
     Attributes:
-        n_bytes: of the memory that is taken.
+        n_bytes: how much memory is taken.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class DeviceCopies:
     def reserve(
         self, model: _Model, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
     ) -> None:
-        """Take the memory for one tensor, which is to stay on a device; twice is as good as once.
+        """Take the memory for one tensor that is to stay on a device; a second call for it does nothing.
 
         Raises:
             RuntimeError: torch's, if the device has no room for it.
@@ -42,12 +42,12 @@ class DeviceCopies:
             self.n_bytes += room.numel() * room.element_size()
 
     def home(self, model: _Model, name: str) -> torch.device | None:
-        """Return the device that a tensor stays on; None: it does not."""
+        """Return the device on which a tensor stays; None: on none."""
         room = self._rooms.get((model.serial, name))
         return None if room is None else room.device
 
     def near(self, device: torch.device, model: _Model, name: str) -> torch.Tensor:
-        """Return a tensor where it stays, if that is on this device, and else as its model has it; do not change it.
+        """Return the copy of a tensor if it stays on this device, else the model's tensor; do not change it.
 
         Raises:
             CheckpointError: if it cannot be read or holds NaN or Inf.
@@ -62,7 +62,7 @@ class DeviceCopies:
         return room
 
     def release(self) -> None:
-        """Give the memory back; from now on tensors come from their models."""
+        """Free the memory; from now on tensors come from their models."""
         self._rooms.clear()
         self._filled.clear()
         self.n_bytes = 0

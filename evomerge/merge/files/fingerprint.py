@@ -23,24 +23,27 @@ SMALL_FILES = (
     "vocab.json",
     "vocab.txt",
 )
-"""What else decides a model's answers, where it is there."""
+"""Further files that decide a model's answers, where they exist."""
 
 SAMPLES = 64
-"""Places of each weight file that are read where not all of it is."""
+"""How many samples of a weight file are read if not all of it is."""
 
 SAMPLE_BYTES = 4096
 
 PIECE_BYTES = 64 << 20
-"""Whole files are hashed in pieces of so many bytes, by several threads at once (Python's lock is off meanwhile)."""
+"""The size of the pieces in which whole files are hashed, in bytes; several threads hash at once, without Python's
+lock."""
 
 
 def fingerprint(folder: Path, *, whole: bool = False) -> str:
     """Return a SHA-256 (hex) of a checkpoint: its configuration, tokenizer and weights.
 
     Args:
-        whole: of every byte: some seconds for each ten GiB, and the files are in memory afterwards. Else of each weight
-            file's size, its header and samples spread evenly over it, the last bytes included: another model of the
-            same shape or a half-copied file show, a single changed number may not.
+        folder: the checkpoint.
+        whole: whether to read every byte, which takes some seconds for each ten GiB and leaves the files in memory. If
+            not, each weight file counts by its size, its header and samples spread evenly over it, the last bytes
+            included: another model of the same shape or a half-copied file is detected, a single changed number may
+            not be.
 
     Raises:
         CheckpointError: if a file cannot be read.

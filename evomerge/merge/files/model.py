@@ -18,14 +18,14 @@ from evomerge.merge.files.naming import Naming, find_naming
 from evomerge.merge.kernels.engine import engine_for
 from evomerge.recipe import ModelSource
 
-# What changes the function that the weights compute. Everything else (token ids, dropout, caches, names) may differ.
+# Settings that change the function which the weights compute. All others (token ids, dropout, caches) may differ.
 _MATTERS = re.compile(
     r"model_type|hidden|embd|embed|intermediate|inner|ffn|layer|head|vocab_size|act|eps|rope|rotary|theta|bias|window"
     r"|softcap|scal|multiplier|expert|residual|norm|qk_|kv_|lora|state|conv|alibi|tie_word|original_max_position"
 )
 
 
-# Where positions are learned, another number of them shows in a shape.
+# Where positions are learned, a difference in their number shows in a shape.
 _HARMLESS = re.compile(
     r"initializer|drop|aux|loss|coef|jitter|_token|cache|max_window_layers|max_position|chunk_size_feed|pretraining_tp"
     r"|^output_(attentions|hidden|router)|^return_|transformers_version|pruned"
@@ -43,13 +43,13 @@ class OpenModel:
     """A model whose tensors can be read one at a time: a checkpoint, or a recipe that is computed as it is read.
 
     Attributes:
-        label: how messages call it: its path, Hub id or recipe.
+        label: its name in messages: path, Hub id or recipe.
         config: its transformers configuration.
-        tensors: what it holds.
+        tensors: its tensors.
         folder: the checkpoint that lends config.json, generation settings and custom code.
         tokenizer_folder: the checkpoint that lends the tokenizer.
         trust_remote_code: whether custom code in `folder` may run.
-        serial: a number of its own, which no other model gets even when this one is gone.
+        serial: its own number, which no other model ever gets, even when this one is gone.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class OpenModel:
         trust_remote_code: bool,
         architecture: Architecture | None = None,
     ) -> None:
-        """Take what is known of a model.
+        """Make an opened model from its parts, which the class describes.
 
         Args:
-            architecture: of the same configuration, where another model has built it; None: it is built when needed.
+            architecture: that of the same configuration, if another model has built it; None: it is built when needed.
         """
         self.label = label
         self.config = config
@@ -80,14 +80,18 @@ class OpenModel:
 
     @cached_property
     def architecture(self) -> Architecture:
-        """Roles and layers of its tensors."""
+        """The roles and layers of its tensors."""
         if self._architecture is not None:
             return self._architecture
         return Architecture(self.config, trust_remote_code=self.trust_remote_code)
 
     @cached_property
     def naming(self) -> Naming:
-        """How its tensors fill the parameters of its model class."""
+        """How its tensors fill the parameters of its model class.
+
+        Raises:
+            CheckpointError: if the files do not hold what config.json describes.
+        """
         try:
             return find_naming(self.tensors.infos, self.architecture)
         except CheckpointError as error:
@@ -103,7 +107,7 @@ class OpenModel:
         return max(size, key=lambda dtype: size[dtype], default=torch.float32)
 
     def load(self, name: str) -> torch.Tensor:
-        """Read a tensor; the first time, check it.
+        """Return a tensor; it is checked when it is first read.
 
         Raises:
             CheckpointError: if it holds NaN or Inf, or if a second copy of a tied tensor differs from it.
@@ -127,7 +131,7 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
     """Open a checkpoint: its configuration and headers are read, no weights.
 
     Raises:
-        CheckpointError: if it is missing, unreadable, quantised or of an unknown model type.
+        CheckpointError: if it is missing, unreadable or quantised, or its model type is not known.
     """
     from transformers import AutoConfig
 
@@ -152,7 +156,7 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
 
 
 def config_differences(config: Any, reference: Any) -> list[str]:
-    """Return one sentence for each setting that changes what the weights compute and is not the same in both."""
+    """Return one sentence for each setting that differs between two configurations and changes what weights compute."""
     mine, other = _flat(config.to_dict()), _flat(reference.to_dict())
     return [
         f"{key} is {mine.get(key)!r} instead of {other.get(key)!r}"

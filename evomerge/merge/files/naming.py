@@ -1,9 +1,9 @@
 """How the names in a checkpoint's files relate to the parameters of its model class.
 
 Mostly they are equal. But files may lack the base model's prefix (GPT-2 on the Hub), use another name (GPT-NeoX's
-`embed_out`), hold both copies of tied tensors, carry tensors that no model uses any more (masks, rotary caches), or
-hold an MoE layer's experts one by one where the model has them stacked. Merging happens on the tensors as they lie in
-the files; this module says which parameter each of them fills, and stacks the experts for a live model.
+`embed_out`), hold both copies of tied tensors, contain tensors that no model uses any more (masks, rotary caches), or
+hold the experts of an MoE layer one by one where the model has them stacked. Merging works on the tensors as they lie
+in the files; this module says which parameter each of them fills, and stacks the experts for a live model.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Naming:
     """The tensors of one checkpoint that its model uses.
 
     Attributes:
-        targets: name in the files to the (canonical) parameter that it fills, alone or with others.
+        targets: name in the files to the (canonical) parameter that the tensor fills, alone or with others.
         copies: name in the files to further names there that hold the same tied tensor.
-        parts: parameter to the names that are converted together to fill it, in order; only where it takes several.
+        parts: parameter to the names, in order, that are converted together to fill it, if it takes several tensors.
     """
 
     targets: Mapping[str, str]
@@ -51,10 +51,10 @@ class Naming:
 
 
 def find_naming(infos: Mapping[str, TensorInfo], architecture: Architecture) -> Naming:
-    """Relate the tensors of a checkpoint to its model.
+    """Return how the tensors of a checkpoint fill the parameters of its model.
 
     Raises:
-        CheckpointError: listing every tensor that the model lacks, does not know, or has in another shape.
+        CheckpointError: with every tensor that is missing, unknown to the model, or of another shape.
     """
     rename = _renaming(architecture)
     single: dict[str, list[str]] = {}
@@ -111,7 +111,7 @@ def find_naming(infos: Mapping[str, TensorInfo], architecture: Architecture) -> 
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Sort key under which expert 10 comes after expert 9."""
+    """Return a sort key by which expert 10 comes after expert 9."""
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")]
 
 
@@ -150,7 +150,7 @@ def _renaming(architecture: Architecture) -> Rename:
         converters = [one for one in transforms if isinstance(one, WeightConverter)]
 
         def rename(name: str) -> tuple[str, str | None]:
-            # A name that the model has needs no renaming (rules for old spellings could catch it).
+            # A name that the model has needs no renaming, though rules for old spellings could match it.
             if name in known:
                 return name, None
             return rename_source_key(name, renamings, converters, prefix, known)

@@ -1,7 +1,7 @@
 """Advice to the system about memory-mapped tensors: read this one soon, forget that one.
 
-A page of a mapped file counts as memory of the process from its first use on. Without advice, a merge would so end with
-all of its parents in memory; and each page would be waited for when the arithmetic comes to it.
+A page of a mapped file counts as memory of the process from its first use on. Without advice, a merge would end with
+all its parents in memory, and the arithmetic would wait for every page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Memory(Protocol):
         ...
 
 
-# From Linux' uapi headers; Python's mmap knows only the older ones.
+# From Linux' uapi headers, since Python's mmap knows only the older constants.
 _DONTNEED, _WILLNEED, _POPULATE_READ = 4, 3, 22
 _SYNC_FILE_RANGE_WRITE = 2
 
@@ -49,7 +49,7 @@ _sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ct
 
 
 def fetch(tensor: Memory) -> None:
-    """Read the pages of a mapped tensor, and return when they are there; does nothing on systems other than Linux."""
+    """Read the pages of a mapped tensor, and wait until they are in memory; does nothing on systems but Linux."""
     start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     start -= start % mmap.PAGESIZE
     if _madvise is not None and stop > start and _madvise(start, stop - start, _POPULATE_READ) != 0:
@@ -57,10 +57,10 @@ def fetch(tensor: Memory) -> None:
 
 
 def release(tensor: Memory) -> None:
-    """Take the whole pages of a tensor that nobody has changed out of the process; used again, they are read again.
+    """Drop the whole pages of an unchanged tensor from the process; if they are used again, they are read again.
 
-    The tensor must be the file's own memory, just as safetensors maps it, or a copy that nobody uses any more: the
-    content of other memory would be lost.
+    The tensor must be the file's own memory, as safetensors maps it, or a copy that is not used any more, since other
+    memory would lose its content.
     """
     start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     start, stop = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE

@@ -1,4 +1,4 @@
-"""Where a tensor stands in its model."""
+"""The place of a tensor in its model, as plain data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from evomerge.merge.files.checkpoint import TensorInfo
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where a parameter stands.
+    """The place of a tensor: its role and layer.
 
     Attributes:
         role: one of `evomerge.recipe.ROLES`.
         layer: index of its layer; None outside of the layers.
-        buffer: it is computed, not trained (a mask, a rotary cache): copied, never merged. Buffers that training moves
-            (a router's correction bias) are not meant.
+        buffer: whether it is computed rather than trained (a mask, a rotary cache), so that it is copied and never
+            merged; False for buffers that training changes (a router's correction bias).
     """
 
     role: str
@@ -25,7 +25,7 @@ class TensorPlace:
 
 @dataclass(frozen=True)
 class Merged:
-    """One tensor of the result, before any recipe: as the donor has it."""
+    """One tensor of a merge's result, as the donor has it, whatever the recipe."""
 
     name: str
     info: TensorInfo

@@ -2,11 +2,12 @@
 
 ================= =============================================================================
 ``program``       what is computed for one tensor, as data
-``engine``        the contract of those who compute it, and the choice among them
+``engine``        the contract of engines, which compute it, and the choice among them
 ``native``        the loops for CPUs, compiled by numba
 ``numba_engine``  those loops on tensors, with torch's number of threads
 ``torch_engine``  the same bits with plain torch: where numba is not installed, or Triton on a GPU
 ``triton_engine`` the same bits on GPUs, one kernel for a tensor
+``lanes``         vectors of eight numbers inside of numba's functions
 ``parallel``      chunks of a tensor spread over threads
 ``philox``        random numbers from (seed, index)
 ================= =============================================================================

@@ -1,4 +1,4 @@
-"""Who computes: the contract of an engine, and which one works on a device."""
+"""The contract of an engine, which computes programs, and the choice of the engine for a device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 VARIABLE = "EVOMERGE_KERNELS"
-"""Environment variable that forces an engine, "numba" or "torch", for example to compare them."""
+"""The environment variable that forces an engine, "numba" or "torch", for example to compare them."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 class KernelEngine(Protocol):
     """Computes on contiguous floating-point tensors of one size, all on one device.
 
-    What callers may assume: the same bits from every engine, for any number of threads; inputs are not changed; no
-    memory is taken that grows with the tensors, but for what is returned.
+    What callers may assume: every engine gives the same bits, for any number of threads; it does not change its inputs;
+    apart from what it returns, it takes no memory that grows with the tensors.
     """
 
     def run(
@@ -41,7 +41,7 @@ class KernelEngine(Protocol):
         """Write a program's result into `out`, rounded to each of `roundings` (at most two) and then to out's dtype.
 
         Returns:
-            Whether an entry of the result is not finite: a number, or, so that a GPU need not be waited for, a tensor.
+            Whether an entry of the result is not finite: a number or, to avoid waiting for a GPU, a tensor.
         """
         ...
 
@@ -54,32 +54,40 @@ class KernelEngine(Protocol):
         ...
 
     def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the different bits of |θ − θ0|, rising, and how many entries have each, int64; None for > `most`."""
+        """Return the distinct bits of |θ − θ0|, rising, and how many entries have each; None if more than `most`.
+
+        Both arrays are int64, `(n_distinct,)`.
+        """
         ...
 
     def histogram(
         self, base: torch.Tensor, parent: torch.Tensor, shift: int, counts: np.ndarray, member: np.ndarray
     ) -> None:
-        """Add to counts[u] how many |θ − θ0| have, as fp32, the upper bits u: all bits but the `shift` lowest.
+        """Count the entries by the upper bits u of |θ − θ0| as fp32, which are all bits but the `shift` lowest.
 
-        member[u] becomes all the bits of one of them, if one is at an index that 4 divides; it is int32.
+        counts[u] grows by the number of entries. member[u], int32, becomes all the bits of one of them, if one of them
+        is at an index divisible by 4.
         """
         ...
 
     def survey(self, base: torch.Tensor, parents: Sequence[torch.Tensor], ranges: Sequence[BitRange]) -> list[Survey]:
-        """Look, in one pass, for the entries of each parent whose |θ − θ0| has bits in the parent's range."""
+        """Return, after one pass, the entries of each parent whose |θ − θ0| has bits in the parent's range."""
         ...
 
     def nth(self, base: torch.Tensor, parent: torch.Tensor, bits: int, n: int) -> tuple[int, int]:
         """Return the flat index of the n-th (from 1) entry whose |θ − θ0| has these bits, and n.
 
-        If there are only c < n of them, −1 and c.
+        If there are only c < n such entries, it is −1 and c.
         """
         ...
 
 
 def engine_for(device: torch.device) -> KernelEngine:
-    """Return the fastest engine for tensors of a device."""
+    """Return the fastest engine for tensors of a device.
+
+    Raises:
+        ValueError: if the environment variable names no engine.
+    """
     forced = os.environ.get(VARIABLE, "")
     if forced not in ("", "numba", "torch"):
         raise ValueError(f"{VARIABLE} must be numba or torch, but is {forced!r}")
@@ -91,7 +99,7 @@ def engine_for(device: torch.device) -> KernelEngine:
 
 
 def compiled() -> bool:
-    """Return whether tensors of the CPU go through the compiled kernels, which need no torch."""
+    """Return whether CPU tensors are computed by the compiled kernels, which need no torch."""
     return os.environ.get(VARIABLE, "") in ("", "numba") and _numba_engine() is not None
 
 

@@ -1,7 +1,7 @@
 """Eight numbers at a time inside of numba's functions: LLVM's vectors as types, and the operations that kernels need.
 
-Whether LLVM finds a vector loop in a scalar one depends on details that nobody sees; written with these types, a loop
-is one. A processor whose registers are shorter takes several for each value, so the code is the same everywhere.
+Whether LLVM turns a scalar loop into a vector loop depends on hidden details; a loop that is written with these types
+is a vector loop. A processor with shorter registers uses several for each value, so the code is the same everywhere.
 """
 
 # mypy: ignore-errors
@@ -17,7 +17,7 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 WIDTH = 8
-"""Numbers in a vector."""
+"""How many numbers a vector has."""
 
 
 class Lanes(types.Type):
@@ -61,19 +61,19 @@ def _spread(b, value, vector):
 
 @intrinsic
 def floats(context, value):
-    """A number in each lane."""
+    """Return a number in each lane."""
     return FLOATS(types.float32), lambda _, b, signature, values: _spread(b, values[0], _VF)
 
 
 @intrinsic
 def ints(context, value):
-    """An int32 in each lane."""
+    """Return an int32 in each lane."""
     return INTS(types.int32), lambda _, b, signature, values: _spread(b, values[0], _V32)
 
 
 @intrinsic
 def counting(context, value):
-    """The uint64 numbers from a value on."""
+    """Return the uint64 numbers from a value on."""
 
     def build(_, b, signature, values):
         return b.add(_spread(b, values[0], _V64), ir.Constant(_V64, list(range(WIDTH))))
@@ -83,7 +83,7 @@ def counting(context, value):
 
 @intrinsic
 def every_second(context, value):
-    """The uint64 numbers from a value on, each two more than the one before."""
+    """Return uint64 numbers from a value on, each two more than the one before."""
 
     def build(_, b, signature, values):
         return b.add(_spread(b, values[0], _V64), ir.Constant(_V64, list(range(0, 2 * WIDTH, 2))))
@@ -98,7 +98,7 @@ def _pointer(context, b, array, value, index, vector):
 
 @intrinsic
 def load(context, array, index):
-    """The lanes from a flat index of a contiguous float32 or int32 array on."""
+    """Return the lanes from a flat index of a contiguous float32 or int32 array on."""
     vector, kind = (_VF, FLOATS) if array.dtype == types.float32 else (_V32, INTS)
 
     def build(context, b, signature, values):
@@ -109,7 +109,7 @@ def load(context, array, index):
 
 @intrinsic
 def store(context, array, index, lanes):
-    """Write the lanes from a flat index of a contiguous float32 or int32 array on."""
+    """Write lanes into a contiguous float32 or int32 array, from a flat index on."""
     vector = _VF if lanes == FLOATS else _V32
 
     def build(context, b, signature, values):
@@ -121,7 +121,7 @@ def store(context, array, index, lanes):
 
 @intrinsic
 def load_bf16(context, address):
-    """The eight bf16 numbers at an address."""
+    """Return the eight bf16 numbers at an address."""
 
     def build(_, b, signature, values):
         halves = b.load(b.inttoptr(values[0], _V16.as_pointer()), align=2)
@@ -132,7 +132,7 @@ def load_bf16(context, address):
 
 @intrinsic
 def load_words(context, address):
-    """The eight int32 numbers at an address, which need not be a multiple of 4."""
+    """Return the eight int32 numbers at an address, which need not be a multiple of 4."""
 
     def build(_, b, signature, values):
         return b.load(b.inttoptr(values[0], _V32.as_pointer()), align=2)
@@ -165,13 +165,13 @@ def store_upper(context, address, bits):
 
 @intrinsic
 def bits(context, x):
-    """The bits of the numbers."""
+    """Return the bits of the numbers."""
     return INTS(FLOATS), lambda _, b, signature, values: b.bitcast(values[0], _V32)
 
 
 @intrinsic
 def from_bits(context, x):
-    """The numbers of these bits."""
+    """Return the numbers with these bits."""
     return FLOATS(INTS), lambda _, b, signature, values: b.bitcast(values[0], _VF)
 
 
@@ -181,61 +181,61 @@ def _masks(compare):
 
 @intrinsic
 def positive(context, x):
-    """All bits set where x > 0."""
+    """Return lanes with all bits set where x > 0."""
     return INTS(FLOATS), _masks(lambda b, x: b.fcmp_ordered(">", x, _all(_VF, 0.0)))
 
 
 @intrinsic
 def negative(context, x):
-    """All bits set where x < 0."""
+    """Return lanes with all bits set where x < 0."""
     return INTS(FLOATS), _masks(lambda b, x: b.fcmp_ordered("<", x, _all(_VF, 0.0)))
 
 
 @intrinsic
 def zero(context, x):
-    """All bits set where x = 0."""
+    """Return lanes with all bits set where x = 0."""
     return INTS(FLOATS), _masks(lambda b, x: b.fcmp_ordered("==", x, _all(_VF, 0.0)))
 
 
 @intrinsic
 def above(context, x, y):
-    """All bits set where x > y, as signed numbers."""
+    """Return lanes with all bits set where x > y, as signed numbers."""
     return INTS(INTS, INTS), _masks(lambda b, x, y: b.icmp_signed(">", x, y))
 
 
 @intrinsic
 def below(context, x, y):
-    """All bits set where x < y, as unsigned numbers."""
+    """Return lanes with all bits set where x < y, as unsigned numbers."""
     return INTS(INTS, INTS), _masks(lambda b, x, y: b.icmp_unsigned("<", x, y))
 
 
 @intrinsic
 def same(context, x, y):
-    """All bits set where x = y."""
+    """Return lanes with all bits set where x = y."""
     return INTS(INTS, INTS), _masks(lambda b, x, y: b.icmp_signed("==", x, y))
 
 
 @intrinsic
 def larger(context, x, y):
-    """The larger of x and y, as unsigned numbers."""
+    """Return the larger of x and y, as unsigned numbers."""
     return INTS(INTS, INTS), lambda _, b, signature, values: b.select(b.icmp_unsigned(">", *values), *values)
 
 
 @intrinsic
 def lifted(context, x, by):
-    """The numbers shifted by so many bits to the left."""
+    """Return the numbers shifted by so many bits to the left."""
     return INTS(INTS, types.int32), lambda _, b, signature, values: b.shl(values[0], _spread(b, values[1], _V32))
 
 
 @intrinsic
 def without(context, x, y):
-    """x, but for the bits that are set in y."""
+    """Return x without the bits that are set in y."""
     return INTS(INTS, INTS), lambda _, b, signature, values: b.and_(values[0], b.not_(values[1]))
 
 
 @intrinsic
 def upper_halves(context, x):
-    """The numbers shifted by 16 bits to the right."""
+    """Return the numbers shifted by 16 bits to the right."""
     return INTS(INTS), lambda _, b, signature, values: b.lshr(values[0], _all(_V32, 16))
 
 
@@ -251,7 +251,7 @@ def _over(combine):
 
 @intrinsic
 def anything(context, x):
-    """Whether a bit of any lane is set."""
+    """Return whether a bit of any lane is set."""
 
     def build(_, b, signature, values):
         some = b.icmp_unsigned("!=", values[0], _all(_V32, 0))
@@ -262,11 +262,11 @@ def anything(context, x):
 
 @intrinsic
 def total(context, x):
-    """The sum of the lanes."""
+    """Return the sum of the lanes."""
     return types.int32(INTS), _over(lambda b, x, y: b.add(x, y))
 
 
 @intrinsic
 def largest(context, x):
-    """The largest lane, as unsigned number."""
+    """Return the largest lane, as an unsigned number."""
     return types.uint32(INTS), _over(lambda b, x, y: b.select(b.icmp_unsigned(">", x, y), x, y))

@@ -1,12 +1,12 @@
 """The kernels for CPUs, compiled by numba: one function for every method, number of parents and dtype.
 
-A block of 1024 entries is converted to fp32, worked on and stored while it stays in the first-level cache, so memory is
-read and written once. What differs between methods and dtypes is decided once a block, outside of the inner loops;
-those are plain enough for LLVM to use the vector unit, or written in vectors (`lanes`). Tensors come as addresses: one
-signature (compiled once, kept in the user's cache) then serves them all.
+A block of 1024 entries is converted to fp32, computed and stored while it stays in the first-level cache, so memory is
+read and written once. What differs between methods and dtypes is decided once for each block, outside of the inner
+loops. These are plain enough for LLVM to use the vector unit, or are written with vectors (`lanes`). Tensors are passed
+as addresses, so that one signature (compiled once, kept in the user's cache) serves all dtypes.
 
-No loop writes a choice between an entry and 0 back to where the entry came from: LLVM makes a masked store of that,
-which some processors take twenty times as long for as for a plain one.
+No loop writes a choice between an entry and 0 back to the place of the entry: LLVM makes that a masked store, for which
+some processors take twenty times as long as for a plain one.
 """
 
 # mypy: ignore-errors
@@ -28,7 +28,7 @@ BLOCK = 1024
 LANES = 128
 SEGMENT = 64 * BLOCK
 ROW = BLOCK + 528
-"""Distance of buffers: a multiple of 4096 bytes would let all of them fall into the same few lines of the cache."""
+"""The distance between buffers: with a multiple of 4096 bytes, all would share the same few lines of the cache."""
 WORDS = BLOCK // 2 + 16
 RUN_OF = 64
 
@@ -44,7 +44,7 @@ def _pointer(context, address):  # an address as a pointer
     return types.voidptr(types.int64), build
 
 
-# numba widens small integers to 64 bits, which leaves most of the vector unit idle; these stay at 32.
+# numba widens small integers to 64 bits, which leaves most of the vector unit idle; these functions stay at 32 bits.
 
 
 @intrinsic
@@ -61,7 +61,7 @@ def _nearest_bf16(context, value):  # the bits of the nearest bf16, ties to even
         bits = b.bitcast(values[0], _I32)
         odd = b.and_(b.lshr(bits, _I32(16)), _I32(1))
         rounded = b.add(bits, b.add(odd, _I32(0x7FFF)))
-        # A NaN with a full mantissa would carry over into a finite number: keep it a NaN.
+        # Rounding would carry a NaN with a full mantissa into a finite number, so it is kept a NaN.
         kept = b.select(b.fcmp_unordered("uno", values[0], values[0]), _I32(0x7FC00000), rounded)
         return b.and_(kept, _I32(-65536))
 
@@ -227,7 +227,7 @@ def _fetch_delta_add(address, code, start, n, base, w, total, buffer):
 
 @_inner
 def _least(start, n, threshold, limit):
-    """Return the least bits of |τ| that are kept in a block; −1 if that changes within it."""
+    """Return the least bits of |τ| that are kept in a block; −1 if they change within it."""
     equal = _magnitude(threshold)
     if limit >= start + n:
         return equal
@@ -246,7 +246,7 @@ def _trim(n, raw, least, into, row):
 
 @_inner
 def _trim_within(start, n, raw, threshold, limit, into, row):
-    """Trim the one block in which the last of the entries lies that equal the threshold and are kept."""
+    """Trim the one block that holds the last kept entry among those equal to the threshold."""
     equal = _magnitude(threshold)
     flat = into.reshape(into.size)
     for i in range(n):
@@ -265,14 +265,14 @@ def _fetch_trim(address, n, base, least, into, row):  # of bf16 parents, in whol
 
 @intrinsic
 def _philox(context, low, high, key):
-    """The four words of `WIDTH` counters (the lower halves of `low`, and the one `high` half of them all)."""
+    """Return the four words of `WIDTH` counters, whose lower halves are in `low` and share the upper half `high`."""
 
     def build(context, b, signature, values):
         def every(number):  # a number in each lane
             one = b.insert_element(ir.Constant(wide, ir.Undefined), number, _I32(0))
             return b.shuffle_vector(one, ir.Constant(wide, ir.Undefined), ir.Constant(ir.VectorType(_I32, WIDTH), None))
 
-        # Only the lower 32 bits of a word or key count: what is above them need not be cleared on the way.
+        # Only the lower 32 bits of a word or key count, so the upper bits need not be cleared on the way.
         wide = ir.VectorType(_I64, WIDTH)
         lower, half = ir.Constant(wide, [0xFFFFFFFF] * WIDTH), ir.Constant(wide, [32] * WIDTH)
         c0, c1, c2, c3 = values[0], every(values[1]), ir.Constant(wide, None), ir.Constant(wide, None)
@@ -316,7 +316,7 @@ def _add(n, total, x, w):
 
 
 def _disjoint_of(number):
-    """Make the election and disjoint mean of so many parents (0: of any number), followed by θ0 + λ · that."""
+    """Return a function for the election and disjoint mean of so many parents (0: any number), and θ0 + λ · mean."""
 
     @_inner
     def disjoint(n, n_parents, x, weight, by_count, normalize, scale, base, into):
@@ -331,7 +331,7 @@ def _disjoint_of(number):
                     votes = votes + (from_bits(up) - from_bits(down))
                 else:
                     votes = votes + tau * floats(weight[k])
-            flip = lanes.negative(votes) & sign  # a draw is +
+            flip = lanes.negative(votes) & sign  # a draw elects +
             total, divisor = nothing, nothing
             for k in range(number or n_parents):
                 tau, w = load(x, k * ROW + i), floats(weight[k])
@@ -350,10 +350,10 @@ _disjoint_2, _disjoint_3, _disjoint_4, _disjoint_any = (_disjoint_of(number) for
 
 @_inner
 def _draw(group, seed, into, row):
-    """Put the random words of a block's entries where `_drawn` looks for them.
+    """Put the random words of a block's entries where `_drawn` reads them.
 
-    Those with the numbers 128·v … 128·v + 127 are word v of each counter. The counters come in sixteens, the even ones
-    of them first, and the upper bit of each half is turned, so that the halves sort as signed numbers.
+    Entries 128·v to 128·v + 127 get word v of each counter. Counters come in groups of sixteen, the even ones first,
+    and the upper bit of each half is flipped, so that the halves sort as signed numbers.
     """
     first, turn = np.uint64(group) * np.uint64(LANES), ints(np.int32(-0x7FFF8000))
     for lane in range(0, LANES, WIDTH):
@@ -367,8 +367,8 @@ def _draw(group, seed, into, row):
 
 _part = njit(nogil=True, error_model="numpy", forceinline=True)
 
-# A word holds two bf16 numbers that are neighbours in memory. The lower ones of eight words make one vector, the upper
-# ones another, which takes fewer instructions than eight neighbours in a vector do.
+# A word holds two bf16 numbers that are neighbours in memory. The lower numbers of eight words make one vector, and the
+# upper ones another, which takes fewer instructions than putting eight neighbours into a vector.
 
 
 @_part
@@ -380,14 +380,14 @@ def _number(word, upper):
 
 @_part
 def _above(x, origin, last):
-    """Eight entries of a task vector, or 0 where |τ| has no more than the bits `last`."""
+    """Return eight entries of a task vector, with 0 where the bits of |τ| do not exceed `last`."""
     tau = bits(x - origin)
     return from_bits(tau & lanes.above(tau & ints(np.int32(0x7FFFFFFF)), last))
 
 
 @_part
 def _drawn(x, origin, words, at, shift, last, rescale):
-    """Eight entries of a task vector, rescaled, or 0 where the random number is larger than `last`."""
+    """Return eight rescaled entries of a task vector, with 0 where the random number exceeds `last`."""
     tau = bits((x - origin) * rescale)
     return from_bits(lanes.without(tau, lanes.above(lanes.lifted(load(words, at), shift), last)))
 
@@ -412,10 +412,11 @@ def _nearest(made):  # the bits of the nearest bf16, ties to even, in the upper 
 
 
 def _fused_of(number, drop, disjoint):
-    """Make the work on a block of 2 to 4 bf16 parents, from loading to storing bf16, without leaving the registers.
+    """Return a function that computes a block of 2 to 4 bf16 parents in registers, from loading to storing bf16.
 
-    Without `drop`, what is kept are the entries with |τ| above `last`; with it those whose random number, turned, is
-    not above it, times `rescale`. False if an entry may not be finite: the block is then to be computed in another way.
+    Without `drop`, it keeps the entries with |τ| above `last`; with `drop`, those whose random number (with its upper
+    bit flipped) is not above `last`, times `rescale`. It returns False if an entry may not be finite, so that the block
+    must be computed in another way.
     """
 
     @_part
@@ -462,7 +463,7 @@ def _fused_of(number, drop, disjoint):
 
     @_inner
     def fused(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out):
-        i2, i3 = min(2, number - 1), min(3, number - 1)  # where there are fewer, the others are not looked at
+        i2, i3 = min(2, number - 1), min(3, number - 1)  # where there are fewer parents, the others are not read
         a0, a1, a2, a3 = addresses[0], addresses[1], addresses[i2], addresses[i3]
         w0, w1, w2, w3 = floats(weight[0]), floats(weight[1]), floats(weight[i2]), floats(weight[i3])
         l0, l1, l2, l3 = ints(last[0]), ints(last[1]), ints(last[i2]), ints(last[i3])
@@ -492,7 +493,7 @@ def _fused_of(number, drop, disjoint):
                 both = lanes.upper_halves(_nearest(lower)) | (_nearest(upper) & ints(np.int32(-0x10000)))
                 lanes.store_words(out + place, both)
                 most = lanes.larger(lanes.larger(most, lower & magnitude), upper & magnitude)
-        return lanes.largest(most) < np.uint32(0x7F7F8000)  # from there on it rounds to Inf, or is NaN
+        return lanes.largest(most) < np.uint32(0x7F7F8000)  # from there on, a number rounds to Inf, or is NaN
 
     return fused
 
@@ -506,7 +507,7 @@ _drop_elect_2, _drop_elect_3, _drop_elect_4 = (_fused_of(number, True, True) for
 @_inner
 def _fused(n_parents, drop, disjoint, n, at, base, addresses, weight, last, rescale, words, by_count, normalize,
            scale, out):  # fmt: skip
-    """Choose; False also if there is no such function."""
+    """Call the function for a number of parents, a mask and a method; False also if there is none."""
     if n_parents == 2 and not drop and not disjoint:
         return _cut_2(n, at, base, addresses, weight, last, rescale, words, by_count, normalize, scale, out)
     if n_parents == 3 and not drop and not disjoint:
@@ -550,24 +551,24 @@ RUN = (
 
 def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, base_code, scale, disjoint,
         by_count, normalize, out, out_code, round_1, round_2, start, stop):  # fmt: skip
-    """Compute the entries start … stop − 1 of a tensor; 1 if one of them is not finite, else 0.
+    """Compute the entries start to stop − 1 of a tensor; return 1 if one of them is not finite, else 0.
 
-    `start` is a multiple of `BLOCK`. A base of address 0 is none. `round_1` and `round_2` are dtypes to round to on the
-    way (`F32` for none). A single parent of weight 1 without base is only converted. For a `DROP`, `limit` is the
-    largest random word that is kept.
+    `start` is a multiple of `BLOCK`. Address 0 stands for no base. `round_1` and `round_2` are dtypes to which the
+    result is rounded on the way (`F32`: no rounding). A single parent of weight 1 without base is only converted. For a
+    `DROP`, `limit` is the largest random word that is kept.
     """
     n_parents = len(addresses)
     x = np.zeros((n_parents, ROW), np.float32)
     origin, total, raw = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
     convert = n_parents == 1 and base == 0 and weight[0] == np.float32(1)
     flag = np.uint32(0)
-    step = BLOCK // 2 if disjoint else BLOCK  # half a block leaves the cache room for the inputs
+    step = BLOCK // 2 if disjoint else BLOCK  # half a block leaves room for the inputs in the cache
     for k in range(n_parents):
         if mask[k] == DROP:
-            step = BLOCK  # random numbers come for a whole block
+            step = BLOCK  # random numbers are drawn for whole blocks
     for at in range(start, stop, step):
         n = min(step, stop - at)
-        whole = n % WIDTH == 0  # otherwise the last vector of a block goes beyond it: in our buffers only
+        whole = n % WIDTH == 0  # otherwise the last vector of a block would go beyond it, which only our buffers allow
         if base != 0:
             _fetch(base, base_code, at, n, origin)
         if not disjoint:
@@ -624,7 +625,7 @@ def masked(addresses, weight, mask, threshold, limit, seed, rescale, base, scale
            start, stop, left):  # fmt: skip
     """Do as `run` for 2 to 4 bf16 parents with a bf16 base and result, all cut or all dropped; several times as fast.
 
-    The starts of the blocks that this cannot do go into `left`, and their number is the result.
+    The starts of the blocks that it cannot compute go into `left`; it returns their number.
     """
     n_parents, n_left, drop = len(addresses), 0, False
     words, last = np.zeros(n_parents * WORDS, np.int32), np.zeros(n_parents, np.int32)
@@ -708,7 +709,7 @@ def dots(a, a_code, b, b_code, start, stop, sums):
 
 @_inner
 def _magnitudes(base, base_code, parent, code, at, n, origin, tau, into):
-    """Put the bits of |τ| into `into`, and fill the last vector with a number that no bits are and nobody looks for."""
+    """Put the bits of |τ| into `into`, and fill the last vector with a number that no magnitude's bits can be."""
     _fetch(base, base_code, at, n, origin)
     _magnitudes_from(parent, code, at, n, origin, tau, into)
 
@@ -732,9 +733,9 @@ HISTOGRAM = "void(int64, int64, int64, int64, int64, int64, int64, uint32[:, ::1
 
 
 def histogram(base, base_code, parent, code, start, stop, shift, counts, member):
-    """Count the entries by the upper bits of |τ| (all but `shift`); each bin has four counters, to be added up.
+    """Count the entries by the upper bits of |τ| (all but `shift`); the four counters of each bin are added up later.
 
-    `member` gets all the bits of one of a bin's entries, of those bins that have one at an index divisible by 4.
+    `member` gets all the bits of one entry of each bin that has an entry at an index divisible by 4.
     """
     origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
     found = np.empty(BLOCK, np.int32)
@@ -742,7 +743,7 @@ def histogram(base, base_code, parent, code, start, stop, shift, counts, member)
     for at in range(start, stop, BLOCK):
         n = min(BLOCK, stop - at)
         _magnitudes(base, base_code, parent, code, at, n, origin, tau, found)
-        # Neighbours often fall into the same bin: with counters of their own they need not wait for each other.
+        # Neighbours often fall into the same bin; with separate counters they need not wait for each other.
         for i in range(0, n // 4 * 4, 4):
             counts[np.uint64(found[i] >> shift), 0] += one
             member[np.uint64(found[i] >> shift)] = found[i]
@@ -772,10 +773,10 @@ SURVEY = (
 
 
 def survey(base, base_code, addresses, codes, start, stop, low, width, value, counts, sizes, values, places):
-    """Look at the entries of several parents whose |τ| has bits in [low, low + width), each parent with its range.
+    """Find the entries of several parents whose |τ| has bits in [low, low + width), each parent with its own range.
 
-    Those with just the bits `value` are counted in `counts`. The bits of the others and their indices, less `start`,
-    go into `values` and `places`, and how many into `sizes`.
+    Entries with exactly the bits `value` are counted in `counts`. The bits of the others go into `values`, their
+    indices less `start` into `places`, and their number into `sizes`.
     """
     origin, tau = np.zeros(ROW, np.float32), np.zeros(ROW, np.float32)
     found = np.full(ROW, -2, np.int32)
@@ -792,7 +793,7 @@ def survey(base, base_code, addresses, codes, start, stop, low, width, value, co
 @_inner
 def _count(found, n, at, low, width, value, size, values, places):
     first, room, wanted, hits = ints(low), ints(width), ints(value), ints(np.int32(0))
-    for begin in range(0, n, RUN_OF):  # few of these runs hold another one: look at all of one at once
+    for begin in range(0, n, RUN_OF):  # few of these runs hold another value, so a whole run is tested at once
         others, end = ints(np.int32(0)), min(n, begin + RUN_OF)
         for i in range(begin, end, WIDTH):
             magnitude = load(found, i)
@@ -812,7 +813,7 @@ NTH = "int64(int64, int64, int64, int64, int64, int64, int32, int64)"
 
 
 def nth(base, base_code, parent, code, start, stop, value, number):
-    """Return the index of the entry that is the number-th (from 1) with these bits of |τ|; −1 − c if only c are."""
+    """Return the index of the `number`-th entry (from 1) with these bits of |τ|; −1 − c if there are only c."""
     origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
     found = np.full(BLOCK, -2, np.int32)
     passed = np.int64(0)
@@ -845,10 +846,10 @@ TALLY = "boolean(int64, int64, int64, int64, int64, int64, uint32[:, ::1], int64
 
 
 def tally(base, base_code, parent, code, start, stop, table, used, most):
-    """Count the entries by the bits of |τ| in a hash table; False, and the counts are void, if more than `most` differ.
+    """Count the entries by the bits of |τ| in a hash table; return False if there are more than `most` values.
 
-    A row of the table holds the bits + 1 (0: nothing yet) and their count; their number is a power of 2, above `most`.
-    `used` counts the rows that are taken.
+    The counts are void then. A row of the table holds the bits + 1 (0: empty) and their count; the number of rows is a
+    power of 2 above `most`. `used` counts the rows that are taken.
     """
     origin, tau = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
     found = np.empty(BLOCK, np.int32)
@@ -871,5 +872,5 @@ def tally(base, base_code, parent, code, start, stop, table, used, most):
 
 
 @njit(nogil=True, error_model="numpy")
-def _spread_bits(key):  # multiplication moves what differs upwards, and the shift back to where a row is told from
+def _spread_bits(key):  # the product moves differences into the upper bits, the shift brings them to those of a row
     return np.uint32(np.uint32(key * np.uint32(0x9E3779B1)) >> np.uint32(12))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Codes(dict[str, int]):
-    """The kernels' numbers of types, which are known by what they are as text: torch's, or others that read alike."""
+    """The kernels' numbers for types; a type counts by its text, so that torch's and others of the same text work."""
 
     def __getitem__(self, dtype: object) -> int:
         return super().__getitem__(str(dtype))
@@ -34,7 +34,7 @@ _CODES = _Codes({
 
 _MADE_OF = b"".join(Path(str(module.__file__)).read_bytes() for module in (lanes, native))
 _VERSION = hashlib.sha256(_MADE_OF).hexdigest()[:16]
-"""Names the folder of compiled kernels: numba looks for changes only in the file that holds a cached function."""
+"""The name of the folder of compiled kernels: numba itself notices changes only in the file of a cached function."""
 
 
 def _compile(function: Any, signature: str) -> Any:
@@ -45,14 +45,14 @@ def _compile(function: Any, signature: str) -> Any:
     numba.config.CACHE_DIR = str(root / _VERSION)
     try:
         return numba.njit(signature, cache=True, **options)(function)
-    except (OSError, RuntimeError):  # nowhere to write, as in a read-only container
+    except (OSError, RuntimeError):  # there is no place to write, as in a read-only container
         return numba.njit(signature, **options)(function)
     finally:
         numba.config.CACHE_DIR = before
 
 
 _SHARES = 4
-"""Chunks for each thread, if they are not small: a call of a kernel with its many arguments takes some time."""
+"""How many chunks a thread gets unless they would be small, since calling a kernel with many arguments takes time."""
 
 
 class _TooMany(Exception):
@@ -115,7 +115,7 @@ class NumbaEngine:
         roundings: Sequence[torch.dtype] = (),
         start: int = 0,
     ) -> int:
-        """See `KernelEngine`; `out` holds as many entries as it has from `start` on, a multiple of `native.BLOCK`."""
+        """See `KernelEngine`; `out` gets the entries from `start` on, which is a multiple of `native.BLOCK`."""
         n = len(parents)
         mask, threshold, limit = np.zeros(n, np.int64), np.zeros(n, np.float32), np.zeros(n, np.int64)
         seed, rescale = np.zeros(n, np.uint64), np.ones(n, np.float32)
@@ -126,7 +126,7 @@ class NumbaEngine:
                 mask[k], limit[k] = native.DROP, each.below - 1
                 seed[k], rescale[k] = each.seed, each.rescale
         steps = [_CODES[dtype] for dtype in roundings]
-        while steps and steps[-1] == _CODES[out.dtype]:  # storing does that
+        while steps and steps[-1] == _CODES[out.dtype]:  # storing rounds to it anyway
             steps.pop()
         first, second = (*steps, native.F32, native.F32)[:2]
         head = (
@@ -169,7 +169,7 @@ class NumbaEngine:
 
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `KernelEngine`."""
-        if _CODES[tensor.dtype] == native.F64:  # a large one is finite, though not as fp32
+        if _CODES[tensor.dtype] == native.F64:  # a large number is finite, although it is not as fp32
             return bool(tensor.isfinite().all())
         kernel = self._finite
         return not any(over_chunks(tensor.numel(), lambda start, stop: kernel(*_at(tensor), start, stop)))
@@ -184,7 +184,7 @@ class NumbaEngine:
 
     def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:
         """See `KernelEngine`."""
-        kernel, rows = self._tally, 1 << (2 * most - 1).bit_length()  # half of them free: the next one is mostly near
+        kernel, rows = self._tally, 1 << (2 * most - 1).bit_length()  # half of them stay free, so look-ups are short
         tables: list[tuple[np.ndarray, np.ndarray]] = []  # one for each thread
         free: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -226,7 +226,7 @@ class NumbaEngine:
                 mine = used.pop()
             except IndexError:
                 mine = free.pop() if free else np.zeros((len(counts), 4), np.uint32)
-            # Threads may write a member at the same time; which of them stays is of no account.
+            # Threads may write a member at the same time; it does not matter which of them stays.
             kernel(*_at(base), *_at(parent), start, stop, shift, mine, member)
             used.append(mine)
 
@@ -264,7 +264,7 @@ class NumbaEngine:
         ]
 
     def _lists(self, n_parents: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return this thread's memory for what a survey of a chunk may list; only what is used costs anything."""
+        """Return this thread's memory for the lists of a chunk's survey; only what is used takes physical memory."""
         if getattr(self._buffers, "shape", (0, 0)) != (n_parents, chunk):
             self._buffers.shape = n_parents, chunk
             self._buffers.lists = np.empty((2, n_parents, chunk), np.int32)
@@ -275,7 +275,7 @@ class NumbaEngine:
         """See `KernelEngine`."""
         size, kernel = base.numel(), self._nth
         threads, passed = parallel.n_threads(), 0
-        some = parallel.CHUNK * (1 if threads == 1 else _SHARES * threads)  # at a time, since few may be needed
+        some = parallel.CHUNK * (1 if threads == 1 else _SHARES * threads)  # entries at a time, since few may be needed
 
         def look(start: int, stop: int, number: int) -> int:
             return int(kernel(*_at(base), *_at(parent), start, stop, bits, number))

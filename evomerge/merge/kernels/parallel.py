@@ -12,16 +12,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 CHUNK = 1 << 18
-"""Entries that a thread takes at a time: large against the cost of a call, small against a matrix."""
+"""How many entries a thread takes at a time: many against the cost of a call, few against a matrix."""
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0, size: int | None = None) -> list[T]:
-    """Return work(first, last) for each chunk (of `size`, or CHUNK) of the entries start … n − 1, in their order.
+    """Return work(first, last) for each chunk (of `size`, or CHUNK) of the entries start to n − 1, in order.
 
-    The work must let go of Python's lock to gain from several threads. Where it raises, the first error is raised
-    again when all threads have stopped.
+    The work must release Python's lock to gain from several threads. If it raises, the first error is raised when all
+    threads have stopped.
     """
     size = size or CHUNK
     bounds = [(at, min(at + size, n)) for at in range(start, n, size)]
@@ -29,7 +29,7 @@ def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0, size: 
     if threads <= 1:
         return [work(*each) for each in bounds]
     results: list[T | None] = [None] * len(bounds)
-    turn = itertools.count()  # its `next` is one step of the interpreter, so no chunk is taken twice
+    turn = itertools.count()  # `next` is one step of the interpreter, so no chunk is taken twice
 
     def some() -> None:
         for index in iter(lambda: next(turn), None):
@@ -41,8 +41,8 @@ def over_chunks(n: int, work: Callable[[int, int], T], *, start: int = 0, size: 
     try:
         some()
     finally:
-        next(itertools.islice(turn, len(bounds), None))  # after an error here, nobody starts another chunk
-        errors = [helper.exception() for helper in helpers]  # waits: nobody may still write into our tensors
+        next(itertools.islice(turn, len(bounds), None))  # after an error here, no thread starts another chunk
+        errors = [helper.exception() for helper in helpers]  # waits: no thread may still write into our tensors
     for error in errors:
         if error is not None:
             raise error

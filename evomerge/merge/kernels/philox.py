@@ -1,11 +1,11 @@
 """Random numbers that are a function of (seed, flat index): Philox4x32-7, https://doi.org/10.1145/2063384.2063405.
 
-Seven rounds are the fewest that pass all the tests which its authors ran (BigCrush among them).
+Seven rounds are the fewest with which it passes all tests of its authors (BigCrush among them).
 
 There is no state to pass on, so any part of a tensor can be computed by any thread, in any order, and no mask is ever
-stored. The 64 bits of the seed are the key. One counter gives four words of 32 bits, and each word 16 bits for two
-entries. So that a vector unit finds neighbours in memory, entries are taken in groups of 1024: the lower half of word v
-of counter 128·g + l belongs to entry 1024·g + 256·v + l, the upper half to the entry 128 further on.
+stored. The 64 bits of the seed are the key. One counter gives four words of 32 bits, and each word gives two entries 16
+bits each. So that a vector unit finds neighbours in memory, entries are taken in groups of 1024: the lower half of word
+v of counter 128·g + l belongs to entry 1024·g + 256·v + l, the upper half to the entry 128 further on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def philox(counter: tuple[torch.Tensor, ...], key: tuple[int, int]) -> tuple[tor
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        # The product of two 32-bit words may pass 2^63; its bits are right all the same, only the sign is not.
+        # The product of two 32-bit words may exceed 2^63, which makes its sign wrong, but its bits are right.
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (p1 >> 32 & _MASK) ^ c1 ^ k0, p1 & _MASK, (p0 >> 32 & _MASK) ^ c3 ^ k1, p0 & _MASK
         k0, k1 = k0 + KEY_STEPS[0] & _MASK, k1 + KEY_STEPS[1] & _MASK
@@ -38,7 +38,7 @@ def philox(counter: tuple[torch.Tensor, ...], key: tuple[int, int]) -> tuple[tor
 
 
 def words(seed: int, start: int, n: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Return the 16 random bits of the entries start … start + n − 1 of a tensor, as int64 of shape (n,)."""
+    """Return the 16 random bits of the entries start to start + n − 1 of a tensor, as int64, `(n,)`."""
     first, last = start // GROUP, -(-(start + n) // GROUP)
     counter = torch.arange(first * LANES, last * LANES, device=device)
     zero = torch.zeros_like(counter)

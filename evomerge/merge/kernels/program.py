@@ -20,7 +20,7 @@ import numpy as np
 class Cut:
     """Which entries of a task vector a trim keeps.
 
-    Every |τ| above `threshold`, and those equal to it whose flat index is below `limit`.
+    It keeps every |τ| above `threshold`, and those equal to it whose flat index is below `limit`.
     """
 
     threshold: float
@@ -41,12 +41,12 @@ class Drop:
 
     @property
     def below(self) -> int:
-        """An entry is kept where its 16 random bits are less than this, in [1, 2^16]: density · 2^16, rounded."""
+        """The bound in [1, 2^16] below which an entry's 16 random bits must be to keep it: density · 2^16, rounded."""
         return max(1, round(self.density * 65536))
 
     @property
     def rescale(self) -> float:
-        """One over the chance to be kept (which is the 16-bit fraction, so the mean stays that of τ), as fp32."""
+        """One over the chance to be kept, as fp32; the chance is the 16-bit fraction, so the mean stays that of τ."""
         return float(np.float32(65536 / self.below))
 
 
@@ -57,10 +57,10 @@ class Program:
     Attributes:
         weight: w_i, one for each parent.
         scale: λ.
-        masks: one for each parent, or empty for none at all.
-        disjoint: TIES' election and disjoint mean instead of the sum.
-        by_count: elect the sign of the majority instead of the weighted sum's.
-        normalize: divide by the weights of those that agree.
+        masks: one for each parent; empty: there are none.
+        disjoint: whether TIES' election and disjoint mean replace the sum.
+        by_count: whether the majority's sign is elected rather than the weighted sum's.
+        normalize: whether to divide by the weights of the parents that agree.
     """
 
     weight: tuple[float, ...]
@@ -73,9 +73,9 @@ class Program:
 
 @dataclass(frozen=True)
 class BitRange:
-    """What a survey looks for in one task vector: the entries whose |τ| has bits in [low, high).
+    """The entries that a survey looks for in one task vector: those whose |τ| has bits in [low, high).
 
-    Those with just the bits `value`, which is one of them or −1 for none, are only counted; the others are listed.
+    Entries with exactly the bits `value` (−1: none) are only counted; the others are listed.
     """
 
     low: int
@@ -85,12 +85,12 @@ class BitRange:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a survey found of one task vector.
+    """What a survey found in one task vector.
 
     Attributes:
         n: how many entries have the bits `value`.
-        bits: int32, those of each of the others.
-        places: int64, the flat index of each of the others, rising.
+        bits: `(n_listed,)` int32, the bits of the other entries.
+        places: `(n_listed,)` int64, the flat indices of the other entries, rising.
     """
 
     n: int

@@ -19,7 +19,7 @@ _ROWS = 64
 
 
 def _chunk(device: torch.device) -> int:
-    """Entries worked on at a time: on a CPU what stays in its cache, on a GPU what hides the start of a kernel."""
+    """Return how many entries are computed at a time: few enough for a CPU's cache, many enough for a GPU."""
     return 1 << 17 if device.type == "cpu" else 1 << 24
 
 
@@ -133,7 +133,7 @@ def _masked(term: torch.Tensor, mask: Cut | Drop, start: int) -> torch.Tensor:
 
 
 def trimmed(tau: torch.Tensor, cut: Cut, start: int = 0) -> torch.Tensor:
-    """Return τ with 0 where the cut does not keep it; `start` is the flat index of its first entry."""
+    """Return τ, with 0 for entries that the cut does not keep; `start` is the flat index of its first entry."""
     magnitude = tau.abs()
     keep = magnitude > cut.threshold
     if cut.limit > start:
@@ -144,7 +144,7 @@ def trimmed(tau: torch.Tensor, cut: Cut, start: int = 0) -> torch.Tensor:
 
 
 def dropped(tau: torch.Tensor, drop: Drop, start: int = 0) -> torch.Tensor:
-    """Return τ with 0 where the drop does not keep it, and the rest rescaled."""
+    """Return τ, with 0 for entries that the drop does not keep, and the others rescaled."""
     if drop.below == 65536:
         return tau
     keep = philox.words(drop.seed, start, tau.numel(), tau.device) < drop.below

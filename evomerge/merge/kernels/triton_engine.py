@@ -1,7 +1,7 @@
-"""The same bits on a GPU with one kernel for a tensor: plain torch starts dozens, which take longer than their work.
+"""The same bits on a GPU, with one kernel for each tensor: plain torch starts dozens, which takes longer than they run.
 
-Counting and ranking stay plain torch's. What a launch needs is compiled once for each kind of program and set of types
-(a second or two, then kept on disk by Triton). Fused multiply-add is switched off, and division is the exact one.
+Counting and ranking are left to plain torch. A kernel is compiled once for each kind of program and set of types (in a
+second or two; Triton keeps it on disk). Fused multiply-add is switched off, and division is exact.
 """
 
 # mypy: ignore-errors
@@ -20,7 +20,7 @@ from evomerge.merge.kernels.program import Cut, Drop, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 
 MOST = 4
-"""Parents of a kernel; more are left to plain torch, as are fp64 and masks of both kinds in one program."""
+"""Most parents of a kernel; more are left to plain torch, and so are fp64 and masks of both kinds in one program."""
 
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 _BOTH = 1 << 32
@@ -42,11 +42,11 @@ class TritonEngine(TorchEngine):
         *,
         roundings: Sequence[torch.dtype] = (),
     ) -> torch.Tensor:
-        """See `Engine`."""
+        """See `KernelEngine`."""
         inputs = [*parents, *([] if base is None else [base])]
         kinds = {type(mask) for mask in program.masks}
         known = all(dtype in _TYPES for dtype in (*(each.dtype for each in inputs), *roundings, out.dtype))
-        # A subclass of tensors may be anything but memory of a GPU.
+        # A subclass of tensors may be something else than a GPU's memory.
         plain = all(type(each) in (torch.Tensor, torch.nn.Parameter) for each in (*inputs, out))
         if not known or not plain or not 0 < len(parents) <= MOST or len(kinds) > 1 or len(roundings) > 2:
             return super().run(program, base, parents, out, roundings=roundings)
@@ -82,7 +82,7 @@ def _four(some: list[Any], missing: Any) -> list[Any]:
 
 
 def _masks(masks: Sequence[Cut | Drop]) -> list[Any]:
-    """Return what masks say as four numbers each: threshold or factor, limit or bound, and the halves of the seed."""
+    """Return the masks as four numbers each: threshold or factor, limit or bound, and the halves of the seed."""
     rows: list[tuple[float, int, int, int]] = []
     for mask in masks:
         if isinstance(mask, Cut):
@@ -226,7 +226,7 @@ def _run(out, bad, base, p0, p1, p2, p3, n, scale, w0, w1, w2, w3, t0, t1, t2, t
 
 
 def works() -> bool:
-    """Return whether kernels can be built and started here; raise what went wrong otherwise."""
+    """Return whether a kernel that is built and run here gives the right result; raise what went wrong otherwise."""
     one = torch.ones(2, device="cuda")
     out = torch.empty_like(one)
     TritonEngine().run(Program(weight=(0.5, 0.25)), None, [one, one], out)

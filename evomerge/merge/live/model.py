@@ -1,4 +1,4 @@
-"""One model in memory that candidates are written into, in place: no disk, no reload."""
+"""One model in memory into which candidates are written, in place: no disk, no reload."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from evomerge.recipe import ModelSource, Recipe
 from evomerge.system.memory import free_bytes
 
 Devices = str | torch.device | Sequence[str | torch.device]
-"""One device, or several."""
+"""One device, or several devices."""
 
 
 def as_devices(device: Devices) -> tuple[torch.device, ...]:
-    """Return a list of devices."""
+    """Return devices as a tuple."""
     if isinstance(device, (str, torch.device)):
         return (torch.device(device),)
     return tuple(torch.device(one) for one in device)
@@ -35,15 +35,15 @@ def as_devices(device: Devices) -> tuple[torch.device, ...]:
 class LiveModel:
     """A transformers model whose parameters take the values of one recipe after another.
 
-    A parameter gets the value that the recipe has on disk (in the recipe's own dtype), converted to the live dtype:
-    where the two agree, saving the live model gives the bytes that `merge_to_disk` writes.
+    A parameter gets the value that the recipe has on disk (in the recipe's own dtype), converted to the live dtype. If
+    the two dtypes agree, saving the live model gives the bytes that `merge_to_disk` writes.
 
     Attributes:
         model: the model, in eval mode, without gradients; always the same object.
-        recipe: what it holds now; None for the weights it was opened with, and after a write that failed half-way.
-        rounded: the dtype that the recipe's values were rounded to on the way, beyond its own; None: to no other.
-        devices: where its parameters are; if on several, each of its layers is on one of them.
-        device: the first of them, to which its input goes.
+        recipe: the recipe that it holds; None for the weights with which it was opened, and after a write that failed.
+        rounded: the dtype, beyond its own, to which the recipe's values were rounded on the way; None: none.
+        devices: the devices of its parameters; if there are several, each of its layers is on one of them.
+        device: the first device, to which its input goes.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class LiveModel:
         """Load a model.
 
         Args:
-            source: lends the configuration, the first weights and the tokenizer: the base, or the first parent.
-            dtype: to compute in, one of `evomerge.recipe.DTYPES`; None: the source's own.
-            device: for example "cpu" or "cuda:0"; or several, over which it is spread by what they have free.
+            source: what lends the configuration, the first weights and the tokenizer: the base, or the first parent.
+            dtype: the type in which it computes, one of `evomerge.recipe.DTYPES`; None: the source's own.
+            device: for example "cpu" or "cuda:0"; or several, over which it is spread by their free memory.
             sources: opened models to share.
 
         Raises:
@@ -79,22 +79,22 @@ class LiveModel:
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer that the present recipe's result carries; at first the source's."""
+        """The tokenizer of the present recipe's result; before the first write, the source's."""
         return self._tokenizers.of(self._lender)
 
     def fits(self, family: Family) -> bool:
-        """Return whether merges of these models are like this one."""
+        """Return whether merges of these models have the tensors of this one."""
         return not self._misfits(family)
 
     def write(self, recipe: Recipe, *, rounded: str | None = None) -> None:
         """Give the model's parameters the values of a recipe.
 
-        All that can be known without reading weights is checked before the first parameter changes. After an error
-        that comes later (NaN in a parent, a result that is not finite) the model holds a mixture; the next write
-        repairs it.
+        All that can be checked without reading weights is checked before the first parameter changes. After a later
+        error (NaN in a parent, a result that is not finite) the model holds a mixture, which the next write repairs.
 
         Args:
-            rounded: round its values to this dtype too: what they become as a parent of a recipe of that dtype.
+            recipe: the recipe.
+            rounded: a further dtype to which its values are rounded, as they are in a parent of a recipe of that dtype.
 
         Raises:
             RecipeError: if the recipe is wrong, or its result is not finite.
@@ -103,7 +103,7 @@ class LiveModel:
         self.follow(self.sources.plan(recipe), rounded=rounded)
 
     def follow(self, plan: MergePlan, *, rounded: str | None = None) -> None:
-        """Do as `write`, with a plan that `sources` has made of the recipe.
+        """Do as `write`, with a plan that `sources` made from the recipe.
 
         Raises:
             RecipeError, CheckpointError: as `write`.
@@ -121,7 +121,7 @@ class LiveModel:
         return self._writer.written
 
     def keep(self, opened: OpenModel) -> None:
-        """Let a parent's tensors stay on the devices where those are that they are written into.
+        """Let a parent's tensors stay on the devices of the parameters into which they are merged.
 
         Raises:
             RuntimeError: torch's, if there is no room for them.
@@ -133,7 +133,7 @@ class LiveModel:
 
     @cached_property
     def _writer(self) -> Writer:
-        """Writes into the parameters and saved buffers; tied names share their storage."""
+        """The writer into the parameters and saved buffers; tied names share their storage."""
         return Writer(self.model.state_dict(keep_vars=True))
 
     def _check_fits(self, family: Family) -> None:
@@ -157,13 +157,13 @@ class LiveModel:
 
 
 class Tokenizers:
-    """Tokenizers of opened models; each is loaded once, so that the same one is always the same object."""
+    """Tokenizers of opened models; each is loaded once, so that it is always the same object."""
 
     def __init__(self) -> None:
         self._loaded: dict[Path, Any] = {}
 
     def of(self, lender: OpenModel) -> Any:
-        """Return the tokenizer that a model carries.
+        """Return a model's tokenizer.
 
         Raises:
             CheckpointError: if transformers cannot load it.
@@ -199,7 +199,7 @@ def _load(opened: OpenModel, dtype: torch.dtype | None, devices: Sequence[torch.
         spread(model, plan_devices(opened.architecture, dtype or opened.dtype, free)[0])
     files = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
     for parameter in model.state_dict(keep_vars=True).values():
-        # A parameter that is still the mapped file itself must not be written into.
+        # A parameter that is still the memory of the mapped file must not be written into.
         if parameter.untyped_storage().data_ptr() in files:
             parameter.data = parameter.data.clone()
     if (opened.folder / "generation_config.json").is_file():

@@ -1,8 +1,8 @@
-"""What a worker holds: the live models that any recipe of a search is written into or run over.
+"""The live models of a worker, into which a search's merges are written and over which its paths run.
 
-A merge of weights is written into one model, in place. A layer path runs over its parents, each of which is resident
-once, whatever the path: a checkpoint as it is, a merge (of an earlier stage, or one that changes with every candidate)
-written anew where it changed.
+A merge of weights is written into one model, in place. A layer path runs over its parents, each of which is in memory
+once, whatever the path: a checkpoint as it is, and a merge (of an earlier stage, or one that changes with every
+candidate) rewritten where it changed.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _INSTEAD = "evolve its weights instead of its layers"
 
 
 class LiveModels:
-    """Makes one recipe after another live, with as few weights in memory as they allow.
+    """Makes one recipe after another live, with as few weights in memory as possible.
 
-    Memory: one model for merges (a further one for each other architecture or depth that comes), and for paths one
-    model for each parent. A layer path allocates no weights, nor does switching from one candidate to the next.
+    Memory: one model for merges (and one for each further architecture or depth), and for paths one model for each
+    parent. Neither a layer path nor switching from one candidate to the next allocates weights.
 
     A parent has the values that the recipe has on disk, in the recipe's dtype, converted to the live dtype; see
-    `LiveModel`. Where a recipe names no dtype, that is each parent's own, or the first parent's for those of another.
+    `LiveModel`. If the recipe names no dtype, parents of another type than the first are rounded to the first's.
 
     Attributes:
         model: the model of the present recipe; None before the first. It stays the same object as long as recipes are
             of the same kind: merges of the same architecture, or paths over the same parents.
-        recipe: what `model` holds; None before the first write and after one that failed.
-        written: what the last write had to do, over all resident models that the recipe uses.
-        devices: where the parameters are; on several, each layer is on one of them.
-        device: the first of them, to which inputs go.
+        recipe: the recipe that `model` holds; None before the first write and after one that failed.
+        written: what the last write had to do, over all live models that the recipe uses.
+        devices: the devices of the parameters; if there are several, each layer is on one of them.
+        device: the first device, to which inputs go.
         sources: the opened models.
     """
 
@@ -61,8 +61,9 @@ class LiveModels:
         """Load nothing yet.
 
         Args:
-            dtype: to compute in, one of `evomerge.recipe.DTYPES`; None: the lender's (or a path's first parent's) own.
-            device: for example "cpu" or "cuda:0"; or several, over which the model is spread. Layer paths take one.
+            dtype: the type in which models compute, one of `evomerge.recipe.DTYPES`; None: the lender's (or a path's
+                first parent's) own.
+            device: for example "cpu" or "cuda:0"; or several, over which the model is spread. Layer paths need one.
             sources: opened models to share.
         """
         self.sources = sources if sources is not None else Sources()
@@ -82,7 +83,7 @@ class LiveModels:
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer that the present recipe's result carries.
+        """The tokenizer of the present recipe's result.
 
         Raises:
             RuntimeError: before the first write.
@@ -93,10 +94,10 @@ class LiveModels:
         return self._tokenizers.of(self._lender)
 
     def load(self, lender: ModelSource | Recipe) -> None:
-        """Load the model that merges are written into now, so that its faults show before a search.
+        """Load the model into which merges are written, so that its faults show before a search.
 
         Args:
-            lender: of the configuration and the first weights: the base, or the first parent.
+            lender: what lends the configuration and the first weights: the base, or the first parent.
 
         Raises:
             CheckpointError: if it cannot be opened or holds NaN or Inf.
@@ -107,15 +108,15 @@ class LiveModels:
         )  # fmt: skip
 
     def keep(self, parents: Sequence[ModelSource | Recipe]) -> int:
-        """Let the tensors of parents stay on the devices of the live model for merges, until `self` is gone.
+        """Let the tensors of parents stay on the devices of the live model for merges, as long as this object lives.
 
-        Each is copied there when it is first needed; later candidates copy nothing.
+        Each tensor is copied there when it is first needed; later candidates copy nothing.
 
         Args:
-            parents: of the merges to come, with their base; the live model for them is loaded (`load`).
+            parents: the parents of the merges to come, with their base; `load` has loaded the live model for them.
 
         Returns:
-            The bytes that were taken; 0 if a device turned out to be too small, so that all are copied as needed.
+            How many bytes were taken; 0 if a device turned out to be too small, so that candidates copy what they need.
         """
         copies = self.sources.copies
         weakref.finalize(self, copies.release)
@@ -132,7 +133,7 @@ class LiveModels:
     def write(self, recipe: Recipe) -> None:
         """Make `model` the model of a recipe.
 
-        After an error the present model may hold a mixture; the next write puts it right.
+        After an error the model may hold a mixture, which the next write repairs.
 
         Raises:
             RecipeError: if the recipe is wrong, or its result is not finite.
@@ -171,7 +172,7 @@ class LiveModels:
         slots: dict[str, LiveModel] = {}
         for parent in recipe.parents:
             opened = compatible.model(parent.name)
-            # A merge that the path passes by need not be computed, but it is held to what a recipe must be.
+            # A merge that the path does not use need not be computed, but it must be a correct recipe.
             if _merged(parent.source) and parent.name not in used:
                 self.sources.plan(parent.source)
             slots[parent.name] = self._parent(parent.source, recipe, before[id(opened)], write=parent.name in used)
@@ -194,11 +195,13 @@ class LiveModels:
         return self._compatible.find(key, lambda: CompatibleParents(like))
 
     def _parent(self, source: ModelSource | Recipe, recipe: Recipe, nth: int, *, write: bool = True) -> LiveModel:
-        """Return the resident model of a parent, holding what it is to hold.
+        """Return the live model of a parent, with the parent's weights.
 
         Args:
-            recipe: whose parent it is.
-            nth: how many merges that look like it come before it among the recipe's parents.
+            source: the parent.
+            recipe: the recipe to which the parent belongs.
+            nth: how many merges of the same architecture precede it among the recipe's parents.
+            write: whether to write the weights of a merge.
         """
         dtype = self._dtype or self._dtype_of(recipe.parents[0].source)
         key = (self.sources.like(source).serial, nth, dtype) if _merged(source) else (source, dtype)
@@ -223,7 +226,7 @@ class LiveModels:
         return None if mine == first else first
 
     def _dtype_of(self, source: ModelSource | Recipe) -> str | None:
-        """Return the type of most values of a parent; None where it is none that evomerge writes."""
+        """Return the type of most values of a parent; None if evomerge does not write that type."""
         while isinstance(source, Recipe):
             if source.dtype is not None:
                 return source.dtype
@@ -234,7 +237,7 @@ class LiveModels:
         return self._dtypes[source]
 
     def _drop_paths_beside(self, recipe: Recipe) -> None:
-        """Let go of parents that are paths themselves, but for this recipe's: each holds weights of its own."""
+        """Release parents that are paths themselves, except this recipe's, since each holds weights of its own."""
         kept = {parent.source for parent in recipe.parents}
         gone = [key for key in self._parents if isinstance(key[0], Recipe) and key[0] not in kept]
         ids = {id(self._parents.pop(key)) for key in gone}
@@ -244,14 +247,15 @@ class LiveModels:
 def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) -> None:
     """Make sure that layer paths over these parents compute what they should, before a search relies on it.
 
-    First what shows without weights; then a rehearsal with random tokens. The parents stay loaded.
+    What shows without weights is checked first, then a rehearsal with random tokens. The parents stay loaded.
 
     Args:
-        parents: as a path's recipe has them, the lender of embeddings and head first.
-        dtype: the recipe's.
+        live: the live models.
+        parents: the parents of a path's recipe; the first lends embeddings and head.
+        dtype: the recipe's dtype.
 
     Raises:
-        CheckpointError: with every reason why not.
+        CheckpointError: with every reason why they do not.
         RecipeError: if a parent is a recipe that cannot be built.
     """
     compatible = live.compatible_parents(parents)
@@ -282,7 +286,7 @@ def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) 
         for path in (mixed, [*whole, whole[-1]], whole):
             model = on(path)
             full = _logits(model, tokens, first)
-            # A strange path may be beyond the range of half precision, which tells nothing about its cache.
+            # A strange path may exceed the range of half precision, which says nothing about its cache.
             if full.isfinite().all():
                 _check_cache(model, tokens, full, first)
                 break
@@ -300,13 +304,13 @@ def _check_cache(model: Any, tokens: torch.Tensor, full: torch.Tensor, name: str
 
 
 def _logits(model: Any, tokens: torch.Tensor, name: str, *, cut: int = 0) -> torch.Tensor:
-    """Return logits, (batch, tokens, vocabulary): without a cache, or with one that is filled at `cut`."""
+    """Return `(batch, tokens, vocabulary)` logits, without a cache or with one that holds the tokens before `cut`."""
     try:
         if not cut:
             return model(tokens, use_cache=False).logits
         start = model(tokens[:, :cut], use_cache=True)
         rest = model(tokens[:, cut:], use_cache=True, past_key_values=start.past_key_values)
-    except Exception as error:  # a class that was not made for this may break in any way
+    except Exception as error:  # a class that was not made for this may fail in any way
         raise CheckpointError(
             f"a path over layers of {name} cannot be run: {type(error).__name__}: {error}; {_INSTEAD}"
         ) from error
@@ -318,7 +322,7 @@ def _random_tokens(vocab_size: int) -> torch.Tensor:
 
 
 def _merged(source: ModelSource | Recipe) -> TypeGuard[Recipe]:
-    """Return whether a parent is a merge of weights: it has one place in memory, whatever its numbers are."""
+    """Return whether a parent is a merge of weights, which has one place in memory whatever its parameters."""
     return isinstance(source, Recipe) and not source.path
 
 

@@ -1,10 +1,10 @@
 """A model over several devices: which of its parts lie where, and what moves between them in a forward pass.
 
-The parts are the layers and what is outside of them. In the order of the model, each device takes a run of them, filled
-to the same share of what it has free: what is left is for the keys, values and activations of the parts that lie there.
-accelerate's hooks bring the input of each part to its device, and the model's output back to where its input came from.
-Its own planner is not used: to be able to offload layers it keeps the size of the largest one free, and so finds no
-place for models that fit.
+The parts are the layers and the modules outside of them. In the model's order, each device takes a run of parts, so
+that all devices are filled to the same share of their free memory; the rest is for the keys, values and activations of
+the parts. accelerate's hooks bring the input of each part to its device, and the model's output back to the device of
+its input. accelerate's own planner is not used: so that it can offload layers, it keeps the size of the largest layer
+free, and then finds no place for models that fit.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from evomerge.merge.files.architecture import Architecture
 from evomerge.system.memory import GIB
 
 _STEPS = 40
-"""Halvings of the interval in which the share is searched that every device is filled to."""
+"""How often the interval is halved in which the common share of filled memory is searched."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a model that lies on one device.
+    """A part of a model that lies on one device.
 
     Attributes:
-        name: of the module, or of a tensor that belongs to no part.
-        n_bytes: of its parameters and buffers; those that it shares with an earlier part count there.
-        beside: index of the part whose device it must share: because they share a tensor; or the first one, because
-            it belongs to no module that is called, or has no parameters and serves all layers. None: it may lie
-            anywhere.
+        name: the name of its module, or of a tensor that belongs to no other part.
+        n_bytes: the size of its parameters and buffers, without those that it shares with an earlier part.
+        beside: index of the part whose device it must share, because they share a tensor. It is the first part for a
+            tensor of no module that is called, and for a module without parameters that serves all layers. None: it may
+            lie anywhere.
     """
 
     name: str
@@ -45,15 +45,16 @@ def parts_of(architecture: Architecture, dtype: torch.dtype) -> list[Part]:
     """Return the parts of a model in their order; no weights are needed.
 
     Args:
-        dtype: of the floating-point parameters once they are loaded.
+        architecture: the model's architecture.
+        dtype: the type of the floating-point parameters once they are loaded.
     """
     parts: list[Part] = []
-    owner: dict[int, int] = {}  # id of a parameter to the part that it counts in
+    owner: dict[int, int] = {}  # id of a parameter to the part in which it counts
     for name, piece in _pieces(architecture.model, architecture.layers_name):
         index, n_bytes, beside = len(parts), 0, None
         tensors = [*piece.parameters(), *piece.buffers()] if isinstance(piece, nn.Module) else [piece]
         if not tensors:
-            continue  # nothing to move, and at home on any device
+            continue  # nothing to move: it works on any device
         for tensor in tensors:
             first = owner.setdefault(id(tensor), index)
             if first == index:
@@ -68,7 +69,7 @@ def parts_of(architecture: Architecture, dtype: torch.dtype) -> list[Part]:
 
 
 def _pieces(module: nn.Module, layers_name: str, prefix: str = "") -> Iterator[tuple[str, nn.Module | torch.Tensor]]:
-    """Yield the modules that are neither the list of layers nor around it, and the tensors that are in none of them."""
+    """Yield the modules that neither are the list of layers nor contain it, and the tensors outside of them."""
     for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
         yield prefix + name, tensor
     for name, child in module.named_children():
@@ -79,15 +80,15 @@ def _pieces(module: nn.Module, layers_name: str, prefix: str = "") -> Iterator[t
 
 
 def partition(parts: Sequence[Part], free: Sequence[int]) -> list[int] | None:
-    """Choose the device of each part, so that the fullest device is as little full as can be.
+    """Choose the device of each part, so that the fullest device is filled as little as possible.
 
     Args:
         parts: in the order in which the model runs them.
         free: bytes that each device has free, in the order in which they are to be used.
 
     Returns:
-        An index into `free` for each part, never falling but for those that are beside an earlier one; None if the
-        model does not fit.
+        An index into `free` for each part, which never falls except for parts beside an earlier one; None if the model
+        does not fit.
     """
     best = _fill(parts, free, 1.0)
     if best is None:
@@ -104,7 +105,7 @@ def partition(parts: Sequence[Part], free: Sequence[int]) -> list[int] | None:
 
 
 def _fill(parts: Sequence[Part], free: Sequence[int], share: float) -> list[int] | None:
-    """Put each part on the first device that is not behind it and has room up to a share; None if one finds none."""
+    """Return devices that the parts fill, in order, up to a share of the free memory; None if a part finds no room."""
     chosen: list[int] = []
     used = [0] * len(free)
     here = 0
@@ -134,10 +135,10 @@ def plan_devices(
         free: bytes that each device has free, the first device first.
 
     Returns:
-        Name of each part to its device, and the bytes of the model on each device.
+        Name of each part to its device, and device to the model's bytes there.
 
     Raises:
-        CheckpointError: with the sizes, if it does not fit.
+        CheckpointError: with the sizes, if the model does not fit.
     """
     parts, devices = parts_of(architecture, dtype), list(free)
     chosen = partition(parts, list(free.values()))
@@ -155,20 +156,21 @@ def plan_devices(
 
 
 def spread(model: Any, places: Mapping[str, torch.device]) -> None:
-    """Move the parts of a transformers model to their devices, and let its input follow them.
+    """Move the parts of a transformers model to their devices, and let activations follow them.
 
     Shared parameters stay shared. The model is called as before: its input may be on any device, its output comes back
-    to that of the input, and each layer's keys and values stay with the layer.
+    to the input's device, and each layer's keys and values stay with the layer.
 
     Args:
-        places: as `plan_devices` returns them; the first part's device is the one that the input goes to.
+        model: the model.
+        places: the devices that `plan_devices` returned; the input goes to that of the first part.
 
     Raises:
         CheckpointError: if parts on different devices share a tensor, which `plan_devices` could not see.
     """
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
-    stays = ["past_key_values", "past_key_value"]  # its layers lie with those of the model, each on its own device
+    stays = ["past_key_values", "past_key_value"]  # each of the cache's layers lies on the device of the model's layer
     first = next(iter(places.values()))
     modules = dict(model.named_modules())
     for name, device in places.items():
@@ -191,7 +193,7 @@ def _move(owner: nn.Module, name: str, device: torch.device) -> None:
     """Move one parameter or buffer of a module."""
     if name in owner._parameters:
         parameter = owner._parameters[name]
-        assert parameter is not None  # named_parameters leaves out what is not there
+        assert parameter is not None  # named_parameters leaves out None
         parameter.data = parameter.data.to(device)
     else:
         setattr(owner, name, getattr(owner, name).to(device))

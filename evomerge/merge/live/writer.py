@@ -1,4 +1,4 @@
-"""Write candidates into the parameters of a live model: in place, and only what changed."""
+"""Writes candidates into the parameters of a live model: in place, and only what changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan, TensorTask
 
 LARGEST_PROBE = 1 << 28
-"""Entries of a stacked parameter up to which it is found out where each of its parts lies (8 bytes each, once)."""
+"""Largest stacked parameter, in entries, for which the place of each of its parts is found (8 bytes an entry, once)."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Written:
     """What a write had to do.
 
     Attributes:
-        tensors: how many it gave new values.
-        of: how many there are.
-        n_bytes: what it must at least have moved: each input of those tensors read once, the result written once.
+        tensors: how many tensors got new values.
+        of: how many tensors there are.
+        n_bytes: how many bytes this must have moved at least: each input is read once, each result written once.
     """
 
     tensors: int = 0
@@ -36,18 +36,18 @@ class Written:
 
     @property
     def nothing(self) -> Written:
-        """The same tensors, with all of them left alone."""
+        """A write of the same tensors that changed none of them."""
         return Written(of=self.of)
 
 
 class Writer:
-    """Gives parameters the values of one plan after another, with no copy of the model and none of a tensor.
+    """Gives parameters the values of one plan after another, without copies of the model or of a tensor.
 
-    What each tensor was last made of is remembered: where a candidate asks for the same again, nothing is written. A
-    write that fails or is interrupted makes it forget the tensors it had begun with.
+    It remembers from what each tensor was last made: where the next candidate has the same, nothing is written. After a
+    write that failed or was interrupted, it has forgotten the tensors with which that had begun.
 
     Attributes:
-        written: what the last write had to do; up to the error, if there was one.
+        written: what the last write did, up to the error if there was one.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
@@ -58,12 +58,12 @@ class Writer:
         self._views: dict[tuple[str, ...], dict[str, torch.Tensor] | None] = {}
 
     def forget(self) -> None:
-        """Write everything next time, because something else has changed the parameters."""
+        """Forget what the parameters hold, because something else changed them; the next write writes everything."""
         self._holds.clear()
 
     @torch.no_grad()
     def write(self, plan: MergePlan, rounded: torch.dtype | None = None) -> None:
-        """Write what is not there already; the values are those of `evomerge.merge.apply.write_tensor`.
+        """Write the tensors that changed, with the values of `evomerge.merge.apply.write_tensor`.
 
         Raises:
             CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
@@ -77,7 +77,7 @@ class Writer:
             self._count(plan, change.task, change.out)
             bad = start_tensor(plan, change.task, change.out, rounded=rounded)
             if isinstance(bad, torch.Tensor) and bad.device.type != "cpu":
-                waiting.append((change, bad))  # not to wait for a GPU with every tensor
+                waiting.append((change, bad))  # checked later, so as not to wait for a GPU at every tensor
             elif bad:
                 refuse(plan, change.task, change.out, rounded)
             else:
@@ -88,7 +88,7 @@ class Writer:
             change.holds[change.task.name] = change.signature
 
     def place_of(self, naming: Naming, name: str) -> torch.device | None:
-        """Return the device on which the values of a tensor are computed; None: on the CPU, and converted there."""
+        """Return the device where the values of a tensor are computed; None: on the CPU, where they are converted."""
         target = naming.targets[name]
         if target not in naming.parts:
             return self._parameters[target].device
@@ -101,7 +101,7 @@ class Writer:
             target = naming.targets[task.name]
             parts = naming.parts.get(target, (task.name,))
             holds = self._holds.setdefault(target, {})
-            if not holds.keys() <= set(parts):  # it was filled from files of another layout
+            if not holds.keys() <= set(parts):  # it was filled from files with other names
                 holds.clear()
             signature = _signature(plan, task, rounded)
             if holds.get(task.name) == signature:
@@ -126,7 +126,7 @@ class Writer:
         return self._views[key]
 
     def _convert(self, plan: MergePlan, naming: Naming, target: str, rounded: torch.dtype | None) -> None:
-        """Make all parts of a parameter anew, one beside the other, and let transformers put them together."""
+        """Compute all parts of a parameter into new memory, and let transformers put them together."""
         tasks = {task.name: task for task in plan.tasks}
         self._holds[target].clear()
         made = {}
@@ -151,7 +151,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class _Change:
-    """One tensor to write, where, what it will then hold, and where that is noted."""
+    """One tensor to write: the task, the memory, what it will hold, and where that is noted."""
 
     task: TensorTask
     out: torch.Tensor
@@ -160,7 +160,7 @@ class _Change:
 
 
 def _values(flags: Sequence[torch.Tensor]) -> list[bool]:
-    """Return flags that may lie on several devices, after waiting for each device once."""
+    """Return the values of flags that may lie on several devices, waiting for each device once."""
     values = [False] * len(flags)
     for device in {flag.device for flag in flags}:
         places = [place for place, flag in enumerate(flags) if flag.device == device]
@@ -170,7 +170,7 @@ def _values(flags: Sequence[torch.Tensor]) -> list[bool]:
 
 
 def _signature(plan: MergePlan, task: TensorTask, rounded: torch.dtype | None) -> Hashable:
-    """Return what a tensor's bytes follow from: equal signatures mean equal bytes."""
+    """Return a signature of all that a tensor's bytes depend on: equal signatures mean equal bytes."""
     family = plan.family
     if task.copy_of is not None:
         return task.dtype, rounded, family.model(task.copy_of).serial
@@ -187,13 +187,13 @@ def _signature(plan: MergePlan, task: TensorTask, rounded: torch.dtype | None) -
 
 
 def find_views(naming: Naming, target: str, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
-    """Find where in the parameters each of the tensors lies that are converted together.
+    """Return the places in the parameters of tensors that are converted together.
 
-    Transformers' own converter is given tensors of running numbers; what it makes of them shows where each entry goes.
+    Transformers' own converter is given tensors of running numbers; its result shows where each entry goes.
 
     Returns:
-        For each name in `naming.parts[target]` a view of a parameter; None if a part is not kept in one piece (its
-        entries in steps of a fixed stride), is used twice, or the parameter is larger than `LARGEST_PROBE`.
+        For each name in `naming.parts[target]` a view of a parameter. None if a part's entries do not lie in fixed
+        strides, a part is used twice, or the parameter is larger than `LARGEST_PROBE`.
     """
     shapes = naming.part_shapes(target)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}

@@ -17,21 +17,21 @@ Values: TypeAlias = Mapping[str, "float | bool | str | tuple[float, ...]"]
 """The parameters of one tensor: a tuple (one number per parent, in order) where the parameter is per parent."""
 
 BASE = -1
-"""Stands for the base where an input is named by its index among the parents."""
+"""The index that stands for the base among indices of parents."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method gets for one tensor. It must not change the tensors: they may be memory-mapped files.
+    """What a method gets for one tensor. It must not change the tensors, which may be memory-mapped files.
 
     Attributes:
         base: fp32; None for methods that need no base.
         parents: fp32, each of the base's shape; only the parents that have an effect.
         values: parameters; per-parent tuples are in the order of `parents`.
         seeds: one per parent, for the random mask of this tensor.
-        prepared: what the method's own preparation returned; None: find it from the tensors.
+        prepared: what the method's preparation returned; None: the method finds it from the tensors.
     """
 
     base: torch.Tensor | None
@@ -55,16 +55,16 @@ class Inputs:
     @property
     def origin(self) -> torch.Tensor:
         """The base, for methods that need one."""
-        assert self.base is not None  # the plan refuses a recipe without the base that its method needs
+        assert self.base is not None  # the plan refuses recipes without a base if the method needs one
         return self.base
 
 
 class ParentTensors(Protocol):
-    """What a preparation may look at: the tensors that a task reads, those of the whole models, and the parent cache.
+    """What a preparation may use: the tensors that a task reads, those of the whole models, and the parent cache.
 
     Attributes:
         engine: computes on the tensors of a task.
-        name: of the task's tensor.
+        name: the name of the task's tensor.
     """
 
     engine: KernelEngine
@@ -79,15 +79,15 @@ class ParentTensors(Protocol):
         what: str,
         of: Sequence[int] | None = None,
     ) -> T:
-        """Return what the parent cache keeps under a key for some models, or find it, and keep it if there is room.
+        """Return what the parent cache holds under a key for some models; if nothing, find it and keep it if it fits.
 
         Args:
-            key: what it is: a word of the method's choice, with `name` unless it is of whole models. Methods that use
-                the same key share what is kept.
-            find: finds it.
-            n_bytes: its size.
-            what: the same in plain words; if it cannot be kept, so that each candidate finds it again, the log says so.
-            of: positions in `Inputs.parents` of those that it follows from, beside the base; None: all.
+            key: a word of the method's choice, with `name` unless the value is one of whole models. Methods with the
+                same key share values.
+            find: finds the value.
+            n_bytes: returns the size of a value.
+            what: the value in plain words, for the log if it cannot be kept and each candidate must find it again.
+            of: positions in `Inputs.parents` of the parents on which the value depends, beside the base; None: all.
         """
         ...
 
@@ -103,7 +103,7 @@ class ParentTensors(Protocol):
         """Return one tensor of the base and of some parents, contiguous; do not change them.
 
         Args:
-            name: of any tensor in `sizes`.
+            name: a name in `sizes`.
             which: positions in `Inputs.parents`; None: all of them.
 
         Raises:
@@ -113,18 +113,18 @@ class ParentTensors(Protocol):
 
 
 class Preparation(Protocol):
-    """Finds what a method wants to know of the parents beside their entries: most of it once per search.
+    """Finds what a method needs to know about the parents beside their entries, most of it once per search.
 
-    What callers may assume: the result follows from the tensors and the values alone, so that it does not matter what
-    the cache happened to keep.
+    What callers may assume: the result depends on the tensors and the values alone, not on what the cache happens to
+    hold.
     """
 
     def __call__(self, inputs: Inputs, tensors: ParentTensors) -> Any:
         """Return what becomes `Inputs.prepared`.
 
         Args:
-            inputs: of one tensor, in the types of the files.
-            tensors: gives more than these, and the cache.
+            inputs: the inputs for one tensor, in the types of the files.
+            tensors: access to further tensors and to the cache.
 
         Raises:
             CheckpointError: if a tensor cannot be read or holds NaN or Inf.
@@ -136,28 +136,28 @@ class Preparation(Protocol):
 class Method:
     """A merge method: a reference, and what makes it fast.
 
-    The contract is "prepare once, apply per candidate". What can be known of the parents without a genome is found once
-    and kept, by a preparation of the method's own; a candidate then costs one pass of a fused kernel over its inputs,
-    described by `program`. Both must give what `merge` gives, to the last bit; tests hold them to it.
-    A method that masks task vectors by another rule (Breadcrumbs' two cuts, DELLA's ranks within rows) brings a further
+    The contract is "prepare once, apply per candidate". The method's own preparation finds and keeps what can be known
+    about the parents without a genome; a candidate then costs one pass of a fused kernel over its inputs, described by
+    `program`. Both must give what `merge` gives, to the last bit; tests check that.
+    A method that masks task vectors by another rule (Breadcrumbs' two cuts, DELLA's ranks within rows) needs a further
     kind of mask beside `Cut` and `Drop`; the election and the sums stay as they are.
 
     Attributes:
-        merge: the reference: the arithmetic of the paper, for one tensor, in plain torch. It gets what was prepared,
-            too, if the method has no `program`.
-        program: the same as a program for the fused kernels; it must not look into the tensors, only at values, seeds
-            and what was prepared. None: the method runs by its reference, several times slower.
+        merge: the reference: the arithmetic of the paper, for one tensor, in plain torch. If the method has no
+            `program`, it gets what was prepared.
+        program: returns the same as a program for the fused kernels. It must not read the tensors, only values, seeds
+            and what was prepared. None: the reference is run, several times slower.
         prepare: finds `Inputs.prepared`; None: there is nothing to find.
-        prepare_without_torch: whether `prepare` looks into the tensors through the engine alone, so that common
-            checkpoints can be merged to disk without torch (`evomerge.merge.disk.plain`).
-        active: indices of the parents that have an effect under these values; the others are not even read.
-        one_input: index of the input (`BASE` for the base) that the result equals exactly, or None. Such a tensor is
-            copied bit for bit; fp32 arithmetic would not always give it back: θ0 + (θ − θ0) rounds.
-        shows_bad: whether a NaN or Inf in any parent that is read (or the base) always makes the result one, so that
+        prepare_without_torch: whether `prepare` reads tensors through the engine alone, so that common checkpoints can
+            be merged to disk without torch (`evomerge.merge.disk.plain`).
+        active: returns the indices of the parents that have an effect with these values; others are not read.
+        one_input: returns the index of the input (`BASE` for the base) that the result equals exactly, or None. Such a
+            tensor is copied bit for bit, since fp32 arithmetic need not reproduce it: θ0 + (θ − θ0) rounds.
+        shows_bad: whether a NaN or Inf in the base or in any parent that is read always shows in the result, so that
             the parents need no pass of their own to be checked.
-        problems: what is wrong with these values, one sentence each, for example a negative density.
-        order_free: whether the order of the parents has no meaning. The parents are then taken in the order of their
-            names, so that listing them in another order gives the same bytes.
+        problems: returns the mistakes in these values, one sentence each, for example a negative density.
+        order_free: whether the order of the parents has no meaning. They are then taken in the order of their names, so
+            that any order in the recipe gives the same bytes.
     """
 
     spec: MethodSpec
@@ -173,7 +173,7 @@ class Method:
 
 
 def nonzero(values: Values, *names: str) -> tuple[int, ...]:
-    """Return indices of the parents for which each of the per-parent parameters `names` is not 0."""
+    """Return the indices of the parents for which each of the per-parent parameters `names` is not 0."""
     columns = [cast("tuple[float, ...]", values[name]) for name in names]
     return tuple(i for i, row in enumerate(zip(*columns, strict=True)) if all(row))
 
@@ -200,7 +200,7 @@ def weighted_sum(tensors: Sequence[torch.Tensor], weight: Sequence[float]) -> to
 
 
 def task_vectors(inputs: Inputs) -> list[torch.Tensor]:
-    """τ_i = θ_i − θ0, new tensors that may be changed in place."""
+    """Return τ_i = θ_i − θ0 as new tensors, which may be changed in place."""
     return [parent - inputs.origin for parent in inputs.parents]
 
 

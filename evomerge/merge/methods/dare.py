@@ -1,10 +1,10 @@
 """DARE: drop entries of each task vector at random, rescale the rest. https://arxiv.org/abs/2311.03099.
 
 τ̂_i = m ⊙ τ_i / density with m ~ Bernoulli(density) per entry, density = 1 − p of the paper, so that E[τ̂_i] = τ_i. Then
-the weighted sum (`dare_linear`) or TIES' election and mean without its trim (`dare_ties`). A mask is fixed by the
-recipe's seed, the parent's name and the tensor's name: its random numbers are a function of these and of an entry's
-index (`evomerge.merge.kernels.philox`), so no mask is ever stored. They do not depend on the density, so a smaller
-density keeps a subset of what a larger one keeps: a search sees a smooth landscape, not new noise at every step.
+comes the weighted sum (`dare_linear`), or TIES' election and mean without its trim (`dare_ties`). The recipe's seed,
+the parent's name and the tensor's name fix a mask: its random numbers are a function of these and of an entry's index
+(`evomerge.merge.kernels.philox`), so no mask is ever stored. They do not depend on the density, so a smaller density
+keeps a subset of what a larger one keeps: a search sees a smooth landscape rather than new noise at every step.
 
 The authors warn that deltas larger than about 0.03 (continued pre-training) do not survive a small density.
 """

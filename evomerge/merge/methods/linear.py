@@ -31,7 +31,7 @@ def shares(weight: Sequence[float], *, normalize: bool) -> tuple[float, ...]:
 
 def _active(values: Values) -> tuple[int, ...]:
     weight = cast("tuple[float, ...]", values["weight"])
-    # All weights 0 without normalisation is a model of zeros, and still needs a tensor to take the shape from.
+    # Weights that are all 0, without normalisation, make a model of zeros, which still needs a tensor for its shape.
     return nonzero(values, "weight") or tuple(range(len(weight)))
 
 

@@ -1,7 +1,7 @@
-"""Whole layers, copied: the method of layer paths (`Recipe.path`); without a path, its one parent as it is.
+"""Whole layers are copied: the method of layer paths (`Recipe.path`). Without a path, its one parent is the result.
 
 `evomerge.merge.paths.plan` (as files) and `evomerge.merge.paths.live_path` (in memory) decide what a path builds.
-As mergekit's method of that name, it mixes no weights.
+Like mergekit's method of that name, it mixes no weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which merge methods there are, and how to get one by the name that recipes use; loads no torch."""
+"""The registry of merge methods, by the names that recipes use; loads no torch."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def find_method(name: str) -> Method:
         name: one of `METHODS`, "module:attribute" or "path/to/file.py:attribute".
 
     Returns:
-        The method; its `spec.name` is the name that was given, so that recipes that a space makes of it find it again.
+        The method; its `spec.name` is the given name, so that recipes which a space makes with it find it again.
 
     Raises:
-        RecipeError: if there is none of that name, or it cannot be imported, or it is no `Method`.
+        RecipeError: if there is no method of that name, it cannot be imported, or it is no `Method`.
     """
     try:
         found = METHODS.find(name)

@@ -35,7 +35,7 @@ def slerp(a: torch.Tensor, b: torch.Tensor, *, t: float) -> torch.Tensor:
 
 
 def arc(dots: Dots, *, t: float) -> tuple[float, float]:
-    """Return the shares of two tensors with these dot products in the point at t between them."""
+    """Return the coefficients of two tensors with these dot products, at the point t between them."""
     aa, ab, bb = dots
     share_a, share_b = 1.0 - t, t
     if aa > 0.0 and bb > 0.0:

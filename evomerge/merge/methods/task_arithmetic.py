@@ -1,6 +1,6 @@
 """Task arithmetic, θ = θ0 + λ Σ w_i τ_i with τ_i = θ_i − θ0: https://arxiv.org/abs/2212.04089.
 
-The paper shares one λ and has no w_i (all 1); a negative weight forgets a task.
+The paper has one λ for all parents and no w_i (all are 1); a negative weight forgets a task.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def add_task_vectors(
 
 
 def sum_is_base(values: Values, active: Sequence[int]) -> bool:
-    """Return whether no task vector is left or λ is 0, so that the result is the base."""
+    """Return whether the result is the base, because no task vector is left or λ is 0."""
     return not active or values["lambda"] == 0.0
 
 
@@ -46,8 +46,8 @@ METHOD = Method(
     merge=lambda inputs: add_task_vectors(
         inputs.origin, task_vectors(inputs), weight=inputs.numbers("weight"), scale=inputs.number("lambda")
     ),
-    # Task vectors are not kept: in fp32 (a narrower type would not be exact) one is twice the bytes of a 16-bit parent
-    # that must be read otherwise, and the base, which all parents share, is one more read among them.
+    # Task vectors are not cached: in fp32 (a narrower type would not be exact) each has twice the bytes of a 16-bit
+    # parent, and reading the base, which all parents share, costs only one more tensor.
     program=lambda inputs: Program(weight=inputs.numbers("weight"), scale=inputs.number("lambda")),
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,

@@ -1,8 +1,8 @@
 """TIES: trim, elect sign, disjoint mean. https://arxiv.org/abs/2306.01708.
 
 Differences from the authors' code: exactly k = ⌊density·q⌋ of q entries are kept (theirs keeps k + 1), an entry whose
-weighted sum is exactly 0 elects + (theirs the majority sign of the model), and the weights w_i are ours. They trim a
-whole model's task vector at once (`scope: model` here); per tensor is the default, since it needs no pass before.
+weighted sum is exactly 0 elects + (theirs elects the majority sign of the model), and the weights w_i are ours. They
+trim a whole model's task vector at once (`scope: model` here); the default is per tensor, which needs no earlier pass.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     import torch
 
 SMALL = 1 << 14
-"""Entries up to which a tensor is simply sorted: it takes no longer than looking its quantile up."""
+"""Up to how many entries a tensor is simply sorted, which takes no longer than looking up its quantile."""
 
 _ALL_BITS = BitRange(0, (1 << 31) - 1)
 
 
 FEW = 1 << 14
-"""Entries that are copied from a GPU sooner than it has started the kernels of a selection."""
+"""How many entries can be copied from a GPU in less time than it takes to start the kernels of a selection."""
 
 
 def cut_of(task_vector: torch.Tensor, density: float) -> Cut:
@@ -89,15 +89,15 @@ def disjoint_merge(
     election: str,
     normalize: bool,
 ) -> torch.Tensor:
-    """Return θ0 + λΔ: for each entry, the weighted mean (or sum) of the τ̂_i that have the elected sign γ.
+    """Return θ0 + λΔ, where Δ is, for each entry, the weighted mean (or sum) of the τ̂_i with the elected sign γ.
 
     Args:
         base: θ0.
         trimmed: τ̂_i, each of the base's shape.
         weight: w_i > 0.
         scale: λ.
-        election: "sum": γ = sign Σ w_i τ̂_i; "count": γ = sign Σ sign τ̂_i. A draw is +.
-        normalize: divide by the weights of those that agree.
+        election: "sum": γ = sign Σ w_i τ̂_i; "count": γ = sign Σ sign τ̂_i. A draw elects +.
+        normalize: whether to divide by the weights of the parents that agree.
     """
     import torch
 
@@ -114,12 +114,12 @@ def disjoint_merge(
         total += torch.where(agrees, tau * w, 0.0)
         divisor += agrees * w
     if normalize:
-        total.div_(divisor.masked_fill_(divisor == 0, 1.0))  # nobody agrees: total is 0 there
+        total.div_(divisor.masked_fill_(divisor == 0, 1.0))  # where no parent agrees, the total is 0
     return total.mul_(scale).add_(base)
 
 
 def disjoint_problems(values: Values) -> list[str]:
-    """Refuse densities outside [0, 1] and negative weights, whose sum could make the mean's divisor vanish."""
+    """Return a sentence for each density outside of [0, 1] and each negative weight; these could cancel the divisor."""
     negative = [w for w in cast("tuple[float, ...]", values["weight"]) if w < 0]
     refused = [f"weight must not be negative with this method (its mean divides by their sum), but came {w:g}"
                for w in negative]  # fmt: skip
@@ -127,7 +127,7 @@ def disjoint_problems(values: Values) -> list[str]:
 
 
 def disjoint_one_input(values: Values) -> int | None:
-    """Return the only input left: the base without task vectors, a parent kept whole with λ = 1."""
+    """Return the input that the result equals: the base without task vectors, or a parent kept whole with λ = 1."""
     active = nonzero(values, "weight", "density")
     if not active or values["lambda"] == 0.0:
         return BASE
@@ -155,7 +155,7 @@ def _program(inputs: Inputs) -> Program:
 
 
 def _prepare(inputs: Inputs, tensors: ParentTensors) -> list[Cut]:
-    """Return a cut for each parent. Its table of quantiles is made once; another density then needs no sort."""
+    """Return a cut for each parent, from a table of quantiles that is made once, so that no density needs a sort."""
     base, densities = inputs.origin, inputs.numbers("density")
     if inputs.values.get("scope") == "model":
         return _model_cuts(tensors, densities)[tensors.name]
@@ -172,7 +172,7 @@ def _prepare(inputs: Inputs, tensors: ParentTensors) -> list[Cut]:
 def _model_cuts(tensors: ParentTensors, densities: Sequence[float]) -> dict[str, list[Cut]]:
     """Return, for each tensor, the cuts that keep the top ⌊density·q⌋ of all q entries of each parent's task vector.
 
-    Of equal entries the first are kept, in the order of the tensors. Never holds more than one tensor of each parent.
+    Of equal entries the first are kept, in the order of the tensors. At most one tensor of each parent is held at once.
     """
 
     def find() -> dict[str, list[Cut]]:
@@ -192,7 +192,7 @@ def _model_cuts(tensors: ParentTensors, densities: Sequence[float]) -> dict[str,
 def _table(
     tensors: ParentTensors, parent: int, name: str | None, deltas: Sequence[Deltas], which: int = 0
 ) -> QuantileTable:
-    """Return the table of one parent's tensor (None: of all its tensors as one)."""
+    """Return the quantile table of one parent's tensor (`name` None: of all its tensors as one)."""
     return tensors.once(
         ("quantiles", name),
         lambda: make_table(tensors.engine, deltas, which),

@@ -1,8 +1,8 @@
-"""The parents of a layer path: whether layers of all can stand in one model, and that model's configuration.
+"""The compatible parents of a layer path, whose layers can all stand in one model, and that model's configuration.
 
-The parents may differ in depth, and in settings that list one entry per layer (sliding or full attention, say): those
-follow the layer. Everything else that changes what weights compute must be the same, since the path is one model of
-their architecture.
+The parents may differ in depth, and in settings with one entry per layer (sliding or full attention, for instance),
+which follow the layer. All other settings that change what weights compute must be equal, since the path is one model
+of their architecture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.files.model import OpenModel, config_differences
 from evomerge.recipe import Step
 
-# A list that is as long as the model is deep may be something else ([eos, end_of_turn] of a model with two layers).
+# A list with as many entries as layers need not be about layers ([eos, end_of_turn] of a model with two layers).
 _ABOUT_LAYERS = re.compile(r"layer|att|window|block|pattern")
 
 
@@ -24,7 +24,7 @@ class CompatibleParents:
     """Models whose layers can stand in one model.
 
     Attributes:
-        members: name and model of each parent, in order; the first lends all that stands outside of the layers.
+        members: name and model of each parent, in order; the first lends everything outside of the layers.
         layers_name: name of the list of layers in the model's module tree, "model.layers" for a Llama.
         n_layers: parent name to its number of layers.
 
@@ -61,10 +61,10 @@ class CompatibleParents:
         return self._models[parent]
 
     def check_path(self, path: Sequence[Step]) -> None:
-        """Check that every layer of a path is there.
+        """Check that the parents have every layer of a path.
 
         Raises:
-            CheckpointError: naming each that is not.
+            CheckpointError: with each layer that they do not have.
         """
         lost = dict.fromkeys(
             f"{step.parent} has {self.n_layers[step.parent]} layers, so none with index {step.layer}"
@@ -75,9 +75,9 @@ class CompatibleParents:
             raise CheckpointError(f"the path leaves its parents: {'; '.join(lost)}")
 
     def config(self, path: Sequence[Step]) -> Any:
-        """Return the configuration of the model that a path describes; a new object.
+        """Return the configuration of the model that a path describes, as a new object.
 
-        Its depth is the path's, and what lists one entry per layer follows the layers.
+        Its depth is that of the path, and settings with one entry per layer follow the layers.
         """
         self.check_path(path)
         config = copy.deepcopy(self.first.config)

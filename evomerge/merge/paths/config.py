@@ -1,4 +1,4 @@
-"""config.json of a model whose depth is not that of the checkpoint which lends it: a layer path, or a merge of such."""
+"""The config.json of a model with another depth than the checkpoint that lends it: a layer path, or a merge of some."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def config_json(folder: Path, config: Any) -> dict[str, Any]:
     """Return the config.json of a folder, with the depth and the per-layer settings of a configuration.
 
     Args:
-        folder: the checkpoint that lends it.
+        folder: the checkpoint that lends the file.
         config: a configuration of the same class, for example `CompatibleParents.config(path)`.
 
     Raises:
@@ -26,7 +26,7 @@ def config_json(folder: Path, config: Any) -> dict[str, Any]:
     depth = config.num_hidden_layers
     name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     data[name if name in data or "num_hidden_layers" not in data else "num_hidden_layers"] = depth
-    # A family may derive the types of its layers from the depth; the path's own are then written out.
+    # A family may derive the types of its layers from the depth, so the path's own are written out.
     data.update(per_layer_settings(config, depth))
     wrong = _differences(data, config)
     if wrong:
@@ -56,7 +56,7 @@ def _differences(data: dict[str, Any], config: Any) -> list[str]:
 
 def _compare(read: Any, config: Any) -> list[str]:
     depth = getattr(config, "num_hidden_layers", None)
-    if depth is None:  # a family without the word; its checkpoints are never used at another depth
+    if depth is None:  # a family without the setting; its checkpoints are never used at another depth
         return []
     wanted = {"num_hidden_layers": depth, **per_layer_settings(config, depth)}
     return [

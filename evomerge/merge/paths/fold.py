@@ -8,12 +8,13 @@ With c_t = s_0·…·s_t and g_t = x_t / c_t this is
 
     g_{t+1} = g_t + f_t(c_t·g_t) / c_t = g_t + f_t(g_t) / c_t
 
-wherever the branches f_t begin with a norm, which forgets the scale of its input (up to its epsilon). So dividing what
-a branch gives by c_t, in the weights, makes the same function without scales; the final norm forgets the last c.
+if the branches f_t begin with a norm, which forgets the scale of its input (up to its epsilon). So if the weights
+divide the output of a branch by c_t, the model computes the same function without scales; the final norm forgets the
+last c.
 
-Which tensors to divide is found from the forward pass of the model class: `homogeneity.py` follows how everything
-scales with the residual stream; at each sum of stream and branch the parameters that scale the branch linearly are
-noted; and a second pass, with the noted parameters scaling along, proves that every layer then scales as a whole.
+The tensors to divide are found from the forward pass of the model class. `homogeneity.py` follows how everything scales
+with the residual stream. At each sum of stream and branch, the parameters that scale the branch linearly are noted. A
+second pass, in which the noted parameters scale too, proves that every layer then scales as a whole.
 """
 
 from __future__ import annotations
@@ -40,19 +41,20 @@ class Fold:
     """Which tensors carry the scale of a layer's branches.
 
     Attributes:
-        layers: for each layer of the model, the names inside of the layer ("mlp.down_proj.weight") of the parameters to
-            divide, with the number that the model adds to each before it multiplies by it: 0, or 1 for norms that
-            multiply by 1 + w. A weight w with offset a becomes (w + a)/c - a.
+        layers: for each layer of the model, the parameters to divide by their names inside of the layer
+            ("mlp.down_proj.weight"), with their offsets. An offset is the number that the model adds to a parameter
+            before it multiplies by it: 0, or 1 for norms that multiply by 1 + w. A weight w with offset a becomes
+            (w + a)/c - a.
     """
 
     layers: tuple[dict[str, float], ...]
 
 
 def find_fold(model: OpenModel) -> Fold:
-    """Find what carries the scale of each layer's branches.
+    """Return the parameters that carry the scale of each layer's branches.
 
     Raises:
-        CheckpointError: with the reason, where the scales of a path cannot be folded into this architecture.
+        CheckpointError: with the reason, if the scales of a path cannot be folded into this architecture.
     """
     kind = getattr(model.config, "model_type", type(model.config).__name__)
     key = f"{type(model.config)} {model.config.to_json_string(use_diff=False)}"
@@ -77,7 +79,7 @@ def find_fold(model: OpenModel) -> Fold:
 
 
 _FOUND: dict[str, Fold] = {}
-"""What was found, by configuration: the parents of a path mostly differ in nothing else than weights and depth."""
+"""Folds by configuration, since the parents of a path mostly differ only in weights and depth."""
 
 
 class _Probe:
@@ -88,7 +90,7 @@ class _Probe:
 
         config = copy.deepcopy(model.config)
         with torch.device("meta"):
-            # A built model may have another attention, whose fused kernels would hide what happens inside.
+            # A built model may have another attention, whose fused kernels would hide their steps.
             self._model = AutoModelForCausalLM.from_config(
                 config, attn_implementation="eager", trust_remote_code=model.trust_remote_code
             ).eval()
@@ -98,7 +100,11 @@ class _Probe:
         self._inside: list[str] = []
 
     def collect(self) -> frozenset[Scaler]:
-        """Return the parameters that scale the branches of all layers."""
+        """Return the parameters that scale the branches of all layers.
+
+        Raises:
+            NotHomogeneousError: if there are none, or they do not scale every branch linearly.
+        """
         found: set[Scaler] = set()
 
         def on_sum(scalers: frozenset[Scaler] | None) -> None:
@@ -168,7 +174,7 @@ class _Probe:
             self._layer = index
             stream = args[0] if args else kwargs["hidden_states"]
             if index == 0:
-                # An alias: what else the model does with its embeddings does not scale with the stream.
+                # An alias, since other uses of the embeddings do not scale with the stream.
                 stream = torch.ops.aten.alias(stream)
                 degrees.set(stream, Scaling(1.0))
             elif degrees.of(stream).degree != 1.0:

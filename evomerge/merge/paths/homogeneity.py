@@ -1,12 +1,12 @@
 """Degrees of homogeneity: how each intermediate tensor of a forward pass scales with the residual stream.
 
 A tensor y(x) has degree d in the stream x if y(λx) = λᵈ·y(x) for every λ > 0. A norm turns degree 1 into degree 0 (up
-to its epsilon, which is left out here), a linear map keeps the degree, a softmax is defined for degree 0 only.
-`Degrees` follows these rules through the real forward pass of a model on the meta device, so a family is judged by what
-its code does; no family and no parameter is known by name here.
+to its epsilon, which is ignored here), a linear map keeps the degree, and a softmax is defined for degree 0 only.
+`Degrees` follows these rules through the real forward pass of a model on the meta device, so a family is judged by its
+code; no family and no parameter is known by name here.
 
-Beside the degree, each tensor carries the parameters that scale it linearly ("its scalers"): dividing all of them by a
-number divides the tensor by that number.
+Beside the degree, each tensor has scalers, the parameters that scale it linearly: dividing all of them by a number
+divides the tensor by that number.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Scaler: TypeAlias = tuple[str, float]
 """A parameter and the number that its module adds to it before use: 1.0 where a norm multiplies by 1 + w."""
 
 _LARGEST_EPSILON = 1e-2
-"""A constant that is added to a tensor of degree above 0: below this it is an epsilon, else a real offset."""
+"""The bound below which a constant that is added to a tensor of degree above 0 counts as an epsilon."""
 
 _LINEAR = frozenset({
     "view", "_unsafe_view", "reshape", "transpose", "permute", "t", "unsqueeze", "squeeze", "expand", "slice", "select",
@@ -32,10 +32,10 @@ _LINEAR = frozenset({
     "dropout", "lift_fresh", "view_as", "unfold", "flip", "constant_pad_nd", "repeat_interleave", "triu", "tril",
     "view_as_complex", "view_as_real",
 })  # fmt: skip
-"""Operations on one tensor under which a factor goes straight through."""
+"""Operations on one tensor that commute with any factor."""
 
 _KEEPING = _LINEAR | {"amax", "amin", "max", "min", "abs", "relu", "linalg_vector_norm", "norm"}
-"""Operations on one tensor under which a positive factor goes straight through."""
+"""Operations on one tensor that commute with a positive factor."""
 
 _PRODUCTS = frozenset({"mul", "mm", "bmm", "matmul", "linear", "dot", "mv", "convolution"})
 
@@ -43,7 +43,7 @@ _NORMS = frozenset({"native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_n
 
 _CONSTANTS = frozenset({"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_empty",
                         "new_full", "sign"})  # fmt: skip
-"""Operations that take nothing but the shape or the sign of a tensor."""
+"""Operations that use nothing but the shape or the sign of a tensor."""
 
 
 class NotHomogeneousError(Exception):
@@ -55,9 +55,9 @@ class Scaling:
     """How a tensor scales.
 
     Attributes:
-        degree: in the residual stream; None where only `leaf` plus an offset has one.
-        scalers: parameters that scale it linearly together; None where there are none.
-        leaf: the parameter that it is a view (or a cast) of, with what was added to it.
+        degree: its degree in the residual stream; None if only `leaf` plus an offset has one.
+        scalers: the parameters that together scale it linearly; None if there are none.
+        leaf: the parameter of which it is a view (or a cast), with the number that was added to it.
     """
 
     degree: float | None = 0.0
@@ -73,9 +73,9 @@ class Degrees(TorchDispatchMode):
 
     Args:
         parameters: the tensors that may be scalers, by name.
-        chosen: the parameters that scale with the stream (with their offset): a second run, in which these have degree
-            1, proves that dividing them is what the first run took it to be. In the first run, empty.
-        on_sum: called with (scalers of the branch) when a branch of degree 0 is added to a tensor of degree 1; None:
+        chosen: the parameters (with their offsets) that have degree 1 in the second run, which proves that dividing
+            them does what the first run assumes; empty in the first run.
+        on_sum: called with the scalers of the branch when a branch of degree 0 is added to a tensor of degree 1; None:
             such a sum is refused.
     """
 
@@ -94,16 +94,16 @@ class Degrees(TorchDispatchMode):
             self._known[id(tensor)] = (tensor, self._leaf(name, 0.0))
 
     def of(self, tensor: torch.Tensor) -> Scaling:
-        """Return how a tensor scales; what never met the stream has degree 0."""
+        """Return how a tensor scales; a tensor that does not depend on the stream has degree 0."""
         known = self._known.get(id(tensor))
         return known[1] if known is not None else CONSTANT
 
     def set(self, tensor: torch.Tensor, scaling: Scaling) -> None:
-        """Say how a tensor scales."""
+        """Note how a tensor scales."""
         self._known[id(tensor)] = (tensor, scaling)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Compute shapes as torch does, and degrees beside them."""
+        """Compute an operation as torch does, and the degrees of its results."""
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.split("::")[-1]
         in_place = name.endswith("_") and not name.endswith("__")
@@ -157,7 +157,7 @@ class Degrees(TorchDispatchMode):
             factor = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0, "square": 2.0, "var": 2.0}[name]
             return Scaling(first * factor)
         if name in ("clamp", "clamp_min", "maximum"):
-            least = args[1] if len(args) > 1 else None  # max(norm, eps), the other way to keep a norm from zero
+            least = args[1] if len(args) > 1 else None  # max(norm, eps), another way to keep a norm from zero
             if isinstance(least, (int, float)) and 0 <= least <= _LARGEST_EPSILON and not any(args[2:]):
                 return Scaling(first)
         if name in _CONSTANTS:
@@ -216,7 +216,7 @@ class Degrees(TorchDispatchMode):
 
 
 def _product(left: Scaling, right: Scaling) -> Scaling:
-    """A parameter that is multiplied on scales the product; else what scaled one of the factors does."""
+    """Return how a product scales: by a parameter that is one of its factors, else by the scalers of one factor."""
     degree = (left.degree or 0.0) + (right.degree or 0.0)
     order = sorted((right, left), key=lambda one: one.leaf is None)
     scalers = next((one.scalers for one in order if one.scalers is not None), None)
@@ -228,7 +228,7 @@ def _powers(one: Scaling, two: Scaling) -> str:
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    """All tensors in nested arguments, in order."""
+    """Yield all tensors in nested arguments, in order."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
@@ -237,5 +237,5 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 
 def is_zero(degree: float | None) -> bool:
-    """Return whether a degree is zero; they are sums of halves, but powers may be any number."""
+    """Return whether a degree is zero, up to rounding: degrees are sums of halves, but powers may be any number."""
     return degree is not None and math.isclose(degree, 0.0, abs_tol=1e-9)

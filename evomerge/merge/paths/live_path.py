@@ -1,13 +1,12 @@
-"""A layer path as a live model: a list of references to the layers of resident parents, at no cost in weights.
+"""A layer path as a live model: a list of references to the layers of live parents, without weights of its own.
 
 The path model is a shell around the first parent: new module objects that hold the same parameters, with a
-configuration of their own. Its list of layers is filled anew for each path with such structural copies of the parents'
-layers, one for each time that a layer occurs, so that every occurrence has its own slot in the KV cache. All that a
-copy knows of its place is its index there (`layer_idx`); everything else, sliding or full attention among it, comes
-along with the layer.
+configuration of their own. For each path, its list of layers is filled with such structural copies of the parents'
+layers, one for each occurrence of a layer, so that every occurrence has its own slot in the KV cache. A copy knows its
+place only by its index there (`layer_idx`); everything else, such as sliding or full attention, belongs to the layer.
 
-No model family is named here. Whether the layers of a class work at another place is found out, without weights, by
-holding copies against what the class itself builds for the same path (`path_problems`).
+No model family is named here. Whether the layers of a class work at another place is found without weights, by
+comparing copies with what the class itself builds for the same path (`path_problems`).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from evomerge.merge.paths.compatible import CompatibleParents, per_layer_setting
 from evomerge.recipe import Step
 
 _INDEX = "layer_idx"
-# What transformers leaves on a model whose hidden states were asked for; its hooks are not copied, so neither is this.
+# A mark that transformers leaves on a model whose hidden states were asked for. Hooks are not copied, so neither is it.
 _HOOKED = "_output_capturing_hooks_installed"
 
 
@@ -38,7 +37,7 @@ class PathModel:
     Attributes:
         model: a transformers model that shares all parameters with the parents; always the same object, with one
             configuration that is changed in place.
-        path: what it runs now; empty before the first `follow`.
+        path: the path that it runs; empty before the first `follow`.
     """
 
     def __init__(self, compatible: CompatibleParents, parents: Mapping[str, Any]) -> None:
@@ -46,10 +45,11 @@ class PathModel:
 
         Args:
             compatible: the parents, known to fit together.
-            parents: name to resident model of each; their parameters may change in place later, but not their objects.
+            parents: name of each parent to its live model; their parameters may change in place later, but the models
+                must stay the same objects.
 
         Raises:
-            CheckpointError: if something outside of the layers follows the layers in a way that is not known here.
+            CheckpointError: if something outside of the layers depends on them in a way that is not known here.
         """
         self.path: tuple[Step, ...] = ()
         self._compatible = compatible
@@ -70,7 +70,7 @@ class PathModel:
         """Make `model` run a path. No tensor is made, read or changed.
 
         Raises:
-            CheckpointError: if the path leaves its parents; the model is then as it was.
+            CheckpointError: if the parents do not have all layers of the path; the model is then unchanged.
         """
         wanted = self._compatible.config(path)
         self._forget_captures()
@@ -96,12 +96,12 @@ class PathModel:
         return self._copies[key]
 
     def _follow_kinds(self) -> list[tuple[nn.Module, str]]:
-        """Give the shell what it needs for every kind of layer of the parents, its first parent's or not.
+        """Give the shell what it needs for every kind of layer of all parents.
 
         A class may decide when it is built which masks or rotary tables it will need ("has_sliding_layers").
 
         Returns:
-            The modules and attributes that hold the number of layers.
+            The modules, and their attributes, that hold the number of layers.
         """
         first = self._compatible.first.architecture
         steps = _one_of_each_kind(self._compatible)
@@ -133,7 +133,7 @@ class PathModel:
         )
 
     def _forget_captures(self) -> None:
-        """Drop the hooks by which transformers records hidden states, where someone asked: they sit in the layers."""
+        """Drop the hooks in the layers by which transformers records hidden states that were asked for."""
         for module in self._shell:
             if vars(module).pop(_HOOKED, False):
                 for occurrence in self._copies.values():
@@ -141,7 +141,7 @@ class PathModel:
 
 
 class _Occurrence:
-    """A structural copy of a layer that stands in a path."""
+    """A structural copy of a layer, to stand in a path."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -150,7 +150,7 @@ class _Occurrence:
         self._handle: Any = None
 
     def place(self, position: int, scale: float) -> None:
-        """Put it at a position of the path (and of the KV cache), its input multiplied by a scale."""
+        """Put the copy at a position of the path (and of the KV cache), with a scale for its input."""
         for part in self._numbered:
             part.layer_idx = position
         if scale == self._scale:
@@ -171,8 +171,9 @@ class _Occurrence:
 def path_problems(opened: OpenModel) -> list[str]:
     """Return why the layers of a model cannot run in another order, one sentence each; no weights are read.
 
-    The copies that a path would use are held against what the model's class builds for the same path. They must be
-    equal but for their index: else a layer would compute something else at its new place, or once the path is saved.
+    The copies that a path would use are compared with what the model's class builds for the same path. They must be
+    equal except for their index. Otherwise a layer would compute something else at its new place, or once the path is
+    saved.
     """
     architecture = opened.architecture
     try:
@@ -228,7 +229,8 @@ def _structural_copy(root: nn.Module, configs: Mapping[int, Any]) -> Any:
     """Return new module objects around the same parameters and buffers.
 
     Args:
-        configs: id of a configuration to the one that stands for it in the copy.
+        root: the module to copy.
+        configs: id of a configuration to the one that replaces it in the copy.
     """
     made: dict[int, nn.Module] = {}
     for module in root.modules():
@@ -239,7 +241,7 @@ def _structural_copy(root: nn.Module, configs: Mapping[int, Any]) -> Any:
             if key == "_modules":
                 value = {name: None if child is None else made[id(child)] for name, child in value.items()}
             elif key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
-                value = type(value)()  # the harness's or transformers', for the original alone
+                value = type(value)()  # hooks of the harness or transformers, which are for the original alone
             elif isinstance(value, types.MethodType) and id(value.__self__) in made:
                 value = types.MethodType(value.__func__, made[id(value.__self__)])
             elif isinstance(value, (dict, list, set)):
@@ -253,7 +255,7 @@ def _structural_copy(root: nn.Module, configs: Mapping[int, Any]) -> Any:
 
 
 def _scaler(scale: float) -> Callable[..., Any]:
-    """Multiply the input of a layer, given by position or (as its forward calls it) as `hidden_states`."""
+    """Return a hook that multiplies a layer's input, whether it is given by position or as `hidden_states`."""
 
     def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         if args:
@@ -264,7 +266,7 @@ def _scaler(scale: float) -> Callable[..., Any]:
 
 
 def _numbered(layer: nn.Module) -> list[Any]:
-    """Return the modules of a layer that know its index."""
+    """Return the modules of a layer that have its index."""
     return [part for part in layer.modules() if _INDEX in vars(part)]
 
 
@@ -276,7 +278,7 @@ def _outside(model: nn.Module, layers_name: str) -> Iterator[tuple[str, nn.Modul
 
 
 def _settings_of_layers(compatible: CompatibleParents) -> list[str]:
-    """Return the settings that a path decides: the depth, and what lists one entry per layer."""
+    """Return the settings that a path decides: the depth, and those with one entry per layer."""
     first = compatible.members[0][0]
     once = compatible.config([Step(first, 0)])
     twice = vars(compatible.config([Step(first, 0)] * 2))
@@ -284,7 +286,7 @@ def _settings_of_layers(compatible: CompatibleParents) -> list[str]:
 
 
 def _one_of_each_kind(compatible: CompatibleParents) -> list[Step]:
-    """Return a path with every kind of layer in it (by their settings), and not as long as the first parent is deep."""
+    """Return a path with every kind of layer (by their settings), whose length is not the first parent's depth."""
     kinds: dict[str, Step] = {}
     for name, model in compatible.members:
         lists = per_layer_settings(model.config, compatible.n_layers[name])
@@ -319,7 +321,7 @@ def _differences(
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes of a module that are plain data, but for its index and what torch and transformers keep."""
+    """Return the attributes of a module that are plain data, without its index and those of torch and transformers."""
     kinds = (bool, int, float, str, tuple, list, set, dict, type(None))
     return {
         key: value
@@ -331,7 +333,7 @@ def _plain(module: nn.Module) -> dict[str, Any]:
 def _equal(one: Any, other: Any) -> bool:
     try:
         return bool(one == other)
-    except (RuntimeError, ValueError):  # containers of tensors: without weights there is nothing to compare
+    except (RuntimeError, ValueError):  # containers of tensors, which cannot be compared without weights
         return repr(one) == repr(other)
 
 

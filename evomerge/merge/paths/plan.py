@@ -1,7 +1,7 @@
-"""The checkpoint that a layer path unrolls to: every tensor decided, all checks made, and no tensor read.
+"""The plan of a layer path's checkpoint: every tensor is decided and all checks are made, but no tensor is read.
 
-Everything outside of the layers is the first parent's. Layer t of the result is the layer of the path's step t, under
-the first parent's names; where the path has scales, they are divided into the weights that carry them (see `fold.py`).
+Everything outside of the layers comes from the first parent. Layer t of the result is the layer of the path's step t,
+under the first parent's names. If the path has scales, the weights that carry them are divided (see `fold.py`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class PathTask:
     """How one tensor of an unrolled path is made.
 
     Attributes:
-        name: in the result.
+        name: its name in the result.
         parent: the parent that lends it.
         source: its name in the parent's files.
         info: its shape and type there.
-        dtype: of the result.
-        step: of the path; None outside of the layers.
-        divisor: c: the tensor w becomes (w + offset)/c - offset. 1.0: copied bit for bit (but for the type).
-        offset: what the model adds to the tensor before it multiplies by it.
+        dtype: its type in the result.
+        step: the step of the path to which it belongs; None outside of the layers.
+        divisor: c; the tensor w becomes (w + offset)/c - offset. With 1.0 it is copied bit for bit (except the type).
+        offset: the number that the model adds to the tensor before it multiplies by it.
     """
 
     name: str
@@ -60,22 +60,22 @@ class PathTask:
 
 @dataclass(frozen=True)
 class RepeatedLayers:
-    """What a path that visits layers more than once costs on disk.
+    """The cost on disk of a path that visits layers more than once.
 
-    The files cannot share what is repeated: safetensors refuses two names for one range of bytes ("the byte buffer
+    The files cannot share repeated tensors: safetensors refuses two names for one range of bytes ("the byte buffer
     needs to be entirely indexed, and cannot contain holes", and each range begins where the one before ends:
     https://github.com/huggingface/safetensors#format).
 
     Attributes:
-        layers: how many layers of the result hold at least one tensor that an earlier layer holds, too.
-        duplicate_bytes: bytes of tensors that an earlier layer holds, too.
+        layers: how many layers of the result hold at least one tensor that an earlier layer also holds.
+        duplicate_bytes: the size of the tensors that an earlier layer also holds.
     """
 
     layers: int = 0
     duplicate_bytes: int = 0
 
     def __str__(self) -> str:
-        """Return one sentence."""
+        """Return the cost in one sentence."""
         if not self.layers:
             return "no tensor is stored twice"
         return (
@@ -89,8 +89,8 @@ class PathPlan:
     """A recipe with a path whose every tensor is decided.
 
     Attributes:
-        config: of the unrolled model.
-        divisors: c of each step (1.0 throughout for a path without scales).
+        config: the configuration of the unrolled model.
+        divisors: c of each step; 1.0 for all steps of a path without scales.
     """
 
     recipe: Recipe
@@ -131,7 +131,7 @@ class PathPlan:
         return result
 
     def repeated_layers(self) -> RepeatedLayers:
-        """Return how many bytes of the result are the same as in an earlier layer."""
+        """Return the cost of layers that occur more than once."""
         seen: set[tuple[Any, ...]] = set()
         layers: set[int] = set()
         n_bytes = 0
@@ -150,13 +150,13 @@ def make_path_plan(recipe: Recipe, compatible: CompatibleParents) -> PathPlan:
     """Decide every tensor of the unrolled path.
 
     Args:
-        recipe: a checked one, with a path.
+        recipe: a checked recipe with a path.
         compatible: its parents.
 
     Raises:
-        RecipeError: if its scales multiply to something beyond all numbers.
-        CheckpointError: if the path leaves its parents, its scales cannot be folded, or names or configuration of this
-            family cannot express it.
+        RecipeError: if the product of its scales is too large or too small for float32.
+        CheckpointError: if the parents do not have all layers of the path, its scales cannot be folded, or the names or
+            configuration of this family cannot express it.
     """
     config = compatible.config(recipe.path)
     divisors = _divisors(recipe.path)
@@ -166,7 +166,7 @@ def make_path_plan(recipe: Recipe, compatible: CompatibleParents) -> PathPlan:
         if set(divisors) != {1.0}
         else {}
     )
-    config_json(compatible.first.folder, config)  # before anything is written: can it be said?
+    config_json(compatible.first.folder, config)  # raises now, before anything is written, if it cannot express this
     names = {
         name: _LayerNames(model) for name, model in compatible.members if name in used or model is compatible.first
     }
@@ -190,7 +190,7 @@ def make_path_plan(recipe: Recipe, compatible: CompatibleParents) -> PathPlan:
 
 
 def _dtype(recipe: Recipe, model: OpenModel, first: OpenModel) -> torch.dtype | None:
-    """Return the type of what a parent lends; None: each tensor's own. A model is of one type: the first parent's."""
+    """Return the type of a parent's tensors in the result; None: each keeps its own, which is the first parent's."""
     if recipe.dtype is not None:
         return TORCH_DTYPES[recipe.dtype]
     return None if model.dtype == first.dtype else first.dtype
@@ -228,7 +228,7 @@ def _divisors(path: Sequence[Step]) -> tuple[float, ...]:
 
 
 def _fold(compatible: CompatibleParents, name: str) -> Fold:
-    """Find the tensors of a parent that carry scales, and check that its files hold them."""
+    """Return the tensors of a parent that carry scales, after checking that its files hold them."""
     model = compatible.model(name)
     fold = find_fold(model)
     stored = set(model.naming.targets.values())
@@ -243,13 +243,14 @@ def _fold(compatible: CompatibleParents, name: str) -> Fold:
 
 
 class _LayerNames:
-    """The names of a checkpoint's tensors, taken apart: prefix of the layers, index, name inside of the layer.
+    """The names of a checkpoint's tensors, divided into prefix of the layers, index, and name inside of the layer.
 
     Attributes:
-        prefix: what stands before a layer's index in the files.
+        prefix: the text before a layer's index in the files.
         outside: names of the tensors outside of the layers.
-        layers: for each layer, name in the files to (parameter inside of the layer, name in the files inside of it).
-        by_target: parameter inside of the layer to its inside name in the files, where one tensor fills it.
+        layers: for each layer, a tensor's name in the files to (parameter inside of the layer, inside name in the
+            files).
+        by_target: parameter inside of the layer to its inside name in the files, if one tensor fills it.
     """
 
     def __init__(self, model: OpenModel) -> None:
@@ -282,7 +283,7 @@ class _LayerNames:
 
 
 def _take_apart(name: str) -> tuple[str, str, str]:
-    """Split at the first number: "model.layers.3.mlp.up_proj.weight" is "model.layers.", "3", "mlp.up_proj.weight"."""
+    """Return a name split at its first number: "model.layers.3.mlp.bias" is "model.layers.", "3", "mlp.bias"."""
     words = name.split(".")
     for i, word in enumerate(words):
         if word.isdigit():
