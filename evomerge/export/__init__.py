@@ -1,10 +1,10 @@
 """From a recipe or a run to a model folder that any Hugging Face tool loads, and to the Hub.
 
-- `hf_folder.py`: weights, config, tokenizer, recipe and card into one folder that appears whole
+- `hf_folder.py`: weights, config, tokenizer, recipe and card in one folder that appears whole
 - `verify.py`: whether such a folder computes what its recipe does
-- `from_run.py`: the winner of a run, with what its database says about it
+- `from_run.py`: the winner of a run, with what the run's database says about it
 - `model_card.py`: README.md with Hub metadata, scores with intervals, and how to reproduce
-- `licences.py`: the models a recipe is made of, their licences and languages
+- `licences.py`: the models of which a recipe is made, their licences and languages
 - `hub.py`: upload, private unless told otherwise
 """
 

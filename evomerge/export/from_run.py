@@ -18,7 +18,7 @@ from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
 
 CONFIG_FILE = "evomerge.yaml"
-"""The name under which the run's composed configuration goes into the folder."""
+"""The name of the run's composed configuration in the folder."""
 
 
 def export_run(
@@ -33,10 +33,12 @@ def export_run(
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
 ) -> Path:
-    """Write the best candidate of a run (or any other one) as a model folder with a card.
+    """Write the best candidate of a run (or any other one) as a model folder with a card, and return the folder.
 
     Args:
-        number: of the candidate; None: the winner.
+        run: the run.
+        out: the folder; it must not exist, or be empty.
+        number: the number of the candidate; None: the winner.
         title: the model's name in the card; None: the name of the folder.
         shard_size: as in `export_recipe`; so are `progress`, `verify`, `tolerance` and `report`.
 
@@ -44,7 +46,7 @@ def export_run(
         ExportError: if there is no such candidate, or the folder cannot be written or fails its verification.
     """
     out = Path(out).expanduser()
-    refuse_used(out)  # before the parents' cards are read, which may take the network
+    refuse_used(out)  # before the parents' cards are read, which may need the network
     record = chosen_record(run, number)
     return export_recipe(
         record.recipe,
@@ -60,10 +62,10 @@ def export_run(
 
 
 def chosen_record(run: RunDir, number: int | None = None) -> Record:
-    """Return a record by number, or the winner: chosen on validation, or else the best on the search items so far.
+    """Return a record by its number; None: the winner or, before there is one, the best on the search items so far.
 
     Raises:
-        ExportError: if there is none.
+        ExportError: if there is no such record.
     """
     if number is None:
         choice = run.database.choice()
@@ -85,6 +87,9 @@ def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | 
     """Return the model card of a candidate, compared with the run's parents and plain average.
 
     Args:
+        run: the run.
+        record: the candidate.
+        title: the model's name.
         report: what is known of its folder.
     """
     config = run.config
@@ -111,7 +116,7 @@ def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | 
 
 
 def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
-    """Return what the scores of a candidate are worth: the verdict for the winner, the objectives for others chosen."""
+    """Return what a candidate's scores are worth: the whole verdict for the winner, objectives for other choices."""
     found, choice = with_verdict(run, run_status(run)), run.database.choice()
     if choice is not None and record.number == choice.best:
         return found
@@ -122,10 +127,10 @@ def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
 
 
 def _config_text(config: Mapping[str, Any]) -> str:
-    """Return the configuration for other people's eyes; the run's own config.yaml keeps the whole paths."""
+    """Return the configuration for publication, with local paths cut; the run's own config.yaml has the whole paths."""
     shown = without_folders(config)
     note = "" if shown == config else "# Local paths are cut to their last part: put in where yours are.\n"
-    # `evomerge search FILE` composes a file over the defaults; this one leaves nothing to them.
+    # `evomerge search FILE` composes a file over the defaults, all of which this one overrides.
     return "defaults: [search, _self_]\n" + note + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 

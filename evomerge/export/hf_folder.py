@@ -28,7 +28,7 @@ class ExportReport:
 
     Attributes:
         verification: how it compares with the live model; None: not asked for.
-        repeated: what layers cost that a path visits more than once; None: the recipe has no path.
+        repeated: the cost of layers that a path visits more than once; None: the recipe has no path.
         files: names of the files beside weights, config and tokenizer.
     """
 
@@ -49,13 +49,14 @@ def export_recipe(
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
 ) -> Path:
-    """Build a recipe's model and write it with its card.
+    """Build a recipe's model, write it with its card, and return the folder.
 
     Everything is written into a hidden folder beside `out`, which is renamed at the end.
 
     Args:
-        out: must not exist, or be an empty folder.
-        card: the text of README.md, or what makes it of the report; None: no card.
+        recipe: the recipe.
+        out: the folder; it must not exist, or be empty.
+        card: the text of README.md, or a function from the report to the text; None: no card.
         extra_files: further text files by name.
         shard_size: bytes of the largest weight file; None: the default of `merge_to_disk`.
         progress: called with (steps done, steps in all).
@@ -69,7 +70,7 @@ def export_recipe(
 
     Raises:
         ExportError: if `out` is in use or cannot be written, or the folder does not compute what the recipe does;
-            nothing is left behind then.
+            then nothing is left behind.
         CheckpointError: if a parent is missing or does not fit the others.
         RecipeError: if the recipe's method refuses its parameters.
     """
@@ -85,10 +86,10 @@ def export_recipe(
         target = out.resolve()  # a link to an empty folder is filled, not replaced
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-        model = aside / "model"  # its own aside-and-rename then stays inside of ours
+        model = aside / "model"  # it is written aside and renamed, too, all inside of our hidden folder
         try:
             merge_to_disk(recipe, model, progress=progress, sources=sources, **options)
-        except ExportError as error:  # it names the hidden folder, which means nothing to the user
+        except ExportError as error:  # its message names the hidden folder, which means nothing to the user
             raise ExportError(str(error).replace(str(model), str(out))) from error
         texts = {**_mergekit(recipe, sources), **(extra_files or {})}
         known = ExportReport(
@@ -130,7 +131,7 @@ def _verified(recipe: Recipe, model: Path, sources: Sources, tolerance: float | 
 
 
 def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
-    """Return the recipe in mergekit's words, where it has words for it."""
+    """Return the recipe as a file for mergekit, by name; nothing if mergekit cannot express it."""
     from evomerge.interop.mergekit import passthrough_problems, passthrough_yaml
 
     if not recipe.path or passthrough_problems(recipe):

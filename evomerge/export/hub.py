@@ -30,16 +30,16 @@ def push(
 
     Args:
         repo_id: "org/name", or "name" for the token's own account; made if it does not exist.
-        private: of a new repository. One that exists and is public is refused unless this is False.
-        dry_run: only list what would go; uses neither network nor token.
-        token: None: from HF_TOKEN or `hf auth login`.
+        private: whether a new repository is private. An existing public repository is refused unless this is False.
+        dry_run: whether only to list what would be uploaded, without network and token.
+        token: the Hub's token; None: from HF_TOKEN or `hf auth login`.
         revision: the branch; made if it does not exist.
 
     Returns:
         What was (or would be) uploaded.
 
     Raises:
-        ExportError: if the folder is no model, the token is missing or may not write, or the Hub is out of reach.
+        ExportError: if the folder is no model, the token is missing or may not write, or the Hub cannot be reached.
     """
     folder = Path(folder).expanduser()
     files = list_files(folder)
@@ -62,14 +62,14 @@ def push(
         raise
     except Exception as error:  # the Hub's client raises its HTTP library's own classes, which differ by version
         failure = _explained(error, repo_id, token)
-    # Raised out here, so that the client's own error, whose text may hold the token, is not chained to it.
+    # Raised outside of the handler, so that the client's own error, whose text may hold the token, is not chained.
     if failure is not None:
         raise failure
     return files
 
 
 def list_files(folder: Path) -> list[HubFile]:
-    """Return the files of a model folder in order; hidden files and folders stay out.
+    """Return the files of a model folder in order, without hidden files and folders.
 
     Raises:
         ExportError: if it is not a model folder.
@@ -112,7 +112,7 @@ def _upload(
         repo_type="model",
         revision=revision,
         commit_message=message,
-        allow_patterns=[glob.escape(file.path) for file in files],  # what was listed, and nothing else
+        allow_patterns=[glob.escape(file.path) for file in files],  # the listed files and no others
     )
 
 

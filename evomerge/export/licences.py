@@ -16,7 +16,7 @@ from evomerge.recipe import ModelSource, Parent, Recipe
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence as the Hub knows it: an identifier, or "other" with a name and a link."""
+    """A licence as the Hub has it: an identifier, or "other" with a name and a link."""
 
     id: str
     name: str | None = None
@@ -32,9 +32,9 @@ class ParentModel:
 
     Attributes:
         name: its name in the recipe; "outer/inner" inside of a parent that is itself a recipe.
-        label: how a card may show it: the Hub id, or the last part of a local path.
-        hub_id: None for local folders and the built-in zoo.
-        licence: None where its card states none, or it has no card.
+        label: its name in a card: the Hub id, or the last part of a local path.
+        hub_id: its id on the Hub; None for local folders and the built-in zoo.
+        licence: its licence; None if its card states none, or it has no card.
     """
 
     name: str
@@ -52,8 +52,9 @@ def describe_parents(
     """Return the checkpoints that a recipe is made of: its base first, then its parents in order.
 
     Args:
-        read: returns the text of a small file ("README.md", "config.json") of a model, or None; None: read from the
-            folder, the local Hub cache, or the Hub.
+        recipe: the recipe.
+        read: returns the text of a small file ("README.md", "config.json") of a model, or None if there is none. By
+            default, files are read from the folder, the local Hub cache, or the Hub.
     """
     read = read or read_model_file
     return [_describe(name, role, source, read) for name, role, source in _leaves(recipe, "")]
@@ -62,7 +63,8 @@ def describe_parents(
 def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, str], str]:
     """Return the Hub metadata for the licence of a merge, and one sentence for people.
 
-    One licence for all parents is the merge's too; anything else is "other", and the sentence says what to check.
+    If all parents have the same licence, it is the merge's too; otherwise it is "other", and the sentence says what to
+    check.
     """
     unknown = [parent.name for parent in parents if parent.licence is None]
     if unknown:
@@ -99,9 +101,9 @@ def is_hub_id(path: str) -> bool:
 
 
 def read_model_file(source: ModelSource, name: str) -> str | None:
-    """Return the text of a small file of a model; None where it is missing or out of reach.
+    """Return the text of a small file of a model; None if it is missing or cannot be reached.
 
-    A card is worth one short look at the Hub, and never an error: merging works offline.
+    A card is worth one short request to the Hub, but never an error, since merging works offline.
     """
     local = Path(source.path).expanduser() / name
     path = _from_hub(source, name) if is_hub_id(source.path) else local
@@ -114,7 +116,7 @@ def read_model_file(source: ModelSource, name: str) -> str | None:
 
 
 def front_matter(text: str) -> dict[str, Any]:
-    """Return the YAML block that a model card starts with; empty where there is none or it cannot be read."""
+    """Return the YAML block at the start of a model card; empty if there is none or it cannot be read."""
     match = re.match(r"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", text, flags=re.DOTALL)
     if match is None:
         return {}
@@ -160,7 +162,7 @@ def _licence(data: dict[str, Any]) -> Licence | None:
     if not ids or "unknown" in ids:
         return None
     if ids == ["other"] and (not isinstance(name, str) or name.lower() in ("unknown", "mixed")):
-        return None  # "other" without a name says only that there is some licence
+        return None  # "other" without a name only says that there is some licence
     return Licence(
         " AND ".join(ids) if len(ids) > 1 else ids[0],
         name if isinstance(name, str) else None,
@@ -185,7 +187,7 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _is_local_link(link: str) -> bool:
-    """Return whether a licence link points into the parent's own repository, where the merge's card cannot reach it."""
+    """Return whether a licence link is relative to the parent's repository, which the merge's card cannot use."""
     return "://" not in link
 
 

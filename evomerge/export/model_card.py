@@ -44,13 +44,14 @@ def model_card(
     """Return the text of README.md.
 
     Args:
+        recipe: the recipe.
         title: the model's name.
-        parents: what the recipe is made of; None: `describe_parents(recipe)`.
-        scores: model name to its scores; the merge itself first, under `title`, then what it is compared with.
-        tasks: task name to metric name, of the objective that `scores` are scores of.
-        facts: how it was found, as rows of a table: optimizer, seed, candidates, …
+        parents: the checkpoints of which the recipe is made; None: `describe_parents(recipe)`.
+        scores: model name to its scores: the merge itself first, under `title`, then the models to compare with.
+        tasks: task name to metric name, of the objective that `scores` measure.
+        facts: how the merge was found, as rows of a table: optimizer, seed, candidates, …
         commands: the command lines that make it again.
-        environment: of the run, as `evomerge.store.collect_environment` returns it.
+        environment: the environment of the run, as `evomerge.store.collect_environment` returns it.
         report: what is known of the folder: how it was verified, what its repeated layers cost.
         verdict: what the scores are worth, as `evomerge.analysis.verdict.with_verdict` returns it.
     """
@@ -77,7 +78,7 @@ def model_card(
 
 
 def without_folders(data: Any) -> Any:
-    """Copy plain data with local paths cut to their last part: a public card must not show the author's folders."""
+    """Return plain data with local paths cut to their last part, since a public card must not show them."""
     if isinstance(data, Mapping):
         return {key: without_folders(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
@@ -114,7 +115,7 @@ def _metadata(
 
 
 def _model_index(title: str, result: Mapping[Split, Score], tasks: Mapping[str, str]) -> list[dict[str, Any]]:
-    # A score on the items that were optimized is not a result.
+    # A score on the items that the search optimized is not a result.
     split = next((split for split in (Split.TEST, Split.VALIDATION) if split in result), None)
     if split is None or not math.isfinite(result[split].mean):
         return []
@@ -227,7 +228,7 @@ def _read(score: Mapping[str, Any] | None) -> Score | None:
 
 
 def _worth(verdict: Mapping[str, Any]) -> str:
-    """Return the paragraphs under the scores: gains on the same items, the price of choosing, what not to report."""
+    """Return the paragraphs below the scores: gains on the same items, the luck of the choice, what not to report."""
     parts = []
     compared = verdict.get("comparisons") or ()
     if compared:

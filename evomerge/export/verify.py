@@ -1,8 +1,8 @@
-"""Whether a saved checkpoint computes what its recipe does: both are run on the same prompts, in float32.
+"""Whether a saved checkpoint computes what its recipe does: both run on the same prompts, in float32.
 
-The checkpoint is loaded as anybody would load it, with plain `AutoModelForCausalLM.from_pretrained`; the recipe is made
-live as in a search. A merge has the same bytes in both, and a layer path whose scales were folded into weights (see
-`evomerge.merge.paths.fold`) another order of the same arithmetic.
+The checkpoint is loaded as users would load it, with plain `AutoModelForCausalLM.from_pretrained`; the recipe is made
+live as in a search. A merge has the same bytes in both. A layer path whose scales were folded into weights (see
+`evomerge.merge.paths.fold`) has another order of the same arithmetic.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
 
 EXACT = 1e-4
-"""Default tolerance where the bytes are the same, or in float32: the order of summation, and the norms' epsilon."""
+"""Default tolerance for equal bytes, and in float32: for the order of summation and the norms' epsilon."""
 
 HALF_PRECISION_ROUNDINGS = 32
 """Default tolerance in half precision, in units of the type's rounding error u (2⁻⁸ for bfloat16, 2⁻¹¹ for float16).
 
-A weight that was divided is rounded anew, by up to u of its size; u/√3 in the mean square. Each branch is then off by
-about that, whatever its width, since errors and terms add up alike, and later layers amplify it. Measured on paths of
-nine layers of the built-in zoo: up to 4u for scales from 0.5 to 2, 19u for scales from 0.3 to 3. Another recipe is off
-by about 1.
+A weight that was divided is rounded again, by up to u of its size, or u/√3 in the mean square. Each branch then has
+about that error, whatever its width, since errors add up like terms, and later layers amplify it. Measured on paths of
+nine layers of the built-in zoo, the difference is up to 4u for scales from 0.5 to 2, and 19u for scales from 0.3 to 3.
+For another recipe it is about 1.
 """
 
 _BATCH = 8
@@ -42,15 +42,15 @@ class Verification:
     """How a checkpoint compares with the live model of its recipe.
 
     Attributes:
-        logit_difference: max |a - b| / max |a| of a prompt's logits (all positions; a: live, b: checkpoint), the
-            largest over the prompts.
+        logit_difference: max |a - b| / max |a| over all positions of a prompt (a: live, b: checkpoint); the largest of
+            all prompts.
         tolerance: the largest `logit_difference` that passes.
-        equal_tokens: share of the greedy tokens, generated with cache, that are the same at the same place.
-        n_prompts: prompts that were compared, given and random ones.
-        n_tokens: greedy tokens that were compared, over all prompts.
-        dtype: of the checkpoint's weights.
-        folded: whether the scales of a path were folded into them.
-        problems: everything else that is wrong, one sentence each: tensors lost, another tokenizer.
+        equal_tokens: share of the greedy tokens, generated with a cache, that are the same at the same place.
+        n_prompts: how many prompts were compared, given and random ones.
+        n_tokens: how many greedy tokens were compared, over all prompts.
+        dtype: the type of the checkpoint's weights.
+        folded: whether the scales of a path were folded into the weights.
+        problems: everything else that is wrong, one sentence each: lost tensors, another tokenizer.
     """
 
     logit_difference: float
@@ -96,18 +96,19 @@ def verify(
     device: str | torch.device = "cpu",
     sources: Sources | None = None,
 ) -> Verification:
-    """Compare a checkpoint with the live model of a recipe. One of the two is in memory at a time.
+    """Compare a checkpoint with the live model of a recipe; only one of the two is in memory at a time.
 
     Args:
+        recipe: the recipe.
         folder: the checkpoint.
         prompts: texts; the recipe's tokenizer encodes them, and the folder's must do so alike.
         n_random: further prompts, of random tokens.
         length: tokens of each random prompt (fewer where the model holds no more).
         new_tokens: greedy tokens to generate after each prompt.
         seed: of the random tokens.
-        tolerance: the largest relative difference of logits that passes. None: 1e-4 where the folder is in float32 or
-            no scales were folded; else 32 times the rounding error of its type.
-        device: where both run, one after the other.
+        tolerance: the largest relative difference of logits that passes. None: 1e-4 if the folder is in float32 or no
+            scales were folded, else 32 times the rounding error of its type.
+        device: the device on which both run, one after the other.
         sources: opened models to share.
 
     Raises:
@@ -127,7 +128,7 @@ def verify(
     batches = _batches(_tokens(live.model, tokenizer, prompts, n_random, length, new_tokens, seed))
     folded = any(step.scale != 1.0 for step in recipe.path)
     with tempfile.TemporaryDirectory(prefix="evomerge-verify-") as scratch:
-        # Logits of many prompts and a large vocabulary may be larger than the model.
+        # Logits of many prompts with a large vocabulary may take more memory than the model.
         for i, batch in enumerate(batches):
             torch.save(_run(live.model, batch, new_tokens), Path(scratch) / f"{i}.pt")
         del live
@@ -160,7 +161,7 @@ def default_tolerance(dtype: torch.dtype, *, folded: bool) -> float:
 
 
 def _dtype(folder: Path) -> torch.dtype:
-    """Return the type of most of the values."""
+    """Return the type of most values in a folder's weights."""
     try:
         infos = SafetensorsCheckpoint(folder).infos.values()
     except CheckpointError as error:
@@ -173,7 +174,7 @@ def _dtype(folder: Path) -> torch.dtype:
 
 
 def _needs_code(recipe: Recipe) -> bool:
-    """Return whether the recipe's own configuration comes with custom code; the checkpoint then carries it along."""
+    """Return whether the recipe's configuration comes with custom code, which its checkpoint then contains."""
     source = recipe.donor.source
     return _needs_code(source) if isinstance(source, Recipe) else source.trust_remote_code
 
@@ -228,7 +229,7 @@ def _tokenizer_problems(
 def _tokens(
     model: Any, tokenizer: Any, prompts: Sequence[str], n_random: int, length: int, new_tokens: int, seed: int
 ) -> list[torch.Tensor]:
-    """Return the prompts as rows of token ids, short enough to be continued."""
+    """Return the prompts as `(n_tokens,)` token ids, short enough to be continued."""
     limit = getattr(model.config, "max_position_embeddings", None)
     room = max(1, limit - new_tokens) if isinstance(limit, int) else None
     generator = torch.Generator().manual_seed(seed)
@@ -241,7 +242,7 @@ def _tokens(
 
 
 def _batches(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return rows of equal length together, (rows, tokens): padding would be one more thing to go wrong."""
+    """Return rows of equal length together, `(rows, tokens)`, since padding would be one more source of differences."""
     by_length: dict[int, list[torch.Tensor]] = {}
     for row in rows:
         by_length.setdefault(len(row), []).append(row)
@@ -254,7 +255,7 @@ def _batches(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 @torch.no_grad()
 def _run(model: Any, tokens: torch.Tensor, new_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits of prompts, (rows, tokens, vocabulary), and the greedy tokens after them, (rows, new_tokens)."""
+    """Return `(rows, tokens, vocabulary)` logits of prompts, and the `(rows, new_tokens)` greedy tokens after them."""
     place = next(model.parameters()).device
     output = model(tokens.to(place), use_cache=True)
     logits, made = output.logits.float().cpu(), []
