@@ -1,7 +1,7 @@
-"""What people look at: pictures and lines of text about recipes. Nothing here reads weights.
+"""Pictures of recipes, and lines of text about them. Nothing here reads weights.
 
-- `path_text.py`: a layer path in one line; what a parent is made of, in a few words
-- `path_layout.py`: where each step of a path stands in the picture, and what kind of move leads to the next
+- `path_text.py`: a layer path in one line; the source of a parent in a few words
+- `path_layout.py`: where each step of a path stands in the picture, and which kind of move leads to the next
 - `path_figure.py`: the picture, as SVG and PNG (matplotlib, imported by this module only)
 """
 

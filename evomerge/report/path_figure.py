@@ -1,6 +1,6 @@
 """A layer path as a picture: parents as lanes, steps from left to right, input scales as colour.
 
-Made without pyplot, so no global state of matplotlib changes; equal recipes give equal files.
+It is drawn without pyplot, so no global state of matplotlib changes; equal recipes give equal files.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from evomerge.system.files import explain_os_errors, write_atomically
 
 log = logging.getLogger(__name__)
 
-# Inches: the axes cover the whole figure and count in inches, so that text and boxes keep their size at any length.
+# In inches: the axes cover the whole figure and count in inches, so that text and boxes keep their size at any length.
 PITCH, LANE, BOX_W, BOX_H, DOT = 0.47, 0.64, 0.35, 0.38, 0.05
 MARGIN, ROW_GAP, LEGEND_LINE, MIN_WIDTH, LABEL_WIDTH = 0.22, 0.34, 0.26, 6.4, 1.9
 
 INK, MUTED, BAND, PAPER = "#1f2328", "#59636e", "#eef1f4", "#ffffff"
-# Moves differ in colour, width and dashes: any one of the three is enough to tell them apart.
+# Moves differ in colour, width and dashes, any of which is enough to tell them apart.
 MOVES: dict[Move, dict[str, Any]] = {
     Move.NEXT: {"color": "#8c959f", "linewidth": 1.4, "linestyle": "-"},
     Move.ONWARD: {"color": INK, "linewidth": 1.2, "linestyle": "-"},
@@ -51,9 +51,10 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "Hira
 
 
 def draw_path(recipe: Recipe, *, title: str | None = None) -> Figure:
-    """Draw the layer path of a recipe.
+    """Draw the layer path of a recipe and return the figure.
 
     Args:
+        recipe: the recipe.
         title: a line above the picture, for example the candidate's name and score; None: "Layer path".
 
     Returns:
@@ -89,7 +90,7 @@ def save_path_figure(recipe: Recipe, stem: Path, *, title: str | None = None) ->
 
 @contextlib.contextmanager
 def _own_settings() -> Iterator[None]:
-    """Matplotlib's defaults with fixed ids and embedded glyphs, whatever the user's style; undone at the end."""
+    """Use matplotlib's defaults with fixed ids and embedded glyphs, whatever the user's style, within a block."""
     installed = set(font_manager.fontManager.get_font_names())
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -106,7 +107,7 @@ def _own_settings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_word_about_fonts() -> Iterator[None]:
-    """Say once, in words, what matplotlib would warn of for each letter of each file."""
+    """Log once, in plain words, what matplotlib would warn about for each letter of each file."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -124,7 +125,7 @@ class _Picture:
         self.reach = max(abs(math.log2(step.scale)) for step in recipe.path)
         self.limit = _nice_limit(2**self.reach)
         self.norm = Normalize(-math.log2(self.limit), math.log2(self.limit))
-        # Without the darkest ends, in which neither black nor white numbers can be read well.
+        # Without the darkest ends, where neither black nor white numbers are easy to read.
         self.cmap = ListedColormap(matplotlib.colormaps[COLOURS](np.linspace(0.1, 0.9, 256)))
 
         sources = {parent.name: describe_source(parent.source) for parent in recipe.parents}
@@ -212,7 +213,7 @@ class _Picture:
         self._move((0, 0, 0), (0, 1, first.lane), Move.NEXT)
         for before, after, move in zip(steps, steps[1:], self.moves, strict=False):
             start = (before.row, before.column, before.lane)
-            if after.row != before.row:  # the line leaves the row, and enters the next one in the same lane
+            if after.row != before.row:  # the line leaves the row, and enters the next row in the same lane
                 self._dot(before.row, before.column + 1, before.lane)
                 self._move(start, (before.row, before.column + 1, before.lane), Move.NEXT)
                 start = (after.row, 0, before.lane)
@@ -226,16 +227,16 @@ class _Picture:
         """Draw a line between two places (row, column, lane) of one row."""
         (row, column, lane), (_, to_column, to_lane) = start, end
         x, y, x2, y2 = self.x(column), self.y(row, lane), self.x(to_column), self.y(row, to_lane)
-        if lane != to_lane:  # down (or up) its own column, where no other box stands, then into the side of the next
+        if lane != to_lane:  # down (or up) its own column, where no other box stands, then into the next one's side
             edge, bend = x2 - BOX_W / 2, 0.1 if y2 > y else -0.1
             points = [(x, y), (x, y2 - bend), (x, y2), (x + 0.1, y2), (edge, y2)]
             codes = [Curve.MOVETO, Curve.LINETO, Curve.CURVE3, Curve.CURVE3, Curve.LINETO]
             self._arrow(Curve(points, codes), move, "-|>")
         elif move is Move.NEXT:
             self._arrow(Curve([(x, y), (x2, y2)]), move, "-")
-        else:  # over the top, or it could not be told from the line to the next layer
+        else:  # over the top, to be different from the line to the next layer
             top = y + BOX_H / 2
-            bottom = top if column else y + DOT  # the first column holds no box but a dot
+            bottom = top if column else y + DOT  # the first column has a dot in place of a box
             points = [(x, bottom), (x + 0.03, top + 0.19), (x2 - 0.03, top + 0.19), (x2, top + 0.005)]
             self._arrow(Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4]), move, "-|>")
 
@@ -321,7 +322,7 @@ _CENTRE: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
 def _nice_limit(largest: float) -> float:
     """Return the end of the colour bar: the smallest round factor that holds all scales and their inverses."""
     round_factors = (1.25, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
-    # A scale that was read from YAML as 0.8 has 1.25 as its inverse only up to rounding.
+    # The inverse of a scale that was read from YAML as 0.8 is 1.25 only up to rounding.
     return next((factor for factor in round_factors if largest <= factor * (1 + 1e-9)), largest)
 
 
@@ -347,14 +348,14 @@ def _text_width(text: str, size: float, *, bold: bool = False) -> float:
 
 @cache
 def _character_width(character: str, bold: bool) -> float:
-    """Return the width of a character in inches per point of size; a space is what it adds between two letters."""
+    """Return the width of a character in inches per point of size; that of a space is what it adds between letters."""
     font = font_manager.FontProperties(family=["DejaVu Sans"], weight="bold" if bold else "normal")
     ends = [TextPath((0, 0), text, size=100, prop=font).get_extents().x1 for text in (f"|{character}|", "||")]
     return float(ends[0] - ends[1]) / 7200
 
 
 def _fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
-    """Cut the middle out of a line that is too long: the ends of model names say the most."""
+    """Return a line with its middle cut out if it is too long, since the ends of model names say most."""
     text = " ".join(text.split())
     if _text_width(text, size, bold=bold) <= width:
         return text
@@ -366,7 +367,7 @@ def _fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
 
 
 def _wrap(text: str, width: float, size: float, *, lines: int, bold: bool = False) -> list[str]:
-    """Break a text between words; what does not fit on the last line is cut."""
+    """Return a text as lines, broken between words; the last line is cut if it does not fit."""
     found: list[str] = []
     words = text.split()
     while words:

@@ -13,11 +13,11 @@ from evomerge.recipe import Recipe
 from evomerge.recipe.layer_path import Step
 
 STEPS_PER_ROW = 20
-"""More would make the numbers too small to read where a picture is scaled to the width of a page."""
+"""Most columns of a row; with more, numbers would be too small to read in a picture that is scaled to a page."""
 
 
 class Move(Enum):
-    """What leads from one step to the next."""
+    """The kind of move from one step to the next."""
 
     NEXT = "the parent's next layer"
     ONWARD = "onward: skips layers or changes the model"
@@ -29,7 +29,7 @@ class Placed:
     """A step in its place.
 
     Attributes:
-        row, column: both from 0; the first column of a row is left to what comes before it.
+        row, column: both from 0; the first column of a row is free for the line that enters the row.
         lane: index of the parent's lane.
         use: 1 where the layer occurs for the first time, 2 for the second, and so on.
     """
@@ -58,7 +58,7 @@ class PathLayout:
 
 
 def lay_out(recipe: Recipe) -> PathLayout:
-    """Place the steps of a recipe's path; rows differ in length by at most one."""
+    """Return the layout of a recipe's path, with rows whose lengths differ by at most one."""
     path = recipe.path
     used = {step.parent for step in path}
     lanes = tuple(p.name for i, p in enumerate(recipe.parents) if i == 0 or p.name in used)
@@ -74,9 +74,9 @@ def lay_out(recipe: Recipe) -> PathLayout:
 
 
 def moves(path: Sequence[Step]) -> list[Move]:
-    """Return what leads from each step to the next: one fewer than steps.
+    """Return the move from each step to the next, one fewer than there are steps.
 
-    Depth is the layer's index in its own parent, also where two parents differ in their number of layers.
+    Depth is the layer's index in its own parent, even if parents differ in their number of layers.
     """
     return [_move(before, after) for before, after in itertools.pairwise(path)]
 

@@ -14,7 +14,7 @@ from evomerge.recipe.layer_path import Step, runs
 def path_text(path: Sequence[Step]) -> str:
     """Return a path as "math 0-3 -> japanese 2-3 x0.8 -> math 5".
 
-    Layers are inclusive; a scale is that of the input of the run's first layer.
+    Both ends of a run of layers are included; a scale is that of the input of the run's first layer.
     """
     parts = []
     for parent, start, stop, scale in runs(path):
@@ -51,7 +51,7 @@ def describe_source(source: ModelSource | Recipe) -> str:
             return f"stacked: {len(source.path)} layers of {', '.join(name for name in of if name in used)}"
         return f"merged: {source.method} of {', '.join(of)}"
     path = source.path
-    if path.startswith(("/", "~/", "./", "../")):  # the author's folders are nobody's business
+    if path.startswith(("/", "~/", "./", "../")):  # the author's folders are private
         path = path.rstrip("/").rsplit("/", 1)[-1]
     return path if source.revision is None else f"{path} at {source.revision[:12]}"
 
