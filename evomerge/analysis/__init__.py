@@ -1,6 +1,7 @@
-"""What a result is worth: paired comparisons, the price of choosing, warnings in words.
+"""What a result is worth: paired comparisons, the luck of the choice, warnings in words.
 
 - `comparison.py`: the paired difference of two models on the same items
-- `winners_curse.py`: the luck of being chosen, taken out of a winner's score
-- `verdict.py`: what a run's scores say, for `status`, the model card and the end of a search
+- `winners_curse.py`: a winner's score without the luck of being chosen
+- `front.py`: fronts and their hypervolume; `choice.py`: what a search chose, as plain data
+- `verdict.py`: what a run's scores are worth, for `status`, the model card and the end of a search
 """

@@ -1,4 +1,4 @@
-"""What a search chose, objective by objective, as plain data."""
+"""The choice of a search, objective by objective, as plain data."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from evomerge.record import Record, Score, Split
 from evomerge.store.run_dir import RunDir
 
 JUDGED = (Split.VALIDATION, Split.TEST)
-"""The splits that nothing was evolved on."""
+"""The splits on which nothing was evolved."""
 
 
 def objectives_data(objectives: Objectives) -> list[dict[str, Any]]:
-    """Return name and direction of each objective."""
+    """Return the name and direction of each objective."""
     return [{"name": one.name, "direction": one.direction} for one in objectives.objectives]
 
 
 def choice_data(run: RunDir, objectives: Objectives) -> dict[str, Any] | None:
-    """Return how the search ended; None before that.
+    """Return how the search ended; None before its end.
 
     Returns:
         `kind` ("winner", "front" or "archive") and `records`, the best first: `id`, `name`, `recipe_hash` and
@@ -45,11 +45,11 @@ def choice_data(run: RunDir, objectives: Objectives) -> dict[str, Any] | None:
 
 
 def objective_scores(run: RunDir, objectives: Objectives, record: Record) -> dict[str, dict[str, Any]]:
-    """Return what a record scores in each objective on the items that nothing was evolved on.
+    """Return a record's scores in each objective on the items on which nothing was evolved.
 
     Returns:
         Objective name to `validation` and `test`: `{"mean", "low", "high", "n"}` in the objective's own direction (a
-        number of tokens to minimize is that number), or None where it was not scored.
+        number of tokens to minimize is that number itself), or None if it was not scored.
     """
     found: dict[str, dict[str, Any]] = {one.name: {} for one in objectives.objectives}
     for split in JUDGED:
@@ -70,7 +70,7 @@ def objective_scores(run: RunDir, objectives: Objectives, record: Record) -> dic
 
 
 def note_baselines(run: RunDir, objectives: Objectives, split: Split) -> None:
-    """Tell the objectives how the baselines did on a split, for what compares with them."""
+    """Tell the objectives the baselines' scores on a split, with which others are compared."""
     for record in run.database.records(baselines=True):
         if record.is_baseline:
             objectives.note_baseline(record.name, split, run.database.item_scores(record.number, split))

@@ -1,14 +1,14 @@
-"""Is one model better than another on the same items? The paired difference, its 95 % interval and a p-value.
+"""The paired difference of two models on the same items, with its 95 % interval and a p-value.
 
 Two models that answer the same items mostly agree, so the difference of their means is far more certain than two
-separate intervals suggest: only the items count on which they differ.
+separate intervals suggest: only the items on which they differ count.
 
 - One task with a 0/1 metric: Tango's score interval (Tango 1998, Statistics in Medicine 17:891), which keeps its level
   for small numbers and for differences near 0 and 1, and the exact test of McNemar (1947).
 - One task with another metric: Student's interval of the mean difference.
 - A weighted sum of tasks: the tasks' intervals combined by MOVER (see `intervals.weighted_sum`).
-- In both of the latter cases the p-value is that of a sign-flip permutation test of the weighted sum: were the models
-  equal, each item's difference would be as likely with the other sign.
+- In the last two cases, the p-value is that of a sign-flip permutation test of the weighted sum: if the models were
+  equal, each item's difference would be equally likely with the other sign.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from evomerge.evaluation.intervals import Z, mean_score, weighted_sum
 from evomerge.record import Score
 
 FLIPS = 9999
-"""Random sign patterns of a permutation test; with the observed one p is a multiple of 1/10000."""
+"""How many random sign patterns a permutation test tries; with the observed one, p is a multiple of 1/10000."""
 
 _CHUNK = 1 << 22  # random signs in memory at once
 
@@ -35,10 +35,10 @@ class Difference:
     """A paired difference of two models.
 
     Attributes:
-        difference: first minus second, as a difference of the objective: above 0, the first is better.
+        difference: the first model's objective minus the second's; above 0, the first is better.
         low: lower end of the 95 % interval.
         high: upper end.
-        p_value: two-sided, of the hypothesis that the two are equal.
+        p_value: two-sided, of the hypothesis that the two models are equal.
         n: number of items that both answered.
     """
 
@@ -60,7 +60,7 @@ def compare(
     *,
     seed: int = 0,
 ) -> Difference:
-    """Compare two models on the items that both answered.
+    """Return the paired difference of two models on the items that both answered.
 
     Args:
         first: task to the values of the objective's metric, one per item.
@@ -91,12 +91,12 @@ def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
     """Return Tango's 95 % score interval of the difference of two paired proportions.
 
     It holds every difference d that the score test does not reject: |b - c - n d| <= z sqrt(n (2 q + d (1 - d))), where
-    q is the probability of "only the second is right" that is most likely given d.
+    q is the most likely probability, given d, that only the second model is right.
 
     Args:
-        only_first: b, items that only the first model has right.
-        only_second: c, items that only the second has right.
-        n: all items.
+        only_first: b, the number of items that only the first model has right.
+        only_second: c, the number of items that only the second has right.
+        n: the number of all items.
     """
     b, c = only_first, only_second
     centre = (b - c) / n
@@ -111,12 +111,12 @@ def tango(only_first: int, only_second: int, n: int) -> tuple[float, float]:
             return 0.0 if distance == 0.0 else math.copysign(math.inf, distance)
         return distance / math.sqrt(variance)
 
-    # It falls from +z at the lower end through 0 at the observed difference to -z at the upper end.
+    # The statistic falls from +z at the lower end, through 0 at the observed difference, to -z at the upper end.
     return _crossing(statistic, Z, -1.0, centre), _crossing(statistic, -Z, centre, 1.0)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test: were the models equal, b of b + c is a fair coin's."""
+    """Return the exact two-sided p-value of McNemar's test, by which b of b + c are the heads of a fair coin."""
     n, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(n, k) for k in range(fewer + 1))
     return min(1.0, tail / 2 ** (n - 1)) if n else 1.0
@@ -125,16 +125,16 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def sign_flip(shares: NDArray[np.float64], *, seed: int = 0, flips: int = FLIPS) -> float:
     """Return the two-sided p-value of a sign-flip permutation test of a sum.
 
-    All sign patterns are tried where there are no more than `flips` + 1 of them; else `flips` random ones, and the
-    observed one counts among them, so that p is never 0 (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585).
+    All sign patterns are tried if there are no more than `flips` + 1 of them. Otherwise `flips` random patterns are
+    tried, and the observed one counts too, so that p is never 0 (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585).
 
     Args:
-        shares: `(n,)` what each item adds to the statistic, their sum.
+        shares: `(n_items,)`, what each item adds to the sum.
         seed: of the generator.
         flips: number of random patterns.
     """
     moved = shares[shares != 0.0]
-    # Sums that are equal but for rounding count as equal.
+    # Sums that are equal up to rounding count as equal.
     least = abs(math.fsum(moved)) - 1e-9 * float(np.abs(moved).sum())
     if 2 ** len(moved) <= flips + 1:
         patterns = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))[None, :]
@@ -167,7 +167,7 @@ def _discordant(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[int, in
 
 
 def _crossing(statistic: Any, level: float, low: float, high: float) -> float:
-    """Return where a falling function crosses a level, by bisection down to neighbouring floats."""
+    """Return the point where a falling function crosses a level, by bisection down to neighbouring floats."""
     while True:
         middle = (low + high) / 2
         if middle in (low, high):

@@ -1,8 +1,8 @@
-"""Fronts: which results no other one dominates, and how much they cover.
+"""Fronts: the results that no other one dominates, and their hypervolume.
 
-The hypervolume is the part of the space between a reference point and the results that at least one of them dominates
-(Zitzler and Thiele, IEEE Transactions on Evolutionary Computation 3:257, 1999). It grows with every result that is
-better in some trade-off, so it says in one number how good a whole front is.
+The hypervolume is the volume, between a reference point and the results, that at least one result dominates (Zitzler
+and Thiele, IEEE Transactions on Evolutionary Computation 3:257, 1999). It grows with every result that is better in
+some trade-off, so one number says how good a whole front is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from evomerge.record import Record, Result
 
 
 def front(records: Iterable[Record]) -> list[Record]:
-    """Return the scored records that no other one dominates, by the first objective, the best first.
+    """Return the scored records that no other one dominates, the best in the first objective first.
 
-    Of records with equal results all stay.
+    Records with equal results all stay.
     """
     scored = [(record, record.result) for record in records if record.result is not None]
     best = [(record, result) for record, result in scored if not any(other.dominates(result) for _, other in scored)]
@@ -28,8 +28,8 @@ def hypervolume(results: Sequence[Result | None], reference: Sequence[float]) ->
     """Return the hypervolume of the feasible results.
 
     Args:
-        results: larger objectives are better; None: failed.
-        reference: `(n_objectives,)`; only what is better than it in every objective counts.
+        results: the results, whose objectives are better the larger they are; None: the candidate failed.
+        reference: `(n_objectives,)`; only results that are better in every objective count.
     """
     feasible = [result.objectives for result in results if result is not None and result.violation == 0.0]
     if not feasible:

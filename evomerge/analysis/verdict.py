@@ -1,7 +1,7 @@
-"""What a run's result is worth, from its database alone: paired comparisons, the price of choosing, and warnings.
+"""What a run's result is worth, from its database alone: paired comparisons, the luck of the choice, and warnings.
 
-Nothing here is scored anew. Comparisons take the per-item scores of the test split, which nothing was chosen on; the
-best parent is named by its validation score, so that naming it does not choose on the test items either.
+Nothing is scored here. Comparisons use the per-item scores of the test split, on which nothing was chosen. The best
+parent is the one with the best validation score, so that naming it does not choose on the test items either.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from evomerge.record import Record, Score, Split
 from evomerge.store.run_dir import RunDir
 
 OBJECTIVE, PUBLIC_TASKS = "objective", "public_tasks"
-"""Keys of the database: the specs of the objective, and the public benchmarks that the search items come from."""
+"""Keys in the database: the specs of the objectives, and the public benchmarks from which the search items come."""
 
 Values = Mapping[str, Mapping[int, float]]
-"""Task to item to the value of the objective's metric."""
+"""Task to item to the item's value of the objective's metric."""
 
 
 def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,20 +72,20 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def objective_of(run: RunDir) -> Objectives | None:
-    """Return the objectives that the run recorded; None: it did not come so far."""
+    """Return the objectives that the run recorded; None: it ended before it recorded them."""
     data = run.database.get_meta(OBJECTIVE)
     return None if data is None else Objectives(specs_from_data(data))
 
 
 def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> dict[str, dict[int, float]]:
-    """Return what each item that a candidate answered adds to the objective, by task."""
+    """Return, by task and item, what each item that a candidate answered adds to the objective."""
     if objective.compares:
         note_baselines(run, objective, split)
     return objective.task_values(run.database.item_scores(number, split), split)
 
 
 def best_parent(run: RunDir, status: Mapping[str, Any]) -> str | None:
-    """Return the name of the parent that was best before anything was tested."""
+    """Return the name of the parent that was best before the test, or None."""
     parents = (run.config.get("models") or {}).get("parents") or {}
     for split in (Split.VALIDATION, Split.SEARCH):
         scored = [row for row in status["baselines"] if row["name"] in parents and row[split] is not None]
@@ -95,7 +95,7 @@ def best_parent(run: RunDir, status: Mapping[str, Any]) -> str | None:
 
 
 def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a status should make its reader careful about, one sentence each."""
+    """Yield the warnings that a status calls for, one sentence each."""
     for task in found.get("public_tasks", ()):
         yield public_warning(task)
     best = found.get("best")
@@ -167,7 +167,7 @@ def _finalists(run: RunDir, objective: Objectives, winner: int, records: list[Re
 def _adjusted(run: RunDir, objective: Objectives, finalists: list[tuple[Record, Values]]) -> Score | None:
     if len(finalists) < 2:
         return None
-    # In the order that decides between equals, not with the winner in front: it was chosen on the same items.
+    # In the order that decides between equals, rather than with the winner first, which was chosen on the same items.
     finalists = sorted(finalists, key=lambda one: (-(one[0].fitness or 0.0), one[0].number))
     weights = _weights(objective)
     values = {
@@ -189,7 +189,7 @@ def _cost(run: RunDir, record: Record) -> float:
 
 
 def _usable(run: RunDir, objective: Objectives, number: int, split: Split) -> Values | None:
-    """Return a candidate's values on a split, or None where a task that counts has none."""
+    """Return a candidate's values on a split, or None if a task with a weight has none."""
     try:
         values = values_of(run, objective, number, split)
     except EvaluationError:

@@ -1,18 +1,18 @@
-"""What the best of several finalists is worth, without the luck that made it the best.
+"""What the best of several finalists is worth, without the luck of being chosen.
 
 The winner's validation mean is the largest of k noisy means, and so too good on average. Bootstrap bias correction
-(BBC-CV: Tsamardinos, Greasidou & Borboudakis 2018, Machine Learning 107:1895) repeats the choice: items
-are drawn with replacement, the best finalist on the drawn items is chosen, and it is scored on the items that were
-not drawn. The mean over the draws estimates the score of *choosing the best of these k*, and the 2.5 % and 97.5 %
-quantiles are its interval; but no narrower than a mean of so many items has without a choice, since resampling shows
-no spread where the finalists have everything right, or everything wrong.
+(BBC-CV: Tsamardinos, Greasidou & Borboudakis 2018, Machine Learning 107:1895) repeats the choice: items are drawn with
+replacement, the best finalist on the drawn items is chosen, and it is scored on the items that were not drawn. The mean
+over the draws estimates the score of *choosing the best of these k*, and their 2.5 % and 97.5 % quantiles are its
+interval. The interval is at least as wide as that of a mean without a choice, since resampling shows no spread if the
+finalists have everything right or everything wrong.
 
-Why this one: the items that choose never score, so finalists that are all equal are estimated without bias whatever
-the metric's distribution; finalists are compared on the same drawn items, so that their correlation (most merges of
-one search agree on most items) is kept without a model of it; and no finalist is trained again. A normal model with
-shrinkage needs that covariance, and is at its worst for the few finalists and the 0/1 items of a search. What remains
-is on the careful side: a draw holds 63 % of the items, so that it chooses a little worse than all items would, and
-its 37 % of items make the interval wider than one of all items.
+Reasons for this method: the items that choose never score, so the estimate has no bias if all finalists are equal,
+whatever the metric's distribution. Finalists are compared on the same drawn items, so their correlation (most merges of
+one search agree on most items) counts without a model of it. No finalist is trained again. A normal model with
+shrinkage needs the covariance, and fits worst with the few finalists and the 0/1 items of a search. The remaining
+errors are on the careful side: a draw holds 63 % of the items, so it chooses a little worse than all items would, and
+the other 37 % make the interval wider than that of all items.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from evomerge.evaluation.intervals import mean_score, weighted_sum, wilson
 from evomerge.record import Score
 
 DRAWS = 1000
-"""Bootstrap draws."""
+"""The number of bootstrap draws."""
 
 
 def adjusted_for_selection(
@@ -41,9 +41,9 @@ def adjusted_for_selection(
     """Return the score of choosing the best of k models, with its 95 % interval.
 
     Args:
-        values: task to `(k, n_items)` values of the objective's metric; the k rows are the same models in each task.
+        values: task to `(n_models, n_items)` values of the objective's metric; rows are the same models in each task.
         weights: task to its signed weight in the objective; tasks of weight 0 do not count.
-        costs: `(k,)` what is subtracted from each model's score in the choice (and not in the estimate).
+        costs: `(n_models,)`, what is subtracted from each model's score in the choice (but not in the estimate).
         draws: number of bootstrap draws.
         seed: of the draws.
 
@@ -66,7 +66,7 @@ def adjusted_for_selection(
         whole += weights[task] * rows.mean(axis=1)
         left_out = (counts == 0).astype(float)
         outside[task] = (left_out @ rows.T) / left_out.sum(axis=1, keepdims=True)
-    # Of equal ones the first, as in the search, where the order of the rows is that of the finalists.
+    # The first of equal models is chosen, as in the search; rows are in the order of the finalists.
     chosen = np.argmax(inside - cost, axis=1)
     best = int(np.argmax(whole - cost))
     drawn = {task: scores[np.arange(draws), chosen] for task, scores in outside.items()}
@@ -80,7 +80,7 @@ def adjusted_for_selection(
 
 
 def _plain_interval(mean: float, values: NDArray[np.float64]) -> Score:
-    """Return the interval that a mean has without any choice; where all items are equal, resampling shows no spread."""
+    """Return the interval of a mean without any choice; where all items are equal, resampling shows no spread."""
     n = len(values)
     if np.isin(values, (0.0, 1.0)).all() and 0.0 <= mean <= 1.0:
         return Score(mean, *wilson(mean * n, n), n)
@@ -89,9 +89,9 @@ def _plain_interval(mean: float, values: NDArray[np.float64]) -> Score:
 
 
 def _counts(generator: np.random.Generator, n: int, draws: int) -> NDArray[np.float64]:
-    """Return how often each item is in each draw, `(draws, n)`; in each draw at least one item is left out."""
+    """Return how often each item is in each draw, `(draws, n_items)`; every draw leaves out at least one item."""
     if n == 1:
-        return np.zeros((draws, 1))  # nothing can choose but the order; the only item scores
+        return np.zeros((draws, 1))  # only the order chooses, and the only item scores
     counts = generator.multinomial(n, np.full(n, 1.0 / n), size=draws)
     while (full := np.flatnonzero((counts > 0).all(axis=1))).size:
         counts[full] = generator.multinomial(n, np.full(n, 1.0 / n), size=full.size)
