@@ -1,12 +1,12 @@
 """A layer path as the YAML of mergekit's passthrough merge, for `mergekit-yaml FILE DIR`.
 
-Run with mergekit 0.1.5, such files gave the tensors of `evomerge merge` bit for bit. Each slice copies whole layers;
-embeddings come from the first slice's model, final norm and head from the last slice's; configuration and tokenizer
-come from `base_model`, and without it from a model that differs from one process to the next. `dtype` casts every
-tensor once; without it each keeps its own.
+With mergekit 0.1.5, such files gave the tensors of `evomerge merge` bit for bit. Each slice copies whole layers. The
+embeddings come from the first slice's model, final norm and head from the last slice's. Configuration and tokenizer
+come from `base_model`; without it, they come from a model that differs between processes. `dtype` casts every tensor
+once; without it, each keeps its own type.
 
-mergekit writes the number of layers into the configuration, but not the settings that list one entry per layer (Gemma's
-and Qwen's `layer_types`): those stay the first parent's, which a recipe cannot show.
+mergekit writes the number of layers into the configuration, but not settings with one entry per layer (Gemma's and
+Qwen's `layer_types`). These stay the first parent's, which a recipe does not show.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def passthrough_problems(recipe: Recipe, *, models: Mapping[str, str | Path] | N
     """Return why mergekit cannot build a recipe's path, one sentence each; empty where it can.
 
     Args:
-        models: parent name to the folder or Hub id to write instead of the recipe's own source, for a parent that is a
-            recipe (once it is on disk) or one of the built-in zoo.
+        recipe: the recipe.
+        models: parent name to the folder or Hub id that replaces the recipe's own source, for a parent that is a recipe
+            (once it is on disk) or a model of the built-in zoo.
     """
     if not recipe.path:
         return [f"only a layer path is a {PASSTHROUGH} merge, and this recipe (method {recipe.method}) has none"]
@@ -66,12 +67,13 @@ def passthrough_yaml(
     """Return the YAML of mergekit's passthrough merge for a layer path.
 
     Args:
+        recipe: the recipe.
         models: as in `passthrough_problems`.
-        dtype: of the result where the recipe leaves it open: the first parent's, to get what evomerge writes also where
-            the parents differ in it.
+        dtype: the type of the result if the recipe names none. With the first parent's type, mergekit writes what
+            evomerge writes even if the parents differ in it.
 
     Raises:
-        RecipeError: with everything that mergekit cannot say.
+        RecipeError: with everything that mergekit cannot express.
     """
     problems = passthrough_problems(recipe, models=models)
     if problems:
@@ -97,7 +99,7 @@ class _Inline(list[int]):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes no `&id001`: a model that several slices name is spelled out each time."""
+    """Writes a model that several slices name in full each time, rather than as `&id001`."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -120,7 +122,7 @@ def _reference(parent: Parent, given: str | Path | None) -> Any:
     else:
         path, revision = str(given), None
     if path.startswith("~"):
-        path = str(Path(path).expanduser())  # mergekit would ask the Hub for it
+        path = str(Path(path).expanduser())  # mergekit would look for the "~" on the Hub
     if "@" in path or "+" in path:
         return {"model": {"path": path} | ({} if revision is None else {"revision": revision})}
     return path if revision is None else f"{path}@{revision}"
