@@ -1,8 +1,8 @@
-"""Recognising errors that are the fault of the machine: memory that ran out, a device that broke.
+"""Recognising errors that are faults of the machine: memory that ran out, a device that broke.
 
-torch has a class of its own for memory that runs out on a GPU, but raises a bare `RuntimeError` on a CPU and for most
-CUDA errors, so only the text tells; that of its own class does, too. This is the one place that reads such texts: it
-is asked where an error of torch's is caught, and `EvaluationError.fault` carries the answer on.
+torch has a class for memory that runs out on a GPU, but raises a bare `RuntimeError` on a CPU and for most CUDA errors,
+so the text must tell; the text of that class tells, too. Such texts are read only here: code that catches an error of
+torch's calls `fault_of`, and `EvaluationError.fault` passes the answer on.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from evomerge.errors import EvaluationError, Fault
 
 
 def fault_of(error: BaseException) -> Fault | None:
-    """Return what failed, if an error is the fault of the machine; None: it is not, as far as can be told.
+    """Return what failed, if an error is a fault of the machine; None: it is not, as far as its text tells.
 
     Args:
-        error: one of torch's, one of a library that passes torch's on, or an `EvaluationError` made of such a one.
+        error: an error of torch's, of a library that passes torch's on, or an `EvaluationError` made from one.
     """
     if isinstance(error, EvaluationError):
         return error.fault
@@ -25,5 +25,5 @@ def fault_of(error: BaseException) -> Fault | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, of a device or of the machine."""
+    """Return whether an error says that memory ran out, on a device or on the machine."""
     return fault_of(error) is Fault.MEMORY

@@ -18,7 +18,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file aside, force it to disk and rename it, so that readers see the old or the new content only.
 
     Raises:
-        RunError: if it cannot be written; the earlier file is then unchanged.
+        RunError: if it cannot be written; an earlier file is then unchanged.
     """
     data = content.encode() if isinstance(content, str) else content
     with explain_os_errors(path):
@@ -39,7 +39,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk, so that a rename survives a power cut; where folders can be synced at all."""
+    """Force a folder's entries to disk, where folders can be synced, so that a rename survives a power cut."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -50,7 +50,11 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` about `path` into a `RunError` that says what to do."""
+    """Turn an `OSError` about `path` into a `RunError` that says what to do.
+
+    Raises:
+        RunError: in place of the error.
+    """
     try:
         yield
     except OSError as error:
@@ -61,7 +65,10 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 def explain_database_errors(path: Path) -> Iterator[None]:
     """Turn an error of SQLite about the database `path` into a `RunError` that says what to do.
 
-    Misuse of the sqlite3 module and broken constraints stay as they are: those are bugs of ours.
+    Misuse of the sqlite3 module and broken constraints are bugs of ours, and stay as they are.
+
+    Raises:
+        RunError: in place of the error.
     """
     try:
         yield
@@ -123,7 +130,7 @@ def _database_problem(error: sqlite3.Error, path: Path) -> str:
 
 
 def _umask() -> int:
-    # The mask can only be read by setting it; on Linux the kernel also shows it, without a window for other threads.
+    # The mask can only be read by setting it, which other threads could notice; Linux also shows it in /proc.
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)

@@ -1,4 +1,4 @@
-"""How much memory the system, the container, or a device has, how much of it is left, and what is given back."""
+"""How much memory the system, the container, or a device has, how much is free, and giving freed memory back."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ GIB = 1 << 30
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free on a device: of a CPU, what the system or the container has left."""
+    """Return the bytes that are free on a device; for a CPU, those that the system or the container has left."""
     if device.type == "cuda":
         import torch
 
         free, _ = torch.cuda.mem_get_info(device)
-        # What the allocator holds without using it is free, too.
+        # Memory that torch's allocator holds without using it is free, too.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return free_memory()
 
 
 def total_bytes(device: torch.device) -> int:
-    """Return the memory that a device has in all: of a CPU, what the system or the container may use."""
+    """Return the bytes that a device has in all; for a CPU, those that the system or the container may use."""
     if device.type == "cuda":
         import torch
 
@@ -36,11 +36,11 @@ def total_bytes(device: torch.device) -> int:
 def free_memory(system: Path = Path("/")) -> int:
     """Return the bytes that can be used without swapping, within the limit of a container.
 
-    Pages of files (parents are memory-mapped) are given back when memory is short, so they count as free. Half of the
-    memory where the system does not say.
+    Pages of files (parents are memory-mapped) are dropped when memory is short, so they count as free. If the system
+    does not say what is free, half of its memory counts.
 
     Args:
-        system: where /proc and /sys are.
+        system: the folder that holds /proc and /sys.
     """
     free = _meminfo(system, "MemAvailable")
     group = system / "sys/fs/cgroup"
@@ -58,7 +58,7 @@ def total_memory(system: Path = Path("/")) -> int:
     """Return the bytes that the system has, or the container may use.
 
     Args:
-        system: where /proc and /sys are.
+        system: the folder that holds /proc and /sys.
     """
     sizes = _meminfo(system, "MemTotal")
     limit = _read(system / "sys/fs/cgroup/memory.max").strip()
@@ -68,10 +68,10 @@ def total_memory(system: Path = Path("/")) -> int:
 
 
 def give_back() -> None:
-    """Give freed memory that the C library keeps back to the system; takes about a millisecond.
+    """Give freed memory, which the C library keeps, back to the system; takes about a millisecond.
 
-    glibc keeps what lies below a block that is still used, and counts on asking for it again: after a model was loaded,
-    or a batch scored, some tens of MiB in each process. Does nothing with other C libraries.
+    glibc keeps freed memory below a block that is still used, for later use: some tens of MiB in each process after a
+    model was loaded or a batch scored. With other C libraries this does nothing.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim
@@ -81,7 +81,7 @@ def give_back() -> None:
 
 
 def _meminfo(system: Path, name: str) -> list[int]:
-    """Return what the system says of its memory under a name, in bytes; nothing where it does not say."""
+    """Return what /proc/meminfo has under a name, in bytes, as a list; empty if it has nothing."""
     lines = _read(system / "proc/meminfo").splitlines()
     return [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
 

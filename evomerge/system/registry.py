@@ -1,6 +1,7 @@
-"""Finding things of one kind by name: built in, in an installed package (entry points), or in a user's own file.
+"""Registries, which find things of one kind by name: built in, in an installed package, or in a user's own file.
 
-Names are listed without importing what they name, so that a configuration can be checked before anything heavy loads.
+Names are listed without importing what they stand for, so that a configuration can be checked before anything heavy
+loads.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ class Registry(Generic[T]):
     """The known things of one kind.
 
     Args:
-        kind: what messages call one of them, for example "merge method".
-        built_in: name to where it is, as "module:attribute"; in the order of listings.
-        group: the entry-point group in which an installed package offers further ones, for example
-            "evomerge.methods".
+        kind: the word for one of the things in messages, for example "merge method".
+        built_in: name to place, as "module:attribute", in the order of listings.
+        group: the entry-point group in which installed packages offer further things, for example "evomerge.methods".
     """
 
     def __init__(self, kind: str, built_in: Mapping[str, str], *, group: str) -> None:
@@ -49,7 +49,7 @@ class Registry(Generic[T]):
     def line(self, name: str) -> str:
         """Return the first sentence about something built in, from its docstring or its module's; nothing is imported.
 
-        Empty for what comes from elsewhere, or says nothing.
+        It is empty for things from elsewhere, and for things without a docstring.
         """
         module, _, attribute = self._built_in.get(name, "").partition(":")
         found = importlib.util.find_spec(module) if module else None
@@ -66,11 +66,11 @@ class Registry(Generic[T]):
         return iter(self.names)
 
     def __contains__(self, name: object) -> bool:
-        """Return whether something has this name; what "module:name" stands for is looked up."""
+        """Return whether something has this name; a "module:name" is looked up."""
         return isinstance(name, str) and (name in self.names or (":" in name and not self.problems(name)))
 
     def problems(self, name: str) -> list[str]:
-        """Return why nothing can be found under a name, in one sentence; built-in things are not imported."""
+        """Return, in one sentence, why nothing is found under a name; built-in things are not imported."""
         if name in self._built_in:
             return []
         if ":" not in name and name not in _entry_points(self.group):
@@ -82,17 +82,17 @@ class Registry(Generic[T]):
         return []
 
     def find(self, name: str) -> T:
-        """Return what has this name.
+        """Return the thing of a name.
 
         Args:
-            name: a known one, or "module:attribute" or "path/to/file.py:attribute".
+            name: a name in the registry, or "module:attribute" or "path/to/file.py:attribute".
 
         Raises:
-            ConfigError: if there is none, or it cannot be imported.
+            ConfigError: if there is no such thing, or it cannot be imported.
         """
         place = self._built_in.get(name)
         if place is not None:
-            # What is built in imports; where a library is missing, that error says more than we could.
+            # Built-in things can be imported, unless a library is missing, of which its own error says most.
             module, _, attribute = place.partition(":")
             return cast(T, getattr(importlib.import_module(module), attribute))
         offered = _entry_points(self.group).get(name)
@@ -115,7 +115,7 @@ def load_attribute(name: str) -> Any:
     A module is also looked for in the current folder. It runs with all the rights of this process.
 
     Raises:
-        ConfigError: naming what is missing, if it cannot be imported.
+        ConfigError: with what is missing, if it cannot be imported.
     """
     where, _, attribute = name.rpartition(":")
     if not where or not attribute.isidentifier():
@@ -132,7 +132,7 @@ def load_attribute(name: str) -> Any:
 
 
 def load_file(path: Path) -> ModuleType:
-    """Run a Python file as a module of its own; the same file is run once."""
+    """Run a Python file as a module of its own and return the module; the same file is run only once."""
     return _run_file(path.resolve(), path)
 
 
@@ -155,7 +155,7 @@ def _run_file(path: Path, shown: Path) -> ModuleType:
 
 
 def _import(module: str) -> ModuleType:
-    """Import a module, of this environment or else of the current folder."""
+    """Import a module from this environment or, if it is not there, from the current folder."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

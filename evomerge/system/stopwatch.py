@@ -1,7 +1,7 @@
-"""A stopwatch that says where the time of a candidate goes.
+"""A stopwatch, which measures where the time of a candidate goes.
 
-Code that takes time names it (`with timer.section("scoring")`); nothing is measured unless its timer is a `Stopwatch`.
-Code that has no timer is timed from outside: `timed` wraps any object, `passes` hooks into a model.
+Code names the section that takes time (`with timer.section("scoring")`), but nothing is measured unless its timer is a
+`Stopwatch`. Code without a timer is timed from outside: `timed` wraps any object, `passes` hooks into a model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Timer(Protocol):
     """Takes the time of named sections of code, or does nothing."""
 
     def section(self, name: str) -> AbstractContextManager[None]:
-        """Take the time of a block, without the sections within it."""
+        """Take the time of a block, without the sections inside it."""
         ...
 
     def passes(self, model: Any) -> AbstractContextManager[None]:
@@ -49,8 +49,8 @@ class TimedInterval:
 
     Attributes:
         total: seconds in all.
-        seconds: section to its own seconds; they and `rest` sum to `total`.
-        counts: "prefill passes", "prefill tokens", "decode passes", "decode tokens": positions that the model
+        seconds: section to its own seconds, which sum to `total` together with `rest`.
+        counts: "prefill passes", "decode passes"; "prefill tokens", "decode tokens": how many positions the model
             computed, padding included.
     """
 
@@ -68,8 +68,8 @@ class Stopwatch:
     """Takes the time of nested sections; each instant belongs to the innermost one. Not for several threads.
 
     Args:
-        synchronize: called before each look at the clock: waits for a device that works behind the program's back.
-        clock: seconds.
+        synchronize: called before the clock is read, to wait for a device that works asynchronously.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Take the time of a block, without the sections within it."""
+        """Take the time of a block, without the sections inside it."""
         self._enter(name)
         try:
             yield
@@ -123,16 +123,17 @@ class Stopwatch:
                 handle.remove()
 
     def timed(self, inner: Any, name: str, *only: str) -> Any:
-        """Return an object that does what another one does, with the time of its methods taken as a section.
+        """Return an object that behaves like another, but whose methods are timed as a section.
 
         Args:
-            inner: any object; what its methods return is given out as it is.
-            only: these methods; none: all.
+            inner: any object; what its methods return is passed on unchanged.
+            name: the section.
+            only: the methods to time; none: all.
         """
         return _Timed(self, inner, name, only)
 
     def interval(self) -> TimedInterval:
-        """Return what was measured since the last call, and begin the next interval. Sections may be open."""
+        """Return what was measured since the last call, and begin the next interval; sections may be open."""
         now = self._tick()
         interval = TimedInterval(now - self._began, dict(self._seconds), dict(self._counts))
         self._seconds, self._counts, self._began = defaultdict(float), defaultdict(int), now
