@@ -1,7 +1,7 @@
-"""What answers the requests of the tasks: the contract.
+"""The contract of an engine, which answers the requests of the tasks.
 
-An engine gets the requests prepared (token ids, stop texts, order) and gives one response per request, so that another
-inference library fits in without a change to the harness.
+An engine gets prepared requests (token ids, stop texts, order) and returns one response for each, so that another
+inference library needs no change to the harness.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from evomerge.evaluation.engines.encoding import Encoded
 from evomerge.evaluation.engines.units import UnitRange
 
 Response: TypeAlias = str | tuple[float, bool] | float
-"""Text of `generate_until`; (log-probability in nats, is greedy) of `loglikelihood`; log-probability of
+"""A text for `generate_until`; (log-probability in nats, is greedy) for `loglikelihood`; a log-probability for
 `loglikelihood_rolling`."""
 
 Answers: TypeAlias = list[dict[int, Response]]
-"""What a candidate answered, to all requests or to those of some units, as plain data: for each call, in the order of
-the calls, the position of the request to its response."""
+"""A candidate's answers to all requests, or to those of some units, as plain data: for each call, in order, a request's
+position to its response."""
 
 StopCheck: TypeAlias = Callable[[], bool]
 
@@ -32,8 +32,8 @@ class Call:
     Attributes:
         kind: lm-eval's request type: "generate_until", "loglikelihood" or "loglikelihood_rolling".
         instances: lm-eval's instances; `args` holds the request as text.
-        tasks: the task of each.
-        encoded: each as token ids; None where only lm-eval itself knows what to do.
+        tasks: the task of each request.
+        encoded: each request as token ids; None where only lm-eval itself can answer.
     """
 
     kind: str
@@ -47,8 +47,8 @@ class Division:
     """How a call is cut into units for one candidate.
 
     Attributes:
-        n_units: how many there are; the same for the same requests and kind of model, in every process.
-        work: what the engine that made it needs to answer them.
+        n_units: how many units there are; the same for the same requests and kind of model, in every process.
+        work: what the engine that made the division needs to answer them.
     """
 
     n_units: int
@@ -58,11 +58,11 @@ class Division:
 class Engine(ABC):
     """Answers requests with a live model.
 
-    One engine serves one worker, one candidate after the other: the model's weights change between calls of `answer`
-    (the object may stay the same), so nothing that was computed from them may be kept. An engine is not thread-safe.
+    One engine serves one worker, one candidate after another. The model's weights change between calls of `answer` (the
+    object may stay the same), so nothing that was computed from them may be kept. An engine is not thread-safe.
 
-    By default a call is one unit. An engine whose answers do not depend on which process gives them may cut it into
-    more (`divide`, `answer_units`), so that several workers can answer one candidate.
+    By default a call is one unit. An engine whose answers do not depend on the process that gives them may cut a call
+    into more units (`divide`, `answer_units`), so that several workers can answer one candidate.
     """
 
     @abstractmethod
@@ -71,22 +71,25 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(self, call: Call) -> Any:
-        """Do everything that needs no model, such as the order of the requests; done once for many candidates."""
+        """Return what can be found without a model, such as the order of the requests; used by many candidates."""
 
     @abstractmethod
     def answer(self, model: Any, tokenizer: Any, prepared: Any, should_stop: StopCheck | None) -> Sequence[Response]:
         """Return one response per request of the call that `prepared` was made from, in its order.
 
         Args:
-            should_stop: asked before every forward pass (or as often as the engine can).
+            model: the live model.
+            tokenizer: its tokenizer.
+            prepared: what `prepare` returned.
+            should_stop: called before every forward pass (or as often as the engine can).
 
         Raises:
-            Interrupted: if `should_stop` said so.
+            Interrupted: if `should_stop` returned True.
             EvaluationError: if the model's logits are not finite.
         """
 
     def divide(self, model: Any, prepared: Any, should_stop: StopCheck | None) -> Division:
-        """Cut a call into units; done once for each candidate, right before it is answered."""
+        """Return a call cut into units; called once for each candidate, right before it is answered."""
         return Division(1, prepared)
 
     def answer_units(
@@ -98,12 +101,15 @@ class Engine(ABC):
         units: UnitRange,
         start: int,
     ) -> dict[int, Response]:
-        """Return the responses, as `answer` would, of those units of a call that are in a range.
+        """Return the responses that `answer` would return, for a call's units in a range.
 
         Args:
+            model: the live model.
+            tokenizer: its tokenizer.
             division: what `divide` returned for the call.
-            units: which units of the candidate; they are taken as the work goes on.
-            start: number of the call's first unit among those of the candidate.
+            should_stop: as for `answer`.
+            units: the range of the candidate's units; they are taken as the work goes on.
+            start: the number of the call's first unit among those of the candidate.
 
         Returns:
             Position of the request in the call to its response.
@@ -113,4 +119,4 @@ class Engine(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Let go of the last model."""
+        """Release the last model."""

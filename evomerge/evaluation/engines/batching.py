@@ -1,4 +1,4 @@
-"""Which requests share a forward pass: by length, so that little of it is padding, and within the measured memory."""
+"""Which requests share a forward pass: those of similar length, for little padding, within the measured memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from evomerge.evaluation.engines.memory import SHARE, free_bytes, peaks
 
 PASS_TOKENS = {"cpu": 48, "other": 4096}
-"""What a forward pass costs besides its tokens, in tokens: below it, padding is cheaper than another pass.
+"""The cost of a forward pass besides its tokens, in tokens: less padding than this is cheaper than another pass.
 
-On a CPU measured with a model of one million parameters (a larger one makes it smaller); on an accelerator it is
-about what fills the device.
+On a CPU it was measured with a model of one million parameters (with a larger model it is smaller); on an accelerator
+it is about the number of tokens that fills the device.
 """
 
 MIN_PREFIX = 16
-"""Shorter shared beginnings are not worth a forward pass of their own."""
+"""The shortest common beginning that is worth a forward pass of its own, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Shared:
     """Requests whose token ids begin alike.
 
     Attributes:
-        prefix: the shared token ids, which are read once; empty: nothing is shared.
+        prefix: the common token ids, which are read once; empty: there are none.
         members: positions of the requests.
     """
 
@@ -35,9 +35,10 @@ class Shared:
 
 
 def by_prefix(sequences: Sequence[tuple[int, ...]], tasks: Sequence[str]) -> list[Shared]:
-    """Group requests by the beginning that all of a task's have in common, which leaves each at least one token.
+    """Group requests by the beginning that all requests of a task have in common, which leaves each at least one token.
 
-    Tasks without one are put together. Within a group, the longest sequences come first, equal ones in a fixed order.
+    Tasks without a common beginning form one group. In a group, the longest sequences come first, equal ones in a fixed
+    order.
     """
     of_task: dict[str, list[int]] = {}
     for index, task in enumerate(tasks):
@@ -60,7 +61,7 @@ def by_prefix(sequences: Sequence[tuple[int, ...]], tasks: Sequence[str]) -> lis
 
 def _common(sequences: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """Return what all sequences begin with, without the last token of any."""
-    # What the smallest and the largest share, all between them share.
+    # All sequences between the smallest and the largest begin with what these two begin with.
     low, high = min(sequences), max(sequences)
     most = min(map(len, sequences)) - 1
     return low[: next((i for i in range(most) if low[i] != high[i]), most)]
@@ -88,11 +89,11 @@ def partition(lengths: tuple[int, ...], pass_tokens: int) -> tuple[tuple[int, in
 
 @dataclass
 class TokenBudget:
-    """How many tokens fit into a pass: measured once per kind of work, on its longest row.
+    """How many tokens fit into a pass, measured once for each kind of work on its longest row.
 
     Attributes:
         batch_size: most rows, whatever the memory.
-        sharers: how many processes, with this one, take memory from what is free.
+        sharers: how many processes, this one included, take memory from what is free.
     """
 
     batch_size: int
@@ -105,15 +106,16 @@ class TokenBudget:
         """Yield first and last (exclusive) position of each batch, the longest rows first.
 
         Args:
-            kind: what tells one kind of work from another.
-            lengths: of each row with its answer, in tokens; descending.
+            kind: the kind of work.
+            lengths: `(n_rows,)`, the length of each row with its answer, in tokens; descending.
+            device: a device of the model.
             probe: runs the first row alone, from an empty cache to its first logits.
         """
         longest, fits = self._measured.get(kind, (0, 0.0))
         if lengths[0] > longest:
-            # Nothing longer was measured: memory per token grows with the length, so the longest bounds the others.
+            # Memory per token grows with the length, so only the longest row was measured, which bounds the others.
             longest = lengths[0]
-            # On each device that holds some of the layers; the one that is full first decides.
+            # Each device that holds some of the layers has its limit; the smallest counts.
             fits = min(
                 SHARE * free_bytes(place) / self.sharers / max(1, peak) * longest
                 for place, peak in peaks(probe, device).items()
@@ -126,6 +128,6 @@ class TokenBudget:
             first += rows
 
     def halve(self, kind: Hashable) -> None:
-        """Allow half as much from now on: the device ran out of memory all the same."""
+        """Allow half as many tokens from now on, because the device ran out of memory all the same."""
         longest, fits = self._measured[kind]
         self._measured[kind] = (longest, fits / 2)

@@ -1,6 +1,6 @@
-"""From lm-eval's requests to token ids: its own rules for special tokens, boundaries and truncation, without a model.
+"""From lm-eval's requests to token ids, by its rules for special tokens, boundaries and truncation, without a model.
 
-Done once per tokenizer and context length; a candidate only runs the token ids.
+Requests are encoded once per tokenizer and context length; a candidate only runs the token ids.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 _GREEDY_ONLY = {"top_k", "top_p", "min_p", "typical_p"}
-"""Settings of sampling, which greedy decoding ignores."""
+"""Sampling settings, which greedy decoding ignores."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Completion:
 
     Attributes:
         prompt: token ids, cut from the left to leave room for the answer; at least one.
-        until: texts that end the answer; the tokenizer's end-of-text is the last one.
+        until: texts that end the answer; the last one is the tokenizer's end-of-text.
         max_new_tokens: longest answer, in tokens.
     """
 
@@ -42,7 +42,7 @@ class Likelihood:
 
 
 Encoded: TypeAlias = Completion | Likelihood | tuple[Likelihood, ...]
-"""One request; `loglikelihood_rolling` has a tuple: the windows of a text, whose log-probabilities add up."""
+"""One encoded request; for `loglikelihood_rolling` a tuple of windows of a text, whose log-probabilities add up."""
 
 
 class Encoder:
@@ -71,8 +71,8 @@ class Encoder:
             args: the arguments of its instance.
 
         Returns:
-            None if only lm-eval itself can answer it: sampling, beams, an empty prompt or continuation, no room for
-            an answer.
+            The request; None if only lm-eval itself can answer it (sampling, beams, an empty prompt or continuation, no
+            room for an answer).
         """
         if kind == "generate_until":
             return self._generation(*args)
@@ -96,7 +96,7 @@ class Encoder:
         sampled = wanted.pop("do_sample", False) or wanted.pop("temperature", 0.0) or wanted.pop("num_beams", 1) != 1
         if sampled or wanted.keys() - _GREEDY_ONLY or room <= 0 or max_new_tokens < 1:
             return None
-        # Not `tok_encode`: for generation lm-eval looks for the tokenizer's own begin-of-text only.
+        # Not `tok_encode`, since for generation lm-eval looks only for the tokenizer's own begin-of-text.
         special = {"add_special_tokens": False} if has_bos_prefix(context, self._tokenizer.bos_token) else {}
         prompt = self._tokenizer(context, **special)["input_ids"]
         if len(prompt) > room:
@@ -109,7 +109,7 @@ class Encoder:
             tail = lm.tok_encode(continuation, add_special_tokens=False)
             if not tail:
                 return None
-            # A text that begins with the prefix token itself is not given it twice.
+            # A text that begins with the prefix token itself does not get it twice.
             head = [lm.prefix_token_id]
             if tail[0] == head[0]:
                 head, tail = tail[:1], tail[1:]
@@ -133,7 +133,7 @@ class Encoder:
     def _fit(self, context: list[int], continuation: list[int]) -> Likelihood | None:
         if None in context or not context or not continuation or len(continuation) > self.max_length:
             return None
-        # The last token is scored but never read, so the model sees one token less than there are.
+        # The last token is scored but never read, so the model reads one token fewer than there are.
         kept = (context + continuation)[-(self.max_length + 1) :]
         if len(kept) < len(context) + len(continuation):
             _say_cut(len(context) + len(continuation) - 1, self.max_length)
@@ -141,12 +141,12 @@ class Encoder:
 
 
 def _rules(tokenizer: Any, max_length: int) -> Any:
-    """Return lm-eval's model wrapper without a model: only its methods that turn text into token ids work."""
+    """Return lm-eval's model wrapper without a model; only its methods that turn text into token ids work."""
     from lm_eval.models.huggingface import HFLM
 
     class Rules(HFLM):
         def __init__(self) -> None:
-            # Not the parent's: it needs a model, and gives the tokenizer a pad token.
+            # The parent's constructor is not called, since it needs a model and gives the tokenizer a pad token.
             self.tokenizer = tokenizer
             self.backend = "causal"
             self.add_bos_token = None
@@ -160,7 +160,7 @@ def _rules(tokenizer: Any, max_length: int) -> Any:
 def _say_cut(length: int, room: int) -> None:
     import logging
 
-    # Through lm-eval's logger, as its own warning: `quiet` says it once.
+    # Logged through lm-eval's logger like its own warning, which `quiet` passes on once.
     logging.getLogger("lm_eval").warning(
         "a request of %d tokens exceeds model's maximum length (room for %d); truncating from the left", length, room
     )

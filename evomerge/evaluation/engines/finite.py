@@ -1,4 +1,4 @@
-"""The check that a candidate computes with numbers."""
+"""The check that a candidate's logits are finite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from evomerge.errors import EvaluationError
 
 
 def require_finite(values: Any) -> None:
-    """Check a tensor of largest logits, one per position, of any shape; one synchronisation with the device.
+    """Check a tensor of largest logits, one per position, of any shape; this waits for the device once.
 
     Raises:
         EvaluationError: if one is NaN or infinite.

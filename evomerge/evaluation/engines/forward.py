@@ -1,4 +1,4 @@
-"""One forward pass of a causal language model, called by what its own signature takes."""
+"""One forward pass of a causal language model, called with the arguments that its signature accepts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from evomerge.evaluation.engines.kv_cache import layer_kinds
 
 
 class Forward:
-    """Calls a model; asks before each call whether to stop.
+    """Calls a model, and asks before each call whether to stop.
 
     Attributes:
         model: the live model.
-        device: where its input must be.
-        dtype: the type of its weights, which attention masks take.
-        cache_kinds: the kind of each layer of its cache, by its config as it is now.
+        device: the device on which its input must be.
+        dtype: the type of its weights, which attention masks must have.
+        cache_kinds: the kind of each layer of its cache, by its present config.
     """
 
     def __init__(self, model: Any, should_stop: StopCheck | None = None) -> None:
@@ -46,18 +46,18 @@ class Forward:
         """Return the logits of the last positions.
 
         Args:
-            ids: `(rows, tokens)`.
-            keep: of how many positions, from the end; the head is computed for these only, where the model can.
-            mask: `(rows, tokens so far)`, 1 where a token is; or added to attention scores,
-                `(rows or 1, 1, tokens, tokens so far)`; None: causal, nothing is padded.
-            positions: `(rows, tokens)`, where the model takes them.
-            cache: filled as the model goes; None: nothing is kept.
+            ids: `(rows, tokens)` token ids.
+            keep: the number of positions, from the end; if the model can, it computes the head for these only.
+            mask: `(rows, tokens_so_far)`, 1 where there is a token; or `(rows, 1, tokens, tokens_so_far)` (or for all
+                rows `(1, 1, tokens, tokens_so_far)`), added to attention scores; None: causal, without padding.
+            positions: `(rows, tokens)`, if the model accepts them.
+            cache: filled by the model; None: nothing is kept.
 
         Returns:
-            `(rows, keep, vocabulary)`.
+            `(rows, keep, vocabulary)` logits.
 
         Raises:
-            Interrupted: if `should_stop` said so.
+            Interrupted: if `should_stop` returned True.
         """
         self.ask()
         given: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None}
@@ -77,11 +77,15 @@ class Forward:
 
     @property
     def kind(self) -> Hashable:
-        """What it depends on which calls are right for a model; the number of its layers does not matter."""
+        """The properties that decide which calls are right for a model; the number of its layers does not matter."""
         attention = getattr(self.model.config, "_attn_implementation", None)
         return type(self.model), attention, frozenset(self.cache_kinds), self.dtype, self.device
 
     def ask(self) -> None:
-        """Raise `Interrupted` if it is time to stop."""
+        """Ask whether to stop.
+
+        Raises:
+            Interrupted: if `should_stop` returned True.
+        """
         if self._should_stop is not None and self._should_stop():
             raise Interrupted("stopped while a candidate was being scored; its scores are dropped")

@@ -14,10 +14,10 @@ from evomerge.evaluation.engines.rows import Prefix, Rows
 from evomerge.evaluation.engines.stopping import Stops
 
 LOOK_EVERY = {"cpu": 1, "other": 8}
-"""After how many tokens the answers are looked at: on an accelerator each look waits for the device."""
+"""After how many tokens the answers are inspected; on an accelerator each inspection waits for the device."""
 
 LEAVE_SHARE = 1 / 16
-"""Rows leave once so many of the batch are over: moving others into their places costs about as much as a few rows."""
+"""The part of a batch that must be over before rows leave, since moving others costs about as much as a few rows."""
 
 
 def generate(
@@ -31,13 +31,16 @@ def generate(
 ) -> list[list[int]]:
     """Return the token ids of each answer, with the token that ends it.
 
-    An answer ends with a token of `eos`, once `stops` says so, or with `max_new_tokens`; its row then leaves the batch.
+    An answer ends with a token of `eos`, when `stops` says so, or after `max_new_tokens`; its row then leaves the batch
+    with some others.
 
     Args:
-        requests: longest prompt first.
-        stops: for each request.
+        forward: calls the model.
+        requests: the requests, longest prompt first.
+        stops: the stop texts of each request.
+        eos: the tokens that end an answer.
         reserved: whether the model can work with a `ReservedCache`.
-        prefix: what all prompts begin with.
+        prefix: the common beginning of all prompts.
 
     Raises:
         EvaluationError: if logits are not finite.
@@ -56,7 +59,7 @@ def generate(
     alive = list(range(len(requests)))
     tokens, largest = _pick(rows.read())
     unseen = [(tokens, largest)]
-    over: set[int] = set()  # places of rows whose answer has ended, but that have not left yet
+    over: set[int] = set()  # places of rows that have not left yet, although their answers have ended
     while True:
         if len(unseen) == look_every:
             require_finite(torch.stack([values for _, values in unseen]))
@@ -79,13 +82,13 @@ def generate(
 
 
 def _pick(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the greedy tokens and their logits, `(rows,)` each; a NaN anywhere in a row is its largest."""
+    """Return the greedy tokens and their logits, `(rows,)` each; a NaN counts as the largest logit of its row."""
     tokens = logits.argmax(dim=-1)
     return tokens, logits.gather(1, tokens[:, None])[:, 0]
 
 
 def _ended(answer: list[int], new: list[int], request: Completion, stops: Stops, eos: Collection[int]) -> bool:
-    """Append the new tokens up to the one that ends the answer; say whether one did."""
+    """Append the new tokens up to the one that ends the answer; return whether there was one."""
     for token in new:
         answer.append(token)
         if token in eos or len(answer) == request.max_new_tokens or stops.ended(answer):

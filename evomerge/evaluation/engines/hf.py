@@ -1,7 +1,7 @@
 """The default engine: our own greedy decoding and scoring through a transformers model's forward pass.
 
-What it leaves to lm-eval (see `LmEvalEngine`), it says once: requests that sample or use beams, models whose generation
-config changes greedy decoding, and models whose caches are of another kind.
+It leaves to lm-eval (see `LmEvalEngine`), with a warning, requests that sample or use beams, models whose generation
+config changes greedy decoding, and models with caches of another kind.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ log = logging.getLogger("evomerge.evaluation")
 
 @dataclass(frozen=True, eq=False)
 class SortedCall:
-    """A call, sorted out.
+    """A prepared call.
 
     Attributes:
-        call: as it came.
-        generations: position to request; those that lm-eval must answer are left out.
-        shared: the generations (positions in the call) by the prefix that they share.
-        windows: for each request for a log-probability, the positions of its parts in `parts`; empty: lm-eval.
+        call: the call itself.
+        generations: position to request, without those that lm-eval must answer.
+        shared: the generations (as positions in the call) by their common prefix.
+        windows: for each request for a log-probability, the positions of its parts in `parts`; empty: lm-eval answers.
         parts: contexts and continuations.
-        packed: their rows by context, with the prefix that they share.
-        plain: their rows by input.
+        packed: the rows of the parts by context, with their common prefix.
+        plain: the rows of the parts by input.
     """
 
     call: Call
@@ -55,7 +55,7 @@ class SortedCall:
 
     @property
     def gains_by_packing(self) -> bool:
-        """Whether any context is shared; packing costs a mask."""
+        """Whether several parts share a context, so that packing, which needs a mask, saves work."""
         return any(prefix or any(len(row.options) > 1 for row in rows) for prefix, rows in self.packed)
 
 
@@ -75,7 +75,7 @@ class HfEngine(Engine):
         return self._lm_eval.context_length(model, tokenizer)
 
     def prepare(self, call: Call) -> SortedCall:
-        """Sort the requests by length, find what they share."""
+        """Sort the requests by length, and find their common beginnings."""
         generations = {i: one for i, one in enumerate(call.encoded) if isinstance(one, Completion)}
         order = list(generations)
         shared = by_prefix([generations[i].prompt for i in order], [call.tasks[i] for i in order])
@@ -115,7 +115,7 @@ class HfEngine(Engine):
         return [own[i] for i in range(len(own))]
 
     def divide(self, model: Any, prepared: SortedCall, should_stop: StopCheck | None) -> Division:
-        """Cut a call into its batches, and a last unit for lm-eval if there is anything left to it; see `Engine`."""
+        """Cut a call into its batches, and a last unit for lm-eval if requests are left to it; see `Engine`."""
         model.eval()
         with torch.no_grad():
             forward = Forward(model, should_stop)
@@ -131,7 +131,7 @@ class HfEngine(Engine):
         units: UnitRange,
         start: int,
     ) -> dict[int, Response]:
-        """Return the responses of the units that are in a range; see `Engine`."""
+        """Return the responses of the units in a range; see `Engine`."""
         model.eval()
         layout: _Layout = division.work
         forward, call, left = Forward(model, should_stop), layout.prepared.call, layout.left
@@ -179,7 +179,7 @@ class HfEngine(Engine):
         return obstacle is None
 
     def _lay_out(self, forward: Forward, prepared: SortedCall, support: Support) -> _Layout:
-        """Say what is to be run for a candidate."""
+        """Return what is to be run for a candidate."""
         works: list[_Writing | _Reading] = []
         writes = bool(prepared.generations) and self._generates(forward.model, support)
         if writes:
@@ -189,7 +189,7 @@ class HfEngine(Engine):
                 for group in prepared.shared
             ]
         if prepared.windows:
-            # A document's windows are summed by whoever answered all of them.
+            # One worker answers all windows of a document, since it sums them.
             unit = None if prepared.call.kind == "loglikelihood_rolling" else self._unit
             if support is Support.RESERVED and prepared.gains_by_packing:
                 works += [_Reading("packed", prefix, rows, unit) for prefix, rows in prepared.packed]
@@ -206,7 +206,7 @@ class HfEngine(Engine):
         units: UnitRange,
         start: int,
     ) -> Iterator[dict[int, Any]]:
-        """Run batches of the rows whose units are in a range; where the memory does not suffice, in halves again."""
+        """Run batches of the rows whose units are in a range; where memory runs out, run them again in halves."""
         kind = (forward.kind, work.name)
         waiting = list(self._budget.batches(kind, work.lengths, forward.device, partial(work.probe, forward, run)))[
             ::-1
@@ -227,7 +227,7 @@ class HfEngine(Engine):
             waiting += [(middle, last), (first, middle)]
 
     def stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
-        """Return what ends answers; made once for the same stop texts."""
+        """Return the stops for some stop texts; the same object for the same texts."""
         key = (id(tokenizer), until)
         if key not in self._stops:
             self._stops[key] = (tokenizer, Stops(tokenizer, until))  # holds the tokenizer, so its id stays its own
@@ -244,7 +244,7 @@ class _Layout:
     """What is to be run for a candidate.
 
     Attributes:
-        works: in their order.
+        works: the works, in order.
         left: positions of the requests that lm-eval answers, as the last unit.
     """
 
@@ -257,9 +257,9 @@ class _Rows:
     """Rows that are read in batches, the longest first.
 
     Attributes:
-        name: what tells this kind of work from another.
-        lengths: of each row with its answer, in tokens; descending.
-        unit: rows of a unit.
+        name: the kind of work.
+        lengths: `(n_rows,)`, the length of each row with its answer, in tokens; descending.
+        unit: how many rows a unit has; None: all rows are one unit.
     """
 
     def __init__(self, name: str, lengths: Sequence[int], unit: int | None) -> None:
@@ -273,10 +273,12 @@ class _Rows:
         return -(-len(self.lengths) // self.unit)
 
     def take(self, batch: tuple[int, int], units: UnitRange, start: int) -> tuple[int, int]:
-        """Take those rows of a batch whose units are in a range; return the first of them, and their end (exclusive).
+        """Take the rows of a batch whose units are in a range; return the first row, and their end (exclusive).
 
         Args:
-            start: number of the first row's unit.
+            batch: the first row of the batch, and its end (exclusive).
+            units: the range.
+            start: the number of the first row's unit.
         """
         first, last = batch
         taken = units.take(start + first // self.unit, start + (last - 1) // self.unit + 1)
@@ -285,16 +287,16 @@ class _Rows:
 
 
 class _Writing(_Rows):
-    """Prompts that are continued."""
+    """Prompts to be continued."""
 
     def __init__(self, group: Shared, requests: Sequence[Completion], reserved: bool, unit: int) -> None:
-        # Descending, although answers may differ in length: each is at least as long as those behind it.
+        # Made descending, although answers may differ in length: each counts as long as the longest one after it.
         lengths = [len(request.prompt) + request.max_new_tokens for request in requests]
         super().__init__("generate", list(accumulate(reversed(lengths), max))[::-1], unit)
         self._group, self._requests, self._reserved = group, requests, reserved
 
     def begin(self, forward: Forward, tokenizer: Any, engine: HfEngine) -> Callable[[int, int], dict[int, Any]]:
-        """Read what all prompts begin with; return what continues some of them."""
+        """Read the common beginning of all prompts; return a function that continues some of them."""
         prefix = read_prefix(forward, self._group.prefix) if self._group.prefix and self._reserved else None
         stops = [engine.stops_of(tokenizer, request.until) for request in self._requests]
         eos = end_tokens(forward.model)
@@ -314,7 +316,7 @@ class _Writing(_Rows):
 
 
 class _Reading(_Rows):
-    """Continuations that are looked up."""
+    """Continuations whose log-probabilities are looked up."""
 
     def __init__(self, name: str, prefix: tuple[int, ...], rows: Sequence[Row], unit: int | None) -> None:
         packed = name == "packed"
@@ -322,19 +324,19 @@ class _Reading(_Rows):
         self._prefix, self._rows = prefix, rows
 
     def begin(self, forward: Forward, tokenizer: Any, engine: HfEngine) -> Callable[[int, int], dict[int, Any]]:
-        """Read what all rows begin with; return what looks some of them up."""
+        """Read the common beginning of all rows; return a function that looks up some of them."""
         if self.name == "plain":
             return lambda first, last: score_plain(forward, self._rows[first:last])
         prefix = read_prefix(forward, self._prefix) if self._prefix else None
         return lambda first, last: score_packed(forward, self._rows[first:last], prefix)
 
     def probe(self, forward: Forward, run: Callable[[int, int], object]) -> None:
-        """Look the first row up."""
+        """Look up the first row alone."""
         run(0, 1)
 
 
 def _responses(prepared: SortedCall, answers: dict[int, Answer]) -> dict[int, Response]:
-    """Return what the requests for log-probabilities get, as far as all their parts were answered."""
+    """Return the responses to those requests for log-probabilities whose parts were all answered."""
     responses: dict[int, Response] = {}
     for i, parts in prepared.windows.items():
         if not all(part in answers for part in parts):

@@ -1,8 +1,8 @@
 """A key-value cache with room for a whole batch, written in place: no concatenation per token, rows leave cheaply.
 
-transformers' `DynamicCache` copies all keys and values at every token. Here each layer holds one tensor of
-`(rows, heads, columns, head_dim)`. A *window* of it, some rows from some column on, is what the model sees as its
-cache, so prompts of different lengths can be read in groups and decoded together, all ending in the same column.
+transformers' `DynamicCache` copies all keys and values at every token. Here each layer holds one
+`(rows, heads, columns, head_dim)` tensor. The model sees a *window* of it, some rows from some column on, as its cache.
+So prompts of different lengths can be read in groups and decoded together, all ending in the same column.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class ReservedLayer(DynamicLayer):
         self._start = self._end = 0
 
     def open(self, first: int, last: int, start: int, end: int) -> None:
-        """Show rows [first, last) and columns [start, end), of which all are written; the next ones follow."""
+        """Set the window to rows [first, last) and columns [start, end), all of which are written."""
         self._rows, self._start, self._end = slice(first, last), start, end
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write `(rows, heads, tokens, head_dim)` behind the window's last column; return the window."""
+        """Write `(rows, heads, tokens, head_dim)` states after the window's last column; return the grown window."""
         end = self._end + key_states.shape[-2]
         all_keys, all_values = self._reserve(key_states, value_states)
         all_keys[self._rows, :, self._end : end] = key_states
@@ -51,7 +51,7 @@ class ReservedLayer(DynamicLayer):
     def clear(self, first: int, last: int, end: int) -> None:
         """Write zeros into columns [0, end) of rows [first, last), which no token will fill.
 
-        They are masked, but what memory happens to hold may be NaN, and NaN times nothing is NaN.
+        They are masked, but unwritten memory may hold NaN, and NaN times 0 is NaN.
         """
         for one in self._all or ():
             one[first:last, :, :end] = 0
@@ -82,13 +82,13 @@ class ReservedLayer(DynamicLayer):
 
 
 class ReservedCache(Cache):
-    """A `ReservedLayer` for each layer of the model as its config is now."""
+    """A cache with a `ReservedLayer` for each layer of the model."""
 
     def __init__(self, n_layers: int, rows: int, columns: int) -> None:
         super().__init__(layers=[ReservedLayer(rows, columns) for _ in range(n_layers)])
 
     def open(self, first: int, last: int, start: int, end: int) -> None:
-        """Show a window; see `ReservedLayer.open`."""
+        """Set the window of every layer; see `ReservedLayer.open`."""
         for layer in self.layers:
             layer.open(first, last, start, end)
 
@@ -109,7 +109,7 @@ class ReservedCache(Cache):
 
 
 def select_rows(cache: Cache, rows: Tensor) -> None:
-    """Keep some rows of transformers' own cache, in their order; its layers may lie on several devices."""
+    """Keep some rows of transformers' own cache, in the given order; its layers may lie on several devices."""
     for layer in cache.layers:
         layer.batch_select_indices(rows if layer.keys is None else rows.to(layer.keys.device))
 
@@ -120,7 +120,7 @@ def layer_kinds(config: Any) -> tuple[type, ...]:
 
 
 def all_full(kinds: Collection[type]) -> bool:
-    """Return whether every layer attends to all tokens, so that a `ReservedCache` serves."""
+    """Return whether every layer attends to all tokens, so that a `ReservedCache` can be used."""
     return set(kinds) == {DynamicLayer}
 
 
@@ -130,10 +130,10 @@ def all_attention(kinds: Collection[type]) -> bool:
 
 
 def left_alone(n_rows: int, gone: Collection[int]) -> tuple[list[int], list[int], int]:
-    """Say which rows move where when some leave, so that the others are the first ones.
+    """Return which rows move where when some rows leave, so that the others are the first ones.
 
     Returns:
-        Sources, targets, and the number of rows that stay; at most as many rows move as leave.
+        Sources, targets, and the number of rows that stay. No more rows move than leave.
     """
     leaving = set(gone)
     kept = n_rows - len(leaving)

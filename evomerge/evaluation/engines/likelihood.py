@@ -1,7 +1,7 @@
 """Log-probabilities of continuations: the options of an item share one pass over its context.
 
-Options are packed behind their context into one row. An attention mask keeps them from seeing each other, and each
-starts at the position that follows the context:
+Options are packed after their context into one row. An attention mask keeps them from seeing each other, and each one
+starts at the position after the context:
 
     row        c0 c1 c2 | a0 a1 | b0 | d0 d1 d2        (the last token of an option is never read)
     positions   0  1  2    3  4    3    3  4  5
@@ -36,7 +36,7 @@ class Row:
 
     @property
     def n_packed(self) -> int:
-        """Number of tokens behind the context."""
+        """Number of tokens after the context."""
         return sum(len(tokens) - 1 for _, tokens in self.options)
 
     @property
@@ -47,10 +47,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of a continuation.
+    """The answer about a continuation.
 
     Attributes:
-        log_probability: nats.
+        log_probability: in nats.
         greedy: whether each of its tokens is the most probable one.
     """
 
@@ -59,9 +59,9 @@ class Answer:
 
 
 def by_context(requests: Sequence[Likelihood]) -> list[Row]:
-    """Put continuations of the same context into one row, unless together they were longer than the context.
+    """Put continuations of the same context into one row, unless together they are longer than the context.
 
-    Such a row would cost more attention than the context saves: a shared empty context may have thousands.
+    A longer row would cost more attention than the common context saves; an empty context may have thousands.
     """
     rows: list[Row] = []
     options: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
@@ -81,9 +81,9 @@ def by_context(requests: Sequence[Likelihood]) -> list[Row]:
 
 
 def by_input(requests: Sequence[Likelihood]) -> list[Row]:
-    """Put continuations that need the very same pass into one row: such as options of one token each.
+    """Put continuations that need the very same input into one row, such as options of one token each.
 
-    The row's context is all that is read, and its continuations are counted from its end.
+    The row's context is the whole input, whose last places predict the continuations.
     """
     options: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
     for index, request in enumerate(requests):
@@ -96,7 +96,9 @@ def score_packed(forward: Forward, rows: Sequence[Row], prefix: Prefix | None = 
     """Return the answers of `by_context` rows, by position of the request.
 
     Args:
-        prefix: what all contexts begin with.
+        forward: calls the model.
+        rows: the rows.
+        prefix: the common beginning of all contexts.
 
     Raises:
         EvaluationError: if logits are not finite.
@@ -122,7 +124,7 @@ def score_packed(forward: Forward, rows: Sequence[Row], prefix: Prefix | None = 
             ids[r, end : end + m] = torch.tensor(tokens[:-1], dtype=torch.long)
             positions[r, end : end + m] = torch.arange(n, n + m)
             segment[r, end : end + m] = number
-            # The first token is said by the context's last place, the next ones by the option's own.
+            # The context's last place predicts the first token, and the option's own places predict the next ones.
             picks.add(index, r, [0, *range(end - width + 1, end - width + 1 + m)], tokens)
             end += m
     segment = segment.to(forward.device)
@@ -147,7 +149,7 @@ def score_packed(forward: Forward, rows: Sequence[Row], prefix: Prefix | None = 
 
 
 def score_plain(forward: Forward, rows: Sequence[Row]) -> dict[int, Answer]:
-    """Return the answers of `by_input` rows, padded on the right as in lm-eval; any causal model can do it.
+    """Return the answers of `by_input` rows, padded on the right as in lm-eval, which any causal model can process.
 
     Raises:
         EvaluationError: if logits are not finite.
@@ -166,7 +168,7 @@ def score_plain(forward: Forward, rows: Sequence[Row]) -> dict[int, Answer]:
 
 
 class _Picks:
-    """The places in the logits where the tokens of continuations are foretold."""
+    """The places in the logits that predict the tokens of continuations."""
 
     def __init__(self) -> None:
         self._requests: list[tuple[int, int]] = []  # position, number of tokens
@@ -175,19 +177,19 @@ class _Picks:
         self._targets: list[int] = []
 
     def add(self, index: int, row: int, places: Sequence[int], tokens: Sequence[int]) -> None:
-        """Note that `tokens` are foretold at `places` of a row."""
+        """Note that `places` of a row predict `tokens`."""
         self._requests.append((index, len(tokens)))
         self._rows += [row] * len(tokens)
         self._places += places
         self._targets += tokens
 
     def read(self, logits: Tensor) -> dict[int, Answer]:
-        """Look them up in logits, `(rows, places, vocabulary)`."""
+        """Return the answers, looked up in `(rows, places, vocabulary)` logits."""
         device = logits.device
         rows = torch.tensor(self._rows, device=device)
         places = torch.tensor(self._places, device=device)
         targets = torch.tensor(self._targets, device=device)
-        # In the model's own type, as lm-eval does, for the same rounding.
+        # In the model's own type, for the same rounding as in lm-eval.
         log_p = torch.log_softmax(logits, dim=-1)
         best = log_p.argmax(dim=-1)[rows, places]
         require_finite(log_p[rows, places, best])

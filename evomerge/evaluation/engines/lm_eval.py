@@ -1,4 +1,4 @@
-"""lm-eval's own model wrapper as an engine: slower, and able to do whatever a task may ask for."""
+"""lm-eval's own model wrapper as an engine: slower, but able to do whatever a task asks for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evomerge.evaluation.engines.finite import require_finite
 
 
 class LmEvalEngine(Engine):
-    """Answers through `HFLM`, which tokenises, sorts and generates anew for every candidate."""
+    """Answers through `HFLM`, which tokenises, sorts and generates again for every candidate."""
 
     def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
         self._batch_size = max(1, batch_size >> halvings)
@@ -27,7 +27,7 @@ class LmEvalEngine(Engine):
         return self._max_length or int(resolve_max_length(model.config, tokenizer))
 
     def prepare(self, call: Call) -> Call:
-        """Return the call: there is nothing to prepare."""
+        """Return the call itself, since there is nothing to prepare."""
         return call
 
     def answer(self, model: Any, tokenizer: Any, prepared: Call, should_stop: StopCheck | None) -> Sequence[Response]:
@@ -53,7 +53,7 @@ class LmEvalEngine(Engine):
         self._last = None
         lm = HFLM(
             pretrained=model,
-            # A copy: lm-eval gives it a pad token and changes its padding side, and it is exported with the winner.
+            # A copy, since lm-eval adds a pad token and changes the padding side, and the tokenizer may be exported.
             tokenizer=copy.deepcopy(tokenizer),
             backend="causal",
             batch_size=self._batch_size,
@@ -65,15 +65,15 @@ class LmEvalEngine(Engine):
 
 @contextmanager
 def _watched(model: Any, should_stop: StopCheck | None) -> Iterator[None]:
-    """Ask before every forward pass whether to stop, and check after it that the logits are numbers."""
+    """Ask before every forward pass whether to stop, and check after it that the logits are finite."""
 
     def before(*_: Any) -> None:
         if should_stop is not None and should_stop():
             raise Interrupted("stopped while a candidate was being scored; its scores are dropped")
 
     def after(_module: Any, _inputs: Any, output: Any) -> None:
-        # A NaN or infinity at any token reaches the last position, which attends to all; `amax` hands NaN on. Some
-        # models mask unused vocabulary with -inf, which is legitimate and does not show here.
+        # A NaN or infinity at any token reaches the last position, which attends to all; `amax` passes NaN on. Some
+        # models mask unused vocabulary with -inf, which is legitimate and does not reach the maximum.
         require_finite(output.logits[:, -1].amax(dim=-1))
 
     hooks = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]

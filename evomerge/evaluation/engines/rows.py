@@ -1,4 +1,4 @@
-"""Prompts that are read and continued together: their cache, their masks, their positions."""
+"""A batch of prompts that are read and continued together: its cache, masks and positions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from evomerge.evaluation.engines.kv_cache import ReservedCache, left_alone, sele
 
 @dataclass(frozen=True)
 class Prefix:
-    """A beginning that many prompts share, with its keys and values."""
+    """A common beginning of many prompts, with its keys and values."""
 
     length: int
     cache: ReservedCache
 
 
 def read_prefix(forward: Forward, tokens: tuple[int, ...]) -> Prefix:
-    """Read a shared beginning once."""
+    """Read a common beginning once, and return it with its keys and values."""
     cache = ReservedCache(len(forward.cache_kinds), 1, len(tokens))
     forward(torch.tensor([tokens], device=forward.device), keep=1, cache=cache)
     return Prefix(len(tokens), cache)
@@ -32,7 +32,7 @@ def read_prefix(forward: Forward, tokens: tuple[int, ...]) -> Prefix:
 class Rows:
     """A batch of prompts on their way through the model; all end in the same column, so they are padded on the left.
 
-    With a `ReservedCache`, prompts are read in groups of similar length, and a shared prefix is copied in. Without one,
+    With a `ReservedCache`, prompts are read in groups of similar length, and a common prefix is copied in. Without one,
     all are read in one pass with a mask of two dimensions, from which the model makes its own.
     """
 
@@ -49,9 +49,12 @@ class Rows:
         """Lay out the batch.
 
         Args:
-            prompts: token ids with the prefix, longest first.
+            forward: calls the model.
+            prompts: token ids, prefix included, longest first.
             limits: how many tokens may follow each prompt.
-            spare: how many more may be read of a row that is already over.
+            reserved: whether to use a `ReservedCache`.
+            prefix: the common beginning of all prompts.
+            spare: how many more tokens may be read in a row that is already over.
         """
         self._forward = forward
         self._prompts = prompts
@@ -96,13 +99,13 @@ class Rows:
         """Read one more token per row, `(rows,)`; return the logits of what follows, `(rows, vocabulary)`."""
         self._end += 1
         mask = None if self._mask is None else self._mask[..., : self._end]
-        # Rows that are over may go on for a few tokens unseen: not beyond the last position that the model has.
+        # Rows that are over may go on for a few tokens, but not beyond the last position that the model has.
         positions = (self._lengths + (self._end - self._width - 1)).minimum(self._last)
         logits = self._forward(tokens[:, None], keep=1, mask=mask, positions=positions[:, None], cache=self._cache)
         return logits[:, -1]
 
     def drop(self, gone: Collection[int]) -> list[int]:
-        """Take rows out; return the old places of those that stay, in their new order."""
+        """Remove rows; return the old places of the rows that stay, in their new order."""
         sources, targets, n_rows = left_alone(len(self._lengths), gone)
         order = list(range(n_rows))
         for source, target in zip(sources, targets, strict=True):
@@ -138,7 +141,7 @@ class Rows:
                 seen = torch.ones(n_tokens, length, dtype=torch.bool, device=forward.device).tril(n_prefix)
                 if padded:
                     valid = self._valid[first:last, None, None, start : self._width]
-                    # A padded place sees itself: a softmax over nothing is not a number.
+                    # A padded place sees itself, since a softmax over nothing is NaN.
                     itself = torch.ones_like(seen).triu(n_prefix) & seen
                     seen = seen & valid | itself
                 mask = additive(seen.view(-1, 1, n_tokens, length), forward.dtype)
@@ -151,5 +154,5 @@ class Rows:
 
 
 def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return 0 where a token is seen and the smallest number elsewhere, to be added to attention scores."""
+    """Return a mask to add to attention scores: 0 where a token is seen, the smallest number elsewhere."""
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)

@@ -1,7 +1,7 @@
 """Where an answer ends: lm-eval's rule, at a dictionary look-up per token instead of a decoded text.
 
-lm-eval stops once a stop text stands in the decoded last `n + 2` tokens, `n` being the stop's own length in tokens. A
-new occurrence must end inside the new token, so the text is only decoded after tokens that can hold its last character.
+lm-eval stops once a stop text is in the decoded last `n + 2` tokens, where `n` is the length of the stop in tokens. A
+new occurrence must end inside the new token, so the text is decoded only after tokens that can hold the last character.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 
 class Text(str):
-    """An answer's text that knows how many tokens were generated for it, with those that ended it.
+    """An answer's text with the number of tokens generated for it, including those that ended it.
 
-    Decoding cannot be undone: the text may have other tokens than those it was made of.
+    Decoding cannot be undone: the text may be encoded by other tokens than those that were generated.
     """
 
     __slots__ = ("n_tokens",)
@@ -26,7 +26,7 @@ class Text(str):
         return made
 
     def __getnewargs__(self) -> tuple[str, int]:  # type: ignore[override]
-        """Return what copying and pickling make it from."""
+        """Return the arguments from which copying and pickling make the text."""
         return str(self), self.n_tokens
 
 
@@ -42,7 +42,7 @@ class Stops:
         self._anchor_text: str = tokenizer.decode(self._anchor)
 
     def ended(self, tokens: Sequence[int]) -> bool:
-        """Return whether the last of the tokens completes a stop text; to be asked after each token."""
+        """Return whether the last token completes a stop text; to be called after each token."""
         possible = self._possible.get(tokens[-1])
         if possible is None:
             possible = self._possible[tokens[-1]] = self._ending_in(tokens[-1])
@@ -58,6 +58,6 @@ class Stops:
     def _ending_in(self, token: int) -> list[tuple[str, int]]:
         whole: str = self._tokenizer.decode([*self._anchor, token])
         piece = whole[len(self._anchor_text) :]
-        # A part of a character, or a token that changes the text before it: every stop must be looked for.
+        # For a part of a character, or a token that changes the text before it, every stop must be looked for.
         unclear = not piece or "\ufffd" in piece or not whole.startswith(self._anchor_text)
         return [(stop, window) for stop, window in self._windows if unclear or not stop or stop[-1] in piece]

@@ -1,7 +1,7 @@
-"""What a model can do, found out by trying it: no list of names decides, a wrong result does.
+"""What a model can do, found by trying it: not a list of names decides, but wrong results.
 
-A few short made-up prompts go through the model plainly, and then as the engine would send them. Where the logits
-differ, the engine does with less, down to leaving the model to lm-eval.
+A few short made-up prompts go through the model plainly, and then as the engine would send them. If the logits differ,
+the engine uses fewer features; in the end it leaves the model to lm-eval.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _IRRELEVANT = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_to
 
 
 class Support(IntEnum):
-    """What a model can do; each includes those below it."""
+    """What a model can do; each level includes the lower ones."""
 
     LM_EVAL = 0
-    """Nothing that is known to be right: lm-eval generates."""
+    """Nothing that is known to be right, so lm-eval generates."""
     MASKED = 1
     """Greedy decoding of padded prompts with transformers' own cache."""
     RESERVED = 2
@@ -49,11 +49,11 @@ class Support(IntEnum):
 
 
 def examine(forward: Forward) -> Support:
-    """Try a model, from the most that it might do to the least.
+    """Try a model, from the highest level to the lowest, and return what it can do.
 
     Raises:
         Interrupted: if it is time to stop.
-        EvaluationError: if its logits are not finite, so that nothing can be found out.
+        EvaluationError: if its logits are not finite, so that nothing can be found.
     """
     model = forward.model
     kinds = forward.cache_kinds
@@ -131,7 +131,7 @@ def _plain(forward: Forward, tokens: tuple[int, ...]) -> Tensor:
 
 def _alike(mine: Tensor, expected: Tensor, tolerance: float) -> bool:
     both = torch.stack([mine, expected]).float()
-    both = both.masked_fill(both.isinf(), 0.0)  # vocabulary that a model never says
+    both = both.masked_fill(both.isinf(), 0.0)  # vocabulary that the model masks
     return bool((both[0] - both[1]).abs().max() <= tolerance * expected.float().masked_fill(
         expected.isinf(), 0.0).abs().max().clamp(min=1e-6))  # fmt: skip
 
@@ -141,6 +141,6 @@ def _holds(trial: Callable[[], bool]) -> bool:
         return trial()
     except (Interrupted, EvaluationError):
         raise
-    except Exception as error:  # whatever a model's code raises when it is not made for this
+    except Exception as error:  # a model's code that was not made for this may raise anything
         log.debug("trial failed: %s: %s", type(error).__name__, error)
         return False

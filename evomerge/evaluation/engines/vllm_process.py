@@ -1,10 +1,10 @@
-"""What vLLM changes in the process that starts it, put back: several settings that other parts of a worker rely on.
+"""Puts back what vLLM changes in the process that starts it, since other parts of a worker rely on these settings.
 
-Seen in vLLM 0.32 with its engine in this process: it seeds the global generators of Python, numpy and torch, replaces
-`torch.set_num_threads` by a function that does nothing (CPU), sets the number of threads (unless OMP_NUM_THREADS is
-set), and writes environment variables that child processes inherit (LD_PRELOAD, NUMEXPR_MAX_THREADS, …). Left as they
-are: its own VLLM_ variables, which it reads again later, the process group of torch.distributed that `VllmEngine`
-destroys, and on CPU machines `torch.accelerator.synchronize`, which does nothing from then on.
+vLLM 0.32, with its engine in this process, seeds the global generators of Python, numpy and torch, replaces
+`torch.set_num_threads` by a function that does nothing (on CPUs), sets the number of threads (unless OMP_NUM_THREADS is
+set), and writes environment variables that child processes inherit (LD_PRELOAD, NUMEXPR_MAX_THREADS, …). Three changes
+are left: its own VLLM_ variables, which it reads again later; the process group of torch.distributed, which
+`VllmEngine` destroys; and on CPU machines `torch.accelerator.synchronize`, which does nothing from then on.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 SETTINGS: Mapping[str, str] = {
-    # The engine shares this process's memory, so that weights are handed over as they are.
+    # The engine shares this process's memory, so that weights are passed on as they are.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # A log-probability of the token after a full context needs one position more than the model has.
+    # The log-probability of the token after a full context needs one position more than the model has.
     "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
-    # vLLM reports its use to its makers unless told not to.
+    # vLLM reports its use to its makers by default.
     "VLLM_NO_USAGE_STATS": "1",
 }
 """Environment variables that the engine needs, set while it runs."""
@@ -27,7 +27,7 @@ SETTINGS: Mapping[str, str] = {
 
 @contextmanager
 def unchanged_process() -> Iterator[None]:
-    """Put the global random state, torch's threads and the environment back to what they were."""
+    """Put back the global random state, torch's threads and the environment at the end of a block."""
     import numpy as np
     import torch
 
@@ -52,7 +52,7 @@ def unchanged_process() -> Iterator[None]:
 
 @contextmanager
 def vllm_settings() -> Iterator[None]:
-    """Set what the engine needs (see `SETTINGS`), and quieten its log unless the user chose a level."""
+    """Set what the engine needs (see `SETTINGS`), and silence its log unless the user chose a level."""
     wanted = {**SETTINGS, "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR")}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

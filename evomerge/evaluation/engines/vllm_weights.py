@@ -1,11 +1,11 @@
 """A candidate's weights, written in place into the model that a running vLLM engine holds.
 
-vLLM's own way in is `reload_weights` of its worker. It takes tensors under their checkpoint names, puts them into the
-fused parameters (query, key and value; gate and up), runs again whatever turns parameters into what its kernels read
-(on CPUs oneDNN packs every matrix, and the parameter itself is empty from then on), and copies the result into the
-tensors that captured graphs point to. What it does not do is done here: it is silent about weights that were left out
-(the layer then computes with memory that was never written), and the packed copy of an output matrix that is tied to
-the embeddings stays that of the candidate before.
+vLLM's own function for this is `reload_weights` of its worker. It takes tensors under their checkpoint names, puts them
+into the fused parameters (query, key and value; gate and up), repeats the steps that turn parameters into what its
+kernels read (on CPUs oneDNN packs every matrix, and leaves the parameter itself empty), and copies the result into the
+tensors to which captured graphs point. This module does two things that it does not: it reports missing weights (the
+layer would compute with memory that was never written), and repacks an output matrix that is tied to the embeddings
+(the packed copy would stay that of the previous candidate).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
 
 
 def check_shapes(given: Shapes, expected: Shapes) -> None:
-    """Check that weights are those of the model that vLLM was started with, neither more nor fewer.
+    """Check that weights are exactly those of the model with which vLLM was started.
 
     Raises:
-        EvaluationError: naming what is missing, unknown or of another shape.
+        EvaluationError: with everything that is missing, unknown or of another shape.
     """
     problems = [f"{name} is missing" for name in expected if name not in given]
     for name, shape in given.items():
@@ -54,7 +54,7 @@ def check_shapes(given: Shapes, expected: Shapes) -> None:
 
 
 def write_weights(worker: Any, named: NamedTensors) -> None:
-    """Write all weights of a candidate; run on vLLM's worker, in this process, by `collective_rpc`.
+    """Write all weights of a candidate; `collective_rpc` runs this on vLLM's worker, in this process.
 
     Args:
         worker: vLLM's worker.
@@ -86,7 +86,7 @@ def write_weights(worker: Any, named: NamedTensors) -> None:
 
 
 def _repack_tied(model: Any) -> None:
-    """Run the packing of modules that share their matrix with an earlier one, which `reload_weights` passes over."""
+    """Pack again the modules that share their matrix with an earlier module, which `reload_weights` skips."""
     owners: set[int] = set()
     for module in model.modules():
         weight = module._parameters.get("weight")
