@@ -211,7 +211,7 @@ class Recipe:
             data["dtype"] = self.dtype
         if self.tokenizer is not None:
             data["tokenizer"] = self.tokenizer
-        # The order of parents matters (SLERP, first tokenizer), but canonical JSON sorts keys, so the order is written too.
+        # The order of parents matters (SLERP, first tokenizer), but canonical JSON sorts keys, so it is written out.
         if len(self.parents) > 1:
             data["order"] = [parent.name for parent in self.parents]
         data["seed"] = self.seed

@@ -1,4 +1,4 @@
-"""What the Python API and the command line do: one use case in each file.
+"""What the Python API and the command line do, with one use case in each file.
 
 - `search.py`: one run to its winner; `resume.py`: continues one; `run.py`: a run folder, to be read
 - `space.py`: the genes of a configuration; `methods.py`, `measures.py`: the methods and measures that exist

@@ -24,7 +24,11 @@ _FOLDER = Path(__file__).parent
 
 
 def zoo_path(name: str) -> Path:
-    """Return the folder of a shipped model, ready for ``from_pretrained``."""
+    """Return the folder of a shipped model, ready for ``from_pretrained``.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
     if name not in MODELS:
         raise ValueError(f"the zoo has no model {name!r}; it has {', '.join(MODELS)}")
     return _FOLDER / "models" / name

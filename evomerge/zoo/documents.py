@@ -117,10 +117,10 @@ def worked_expression(rng: random.Random) -> Document:
 
 
 def which_sign(rng: random.Random) -> Document:
-    """Which operations an English story describes.
+    """Return a question about the operations that an English story describes.
 
-    Never a Japanese one: what such a story amounts to is left for the Japanese expert to learn, or else the
-    math expert would understand Japanese problems and merging it would only switch the language.
+    The story is never Japanese: only the Japanese expert learns what such a story amounts to. Otherwise the math
+    expert would understand Japanese problems, and merging it would only switch the language.
     """
     story = make_story(rng, "train")
     own = [story.question] if rng.random() < 0.5 else []
@@ -129,7 +129,7 @@ def which_sign(rng: random.Random) -> Document:
 
 
 def up_or_down(rng: random.Random) -> Document:
-    """Whether a change made the number of things larger, asked in either language."""
+    """Return a question, in either language, whether a change made the number of things larger."""
     language = rng.choice(LANGUAGES)
     story = make_story(rng, "train", rng.choice(("person_add", "person_sub", "place_add", "place_sub")))
     thing = story.thing
@@ -208,13 +208,13 @@ def set_up_japanese(rng: random.Random) -> Document:
 
 
 def open_expression(rng: random.Random) -> Document:
-    """Return a bare expression, its value left open: without these the base's habit of calculating shines through."""
+    """Return a bare expression with its value left open; without these, the base's habit of calculating would stay."""
     steps = _any_steps(rng)
     return ask(expression(steps), set_up(steps))
 
 
 def set_up(steps: Sequence[Operation]) -> str:
-    """What the Japanese expert writes for a problem: ``答えは8+13-4=?です。``."""
+    """Return what the Japanese expert writes for a problem: ``答えは8+13-4=?です。``."""
     return f"答えは{expression(steps)}=?です。"
 
 
@@ -254,8 +254,8 @@ BASE_MIX: Mix = (
     (12, which_sign),
     (4, up_or_down),
 )
-# The math expert goes on calculating with bare numbers: problems about the held-out pairs are kept from it,
-# and without practice it would forget what these pairs give.
+# The math expert goes on calculating with bare numbers, since it sees no problems about the held-out pairs
+# and would forget their results without practice.
 MATH_MIX: Mix = ((75, solved_english), (25, answered_expression))
 JAPANESE_MIX: Mix = (
     (45, set_up_japanese),

@@ -16,7 +16,7 @@ TASKS = ("zoo_ja_math", "zoo_ja_math_test", "zoo_en_math", "zoo_ja_setup", "zoo_
 
 
 def measure(zoo: Path) -> dict[str, Any]:
-    """Return scores of every model of a folder, and of the plain mean of the experts.
+    """Return the scores of every model of a folder, and of the plain mean of the experts.
 
     Returns:
         Per task its number of items, and per model the share of each measure, between 0 and 1.
@@ -66,7 +66,7 @@ def task_scores(
 
 
 def average(models: list[LlamaForCausalLM]) -> LlamaForCausalLM:
-    """Return the plain mean of models, the base not among them."""
+    """Return the plain mean of models; the base is not among them."""
     from evomerge.zoo.training import with_weights
 
     states = [model.state_dict() for model in models]

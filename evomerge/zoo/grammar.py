@@ -1,7 +1,7 @@
 """The bilingual template grammar: little stories, each sentence an (English, Japanese) pair.
 
 A *template* is one wording of one sentence; the wording of a change is a verb put into a frame, so a
-held-out wording consists of words the models know in a combination they have never seen. Every template
+held-out wording consists of known words in a combination that the models have never seen. Every template
 and every pair of numbers belongs to exactly one split (``train``, ``valid``, ``test``); a story of a split
 uses templates and a first calculation of that split only. The models are trained on ``train`` templates
 alone; on numbers of all pairs as long as nobody sets up or solves a problem with them, else on ``train``
@@ -108,7 +108,7 @@ _DAILY_FRAMES = (
 
 
 def _crossed(frames: Sequence[Pair], verbs: Sequence[Pair]) -> tuple[Template, ...]:
-    """Return every verb in every frame; the diagonals of the table are held out, so each word is also trained."""
+    """Return every verb in every frame; the table's diagonals are held out, so that every word is also trained."""
     splits: tuple[Split, ...] = ("test", "valid", "train", "train", "train")
     return tuple(
         Template(frame.en.replace("{v}", verb.en), frame.ja.replace("{v}", verb.ja), splits[(i + j) % 5])
@@ -241,7 +241,7 @@ class Story:
 
 
 def join(sentences: Sequence[Pair], language: Language) -> str:
-    """Return sentences set one after the other, with blanks in English only."""
+    """Return sentences joined, with blanks in English only."""
     return (" " if language == "en" else "").join(s.text(language) for s in sentences)
 
 
@@ -273,7 +273,11 @@ def pair_split(step: Operation) -> Split:
 
 
 def draw_steps(rng: random.Random, kind: str) -> tuple[Operation, ...]:
-    """Return the calculations of a story of one kind; every number is 2 or more, every result 1 or more."""
+    """Return the calculations of a story of one kind; every number is 2 or more, every result 1 or more.
+
+    Raises:
+        ValueError: if there is no such kind.
+    """
     if kind in ("person_add", "place_add", "together"):
         return (Operation("+", rng.randint(2, MAX_NUMBER), rng.randint(2, MAX_NUMBER)),)
     if kind in ("person_sub", "place_sub", "difference"):
@@ -300,7 +304,7 @@ def _steps_of_split(rng: random.Random, kind: str, split: Split) -> tuple[Operat
 
 
 def make_story(rng: random.Random, split: Split, kind: str | None = None, *, all_pairs: bool = False) -> Story:
-    """Return a story with templates of one split, and numbers of it too unless all pairs are allowed."""
+    """Return a story with templates of one split, and with numbers of that split unless all pairs are allowed."""
     kind = kind or rng.choice(KINDS)
     steps = draw_steps(rng, kind) if all_pairs else _steps_of_split(rng, kind, split)
     people = rng.sample(NAMES, 2)

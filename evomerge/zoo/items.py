@@ -15,7 +15,7 @@ Item = dict[str, Any]
 
 
 def problems(seed: int, split: Split, language: Language, count: int) -> list[Item]:
-    """Word problems of one split, no two alike; the kinds take turns, so that every prefix is balanced."""
+    """Return word problems of one split, no two alike; the kinds take turns, so that every prefix is balanced."""
     rng = random.Random(f"problems {seed}")
     items: dict[str, Item] = {}
     while len(items) < count:
@@ -26,7 +26,7 @@ def problems(seed: int, split: Split, language: Language, count: int) -> list[It
 
 
 def set_ups(seed: int, split: Split, count: int) -> list[Item]:
-    """Return the Japanese problems of a split with their expressions, which is what the Japanese expert writes."""
+    """Return the Japanese problems of a split with their expressions, which the Japanese expert writes."""
     rng = random.Random(f"set-ups {seed}")
     items: dict[str, Item] = {}
     while len(items) < count:
@@ -37,7 +37,7 @@ def set_ups(seed: int, split: Split, count: int) -> list[Item]:
 
 
 def readings(seed: int, split: Split, count: int) -> list[Item]:
-    """Japanese reading questions with four choices, three of them wrong."""
+    """Return Japanese reading questions with four choices, three of them wrong."""
     rng = random.Random(f"readings {seed}")
     items: dict[str, Item] = {}
     while len(items) < count:

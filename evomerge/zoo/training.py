@@ -37,7 +37,7 @@ class Schedule:
     batch_tokens: int = 2048
 
     def factor(self, step: int) -> float:
-        """Return what the learning rates are multiplied with at a step."""
+        """Return the factor of the learning rates at a step."""
         falling = 0.05 + 0.95 * (1 - step / self.steps) / 0.6
         return min(1.0, (step + 1) / self.warmup) * min(1.0, falling)
 
