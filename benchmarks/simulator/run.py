@@ -25,6 +25,7 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.base import generation_size
 from evomerge.optimizers.cma_es import CMA
 from evomerge.record import ItemScore, Score
+from evomerge.search.consensus import LEAST, SHARE
 
 PARENTS = 3
 
