@@ -35,5 +35,12 @@ def optimizers() -> Registry[Any]:
     return OPTIMIZERS
 
 
-REGISTRIES = {one.__name__: one for one in (engines, estimators, methods, optimizers)}
+def strategies() -> Registry[Any]:
+    """What proposes recipes."""
+    from evomerge.strategies.registry import STRATEGIES
+
+    return STRATEGIES
+
+
+REGISTRIES = {one.__name__: one for one in (engines, estimators, methods, optimizers, strategies)}
 """Each by the name that the JSON schema of the declaration has for it."""
