@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.budget import Budget, Spent
-from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted
+from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted, RunError
 from evomerge.execution.base import Executor, Gathers, Reports, StopSignal
 from evomerge.fitness.scoring import Items, Scoring, Verdict
 from evomerge.genome.space import Space
@@ -166,6 +166,7 @@ class Search:
             Interrupted: if the stop signal came first; everything scored so far is in the run.
             CheckpointError: if a parent cannot be built, for example because its weights are NaN.
             EvaluationError: if no candidate could be scored.
+            RunError: if the optimizer cannot read its state: it is another one, or another version of its library.
         """
         self._score_baselines()
         self._evolve()
@@ -324,7 +325,10 @@ class Search:
         self._know_again()
         state = self._db.optimizer_state()
         if state is not None:
-            self.optimizer.load_state(state)
+            try:
+                self.optimizer.load_state(state)
+            except ValueError as error:  # another version of its library, say
+                raise RunError(f"the run {self.run_dir.path} cannot be continued here: {error}") from error
         pending = progress.get("pending", [])
         for number, answers in progress.get("partial", {}).items():
             scores = [ItemScore(task, item, metrics) for task, item, metrics in answers]
