@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "export": {"recipe", "record", "merge", "store", "interop", "analysis"},
     "report": {"recipe", "record", "store", "analysis"},
     # Plain data (recipes, the budget, what a task is) and the registries of names.
-    "config": {"recipe", "search", "evaluation", "estimation", "merge", "optimizers"},
+    "config": {"recipe", "search", "evaluation", "estimation", "merge", "optimizers", "strategies"},
     "api": {"workflows"},
     "cli": {"api", "config", "zoo"},  # config: its declaration, to be explained; zoo: its own command
 }
@@ -77,6 +77,7 @@ LIGHT = (
     "evomerge.estimation",
     "evomerge.genome",
     "evomerge.optimizers",
+    "evomerge.strategies",
     "evomerge.store",
     "evomerge.report",
     "evomerge.search.session",
@@ -258,6 +259,7 @@ def test_config_sees_only_plain_data_and_the_registries_of_names() -> None:
         "estimation.run_estimators.RUN_ESTIMATORS",
         "merge.methods.registry.METHODS",
         "optimizers.registry.OPTIMIZERS",
+        "strategies.registry.STRATEGIES",
     }
     inner = {name.removeprefix("evomerge.") for name in names if name.startswith("evomerge.")}
     assert {name for name in inner if not name.startswith(tuple(f"{part}." for part in plain))} == registries

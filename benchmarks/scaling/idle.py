@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evomerge.execution.base import StopSignal, Worker
 from evomerge.execution.pool.actor import WorkerContext
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Score, Split, State
+from evomerge.record import ItemScore, Job, Objective, Outcome, Result, Score, Split, State
 
 N_ITEMS = 100
 
@@ -67,9 +67,10 @@ class IdleSpace:
         return Recipe("linear", parents, parameters={"weight": {f"p{i}": value for i, value in enumerate(genome)}})
 
 
-class IdleObjective:
-    """The share of right answers: an `evomerge.fitness.scoring.Objectives` without limits or references."""
+class IdleJudge:
+    """The share of right answers: an `evomerge.fitness.scoring.Judge` without limits or references."""
 
+    objectives: Sequence[Objective] = (Objective("t", "maximize"),)
     references: Collection[str] = ()
 
     def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
@@ -83,15 +84,19 @@ class IdleObjective:
         """Return task to item to value."""
         return {"t": {score.item: score.metrics["acc"] for score in scores}}
 
-    def fitness(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> float:
+    def result(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, recipe: Recipe | None = None) -> Result:
         """Return the mean."""
-        return sum(score.metrics["acc"] for score in scores) / len(scores)
+        return Result((self.score(scores).mean,))
 
-    def fitness_of(self, means: Sequence[float]) -> float:
+    def result_of(self, means: Sequence[float], recipe: Recipe | None = None) -> Result:
         """Return the one term's mean."""
-        return means[0]
+        return Result((means[0],))
+
+    def of_recipe(self, recipe: Recipe) -> float:
+        """Return 0: a recipe adds nothing."""
+        return 0.0
 
     def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
         """Return the mean without a real interval."""
-        mean = self.fitness(scores)
+        mean = sum(score.metrics["acc"] for score in scores) / len(scores)
         return Score(mean, mean, mean, len(scores))

@@ -22,9 +22,10 @@ from world import Law, Settings, World, fit, load
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
-from evomerge.optimizers.base import generation_size
 from evomerge.optimizers.cma_es import CMA
-from evomerge.record import ItemScore, Score
+from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.record import ItemScore, Objective, Result, Score
+from evomerge.search.consensus import LEAST, SHARE
 
 PARENTS = 3
 
@@ -42,26 +43,35 @@ class Plan:
     fresh: bool = True
 
 
+ANY = Recipe("linear", (Parent("any", ModelSource("any")),), parameters={"weight": 1.0})
+"""The recipe of every candidate: only the models are simulated, so nothing looks at it."""
+
+
 class Accuracy:
-    """The mean of the answers, as the real objective gives it."""
+    """The mean of the answers, as the real judge gives it."""
+
+    objectives = (Objective("t", "maximize"),)
+    references = ()
 
     def answers(self, scores, split=None):
         """Return the answers."""
         return {"t": {score.item: score.metrics["acc"] for score in scores}}
 
-    references = ()
-
-    def fitness(self, scores):
+    def result(self, scores, split=None, recipe=None):
         """Return their mean."""
-        return float(np.mean([score.metrics["acc"] for score in scores]))
+        return Result((self.score(scores).mean,))
 
-    def fitness_of(self, means):
+    def result_of(self, means, recipe=None):
         """Return their mean, which is there already."""
-        return means[0]
+        return Result((means[0],))
 
-    def score(self, scores):
+    def of_recipe(self, recipe):
+        """Return 0: a recipe adds nothing."""
+        return 0.0
+
+    def score(self, scores, split=None):
         """Return it as a score."""
-        return Score(self.fitness(scores), 0.0, 1.0, len(scores))
+        return Score(float(np.mean([score.metrics["acc"] for score in scores])), 0.0, 1.0, len(scores))
 
 
 def one_search(plan: Plan, law: Law, settings: Settings, parents: np.ndarray, seed: int) -> dict[str, float]:
@@ -69,10 +79,10 @@ def one_search(plan: Plan, law: Law, settings: Settings, parents: np.ndarray, se
     world = World(parents, law, settings, seed)
     n = world.n_items
     race = None if plan.race is None else Race(plan.race, block=max(1, (plan.items or n) // 3))
-    pool = ItemTable({"t": tuple(range(n))}, [Term("t", "t", 1.0)])
+    table = ItemTable({"t": tuple(range(n))}, [Term("t", "t", 1.0)])
     scoring = Scoring(
         Accuracy(),
-        pool,
+        table,
         items=plan.items,
         choose=plan.choose,
         fresh=plan.fresh,
@@ -81,7 +91,7 @@ def one_search(plan: Plan, law: Law, settings: Settings, parents: np.ndarray, se
         seed=seed,
     )
     for number, row in enumerate(world.parents):
-        scoring.know(-1 - number, None, scores_of(row, range(n)))
+        scoring.observe(-1 - number, None, scores_of(row, range(n)))
     d = settings.genes
     optimizer = CMA(d, np.full(d, 0.5), seed)
     points, rows, fitness, proposals = {}, {}, {}, {}
@@ -91,21 +101,22 @@ def one_search(plan: Plan, law: Law, settings: Settings, parents: np.ndarray, se
         proposals[number] = proposal.number
         points[number] = np.array(proposal.x)
         rows[number] = world.answers(points[number])
-        if scoring.full:
-            scoring.begin(number, generation_size(optimizer))
-        scoring.enter(number, points[number])
+        scoring.enter(number, ANY, points[number], optimizer.population)
         if number == plan.candidates - 1:
-            scoring.seal()
-        while jobs := scoring.jobs():
-            for who, items in jobs:
+            scoring.close_generation()
+        while questions := scoring.next_questions():
+            for who, items in questions:
                 asked = range(n) if items is None else items["t"]
                 spent += len(asked)
                 scoring.answer(who, scores_of(rows[who], asked))
         for verdict in scoring.verdicts():
-            fitness[verdict.number] = verdict.fitness
-            optimizer.tell(proposals[verdict.number], verdict.fitness)
-            scoring.know(verdict.number, points[verdict.number], verdict.answers)
-    worth = scoring.look_back(list(fitness)) if scoring.learns else fitness
+            fitness[verdict.number] = verdict.result.objectives[0]
+            optimizer.tell(proposals[verdict.number], verdict.result)
+            scoring.observe(verdict.number, points[verdict.number], verdict.answers)
+    worth = fitness
+    if scoring.learns:
+        found = scoring.re_estimate(dict.fromkeys(fitness, ANY))
+        worth = {number: result.objectives[0] for number, result in found.items()}
     ranked = sorted(worth, key=lambda number: -worth[number])
     # Eight finalists meet 200 validation items, as in a real search: the seven best, and the mean of the best tenth,
     # which wins unless another one is ahead by more than a standard error.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evomerge.assembly.memory_plan import (
     memory_problems,
 )
-from evomerge.assembly.spaces import average, baselines, check_optimizers, check_stages, make_stages, recipe_terms
+from evomerge.assembly.spaces import average, baselines, check_stages, check_strategies, make_stages, recipe_terms
 from evomerge.assembly.workers import (
     device_problems_of,
     find_devices,
@@ -153,7 +153,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         problems += memory_problems(config, sources, devices, running_dtype(config.execution.dtype, devices[0]))
     problems += engine_problems(config.evaluation.engine)
     if recorded_splits is None:  # the optimizer of a continued run has worked already
-        problems += check_optimizers(config, spaces)
+        problems += check_strategies(config, spaces)
     if problems:
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)

@@ -27,11 +27,12 @@ from evomerge.merge.paths.fold import find_fold
 from evomerge.merge.paths.live_path import path_problems
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources
+from evomerge.optimizers.base import Optimizer
 from evomerge.optimizers.registry import check_optimizer, make_optimizer
 from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
 from evomerge.search.stage import Stage
-from evomerge.strategies.base import Strategy
-from evomerge.strategies.vector import VectorStrategy
+from evomerge.strategies.base import Strategy, StrategySetup
+from evomerge.strategies.registry import check_strategy, make_strategy
 
 MERGED = "merged"
 """The name, among the parents of a layer path, of the merge that an earlier stage (or the same genome) made."""
@@ -78,12 +79,13 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
     return problems, spaces
 
 
-def check_optimizers(config: SearchConfig, spaces: Sequence[Space]) -> list[str]:
-    """Return every mistake of the stages' optimizers; stages without a space are checked with two dimensions."""
+def check_strategies(config: SearchConfig, spaces: Sequence[Space]) -> list[str]:
+    """Return every mistake of strategies and optimizers; stages without a space are checked with two dimensions."""
     problems: list[str] = []
     for i, stage in enumerate(config.stages):
         n_dims, kinds = (spaces[i].n_dims, spaces[i].kinds) if i < len(spaces) else (2, None)
         problems += check_optimizer(stage.optimizer.name, stage.optimizer.options, n_dims, kinds=kinds)
+        problems += check_strategy(stage.strategy.name, stage.strategy.options)
     return problems
 
 
@@ -160,17 +162,29 @@ def average(config: SearchConfig) -> Recipe:
 def _beginner(
     config: SearchConfig, index: int, stage: StageConfig, sources: Sources, weights: Sequence[float]
 ) -> Callable[[Recipe | None], Strategy]:
-    def begin(elite: Recipe | None) -> Strategy:
-        space = make_space(config, stage.space, sources, elite)
-        optimizer = make_optimizer(
+    seed = _seed(config.seed, index)
+
+    def optimizer(space: Space) -> Optimizer:
+        return make_optimizer(
             stage.optimizer.name,
             n_dims=space.n_dims,
             start=space.start,
-            seed=_seed(config.seed, index),
+            seed=seed,
             kinds=space.kinds,
             **stage.optimizer.options,
         )
-        return VectorStrategy(space, optimizer, weights)
+
+    def begin(elite: Recipe | None) -> Strategy:
+        setup = StrategySetup(
+            space=lambda: make_space(config, stage.space, sources, elite),
+            optimizer=optimizer,
+            parents=baselines(config, sources),
+            elite=elite,
+            seed=seed,
+            weights=weights,
+            options=stage.strategy.options,
+        )
+        return make_strategy(stage.strategy.name, setup)
 
     return begin
 

@@ -87,7 +87,7 @@ def declared(place: Sequence[str | int]) -> Key:
     for step in place:
         tries = [f"{name}[]"] if isinstance(step, int) else [f"{name}.{step}".lstrip("."), f"{name}.NAME"]
         name = next((one for one in tries if one in known), "")
-        if name.startswith("stages.NAME.space") or name.startswith("stages.NAME.optimizer"):
+        if name.startswith(("stages.NAME.space", "stages.NAME.optimizer", "stages.NAME.strategy")):
             name = name.rpartition(".")[2]
         if not name:
             return found
@@ -114,7 +114,7 @@ def _walk(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], *, requir
         keys=tuple(inner),
     )
     if name.startswith("stages.NAME."):
-        return  # these are the keys of `space` and `optimizer`
+        return  # these are the keys of `space`, `optimizer` and `strategy`
     for key, child in inner.items():
         yield from _walk(f"{name}.{key}".lstrip("."), child, defs, required=key in said.get("required", ()))
     for place, child in ((f"{name}[]", said.get("items")), (f"{name}.NAME", said.get("additionalProperties"))):

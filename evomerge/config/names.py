@@ -35,5 +35,12 @@ def optimizers() -> Registry[Any]:
     return OPTIMIZERS
 
 
-REGISTRIES = {one.__name__: one for one in (engines, estimators, methods, optimizers)}
+def strategies() -> Registry[Any]:
+    """Return the registry of strategies, which propose recipes."""
+    from evomerge.strategies.registry import STRATEGIES
+
+    return STRATEGIES
+
+
+REGISTRIES = {one.__name__: one for one in (engines, estimators, methods, optimizers, strategies)}
 """Registry functions by the name that the declaration's JSON schema has for them."""

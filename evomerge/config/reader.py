@@ -74,11 +74,12 @@ def _config(keys: SearchKeys) -> SearchConfig | None:
 
 
 def _with_stages(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy in which each stage has the search's space and optimizer where it does not say otherwise."""
+    """Return a copy in which each stage has the search's space, optimizer and strategy unless it says otherwise."""
     stages = data.get("stages")
     if not stages or not isinstance(stages, dict):
         return data
     space, optimizer = data.pop("space", None) or {}, data.pop("optimizer", None)
+    strategy = data.pop("strategy", None)
     for name, stage in stages.items():
         stage = stages[name] = stage if stage is not None else {}
         if not isinstance(stage, dict):
@@ -91,6 +92,7 @@ def _with_stages(data: dict[str, Any]) -> dict[str, Any]:
             own = {**space, **own, "path": own_path}
         stage["space"] = _copied(own)
         stage["optimizer"] = _copied(stage.get("optimizer") or optimizer)
+        stage["strategy"] = _copied(stage.get("strategy") or strategy)
     return data
 
 

@@ -296,6 +296,20 @@ class OptimizerConfig(Section):
         return dict(self.model_extra or {})
 
 
+class StrategyConfig(Section):
+    """What proposes recipes; further keys are the strategy's own options."""
+
+    model_config = ConfigDict(extra="allow")
+    WORD: ClassVar[str | None] = "name"
+
+    name: Annotated[str, NameIn(names.strategies, checked=False)] = key("vector", "the strategy")
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The strategy's own options."""
+        return dict(self.model_extra or {})
+
+
 @dataclass(frozen=True)
 class StageConfig:
     """A part of a search: the best merge of the stages before it joins the models whose layers it stacks.
@@ -308,6 +322,7 @@ class StageConfig:
     share: float
     space: SpaceConfig
     optimizer: OptimizerConfig
+    strategy: StrategyConfig
 
 
 class StageKeys(Section):
@@ -316,6 +331,7 @@ class StageKeys(Section):
     share: Positive | None = key(None, "part of the budget; null: the same for every stage")
     space: SpaceConfig = section(SpaceConfig, "as the `space` of the search, from which it takes what it leaves out")
     optimizer: OptimizerConfig = section(OptimizerConfig, "instead of the `optimizer` of the search")
+    strategy: StrategyConfig = section(StrategyConfig, "instead of the `strategy` of the search")
 
 
 class BudgetKeys(Section):
@@ -678,6 +694,9 @@ class SearchKeys(Section):
     method: MethodConfig | None = key(None, "the merge method, of the spaces parameter and joint")
     space: SpaceConfig = section(SpaceConfig, "what is evolved")
     optimizer: OptimizerConfig = section(OptimizerConfig, "what proposes genomes; further keys are its own options")
+    strategy: StrategyConfig = section(
+        StrategyConfig, "what proposes recipes: vector, a space with an optimizer; further keys are its own options"
+    )
     stages: dict[Text, StageKeys] = key(
         {}, "one after the other, each with a share of the budget; the best merge so far joins the pool of layers"
     )
@@ -693,8 +712,9 @@ class SearchKeys(Section):
     def stage_configs(self) -> tuple[StageConfig, ...]:
         """Return the stages; if none are given, one with the whole budget."""
         if not self.stages:
-            return (StageConfig("search", 1.0, self.space, self.optimizer),)
+            return (StageConfig("search", 1.0, self.space, self.optimizer, self.strategy),)
         equal = 1.0 / len(self.stages)
         return tuple(
-            StageConfig(name, stage.share or equal, stage.space, stage.optimizer) for name, stage in self.stages.items()
+            StageConfig(name, stage.share or equal, stage.space, stage.optimizer, stage.strategy)
+            for name, stage in self.stages.items()
         )

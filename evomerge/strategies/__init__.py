@@ -1,12 +1,14 @@
 """Strategies, which propose recipes and take results.
 
-- `base.py`: the contract (`Strategy`, `Proposal`)
+- `base.py`: the contract (`Strategy`, `Proposal`), and what a strategy can be made of (`StrategySetup`)
+- `registry.py`: strategies by name
 - `vector.py`: a space with an optimizer of arrays
 
 Populations and archives, which breed recipes from recipes, are further strategies, one in each file.
 """
 
-from evomerge.strategies.base import Proposal, Strategy
+from evomerge.strategies.base import Proposal, Strategy, StrategySetup
+from evomerge.strategies.registry import STRATEGIES, check_strategy, make_strategy
 from evomerge.strategies.vector import VectorStrategy
 
-__all__ = ["Proposal", "Strategy", "VectorStrategy"]
+__all__ = ["STRATEGIES", "Proposal", "Strategy", "StrategySetup", "VectorStrategy", "check_strategy", "make_strategy"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.genome.space import Space
+from evomerge.optimizers.base import Optimizer
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Result
 
@@ -34,6 +36,29 @@ class Proposal:
     parents: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class StrategySetup:
+    """What a strategy can be made of.
+
+    Attributes:
+        space: makes the space that the configuration describes.
+        optimizer: makes the optimizer that the configuration names, for a space.
+        parents: name to recipe of what the search is measured against: each parent, and their plain average.
+        elite: the best recipe of the stages before; None in the first.
+        seed: from 0, of this stage.
+        weights: `(n_objectives,)`, of the objectives where they become one number.
+        options: the strategy's own.
+    """
+
+    space: Callable[[], Space]
+    optimizer: Callable[[Space], Optimizer]
+    parents: Mapping[str, Recipe]
+    elite: Recipe | None
+    seed: int
+    weights: Sequence[float]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Strategy(ABC):
     """Proposes recipes and learns from their results.
 
@@ -48,8 +73,22 @@ class Strategy(ABC):
       continues bit for bit, even with outstanding proposals; `again` returns those.
     """
 
-    choice: ClassVar[str] = WINNER
-    """How a search with this strategy ends; an object may set its own."""
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+    """The names of the options that it takes."""
+
+    choice: str = WINNER
+    """How a search with this strategy ends."""
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any]) -> list[str]:
+        """Return the mistakes in the values of these options, one sentence each."""
+        del options
+        return []
+
+    @classmethod
+    @abstractmethod
+    def make(cls, setup: StrategySetup) -> Strategy:
+        """Return a strategy for a stage of a search; its options were checked."""
 
     @property
     @abstractmethod

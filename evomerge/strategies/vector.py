@@ -15,7 +15,7 @@ from evomerge.genome.space import Space
 from evomerge.optimizers.base import Optimizer, Point
 from evomerge.optimizers.pareto import best_front
 from evomerge.record import Record, Result
-from evomerge.strategies.base import FRONT, WINNER, Proposal, Strategy
+from evomerge.strategies.base import FRONT, WINNER, Proposal, Strategy, StrategySetup
 
 
 class VectorStrategy(Strategy):
@@ -32,7 +32,13 @@ class VectorStrategy(Strategy):
         self.optimizer = optimizer
         self._weights = tuple(weights)
         # With one objective there is one winner, even if the optimizer could take several objectives.
-        self.choice = FRONT if optimizer.many_objectives and len(self._weights) > 1 else WINNER  # type: ignore[misc]
+        self.choice = FRONT if optimizer.many_objectives and len(self._weights) > 1 else WINNER
+
+    @classmethod
+    def make(cls, setup: StrategySetup) -> VectorStrategy:
+        """Return a strategy of the configured space and optimizer."""
+        space = setup.space()
+        return cls(space, setup.optimizer(space), setup.weights)
 
     @property
     def population(self) -> int:

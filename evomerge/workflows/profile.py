@@ -32,6 +32,7 @@ from evomerge.search.budget import Budget
 from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
+from evomerge.strategies.vector import VectorStrategy
 from evomerge.system.memory import free_memory
 from evomerge.system.stopwatch import Stopwatch, TimedInterval
 from evomerge.workflows import Progress
@@ -187,7 +188,9 @@ def _run_stage(
     taken, stop = _Taken(), StopSignal()
 
     def begin(_: Recipe | None) -> Any:
-        strategy: Any = stage.begin(elite)
+        strategy = stage.begin(elite)
+        if not isinstance(strategy, VectorStrategy):  # what others do besides asking and telling is their own affair
+            return stopwatch.timed(strategy, "optimizer", "ask", "tell", "dump_state")
         _load_parents(live, strategy.space)
         strategy.space = stopwatch.timed(strategy.space, "decode_genome", "genome", "decode")
         strategy.optimizer = stopwatch.timed(strategy.optimizer, "optimizer")

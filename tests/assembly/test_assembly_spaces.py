@@ -127,7 +127,7 @@ def test_the_optimizer_of_each_stage_is_checked_with_its_own_genes() -> None:
         },
     )
     _, spaces = stages.check_stages(configuration, Sources())
-    found = "\n".join(stages.check_optimizers(configuration, spaces))
+    found = "\n".join(stages.check_strategies(configuration, spaces))
     assert "`sigma` of cma must be" in found and "did you mean 'mixed'" in found
 
 

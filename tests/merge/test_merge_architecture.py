@@ -47,7 +47,7 @@ EXPECTED = {
     "mlp": ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "c_fc", "mlp", "expert"),
     "norm": ("norm", "ln_1", "ln_2", "ln_f"),
     "embedding": ("embed_tokens", "embed_in", "wte", "wpe", "embed_positions", "word_embeddings"),
-    "head": ("lm_head",),
+    "head": ("lm_head", "embed_out"),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -226,7 +227,8 @@ def test_a_path_may_use_a_merge_and_be_a_parent_itself(tmp_path: Path, family: S
         (Olmo2Config, "in layer 0, mlp: `silu` reads the residual stream before any norm"),
         (Exaone4Config, "`silu` reads the residual stream before any norm"),
         (lambda **s: OPTConfig(do_layer_norm_before=False, word_embed_proj_dim=16, ffn_dim=20, **s), "self_attn: "),
-        (MixtralConfig, "its forward pass cannot be followed without values"),
+        # Which of the two, the version of transformers decides.
+        (MixtralConfig, "no tensor of its own scales|its forward pass cannot be followed without values"),
     ],
 )
 def test_a_family_that_cannot_be_folded_says_why_and_saves_paths_without_scales(
@@ -244,7 +246,7 @@ def test_a_family_that_cannot_be_folded_says_why_and_saves_paths_without_scales(
     path = (Step("first", 0), Step("first", 1, 0.5), Step("first", 1))
     with pytest.raises(CheckpointError, match="cannot be folded into the weights of") as caught:
         merge_to_disk(passthrough(parent, path), tmp_path / "out")
-    assert reason in str(caught.value) and "whose scales are all 1 can be saved" in str(caught.value)
+    assert re.search(reason, str(caught.value)) and "whose scales are all 1 can be saved" in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parent"]
     if config in (Olmo2Config, Exaone4Config):
         whole = tuple(replace(step, scale=1.0) for step in path)

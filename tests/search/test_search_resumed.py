@@ -17,7 +17,7 @@ import pytest
 from accuracy import Accuracy
 from machines import Killed, order_of_answers
 
-from evomerge.errors import Interrupted
+from evomerge.errors import Interrupted, RunError
 from evomerge.estimation.run_estimators import Guess, MeanEstimator
 from evomerge.execution.base import StopSignal
 from evomerge.fitness.items import ItemTable, Term
@@ -375,6 +375,15 @@ def test_a_baseline_scored_late_on_the_validation_items_does_not_undo_what_was_c
                 make(run, Machine(fails=fails, die_at=at), "few").run()
             make(run, Machine(), "few").run()
             assert everything(run) == expected
+
+
+def test_an_optimizer_that_cannot_read_its_state_says_so_and_leaves_the_run(tmp_path: Path) -> None:
+    with create(tmp_path / "run") as run:
+        make(run, Machine(), "whole").run()
+        before = everything(run)
+        with pytest.raises(RunError, match=r"cannot be continued here.*population: the state has 6, here 7"):
+            make(run, Machine(), "whole", optimizer=lambda: CMA(2, [0.5, 0.5], 4, population=7)).run()
+        assert everything(run) == before
 
 
 def test_the_best_recipe_is_written_again_where_a_kill_came_before_it(tmp_path: Path) -> None:
