@@ -77,17 +77,18 @@ class Ours:
         )
         self.chosen = self.harness.split_items(Split.SEARCH)
         engine = self.harness._engine_made()
-        inner, self._texts = engine.answer, {}
+        inner, self._texts = engine.answer_units, {}
 
-        def answer(model: Any, tokenizer: Any, prepared: Any, should_stop: Any) -> Any:
-            responses = inner(model, tokenizer, prepared, should_stop)
-            call = prepared.call
-            for task, instance, response in zip(call.tasks, call.instances, responses, strict=True):
-                item = self.chosen[task][instance.doc_id]  # an instance counts the chosen items
+        def answer_units(model: Any, tokenizer: Any, division: Any, *rest: Any) -> Any:
+            responses = inner(model, tokenizer, division, *rest)
+            call = division.work.prepared.call
+            for place, response in responses.items():
+                task = call.tasks[place]
+                item = self.chosen[task][call.instances[place].doc_id]  # an instance counts the chosen items
                 self._texts[task, item] = response if isinstance(response, str) else ""
             return responses
 
-        engine.answer = answer  # type: ignore[method-assign]
+        engine.answer_units = answer_units  # type: ignore[method-assign]
 
     def run(self, recipe: Recipe) -> Answers:
         """Write a recipe in place and score it."""

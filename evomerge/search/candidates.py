@@ -101,6 +101,7 @@ class Candidates:
         self._arrived: deque[Candidate] = deque()  # HELD, in the order in which they came
         self._decided: deque[Candidate] = deque()  # DECIDED by their own answers, in that order
         self._twins: deque[Candidate] = deque()  # DECIDED by the result of their twin, in that order
+        self._followers: dict[int, list[Candidate]] = {}  # live number -> later ones with its recipe
 
     # --- what the loop does -------------------------------------------------------------------------------------
 
@@ -114,7 +115,10 @@ class Candidates:
         self._live[candidate.number] = candidate
         self.next_number = max(self.next_number, candidate.number + 1)
         earlier = self._numbers.setdefault(candidate.record.recipe.content_hash, candidate.number)
-        candidate.twin = None if earlier == candidate.number else earlier
+        if earlier != candidate.number:
+            candidate.twin = earlier
+            if earlier in self._live:
+                self._followers.setdefault(earlier, []).append(candidate)
 
     def queue(self, number: int, questions: Items | None) -> None:
         """Give a candidate questions; None: all search items."""
@@ -156,8 +160,9 @@ class Candidates:
         candidate.record, candidate.scores = record, scores
         candidate.life, candidate.answers = Life.DECIDED, {}
         self._decided.append(candidate)
-        for other in self._live.values():
-            if other.twin == candidate.number and other.life == Life.ASKED:
+        # Looked up, for the many that wait for a transaction are live, too.
+        for other in self._followers.get(candidate.number, ()):
+            if other.life == Life.ASKED:
                 self.decide_twin(other, record)
 
     def decide_twin(self, candidate: Candidate, earlier: Record) -> None:
@@ -177,6 +182,7 @@ class Candidates:
         """Forget a candidate that is on the disk now; only its recipe is kept."""
         candidate.life = Life.WRITTEN
         self._live.pop(candidate.number, None)
+        self._followers.pop(candidate.number, None)
 
     def drop(self) -> None:
         """Forget all running work, because the time is up. Candidates that were not told stay outstanding."""
