@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.api import Record, Score, Split
+from evomerge.cli.console import make_console
 
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_SECONDS = 10.0
@@ -131,14 +132,14 @@ class Display:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or make_console()
         self._fitness: list[float] = []
         self._best: Record | None = None
         self._phase = ""
         self._last_line = time.monotonic()
         self._baselines: list[tuple[str, Score | None]] = []
         self._progress = Progress(
-            TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+            TextColumn("{task.description:<10}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         )
         self._task: TaskID | None = None
         self._live: Live | None = None

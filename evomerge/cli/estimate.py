@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from evomerge.cli.console import make_console
 from evomerge.errors import EstimationError
 
 
@@ -70,7 +70,7 @@ def run(words: Sequence[str]) -> int:
         interval = f"{100 * low:.1f} to {100 * high:.1f} %"
         shown = f"{100 * one['estimate']:.1f} %", f"{100 * one['standard_error']:.1f}"
         table.add_row(name, *shown, interval, str(len(one["items"])))
-    Console().print(table)
+    make_console().print(table)
     return 0
 
 

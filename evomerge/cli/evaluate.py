@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from evomerge.cli.console import make_console
 from evomerge.cli.display import percent, plain
 from evomerge.cli.steps import steps
 from evomerge.errors import ConfigError
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> int:
         for name, score in found.items():
             shown = plain(score.to_data()) if name in no_shares else percent(score)
             table.add_row(task, name, shown, str(score.n))
-    Console().print(table)
+    make_console().print(table)
     return 0
 
 
@@ -100,7 +100,7 @@ def _everything(arguments: argparse.Namespace) -> int:
     if not arguments.full and not (len(words) == 1 and Path(words[0]).is_dir()):
         target = compose(words)
     out = arguments.out or (RESPONSES if arguments.all_parents else None)
-    err = Console(stderr=True)
+    err = make_console(stderr=True)
     with steps("models") as progress:
         result = api.evaluate_full(
             target,
@@ -116,7 +116,7 @@ def _everything(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(result.to_data(), indent=2, ensure_ascii=False))
         return 0
-    console = Console()
+    console = make_console()
     for i, column in enumerate(result.columns):
         console.print(_table(result, i, column))
         if result.searched:

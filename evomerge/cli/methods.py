@@ -6,8 +6,10 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from evomerge.cli.console import make_console
 
 
 def run(words: Sequence[str]) -> int:
@@ -42,8 +44,9 @@ def run(words: Sequence[str]) -> int:
             table.add_row(*head, *row)
             head = ["", "", ""]
         table.add_section()
-    console = Console()
+    console = make_console()
     console.print(table)
     for method in methods:
-        console.print(f"[bold]{method['name']}[/bold]: {method['summary']} ({method['paper']})", highlight=False)
+        said = f": {method['summary']} ({method['paper']})"
+        console.print(Text.assemble((method["name"], "bold"), said), highlight=False)
     return 0

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from evomerge.cli.compose import compose
+from evomerge.cli.console import make_console
 from evomerge.cli.steps import steps
 
 _WORDS = {"decode_genome": "decode genome", "engine": "around the passes"}
@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
-    console = Console()
+    console = make_console()
     console.print(
         f"{found['name']}: {found['items']} items a candidate, {found['device']}, {found['dtype']}, "
         f"{found['threads']} threads, engine {found['engine']}; memory: {found['memory_bandwidth'] / 1e9:.1f} GB/s",

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from evomerge import api
+from evomerge.cli.console import make_console
 from evomerge.cli.display import Display, result_tables, verdict_lines
 
 
@@ -54,7 +53,7 @@ def resume_search(folder: Path, budget: Mapping[str, Any]) -> int:
 
 def show_result(run: Any) -> int:
     """Print the closing table and the next command; return the exit status."""
-    console = Console()
+    console = make_console()
     status = run.status()
     for table in result_tables(status):
         console.print(table)

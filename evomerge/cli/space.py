@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from evomerge.cli.compose import compose
+from evomerge.cli.console import make_console
 
 
 def run(words: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def run(words: Sequence[str]) -> int:
         print(json.dumps(genes, indent=2, ensure_ascii=False))
         return 0
     for stage in dict.fromkeys(gene["stage"] for gene in genes):
-        Console().print(_table(stage, [gene for gene in genes if gene["stage"] == stage]))
+        make_console().print(_table(stage, [gene for gene in genes if gene["stage"] == stage]))
     return 0
 
 

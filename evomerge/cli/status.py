@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
+from rich.text import Text
 
+from evomerge.cli.console import make_console
 from evomerge.cli.display import percent, result_tables, verdict_lines, worker_table
 
 
@@ -27,8 +28,9 @@ def run(words: Sequence[str]) -> int:
         print(json.dumps(status, indent=2, ensure_ascii=False))
         return 0
     budget = ", ".join(f"{value:g} {key}" for key, value in status["budget"].items() if value is not None)
-    console = Console()
-    console.print(f"{status['name']}: [bold]{status['state']}[/bold]  ({status['path']})", soft_wrap=True)
+    console = make_console()
+    state = Text(status["state"], "bold")
+    console.print(Text.assemble(f"{status['name']}: ", state, f"  ({status['path']})"), soft_wrap=True)
     console.print(
         f"  {status['candidates']} candidates ({status['failed']} failed, {status['cache_hits']} repeated), "
         f"{status['items']} items, {status['seconds']:.0f} s; budget: {budget}"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from evomerge.cli.console import make_console
 from evomerge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
         table = Table("measured", "found", title=f"{arguments.folder} and {arguments.target}")
         for name, value in _rows(found).items():
             table.add_row(name, value)
-        Console().print(table)
+        make_console().print(table)
         print("passed" if found.passed else "FAILED: the folder does not compute what the recipe does")
     return 0 if found.passed else 1
 
