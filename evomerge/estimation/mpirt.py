@@ -75,7 +75,7 @@ class MPIRT(PIRT):
 
 
 def convex_mpirt(*, dimension: int | None = None) -> MPIRT:
-    """Return mp-IRT with the weights of the parents on the simplex."""
+    """mp-IRT with the weights of the parents on the simplex."""
     return MPIRT(dimension=dimension, convex=True)
 
 

@@ -73,7 +73,9 @@ class _Point:
 
 
 class CMA(Optimizer):
-    """CMA-ES in the unit cube; larger fitness is better. See the module docstring for what it does beyond pycma.
+    """CMA-ES in the unit cube, with restarts; larger fitness is better.
+
+    The module's docstring says what it does beyond pycma.
 
     Args:
         n_dims: number of dimensions, from 1.

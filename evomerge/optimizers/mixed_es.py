@@ -66,9 +66,10 @@ class _Individual:
 
 
 class MixedES(Optimizer):
-    """Mixed-integer evolution strategy in the unit cube; larger fitness is better. See the module docstring.
+    """A mixed-integer evolution strategy in the unit cube; larger fitness is better.
 
-    The first proposal is the start. Integers and choices are proposed at the centres of their bins.
+    See the module's docstring. The first proposal is the start. Integers and choices are proposed at the centres of
+    their bins.
 
     Args:
         n_dims: number of dimensions, from 1.

@@ -54,7 +54,9 @@ class _Individual:
 
 
 class NSGA2(Optimizer):
-    """NSGA-II in the unit cube; larger is better in every objective. See the module docstring.
+    """NSGA-II in the unit cube, for several objectives; larger is better in each.
+
+    See the module's docstring.
 
     Args:
         n_dims: number of dimensions, from 1.

@@ -43,7 +43,7 @@ def make_optimizer(
         options: the optimizer's own; its class lists them.
 
     Raises:
-        ConfigError: naming everything that `check_optimizer` finds wrong with the name and the options.
+        ConfigError: with every mistake that `check_optimizer` finds in the name and the options.
         ValueError: if the start or the kinds have another shape, or the start leaves the unit cube.
     """
     found = _name_and_option_problems(name, options, n_dims)

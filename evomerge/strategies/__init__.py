@@ -1,6 +1,6 @@
 """Strategies, which propose recipes and take results.
 
-- `base.py`: the contract (`Strategy`, `Proposal`), and what a strategy can be made of (`StrategySetup`)
+- `base.py`: the contract (`Strategy`, `Proposal`), and what a strategy is made from (`StrategySetup`)
 - `registry.py`: strategies by name
 - `vector.py`: a space with an optimizer of arrays
 

@@ -38,16 +38,16 @@ class Proposal:
 
 @dataclass(frozen=True)
 class StrategySetup:
-    """What a strategy can be made of.
+    """What a strategy is made from.
 
     Attributes:
         space: makes the space that the configuration describes.
         optimizer: makes the optimizer that the configuration names, for a space.
-        parents: name to recipe of what the search is measured against: each parent, and their plain average.
+        parents: name to recipe of each baseline: the parents, and their plain average.
         elite: the best recipe of the stages before; None in the first.
-        seed: from 0, of this stage.
-        weights: `(n_objectives,)`, of the objectives where they become one number.
-        options: the strategy's own.
+        seed: the seed of this stage, from 0.
+        weights: `(n_objectives,)`, the weights of the objectives where they become one number.
+        options: the strategy's own options.
     """
 
     space: Callable[[], Space]
@@ -88,7 +88,7 @@ class Strategy(ABC):
     @classmethod
     @abstractmethod
     def make(cls, setup: StrategySetup) -> Strategy:
-        """Return a strategy for a stage of a search; its options were checked."""
+        """Return a strategy for a stage of a search; its options have been checked."""
 
     @property
     @abstractmethod

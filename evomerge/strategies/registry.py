@@ -1,4 +1,4 @@
-"""Strategies by name: built in, of an installed package, or of a user's file."""
+"""Strategies by name: built in, from an installed package, or from a user's file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make_strategy(name: str, setup: StrategySetup) -> Strategy:
     """Return the strategy of that name.
 
     Raises:
-        ConfigError: naming everything that `check_strategy` finds wrong with the name and the options.
+        ConfigError: with every mistake that `check_strategy` finds in the name and the options.
     """
     problems = check_strategy(name, setup.options)
     if problems:
@@ -27,7 +27,7 @@ def make_strategy(name: str, setup: StrategySetup) -> Strategy:
 
 
 def check_strategy(name: str, options: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a strategy's name and options, one sentence each."""
+    """Return the mistakes in a strategy's name and options, one sentence each."""
     problems = STRATEGIES.problems(name)
     if problems:
         return problems

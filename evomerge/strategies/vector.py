@@ -19,7 +19,7 @@ from evomerge.strategies.base import FRONT, WINNER, Proposal, Strategy, Strategy
 
 
 class VectorStrategy(Strategy):
-    """A `Strategy` made of a space and an optimizer.
+    """A space with an optimizer of arrays, which moves a point in the unit cube for each recipe.
 
     Args:
         space: turns points into genomes, and genomes into recipes.

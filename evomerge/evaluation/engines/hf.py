@@ -60,7 +60,7 @@ class SortedCall:
 
 
 class HfEngine(Engine):
-    """Answers requests with a live transformers model; see `Engine`."""
+    """Answers requests by our own greedy decoding and scoring with a live transformers model."""
 
     def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
         self._lm_eval = LmEvalEngine(batch_size=batch_size, max_length=max_length, halvings=halvings)

@@ -76,7 +76,7 @@ class _Row:
 
 
 class VllmEngine(Engine):
-    """Answers requests with vLLM; see `Engine`.
+    """Answers requests with vLLM, in the worker's own process.
 
     Scores are those of the default engine. In fp32 they are equal up to the rounding of sums, which may change an
     answer where two tokens are nearly equally likely. The engine refuses candidates that change the number of layers,
