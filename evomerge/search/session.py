@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from evomerge.errors import ConfigError, Interrupted
+from evomerge.errors import ConfigError, Interrupted, RunError
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.fitness.scoring import Scoring
 from evomerge.recipe import Recipe
@@ -117,6 +117,7 @@ class Search:
             Interrupted: if the stop signal came first; everything scored so far is in the run.
             CheckpointError: if a parent cannot be built, for example because its weights are NaN.
             EvaluationError: if no candidate could be scored.
+            RunError: if the strategy's state in the run is one of another strategy.
         """
         self._baselines.score(self._db, self._scorer, self._journal, self.listener)
         self._evolve()
@@ -193,7 +194,10 @@ class Search:
         self._journal.take_up()
         strategy, state = self._questions.strategy, self._db.strategy_state()
         if state is not None:
-            strategy.load_state(state)
+            try:
+                strategy.load_state(state)
+            except ValueError as error:
+                raise RunError(f"the search of {self.run_dir.path} cannot go on from where it was: {error}") from error
         outstanding, generations = data.get("outstanding", []), data.get("generations", [])
         ends = [first for first, *_ in generations[1:]] + [math.inf]
         begun = -1

@@ -31,7 +31,7 @@ def text_of(console: Console) -> str:
 def status_of(objectives: list[str], parent: str) -> dict[str, Any]:
     score = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8}
     scores = {"validation": score, "test": score}
-    by_objective = {name: scores for name in objectives}
+    by_objective = dict.fromkeys(objectives, scores)
     return {
         "name": "[/run]",
         "best": {"name": "candidate 1", **scores},
