@@ -9,8 +9,8 @@ Each section is also what the other parts are given, frozen. Where a part has a 
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -511,7 +511,8 @@ def _device(value: Any) -> Any:
 
 
 def _number(value: Any, fits: Callable[[float], bool]) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and fits(value)):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (abs(value) <= sys.float_info.max and fits(value)):  # YAML's integers have no largest one
         raise ValueError
     return float(value)
 

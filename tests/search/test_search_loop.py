@@ -285,7 +285,7 @@ def test_a_finalist_whose_validation_scores_are_nan_is_passed_over(
 def test_a_state_of_another_strategy_is_a_mistake_of_the_users_and_no_bug(run: RunDir) -> None:
     begin = lambda population: lambda best: VectorStrategy(Line(), CMA(1, [0.5], 0, population=population))  # noqa: E731
     make(run, Machine(), stages=[Stage("search", 1.0, begin(6))], budget=Budget(candidates=4)).run()
-    with pytest.raises(RunError, match="cannot go on from where it was: .*population"):
+    with pytest.raises(RunError, match=r"cannot go on from where it was: .*population"):
         make(run, Machine(), stages=[Stage("search", 1.0, begin(8))]).run()
 
 
