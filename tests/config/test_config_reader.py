@@ -300,6 +300,5 @@ def test_a_key_that_yaml_reads_as_something_else_than_a_text_is_unknown_like_any
             inner = inner.setdefault(step, {})
         inner[name] = 1
         _, problems = read(data)
-        assert (
-            len(problems) == 1 and f"unknown key in {'.'.join(section) or 'the configuration'} '{name}'" in problems[0]
-        )
+        where = ".".join(section) or "the configuration"
+        assert len(problems) == 1 and f"unknown key in {where} '{name}'" in problems[0]
