@@ -136,8 +136,8 @@ class Objectives:
 
         Raises:
             EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite (or beyond
-                `LARGEST`), or a baseline that an entry compares with was not noted; if an objective is not a number; or if
-                there are limits and an objective lies below `-INFEASIBLE`.
+                `LARGEST`), or a baseline that an entry compares with was not noted; if an objective is not a number; or
+                if there are limits and an objective lies below `-INFEASIBLE`.
         """
         means = _means(self._values(scores, split))
         return self._result(means, [*self._beyond(means), *self._collapsed(scores, split)], recipe)

@@ -59,7 +59,7 @@ class Finals:
         ranked = sorted(self._as_known_now(scored), key=lambda record: (-(record.fitness or 0.0), record.number))
         if not ranked:
             reasons = sorted({record.error for record in self._db.records() if record.error is not None})
-            why = "; ".join(reasons) or "the budget let none begin that is not one of the parents or their average"
+            why = "; ".join(reasons) or "the budget ended before one was scored that is no parent and not their average"
             raise EvaluationError(f"no candidate could be scored, so there is no best merge; the reasons: {why}")
         worth = {record.number: record.fitness or 0.0 for record in ranked}
         best = self._strategy.finalists(ranked, self._n)
