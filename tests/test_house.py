@@ -1,11 +1,12 @@
 """The package is a one-way street: each part imports only from the parts listed for it."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ def imported_names(path: Path) -> set[str]:
     return names
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its full name; a package by its folder's."""
     files = PACKAGE.rglob("*.py")
@@ -107,7 +109,8 @@ def modules() -> dict[str, Path]:
             for path in files}  # fmt: skip
 
 
-def run_time_imports(path: Path) -> set[str]:
+@functools.cache
+def run_time_imports(path: Path) -> frozenset[str]:
     """What a module imports when it or one of its functions runs: without what stands under TYPE_CHECKING."""
     known, found = modules(), set()
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
@@ -117,16 +120,27 @@ def run_time_imports(path: Path) -> set[str]:
             waiting += node.orelse
             continue
         waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write the full path, not a relative import"
         if isinstance(node, ast.Import):
+            whole = "evomerge" in {alias.name for alias in node.names}
+            assert not whole, f"{path}: import what is needed, not the whole package, whose parts nobody sees here"
             found |= {alias.name for alias in node.names} & known.keys()
         elif isinstance(node, ast.ImportFrom) and node.module in known:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= names & known.keys()
             found |= {node.module} if names - known.keys() else set()
-    return found
+    return frozenset(found)
 
 
-def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+@pytest.mark.parametrize("line", ["from . import plan", "from ..merge import plan", "import evomerge"])
+def test_an_import_that_hides_what_it_imports_is_no_way_round_the_table(line: str, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(f"def function():\n    {line}\n")
+    with pytest.raises(AssertionError, match=r"module\.py"):
+        run_time_imports(tmp_path / "module.py")
+
+
+def circles(imports: Mapping[str, Set[str]]) -> list[list[str]]:
     """The strongly connected components of more than one module, by Tarjan's algorithm."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}

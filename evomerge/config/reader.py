@@ -147,9 +147,10 @@ def _take_out(data: dict[str, Any], place: KeyPath) -> KeyPath:
                 return _take_out(data, place[:depth])
             inner = entry
             continue
-        name = next((name for name in inner if str(name) == step), None)
-        if name is None:
+        named = [name for name in inner if str(name) == step]
+        if not named:
             return _take_out(data, place[:depth]) if depth else place
+        name = named[0]  # which may be None: YAML reads `null:` so
         if depth == len(place) - 1 or not isinstance(inner[name], (dict, list)):
             del inner[name]
             return place[: depth + 1]

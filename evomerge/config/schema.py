@@ -10,8 +10,8 @@ Other parts get the sections themselves, frozen. Where a part has a class of its
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -532,7 +532,8 @@ def _device(value: Any) -> Any:
 
 
 def _number(value: Any, fits: Callable[[float], bool]) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and fits(value)):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (abs(value) <= sys.float_info.max and fits(value)):  # YAML's integers have no largest one
         raise ValueError
     return float(value)
 

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 SCORE = "score"
 """Name of the objective of the entries that name none."""
 
+LARGEST = 1e150
+"""Values beyond are refused like infinite ones: their squares, which intervals are made of, would be infinite."""
+
 
 @dataclass(frozen=True)
 class RecipeTerm:
@@ -135,9 +138,9 @@ class Objectives:
             recipe: the candidate's recipe; needed where there are recipe terms.
 
         Raises:
-            EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite, or a
-                baseline that an entry compares with was not noted; if an objective is not a number; or if there are
-                limits and an objective lies below `-INFEASIBLE`.
+            EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite (or beyond
+                `LARGEST`), or a baseline that an entry compares with was not noted; if an objective is not a number; or
+                if there are limits and an objective lies below `-INFEASIBLE`.
         """
         means = _means(self._values(scores, split))
         return self._result(means, [*self._beyond(means), *self._collapsed(scores, split)], recipe)
@@ -364,7 +367,7 @@ def _value(spec: TaskSpec, metric: str, score: ItemScore) -> float:
             f"the item has {', '.join(sorted(score.metrics)) or 'none'}"
         )
     value = float(score.metrics[key])
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST:  # NaN too
         raise EvaluationError(f"task {spec.name!r}, item {score.item}: metric {metric!r} is {value}")
     return value
 

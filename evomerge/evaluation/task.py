@@ -206,7 +206,7 @@ def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
         problems += _constraint_problems(spec)
         problems += _option_problems(spec)
         named: Any = spec.objective
-        if named is not None and (not isinstance(named, str) or not named):
+        if named is not None and (not isinstance(named, str) or not named.strip()):
             problems.append(f"task {spec.name!r}: `objective` must be a name for what is improved, but came {named!r}")
     if not problems:
         weighing = {spec.objective for spec in specs if spec.weight > 0}

@@ -66,7 +66,7 @@ def check_optimizer(
 
     A nevergrad optimizer is also rehearsed on a test function for as many asks as its `budget` says (at most a few
     seconds). Some of nevergrad's hundreds cannot be resumed, or fail after some hundred asks with some versions of
-    their libraries, which should not come to light in the middle of a search.
+    their libraries, which should not come to light in the middle of a search. One that is not built in is made once.
 
     Args:
         name: as for `make_optimizer`.
@@ -84,6 +84,11 @@ def check_optimizer(
         from evomerge.optimizers.nevergrad_adapter import rehearse
 
         found = rehearse(name.removeprefix(_PREFIX), n_dims, **options)
+    elif not found and name not in OPTIMIZERS.built_in:
+        try:  # better known now than when the parents were scored
+            make_optimizer(name, n_dims=n_dims, start=[0.5] * n_dims, seed=0, kinds=kinds, **options)
+        except Exception as error:  # a class of the user's may raise anything
+            found = [f"the optimizer {name} cannot be made in {n_dims} dimensions: {_said(error)}"]
     return found
 
 
@@ -109,7 +114,16 @@ def _name_and_option_problems(name: str, options: dict[str, Any], n_dims: int) -
         if key not in optimizer.OPTIONS
     ]
     known = {key: value for key, value in options.items() if key in optimizer.OPTIONS}
-    return [*found, *optimizer.problems(known, n_dims)]
+    if name in OPTIMIZERS.built_in or name.startswith(_PREFIX):
+        return [*found, *optimizer.problems(known, n_dims)]
+    try:
+        return [*found, *optimizer.problems(known, n_dims)]
+    except Exception as error:  # a class of the user's may raise anything
+        return [*found, f"the optimizer {name} cannot check its options: {_said(error)}"]
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _name_problems(name: str) -> list[str]:

@@ -5,16 +5,19 @@ Unlike candidates, these do not depend on each other: they run side by side, and
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from evomerge.errors import Interrupted
+from evomerge.errors import EvaluationError, Interrupted
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.fitness.scoring import Judge
 from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
 from evomerge.search.events import Listener
 from evomerge.store.database import Database
+
+log = logging.getLogger(__name__)
 
 
 class SplitScorer:
@@ -88,9 +91,15 @@ class SplitScorer:
             self._listener.scored(records[one.job.candidate], split, None)
 
     def _keep(self, record: Record, outcome: Outcome, split: Split) -> None:
-        score = None
+        score, error = None, outcome.error
         if outcome.state == State.COMPLETE:
-            score = self._judge.score(outcome.scores, split)
+            try:
+                score = self._judge.score(outcome.scores, split)
+            except EvaluationError as unusable:  # a metric that is NaN, say
+                error = str(unusable)
+        if score is None:
+            log.warning("%s could not be scored on the %s items: %s", record.name, split, error)
+        else:
             self._db.add_scores(record.number, split, score, outcome.scores)
         self._listener.scored(record, split, score)
 

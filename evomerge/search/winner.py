@@ -7,6 +7,7 @@ items, which the search never saw, decide. Only the chosen candidates are scored
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from evomerge.errors import EvaluationError
 from evomerge.fitness.scoring import Scoring
@@ -55,13 +56,12 @@ class Finals:
             Interrupted: if the stop signal came first.
         """
         scored = [r for r in self._db.records() if r.fitness is not None and r.same_as is None and not r.is_consensus]
-        worth = self._worth_now(scored)
-        ranked = sorted(scored, key=lambda record: (-worth[record.number], record.number))
+        ranked = sorted(self._as_known_now(scored), key=lambda record: (-(record.fitness or 0.0), record.number))
         if not ranked:
-            reasons = {record.error for record in self._db.records()} - {None}
-            raise EvaluationError(
-                f"no candidate could be scored, so there is no best merge; the reasons: {'; '.join(map(str, reasons))}"
-            )
+            reasons = sorted({record.error for record in self._db.records() if record.error is not None})
+            why = "; ".join(reasons) or "the budget ended before one was scored that is no parent and not their average"
+            raise EvaluationError(f"no candidate could be scored, so there is no best merge; the reasons: {why}")
+        worth = {record.number: record.fitness or 0.0 for record in ranked}
         best = self._strategy.finalists(ranked, self._n)
         if not self._scorer.has(Split.VALIDATION):
             return self._without_validation(best, ranked)
@@ -131,9 +131,12 @@ class Finals:
         """Return the validation score plus what the recipe itself adds."""
         return (record.scores or {})[Split.VALIDATION].mean + self._scoring.judge.of_recipe(record.recipe)
 
-    def _worth_now(self, records: Sequence[Record]) -> dict[int, float]:
-        """Return what each candidate is worth, re-estimated from all that the run knows at its end."""
+    def _as_known_now(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records with their results re-estimated from all that the run knows at its end."""
         if not self._scoring.learns:
-            return {record.number: record.fitness or 0.0 for record in records}
+            return list(records)
         found = self._scoring.re_estimate({record.number: record.recipe for record in records})
-        return {number: result.scalar(self._weights) for number, result in found.items()}
+        return [
+            replace(record, result=found[record.number], fitness=found[record.number].scalar(self._weights))
+            for record in records
+        ]

@@ -122,7 +122,7 @@ def load_attribute(name: str) -> Any:
         raise ConfigError(f"{name!r} must be like 'my_module:my_name' or 'folder/my_file.py:my_name'")
     try:
         module = load_file(Path(where).expanduser()) if where.endswith(".py") else _import(where)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, or be a program that ends here
         text = " ".join(str(error).split())
         raise ConfigError(f"{name!r} could not be imported: {type(error).__name__}: {text}") from error
     try:

@@ -56,6 +56,7 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
         ("budget.seconds", 0, r"`budget.seconds` must be a number above 0"),
         ("budget", {}, r"`budget` needs at least one limit"),
         ("budget", {"candidate": 3}, r"unknown key in budget 'candidate'; did you mean 'candidates'"),
+        ("execution.cache", 10**400, r"`execution.cache` must"),
         ("seed", -1, r"`seed` must be a whole number from 0"),
         ("seed", 1.5, r"`seed` must be a whole number"),
         ("modles", {}, r"unknown key in the configuration 'modles'; did you mean 'models'"),
@@ -288,3 +289,16 @@ def test_what_is_read_is_frozen_and_the_mapping_stays_as_it_was() -> None:
     assert data == before
     with pytest.raises(ValueError, match="frozen"):
         config.execution.threads = 3
+
+
+@pytest.mark.parametrize("name", [None, True, 5])
+def test_a_key_that_yaml_reads_as_something_else_than_a_text_is_unknown_like_any_other(name: object) -> None:
+    for section in ((), ("budget",), ("execution",)):
+        data = copy.deepcopy(WHOLE)
+        inner: Any = data
+        for step in section:
+            inner = inner.setdefault(step, {})
+        inner[name] = 1
+        _, problems = read(data)
+        where = ".".join(section) or "the configuration"
+        assert len(problems) == 1 and f"unknown key in {where} '{name}'" in problems[0]

@@ -245,6 +245,15 @@ def test_violations_add_up_and_are_all_named() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", [1e308, -1e200, math.inf, math.nan])
+def test_a_value_whose_square_is_infinite_is_refused_like_an_infinite_one(value: float) -> None:
+    objective = Objectives([TaskSpec("t", "acc", direction="minimize")])
+    for judged in (objective.result, objective.score):
+        with pytest.raises(EvaluationError, match="item 1: metric 'acc' is"):
+            judged(items("t", [1.0, value, value]))
+    assert objective.score(items("t", [1.0, 1e150, -1e150])).high < math.inf
+
+
 def test_a_sum_so_low_that_it_would_rank_among_the_infeasible_is_refused() -> None:
     objective = Objectives([TOKENS, limit("t", "tokens", constraint=Constraint(max=1e12))])
     with pytest.raises(EvaluationError, match=r"must stay above -1e.09.*measure in larger units"):

@@ -120,3 +120,9 @@ def test_items_may_not_be_searched_on_by_one_task_and_tested_on_by_another() -> 
         "items of 'b' would serve as test items of task 'a' and as search items of task 'b'" in p for p in problems
     )
     assert spec_problems([TaskSpec("a", "acc", test="c"), TaskSpec("b", "acc", test="c")]) == []
+
+
+@pytest.mark.parametrize("name", ["", "  ", "\n"])
+def test_an_objective_without_a_visible_name_is_refused(name: str) -> None:
+    (problem,) = spec_problems([TaskSpec("a", "acc", objective=name)])
+    assert "`objective` must be a name for what is improved" in problem

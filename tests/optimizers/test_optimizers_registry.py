@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +102,47 @@ assert "nevergrad" not in sys.modules and ("cma" in sys.modules) == ({name!r} ==
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    """A file of the user's with classes that do not work."""
+    path = tmp_path / "own_optimizers.py"
+    path.write_text(
+        """
+from evomerge.optimizers.base import Optimizer
+
+class Unfinished(Optimizer):
+    pass
+
+class Refuses(Optimizer):
+    def __init__(self, n_dims, start, seed):
+        raise RuntimeError("no luck")
+    ask = tell = dump_state = load_state = None
+
+class Muddled(Refuses):
+    @classmethod
+    def problems(cls, options, n_dims):
+        return [options["missing"]]
+"""
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Unfinished", r"cannot be made in 3 dimensions: TypeError"),
+        ("Refuses", r"cannot be made in 3 dimensions: RuntimeError: no luck"),
+        ("Muddled", r"cannot check its options: KeyError: 'missing'"),
+    ],
+)
+def test_a_class_of_the_users_that_does_not_work_is_a_mistake_and_no_crash(own: str, name: str, message: str) -> None:
+    (problem,) = check_optimizer(f"{own}:{name}", {}, 3)
+    assert re.search(message, problem)
+
+
+def test_a_file_that_ends_the_program_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import sys; sys.exit(3)")
+    (problem,) = check_optimizer(f"{tmp_path}/program.py:Mine", {}, 3)
+    assert "could not be imported: SystemExit: 3" in problem

@@ -20,7 +20,7 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Gene, GeneSpace
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Split, State
+from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
 from evomerge.search.budget import Budget
 from evomerge.search.session import Search
 from evomerge.search.stage import Stage
@@ -292,6 +292,23 @@ def test_a_second_stage_keeps_what_is_known_of_the_items(tmp_path) -> None:
 MORE = Budget(candidates=25)
 
 
+def test_finalists_are_chosen_by_results_as_the_run_knows_them_at_its_end(tmp_path: Path) -> None:
+    seen: list[Record] = []
+
+    class Noting(VectorStrategy):
+        def finalists(self, ranked, n):
+            seen.extend(ranked)
+            return super().finalists(ranked, n)
+
+    begin = lambda best: Noting(Plane(), CMA(2, [0.25, 0.75], 3, population=6))  # noqa: E731
+    with create(tmp_path / "run") as run:
+        make(run, Machine(), stages=[Stage("search", 1.0, begin)]).run()
+        stored = {record.number: record.result for record in run.database.records()}
+    assert len(seen) == len(stored)
+    assert any(record.result.objectives != stored[record.number].objectives for record in seen)
+    assert [record.fitness for record in seen] == [record.result.objectives[0] for record in seen]
+
+
 @pytest.mark.parametrize("items", [None, 12])
 @pytest.mark.parametrize("race", RACES[:2], ids=lambda race: race.rule if race else "none")
 def test_the_last_candidate_is_the_mean_of_the_best_genomes_and_a_finalist(tmp_path, items, race) -> None:
@@ -305,8 +322,8 @@ def test_the_last_candidate_is_the_mean_of_the_best_genomes_and_a_finalist(tmp_p
         search = make(run, Machine(), items=items, race=race, budget=MORE)
         search._baselines.score(search._db, search._scorer, search._journal, search.listener)
         search._take_up()
-        worth = search._finals()._worth_now(records[:-1])
-        best = sorted(records[:-1], key=lambda record: (-worth[record.number], record.number))[:4]
+        known = search._finals()._as_known_now(records[:-1])
+        best = sorted(known, key=lambda record: (-record.fitness, record.number))[:4]
         assert consensus.genome == pytest.approx(np.mean([record.genome for record in best], axis=0))
         finalists = [record for record in records if Split.VALIDATION in record.scores]
         assert len(finalists) == 3 and consensus in finalists
