@@ -10,13 +10,12 @@ import pytest
 from accuracy import Accuracy
 from machines import Killed, order_of_answers
 
-from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted, RunError
+from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted
 from evomerge.evaluation.objective import RecipeTerm
 from evomerge.execution.base import StopSignal
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.scoring import Scoring
 from evomerge.optimizers.base import Optimizer, Point
-from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Record, Result, Split, State
 from evomerge.search.budget import Budget
@@ -280,13 +279,6 @@ def test_a_finalist_whose_validation_scores_are_nan_is_passed_over(
     scored = [record for record in run.database.records() if Split.VALIDATION in (record.scores or {})]
     assert 0 < len(scored) < 3 and winner.number in {record.number for record in scored}
     assert "could not be scored on the validation items: metric 'acc' is nan" in caplog.text
-
-
-def test_a_state_of_another_strategy_is_a_mistake_of_the_users_and_no_bug(run: RunDir) -> None:
-    begin = lambda population: lambda best: VectorStrategy(Line(), CMA(1, [0.5], 0, population=population))  # noqa: E731
-    make(run, Machine(), stages=[Stage("search", 1.0, begin(6))], budget=Budget(candidates=4)).run()
-    with pytest.raises(RunError, match=r"cannot go on from where it was: .*population"):
-        make(run, Machine(), stages=[Stage("search", 1.0, begin(8))]).run()
 
 
 @pytest.mark.parametrize("capacity", [1, 3])
