@@ -341,6 +341,7 @@ def export(
     run_dir: str | Path,
     out: str | Path,
     *,
+    candidate: int | None = None,
     shard_size: int | None = None,
     progress: Progress | None = None,
     verify: bool = True,
@@ -350,19 +351,22 @@ def export(
     """Write the best merge of a run as a Hugging Face folder: weights, config, tokenizer, recipe, model card.
 
     Args:
+        candidate: number of another candidate of the run, such as a further one of its front.
         verify: whether the finished folder is compared with the live model before it appears.
         tolerance: of that comparison; see `evomerge.export.verify.verify`.
         report: called with what is known of the folder: the comparison, what repeated layers cost.
 
     Raises:
         RunError: if the folder is no run.
-        ExportError: if there is no best merge yet, the folder cannot be written, or it fails the comparison.
+        ExportError: if there is no best merge yet, or no such candidate; if the folder cannot be written, or fails the
+            comparison.
     """
     from evomerge.workflows.export import export as run
 
     return run(
         run_dir,
         out,
+        candidate=candidate,
         shard_size=shard_size,
         progress=progress,
         verify=verify,

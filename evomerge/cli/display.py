@@ -75,7 +75,8 @@ def choice_table(status: Mapping[str, Any]) -> Table:
         "test" if any(one["test"] for row in choice["records"] for one in row["objectives"].values()) else "validation"
     )
     n = len(choice["records"])
-    what = f"front of {n} merges: none is better in every objective" if choice["kind"] == "front" else choice["kind"]
+    front = f"front of {n} merge{'s' * (n != 1)}: none is better in every objective"
+    what = front if choice["kind"] == "front" else choice["kind"]
     table = Table(title=f"{what}; {split} score and 95 % interval")
     table.add_column("model")
     for one in objectives:

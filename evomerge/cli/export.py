@@ -18,6 +18,7 @@ def run(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="evomerge export", description="Write a run's best merge as a model folder.")
     parser.add_argument("run", type=Path, help="the run folder, outputs/<name>/<time>")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write; must not exist or be empty")
+    parser.add_argument("--candidate", type=int, metavar="N", help="of the run; its best if left out")
     parser.add_argument("--shard-gb", type=float, default=5.0, help="largest weight file, in GB (default 5)")
     parser.add_argument("--no-verify", action="store_true", help="do not compare the folder with the live model")
     parser.add_argument("--tolerance", type=float, help="largest relative logit difference that passes")
@@ -30,6 +31,7 @@ def run(words: Sequence[str]) -> int:
         out = api.export(
             arguments.run,
             arguments.out,
+            candidate=arguments.candidate,
             shard_size=int(arguments.shard_gb * 1e9),
             progress=progress,
             verify=not arguments.no_verify,

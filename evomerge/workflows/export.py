@@ -14,17 +14,19 @@ def export(
     run_dir: str | Path,
     out: str | Path,
     *,
+    candidate: int | None = None,
     shard_size: int | None = None,
     progress: Progress | None = None,
     verify: bool = True,
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
 ) -> Path:
-    """Write the best merge of a run as a Hugging Face folder; see `evomerge.api.export`."""
+    """Write the best merge of a run, or another candidate, as a Hugging Face folder; see `evomerge.api.export`."""
     with RunDir.open(run_dir) as run:
         return export_run(
             run,
             out,
+            number=candidate,
             shard_size=shard_size,
             progress=progress,
             verify=verify,

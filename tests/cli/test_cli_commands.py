@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evomerge import api
 from evomerge.cli.main import COMMANDS, main
 from evomerge.recipe import ModelSource, Parent, Recipe
 
@@ -128,6 +129,14 @@ def test_zoo_lists_models_and_tasks(capsys) -> None:
     assert main(["zoo"]) == 0
     out = capsys.readouterr().out
     assert "zoo:math" in out and "zoo_ja_math_test" in out
+
+
+def test_export_writes_the_candidate_that_is_named(zoo_run: Path, tmp_path: Path, capsys) -> None:
+    assert main(["export", str(zoo_run), "--candidate", "1", "--out", str(tmp_path / "one"), "--no-verify"]) == 0
+    expected = api.records(zoo_run)[1].recipe.content_hash
+    assert Recipe.load(tmp_path / "one" / "recipe.yaml").content_hash == expected
+    assert main(["export", str(zoo_run), "--candidate", "99", "--out", str(tmp_path / "none")]) == 2
+    assert "has no candidate 99" in capsys.readouterr().err
 
 
 def test_export_and_a_dry_push(zoo_run: Path, tmp_path: Path, capsys, monkeypatch) -> None:
