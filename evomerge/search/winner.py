@@ -15,7 +15,7 @@ from evomerge.record import Choice, Record, Split
 from evomerge.search.events import Listener
 from evomerge.search.splits import SplitScorer, is_scored
 from evomerge.store.database import Database
-from evomerge.strategies.base import FRONT, WINNER, Strategy
+from evomerge.strategies.base import ARCHIVE, FRONT, WINNER, Strategy
 
 
 class Finals:
@@ -76,12 +76,18 @@ class Finals:
             raise EvaluationError("none of the best candidates could be scored on the validation items; see run.log")
         if self._strategy.choice == FRONT:
             return Choice(FRONT, self._front(finalists, Split.VALIDATION))
+        if self._strategy.choice == ARCHIVE:
+            # Each is the best of its niche, so that none stands for another; they are only put in order.
+            best_first = sorted(finalists, key=lambda record: (-self._validated(record), record.number))
+            return Choice(ARCHIVE, tuple(record.number for record in best_first))
         return Choice(WINNER, (self._winner(finalists, worth),))
 
     def _without_validation(self, best: Sequence[Record], ranked: Sequence[Record]) -> Choice:
         """Choose on the search items, since there are no validation items."""
         if self._strategy.choice == FRONT:
             return Choice(FRONT, self._front(best, Split.SEARCH))
+        if self._strategy.choice == ARCHIVE:
+            return Choice(ARCHIVE, tuple(record.number for record in best))
         return Choice(WINNER, (ranked[0].number,))
 
     def _winner(self, finalists: Sequence[Record], worth: dict[int, float]) -> int:

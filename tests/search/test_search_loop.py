@@ -1,6 +1,6 @@
 import contextlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+from evomerge.strategies.base import ARCHIVE
 from evomerge.strategies.vector import VectorStrategy
 
 pytestmark = pytest.mark.usefixtures("lazy_disk")
@@ -406,6 +407,32 @@ def test_one_request_to_stop_finishes_the_running_candidate(run: RunDir) -> None
     assert [record.number for record in run.database.records()] == list(range(6))
     make(run, Machine()).run()
     assert run.database.count() == 20
+
+
+class Niches(VectorStrategy):
+    """Keeps the best of each half of the line."""
+
+    def __init__(self) -> None:
+        super().__init__(Line(), Walk())
+        self.choice = ARCHIVE
+
+    def finalists(self, ranked: Sequence[Record], n: int) -> list[Record]:
+        halves = [[one for one in ranked if (one.genome[0] > 0.5) == upper] for upper in (True, False)]
+        return [half[0] for half in halves if half]
+
+
+@pytest.mark.parametrize("splits", [tuple(Split), (Split.SEARCH, Split.TEST)])
+def test_a_search_can_end_with_an_archive_whose_members_are_all_tested(run: RunDir, splits: tuple[Split, ...]) -> None:
+    best = make(run, Machine(), stages=[Stage("search", 1.0, lambda elite: Niches())], splits=splits).run()
+    choice = run.database.choice()
+    assert choice is not None and choice.kind == ARCHIVE and len(choice.records) == 2
+    assert choice.best == best.number
+    chosen = [run.database.record(number) for number in choice.records]
+    assert sorted(record.genome[0] > 0.5 for record in chosen) == [False, True]
+    assert all(set(record.scores) == set(splits) for record in chosen)
+    machine = Machine()
+    make(run, machine, stages=[Stage("search", 1.0, lambda elite: Niches())], splits=splits).run()
+    assert machine.ran == [] and run.database.choice() == choice
 
 
 def test_a_finished_search_run_again_scores_nothing(run: RunDir) -> None:
