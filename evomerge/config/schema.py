@@ -282,32 +282,28 @@ class SpaceConfig(Section):
         return self.name != "parameter"
 
 
-class OptimizerConfig(Section):
-    """What proposes genomes; further keys are the optimizer's own options."""
+class _Named(Section):
+    """Something by its name; further keys are its own options. A word alone is the name."""
 
     model_config = ConfigDict(extra="allow")
     WORD: ClassVar[str | None] = "name"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Its own options."""
+        return dict(self.model_extra or {})
+
+
+class OptimizerConfig(_Named):
+    """What proposes genomes; further keys are the optimizer's own options."""
 
     name: Annotated[str, NameIn(names.optimizers, checked=False)] = key("cma", "the optimizer")
 
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """The optimizer's own options."""
-        return dict(self.model_extra or {})
 
-
-class StrategyConfig(Section):
+class StrategyConfig(_Named):
     """What proposes recipes; further keys are the strategy's own options."""
 
-    model_config = ConfigDict(extra="allow")
-    WORD: ClassVar[str | None] = "name"
-
     name: Annotated[str, NameIn(names.strategies, checked=False)] = key("vector", "the strategy")
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """The strategy's own options."""
-        return dict(self.model_extra or {})
 
 
 @dataclass(frozen=True)
