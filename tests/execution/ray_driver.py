@@ -32,7 +32,7 @@ class Line:
         return recipe(round((genome[0] + genome[1]) / 2.0, 6))
 
 
-def search(run: RunDir, executor: Executor, candidates: int, *, deterministic: bool = True) -> Search:
+def search(run: RunDir, executor: Executor, candidates: int, *, deterministic: bool = True, **options) -> Search:
     return Search(
         run_dir=run,
         stages=[Stage("search", 1.0, lambda best: VectorStrategy(Line(), CMA(2, [0.3, 0.3], 1, population=8)))],
@@ -42,6 +42,7 @@ def search(run: RunDir, executor: Executor, candidates: int, *, deterministic: b
         budget=Budget(candidates=candidates),
         finalists=3,
         deterministic=deterministic,
+        **options,
     )
 
 

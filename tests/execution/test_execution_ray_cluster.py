@@ -105,9 +105,8 @@ def test_a_search_that_loses_a_machine_of_three_has_the_records_of_a_local_one(
     other.mkdir()
     expected = locally(tmp_path / "local", other, 40)
     with RunDir.create(tmp_path / "ray", config={"name": "k"}) as run:
-        search = ray_driver.search(run, executor, 40)
-        search.listener = watch = Loses(lambda: ray_cluster.remove_node(machines[0], allow_graceful=False), after=11)
-        search.run()
+        watch = Loses(lambda: ray_cluster.remove_node(machines[0], allow_graceful=False), after=11)
+        ray_driver.search(run, executor, 40, listener=watch).run()
     assert records(tmp_path / "ray") == expected
     assert set(watch.machines[:18]) == {ray_cluster.head_node.node_id, *(machine.node_id for machine in machines)}
     assert machines[0].node_id not in watch.machines[-8:]
