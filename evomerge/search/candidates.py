@@ -26,7 +26,7 @@ class Life(IntEnum):
     WRITTEN = 6  # the record is on the disk
 
 
-@dataclass
+@dataclass(eq=False)  # two candidates are the same only if they are one
 class Candidate:
     """One candidate of a search.
 
