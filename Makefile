@@ -1,11 +1,14 @@
-# make demo: watch evolution merge the built-in zoo (three minutes). make test: run the tests. make check: lint and types.
+# make demo: watch evolution merge the built-in zoo (two minutes). make test: run the tests; make test-all: the slow ones too.
+# make check: lint and types.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_RUN := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: demo test check format clean
+TESTS := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --no-loadscope-reorder
+
+.PHONY: demo test test-all check format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; name another one: make PYTHON=python3 $(MAKECMDGOALS)"; exit 1; }
@@ -17,7 +20,10 @@ demo: $(STAMP)
 	$(BIN)/evomerge search experiment=zoo_ja_math seed=0 run.dir=$(DEMO_RUN)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --no-loadscope-reorder
+	$(TESTS) -m "not slow"
+
+test-all: $(STAMP)
+	$(TESTS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
