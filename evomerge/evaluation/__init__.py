@@ -5,7 +5,7 @@
 - `objective.py`: from item scores to objectives and limits; `intervals.py`: 95 % intervals
 - `terms.py`: what one entry measures; `measures/`: what can be measured besides the tasks' own metrics
 - `harness.py`: runs lm-eval tasks on a model in memory; needs torch
-- `catalog.py`, `metrics.py`: finding and checking tasks by name; the metrics that a task reports per item
+- `index.py`: the names that lm-eval knows; `catalog.py`, `metrics.py`: checking entries; metrics per item
 - `prepared_task.py`: a loaded task with its requests; `quiet.py`: other libraries' output kept away
 - `engines/`: what answers the requests
 """

@@ -1,23 +1,17 @@
-"""Which lm-eval tasks there are, and whether a spec fits one: from the YAML files alone, in about a second.
+"""Which lm-eval tasks there are, and whether a spec fits one: from the YAML files alone.
 
-`lm_eval.tasks.TaskManager` parses all of lm-eval's 14,000 YAML files to learn their names (20 s). Here local folders
-are searched first; only if a name is not there, lm-eval's own files are scanned for their `task:`, `group:` and `tag:`
-lines (1.5 s). Only the named tasks are parsed, and no dataset is opened.
+Names are lm-eval's own (`index`). Local folders are searched first; only if a name is not there, lm-eval's own tasks are
+looked at, whose names are kept from one start to the next. No dataset is opened, and no code of a task is run.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Any
 
 from evomerge.errors import ConfigError, unknown_name
+from evomerge.evaluation.index import Entry, built_in, load, local, yaml_files
 from evomerge.evaluation.metrics import declared_metrics
 from evomerge.evaluation.task import TaskSpec, shared, spec_problems
 from evomerge.evaluation.terms import function_problems, resolve
@@ -25,18 +19,8 @@ from evomerge.record import Split
 
 OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
-_KEY = re.compile(r"""^(["']?)(task|group|tag|class)\1[ \t]*:[ \t]*(.*(?:\n[ \t]*-.*)*)""", re.MULTILINE)
-_SKIPPED_FOLDERS = {"__pycache__", ".ipynb_checkpoints"}
-
-
-@dataclass
-class Entry:
-    """A name that lm-eval knows: a task with its file, or a group or tag with its members."""
-
-    name: str
-    kind: Literal["task", "group", "tag"]
-    path: Path
-    members: list[str] = field(default_factory=list)
+_SHOWN = 100
+"""How many members of a group or tag are listed."""
 
 
 class TaskCatalog:
@@ -46,34 +30,56 @@ class TaskCatalog:
         self.include_path = tuple(Path(path).expanduser() for path in include_path)
         self._local: dict[str, Entry] = {}
         for path in self.include_path:
-            self._local.update(_scan(path))
+            self._local.update(local(path))
 
     def find(self, name: str) -> Entry | None:
         """Return the task, group or tag of a name, or None."""
-        return self._local.get(name) or _built_in().get(name)
+        return self._local.get(name) or built_in().get(name)
 
     def is_public(self, name: str) -> bool:
         """Return whether a name is one of lm-eval's own benchmarks, on whose items others report scores."""
-        return name not in self._local and name in _built_in()
+        return name not in self._local and name in built_in()
 
     def names(self) -> list[str]:
-        """Return the names of all tasks (no groups or tags), local ones included."""
-        return sorted(e.name for e in {**_built_in(), **self._local}.values() if e.kind == "task")
+        """Return all names: tasks, groups and tags, local ones included."""
+        return sorted({**built_in(), **self._local})
+
+    def members(self, entry: Entry) -> list[str]:
+        """Return the tasks in a group or tag, those of its groups and tags included, each once.
+
+        Tasks that are defined within a group have no name by which they could be found, and are left out.
+        """
+        return list(dict.fromkeys(self._leaves(entry.listed, {entry.name})))
 
     def problems(self) -> list[str]:
         """Return what is wrong with the local folders."""
         missing = [path for path in self.include_path if not path.exists()]
         return [f"include_path: there is no folder or file {str(path)!r}" for path in missing]
 
-    def broken_files(self) -> list[str]:
-        """Return local YAML files that cannot be read, each with the reason; lm-eval itself skips them silently."""
-        broken = []
-        for path in (file for folder in self.include_path for file in _yaml_files(folder)):
-            try:
-                read_config(path)
-            except ConfigError as error:
-                broken.append(str(error))
-        return broken
+    def unread_files(self) -> list[str]:
+        """Return local files that lm-eval skips silently, each with the reason."""
+        unread = []
+        for folder in self.include_path:
+            for path in yaml_files(folder):
+                try:
+                    config = load(path)
+                except ConfigError as error:
+                    unread.append(str(error))
+                    continue
+                named = [config[key] for key in ("task", "group") if key in config]
+                if named and not any(isinstance(name, str) for name in named):
+                    unread.append(f"{path} has the name {named[-1]!r}, which is no text; put it in quotes")
+            unread += [f"{path} does not end in .yaml" for path in sorted(folder.glob("**/*.yml"))]
+        return unread
+
+    def _leaves(self, listed: Sequence[Any], above: set[str]) -> Iterator[str]:
+        for one in listed:
+            name, inner = (one, ()) if isinstance(one, str) else one
+            entry = self.find(name)
+            if entry is not None and entry.kind == "task":
+                yield name
+            elif name not in above:
+                yield from self._leaves(inner if entry is None else entry.listed, above | {name})
 
 
 def check(
@@ -110,33 +116,20 @@ def filter_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(one["name"]) for one in config.get("filter_list") or ()) or ("none",)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a task's YAML with its `include`s merged; `!function` stays text, so no code is run.
-
-    Raises:
-        ConfigError: if a file is missing or not YAML; the message names it.
-    """
-    return _read_config(path.resolve(), ())
-
-
 def _check_source(spec: TaskSpec, name: str, catalog: TaskCatalog, allow_unsafe_code: bool) -> list[str]:
     entry = catalog.find(name)
     if entry is None:
         hint = ""
         if name.endswith((".yaml", ".yml")):
             hint = "; to use a local file, put its folder into include_path and give the `task:` name inside it"
-        broken = catalog.broken_files()
-        if broken:
-            hint += "; these local files were skipped: " + "; ".join(broken)
+        unread = catalog.unread_files()
+        if unread:
+            hint += "; lm-eval skips these local files: " + "; ".join(unread)
         return [unknown_name("lm-eval task", name, catalog.names()) + hint]
-    if entry.kind != "task":
-        shown = ", ".join(entry.members[:12]) + (", …" if len(entry.members) > 12 else "")
-        return [
-            f"{name!r} is a {entry.kind} of {len(entry.members)} tasks, not a task; "
-            f"list the tasks that should count: {shown}"
-        ]
+    if entry.path is None or entry.kind != "task":
+        return [_no_task(entry, catalog)]
     try:
-        config = read_config(entry.path)
+        config = load(entry.path)
     except ConfigError as error:
         return [f"task {name!r}: {error}"]
     if "class" in config:  # written in Python: its metrics are known only once it is loaded
@@ -169,70 +162,15 @@ def _check_config(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_un
     return problems + mistakes
 
 
-@functools.cache
-def _built_in() -> dict[str, Entry]:
-    spec = importlib.util.find_spec("lm_eval")
-    if spec is None or spec.origin is None:
-        raise ConfigError("lm-eval is not installed; run `pip install 'lm-eval[hf]'`")
-    return _scan(Path(spec.origin).parent / "tasks")
-
-
-def _scan(folder: Path) -> dict[str, Entry]:
-    """Return the names in a folder's YAML files; like lm-eval, the first file in sorted order wins."""
-    entries: dict[str, Entry] = {}
-    tags: dict[str, Entry] = {}
-    for path in _yaml_files(folder):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        found = {match[2]: match[3] for match in _KEY.finditer(text)}
-        if "group" in found and "class" not in found:
-            for name in _words(found["group"]):
-                entries.setdefault(name, Entry(name, "group", path, list(_words(found.get("task", "")))))
-        elif "task" in found:
-            for name in _words(found["task"]):
-                entries.setdefault(name, Entry(name, "task", path))
-                for tag in _words(found.get("tag", "")):
-                    tags.setdefault(tag, Entry(tag, "tag", path)).members.append(name)
-    return {**tags, **entries}
-
-
-def _yaml_files(folder: Path) -> Iterable[Path]:
-    if folder.is_file():
-        return [folder]
-    files = (path for path in folder.rglob("*.yaml") if not _SKIPPED_FOLDERS.intersection(path.parts))
-    return sorted(files, key=lambda path: path.as_posix())
-
-
-def _words(value: str) -> Iterator[str]:
-    """Yield the names in the text of a scalar, a [flow, list] or a block list, without quotes, comments and keys."""
-    for line in value.split("\n"):
-        text = re.sub(r"(^|\s)#.*", "", line).strip().removeprefix("-").strip()
-        text = re.sub(r"^(task|group)\s*:\s*", "", text)
-        for word in text.strip("[]").split(","):
-            name = word.strip().strip("\"'")
-            if name:
-                yield name
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads lm-eval's YAML, where `!function module.name` stays text."""
-
-
-_Loader.add_constructor("!function", lambda loader, node: f"!function {node.value}")
-
-
-def _read_config(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
-        raise ConfigError(f"{path} includes itself")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold a mapping, but holds {type(data).__name__}")
-    includes = data.pop("include", None) or ()
-    merged: dict[str, Any] = {}
-    for include in [includes] if isinstance(includes, str) else includes:
-        merged.update(_read_config((path.parent / include).resolve(), (*seen, path)))
-    return {**merged, **data}
+def _no_task(entry: Entry, catalog: TaskCatalog) -> str:
+    """Return the sentence about a group or tag where a task is needed, with its tasks in a form to be copied."""
+    members = catalog.members(entry)
+    if not members:
+        return f"{entry.name!r} is a {entry.kind}, not a task, and its tasks have no names of their own: name others"
+    more = len(members) - _SHOWN
+    shown = ", ".join(members[:_SHOWN]) + (f", and {more} more" if more > 0 else "")
+    adapts = "; as a group it also changes settings of its tasks, which the names alone do not" if entry.adapts else ""
+    return (
+        f"{entry.name!r} is a {entry.kind} of {len(members)} tasks, not a task; list the tasks that should count: "
+        f"{shown}{adapts}"
+    )

@@ -337,7 +337,7 @@ class LmHarness:
         """Load a task, and those from which its other splits are drawn, and draw the splits."""
         for name in task.sources:
             entry = catalog.find(name)
-            if entry is None:
+            if entry is None or entry.path is None:
                 raise ConfigError(f"task {name!r} was there when it was checked, but its file is gone")
             key = (name, task.num_fewshot)
             if key not in self._tasks:

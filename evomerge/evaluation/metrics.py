@@ -19,10 +19,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evomerge.evaluation.index import function_name
 from evomerge.evaluation.task import Direction
 
 _LOGS = {"perplexity", "weighted_perplexity"}
 _MEANS = {"mean", "nanmean"}
+_OWN_FUNCTION = "its own function"
 _OTHER_PER_ITEM = {"bits_per_byte", "brier_score"}
 
 
@@ -55,14 +57,15 @@ def declared_metrics(config: Mapping[str, Any], output_type: str) -> dict[str, M
     reported: dict[str, Metric] = {}
     names = {function: name for name, function in registry.AGGREGATION_REGISTRY.items()}
     for one in listed:
-        name = str(one["metric"]).removeprefix("!function ").rpartition(".")[2]
+        name = function_name(one["metric"]) or str(one["metric"])
         aggregation = one.get("aggregation")
         if aggregation is None:
             aggregation = names.get(registry.METRIC_AGGREGATION_REGISTRY.get(name, None))
         higher = one.get("higher_is_better")
         if higher is None:
             higher = registry.HIGHER_IS_BETTER_REGISTRY.get(name, None)
-        _add(reported, name, None if aggregation is None else str(aggregation), higher)
+        kind = aggregation if aggregation is None or function_name(aggregation) is None else _OWN_FUNCTION
+        _add(reported, name, None if kind is None else str(kind), higher)
     return reported
 
 
@@ -73,7 +76,7 @@ def loaded_metrics(task: Any) -> dict[str, Metric]:
     for name, function in task.aggregation().items():
         kind = _kind(function)
         if kind is None:
-            kind = "mean" if _is_mean(function) else f"its own function {getattr(function, '__name__', function)!r}"
+            kind = "mean" if _is_mean(function) else f"{_OWN_FUNCTION} {getattr(function, '__name__', function)!r}"
         _add(reported, str(name), kind, higher.get(name))
     return {
         name: Metric(False, one.direction, one.reason) if one.per_item is None else one
@@ -116,7 +119,7 @@ def _add(reported: dict[str, Metric], name: str, kind: str | None, higher: bool 
     else:
         reason = f"it is aggregated by {kind or 'nothing known'}, not by a mean over items, so it has no per-item value"
         # Whether a function is a mean (and what an undeclared default is) is known once the task is loaded.
-        known = kind is not None and not kind.startswith("!function")
+        known = kind is not None and kind != _OWN_FUNCTION
         reported[name] = Metric(False if known else None, direction, reason)
 
 

@@ -9,8 +9,9 @@ from evomerge.assembly.workers import find_device, include_paths, make_harness, 
 from evomerge.config.reader import from_data
 from evomerge.config.schema import EvaluationConfig, ExecutionConfig
 from evomerge.errors import ConfigError, RunError
-from evomerge.evaluation.catalog import TaskCatalog, filter_names, read_config
+from evomerge.evaluation.catalog import TaskCatalog, filter_names
 from evomerge.evaluation.harness import LmHarness
+from evomerge.evaluation.index import load
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import MEASURES
 from evomerge.evaluation.metrics import declared_metrics
@@ -83,9 +84,9 @@ def _any_spec(task: str, include_path: Sequence[Path]) -> TaskSpec:
     """
     name, _, metric = task.partition(":")
     entry = TaskCatalog(include_path).find(name)
-    if entry is None or entry.kind != "task" or metric:
+    if entry is None or entry.kind != "task" or entry.path is None or metric:
         return TaskSpec(name, metric or "acc", direction="maximize")  # the harness says what is wrong
-    task_config = read_config(entry.path)
+    task_config = load(entry.path)
     declared = declared_metrics(task_config, task_config.get("output_type", "generate_until"))
     usable = [key for key, one in declared.items() if one.per_item is not False] or ["acc"]
     return TaskSpec(name, usable[0], filter=filter_names(task_config)[0], direction="maximize")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from evomerge.evaluation.catalog import TaskCatalog, check, public_sources, read_config
+from evomerge.evaluation.catalog import TaskCatalog, check, public_sources
+from evomerge.evaluation.index import load
 from evomerge.evaluation.task import TaskSpec
 
 METRICS = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
@@ -39,7 +40,7 @@ def test_local_names_are_found_in_nested_folders_and_through_includes(tmp_path: 
     (tmp_path / "base.template").write_text("output_type: generate_until\nmetric_list: [{metric: exact_match}]\n")
     (tmp_path / "deep" / "x.yaml").write_text('include: ../base.template\n"task": "quoted"  # a comment\n')
     assert check([TaskSpec("quoted", "exact_match")], [tmp_path]) == []
-    assert read_config(tmp_path / "deep" / "x.yaml")["output_type"] == "generate_until"
+    assert load(tmp_path / "deep" / "x.yaml")["output_type"] == "generate_until"
 
 
 def test_a_local_task_takes_precedence_over_lm_evals_own(tmp_path: Path) -> None:
@@ -67,9 +68,13 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_groups_and_tags_name_their_members(tmp_path: Path) -> None:
+    write(tmp_path, "first", metric_list=METRICS)
+    write(tmp_path, "second", metric_list=METRICS)
     (tmp_path / "g.yaml").write_text("group: both\ntask:\n  - first\n  - task: second\n    num_fewshot: 0\n")
-    assert "'both' is a group of" in one(tmp_path, TaskSpec("both", "acc"))
-    assert "first, second" in one(tmp_path, TaskSpec("both", "acc"))
+    assert one(tmp_path, TaskSpec("both", "acc")) == (
+        "'both' is a group of 2 tasks, not a task; list the tasks that should count: first, second; "
+        "as a group it also changes settings of its tasks, which the names alone do not"
+    )
     write(tmp_path, "third", tag=["some_tag"], metric_list=METRICS)
     assert "'some_tag' is a tag of 1 tasks, not a task; list the tasks that should count: third" in one(
         tmp_path, TaskSpec("some_tag", "acc")
