@@ -1,14 +1,70 @@
-"""Where commands print for people."""
+"""Where commands print tables and lines for people."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from evomerge.system.text import visible
+
+WIDEST = 100_000
+"""The width of an output that is no terminal, in columns: nothing is cut or broken there."""
+
+
+class _PlainConsole(Console):
+    """A console that shows every text as it is.
+
+    Names, errors and warnings are anybody's words. A parent called "[/x]" is no markup, ":x:" is no picture, and escape
+    sequences do not reach the terminal.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as what is printed for it."""
+        return super().render_str(visible(text, lines=True), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the caller what to do without a reader; rich would end the process."""
+        raise
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that takes every text as it is.
+    """Return a console that takes every text as it is, and cuts nothing where the output is no terminal."""
+    console = _PlainConsole(markup=False, emoji=False, highlight=False, stderr=stderr)
+    if not console.is_terminal:
+        console.width = WIDEST
+    return console
 
-    Names, errors and warnings are anybody's words, so rich must not look for its markup in them: a parent called "[/x]"
-    would be an error, and "[x]" would vanish.
-    """
-    return Console(markup=False, stderr=stderr)
+
+def named(text: object, style: str = "") -> Text:
+    """Return words without lines of their own, every character visible, in a style."""
+    return Text(visible(text), style)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table whole: where the terminal is too narrow for its columns, as a list."""
+    for column in table.columns:
+        column.overflow = "fold"
+    options = console.options
+    if Measurement.get(console, options.update(max_width=WIDEST), table).minimum <= options.max_width:
+        console.print(table)
+        return
+    for line in _as_list(table):
+        console.print(line, soft_wrap=True)
+
+
+def _as_list(table: Table) -> Iterator[RenderableType]:
+    """Yield the rows of a table, one cell a line."""
+    if table.title:
+        yield table.title
+    heads = [column.header for column in table.columns]
+    for row in zip(*(list(column.cells) for column in table.columns), strict=True):
+        first, *rest = row
+        yield first
+        for head, cell in zip(heads[1:], rest, strict=True):
+            if str(cell):
+                yield f"  {head}: {cell}"

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.api import Record, Score, Split
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, named
+from evomerge.system.text import ERROR_LENGTH, visible
 
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_SECONDS = 10.0
@@ -49,14 +50,14 @@ def result_table(status: Mapping[str, Any]) -> Table:
     """Lay out parents, average and best merge, with the validation and test scores of each."""
     best = status.get("best")
     n = next((s["n"] for s in ((best or {}).get("test"), *(b["test"] for b in status["baselines"])) if s), None)
-    table = Table(title=f"{status['name']}: score and 95 % interval" + (f", {n} test items" if n else ""))
+    table = Table(title=named(f"{status['name']}: score and 95 % interval" + (f", {n} test items" if n else "")))
     table.add_column("model")
     table.add_column("validation", justify="right")
     table.add_column("test", justify="right")
     for row in status["baselines"]:
-        table.add_row(row["name"], percent(row["validation"]), percent(row["test"]))
+        table.add_row(named(row["name"]), percent(row["validation"]), percent(row["test"]))
     if best is not None:
-        name = Text(f"best merge ({best['name']})", style="bold green")
+        name = named(f"best merge ({best['name']})", "bold green")
         table.add_row(name, percent(best["validation"]), percent(best["test"]), end_section=True)
     return table
 
@@ -80,13 +81,14 @@ def choice_table(status: Mapping[str, Any]) -> Table:
     table = Table(title=f"{what}; {split} score and 95 % interval")
     table.add_column("model")
     for one in objectives:
-        table.add_column(one["name"] + (" (less is better)" if one["direction"] == "minimize" else ""), justify="right")
+        head = one["name"] + (" (less is better)" if one["direction"] == "minimize" else "")
+        table.add_column(named(head), justify="right")
     for row in status["baselines"]:
-        table.add_row(row["name"], *(percent(row["objectives"][one["name"]][split]) for one in objectives))
+        table.add_row(named(row["name"]), *(percent(row["objectives"][one["name"]][split]) for one in objectives))
     table.add_section()
     for row in choice["records"]:
         scores = (percent(row["objectives"][one["name"]][split]) for one in objectives)
-        table.add_row(Text(row["name"], style="bold green"), *scores)
+        table.add_row(named(row["name"], "bold green"), *scores)
     return table
 
 
@@ -164,7 +166,7 @@ class Display:
     def phase(self, name: str, total: int | None, done: int) -> None:
         """Show that a phase of the search begins."""
         self._phase = name
-        self._task = self._progress.add_task(name, total=total, completed=done)
+        self._task = self._progress.add_task(visible(name), total=total, completed=done)
         if self._live is None:
             size = f" {total} candidates" if total is not None else ""
             self.note(f"{name}:{size}" + (f" ({done} done before)" if done else ""))
@@ -190,9 +192,9 @@ class Display:
         due = time.monotonic() - self._last_line > PLAIN_SECONDS
         searching = split == Split.SEARCH and not record.is_baseline
         if not searching or improved or due or record.error:
-            what = record.error if record.error else percent(score)
+            what = visible(record.error, most=ERROR_LENGTH) if record.error else percent(score)
             best = f"   best {percent(self._search_score(self._best))}" if searching and self._best else ""
-            self.note(f"  {record.name:<16} {split:<10} {what}{best}")
+            self.note(f"  {visible(record.name):<16} {split:<10} {what}{best}")
             self._last_line = time.monotonic()
 
     def _refresh(self) -> None:
@@ -207,12 +209,12 @@ class Display:
         rows: list[Any] = []
         if self._baselines:
             scores = ", ".join(f"{name} {percent(score).split('[')[0].strip()}" for name, score in self._baselines)
-            rows.append(Text(f"on the search items: {scores}", style="dim"))
+            rows.append(named(f"on the search items: {scores}", "dim"))
         if self._best is not None:
             rows.append(
                 Text.assemble(
                     (sparkline(self._fitness), "cyan"),
-                    f"  best so far {percent(self._search_score(self._best))} ({self._best.name})",
+                    f"  best so far {percent(self._search_score(self._best))} ({visible(self._best.name)})",
                 )
             )
         rows.append(self._progress)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.streams import say_json
 from evomerge.errors import EstimationError
+from evomerge.system.text import visible
 
 
 def run(words: Sequence[str]) -> int:
@@ -57,20 +59,20 @@ def run(words: Sequence[str]) -> int:
         metric=arguments.metric,
         level=arguments.level,
         seed=arguments.seed,
-        note=lambda text: print(f"evomerge: {text}", file=sys.stderr),
+        note=lambda text: print(f"evomerge: {visible(text, lines=True)}", file=sys.stderr),
     )
     if arguments.json:
         head = {"estimator": arguments.estimator, "select": arguments.select, "n_items": arguments.items}
         told = {**head, "seed": arguments.seed, "level": arguments.level, "targets": found}
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        say_json(told)
         return 0
     table = Table("target", "estimate", "standard error", f"{100 * arguments.level:g} % interval", "items")
     for name, one in found.items():
         low, high = one["interval"]
         interval = f"{100 * low:.1f} to {100 * high:.1f} %"
         shown = f"{100 * one['estimate']:.1f} %", f"{100 * one['standard_error']:.1f}"
-        table.add_row(name, *shown, interval, str(len(one["items"])))
-    make_console().print(table)
+        table.add_row(named(name), *shown, interval, str(len(one["items"])))
+    print_table(make_console(), table)
     return 0
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.display import percent, plain
 from evomerge.cli.steps import steps
+from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ def run(words: Sequence[str]) -> int:
     )
     if arguments.json:
         data = {task: {name: score.to_data() for name, score in found.items()} for task, found in scores.items()}
-        print(json.dumps(data, indent=2, ensure_ascii=False))
+        say_json(data)
         return 0
     no_shares = api.measures()  # tokens and nats
-    table = Table("task", "metric", "score", "items", title=target)
+    table = Table("task", "metric", "score", "items", title=named(target))
     for task, found in scores.items():
         for name, score in found.items():
             shown = plain(score.to_data()) if name in no_shares else percent(score)
-            table.add_row(task, name, shown, str(score.n))
-    make_console().print(table)
+            table.add_row(named(task), named(name), shown, str(score.n))
+    print_table(make_console(), table)
     return 0
 
 
@@ -114,11 +114,11 @@ def _everything(arguments: argparse.Namespace) -> int:
             note=lambda text: err.print(text, highlight=False, soft_wrap=True),
         )
     if arguments.json:
-        print(json.dumps(result.to_data(), indent=2, ensure_ascii=False))
+        say_json(result.to_data())
         return 0
     console = make_console()
     for i, column in enumerate(result.columns):
-        console.print(_table(result, i, column))
+        print_table(console, _table(result, i, column))
         if result.searched:
             console.print(_share(column), highlight=False)
     if out is not None:
@@ -129,14 +129,14 @@ def _everything(arguments: argparse.Namespace) -> int:
 
 
 def _table(result: FullResult, i: int, column: TaskColumn) -> Table:
-    table = Table(title=f"{column.source}, {column.label}: {len(column.items)} items")
+    table = Table(title=named(f"{column.source}, {column.label}: {len(column.items)} items"))
     table.add_column("model")
     table.add_column("all items", justify="right")
     if result.searched:
         table.add_column("unseen items", justify="right")
     for name, row in result.scores.items():
         unseen = [percent(row[i].unseen)] if result.searched else []
-        table.add_row(name, percent(row[i].everything), *unseen)
+        table.add_row(named(name), percent(row[i].everything), *unseen)
     return table
 
 

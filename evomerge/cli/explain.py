@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -38,23 +39,23 @@ def run(words: Sequence[str]) -> int:
     keys = {name: one for name, one in all_keys().items() if name != ROOT}
     if arguments.key is None:
         if arguments.json:
-            print(json.dumps([one.to_data() for one in keys.values()], indent=2, ensure_ascii=False))
+            say_json([one.to_data() for one in keys.values()])
         else:
-            Console().print(_tree(keys, ROOT))
+            print_table(make_console(), _tree(keys, ROOT))
         return 0
     found = _find(arguments.key, keys)
     if arguments.json:
-        print(json.dumps(found.to_data(), indent=2, ensure_ascii=False))
+        say_json(found.to_data())
         return 0
-    console = Console()
-    console.print(Text(found.name, "bold"))
-    console.print(found.help, highlight=False, markup=False)
-    console.print(_facts(found))
+    console = make_console()
+    console.print(named(found.name, "bold"))
+    console.print(found.help)
+    print_table(console, _facts(found))
     if found.choices:
-        console.print(_grid([(f"    {word}", line) for word, line in found.choices.items()]))
+        print_table(console, _grid([(f"    {word}", line) for word, line in found.choices.items()]))
     inside = {name: one for name, one in keys.items() if name.startswith((f"{found.name}.", f"{found.name}["))}
     if inside:
-        console.print(_tree(inside, found.name))
+        print_table(console, _tree(inside, found.name))
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evomerge.cli.steps import steps
+from evomerge.cli.streams import say
 
 if TYPE_CHECKING:
     from evomerge.export import ExportReport
@@ -40,8 +41,8 @@ def run(words: Sequence[str]) -> int:
         )
     for report in reports:
         if report.repeated is not None:
-            print(report.repeated)
-        print(f"verified: {report.verification}" if report.verification is not None else "not verified")
-    print(f"wrote {out}")
-    print(f'load it: transformers.AutoModelForCausalLM.from_pretrained("{out}")')
+            say(report.repeated)
+        say(f"verified: {report.verification}" if report.verification is not None else "not verified")
+    say(f"wrote {out}")
+    say(f'load it: transformers.AutoModelForCausalLM.from_pretrained("{out}")')
     return 0

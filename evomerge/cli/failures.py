@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 
 from evomerge.errors import EvaluationError, EvomergeError, Interrupted
+from evomerge.system.text import STORED_LENGTH, error_text, visible
 
 
 def report_failure(error: BaseException) -> int:
     """Print what went wrong to stderr and return the exit status; only a bug shows its traceback."""
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
-        print(f"evomerge: {str(error) or 'interrupted'}", file=sys.stderr)
+        _tell(str(error) or "interrupted")
         return 130
     if isinstance(error, EvomergeError):
-        print(f"evomerge: {error}", file=sys.stderr)
+        _tell(error_text(error))
         return 1 if isinstance(error, EvaluationError) else 2
-    traceback.print_exception(error)
-    print("evomerge: this is a bug; please report it with the lines above", file=sys.stderr)
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename else ""
+        _tell(f"{named}{error.strerror or error_text(error)}")
+        return 2 if error.filename else 1
+    if isinstance(error, (RecursionError, MemoryError)):
+        _tell(f"{type(error).__name__}: {error_text(error)}")
+        return 1
+    _tell("".join(traceback.format_exception(error))[-STORED_LENGTH:], head="")
+    _tell("this is a bug; please report it with the lines above")
     return 1
+
+
+def _tell(text: str, head: str = "evomerge: ") -> None:
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed, or its reader is gone
+        print(f"{head}{visible(text, lines=True)}", file=sys.stderr)

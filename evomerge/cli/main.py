@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from evomerge.cli.failures import report_failure
+from evomerge.cli.streams import GONE, finish_output, safe_streams
 from evomerge.errors import ConfigError, unknown_name
 
 COMMANDS = {
@@ -36,6 +37,20 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    with safe_streams():
+        try:
+            status = _run(words)
+        except BrokenPipeError:
+            status = GONE  # the reader of the pipe (`head`, say) is gone
+        except (Exception, KeyboardInterrupt) as error:
+            status = report_failure(error)
+        except SystemExit:  # of --help and of wrong arguments
+            finish_output()
+            raise
+        return max(status, finish_output())
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0 if words else 2
@@ -47,17 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not sys.stderr.isatty():
         # Progress bars of transformers, datasets and the Hub would fill a log file. They read this when imported.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        if words[0] not in COMMANDS:
-            raise ConfigError(unknown_name("command", words[0], COMMANDS))
-        status: int = importlib.import_module(f"evomerge.cli.{words[0]}").run(words[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of the pipe (`head`, say) is gone; Python must not flush into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except (Exception, KeyboardInterrupt) as error:
-        return report_failure(error)
+    if words[0] not in COMMANDS:
+        raise ConfigError(unknown_name("command", words[0], COMMANDS))
+    status: int = importlib.import_module(f"evomerge.cli.{words[0]}").run(words[1:])
     return status
 
 

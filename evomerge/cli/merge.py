@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evomerge.cli.steps import steps
+from evomerge.cli.streams import say
 
 
 def run(words: Sequence[str]) -> int:
@@ -21,5 +22,5 @@ def run(words: Sequence[str]) -> int:
 
     with steps("merging") as progress:
         out = api.merge(arguments.recipe, arguments.out, shard_size=int(arguments.shard_gb * 1e9), progress=progress)
-    print(f"wrote {out}")
+    say(f"wrote {out}")
     return 0

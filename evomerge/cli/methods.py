@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.streams import say_json
+from evomerge.system.text import visible
 
 
 def run(words: Sequence[str]) -> int:
@@ -22,11 +23,11 @@ def run(words: Sequence[str]) -> int:
 
     methods = api.methods()
     if arguments.json:
-        print(json.dumps(methods, indent=2, ensure_ascii=False))
+        say_json(methods)
         return 0
     table = Table()
     for column in ("method", "parents", "base", "parameter", "default", "range", "per"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column)
     for method in methods:
         low, high = method["n_parents"]
         head = [
@@ -41,12 +42,12 @@ def run(words: Sequence[str]) -> int:
                 span = f"{parameter['low']:g} … {parameter['high']:g}" if numeric else "/".join(parameter["choices"])
                 per = "parent" if parameter["per_parent"] else "tensor"
                 row = [parameter["name"], str(parameter["default"]), span, per]
-            table.add_row(*head, *row)
+            table.add_row(*map(named, [*head, *row]))
             head = ["", "", ""]
         table.add_section()
     console = make_console()
-    console.print(table)
+    print_table(console, table)
     for method in methods:
-        said = f": {method['summary']} ({method['paper']})"
-        console.print(Text.assemble((method["name"], "bold"), said), highlight=False)
+        said = visible(f": {method['summary']} ({method['paper']})")
+        console.print(Text.assemble(named(method["name"], "bold"), said))
     return 0

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from evomerge.cli.compose import compose
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.steps import steps
+from evomerge.cli.streams import say_json
 
 _WORDS = {"decode_genome": "decode genome", "engine": "around the passes"}
 
@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     with steps("candidates") as progress:
         found = api.profile(compose(arguments.config), candidates=arguments.candidates, progress=progress)
     if arguments.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        say_json(found)
         return 0
     console = make_console()
     console.print(
@@ -43,14 +43,14 @@ def run(words: Sequence[str]) -> int:
         soft_wrap=True,
     )
     for stage in found["stages"]:
-        console.print(_table(stage))
+        print_table(console, _table(stage))
         console.print(_closing(stage), highlight=False, soft_wrap=True)
     return 0
 
 
 def _table(stage: Mapping[str, Any]) -> Table:
     total = stage["seconds"]["total"]
-    table = Table(title=f"{stage['name']} ({stage['space']}): mean of {stage['candidates']} candidates")
+    table = Table(title=named(f"{stage['name']} ({stage['space']}): mean of {stage['candidates']} candidates"))
     table.add_column("part")
     table.add_column("ms", justify="right")
     table.add_column("share", justify="right")

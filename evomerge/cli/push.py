@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from evomerge.cli.streams import say
+
 
 def run(words: Sequence[str]) -> int:
     """Upload the best merge of a run, or an exported folder; private unless told otherwise."""
@@ -24,7 +26,7 @@ def run(words: Sequence[str]) -> int:
 
     files = api.push(arguments.run, arguments.repo, private=not arguments.public, dry_run=arguments.dry_run)
     visibility = "public" if arguments.public else "private"
-    print(f"{'would push' if arguments.dry_run else 'pushed'} to {arguments.repo} ({visibility}):")
+    say(f"{'would push' if arguments.dry_run else 'pushed'} to {arguments.repo} ({visibility}):")
     for name, size in files:
-        print(f"  {size:>14,} bytes  {name}")
+        say(f"  {size:>14,} bytes  {name}")
     return 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from evomerge.cli.streams import say, say_json
 
 
 def run(words: Sequence[str]) -> int:
@@ -23,8 +24,8 @@ def run(words: Sequence[str]) -> int:
     if arguments.responses is not None:
         found = api.responses(arguments.run)
         path = found.save(arguments.responses)
-        print(f"{path}: {len(found.models)} models, {len(found.items)} items")
+        say(f"{path}: {len(found.models)} models, {len(found.items)} items")
         return 0
     for record in api.records(arguments.run, baselines=arguments.baselines):
-        print(json.dumps(record.to_data(), ensure_ascii=False))
+        say_json(record.to_data(), indent=None)
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge import api
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, print_table
 from evomerge.cli.display import Display, result_tables, verdict_lines
 
 
@@ -56,7 +56,7 @@ def show_result(run: Any) -> int:
     console = make_console()
     status = run.status()
     for table in result_tables(status):
-        console.print(table)
+        print_table(console, table)
     for line in verdict_lines(status):
         console.print(line, highlight=False)
     for warning in run.warnings():

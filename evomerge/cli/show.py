@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from evomerge.cli.streams import say
+
 
 def run(words: Sequence[str]) -> int:
     """Write the picture of a layer path and print the path."""
@@ -26,6 +28,6 @@ def run(words: Sequence[str]) -> int:
     from evomerge import api
 
     shown = api.show(arguments.target, candidate=arguments.candidate, out=arguments.out)
-    print(shown.text)
-    print(f"wrote {shown.svg} and {shown.png}")
+    say(shown.text)
+    say(f"wrote {shown.svg} and {shown.png}")
     return 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from evomerge.cli.compose import compose
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.streams import say_json
 
 
 def run(words: Sequence[str]) -> int:
@@ -26,20 +26,21 @@ def run(words: Sequence[str]) -> int:
 
     genes = api.space(compose(arguments.config))
     if arguments.json:
-        print(json.dumps(genes, indent=2, ensure_ascii=False))
+        say_json(genes)
         return 0
     for stage in dict.fromkeys(gene["stage"] for gene in genes):
-        make_console().print(_table(stage, [gene for gene in genes if gene["stage"] == stage]))
+        print_table(make_console(), _table(stage, [gene for gene in genes if gene["stage"] == stage]))
     return 0
 
 
 def _table(stage: str, genes: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title=f"{stage}: {len(genes)} genes")
+    table = Table(title=named(f"{stage}: {len(genes)} genes"))
     for column in ("gene", "low", "high", "start", "scale"):
         table.add_column(column, justify="left" if column in ("gene", "scale") else "right")
     for gene in genes:
         words = gene["choices"] or None
         numbers = [f"{gene[key]:g}" if words is None else words[int(gene[key])] for key in ("low", "high", "start")]
         kind = ("log" if gene["log"] else "linear") if gene["kind"] == "float" else gene["kind"]
-        table.add_row(gene["name"], *numbers, kind if words is None else f"one of {', '.join(words)}")
+        cells = (gene["name"], *numbers, kind if words is None else f"one of {', '.join(words)}")
+        table.add_row(*map(named, cells))
     return table

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
 
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.display import percent, result_tables, verdict_lines, worker_table
+from evomerge.cli.streams import say_json
+from evomerge.system.text import ERROR_LENGTH, cut
 
 
 def run(words: Sequence[str]) -> int:
@@ -25,12 +26,12 @@ def run(words: Sequence[str]) -> int:
     found = api.Run(arguments.run)
     status = found.status()
     if arguments.json:
-        print(json.dumps(status, indent=2, ensure_ascii=False))
+        say_json(status)
         return 0
     budget = ", ".join(f"{value:g} {key}" for key, value in status["budget"].items() if value is not None)
     console = make_console()
-    state = Text(status["state"], "bold")
-    console.print(Text.assemble(f"{status['name']}: ", state, f"  ({status['path']})"), soft_wrap=True)
+    state = named(status["state"], "bold")
+    console.print(Text.assemble(named(status["name"]), ": ", state, named(f"  ({status['path']})")), soft_wrap=True)
     console.print(
         f"  {status['candidates']} candidates ({status['failed']} failed, {status['cache_hits']} repeated), "
         f"{status['items']} items, {status['seconds']:.0f} s; budget: {budget}"
@@ -39,13 +40,13 @@ def run(words: Sequence[str]) -> int:
         left = "" if status["seconds_left"] is None else f", about {_duration(status['seconds_left'])} left"
         console.print(f"  {status['per_minute']:.1f} candidates a minute{left}", highlight=False)
     if status["error"]:
-        console.print(f"  last error: {status['error']}")
+        console.print(f"  last error: {cut(status['error'], ERROR_LENGTH)}")
     if status["best"]:
         console.print(f"  best: {status['best']['name']}, search score {percent(status['best']['search'])}")
     if status["workers"] is not None and status["state"] == "running":
-        console.print(worker_table(status))
+        print_table(console, worker_table(status))
     for table in result_tables(status):
-        console.print(table)
+        print_table(console, table)
     for line in verdict_lines(status):
         console.print(line, highlight=False)
     for warning in found.warnings(status):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError
+from evomerge.system.text import visible
 
 if TYPE_CHECKING:
     from evomerge.export.verify import Verification
@@ -49,12 +50,12 @@ def run(words: Sequence[str]) -> int:
         device=arguments.device,
     )
     if arguments.json:
-        print(json.dumps(found.to_data(), indent=2, ensure_ascii=False))
+        say_json(found.to_data())
     else:
-        table = Table("measured", "found", title=f"{arguments.folder} and {arguments.target}")
+        table = Table("measured", "found", title=named(f"{arguments.folder} and {arguments.target}"))
         for name, value in _rows(found).items():
-            table.add_row(name, value)
-        make_console().print(table)
+            table.add_row(name, visible(value))
+        print_table(make_console(), table)
         print("passed" if found.passed else "FAILED: the folder does not compute what the recipe does")
     return 0 if found.passed else 1
 

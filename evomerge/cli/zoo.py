@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from evomerge.cli.streams import say
+
 
 def run(words: Sequence[str]) -> int:
     """List the zoo's models and tasks, or train them anew."""
@@ -22,9 +24,9 @@ def run(words: Sequence[str]) -> int:
 
     print("models (name them zoo:NAME wherever a model is asked for)")
     for name in MODELS:
-        print(f"  zoo:{name:<10} {zoo_path(name)}")
+        say(f"  zoo:{name:<10} {zoo_path(name)}")
     print("tasks (evaluation.include_path=zoo:tasks)")
     for path in sorted(tasks_path().glob("*.yaml")):
         if not path.name.startswith("_"):
-            print(f"  {path.stem}")
+            say(f"  {path.stem}")
     return 0

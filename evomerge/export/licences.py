@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.system.text import markdown, markdown_code
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, str], str]
     """
     unknown = [parent.name for parent in parents if parent.licence is None]
     if unknown:
-        names = ", ".join(f"`{name}`" for name in unknown)
+        names = ", ".join(map(markdown_code, unknown))
         return (
             {"license": "other", "license_name": "unknown"},
             f"The licence of {names} is unknown: check that you may use and publish what is made of it.",
@@ -79,7 +80,7 @@ def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, str], str]
         if parent.licence
     }
     if len({key for key, _ in licences}) > 1:
-        listed = ", ".join(f"`{parent.name}` {parent.licence}" for parent in parents)
+        listed = ", ".join(f"{markdown_code(parent.name)} {markdown(parent.licence)}" for parent in parents)
         return (
             {"license": "other", "license_name": "mixed"},
             f"The parents have different licences: {listed}. Check that you may publish a model made of them.",
@@ -90,7 +91,7 @@ def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, str], str]
         data["license_name"] = licence.name
     if licence.link and not _is_local_link(licence.link):
         data["license_link"] = licence.link
-    return data, f"All parents have the licence {licence}."
+    return data, f"All parents have the licence {markdown(licence)}."
 
 
 def is_hub_id(path: str) -> bool:

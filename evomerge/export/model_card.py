@@ -18,6 +18,7 @@ from evomerge.export.licences import ParentModel, describe_parents, merged_licen
 from evomerge.recipe import Recipe
 from evomerge.recipe.layer_path import runs
 from evomerge.record import Score, Split
+from evomerge.system.text import json_text, markdown, markdown_code
 
 TAGS = ("merge", "evomerge", "evolutionary-model-merge", "model-merging")
 
@@ -61,7 +62,7 @@ def model_card(
     metadata = _metadata(recipe, title, parents, licence, scores.get(title), tasks)
     parts = [
         "---\n" + yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True) + "---",
-        f"# {title}",
+        f"# {markdown(title)}",
         _summary(recipe, parents, searched=bool(scores)),
         "## Use\n\n" + _usage(title),
         _layer_path(recipe, report) if recipe.path else "",
@@ -69,7 +70,7 @@ def model_card(
         "## Scores\n\n" + _score_table(scores, tasks) + _worth(verdict or {}) if scores else "",
         _objective_table(verdict or {}),
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
-        "## How it was found\n\n" + _table(("", ""), [(key, str(value)) for key, value in facts.items()])
+        "## How it was found\n\n" + _table(("", ""), [(markdown(key), markdown(value)) for key, value in facts.items()])
         if facts
         else "",
         "## How to reproduce\n\n" + _reproduce(recipe, commands, environment or {}),
@@ -152,22 +153,27 @@ def _summary(recipe: Recipe, parents: Sequence[ParentModel], *, searched: bool) 
     if recipe.path:
         return (
             f"A stack of {len(recipe.path)} layers from {len(names)} model{'s' * (len(names) != 1)} "
-            f"({', '.join(f'`{name}`' for name in names)}). {how} evomerge. No weight was trained; it is an ordinary "
+            f"({', '.join(map(markdown_code, names))}). {how} evomerge. No weight was trained; it is an ordinary "
             "checkpoint of the parents' architecture, without code of its own."
         )
     return (
-        f"A merge of {len(names)} model{'s' * (len(names) != 1)} ({', '.join(f'`{name}`' for name in names)}) with the "
-        f"method `{recipe.method}`. {how} evomerge. No weight was trained; it loads like any model of its architecture."
+        f"A merge of {len(names)} model{'s' * (len(names) != 1)} ({', '.join(map(markdown_code, names))}) with the "
+        f"method {markdown_code(recipe.method)}. {how} evomerge. No weight was trained; it loads like any model of its "
+        "architecture."
     )
 
 
 def _layer_path(recipe: Recipe, report: ExportReport | None) -> str:
     rows = [
-        (parent, str(start) if stop == start + 1 else f"{start} to {stop - 1}", "" if scale == 1 else f"{scale:.4g}")
+        (
+            markdown(parent),
+            str(start) if stop == start + 1 else f"{start} to {stop - 1}",
+            "" if scale == 1 else f"{scale:.4g}",
+        )
         for parent, start, stop, scale in runs(recipe.path)
     ]
     parts = [
-        f"Embeddings, final norm and head are those of `{_cell(recipe.parents[0].name)}`. From input to output:",
+        f"Embeddings, final norm and head are those of {markdown_code(recipe.parents[0].name)}. From input to output:",
         _table(("from", "layers", "input scale"), rows),
     ]
     if any(step.scale != 1.0 for step in recipe.path):
@@ -187,11 +193,12 @@ def _verified(report: ExportReport) -> str:
 
 
 def _usage(title: str) -> str:
+    quoted = json_text(title)
     return (
         "```python\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'tokenizer = AutoTokenizer.from_pretrained("{title}")  # this folder, or its id on the Hub\n'
-        f'model = AutoModelForCausalLM.from_pretrained("{title}")\n'
+        f"tokenizer = AutoTokenizer.from_pretrained({quoted})  # this folder, or its id on the Hub\n"
+        f"model = AutoModelForCausalLM.from_pretrained({quoted})\n"
         "```"
     )
 
@@ -200,13 +207,13 @@ def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str
     splits = [split for split in _HEADINGS if any(split in row for row in scores.values())]
     rows = []
     for place, (name, row) in enumerate(scores.items()):
-        shown = f"**{_cell(name)}**" if place == 0 else _cell(name)
+        shown = f"**{markdown(name)}**" if place == 0 else markdown(name)
         rows.append((shown, *(_score(row.get(split)) for split in splits)))
-    measured = "; ".join(f"`{task}` ({metric})" for task, metric in tasks.items())
+    measured = "; ".join(f"{markdown_code(task)} ({markdown(metric)})" for task, metric in tasks.items())
     return (
         (f"Objectives over {measured}. " if measured else "")
         + "Mean over items with its 95 % confidence interval; n is the number of items.\n\n"
-        + _table(("model", *(_HEADINGS[split] for split in splits)), rows, escaped=True)
+        + _table(("model", *(_HEADINGS[split] for split in splits)), rows)
     )
 
 
@@ -215,12 +222,14 @@ def _objective_table(verdict: Mapping[str, Any]) -> str:
     objectives, choice = verdict.get("objectives") or (), verdict.get("choice")
     if choice is None or len(objectives) < 2:
         return ""
-    rows = [(f"**{_cell(row['name'])}**", row["objectives"]) for row in choice["records"]]
-    rows += [(_cell(row["name"]), row["objectives"]) for row in verdict["baselines"]]
+    rows = [(f"**{markdown(row['name'])}**", row["objectives"]) for row in choice["records"]]
+    rows += [(markdown(row["name"]), row["objectives"]) for row in verdict["baselines"]]
     names = [one["name"] for one in objectives]
-    heads = [one["name"] + (" (less is better)" if one["direction"] == "minimize" else "") for one in objectives]
+    heads = [
+        markdown(one["name"]) + (" (less is better)" if one["direction"] == "minimize" else "") for one in objectives
+    ]
     cells = [(who, *(_score(_read(found[name]["test"])) for name in names)) for who, found in rows]
-    return "## Objectives\n\nOn the test items:\n\n" + _table(("model", *heads), cells, escaped=True)
+    return "## Objectives\n\nOn the test items:\n\n" + _table(("model", *heads), cells)
 
 
 def _read(score: Mapping[str, Any] | None) -> Score | None:
@@ -234,7 +243,7 @@ def _worth(verdict: Mapping[str, Any]) -> str:
     if compared:
         rows = [
             (
-                one["against"] + (" (best parent)" if one["against"] == verdict.get("best_parent") else ""),
+                markdown(one["against"]) + (" (best parent)" if one["against"] == verdict.get("best_parent") else ""),
                 f"{_signed(one['difference'])} [{_signed(one['low'])}, {_signed(one['high'])}]",
                 f"{one['p_value']:.4f}",
             )
@@ -252,7 +261,7 @@ def _worth(verdict: Mapping[str, Any]) -> str:
             f"As the best of {len(verdict['finalists']) + 1} finalists its validation score flatters; with the choice "
             f"repeated on resampled items it is {_number(adjusted['mean'])} [{low}, {high}]."
         )
-    parts += [f"Note: {public_warning(task)}." for task in verdict.get("public_tasks") or ()]
+    parts += [f"Note: {markdown(public_warning(task))}." for task in verdict.get("public_tasks") or ()]
     return "".join(f"\n\n{part}" for part in parts)
 
 
@@ -273,10 +282,14 @@ def _number(value: float) -> str:
 def _parent_table(parents: Sequence[ParentModel]) -> str:
     rows = []
     for parent in parents:
-        model = f"[{parent.hub_id}](https://huggingface.co/{parent.hub_id})" if parent.hub_id else f"`{parent.label}`"
+        model = (
+            f"[{parent.hub_id}](https://huggingface.co/{parent.hub_id})"
+            if parent.hub_id
+            else markdown_code(parent.label)
+        )
         where = "" if parent.hub_id or parent.label.startswith("zoo:") else " (local folder)"
-        licence = str(parent.licence) if parent.licence else "unknown"
-        rows.append((parent.name, parent.role, model + where, parent.revision or "", licence))
+        licence = markdown(parent.licence) if parent.licence else "unknown"
+        rows.append((markdown(parent.name), parent.role, model + where, markdown(parent.revision or ""), licence))
     return _table(("name", "role", "model", "revision", "licence"), rows)
 
 
@@ -300,10 +313,7 @@ def _reproduce(recipe: Recipe, commands: Sequence[str], environment: Mapping[str
     return "\n\n".join(parts)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, escaped: bool = False) -> str:
-    lines = [head, ["---"] * len(head), *([cell if escaped else _cell(cell) for cell in row] for row in rows)]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose cells are Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

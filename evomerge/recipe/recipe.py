@@ -193,7 +193,7 @@ class Recipe:
         data = self.to_data()
         _strip_labels(data)
         text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()  # a path need not be UTF-8
 
     def to_data(self) -> dict[str, Any]:
         """Return the JSON/YAML form; `from_data` reads it back to an equal recipe."""

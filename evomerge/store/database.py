@@ -26,6 +26,7 @@ from evomerge.recipe import Recipe
 from evomerge.record import Choice, ItemScore, Record, Result, Score, Split, State
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
+from evomerge.system.text import storable
 
 FORMAT = 2
 """Version of the tables below. A database of another format is refused, with a message that says what to do.
@@ -203,7 +204,7 @@ class Database:
                     *_result_columns(record.result),
                     float(record.seconds),
                     record.device,
-                    record.error,
+                    None if record.error is None else storable(record.error),
                     record.same_as,
                 ),
             )
@@ -528,7 +529,12 @@ class Database:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as in a path that is not UTF-8: its escape means the same
+        return json.dumps(value, separators=(",", ":"))
+    return text
 
 
 def _result_columns(result: Result | None) -> tuple[str | None, float | None, str | None]:

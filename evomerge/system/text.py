@@ -82,9 +82,8 @@ def storable(text: str, *, most: int | None = STORED_LENGTH) -> str:
 
 def markdown(text: object, *, most: int | None = None) -> str:
     """Return text for one line of Markdown: a cell, a heading, a part of a sentence. It means only itself there."""
-    escaped = re.sub(r"[\\`*\[\]|~$]", r"\\\g<0>", visible(text, most=most))
+    escaped = re.sub(r"[\\`*\[\]|~$]", r"\\\g<0>", html(text, most=most, quotes=False))
     escaped = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", escaped)  # inside of words it is no emphasis
-    escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = re.sub(r"^(\s*)(#{1,6}|[+-]|=+|-+)(?=\s|$)", r"\1\\\2", escaped)  # a heading, an entry of a list, a rule
     escaped = re.sub(r"^(\s*\d+)([.)])(?=\s|$)", r"\1\\\2", escaped)
     return re.sub(r"#(?=\s*$)", r"\#", escaped)
@@ -98,9 +97,9 @@ def markdown_code(text: object, *, most: int | None = None) -> str:
     return f"{fence}{space}{shown}{space}{fence}"
 
 
-def html(text: object, *, most: int | None = None) -> str:
-    """Return text for HTML, XML and SVG: between tags, or as the value of an attribute in quotes."""
-    return _html.escape(visible(text, most=most), quote=True)
+def html(text: object, *, most: int | None = None, quotes: bool = True) -> str:
+    """Return text for HTML, XML or SVG; with `quotes` also as the value of an attribute."""
+    return _html.escape(visible(text, most=most), quote=quotes)
 
 
 def json_text(data: Any, *, indent: int | None = None, encoding: str = "utf-8") -> str:

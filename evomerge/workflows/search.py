@@ -19,6 +19,7 @@ from evomerge.search.events import Listener
 from evomerge.search.session import Search
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
+from evomerge.system.text import error_text
 from evomerge.workflows import Note
 from evomerge.workflows.run import Run
 
@@ -96,7 +97,7 @@ def carry_out(
             log.exception("the search ended with an error")
             # The database itself may have failed; the user must see the first error.
             with _first_error_counts():
-                database.set_meta("error", str(error))
+                database.set_meta("error", error_text(error))
                 database.set_meta("state", FAILED)
             raise
         database.set_meta("error", None)
