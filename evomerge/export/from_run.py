@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from evomerge.analysis.verdict import with_verdict
 from evomerge.errors import ExportError
 from evomerge.export.hf_folder import ExportReport, export_recipe, refuse_used
@@ -16,6 +14,7 @@ from evomerge.export.model_card import model_card, without_folders
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+from evomerge.system.yaml_text import write_yaml
 
 CONFIG_FILE = "evomerge.yaml"
 """The name of the run's composed configuration in the folder."""
@@ -131,7 +130,7 @@ def _config_text(config: Mapping[str, Any]) -> str:
     shown = without_folders(config)
     note = "" if shown == config else "# Local paths are cut to their last part: put in where yours are.\n"
     # `evomerge search FILE` composes a file over the defaults, all of which this one overrides.
-    return "defaults: [search, _self_]\n" + note + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    return "defaults: [search, _self_]\n" + note + write_yaml(shown)
 
 
 def _tasks(config: Mapping[str, Any]) -> dict[str, str]:

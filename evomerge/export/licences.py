@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.system.text import markdown, markdown_code
+from evomerge.system.yaml_text import YamlError, read_yaml
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,8 @@ def front_matter(text: str) -> dict[str, Any]:
     if match is None:
         return {}
     try:
-        data = yaml.safe_load(match.group(1))
-    except yaml.YAMLError:
+        data = read_yaml(match.group(1))
+    except YamlError:
         return {}
     return data if isinstance(data, dict) else {}
 
@@ -181,10 +180,7 @@ def _config_licence(text: str | None) -> Licence | None:
 
 def _words(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
-    # YAML 1.1 reads the language code `no` (Norwegian) as false.
-    return tuple(
-        "no" if word is False else word for word in values if word is False or (isinstance(word, str) and word)
-    )
+    return tuple(word for word in values if isinstance(word, str) and word)
 
 
 def _is_local_link(link: str) -> bool:

@@ -10,8 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from evomerge.analysis.verdict import public_warning
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
@@ -19,6 +17,7 @@ from evomerge.recipe import Recipe
 from evomerge.recipe.layer_path import runs
 from evomerge.record import Score, Split
 from evomerge.system.text import json_text, markdown, markdown_code
+from evomerge.system.yaml_text import write_yaml
 
 TAGS = ("merge", "evomerge", "evolutionary-model-merge", "model-merging")
 
@@ -61,7 +60,7 @@ def model_card(
     licence, licence_note = merged_licence(parents)
     metadata = _metadata(recipe, title, parents, licence, scores.get(title), tasks)
     parts = [
-        "---\n" + yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True) + "---",
+        "---\n" + write_yaml(metadata) + "---",
         f"# {markdown(title)}",
         _summary(recipe, parents, searched=bool(scores)),
         "## Use\n\n" + _usage(title),
@@ -305,7 +304,7 @@ def _reproduce(recipe: Recipe, commands: Sequence[str], environment: Mapping[str
     known = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
     if known:
         parts.append(f"Versions: {known}.")
-    shown = yaml.safe_dump(without_folders(recipe.to_data()), sort_keys=False, allow_unicode=True)
+    shown = write_yaml(without_folders(recipe.to_data()))
     parts.append(
         f"<details><summary>The recipe</summary>\n\nSHA-256 `{recipe.content_hash}`\n\n"
         f"```yaml\n{shown}```\n\n</details>"

@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from evomerge.errors import RecipeError
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
 from evomerge.recipe.layer_path import runs
+from evomerge.system.yaml_text import Inline, write_yaml
 
 
 def passthrough_problems(recipe: Recipe, *, models: Mapping[str, str | Path] | None = None) -> list[str]:
@@ -82,7 +81,7 @@ def passthrough_yaml(
     model = {parent.name: _reference(parent, (models or {}).get(parent.name)) for parent in _used(recipe)}
     data: dict[str, Any] = {
         "slices": [
-            {"sources": [{"model": model[parent], "layer_range": _Inline([start, stop])}]}
+            {"sources": [{"model": model[parent], "layer_range": Inline([start, stop])}]}
             for parent, start, stop, _ in runs(recipe.path)
         ],
         "merge_method": PASSTHROUGH,
@@ -91,23 +90,7 @@ def passthrough_yaml(
     chosen = recipe.dtype or dtype
     if chosen is not None:
         data["dtype"] = chosen
-    return _head(recipe) + yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-class _Inline(list[int]):
-    """A list that is written as [0, 4] on one line."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes a model that several slices name in full each time, rather than as `&id001`."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_Dumper.add_representer(
-    _Inline, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
-)
+    return _head(recipe) + write_yaml(data)
 
 
 def _used(recipe: Recipe) -> list[Parent]:

@@ -35,10 +35,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-import yaml
-
 from evomerge.errors import RecipeError
 from evomerge.recipe.layer_path import Step, path_from_data, path_to_data
+from evomerge.system.yaml_text import Place, YamlError, read_yaml, write_yaml
 
 Value: TypeAlias = "float | bool | str | Mapping[str, float]"
 """The value of a parameter: one number (or flag, or word) for all parents, or parent name to number."""
@@ -254,7 +253,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML text."""
-        return yaml.safe_dump(self.to_data(), sort_keys=False, allow_unicode=True)
+        return write_yaml(self.to_data())
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:
@@ -264,8 +263,8 @@ class Recipe:
             RecipeError: if the text is not YAML or not a recipe.
         """
         try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            data = read_yaml(text, text_at=recipe_text_at, lenient=True)
+        except YamlError as error:
             raise RecipeError(f"the recipe is not valid YAML: {error}") from error
         return cls.from_data(data)
 
@@ -285,6 +284,23 @@ class Recipe:
             return cls.from_yaml(text)
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from error
+
+
+def recipe_text_at(place: Place) -> bool:
+    """Return whether text is meant at a place of a recipe, so that a parent may be called `no` and a revision `1e3`."""
+    match place:
+        case ("base", "recipe", *inner) | ("parents", str(), "recipe", *inner) if inner:
+            return recipe_text_at(tuple(inner))
+        case ("base",) | ("parents", str()):
+            return True
+        case ("base", key) | ("parents", str(), key):
+            return key in ("path", "revision", "recipe")
+        case ("method" | "dtype" | "tokenizer",) | ("order", int()) | ("path", int(), "parent"):
+            return True
+        case ("groups", int(), "name") | ("groups", int(), "roles", int()):
+            return True
+        case _:
+            return False
 
 
 def _freeze(values: Mapping[str, Value]) -> Mapping[str, Value]:

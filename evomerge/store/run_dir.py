@@ -16,14 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from evomerge.errors import RunError
 from evomerge.recipe import Recipe
 from evomerge.store.database import Database
 from evomerge.store.environment import collect_environment
 from evomerge.store.lock import WriterLock
 from evomerge.system.files import explain_os_errors, write_atomically
+from evomerge.system.yaml_text import YamlError, read_yaml, write_yaml
 
 CONFIG, ENVIRONMENT, DATABASE, LOG, BEST, LOCK = (
     "config.yaml",
@@ -76,7 +75,7 @@ class RunDir:
         lock = WriterLock(path / LOCK)
         try:
             _refuse_existing(path)  # another process may have been faster
-            write_atomically(path / CONFIG, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
+            write_atomically(path / CONFIG, write_yaml(_plain(config)))
             facts = {**collect_environment(), **(environment or {})}
             write_atomically(path / ENVIRONMENT, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
             return cls(path, Database.create(path / DATABASE), lock)
@@ -120,8 +119,8 @@ class RunDir:
             RunError: if it cannot be read.
         """
         try:
-            data = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            data = read_yaml((self.path / CONFIG).read_bytes(), lenient=True)
+        except (OSError, YamlError) as error:
             raise RunError(f"cannot read {self.path / CONFIG}: {error}") from error
         if not isinstance(data, dict):
             raise RunError(f"{self.path / CONFIG} must hold a mapping, but holds {type(data).__name__}")

@@ -24,7 +24,9 @@ BODY = {
 def body(**more: object) -> str:
     """A task's YAML with a prompt that looks like keys of a task."""
     lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in {**BODY, **more}.items())
-    return lines.replace(json.dumps(BODY["doc_to_text"]), '"Read this.\n\n\ntask: answer\n\n\ngroup: nobody\n\n\n{{q}}"')
+    return lines.replace(
+        json.dumps(BODY["doc_to_text"]), '"Read this.\n\n\ntask: answer\n\n\ngroup: nobody\n\n\n{{q}}"'
+    )
 
 
 @pytest.fixture
