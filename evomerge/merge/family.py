@@ -9,10 +9,11 @@ import torch
 from evomerge.errors import CheckpointError
 from evomerge.merge.cache import ParentCache
 from evomerge.merge.files.architecture import Architecture, ArchitectureSummary
-from evomerge.merge.files.checkpoint import TensorInfo, few
+from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
 from evomerge.merge.files.places import Merged
+from evomerge.merge.files.weights import few
 
 _LIMIT = 12
 

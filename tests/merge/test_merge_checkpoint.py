@@ -75,6 +75,7 @@ def test_a_tensor_missing_from_its_shard_is_named(tmp_path: Path) -> None:
 
 def test_an_index_that_is_none_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "m", 0)
+    shard(folder)
     (folder / "model.safetensors.index.json").write_text("[1]")
     with pytest.raises(CheckpointError, match="is not an index of safetensors files"):
         SafetensorsCheckpoint(folder)
@@ -187,13 +188,37 @@ def test_the_hub_is_asked_for_weights_configuration_and_tokenizer_only(
         asked.update(options, repo=repo)
         return str(family.base)
 
+    there = [
+        "README.md", "config.json", "model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin",
+        "model.safetensors.index.json", "consolidated.safetensors", "original/model.safetensors", "tokenizer.json",
+        "additional_chat_templates/tool.jinja", "bpe.codes", "modeling_x.py", "model.fp16.safetensors",
+    ]  # fmt: skip
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repo, revision=None: there)
     assert locate(ModelSource("org/model", revision="abc")) == family.base
     assert (asked["repo"], asked["revision"]) == ("org/model", "abc")
-    assert "*.safetensors" in asked["allow_patterns"]
-    assert not any("bin" in pattern or ".py" in pattern for pattern in asked["allow_patterns"])
+    side = ["additional_chat_templates/tool.jinja", "bpe.codes", "config.json", "tokenizer.json"]
+    assert sorted(asked["allow_patterns"]) == sorted([*side, "model.safetensors"])
+    there.remove("model.safetensors")
     locate(ModelSource("org/model", trust_remote_code=True))
-    assert "*.py" in asked["allow_patterns"]
+    shards = {"model-00001-of-00002.safetensors", "model.safetensors.index.json", "model.fp16.safetensors"}
+    assert set(asked["allow_patterns"]) == {*side, *shards, "modeling_x.py"}
+
+
+def test_without_a_connection_the_cache_is_asked(monkeypatch: pytest.MonkeyPatch, family: SimpleNamespace) -> None:
+    asked = {}
+
+    def listing(self: object, repo: str, revision: str | None = None) -> list[str]:
+        raise ConnectionError("no network")
+
+    def download(repo: str, **options: object) -> str:
+        asked.update(options)
+        return str(family.base)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listing)
+    assert locate(ModelSource("org/model")) == family.base
+    assert "*.safetensors" in asked["allow_patterns"]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +246,7 @@ def test_what_goes_wrong_at_the_hub_is_explained(
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", download)
     with pytest.raises(CheckpointError, match=message):
         locate(ModelSource("org/model", revision="abc"))
 

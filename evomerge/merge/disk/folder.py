@@ -18,7 +18,8 @@ from evomerge.errors import CheckpointError, ExportError
 from evomerge.merge.disk.plain import PlainMerge, UnusualError, plain_merge
 from evomerge.merge.disk.stream import Lend, Piece, write_files
 from evomerge.merge.files import pages
-from evomerge.merge.files.checkpoint import INDEX, SINGLE
+from evomerge.merge.files.belongings import GENERATION, belongings, code_files
+from evomerge.merge.files.weights import INDEX, SINGLE
 from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan, TensorTask
 from evomerge.recipe import Recipe
@@ -29,21 +30,6 @@ if TYPE_CHECKING:
     from evomerge.merge.sources import Sources
 
 SHARD_BYTES = 5_000_000_000
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 
 Progress = Callable[[int, int], None]
 """Called with (tensors done, tensors in all)."""
@@ -112,6 +98,7 @@ class _Build:
         donor: the model that lends config.json, generation settings and custom code.
         config: the configuration of the result; None: the donor's own config.json.
         tokenizer: the folder that lends the tokenizer.
+        tokenizer_code: whether code of a tokenizer class may run that comes with that folder.
         blocks: computes a tensor block by block, in place of `load`, unless it is copied; None: `load` computes all.
     """
 
@@ -122,18 +109,21 @@ class _Build:
     donor: Any
     config: Any
     tokenizer: Path
+    tokenizer_code: bool = False
     blocks: Callable[[Any, Lend], Iterator[Flat]] | None = None
 
 
 def _plain_build(plain: PlainMerge) -> _Build:
     donor = plain.family.model(plain.family.donor)
     tokenizer = plain.tokenizer.tokenizer_folder
-    return _Build(plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, tokenizer, plain.blocks)
+    return _Build(plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, tokenizer, blocks=plain.blocks)
 
 
 def _build(recipe: Recipe, sources: Sources) -> _Build:
     from evomerge.merge.apply import merge_tensor
 
+    lender = sources.tokenizer_of(recipe)
+    tokenizer = (lender.tokenizer_folder, lender.trust_remote_code)
     if recipe.path:
         path = sources.path_plan(recipe)
         _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
@@ -144,12 +134,11 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
             lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
             path.compatible.first,
             path.config,
-            sources.tokenizer_of(recipe).tokenizer_folder,
+            *tokenizer,
         )
     plan = sources.plan(recipe)
     donor = plan.family.model(plan.family.donor)
-    tokenizer = sources.tokenizer_of(recipe).tokenizer_folder
-    return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, tokenizer)
+    return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, *tokenizer)
 
 
 def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]]], Callable[[TensorTask], bool]]:
@@ -172,8 +161,7 @@ def _write(build: _Build, recipe: Recipe, out: Path, shard_size: int, progress: 
     with _appearing(out) as folder:
         _write_config(build, folder)
         _write_weights(build, folder, shard_size, progress)
-        for name in TOKENIZER_FILES:
-            _copy(build.tokenizer / name, folder)
+        _write_tokenizer(build, folder)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
 
 
@@ -195,7 +183,7 @@ def _appearing(out: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)  # left by a killed process that had our process id
             folder.mkdir()
             yield folder
-            for path in folder.iterdir():
+            for path in folder.rglob("*"):
                 _sync(path)
             _sync(folder)
             folder.rename(out)  # replaces an empty folder, refuses any other
@@ -291,14 +279,15 @@ def _write_config(build: _Build, folder: Path) -> None:
 
         config = config_json(donor.folder, build.config)
     config.pop("_name_or_path", None)
+    config.pop("transformers_weights", None)  # the donor's files, which have other names here
     # Older files call it torch_dtype; the donor's word is kept.
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
     config[key] = _main_dtype(build.tasks)
     _write_json(folder / "config.json", config)
-    _copy(donor.folder / "generation_config.json", folder)
+    _copy(donor.folder, GENERATION, folder)
     if donor.trust_remote_code:
-        for path in sorted(donor.folder.glob("*.py")):
-            _copy(path, folder)
+        for name in code_files(donor.folder):
+            _copy(donor.folder, name, folder)
     if build.config is not None:
         check_written(folder, build.config, trust_remote_code=donor.trust_remote_code)
 
@@ -312,10 +301,30 @@ def _main_dtype(tasks: Sequence[TensorTask | PathTask]) -> str:
     return max(size, key=lambda dtype: size[dtype], default="float32").removeprefix("torch.")
 
 
-def _copy(path: Path, folder: Path) -> None:
-    if path.is_file():
+def _write_tokenizer(build: _Build, folder: Path) -> None:
+    """Copy the tokenizer's or processor's files as they are, so that the result encodes as its lender does.
+
+    Raises:
+        ExportError: if the lender's code for it has the name of other code of the model.
+    """
+    lender = build.tokenizer
+    for name in belongings(lender, trust_remote_code=build.tokenizer_code):
+        _copy(lender, name, folder)
+    for name in code_files(lender) if build.tokenizer_code else ():
+        if (folder / name).is_file() and (folder / name).read_bytes() != (lender / name).read_bytes():
+            raise ExportError(
+                f"{build.donor.folder} and {lender}, whose tokenizer the recipe takes, both bring a file {name}, but "
+                "not the same one; take the tokenizer of the model that lends the configuration"
+            )
+        _copy(lender, name, folder)
+
+
+def _copy(source: Path, name: str, folder: Path) -> None:
+    """Copy a file from one folder to another, if it is there."""
+    if (source / name).is_file():
+        (folder / name).parent.mkdir(exist_ok=True)
         # Hub caches hold links to read-only files, so the bytes are copied, not the link or the mode.
-        shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(source / name, folder / name)
 
 
 def _write_json(path: Path, data: object) -> None:

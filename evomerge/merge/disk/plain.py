@@ -24,8 +24,10 @@ from evomerge.merge.cache import ParentCache
 from evomerge.merge.disk.flat import CPU, FLOATS, DType, Flat
 from evomerge.merge.disk.layouts import TensorLayout, find_layout, meaning
 from evomerge.merge.disk.stream import Lend, block_entries
-from evomerge.merge.files.checkpoint import locate, locate_tensors, read_header
+from evomerge.merge.files.checkpoint import locate
+from evomerge.merge.files.header import read_header
 from evomerge.merge.files.places import Merged
+from evomerge.merge.files.weights import locate_tensors
 from evomerge.merge.kernels.engine import compiled, engine_for
 from evomerge.merge.methods.base import Method
 from evomerge.merge.plan import MergePlan, TensorTask, check_recipe, make_plan

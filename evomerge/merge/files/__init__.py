@@ -1,6 +1,8 @@
 """Checkpoints as they lie on the disk.
 
 - `model.py`: an opened checkpoint; `checkpoint.py`: its tensors, memory-mapped and read one at a time
+- `weights.py`: which files those are, as transformers finds them; `header.py`: the header of one, checked
+- `belongings.py`: what belongs to a model beside weights: tokenizer, processor, chat templates, code
 - `architecture.py`: role and layer of each tensor; `places.py`: these as plain data
 - `naming.py`: which parameter each tensor fills
 - `device_copies.py`: parents' tensors that stay on the device where candidates are made

@@ -13,13 +13,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.files.belongings import GENERATION, is_belonging
+from evomerge.merge.files.header import read_header
+from evomerge.merge.files.weights import INDEX, locate_tensors, weights_name
 from evomerge.recipe import ModelSource
 
 if TYPE_CHECKING:
     import torch
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 _DTYPES = {
     "F64": "float64",
@@ -37,8 +37,7 @@ _DTYPES = {
 DTYPE_NAMES = {f"torch.{name}": code for code, name in _DTYPES.items()}
 """A type as text to its name in a safetensors header."""
 
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "consolidated.00.pth")
-_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model")
+_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.codes", "*.py")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,11 @@ class TensorSource(Protocol):
 
 
 class SafetensorsCheckpoint:
-    """The tensors of a Hugging Face folder: one `model.safetensors`, or shards with an index."""
+    """The tensors of a Hugging Face folder, from the files that transformers would load (see `weights.py`).
+
+    Raises:
+        CheckpointError: if a file is missing, damaged or outside of the folder, or has types that cannot be merged.
+    """
 
     mapped = True
 
@@ -110,9 +113,6 @@ class SafetensorsCheckpoint:
 
         header = read_header(path)
         mine = [name for name, file in self._files.items() if file == path]
-        lost = [name for name in mine if name not in header]
-        if lost:
-            raise CheckpointError(f"{path} lacks {few(lost)}, which the index of {self.folder} places there")
         refused = sorted({str(header[name]["dtype"]) for name in mine} - set(_DTYPES))
         if refused:
             raise CheckpointError(
@@ -134,60 +134,6 @@ class SafetensorsCheckpoint:
                 for block in iter(lambda: file.read(1 << 22), b""):
                     digest.update(block)
         return digest.hexdigest()
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """Return the header of a safetensors file: tensor name to dtype, shape and offsets.
-
-    Raises:
-        CheckpointError: if the file is missing, cut short (an unfinished download) or not safetensors.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > size - 8:
-                raise CheckpointError(f"{path} is not a whole safetensors file ({size} bytes); download it again")
-            header: dict[str, Any] = json.loads(file.read(length))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file: its header is not JSON ({error})") from error
-    header.pop("__metadata__", None)
-    end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if size < end:
-        raise CheckpointError(f"{path} is cut short: its header promises {end} bytes, it has {size}; download it again")
-    return header
-
-
-def locate_tensors(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder's tensors by name, from the header or the index.
-
-    Raises:
-        CheckpointError: if there is neither, or it cannot be read.
-    """
-    single, index = folder / SINGLE, folder / INDEX
-    if index.is_file():
-        try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = {str(name): folder / file for name, file in weight_map.items()}
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{index} is not an index of safetensors files: {error!r}") from error
-        lost = sorted({path.name for path in files.values() if not path.is_file()})
-        if lost:
-            raise CheckpointError(f"{folder} lacks {few(lost)}, which {INDEX} names; download the model again")
-        return files
-    if single.is_file():
-        return dict.fromkeys(read_header(single), single)
-    pickles = [name for name in _PICKLES if (folder / name).exists()]
-    if pickles:
-        raise CheckpointError(
-            f"{folder} holds its weights as {pickles[0]}, a pickle, which can run code when it is read. Convert it: "
-            f"AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder) writes safetensors"
-        )
-    others = sorted(path.name for path in folder.glob("*.safetensors"))
-    there = f"; it has {few(others)}" if others else ""
-    raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}{there}")
 
 
 def locate(source: ModelSource) -> Path:
@@ -232,16 +178,16 @@ def _download(source: ModelSource) -> Path:
     from huggingface_hub import errors
 
     what = source.path if source.revision is None else f"{source.path} at revision {source.revision}"
-    patterns = [*_PATTERNS, "*.py"] if source.trust_remote_code else list(_PATTERNS)
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                source.path,
-                revision=source.revision,
-                allow_patterns=patterns,
-                ignore_patterns=["*/*", "consolidated*"],  # the same weights in other formats
+        wanted = _wanted(source)
+        folder = Path(huggingface_hub.snapshot_download(source.path, revision=source.revision, allow_patterns=wanted))
+        explicit = _explicit_weights(folder)
+        if explicit is not None and explicit not in wanted:
+            patterns = [*wanted, explicit, *(["*.safetensors"] if explicit.endswith(".json") else [])]
+            folder = Path(
+                huggingface_hub.snapshot_download(source.path, revision=source.revision, allow_patterns=patterns)
             )
-        )
+        return folder
     except errors.GatedRepoError as error:
         raise CheckpointError(f"{what} is gated: accept its terms on the Hub, then run `hf auth login`") from error
     except errors.RevisionNotFoundError as error:
@@ -259,7 +205,38 @@ def _download(source: ModelSource) -> Path:
         raise CheckpointError(f"cannot download {what}: {error}") from error
 
 
-def few(names: list[str], limit: int = 5) -> str:
-    """Return the first few of some names, joined, and how many more there are."""
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+def _wanted(source: ModelSource) -> list[str]:
+    """Return the files of a Hub repository that are needed: what transformers would load, and nothing else.
+
+    Without a connection to the Hub it is not known what the repository holds, so patterns find what is in the cache.
+    """
+    import huggingface_hub
+
+    try:
+        names = set(huggingface_hub.HfApi().list_repo_files(source.path, revision=source.revision))
+    except Exception:  # no connection, no such repository …: the download says what it is
+        return list(_PATTERNS)
+    wanted = {"config.json", GENERATION, "adapter_config.json"} & names
+    wanted |= {name for name in names if is_belonging(name)}
+    first = weights_name(names, None)
+    if first == INDEX:  # what it names is known only when it is here
+        wanted |= {name for name in names if "/" not in name and _is_shard(name)}
+    if first is not None:
+        wanted.add(first)
+    if source.trust_remote_code:
+        wanted |= {name for name in names if name.endswith(".py") and "/" not in name}
+    return sorted(wanted)
+
+
+def _is_shard(name: str) -> bool:
+    # The others are the same weights in another form.
+    return name.endswith(".safetensors") and not name.startswith(("consolidated", "adapter_model"))
+
+
+def _explicit_weights(folder: Path) -> str | None:
+    """Return the file that config.json names as its weights, if it does and it is not there."""
+    try:
+        named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("transformers_weights")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return named if isinstance(named, str) and not (folder / named).exists() else None

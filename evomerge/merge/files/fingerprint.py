@@ -9,21 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from evomerge.errors import CheckpointError
-
-SMALL_FILES = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "merges.txt",
-    "vocab.json",
-    "vocab.txt",
-)
-"""Further files that decide a model's answers, where they exist."""
+from evomerge.merge.files.belongings import GENERATION, belongings, code_files
+from evomerge.merge.files.weights import weight_files
 
 SAMPLES = 64
 """How many samples of a weight file are read if not all of it is."""
@@ -36,7 +23,10 @@ lock."""
 
 
 def fingerprint(folder: Path, *, whole: bool = False) -> str:
-    """Return a SHA-256 (hex) of a checkpoint: its configuration, tokenizer and weights.
+    """Return a SHA-256 (hex) of all that decides a checkpoint's answers, whatever the folder is called.
+
+    These are its configuration, generation settings, tokenizer with chat templates, Python files, and the weights that
+    transformers would load; what else lies in the folder does not count.
 
     Args:
         folder: the checkpoint.
@@ -46,21 +36,26 @@ def fingerprint(folder: Path, *, whole: bool = False) -> str:
             not be.
 
     Raises:
-        CheckpointError: if a file cannot be read.
+        CheckpointError: if a file cannot be read, or the folder has no weights.
     """
     digest = hashlib.sha256()
     try:
-        digest.update((folder / "config.json").read_bytes())
-        for name in SMALL_FILES:
-            if (folder / name).is_file():
-                digest.update(f"\0{name}\0".encode() + (folder / name).read_bytes())
-        for path in sorted(folder.glob("*.safetensors")):
-            digest.update(f"\0{path.name}\0{path.stat().st_size}\0".encode())
+        for name in small_files(folder):
+            content = (folder / name).read_bytes()
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        for path in weight_files(folder):
+            digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
             for part in _pieces(path) if whole else _samples(path):
                 digest.update(part)
     except OSError as error:
         raise CheckpointError(f"cannot read {error.filename}: {error.strerror or error}") from error
     return digest.hexdigest()
+
+
+def small_files(folder: Path) -> tuple[str, ...]:
+    """Return the files beside the weights that decide a model's answers, relative to its folder and in order."""
+    settings = [name for name in ("config.json", GENERATION) if (folder / name).is_file()]
+    return (*settings, *belongings(folder), *code_files(folder))
 
 
 def _samples(path: Path) -> Iterator[bytes]:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from evomerge.errors import CheckpointError, RecipeError
-from evomerge.merge.files.checkpoint import TensorInfo, few
+from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
+from evomerge.merge.files.weights import few
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.config import config_json
 from evomerge.merge.paths.fold import Fold, find_fold
