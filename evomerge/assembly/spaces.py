@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -149,14 +150,21 @@ def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
         recipes[parent.name] = Recipe(method, (parent,), dtype=models.dtype, seed=config.seed, path=path)
     if len(models.parents) > 1 and (config.merges or _average_exists(config, sources)):
         name = "average" if "average" not in recipes else "plain average"
-        recipes[name] = Recipe("linear", models.parents, base=models.base, dtype=models.dtype, seed=config.seed)
+        recipes[name] = replace(average(config), seed=config.seed)
     return recipes
 
 
 def average(config: SearchConfig) -> Recipe:
-    """Return the recipe of the plain average of all models of the search."""
+    """Return the recipe of the plain average of all models of the search, with what candidates get besides weights."""
     models = config.models
-    return Recipe("linear", models.parents, base=models.base, tokenizer=models.tokenizer, dtype=models.dtype)
+    return Recipe(
+        "linear",
+        models.parents,
+        base=models.base,
+        dtype=models.dtype,
+        tokenizer=models.tokenizer,
+        generation_config=models.generation_config,
+    )
 
 
 def _beginner(
@@ -212,6 +220,7 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
         parameters=config.method.parameters,
         dtype=models.dtype,
         tokenizer=models.tokenizer,
+        generation_config=models.generation_config,
         seed=config.seed,
     )
 

@@ -93,6 +93,7 @@ class ModelsConfig:
     base: Parent | None
     dtype: str | None
     tokenizer: str | None
+    generation_config: str | None = None
 
 
 class ModelsKeys(Section):
@@ -107,7 +108,11 @@ class ModelsKeys(Section):
     )
     dtype: Dtype | None = key(None, "of the merged model; null: the base's, or else the first parent's")
     tokenizer: Text | None = key(
-        None, "whose tokenizer the merge gets: a parent's name, or base; null: the base's, or else the first parent's"
+        None,
+        "whose tokenizer and chat template the merge gets: a parent or base; null: base, else the first parent",
+    )
+    generation_config: Text | None = key(
+        None, "whose end tokens, penalties … it gets: a parent or base; null: the model that lends the tokenizer"
     )
 
     @field_validator("parents")
@@ -128,12 +133,18 @@ class ModelsKeys(Section):
         Raises:
             ConfigError: if one of them cannot be read.
         """
-        said = {"base": self.base, "parents": self.parents, "dtype": self.dtype, "tokenizer": self.tokenizer}
+        said = {
+            "base": self.base,
+            "parents": self.parents,
+            "dtype": self.dtype,
+            "tokenizer": self.tokenizer,
+            "generation_config": self.generation_config,
+        }
         try:
             recipe = Recipe.from_data({"method": "linear", **{name: one for name, one in said.items() if one}})
         except RecipeError as error:
             raise ConfigError(f"models: {error}") from error
-        return ModelsConfig(recipe.parents, recipe.base, recipe.dtype, recipe.tokenizer)
+        return ModelsConfig(recipe.parents, recipe.base, recipe.dtype, recipe.tokenizer, recipe.generation_config)
 
 
 class MethodConfig(Section):

@@ -40,7 +40,7 @@ class PathSpace(PathGenes):
         offset: how far from 0 the indicators start, as a share of their range, up to 0.5. The paper starts 2 sigma
             away, which is 0.4 at the default step size 0.2.
         max_layers, min_layers: limits on the length of a path, its first and last layer included; None: no limit.
-        dtype, tokenizer, seed: of the recipes.
+        dtype, tokenizer, generation_config, seed: of the recipes.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -61,6 +61,7 @@ class PathSpace(PathGenes):
         min_layers: int | None = None,
         dtype: str | None = None,
         tokenizer: str | None = None,
+        generation_config: str | None = None,
         seed: int = 0,
     ) -> None:
         problems = _problems(repeats, scales, offset) + range_problems(scale_low, scale_high) + hidden_problems(hidden)
@@ -76,6 +77,7 @@ class PathSpace(PathGenes):
                 max_layers=max_layers,
                 dtype=dtype,
                 tokenizer=tokenizer,
+                generation_config=generation_config,
                 seed=seed,
             )
         except ConfigError as error:

@@ -23,7 +23,7 @@ class PathFrame:
         n_layers: parent name to its depth.
         longest: how many inner steps the genes can spell at most.
         min_layers, max_layers: limits on the length of the whole path; None: no limit.
-        dtype, tokenizer, seed: of the recipes.
+        dtype, tokenizer, generation_config, seed: of the recipes.
 
     Attributes:
         parents, n_layers: as given, in the order of the parents.
@@ -43,6 +43,7 @@ class PathFrame:
         max_layers: int | None = None,
         dtype: str | None = None,
         tokenizer: str | None = None,
+        generation_config: str | None = None,
         seed: int = 0,
     ) -> None:
         problems = depth_problems(parents, n_layers)
@@ -58,6 +59,7 @@ class PathFrame:
                 tuple(parents),
                 dtype=dtype,
                 tokenizer=tokenizer,
+                generation_config=generation_config,
                 seed=seed,
                 path=(step,) if parents else (),
             )
@@ -89,23 +91,25 @@ class PathFrame:
 
         With a first parent of a single layer and no inner steps, the path is that layer once. Parents that no step uses
         are left out, so that equal paths have equal hashes whatever parents the space has; the first one stays, and so
-        does the one whose tokenizer the result carries. If the first parent is itself a recipe (the best merge of an
-        earlier stage), the path over all its layers becomes that recipe, which was scored before.
+        do those whose tokenizer and generation config the result carries. If the first parent is itself a recipe (the
+        best merge of an earlier stage), the path over all its layers becomes that recipe, which was scored before.
         """
         path = [Step(self.first, 0), *inner]
         if self.depth > 1 or inner:
             path.append(Step(self.first, self.depth - 1, last_scale))
         shape, source = self._shape, self.parents[0].source
         if isinstance(source, Recipe) and tuple(path) == self.whole:
-            same_form = shape.dtype in (None, source.dtype) and shape.tokenizer in (None, self.first)
+            lenders = {shape.tokenizer, shape.generation_config}
+            same_form = shape.dtype in (None, source.dtype) and lenders <= {None, self.first}
             if same_form:
                 return source
-        used = {step.parent for step in path} | {shape.tokenizer}
+        used = {step.parent for step in path} | {shape.tokenizer, shape.generation_config}
         return Recipe(
             method=PASSTHROUGH,
             parents=tuple(parent for parent in self.parents if parent.name in used),
             dtype=shape.dtype,
             tokenizer=shape.tokenizer,
+            generation_config=shape.generation_config,
             seed=shape.seed,
             path=tuple(path),
         )

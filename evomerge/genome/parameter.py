@@ -41,7 +41,7 @@ class ParameterSpace(GeneSpace):
         genes: per parameter `{low, high, start, log, fixed, scope, parents: {name: {low, high, start, log, fixed}}}`;
             `scope` is "group" (one gene per region) or "global" (one for the model).
         parameters: per parameter a fixed value; per-parent ones may name only some parents.
-        dtype, tokenizer, seed: of the recipes.
+        dtype, tokenizer, generation_config, seed: of the recipes.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -62,6 +62,7 @@ class ParameterSpace(GeneSpace):
         parameters: Mapping[str, Any] | None = None,
         dtype: str | None = None,
         tokenizer: str | None = None,
+        generation_config: str | None = None,
         seed: int = 0,
     ) -> None:
         problems = _parent_problems(method, parents, base)
@@ -71,8 +72,16 @@ class ParameterSpace(GeneSpace):
         names = [parent.name for parent in parents]
         self._settings = read_settings(method, names, dict(parameters or {}), dict(genes or {}), problems)
         try:
-            # The common part of all decoded recipes; making it checks names, dtype and tokenizer.
-            self._frame = Recipe(method.name, tuple(parents), base, dtype=dtype, tokenizer=tokenizer, seed=seed)
+            # The common part of all decoded recipes; making it checks names, dtype and lenders.
+            self._frame = Recipe(
+                method.name,
+                tuple(parents),
+                base,
+                dtype=dtype,
+                tokenizer=tokenizer,
+                generation_config=generation_config,
+                seed=seed,
+            )
         except RecipeError as error:
             problems.append(str(error))
         if method.name == PASSTHROUGH:
@@ -124,6 +133,7 @@ class ParameterSpace(GeneSpace):
             groups=(*inside, *outside),
             dtype=frame.dtype,
             tokenizer=frame.tokenizer,
+            generation_config=frame.generation_config,
             seed=frame.seed,
         )
 

@@ -38,7 +38,7 @@ class SegmentSpace(PathGenes):
         scales: "none", or "segment": one per segment and one for the last layer.
         scale_low, scale_high: range of a scale; it starts at 1 and moves on a logarithmic scale.
         max_layers, min_layers: limits on the length of a path, its first and last layer included; None: no limit.
-        dtype, tokenizer, seed: of the recipes.
+        dtype, tokenizer, generation_config, seed: of the recipes.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -58,6 +58,7 @@ class SegmentSpace(PathGenes):
         min_layers: int | None = None,
         dtype: str | None = None,
         tokenizer: str | None = None,
+        generation_config: str | None = None,
         seed: int = 0,
     ) -> None:
         problems = [
@@ -80,6 +81,7 @@ class SegmentSpace(PathGenes):
                 max_layers=max_layers,
                 dtype=dtype,
                 tokenizer=tokenizer,
+                generation_config=generation_config,
                 seed=seed,
             )
         except ConfigError as error:

@@ -82,8 +82,9 @@ def check_recipe(recipe: Recipe) -> Method:
                         f"{', '.join(parent.name for parent in recipe.parents)}")  # fmt: skip
     if spec.needs_base and recipe.base is None:
         problems.append(f"{spec.name} measures task vectors from a base; name one with `base:`")
-    if recipe.tokenizer == "base" and recipe.base is None:
-        problems.append("tokenizer is 'base', but the recipe has no base; name a parent instead")
+    for key, lender in (("tokenizer", recipe.tokenizer), ("generation_config", recipe.generation_config)):
+        if lender == "base" and recipe.base is None:
+            problems.append(f"{key} is 'base', but the recipe has no base; name a parent instead")
     for where, values in (
         ("", recipe.parameters),
         *((_where(i, g), g.parameters) for i, g in enumerate(recipe.groups)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
@@ -180,16 +180,27 @@ class Sources:
         return opened
 
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
-        """Return the model whose tokenizer the recipe's result carries."""
+        """Return the model whose tokenizer (`tokenizer_folder`) the recipe's result carries."""
+        return self._lender(recipe, lambda one: one.tokenizer)
+
+    def generation_of(self, recipe: Recipe) -> OpenModel:
+        """Return the model whose generation config (`generation_folder`) the recipe's result carries.
+
+        Without a word of the recipe it is the model that lends the tokenizer: the chat template says which token ends a
+        turn, and the generation config that this token ends an answer.
+        """
+        return self._lender(recipe, lambda one: one.generation_config or one.tokenizer)
+
+    def _lender(self, recipe: Recipe, name_in: Callable[[Recipe], str | None]) -> OpenModel:
+        """Return the member that a recipe names (None: its donor); `name_in` finds the name."""
+        name = name_in(recipe)
         if recipe.path:  # its parents may differ in depth, and so be no family
-            chosen = next((parent for parent in recipe.parents if parent.name == recipe.tokenizer), recipe.parents[0])
+            chosen = next((parent for parent in recipe.parents if parent.name == name), recipe.parents[0])
             inner = chosen.source
-            return self.tokenizer_of(inner) if isinstance(inner, Recipe) else self.open(inner)
+            return self._lender(inner, name_in) if isinstance(inner, Recipe) else self.open(inner)
         family = self.family(recipe)
-        if recipe.tokenizer is None:
-            return family.model(family.donor)
         named = {parent.name: i for i, parent in enumerate(recipe.parents)}
-        return family.model(named.get(recipe.tokenizer, family.donor))
+        return family.model(family.donor if name is None else named.get(name, family.donor))
 
     def _open_recipe(self, recipe: Recipe) -> OpenModel:
         if recipe.path:
@@ -202,6 +213,7 @@ class Sources:
             tensors=RecipeTensors(plan),
             folder=donor.folder,
             tokenizer_folder=self.tokenizer_of(recipe).tokenizer_folder,
+            generation_folder=self.generation_of(recipe).generation_folder,
             trust_remote_code=donor.trust_remote_code,
             architecture=donor.architecture,
         )
@@ -217,6 +229,7 @@ class Sources:
             tensors=PathTensors(plan),
             folder=first.folder,
             tokenizer_folder=self.tokenizer_of(recipe).tokenizer_folder,
+            generation_folder=self.generation_of(recipe).generation_folder,
             trust_remote_code=first.trust_remote_code,
         )
         self.parent_cache.forget_with(opened, opened.serial)

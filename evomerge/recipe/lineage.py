@@ -68,8 +68,9 @@ def flatten(recipe: Recipe) -> Recipe:
 
     Returns:
         `task_arithmetic` over the same base if the recipe has that method and all coefficients sum to 1, else `linear`
-        without normalisation; the recipe itself if there is nothing to flatten. Configuration, dtype and tokenizer come
-        from the same checkpoints as before. Checkpoints whose coefficients are all 0 are left out.
+        without normalisation; the recipe itself if there is nothing to flatten. Configuration, dtype, tokenizer and
+        generation config come from the same checkpoints as before. Checkpoints whose coefficients are all 0 are left
+        out.
     """
     if not _is_linear(recipe):
         return _with_sources(recipe, _flat_source)
@@ -135,10 +136,12 @@ def _flat(recipe: Recipe, leaves: _Leaves) -> Recipe:
     used = {name for row in (outside, *(weight for _, weight in groups)) for name, each in row.items() if each != 0.0}
     donor = _flat_member(recipe.donor.source, leaves, lambda inner: inner.donor.source)
     tokenizer = _flat_member(_lends_tokenizer(recipe), leaves, _lends_tokenizer)
-    kept = used | {leaves.names[tokenizer]} - ({leaves.names[donor]} if tokenizer == donor else set())
+    generation = _flat_member(_lends_generation(recipe), leaves, _lends_generation)
+    kept = used | {leaves.names[leaf] for leaf in (tokenizer, generation) if leaf != donor}
     kept = kept or {leaves.names[donor]}
     parents = tuple(Parent(name, leaf) for leaf, name in leaves.names.items() if name in kept)
     needs_base = as_deltas or parents[0].source != donor
+    own_name = "base" if needs_base and generation == donor else leaves.names[generation]
 
     def parameters(weight: Mapping[str, float]) -> dict[str, Value]:
         mine = {parent.name: weight[parent.name] for parent in parents}
@@ -153,6 +156,7 @@ def _flat(recipe: Recipe, leaves: _Leaves) -> Recipe:
         dtype=_dtype(recipe),
         tokenizer=None if tokenizer == donor else leaves.names[tokenizer],
         seed=recipe.seed,
+        generation_config=None if generation == tokenizer else own_name,
     )
 
 
@@ -279,9 +283,17 @@ def _flat_member(source: Source, leaves: _Leaves, below: Callable[[Recipe], Sour
 
 
 def _lends_tokenizer(recipe: Recipe) -> Source:
-    if recipe.tokenizer == "base" and recipe.base is not None:
+    return _lender(recipe, recipe.tokenizer)
+
+
+def _lends_generation(recipe: Recipe) -> Source:
+    return _lender(recipe, recipe.generation_config or recipe.tokenizer)
+
+
+def _lender(recipe: Recipe, name: str | None) -> Source:
+    if name == "base" and recipe.base is not None:
         return recipe.base.source
-    return next((parent.source for parent in recipe.parents if parent.name == recipe.tokenizer), recipe.donor.source)
+    return next((parent.source for parent in recipe.parents if parent.name == name), recipe.donor.source)
 
 
 def _dtype(recipe: Recipe) -> str | None:

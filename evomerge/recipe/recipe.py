@@ -12,6 +12,7 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
       - {layers: [0, 8], roles: [attention], parameters: {weight: {math: 0.8, japanese: 0.3}}}
     dtype: bfloat16                            # of the result; left out: the base's (or the first parent's)
     tokenizer: japanese                        # whose tokenizer the result carries; left out: the base's or first
+    generation_config: japanese                # whose end tokens, penalties …; left out: the tokenizer's lender's
     seed: 0                                    # of the random masks (DARE)
 
 or, where whole layers are stacked rather than weights mixed (the data-flow space)::
@@ -118,13 +119,16 @@ class Recipe:
         parameters: parameters for every tensor that no group overrides.
         groups: in order; the first that matches a tensor counts.
         dtype: of the result, one of `DTYPES`; None: the base's (or the first parent's) own.
-        tokenizer: name of the parent (or "base") whose tokenizer the result carries; None: base, else first parent.
+        tokenizer: name of the parent (or "base") whose tokenizer, with its chat template, the result carries; None:
+            base, else first parent.
+        generation_config: name of the parent (or "base") whose generation config (end tokens, repetition penalty, …)
+            the result carries; None: the model that lends the tokenizer, since the template says how a turn ends.
         seed: of random masks; together with the parent's name and the tensor's name it fixes every mask.
         path: for the method "passthrough", the layers of the result, in order; empty: the one parent as it is. The
             first parent lends everything outside of the layers.
 
     Raises:
-        RecipeError: if parents, dtype, tokenizer, parameters or path contradict each other.
+        RecipeError: if parents, dtype, lenders, parameters or path contradict each other.
     """
 
     method: str
@@ -136,6 +140,7 @@ class Recipe:
     tokenizer: str | None = None
     seed: int = 0
     path: tuple[Step, ...] = ()
+    generation_config: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", tuple(self.path))
@@ -149,8 +154,9 @@ class Recipe:
             raise RecipeError(f"parent names must differ, but came {names}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise RecipeError(f"dtype must be one of {', '.join(DTYPES)}, but came {self.dtype!r}")
-        if self.tokenizer is not None and self.tokenizer not in {*names, "base"}:
-            raise RecipeError(f"tokenizer must name a parent ({', '.join(names)}) or 'base', not {self.tokenizer!r}")
+        for key, lender in (("tokenizer", self.tokenizer), ("generation_config", self.generation_config)):
+            if lender is not None and lender not in {*names, "base"}:
+                raise RecipeError(f"{key} must name a parent ({', '.join(names)}) or 'base', not {lender!r}")
         self._check_path(names)
         for values in (self.parameters, *(group.parameters for group in self.groups)):
             for key, value in values.items():
@@ -210,6 +216,8 @@ class Recipe:
             data["dtype"] = self.dtype
         if self.tokenizer is not None:
             data["tokenizer"] = self.tokenizer
+        if self.generation_config is not None:
+            data["generation_config"] = self.generation_config
         # The order of parents matters (SLERP, first tokenizer), but canonical JSON sorts keys, so it is written out.
         if len(self.parents) > 1:
             data["order"] = [parent.name for parent in self.parents]
@@ -225,7 +233,10 @@ class Recipe:
         """
         if not isinstance(data, Mapping):
             raise RecipeError(f"a recipe is a mapping with `method` and `parents`, but came {type(data).__name__}")
-        known = {"method", "base", "parents", "parameters", "groups", "path", "dtype", "tokenizer", "order", "seed"}
+        known = {
+            *("method", "base", "parents", "parameters", "groups", "path", "dtype", "tokenizer", "generation_config"),
+            *("order", "seed"),
+        }
         unknown = set(data) - known
         if unknown:
             raise RecipeError(f"unknown keys in the recipe: {sorted(unknown)}. Known: {', '.join(sorted(known))}")
@@ -247,6 +258,7 @@ class Recipe:
             groups=tuple(_group_from_data(group) for group in data.get("groups") or ()),
             dtype=data.get("dtype"),
             tokenizer=data.get("tokenizer"),
+            generation_config=data.get("generation_config"),
             seed=int(data.get("seed", 0)),
             path=path_from_data(data.get("path")),
         )

@@ -158,7 +158,8 @@ def test_the_folder_carries_the_chosen_tokenizer_the_config_and_the_recipe(
     family: SimpleNamespace, tmp_path: Path
 ) -> None:
     (family.base / "generation_config.json").write_text('{"max_new_tokens": 7}')
-    of = recipe("ties", family.base, {"japanese": family.japanese}, tokenizer="japanese", dtype="bfloat16")
+    lenders = {"tokenizer": "japanese", "generation_config": "base"}
+    of = recipe("ties", family.base, {"japanese": family.japanese}, dtype="bfloat16", **lenders)
     out = merge_to_disk(of, tmp_path / "new" / "out")
     assert "あ" in AutoTokenizer.from_pretrained(out).get_vocab()
     assert Recipe.load(out / "recipe.yaml") == of

@@ -27,7 +27,7 @@ def arithmetic(*parents: Source, base: Source = BASE, groups: Any = (), **fields
 
 def made(method: str, sources: tuple[Source, ...], base: Source | None, groups: Any, **fields: Any) -> Recipe:
     names = [f"p{i}" for i in range(len(sources))]
-    kept = {key: fields.pop(key) for key in ("dtype", "tokenizer", "seed") if key in fields}
+    kept = {key: fields.pop(key) for key in ("dtype", "tokenizer", "generation_config", "seed") if key in fields}
     if "weight" in fields:
         fields["weight"] = dict(zip(names, fields["weight"], strict=True))
     parents = tuple(Parent(name, source) for name, source in zip(names, sources, strict=True))
@@ -140,6 +140,29 @@ def test_the_tokenizer_comes_from_the_same_checkpoint() -> None:
     flat = flatten(arithmetic(inner, C, weight=[0.5, 0.5], tokenizer="p0"))
     assert next(parent.source for parent in flat.parents if parent.name == flat.tokenizer) == B
     assert flatten(arithmetic(inner, C, tokenizer="base")).tokenizer is None
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "lenders"),
+    [
+        ({"tokenizer": "p1"}, {"tokenizer": "p0"}, (B, B)),
+        ({"tokenizer": "p1", "generation_config": "p0"}, {"tokenizer": "p0"}, (B, A)),
+        ({"generation_config": "p1"}, {"tokenizer": "p1", "generation_config": "p0"}, (C, B)),
+        ({}, {"tokenizer": "p1", "generation_config": "base"}, (C, BASE)),
+        ({"generation_config": "p1"}, {}, (BASE, BASE)),
+    ],
+)
+@pytest.mark.parametrize("method", [arithmetic, linear])
+def test_the_generation_config_comes_from_the_same_checkpoint(
+    method: Any, inner: dict[str, str], outer: dict[str, str], lenders: tuple[ModelSource, ModelSource]
+) -> None:
+    flat = flatten(
+        method(method(A, B, base=BASE, weight=[1.0, 0.0], **inner), C, base=BASE, weight=[0.5, 0.0], **outer)
+    )
+    named = {**{parent.name: parent.source for parent in flat.parents}, None: flat.donor.source}
+    if flat.base is not None:
+        named["base"] = flat.base.source
+    assert (named[flat.tokenizer], named[flat.generation_config or flat.tokenizer]) == lenders
 
 
 def test_nothing_left_is_the_base() -> None:

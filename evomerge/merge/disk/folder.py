@@ -95,10 +95,11 @@ class _Build:
         load: computes a tensor.
         inputs: returns the models, and their names of the tensors, from which a tensor is computed.
         copied: returns whether what `load` returns is the input itself.
-        donor: the model that lends config.json, generation settings and custom code.
+        donor: the model that lends config.json and custom code.
         config: the configuration of the result; None: the donor's own config.json.
         tokenizer: the folder that lends the tokenizer.
-        tokenizer_code: whether code of a tokenizer class may run that comes with that folder.
+        generation: the folder that lends the generation config.
+        tokenizer_code: whether code of a tokenizer class may run that comes with its folder.
         blocks: computes a tensor block by block, in place of `load`, unless it is copied; None: `load` computes all.
     """
 
@@ -109,21 +110,27 @@ class _Build:
     donor: Any
     config: Any
     tokenizer: Path
+    generation: Path
     tokenizer_code: bool = False
     blocks: Callable[[Any, Lend], Iterator[Flat]] | None = None
 
 
 def _plain_build(plain: PlainMerge) -> _Build:
     donor = plain.family.model(plain.family.donor)
+    generation = plain.generation.folder
+    if generation != donor.folder and not (generation / GENERATION).is_file():
+        raise UnusualError  # transformers says which settings of its config.json these are
     tokenizer = plain.tokenizer.tokenizer_folder
-    return _Build(plain.plan.tasks, plain.load, *_reads(plain.plan), donor, None, tokenizer, blocks=plain.blocks)
+    reads = _reads(plain.plan)
+    return _Build(plain.plan.tasks, plain.load, *reads, donor, None, tokenizer, generation, blocks=plain.blocks)
 
 
 def _build(recipe: Recipe, sources: Sources) -> _Build:
     from evomerge.merge.apply import merge_tensor
 
     lender = sources.tokenizer_of(recipe)
-    tokenizer = (lender.tokenizer_folder, lender.trust_remote_code)
+    generation = sources.generation_of(recipe).generation_folder
+    lent = (lender.tokenizer_folder, generation, lender.trust_remote_code)
     if recipe.path:
         path = sources.path_plan(recipe)
         _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
@@ -134,11 +141,11 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
             lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
             path.compatible.first,
             path.config,
-            *tokenizer,
+            *lent,
         )
     plan = sources.plan(recipe)
     donor = plan.family.model(plan.family.donor)
-    return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, *tokenizer)
+    return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, *lent)
 
 
 def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]]], Callable[[TensorTask], bool]]:
@@ -284,12 +291,21 @@ def _write_config(build: _Build, folder: Path) -> None:
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
     config[key] = _main_dtype(build.tasks)
     _write_json(folder / "config.json", config)
-    _copy(donor.folder, GENERATION, folder)
+    _write_generation_config(build, folder)
     if donor.trust_remote_code:
         for name in code_files(donor.folder):
             _copy(donor.folder, name, folder)
     if build.config is not None:
         check_written(folder, build.config, trust_remote_code=donor.trust_remote_code)
+
+
+def _write_generation_config(build: _Build, folder: Path) -> None:
+    if (build.generation / GENERATION).is_file() or build.generation == build.donor.folder:
+        _copy(build.generation, GENERATION, folder)  # without a file, the settings in config.json count
+    else:
+        from evomerge.merge.files.generation import generation_json
+
+        _write_json(folder / GENERATION, generation_json(build.generation))
 
 
 def _main_dtype(tasks: Sequence[TensorTask | PathTask]) -> str:

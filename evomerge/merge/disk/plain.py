@@ -194,6 +194,7 @@ class PlainMerge:
         plan: what happens to each tensor.
         family: the models.
         tokenizer: the model whose tokenizer the result carries.
+        generation: the model whose generation config it carries.
     """
 
     def __init__(self, recipe: Recipe, method: Method, family: PlainFamily) -> None:
@@ -202,6 +203,7 @@ class PlainMerge:
         family.shows_bad = self.plan.method.shows_bad
         names = {parent.name: i for i, parent in enumerate(recipe.parents)}
         self.tokenizer = family.model(names.get(recipe.tokenizer or "", family.donor))
+        self.generation = family.model(names.get(recipe.generation_config or recipe.tokenizer or "", family.donor))
 
     def load(self, task: TensorTask) -> Flat:
         """Return the tensor of a task that copies it bit for bit: a parent's own memory.

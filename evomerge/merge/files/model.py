@@ -46,8 +46,9 @@ class OpenModel:
         label: its name in messages: path, Hub id or recipe.
         config: its transformers configuration.
         tensors: its tensors.
-        folder: the checkpoint that lends config.json, generation settings and custom code.
+        folder: the checkpoint that lends config.json and custom code.
         tokenizer_folder: the checkpoint that lends the tokenizer.
+        generation_folder: the checkpoint that lends the generation config.
         trust_remote_code: whether custom code in `folder` may run.
         serial: its own number, which no other model ever gets, even when this one is gone.
     """
@@ -60,6 +61,7 @@ class OpenModel:
         tensors: TensorSource,
         folder: Path,
         tokenizer_folder: Path,
+        generation_folder: Path,
         trust_remote_code: bool,
         architecture: Architecture | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class OpenModel:
         self.tensors = tensors
         self.folder = folder
         self.tokenizer_folder = tokenizer_folder
+        self.generation_folder = generation_folder
         self.trust_remote_code = trust_remote_code
         self.serial = next(_SERIALS)
         self._checked: set[str] = set()
@@ -151,6 +154,7 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
         tensors=SafetensorsCheckpoint(folder),
         folder=folder,
         tokenizer_folder=folder,
+        generation_folder=folder,
         trust_remote_code=source.trust_remote_code,
     )
 

@@ -6,7 +6,6 @@ import copy
 import weakref
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.family import Family
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
 from evomerge.merge.live.placement import plan_devices, spread
+from evomerge.merge.live.settings import Configured, GenerationConfigs, Tokenizers
 from evomerge.merge.live.writer import Writer, Written
 from evomerge.merge.plan import MergePlan
 from evomerge.merge.sources import Sources
@@ -36,7 +36,8 @@ class LiveModel:
     """A transformers model whose parameters take the values of one recipe after another.
 
     A parameter gets the value that the recipe has on disk (in the recipe's own dtype), converted to the live dtype. If
-    the two dtypes agree, saving the live model gives the bytes that `merge_to_disk` writes.
+    the two dtypes agree, saving the live model gives the bytes that `merge_to_disk` writes. What is no weight follows
+    too: configuration, generation config and tokenizer are those of the folder that `merge_to_disk` writes.
 
     Attributes:
         model: the model, in eval mode, without gradients; always the same object.
@@ -73,8 +74,10 @@ class LiveModel:
         self.rounded: str | None = None
         self._opened = self.sources.open(source)
         self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype], self.devices)
+        self._configured = Configured(self.model, self._opened)
         self._lender = self._opened
-        self._tokenizers = Tokenizers()
+        self._tokenizers, self._generation = Tokenizers(), GenerationConfigs()
+        self.model.generation_config = self._generation.of(self._opened)
         self._fitting: weakref.WeakSet[Family] = weakref.WeakSet()
 
     @property
@@ -110,7 +113,10 @@ class LiveModel:
         """
         self._check_fits(plan.family)
         lender = self.sources.tokenizer_of(plan.recipe)
+        generation = self._generation.of(self.sources.generation_of(plan.recipe))
         self.recipe = None
+        self._configured.take(plan.family.model(plan.family.donor))
+        self.model.generation_config = generation
         self._writer.write(plan, None if rounded is None else TORCH_DTYPES[rounded])
         self.recipe, self.rounded = plan.recipe, rounded
         self._lender = lender
@@ -156,33 +162,8 @@ class LiveModel:
         return problems
 
 
-class Tokenizers:
-    """Tokenizers of opened models; each is loaded once, so that it is always the same object."""
-
-    def __init__(self) -> None:
-        self._loaded: dict[Path, Any] = {}
-
-    def of(self, lender: OpenModel) -> Any:
-        """Return a model's tokenizer.
-
-        Raises:
-            CheckpointError: if transformers cannot load it.
-        """
-        folder = lender.tokenizer_folder
-        if folder not in self._loaded:
-            from transformers import AutoTokenizer
-
-            try:
-                self._loaded[folder] = AutoTokenizer.from_pretrained(folder, trust_remote_code=lender.trust_remote_code)
-            except Exception as error:  # transformers raises almost anything on missing or broken files
-                raise CheckpointError(f"{folder} has no tokenizer that transformers can load: {error}") from error
-        return self._loaded[folder]
-
-
 def _load(opened: OpenModel, dtype: torch.dtype | None, devices: Sequence[torch.device]) -> Any:
     """Build the model with its own weights, through transformers, so that its buffers are what they should be."""
-    from transformers import GenerationConfig
-
     state = {
         name: opened.load(name)
         for target, name in sorted((target, name) for name, target in opened.naming.targets.items())
@@ -202,6 +183,4 @@ def _load(opened: OpenModel, dtype: torch.dtype | None, devices: Sequence[torch.
         # A parameter that is still the memory of the mapped file must not be written into.
         if parameter.untyped_storage().data_ptr() in files:
             parameter.data = parameter.data.clone()
-    if (opened.folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(opened.folder)
     return model.eval().requires_grad_(False)

@@ -18,7 +18,8 @@ import torch
 from evomerge.errors import CheckpointError
 from evomerge.merge.cache import Latest
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
-from evomerge.merge.live.model import Devices, LiveModel, Tokenizers, as_devices
+from evomerge.merge.live.model import Devices, LiveModel, as_devices
+from evomerge.merge.live.settings import GenerationConfigs, Tokenizers
 from evomerge.merge.live.writer import Written
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.live_path import PathModel, path_problems
@@ -79,7 +80,7 @@ class LiveModels:
         self._paths: dict[tuple[tuple[str, int], ...], PathModel] = {}
         self._dtypes: dict[ModelSource, str | None] = {}
         self._lender: OpenModel | None = None
-        self._tokenizers = Tokenizers()
+        self._tokenizers, self._generation = Tokenizers(), GenerationConfigs()
 
     @property
     def tokenizer(self) -> Any:
@@ -148,6 +149,8 @@ class LiveModels:
             path = bool(recipe.path)
             model = self._path(recipe) if path else self._parent(recipe.parents[0].source, recipe, 0).model
         self._lender = self.sources.tokenizer_of(recipe)
+        # A path runs over its first parent's model, but may end its answers as another one does.
+        model.generation_config = self._generation.of(self.sources.generation_of(recipe))
         self.model, self.recipe = model, recipe
 
     def _merge(self, plan: MergePlan) -> LiveModel:
