@@ -130,7 +130,7 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
 
     lender = sources.tokenizer_of(recipe)
     generation = sources.generation_of(recipe).generation_folder
-    lent = (lender.tokenizer_folder, generation, lender.trust_remote_code)
+    tokenizer, its_code = lender.tokenizer_folder, lender.trust_remote_code
     if recipe.path:
         path = sources.path_plan(recipe)
         _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
@@ -141,11 +141,14 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
             lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
             path.compatible.first,
             path.config,
-            *lent,
+            tokenizer,
+            generation,
+            its_code,
         )
     plan = sources.plan(recipe)
     donor = plan.family.model(plan.family.donor)
-    return _Build(plan.tasks, partial(merge_tensor, plan), *_reads(plan), donor, donor.config, *lent)
+    load = partial(merge_tensor, plan)
+    return _Build(plan.tasks, load, *_reads(plan), donor, donor.config, tokenizer, generation, its_code)
 
 
 def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]]], Callable[[TensorTask], bool]]:
