@@ -7,9 +7,9 @@
   probability .18, .62 and .94 where none, some and all of its parents are right (merges of the Open LLM Leaderboard,
   GSM8K); this is the prior of `w`, so that the first candidates are estimated well too.
 - **Candidates.** `theta ~ GP(m, s^2 exp(-|x - x'|^2 / (2 l^2)) + d^2 [x = x'])` over the genomes: candidates with
-  similar genomes are about equally able. How similar they must be is learned from the run (s, l, d maximize the
-  marginal likelihood on a grid). So a candidate has a prior from its parents and its genome, and shrinkage is estimated
-  rather than fixed.
+  similar genomes are about equally able (`landscape`). How similar they must be is learned from the run (s, l, d
+  maximize the marginal likelihood on a grid). So a candidate has a prior from its parents and its genome, and shrinkage
+  is estimated rather than fixed.
 
 This is the Rasch model as a generalized linear mixed model, fitted by penalized iteratively reweighted least squares
 (Breslow and Clayton, JASA 88:9, 1993). The estimate of a full score from few answers is that of p-IRT (Maia Polo et
@@ -27,6 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.estimation.landscape import Landscape
+
 Array = NDArray[np.float64]
 
 _ROUNDS = 20
@@ -35,12 +37,38 @@ _SHARE_PRIOR = (4.2, 1.5)
 logit .94 - logit .18 = 4.27."""
 _REFERENCE_DEVIATION = 1.0
 _LEVEL_DEVIATION = 3.0
-_LENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8)  # times the root of the number of genes
-_SPREADS = (0.25, 0.5, 1.0, 2.0)
-_NUGGETS = (0.05, 0.2, 0.5)
-_START_SPREAD = 1.5
-"""Prior deviation of ability before any candidate was seen."""
 _TAU_START, _TAU_PRIOR_WEIGHT, _TAU_MOST = 1.0, 20.0, 3.0
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """All answers one below the other: most candidates answer few items, so a matrix would be nearly empty.
+
+    Attributes:
+        row: `(n_answers,)` positions of the candidates.
+        item: `(n_answers,)` positions of the items.
+        y: `(n_answers,)` the answers.
+    """
+
+    row: NDArray[np.int64]
+    item: NDArray[np.int64]
+    y: Array
+    n_rows: int
+    n_items: int
+
+    @classmethod
+    def of(cls, answers: Array) -> _Answers:
+        """Return the answers of a matrix `(n_candidates, n_items)`, NaN where there is none."""
+        row, item = np.nonzero(~np.isnan(answers))
+        return cls(row, item, answers[row, item], *answers.shape)
+
+    def by_row(self, values: Array) -> Array:
+        """Return the `(n_rows,)` sums of each candidate's values."""
+        return np.asarray(np.bincount(self.row, values, self.n_rows), dtype=np.float64)
+
+    def by_item(self, values: Array) -> Array:
+        """Return the `(n_items,)` sums of each item's values."""
+        return np.asarray(np.bincount(self.item, values, self.n_items), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -87,38 +115,38 @@ class RunModel:
         self._references = references
         share = references.mean(axis=0)
         self._features = np.column_stack([np.ones(self.n_items), share, (references - share).T])
-        self._binary = True
-        self._set_up(np.empty((0, self.n_items)), [])
+        self._set_up(np.empty(0), [])
 
     def fit(self, answers: Array, points: Sequence[Array | None]) -> None:
-        """Fit to the candidates so far.
+        """Fit to the candidates so far, in time and memory proportional to them.
 
         Args:
             answers: `(n_candidates, n_items)`, NaN where not answered.
             points: for each candidate its `(n_dims,)` point in the unit cube; None: it has none in this space (its
                 answers still show how hard items are).
         """
-        self._set_up(np.asarray(answers, dtype=np.float64).reshape(-1, self.n_items), points)
-        seen = ~np.isnan(self._answers)
-        if not seen.any():
+        answers = np.asarray(answers, dtype=np.float64).reshape(-1, self.n_items)
+        told = np.flatnonzero(~np.isnan(answers).all(axis=1))
+        seen = _Answers.of(answers[told])
+        self._set_up(seen.y, [points[row] for row in told.tolist()])
+        if not len(told):
             return
-        filled = np.where(seen, self._answers, 0.0)
-        theta = np.zeros(len(filled))
+        theta = np.zeros(seen.n_rows)
         for turn in range(_ROUNDS):
             # Items, given abilities: a ridge regression of each item's working answer on its features, item by item.
-            weight, residual = self._working(filled, seen, theta)
-            w_item = weight.sum(axis=0)
-            z_item = (residual + weight * self._easiness).sum(axis=0)
-            self._fit_items(w_item, z_item)
+            weight, residual = self._working(seen, theta)
+            self._fit_items(seen.by_item(weight), seen.by_item(residual + weight * self._easiness[seen.item]))
             # Abilities, given items.
-            weight, residual = self._working(filled, seen, theta)
-            w_row = weight.sum(axis=1)
-            z_row = theta + residual.sum(axis=1) / np.maximum(w_row, 1e-9)
+            weight, residual = self._working(seen, theta)
+            w = seen.by_row(weight)
+            noise = 1.0 / np.maximum(w, 1e-9)
+            z = theta + seen.by_row(residual) * noise
             if turn in (5, 10, 15):
-                self._fit_landscape(z_row, 1.0 / np.maximum(w_row, 1e-9))
-            theta, _ = self._leave_in(z_row, w_row)
-        self._finish(filled, seen, theta)
-        self._prepare_prediction()
+                self._landscape.choose(z[self._placed], noise[self._placed])
+            theta[self._placed] = self._landscape.smooth(z[self._placed], noise[self._placed])
+            wide = self._landscape.wide + (_LEVEL_DEVIATION * self._unit) ** 2
+            theta[self._unplaced] = (wide / (wide + noise) * z)[self._unplaced]
+        self._finish(seen, theta)
 
     def predict(self, point: Array | None, answers: Array) -> Prediction:
         """Return what is expected of a candidate.
@@ -155,10 +183,11 @@ class RunModel:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _set_up(self, answers: Array, points: Sequence[Array | None]) -> None:
-        values = [self._references, answers[~np.isnan(answers)]]
-        self._binary = all(bool(((one >= 0.0) & (one <= 1.0)).all()) for one in values)
-        self._answers, self._points = answers, list(points)
+    def _set_up(self, answered: Array, points: Sequence[Array | None]) -> None:
+        """Begin anew, for answers (in any order) of candidates with these points."""
+        self._binary = all(bool(((one >= 0.0) & (one <= 1.0)).all()) for one in (self._references, answered))
+        placed = np.array([point is not None for point in points], dtype=bool)
+        self._placed, self._unplaced = np.flatnonzero(placed), np.flatnonzero(~placed)
         # For unbounded answers, all variances are in units of the answers' own spread.
         self._noise_scale = 1.0 if self._binary else max(float(np.var(self._references)) * 0.25, 1e-12)
         unit = 1.0 if self._binary else math.sqrt(self._noise_scale)
@@ -177,33 +206,35 @@ class RunModel:
         self._coefficient_root = np.diag(deviation)
         self._easiness = self._features @ self._coefficient_mean
         self._item_variance = np.full(self.n_items, self._tau2)
-        self._landscape = (0.2, _START_SPREAD * unit, 0.2 * unit)
-        self._z = self._w = np.empty(0)
-        self._prepare_prediction()
+        where = np.array([point for point in points if point is not None], dtype=np.float64)
+        self._landscape = Landscape(where, _LEVEL_DEVIATION * unit, unit)
+        self._level: float | None = None
 
-    def _working(self, filled: Array, seen: NDArray[np.bool_], theta: Array) -> tuple[Array, Array]:
-        """Return the weights of iteratively reweighted least squares, and the weighted residuals."""
-        eta = theta[:, None] + self._easiness
+    def _working(self, seen: _Answers, theta: Array) -> tuple[Array, Array]:
+        """Return the weights of iteratively reweighted least squares, and the weighted residuals, of each answer."""
+        eta = theta[seen.row] + self._easiness[seen.item]
         if not self._binary:
-            even = np.where(seen, 1.0 / self._noise_scale, 0.0)
-            return even, even * (filled - eta)
+            even = np.full(len(eta), 1.0 / self._noise_scale)
+            return even, even * (seen.y - eta)
         # The weights of Polya-Gamma augmentation (Polson, Scott and Windle, JASA 108:1339, 2013): unlike Newton's
         # p (1 - p), which vanish where an item is nearly always right, each step with them raises the posterior.
         half = np.maximum(np.abs(eta), 1e-6) / 2.0
-        weight = np.where(seen, np.tanh(half) / (4.0 * half), 0.0)
-        return weight, np.where(seen, filled - 0.5 - weight * eta, 0.0)
+        weight = np.tanh(half) / (4.0 * half)
+        return weight, seen.y - 0.5 - weight * eta
 
-    def _finish(self, filled: Array, seen: NDArray[np.bool_], theta: Array) -> None:
+    def _finish(self, seen: _Answers, theta: Array) -> None:
         """Find from the curvature at the optimum how well items and abilities are known."""
         if self._binary:
-            p = _sigmoid(theta[:, None] + self._easiness)
-            weight = np.where(seen, np.maximum(p * (1.0 - p), 0.01), 0.0)
-            residual = np.where(seen, filled - p, 0.0)
+            p = _sigmoid(theta[seen.row] + self._easiness[seen.item])
+            weight, residual = np.maximum(p * (1.0 - p), 0.01), seen.y - p
         else:
-            weight, residual = self._working(filled, seen, theta)
-        self._item_variance = 1.0 / (1.0 / self._tau2 + weight.sum(axis=0))
-        self._w = weight.sum(axis=1)
-        self._z = theta + residual.sum(axis=1) / np.maximum(self._w, 1e-9)
+            weight, residual = self._working(seen, theta)
+        self._item_variance = 1.0 / (1.0 / self._tau2 + seen.by_item(weight))
+        w = seen.by_row(weight)
+        z = theta + seen.by_row(residual) / np.maximum(w, 1e-9)
+        self._level = float(np.average(z, weights=w))
+        if len(self._placed):
+            self._landscape.learn(z[self._placed], 1.0 / np.maximum(w[self._placed], 1e-9))
 
     def _expect(self, theta: float, variance: float) -> tuple[Array, Array, Array]:
         """Return expected answers and slopes, averaged over the uncertainty of items (and of the ability).
@@ -239,86 +270,14 @@ class RunModel:
         tau2 = float((second + prior) / (looked.sum() + _TAU_PRIOR_WEIGHT))
         self._tau2 = min(tau2, (_TAU_MOST * self._unit) ** 2)
 
-    def _fit_landscape(self, z: Array, variance: Array) -> None:
-        """Choose the kernel's length, spread and nugget by the marginal likelihood of the abilities."""
-        rows = [row for row, point in enumerate(self._points) if point is not None and self._w_seen(row)]
-        if len(rows) < 5:
-            return
-        x = np.array([self._points[row] for row in rows])
-        distance = _squared_distances(x, x) / x.shape[1]
-        best, chosen = -math.inf, self._landscape
-        for length in _LENGTHS:
-            shape = np.exp(-distance / (2.0 * length**2))
-            for spread in _SPREADS:
-                for nugget in _NUGGETS:
-                    s, d = spread * self._unit, nugget * self._unit
-                    k = s**2 * shape + np.diag(d**2 + variance[rows]) + (_LEVEL_DEVIATION * self._unit) ** 2
-                    fit = _log_likelihood(k, z[rows])
-                    # A weak preference for the middle of the grid decides where the data does not.
-                    fit -= 0.5 * math.log(spread) ** 2
-                    if fit > best:
-                        best, chosen = fit, (length, s, d)
-        self._landscape = chosen
-
-    def _w_seen(self, row: int) -> bool:
-        return bool((~np.isnan(self._answers[row])).any())
-
-    def _kernel(self, x: Array, y: Array) -> Array:
-        length, spread, _ = self._landscape
-        level = (_LEVEL_DEVIATION * self._unit) ** 2
-        distance = _squared_distances(x, y) / x.shape[1]
-        return spread**2 * np.asarray(np.exp(-distance / (2.0 * length**2))) + level
-
-    def _leave_in(self, z: Array, w: Array) -> tuple[Array, Array]:
-        """Return the posterior mean and variance of each candidate's ability."""
-        _, spread, nugget = self._landscape
-        mean = np.zeros(len(z))
-        variance = np.zeros(len(z))
-        rows = [row for row, point in enumerate(self._points) if point is not None]
-        others = [row for row, point in enumerate(self._points) if point is None]
-        if rows:
-            x = np.array([self._points[row] for row in rows])
-            prior = self._kernel(x, x) + nugget**2 * np.eye(len(rows))
-            gain = np.linalg.solve(prior + np.diag(1.0 / np.maximum(w[rows], 1e-9)), prior).T
-            mean[rows] = gain @ z[rows]
-            variance[rows] = np.maximum(np.diag(prior - gain @ prior), 1e-9)
-        wide = spread**2 + nugget**2 + (_LEVEL_DEVIATION * self._unit) ** 2
-        for row in others:
-            variance[row] = 1.0 / (1.0 / wide + w[row])
-            mean[row] = variance[row] * w[row] * z[row]
-        return mean, variance
-
-    def _prepare_prediction(self) -> None:
-        rows = [row for row in range(len(self._z)) if self._points[row] is not None and self._w[row] > 1e-6]
-        if not rows:
-            self._known: tuple[Array, Array, Array] | None = None
-            return
-        x: Array = np.array([self._points[row] for row in rows], dtype=np.float64)
-        k = self._kernel(x, x) + np.diag(self._landscape[2] ** 2 + 1.0 / self._w[rows])
-        inverse = np.linalg.inv(k).astype(np.float64, copy=False)
-        self._known = (x, inverse, inverse @ self._z[rows])
-
     def _prior(self, point: Array | None) -> tuple[float, float]:
-        _, spread, nugget = self._landscape
-        wide = spread**2 + nugget**2
-        if point is None or self._known is None:
-            level = 0.0 if self._known is not None else (0.5 * _LEVEL_DEVIATION * self._unit) ** 2
-            return (float(np.average(self._z, weights=self._w)) if len(self._z) else 0.0), wide + level
-        x, inverse, alpha = self._known
-        k = self._kernel(np.asarray(point)[None], x)[0]
-        own = float(self._kernel(np.asarray(point)[None], np.asarray(point)[None])[0, 0]) + nugget**2
-        return float(k @ alpha), max(own - float(k @ inverse @ k), nugget**2, 1e-9)
+        """Return mean and variance of the ability at a point, before a candidate's answers."""
+        learned = self._level is not None and len(self._placed) > 0
+        if point is not None and learned:
+            return self._landscape.prior(np.asarray(point, dtype=np.float64))
+        unknown = 0.0 if learned else (0.5 * _LEVEL_DEVIATION * self._unit) ** 2
+        return self._level or 0.0, self._landscape.wide + unknown
 
 
 def _sigmoid(x: Array) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0))))
-
-
-def _squared_distances(x: Array, y: Array) -> Array:
-    return np.asarray(np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2.0 * x @ y.T, 0.0))
-
-
-def _log_likelihood(k: Array, z: Array) -> float:
-    factor = np.linalg.cholesky(k)
-    half = np.linalg.solve(factor, z)
-    return float(-0.5 * half @ half - np.log(np.diag(factor)).sum())
