@@ -11,8 +11,9 @@ from evomerge.merge.cache import ParentCache
 from evomerge.merge.files.architecture import Architecture, ArchitectureSummary
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.device_copies import DeviceCopies
-from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
+from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.files.places import Merged
+from evomerge.merge.files.settings import setting_differences
 from evomerge.merge.files.weights import few
 
 _LIMIT = 12
@@ -145,7 +146,7 @@ def _fit(members: Sequence[tuple[str, OpenModel]], donor_index: int) -> tuple[Ma
 
 
 def _mismatches(model: OpenModel, donor: OpenModel) -> tuple[dict[str, str], list[str]]:
-    problems = config_differences(model.config, donor.config)
+    problems = list(setting_differences(model, donor).values())
     by_target = {target: name for name, target in model.naming.targets.items() if target not in model.naming.parts}
     own, lost, shapes, types = {}, [], [], []
     for name, target in donor.naming.targets.items():

@@ -5,6 +5,8 @@
 - `belongings.py`: what belongs to a model beside weights: tokenizer, processor, chat templates, code
 - `architecture.py`: role and layer of each tensor; `places.py`: these as plain data
 - `naming.py`: which parameter each tensor fills
+- `settings.py`: by which settings two models compute other functions; `rope.py`: whether their angles are the same;
+  `code_words.py`: what the code of a model reads
 - `device_copies.py`: parents' tensors that stay on the device where candidates are made
 - `fingerprint.py`: whether two copies of a checkpoint are equal; `pages.py`: advice to the system about mapped memory
 """

@@ -1,10 +1,8 @@
-"""An opened checkpoint: its configuration, its tensors one at a time, and which settings change what they compute."""
+"""An opened checkpoint: its configuration, its tensors one at a time, and how they fill its class."""
 
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,20 +15,6 @@ from evomerge.merge.files.checkpoint import SafetensorsCheckpoint, TensorSource,
 from evomerge.merge.files.naming import Naming, find_naming
 from evomerge.merge.kernels.engine import engine_for
 from evomerge.recipe import ModelSource
-
-# Settings that change the function which the weights compute. All others (token ids, dropout, caches) may differ.
-_MATTERS = re.compile(
-    r"model_type|hidden|embd|embed|intermediate|inner|ffn|layer|head|vocab_size|act|eps|rope|rotary|theta|bias|window"
-    r"|softcap|scal|multiplier|expert|residual|norm|qk_|kv_|lora|state|conv|alibi|tie_word|original_max_position"
-)
-
-
-# Where positions are learned, a difference in their number shows in a shape.
-_HARMLESS = re.compile(
-    r"initializer|drop|aux|loss|coef|jitter|_token|cache|max_window_layers|max_position|chunk_size_feed|pretraining_tp"
-    r"|^output_(attentions|hidden|router)|^return_|transformers_version|pruned"
-)
-
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """The types that recipes name."""
@@ -157,23 +141,3 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
         generation_folder=folder,
         trust_remote_code=source.trust_remote_code,
     )
-
-
-def config_differences(config: Any, reference: Any) -> list[str]:
-    """Return one sentence for each setting that differs between two configurations and changes what weights compute."""
-    mine, other = _flat(config.to_dict()), _flat(reference.to_dict())
-    return [
-        f"{key} is {mine.get(key)!r} instead of {other.get(key)!r}"
-        for key in sorted(mine.keys() | other.keys())
-        if mine.get(key) != other.get(key) and _MATTERS.search(key) and not _HARMLESS.search(key)
-    ]
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        elif value is not None:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -12,7 +12,8 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.family import Family
-from evomerge.merge.files.model import TORCH_DTYPES, OpenModel, config_differences
+from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
+from evomerge.merge.files.settings import setting_differences
 from evomerge.merge.live.placement import plan_devices, spread
 from evomerge.merge.live.settings import Configured, GenerationConfigs, Tokenizers
 from evomerge.merge.live.writer import Writer, Written
@@ -152,7 +153,7 @@ class LiveModel:
         if family in self._fitting:
             return []
         donor = family.model(family.donor)
-        problems = [] if donor is self._opened else config_differences(donor.config, self._opened.config)
+        problems = [] if donor is self._opened else [*setting_differences(donor, self._opened).values()]
         if donor.architecture.canonical != self._opened.architecture.canonical:
             problems.append("its tensors have other names or ties")
         elif donor.architecture.shapes != self._opened.architecture.shapes:

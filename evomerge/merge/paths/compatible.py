@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.files.model import OpenModel, config_differences
+from evomerge.merge.files.model import OpenModel
+from evomerge.merge.files.settings import setting_differences
 from evomerge.recipe import Step
 
 # A list with as many entries as layers need not be about layers ([eos, end_of_turn] of a model with two layers).
@@ -116,9 +117,7 @@ def _mismatches(model: OpenModel, first: OpenModel) -> list[str]:
         *per_layer_settings(model.config, mine.n_layers),
     }
     problems = [
-        difference
-        for difference in config_differences(model.config, first.config)
-        if difference.split(" is ")[0].split(".")[0] not in free
+        difference for key, difference in setting_differences(model, first).items() if key.split(".")[0] not in free
     ]
     if mine.layers_name != theirs.layers_name:
         problems.append(f"its layers are called {mine.layers_name or 'nothing'} instead of {theirs.layers_name}")
