@@ -140,7 +140,9 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     problems += model_problems
     include = include_paths(config.evaluation.include_path)
     # Mistakes of the specs themselves were noted when the mapping was read.
-    problems += [one for one in check_tasks(config.evaluation.tasks, include) if one not in problems]
+    allowed = config.evaluation.allow_unsafe_code
+    of_tasks = check_tasks(config.evaluation.tasks, include, allow_unsafe_code=allowed)
+    problems += [one for one in of_tasks if one not in problems]
     if not model_problems:
         problems += _tokenizer_problems(config, sources)
         problems += reference_problems(config.evaluation.tasks, baselines(config, sources))

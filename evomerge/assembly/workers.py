@@ -76,6 +76,7 @@ def make_harness(
         include_path=include_paths(evaluation.include_path),
         batch_size=batch_size or evaluation.batch_size,
         apply_chat_template=evaluation.apply_chat_template,
+        allow_unsafe_code=evaluation.allow_unsafe_code,
         recorded_splits=recorded_splits,
         engine=evaluation.engine,
         sharers=sharers,

@@ -15,6 +15,7 @@ from evomerge.evaluation.index import Entry, built_in, load, local, yaml_files
 from evomerge.evaluation.metrics import declared_metrics
 from evomerge.evaluation.task import TaskSpec, shared, spec_problems
 from evomerge.evaluation.terms import function_problems, resolve
+from evomerge.evaluation.unsafe_code import refusal, runs_code
 from evomerge.record import Split
 
 OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
@@ -83,9 +84,19 @@ class TaskCatalog:
 
 
 def check(
-    specs: Sequence[TaskSpec], include_path: Sequence[str | Path] = (), *, allow_unsafe_code: bool = False
+    specs: Sequence[TaskSpec],
+    include_path: Sequence[str | Path] = (),
+    *,
+    allow_unsafe_code: bool = False,
+    every_metric: bool = False,
 ) -> list[str]:
     """Return every mistake in the specs that can be seen without loading a model or a dataset, one sentence each.
+
+    Args:
+        specs: the entries.
+        include_path: folders (or single files) with the user's own task YAML.
+        allow_unsafe_code: whether tasks may run what the model writes.
+        every_metric: whether the entries only name tasks, of which all metrics are wanted.
 
     Tasks, metrics and filters are looked up for every task from which a split is drawn. Tasks written in Python, and
     metrics that a task's own function aggregates, can be checked in full only when they are loaded
@@ -96,7 +107,18 @@ def check(
     problems += catalog.problems()
     for spec in shared(specs):
         for name in spec.sources:
-            problems += _check_source(spec, name, catalog, allow_unsafe_code)
+            entry = catalog.find(name)
+            if entry is None or entry.path is None or entry.kind != "task":
+                problems.append(_unknown(name, catalog) if entry is None else _no_task(entry, catalog))
+                continue
+            try:
+                config = load(entry.path)
+            except ConfigError as error:
+                problems.append(f"task {name!r}: {error}")
+                continue
+            problems += _check_task(spec, name, config, allow_unsafe_code)
+            if not every_metric:
+                problems += _check_metric(spec, name, config)
     return list(dict.fromkeys(problems))  # entries of one task share its mistakes
 
 
@@ -116,36 +138,18 @@ def filter_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(one["name"]) for one in config.get("filter_list") or ()) or ("none",)
 
 
-def _check_source(spec: TaskSpec, name: str, catalog: TaskCatalog, allow_unsafe_code: bool) -> list[str]:
-    entry = catalog.find(name)
-    if entry is None:
-        hint = ""
-        if name.endswith((".yaml", ".yml")):
-            hint = "; to use a local file, put its folder into include_path and give the `task:` name inside it"
-        unread = catalog.unread_files()
-        if unread:
-            hint += "; lm-eval skips these local files: " + "; ".join(unread)
-        return [unknown_name("lm-eval task", name, catalog.names()) + hint]
-    if entry.path is None or entry.kind != "task":
-        return [_no_task(entry, catalog)]
-    try:
-        config = load(entry.path)
-    except ConfigError as error:
-        return [f"task {name!r}: {error}"]
-    if "class" in config:  # written in Python: its metrics are known only once it is loaded
-        return function_problems(spec.metric)
-    return _check_config(spec, name, config, allow_unsafe_code)
-
-
-def _check_config(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_unsafe_code: bool) -> list[str]:
+def _check_task(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_unsafe_code: bool) -> list[str]:
+    """Return what keeps a task from being run at all."""
+    problems = []
+    if runs_code(config) and not allow_unsafe_code:
+        problems.append(refusal(name))
+    if "class" in config:  # written in Python: the rest is known only once it is loaded
+        return problems
     output_type = config.get("output_type", "generate_until")
     if output_type not in OUTPUT_TYPES:
         return [f"task {name!r} has output_type {output_type!r}; supported are {', '.join(OUTPUT_TYPES)}"]
-    problems = []
     if config.get("doc_to_image") or config.get("doc_to_audio"):
         problems.append(f"task {name!r} shows images or audio to the model; only text tasks are supported")
-    if config.get("unsafe_code") and not allow_unsafe_code:
-        problems.append(f"task {name!r} runs code that the model writes; set allow_unsafe_code to run it all the same")
     settings = config.get("generation_kwargs") or {}
     # The rules of lm-eval: a temperature alone turns sampling on, and `do_sample: false` always turns it off.
     if settings.get("do_sample", float(settings.get("temperature") or 0.0) > 0.0):
@@ -158,8 +162,28 @@ def _check_config(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_un
             f"task {name!r} fixes num_fewshot to 0 in its YAML (its prompt is complete without examples), "
             f"but num_fewshot={spec.num_fewshot} came; leave it out"
         )
-    _, mistakes = resolve(spec, name, output_type, declared_metrics(config, output_type), filter_names(config))
-    return problems + mistakes
+    return problems
+
+
+def _check_metric(spec: TaskSpec, name: str, config: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a spec's metric, as far as the YAML tells."""
+    if "class" in config:
+        return function_problems(spec.metric)
+    output_type = config.get("output_type", "generate_until")
+    if output_type not in OUTPUT_TYPES:
+        return []
+    return resolve(spec, name, output_type, declared_metrics(config, output_type), filter_names(config))[1]
+
+
+def _unknown(name: str, catalog: TaskCatalog) -> str:
+    """Return the sentence about a name that nobody has, with the nearest names."""
+    hint = ""
+    if name.endswith((".yaml", ".yml")):
+        hint = "; to use a local file, put its folder into include_path and give the `task:` name inside it"
+    unread = catalog.unread_files()
+    if unread:
+        hint += "; lm-eval skips these local files: " + "; ".join(unread)
+    return unknown_name("lm-eval task", name, catalog.names()) + hint
 
 
 def _no_task(entry: Entry, catalog: TaskCatalog) -> str:

@@ -60,6 +60,7 @@ class LmHarness:
         should_stop: Callable[[], bool] | None = None,
         engine: str = "hf",
         measures: Collection[str] = (),
+        every_metric: bool = False,
         sharers: int = 1,
         halvings: int = 0,
     ) -> None:
@@ -74,18 +75,19 @@ class LmHarness:
             max_length: longest prompt with its answer, in tokens; None: what the model's config says.
             apply_chat_template: whether prompts (with few-shot examples as turns) are put into the tokenizer's chat
                 template.
-            allow_unsafe_code: whether tasks may execute what the model writes.
+            allow_unsafe_code: whether tasks may run code that the model writes.
             recorded_splits: what `split_data` returned when the run began; None: draw the splits.
             should_stop: called before every forward pass; True ends a running `score` with `Interrupted`.
             engine: what runs the model (a name in `ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
             measures: built-in measures to take wherever possible, besides those that the specs name.
+            every_metric: whether the specs only name tasks, so that their metrics and filters mean nothing.
             sharers: how many processes, this one included, take memory for their passes from what is free.
             halvings: how often batch_size is halved, because memory ran out.
 
         Raises:
             ConfigError: with every mistake in names, filters, metrics and numbers.
         """
-        problems = check(specs, include_path, allow_unsafe_code=allow_unsafe_code)
+        problems = check(specs, include_path, allow_unsafe_code=allow_unsafe_code, every_metric=every_metric)
         if not isinstance(batch_size, int) or batch_size < 1:
             problems.append(f"batch_size must be a whole number of at least 1, but came {batch_size!r}")
         problems += ENGINES.problems(engine)
@@ -94,6 +96,7 @@ class LmHarness:
         self._given = shared(specs)
         self._runs = tuple(dict.fromkeys(spec.task for spec in self._given))
         self._extra = tuple(measures)
+        self._every_metric = every_metric
         self._sizes = sizes
         self._seed = seed
         self._include_path = tuple(include_path)
@@ -352,9 +355,17 @@ class LmHarness:
 
     def _resolve(self, spec: TaskSpec) -> TaskSpec:
         """Check a spec against the tasks of its splits; the main task fills in its filter and direction."""
+        if self._every_metric:
+            return spec
         sources = [name for name in spec.sources if (name, spec.num_fewshot) in self._tasks]  # others failed to load
         resolved = [self._task(spec.task, name).resolve(spec) for name in sources]
         return resolved[0] if resolved else spec
+
+    @property
+    def code_tasks(self) -> list[str]:
+        """The tasks that say that they run code that the model writes; loads the tasks."""
+        self.prepare()
+        return list(dict.fromkeys(name for (name, _), task in self._tasks.items() if task.runs_code))
 
     def _task(self, task: Task, source: str) -> PreparedTask:
         return self._tasks[source, task.num_fewshot]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.evaluation.index import function_name
@@ -36,11 +36,13 @@ class Metric:
         per_item: whether its mean over items has a meaning; None: unknown until the task is loaded.
         direction: which values are better, as the task says; None: it does not say.
         reason: why it cannot be an objective, where `per_item` is False.
+        open: whether its function may report other names in its place, which are known once the task is loaded.
     """
 
     per_item: bool | None
     direction: Direction | None
     reason: str = ""
+    open: bool = False
 
 
 def declared_metrics(config: Mapping[str, Any], output_type: str) -> dict[str, Metric]:
@@ -66,7 +68,18 @@ def declared_metrics(config: Mapping[str, Any], output_type: str) -> dict[str, M
             higher = registry.HIGHER_IS_BETTER_REGISTRY.get(name, None)
         kind = aggregation if aggregation is None or function_name(aggregation) is None else _OWN_FUNCTION
         _add(reported, name, None if kind is None else str(kind), higher)
+        if output_type == "generate_until" and config.get("process_results") is None and name in reported:
+            known = one.get("hf_evaluate") is not True and name in registry.METRIC_REGISTRY
+            is_function = function_name(one["metric"]) is not None
+            reported[name] = replace(reported[name], open=is_function or not known)
     return reported
+
+
+def is_open(name: str, function: Any) -> bool:
+    """Return whether the function of a loaded task's metric is not lm-eval's own, so that it may report other names."""
+    from lm_eval.api import registry
+
+    return function is not None and registry.METRIC_REGISTRY.get(name, None) is not function
 
 
 def loaded_metrics(task: Any) -> dict[str, Metric]:

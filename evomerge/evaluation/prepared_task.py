@@ -12,10 +12,11 @@ from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.catalog import OUTPUT_TYPES
 from evomerge.evaluation.engines.stopping import Text
 from evomerge.evaluation.measures.base import Answered, Measure
-from evomerge.evaluation.metrics import Metric, item_metrics, loaded_metrics
+from evomerge.evaluation.metrics import Metric, is_open, item_metrics, loaded_metrics
 from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, quiet
 from evomerge.evaluation.task import TaskSpec
 from evomerge.evaluation.terms import resolve
+from evomerge.evaluation.unsafe_code import GUARD, code_execution, refusal, runs_code
 from evomerge.record import ItemScore
 from evomerge.system.faults import fault_of
 
@@ -59,6 +60,7 @@ class PreparedTask:
         n_docs: number of documents on which it is evaluated.
         filters: names of its filters.
         metrics: the metrics that it reports, by the names used here.
+        runs_code: whether it says that it runs code that the model writes.
     """
 
     def __init__(self, name: str, path: Path, *, num_fewshot: int | None, allow_unsafe_code: bool) -> None:
@@ -69,13 +71,16 @@ class PreparedTask:
                 what to do.
         """
         self.name = name
-        self._task = _load(name, path)
+        self._allow_unsafe_code = allow_unsafe_code
+        with code_execution(allow_unsafe_code):
+            self._task = _load(name, path)
         if self.output_type not in OUTPUT_TYPES:
             raise ConfigError(f"task {name!r} has output_type {self.output_type!r}; known are {OUTPUT_TYPES}")
         if getattr(self._task, "MULTIMODAL", False):
             raise ConfigError(f"task {name!r} shows images or audio to the model; only text tasks are supported")
-        if getattr(self._task, "UNSAFE_CODE", False) and not allow_unsafe_code:
-            raise ConfigError(f"task {name!r} runs code that the model writes; set allow_unsafe_code to run it")
+        self.runs_code = bool(getattr(self._task, "UNSAFE_CODE", False)) or runs_code(self._task.config.to_dict())
+        if self.runs_code and not allow_unsafe_code:
+            raise ConfigError(refusal(name))
         self._set_shots(num_fewshot)
         self._freeze_documents()
         self._shares_shots = self._draws_shots_from_evaluated()
@@ -84,7 +89,10 @@ class PreparedTask:
         except (ValueError, KeyError) as error:
             raise ConfigError(f"task {name!r} has no documents to evaluate on: {error}") from error
         self.filters: tuple[str, ...] = tuple(ensemble.name for ensemble in self._task._filters)
-        self.metrics: dict[str, Metric] = loaded_metrics(self._task)
+        unreported = self._unreported()
+        self.metrics: dict[str, Metric] = {
+            name: one for name, one in loaded_metrics(self._task).items() if name not in unreported
+        }
 
     @property
     def output_type(self) -> str:
@@ -171,9 +179,16 @@ class PreparedTask:
 
         Raises:
             EvaluationError: if a filter, the task's own scoring or a measure fails.
+            ConfigError: if the task runs code without saying so, and that is not allowed.
         """
         if not requests.items:  # lm-eval's filters fail on an empty list
             return []
+        with code_execution(self._allow_unsafe_code):
+            return self._item_scores(task, requests, measures, count_tokens)
+
+    def _item_scores(
+        self, task: str, requests: Requests, measures: Sequence[Measure], count_tokens: Callable[[str], int]
+    ) -> list[ItemScore]:
         metrics = [
             self._measured(task, item, group, measures, count_tokens)
             for item, group in zip(requests.items, requests.instances, strict=True)
@@ -192,6 +207,8 @@ class PreparedTask:
                     result = self._task.process_results(_copied(group[0].doc), responses)
                     values = item_metrics(result, aggregation)
                 except Exception as error:
+                    if GUARD in str(error):  # a task that does not say what it does
+                        raise ConfigError(refusal(self.name)) from error
                     text = f"task {task!r}, item {item}: scoring failed: {_said(error)}"
                     raise EvaluationError(text, fault=fault_of(error)) from error
                 for name, value in values.items():
@@ -228,6 +245,43 @@ class PreparedTask:
     @property
     def _asks_twice(self) -> bool:
         return self.output_type == "multiple_choice" and "acc_mutual_info" in getattr(self._task, "_metric_fn_list", ())
+
+    def _unreported(self) -> set[str]:
+        """Return the metrics in whose place a task's functions report others, by an empty answer to the first document.
+
+        A metric that is a function, or comes from the library evaluate, may return several numbers by name (HumanEval's
+        `pass_at_k` returns `pass@1`). lm-eval then reports those, and notes their aggregation as it first sees them.
+        """
+        functions = getattr(self._task, "_metric_fn_list", {})
+        own = {name for name, function in functions.items() if is_open(name, function)}
+        if self.output_type != "generate_until" or self._task.config.process_results is not None:
+            return set()
+        missing = [name for name, function in functions.items() if function is None]
+        if missing:
+            raise ConfigError(
+                f"task {self.name!r}: its metrics {', '.join(missing)} are none of lm-eval's, and the library evaluate "
+                "could not load them; load them once while online (HF_HUB_OFFLINE unset), or use other metrics"
+            )
+        if not own:
+            return set()
+        from lm_eval.api.instance import Instance
+
+        document = self._task.eval_docs[0]
+        reported: set[str] = set()
+        try:
+            with quiet(), lm_eval_randomness(), code_execution(self._allow_unsafe_code):
+                for ensemble in self._task._filters:
+                    instance = Instance("generate_until", document, ("", {}), 0, metadata=(self.name, 0, 1))
+                    instance.resps = [""]
+                    ensemble.apply([instance])
+                    reported |= set(
+                        self._task.process_results(_copied(document), [instance.filtered_resps[ensemble.name]])
+                    )
+        except Exception as error:
+            if GUARD in str(error):
+                raise ConfigError(refusal(self.name)) from error
+            return set()  # an empty answer may be too little for a function; the names stay those of the YAML
+        return own - reported
 
     def _set_shots(self, num_fewshot: int | None) -> None:
         own = self._task.get_config("num_fewshot")
@@ -305,6 +359,8 @@ def _load(name: str, path: Path) -> Any:
             # lm-eval takes a path as a task's name, so it need not build its index.
             tasks = TaskManager(include_defaults=False).load([str(path)])["tasks"]
     except Exception as error:
+        if GUARD in str(error):
+            raise ConfigError(refusal(name)) from error
         raise ConfigError(_loading_failed(name, path, error)) from error
     return tasks[name]
 

@@ -39,7 +39,7 @@ def resolve(
     problems = []
     filter_name, wrong = _filter(spec, source, spec.metric, filters)
     problems += wrong
-    own = metrics.get(spec.metric)
+    own = _own(spec.metric, metrics)
     direction = _direction(spec, None if own is None else own.direction)
     if own is None:
         usable = [name for name, one in metrics.items() if one.per_item is not False]
@@ -93,13 +93,18 @@ def _resolve_flips(
     if spec.of is None:
         return spec, []  # the check of the spec itself notes that
     filter_name, problems = _filter(spec, source, spec.of, filters)
-    own = metrics.get(spec.of)
+    own = _own(spec.of, metrics)
     if own is None or own.per_item is False:
         usable = [name for name, one in metrics.items() if one.per_item is not False]
         problems.append(unknown_name(f"metric of task {source!r} in `of`:", spec.of, usable))
     if spec.direction == "maximize":
         problems.append(f"task {source!r}: {NEGATIVE_FLIPS!r} are to be few; leave `direction` out")
     return (spec, problems) if problems else (replace(spec, filter=filter_name, direction="minimize"), [])
+
+
+def _own(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
+    """Return a metric of the task; one that may be reported in its place where there is none of that name."""
+    return metrics.get(name) or next((one for one in metrics.values() if one.open), None)
 
 
 def _filter(spec: TaskSpec, source: str, metric: str, filters: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -232,6 +232,7 @@ def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None
         include_path=include_paths(evaluation.include_path),
         batch_size=evaluation.batch_size,
         apply_chat_template=evaluation.apply_chat_template,
+        allow_unsafe_code=evaluation.allow_unsafe_code,
         recorded_splits={"seed": prepared.config.seed, "tasks": splits},
         engine=evaluation.engine,
         # Each task is listed once with its first metric, since all its own metrics are taken anyway.
