@@ -93,7 +93,13 @@ def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return genes(config)
 
 
-def profile(config: Mapping[str, Any], *, candidates: int = 3, progress: Progress | None = None) -> dict[str, Any]:
+def profile(
+    config: Mapping[str, Any],
+    *,
+    candidates: int = 3,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> dict[str, Any]:
     """Run a few candidates of a configuration, after one to warm up, and return where their time goes.
 
     The search's own loop runs them, for each stage, on the search items and without baselines; nothing is left on the
@@ -103,6 +109,7 @@ def profile(config: Mapping[str, Any], *, candidates: int = 3, progress: Progres
         config: as in `search`; its budget is not used.
         candidates: how many are timed in each stage.
         progress: called with (candidates done, candidates in all).
+        note: called with a sentence about each thing that the user should know before anything runs.
 
     Returns:
         What ran (`device`, `dtype`, `threads`, `engine`, `cache`, `items` per candidate), `memory_bandwidth` (bytes
@@ -118,7 +125,7 @@ def profile(config: Mapping[str, Any], *, candidates: int = 3, progress: Progres
     """
     from evomerge.workflows.profile import profile as run
 
-    return run(config, candidates=candidates, progress=progress)
+    return run(config, candidates=candidates, progress=progress, note=note)
 
 
 def methods() -> list[dict[str, Any]]:
@@ -169,6 +176,8 @@ def evaluate(
     batch_size: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    allow_unsafe_code: bool | None = None,
+    note: Note | None = None,
 ) -> dict[str, dict[str, Score]]:
     """Score a model on tasks.
 
@@ -181,6 +190,9 @@ def evaluate(
         batch_size: most sequences in a forward pass; None: the default of `evaluation.batch_size`.
         device: what the model runs on; None: the default of `execution.device`.
         dtype: in which the model runs; None: float32 on a CPU, its own elsewhere.
+        allow_unsafe_code: whether tasks may run, with your rights, code that the model writes; None: as the
+            configuration of a run says that is scored on its own tasks, else no.
+        note: called with a sentence about each thing that the user should know before anything runs.
 
     Returns:
         Task to metric to mean with 95 % interval.
@@ -201,6 +213,8 @@ def evaluate(
         batch_size=batch_size,
         device=device,
         dtype=dtype,
+        allow_unsafe_code=allow_unsafe_code,
+        note=note,
     )
 
 
@@ -213,6 +227,7 @@ def evaluate_full(
     force: bool = False,
     batch_size: int | None = None,
     device: str | None = None,
+    allow_unsafe_code: bool | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> FullResult:
@@ -227,6 +242,7 @@ def evaluate_full(
         force: whether they are, and their rows replaced.
         batch_size: instead of the configuration's.
         device: instead of the configuration's.
+        allow_unsafe_code: instead of the configuration's.
         progress: called with (parts done, parts in all), a few times for each model.
         note: called with a sentence about each thing that takes a while.
 
@@ -248,6 +264,7 @@ def evaluate_full(
         force=force,
         batch_size=batch_size,
         device=device,
+        allow_unsafe_code=allow_unsafe_code,
         progress=progress,
         note=note,
     )

@@ -6,7 +6,7 @@ parent is the one with the best validation score, so that naming it does not cho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,15 @@ from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.errors import EvaluationError
+from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import specs_from_data
 from evomerge.record import Record, Score, Split
 from evomerge.store.run_dir import RunDir
 
-OBJECTIVE, PUBLIC_TASKS = "objective", "public_tasks"
-"""Keys in the database: the specs of the objectives, and the public benchmarks from which the search items come."""
+OBJECTIVE, PUBLIC_TASKS, CODE_TASKS = "objective", "public_tasks", "code_tasks"
+"""Keys in the database: the specs of the objectives, the public benchmarks from which the search items come, and the
+tasks that run code which the models write (None: no task may)."""
 
 Values = Mapping[str, Mapping[int, float]]
 """Task to item to the item's value of the objective's metric."""
@@ -41,6 +43,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
           "p_value", "n"}`; empty before the test
         - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
         - `public_tasks`: the public benchmarks whose own evaluation items are the search items
+        - `code_tasks`: the tasks that say that they run code which the models write; None: no task may
         - `objectives`, `choice`, and `objectives` of each baseline: see `evomerge.analysis.choice`
     """
     objective = objective_of(run)
@@ -48,6 +51,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     found["best_parent"] = best_parent(run, status)
     found["comparisons"], found["finalists"] = [], []
     found["public_tasks"] = list(run.database.get_meta(PUBLIC_TASKS, []))
+    found["code_tasks"] = run.database.get_meta(CODE_TASKS)
     if found.get("best") is None:
         return found
     found["best"] = {**status["best"], "adjusted": None}
@@ -96,6 +100,8 @@ def best_parent(run: RunDir, status: Mapping[str, Any]) -> str | None:
 
 def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the warnings that a status calls for, one sentence each."""
+    if found.get("code_tasks") is not None:
+        yield code_warning(found["code_tasks"])
     for task in found.get("public_tasks", ()):
         yield public_warning(task)
     best = found.get("best")
@@ -133,6 +139,11 @@ def public_warning(task: str) -> str:
         f"search items come from the public test set of {task}: do not report its benchmark score for the merge; use "
         "`validation:`/`test:` tasks, or a task with its own train split"
     )
+
+
+def code_warning(tasks: Sequence[str]) -> str:
+    """Return the sentence for a search in which tasks may run code that the models write."""
+    return unsafe_code.warning(tasks)
 
 
 def _points(one: Mapping[str, Any]) -> str:

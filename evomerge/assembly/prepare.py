@@ -26,6 +26,7 @@ from evomerge.assembly.workers import (
 from evomerge.config.reader import read
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
+from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.catalog import public_sources
 from evomerge.evaluation.engines.registry import engine_problems
@@ -110,6 +111,12 @@ class Prepared:
         evaluation = self.config.evaluation
         return public_sources(evaluation.tasks, include_paths(evaluation.include_path))
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know before anything is run, one sentence each."""
+        code = self.config.evaluation.allow_unsafe_code
+        return [unsafe_code.warning(self.harness.code_tasks)] if code else []
+
     def stages(self) -> list[Stage]:
         """Return the stages of the search, in order."""
         weights = [objective.weight for objective in self.objectives.objectives]
@@ -140,8 +147,8 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     problems += model_problems
     include = include_paths(config.evaluation.include_path)
     # Mistakes of the specs themselves were noted when the mapping was read.
-    allowed = config.evaluation.allow_unsafe_code
-    of_tasks = check_tasks(config.evaluation.tasks, include, allow_unsafe_code=allowed)
+    code = config.evaluation.allow_unsafe_code
+    of_tasks = check_tasks(config.evaluation.tasks, include, allow_unsafe_code=code)
     problems += [one for one in of_tasks if one not in problems]
     if not model_problems:
         problems += _tokenizer_problems(config, sources)

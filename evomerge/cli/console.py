@@ -40,6 +40,11 @@ def make_console(*, stderr: bool = False) -> Console:
     return console
 
 
+def say_note(text: str) -> None:
+    """Print a sentence that the user should know, beside the output proper."""
+    make_console(stderr=True).print(text, highlight=False, soft_wrap=True)
+
+
 def named(text: object, style: str = "") -> Text:
     """Return words without lines of their own, every character visible, in a style."""
     return Text(visible(text), style)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.console import make_console, named, print_table, say_note
 from evomerge.cli.display import percent, plain
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json
@@ -44,6 +44,8 @@ def run(words: Sequence[str]) -> int:
         seed=arguments.seed,
         batch_size=arguments.batch_size,
         device=arguments.device,
+        allow_unsafe_code=arguments.allow_unsafe_code or None,
+        note=say_note,
     )
     if arguments.json:
         data = {task: {name: score.to_data() for name, score in found.items()} for task, found in scores.items()}
@@ -84,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="score again what that file holds")
     parser.add_argument("--batch-size", type=int, help="default: the configuration's, else 64")
     parser.add_argument("--device", help="default: the configuration's, else auto")
+    parser.add_argument(
+        "--allow-unsafe-code",
+        action="store_true",
+        help="let tasks like HumanEval run, with your rights, code that the model writes",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object with stable keys")
     return parser
 
@@ -100,7 +107,6 @@ def _everything(arguments: argparse.Namespace) -> int:
     if not arguments.full and not (len(words) == 1 and Path(words[0]).is_dir()):
         target = compose(words)
     out = arguments.out or (RESPONSES if arguments.all_parents else None)
-    err = make_console(stderr=True)
     with steps("models") as progress:
         result = api.evaluate_full(
             target,
@@ -110,8 +116,9 @@ def _everything(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             batch_size=arguments.batch_size,
             device=arguments.device,
+            allow_unsafe_code=arguments.allow_unsafe_code or None,
             progress=progress,
-            note=lambda text: err.print(text, highlight=False, soft_wrap=True),
+            note=say_note,
         )
     if arguments.json:
         say_json(result.to_data())

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from evomerge.cli.compose import compose
-from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.console import make_console, named, print_table, say_note
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json
 
@@ -31,7 +31,8 @@ def run(words: Sequence[str]) -> int:
     from evomerge import api
 
     with steps("candidates") as progress:
-        found = api.profile(compose(arguments.config), candidates=arguments.candidates, progress=progress)
+        config = compose(arguments.config)
+        found = api.profile(config, candidates=arguments.candidates, progress=progress, note=say_note)
     if arguments.json:
         say_json(found)
         return 0

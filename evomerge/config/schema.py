@@ -464,7 +464,7 @@ class EvaluationConfig(Section):
     batch_size: Count = key(64, "most sequences in a forward pass")
     finalists: Count = key(8, "how many of the best candidates are scored again on validation items")
     apply_chat_template: Switch = key(False, "whether questions are put as a chat, by the tokenizer's template")
-    allow_unsafe_code: Switch = key(False, "whether tasks like HumanEval may run, with your rights, code that models write")
+    allow_unsafe_code: Switch = key(False, "whether tasks like HumanEval may run code that models write")
 
     @field_validator("tasks", mode="before")
     @classmethod

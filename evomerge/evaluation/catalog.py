@@ -1,7 +1,7 @@
 """Which lm-eval tasks there are, and whether a spec fits one: from the YAML files alone.
 
-Names are lm-eval's own (`index`). Local folders are searched first; only if a name is not there, lm-eval's own tasks are
-looked at, whose names are kept from one start to the next. No dataset is opened, and no code of a task is run.
+Names are lm-eval's own (`index`). Local folders are searched first; only if a name is not there, lm-eval's own tasks
+are looked at, whose names are kept from one start to the next. No dataset is opened, and no code of a task is run.
 """
 
 from __future__ import annotations

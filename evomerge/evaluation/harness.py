@@ -362,6 +362,11 @@ class LmHarness:
         return resolved[0] if resolved else spec
 
     @property
+    def allows_unsafe_code(self) -> bool:
+        """Whether tasks may run code that the model writes."""
+        return self._allow_unsafe_code
+
+    @property
     def code_tasks(self) -> list[str]:
         """The tasks that say that they run code that the model writes; loads the tasks."""
         self.prepare()

@@ -101,7 +101,7 @@ def load(path: Path) -> dict[str, Any]:
 def function_name(value: Any) -> str | None:
     """Return the name of the function that a value of `load` stands for; None if it is an ordinary value."""
     text = str(value) if isinstance(value, str) else ""
-    return text.rpartition(".")[2] if os.path.isabs(text) else None
+    return text.rpartition(".")[2] if Path(text).is_absolute() else None
 
 
 @functools.cache
@@ -149,7 +149,7 @@ def _stamp(folder: Path, label: str) -> str:
             if file.endswith(_NEVER_INCLUDED):
                 continue
             try:
-                status = os.stat(os.path.join(where, file))
+                status = Path(where, file).stat()
                 known = f"{status.st_size} {status.st_mtime_ns}"
             except OSError:  # a link to nowhere
                 known = ""

@@ -78,7 +78,7 @@ class PreparedTask:
             raise ConfigError(f"task {name!r} has output_type {self.output_type!r}; known are {OUTPUT_TYPES}")
         if getattr(self._task, "MULTIMODAL", False):
             raise ConfigError(f"task {name!r} shows images or audio to the model; only text tasks are supported")
-        self.runs_code = bool(getattr(self._task, "UNSAFE_CODE", False)) or runs_code(self._task.config.to_dict())
+        self.runs_code = bool(getattr(self._task, "UNSAFE_CODE", False)) or self._declares_code()
         if self.runs_code and not allow_unsafe_code:
             raise ConfigError(refusal(name))
         self._set_shots(num_fewshot)
@@ -242,6 +242,10 @@ class PreparedTask:
                 raise EvaluationError(text, fault=fault_of(error)) from error
         return found
 
+    def _declares_code(self) -> bool:
+        config = self._task.config
+        return runs_code({"unsafe_code": config.unsafe_code, "metric_list": config.metric_list})
+
     @property
     def _asks_twice(self) -> bool:
         return self.output_type == "multiple_choice" and "acc_mutual_info" in getattr(self._task, "_metric_fn_list", ())
@@ -254,7 +258,10 @@ class PreparedTask:
         """
         functions = getattr(self._task, "_metric_fn_list", {})
         own = {name for name, function in functions.items() if is_open(name, function)}
-        if self.output_type != "generate_until" or self._task.config.process_results is not None:
+        from lm_eval.api.task import ConfigurableTask
+
+        scored_otherwise = getattr(type(self._task), "process_results", None) is not ConfigurableTask.process_results
+        if self.output_type != "generate_until" or scored_otherwise or self._task.config.process_results is not None:
             return set()
         missing = [name for name, function in functions.items() if function is None]
         if missing:

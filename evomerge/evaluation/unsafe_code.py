@@ -28,8 +28,8 @@ def runs_code(config: Mapping[str, Any]) -> bool:
 def refusal(task: str) -> str:
     """Return the sentence about a task that would run code although that was not allowed."""
     return (
-        f"task {task!r} runs code that the models write, on this machine and with your rights; if that is what you want, "
-        "set `evaluation.allow_unsafe_code: true` (evomerge evaluate: --allow-unsafe-code), best in a container"
+        f"task {task!r} runs code that the models write, on this machine and with your rights; if that is what you "
+        "want, set `evaluation.allow_unsafe_code: true` (evomerge evaluate: --allow-unsafe-code), best in a container"
     )
 
 

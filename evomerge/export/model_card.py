@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evomerge.analysis.verdict import public_warning
+from evomerge.analysis.verdict import code_warning, public_warning
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
 from evomerge.recipe import Recipe
@@ -260,6 +260,8 @@ def _worth(verdict: Mapping[str, Any]) -> str:
             f"As the best of {len(verdict['finalists']) + 1} finalists its validation score flatters; with the choice "
             f"repeated on resampled items it is {_number(adjusted['mean'])} [{low}, {high}]."
         )
+    if verdict.get("code_tasks") is not None:
+        parts.append(f"Note: {markdown(code_warning(verdict['code_tasks']))}.")
     parts += [f"Note: {markdown(public_warning(task))}." for task in verdict.get("public_tasks") or ()]
     return "".join(f"\n\n{part}" for part in parts)
 

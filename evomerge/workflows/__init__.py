@@ -13,7 +13,8 @@ it is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
@@ -21,9 +22,18 @@ from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
 
 Note = Callable[[str], None]
-"""Called with a sentence about something that takes a while."""
+"""Called with a sentence about something that takes a while, or that the user should know."""
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 __all__ = ["Listener", "Note", "Progress", "Recipe", "Record", "Score", "Split", "StopSignal"]
+
+
+def tell(warnings: Sequence[str], note: Note | None) -> None:
+    """Tell the user what to know before anything runs: by the note, or as warnings in the log where there is none."""
+    for warning in warnings:
+        if note is None:
+            logging.getLogger("evomerge").warning("%s", warning)
+        else:
+            note(f"warning: {warning}")

@@ -28,6 +28,7 @@ from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import RunDir
+from evomerge.workflows import tell
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def evaluate_full(
     force: bool = False,
     batch_size: int | None = None,
     device: str | None = None,
+    allow_unsafe_code: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> FullResult:
@@ -138,9 +140,12 @@ def evaluate_full(
         data["execution"] = {**(data.get("execution") or {}), "device": device}
     if batch_size is not None:
         data["evaluation"] = {**(data.get("evaluation") or {}), "batch_size": batch_size}
+    if allow_unsafe_code is not None:
+        data["evaluation"] = {**(data.get("evaluation") or {}), "allow_unsafe_code": allow_unsafe_code}
     if note is not None:
         note("checking models and tasks")
     prepared = prepare(data, recorded_splits={"seed": data.get("seed", 0), "tasks": recorded} if recorded else None)
+    tell(prepared.warnings, note)
     models = {**(_models(prepared) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
     columns = _columns(prepared)
     found = _continued(out, columns, models, force)

@@ -35,7 +35,7 @@ from evomerge.store.run_dir import RunDir
 from evomerge.strategies.vector import VectorStrategy
 from evomerge.system.memory import free_memory
 from evomerge.system.stopwatch import Stopwatch, TimedInterval
-from evomerge.workflows import Progress
+from evomerge.workflows import Note, Progress, tell
 
 PARTS = ("decode_genome", "merge", "prefill", "decode", "engine", "scoring", "database", "optimizer", "rest")
 """What the time is divided into; each instant belongs to one part.
@@ -55,11 +55,14 @@ _COPIED = 256 << 20
 _COPIES = 5
 
 
-def profile(data: Mapping[str, Any], *, candidates: int, progress: Progress | None) -> dict[str, Any]:
+def profile(
+    data: Mapping[str, Any], *, candidates: int, progress: Progress | None, note: Note | None
+) -> dict[str, Any]:
     """Run a few candidates of each stage and return where their time goes; see `evomerge.api.profile`."""
     if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
         raise ConfigError(f"a profile takes at least 1 candidate, but came {candidates!r}")
     prepared = prepare(data)
+    tell(prepared.warnings, note)
     config = prepared.config
     live = prepared.live_models()
     synchronize = _synchronizer(live)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, public_warning
+from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS, public_warning
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.errors import Interrupted, RunError
@@ -62,6 +62,12 @@ def carry_out(
     with _logging_to(run.log_path):
         database.set_meta("state", RUNNING)
         database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
+        code = prepared.config.evaluation.allow_unsafe_code
+        database.set_meta(CODE_TASKS, prepared.harness.code_tasks if code else None)
+        for warning in prepared.warnings:
+            log.warning("%s", warning)
+            if note is not None:
+                note(f"warning: {warning}")
         database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
         for task in prepared.public_tasks:
             log.warning("%s", public_warning(task))
