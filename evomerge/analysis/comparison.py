@@ -63,7 +63,8 @@ def compare(
     """Return the paired difference of two models on the items that both answered.
 
     Args:
-        first: task to the values of the objective's metric, one per item.
+        first: task to the values of the objective's metric, one per item; NaN: not judged. Items count that are judged
+            for both.
         second: the same tasks, the same items in the same order.
         weights: task to its signed weight in the objective (`Objectives.weights`: negative where less is better); tasks
             of weight 0 do not count.
@@ -74,6 +75,9 @@ def compare(
     """
     tasks = [task for task, weight in weights.items() if weight != 0.0]
     pairs = {task: (np.asarray(first[task], float), np.asarray(second[task], float)) for task in tasks}
+    if all(a.shape == b.shape for a, b in pairs.values()):
+        both = {task: ~(np.isnan(a) | np.isnan(b)) for task, (a, b) in pairs.items()}
+        pairs = {task: (a[both[task]], b[both[task]]) for task, (a, b) in pairs.items()}
     if not tasks or any(a.shape != b.shape or a.ndim != 1 or len(a) == 0 for a, b in pairs.values()):
         shapes = {task: (a.shape, b.shape) for task, (a, b) in pairs.items()}
         raise ValueError(f"two models must have answered the same items of at least one task, but came {shapes}")

@@ -6,6 +6,7 @@ parent is the one with the best validation score, so that naming it does not cho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -156,7 +157,7 @@ def _against_baselines(
     own = _usable(run, objective, winner, Split.TEST)
     for record in sorted((r for r in records if r.is_baseline), key=lambda r: -r.number):
         other = _usable(run, objective, record.number, Split.TEST)
-        if own is not None and other is not None and _same_items(own, other):
+        if own is not None and other is not None and _comparable(objective, own, other):
             yield record, _compared(objective, own, other)
 
 
@@ -170,7 +171,7 @@ def _finalists(run: RunDir, objective: Objectives, winner: int, records: list[Re
         if record.is_baseline or record.same_as is not None or Split.VALIDATION not in (record.scores or {}):
             continue
         values = _usable(run, objective, record.number, Split.VALIDATION)
-        if values is not None and _same_items(own, values):
+        if values is not None and _comparable(objective, own, values):
             found.append((record, values))
     return sorted(found, key=lambda one: (one[0].number != winner, -(one[0].fitness or 0.0), one[0].number))
 
@@ -186,6 +187,8 @@ def _adjusted(run: RunDir, objective: Objectives, finalists: list[tuple[Record, 
         for task, weight in weights.items()
         if weight != 0.0
     }
+    if any(np.isnan(rows).any(axis=0).all() for rows in values.values()):
+        return None  # no item is judged for all of them
     return adjusted_for_selection(values, weights, costs=[_cost(run, record) for record, _ in finalists])
 
 
@@ -209,8 +212,13 @@ def _usable(run: RunDir, objective: Objectives, number: int, split: Split) -> Va
     return values if all(values[task] for task in counting) else None
 
 
-def _same_items(one: Values, other: Values) -> bool:
-    return all(one[task].keys() == other[task].keys() for task in one)
+def _comparable(objective: Objectives, one: Values, other: Values) -> bool:
+    """Return whether two models answered the same items, and some of each task with a weight are judged for both."""
+    return all(one[task].keys() == other[task].keys() for task in one) and all(
+        any(not math.isnan(value) and not math.isnan(other[task][item]) for item, value in one[task].items())
+        for task, weight in _weights(objective).items()
+        if weight != 0.0
+    )
 
 
 def _compared(objective: Objectives, one: Values, other: Values) -> Difference:

@@ -42,20 +42,22 @@ def adjusted_for_selection(
 
     Args:
         values: task to `(n_models, n_items)` values of the objective's metric; rows are the same models in each task.
+            NaN: not judged; items count that are judged for every model.
         weights: task to its signed weight in the objective; tasks of weight 0 do not count.
         costs: `(n_models,)`, what is subtracted from each model's score in the choice (but not in the estimate).
         draws: number of bootstrap draws.
         seed: of the draws.
 
     Raises:
-        ValueError: if there are no models or items, the numbers of models differ, or a value is missing.
+        ValueError: if there are no models or items, the numbers of models differ, or a value is infinite.
     """
     used = {task: np.asarray(values[task], float) for task, weight in weights.items() if weight != 0.0}
+    used = {task: rows[:, ~np.isnan(rows).any(axis=0)] for task, rows in used.items()}
     ks = {len(rows) for rows in used.values()}
     if len(ks) != 1 or 0 in ks or any(rows.shape[1] < 1 for rows in used.values()):
         raise ValueError(f"expected the same models in each task, but came {[rows.shape for rows in used.values()]}")
     if any(not np.isfinite(rows).all() for rows in used.values()):
-        raise ValueError("every finalist must have a finite value on every item")
+        raise ValueError("no value may be infinite")
     k = ks.pop()
     cost = np.zeros(k) if costs is None else np.asarray(costs, float)
     generator = np.random.default_rng(seed)

@@ -112,10 +112,14 @@ class Prepared:
         return public_sources(evaluation.tasks, include_paths(evaluation.include_path))
 
     @property
+    def code_tasks(self) -> list[str] | None:
+        """The tasks that say that they run code which the models write; None: no task may."""
+        return self.harness.code_tasks if self.config.evaluation.allow_unsafe_code else None
+
+    @property
     def warnings(self) -> list[str]:
         """What the user should know before anything is run, one sentence each."""
-        code = self.config.evaluation.allow_unsafe_code
-        return [unsafe_code.warning(self.harness.code_tasks)] if code else []
+        return [] if self.code_tasks is None else [unsafe_code.warning(self.code_tasks)]
 
     def stages(self) -> list[Stage]:
         """Return the stages of the search, in order."""

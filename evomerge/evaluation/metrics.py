@@ -7,14 +7,18 @@ Most lm-eval metrics are means of per-item numbers already (`acc`, `exact_match`
   while lm-eval pools all words or bytes.
 - `bits_per_byte` is kept per document; its mean, too, weighs every document alike.
 - `brier_score` is the item's own squared error.
+- `nanmean` leaves out items whose value is NaN: they are not judged, and have no number here, like items for which the
+  task leaves a metric out.
 - Scores of a whole corpus (F1, MCC, BLEU, chrF, TER, and whatever a task's own function aggregates in another way
   than by the mean) have no per-item value that could be averaged, and cannot be an objective.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -107,7 +111,7 @@ def item_metrics(result: Mapping[str, Any], aggregation: Mapping[str, Callable[.
     numbers_: dict[str, float] = {}
     for name, value in result.items():
         function = aggregation.get(name)
-        kind = _kind(function)
+        kind = None if function is None else _kind(function)
         if kind == "perplexity":
             numbers_[f"log_{name}"] = -float(value)
         elif kind == "weighted_perplexity":
@@ -117,7 +121,9 @@ def item_metrics(result: Mapping[str, Any], aggregation: Mapping[str, Callable[.
         elif kind == "brier_score" and function is not None:
             numbers_[name] = float(function([value]))
         elif isinstance(value, numbers.Real) or (getattr(value, "ndim", None) == 0 and hasattr(value, "item")):
-            numbers_[name] = float(value)
+            number = float(value)
+            if not (math.isnan(number) and function is not None and _leaves_nan_out(function)):
+                numbers_[name] = number
     return numbers_
 
 
@@ -136,7 +142,18 @@ def _add(reported: dict[str, Metric], name: str, kind: str | None, higher: bool 
         reported[name] = Metric(False if known else None, direction, reason)
 
 
-def _kind(function: Callable[..., Any] | None) -> str | None:
+@functools.lru_cache(maxsize=1024)
+def _leaves_nan_out(function: Callable[..., Any]) -> bool:
+    """Return whether an aggregation is the mean of the values that are not NaN."""
+    if _kind(function) == "nanmean":
+        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _gives(function, ([0.25, math.nan, 0.5, 1.0], 1.75 / 3), ([math.nan, 1.0], 1.0))
+
+
+@functools.lru_cache(maxsize=1024)
+def _kind(function: Callable[..., Any]) -> str | None:
     """Return lm-eval's name of an aggregation function, or None for a task's own."""
     from lm_eval.api import metrics as _registers_metrics  # noqa: F401
     from lm_eval.api import registry
@@ -146,10 +163,11 @@ def _kind(function: Callable[..., Any] | None) -> str | None:
 
 def _is_mean(function: Callable[..., Any]) -> bool:
     """Return whether a task's own aggregation is a mean by another name; it is tried on a few numbers."""
+    return _gives(function, ([0.0, 1.0, 1.0], 2 / 3), ([0.25, 0.5, 0.125, 1.0], 0.46875), ([1.0], 1.0))
+
+
+def _gives(function: Callable[..., Any], *known: tuple[list[float], float]) -> bool:
     try:
-        return all(
-            abs(float(function(list(values))) - sum(values) / len(values)) < 1e-12
-            for values in ((0.0, 1.0, 1.0), (0.25, 0.5, 0.125, 1.0), (1.0,))
-        )
+        return all(abs(float(function(list(values))) - result) < 1e-12 for values, result in known)
     except Exception:  # it expects something else than numbers
         return False

@@ -12,6 +12,9 @@ once. A number of the recipe itself, such as its layers, is a term like any othe
 the limit, in units of the limit (Deb 2000 normalises likewise), is the violation of the result. `score` reports the
 plain sum all the same.
 
+**Items that are not judged.** An item may lack a metric, because lm-eval's `nanmean` leaves it out or the task says
+nothing of it. The mean is that of the others. Models are compared on the items that both have.
+
 **Baselines.** Some entries compare with models that were scored before (`note_baseline`): negative flips, which are the
 items that a reference has right and the candidate has wrong (Yan et al., arXiv 2011.09161: their mean is the negative
 flip rate), and the guard of the entropy, which allows the commonest answer the largest share that it has with any
@@ -138,9 +141,9 @@ class Objectives:
             recipe: the candidate's recipe; needed where there are recipe terms.
 
         Raises:
-            EvaluationError: if a task has no items, an item lacks a metric or has a value that is not finite (or beyond
-                `LARGEST`), or a baseline that an entry compares with was not noted; if an objective is not a number; or
-                if there are limits and an objective lies below `-INFEASIBLE`.
+            EvaluationError: if a task has no items, none of them has a metric, or one has a value that is not finite
+                (or beyond `LARGEST`), or a baseline that an entry compares with was not noted; if an objective is not a
+                number; or if there are limits and an objective lies below `-INFEASIBLE`.
         """
         means = _means(self._values(scores, split))
         return self._result(means, [*self._beyond(means), *self._collapsed(scores, split)], recipe)
@@ -180,7 +183,7 @@ class Objectives:
         parts = self._parts(self._values(scores, split), weights)
         if objective is not None:
             parts = [(part, w) for part, w in parts if w != 0.0]
-        return weighted_sum([mean_score(part) for part, _ in parts], [w for _, w in parts])
+        return weighted_sum([mean_score(_judged(part)) for part, _ in parts], [w for _, w in parts])
 
     def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
         """Return the limits that a candidate breaks, one sentence each; none if it is feasible.
@@ -192,7 +195,7 @@ class Objectives:
         return [text for _, text in [*self._beyond(means), *self._collapsed(scores, split)]]
 
     def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
-        """Return each entry's values item by item; tasks without items have none.
+        """Return each entry's values item by item; tasks without items have none, nor have items that are not judged.
 
         Returns:
             Name of the entry (`term_names`) to item to value, in the metric's own unit and direction.
@@ -201,7 +204,11 @@ class Objectives:
             EvaluationError: as `result`.
         """
         return {
-            name: {score.item: self._value(spec, score, split) for score in scores if score.task == spec.name}
+            name: {
+                score.item: value
+                for score in scores
+                if score.task == spec.name and not math.isnan(value := self._value(spec, score, split))
+            }
             for name, spec in zip(self.term_names, self.specs, strict=True)
         }
 
@@ -216,7 +223,7 @@ class Objectives:
         """Return one value per item, so that the weighted sum is the sum over tasks of `task_weights` times their mean.
 
         If one entry of a task has a weight, the value is that entry's; if several have, it is their weighted sum. Tasks
-        without items have no values.
+        without items have no values; NaN: an item that is not judged, so that the mean is that of the others.
 
         Raises:
             EvaluationError: as `result`.
@@ -231,7 +238,7 @@ class Objectives:
         return found
 
     def _values(self, scores: Sequence[ItemScore], split: Split) -> list[list[float]]:
-        """Return for each spec the values of its task's items, in the order in which they came."""
+        """Return for each spec the values of its task's items, in the order in which they came; NaN: not judged."""
         rows: dict[str, list[ItemScore]] = {name: [] for name in self._tasks}
         for score in scores:
             if score.task not in rows:
@@ -242,9 +249,14 @@ class Objectives:
         for name, found in rows.items():
             if not found:
                 raise EvaluationError(f"task {name!r} has no scored items, so the objective is undefined")
-        return [[self._value(spec, score, split) for score in rows[spec.name]] for spec in self.specs]
+        values = [[self._value(spec, score, split) for score in rows[spec.name]] for spec in self.specs]
+        for spec, own in zip(self.specs, values, strict=True):
+            if all(map(math.isnan, own)):
+                raise EvaluationError(_nothing_judged(spec, rows[spec.name]))
+        return values
 
     def _value(self, spec: TaskSpec, score: ItemScore, split: Split) -> float:
+        """Return the value of an item, NaN where it is not judged."""
         if spec.metric != NEGATIVE_FLIPS:
             return _value(spec, spec.metric, score)
         assert spec.reference is not None and spec.of is not None  # checked with the specs
@@ -260,7 +272,8 @@ class Objectives:
                 "was not scored on this item"
             )
         before = _right(spec, ItemScore(score.task, score.item, noted[score.task, score.item]))
-        return float(before and not _right(spec, score))
+        now = _right(spec, score)
+        return math.nan if before is None or now is None else float(before and not now)
 
     def _signed(self, total: float, counts: Callable[[TaskSpec], bool]) -> tuple[float, ...]:
         """Return the signed weights of the specs that count, divided by a total; 0 for the others."""
@@ -347,34 +360,60 @@ def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, objec
 
 
 def _together(values: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[Sequence[float], float]:
-    """Return one value per item for the entries of a task, and its weight in the sum."""
+    """Return one value per item for the entries of a task, and its weight in the sum; NaN: not judged."""
     weighing = [(own, w) for own, w in zip(values, weights, strict=True) if w != 0.0]
     if len(weighing) < 2:  # unchanged, since a 0/1 metric has an interval of its own
         return weighing[0] if weighing else (values[0], 0.0)
-    rows = zip(*(own for own, _ in weighing), strict=True)
+    rows = zip(*(_spread(own) for own, _ in weighing), strict=True)
     return [math.fsum(w * value for (_, w), value in zip(weighing, row, strict=True)) for row in rows], 1.0
 
 
 def _means(values: Sequence[Sequence[float]]) -> list[float]:
-    return [math.fsum(own) / len(own) for own in values]
+    return [math.fsum(own) / len(own) for own in map(_judged, values)]
+
+
+def _judged(values: Sequence[float]) -> Sequence[float]:
+    return [value for value in values if not math.isnan(value)] if any(map(math.isnan, values)) else values
+
+
+def _spread(values: Sequence[float]) -> Sequence[float]:
+    """Return numbers for all items with the mean, and the error of the mean, of those that are judged.
+
+    The mean of a part is a ratio, of which this is the linear form: an item that is not judged adds nothing to its
+    error, and each of the others weighs more than if all were judged.
+    """
+    judged = _judged(values)
+    if len(judged) == len(values):
+        return values
+    mean, more = math.fsum(judged) / len(judged), len(values) / len(judged)
+    return [mean if math.isnan(value) else mean + more * (value - mean) for value in values]
+
+
+def _nothing_judged(spec: TaskSpec, scores: Sequence[ItemScore]) -> str:
+    metric = spec.of if spec.metric == NEGATIVE_FLIPS else spec.metric
+    others = sorted({name for score in scores for name in score.metrics if not name.startswith("_")})
+    return (
+        f"task {spec.name!r}: none of {len(scores)} items has a value of {metric!r}, so there is nothing to judge by; "
+        f"they have {', '.join(others) or 'none of any metric'}"
+    )
 
 
 def _value(spec: TaskSpec, metric: str, score: ItemScore) -> float:
+    """Return the value of an item, NaN where it has none."""
     key = metric_key(metric, spec.filter, score.metrics)
     if key is None:
-        raise EvaluationError(
-            f"task {spec.name!r}, item {score.item}: no metric {metric!r}; "
-            f"the item has {', '.join(sorted(score.metrics)) or 'none'}"
-        )
+        return math.nan
     value = float(score.metrics[key])
     if not abs(value) <= LARGEST:  # NaN too
         raise EvaluationError(f"task {spec.name!r}, item {score.item}: metric {metric!r} is {value}")
     return value
 
 
-def _right(spec: TaskSpec, score: ItemScore) -> bool:
-    """Return whether an answer is right, which must be 0 or 1 for flips."""
+def _right(spec: TaskSpec, score: ItemScore) -> bool | None:
+    """Return whether an answer is right, which must be 0 or 1 for flips; None: it is not judged."""
     value = _value(spec, spec.of or "", score)
+    if math.isnan(value):
+        return None
     if value not in (0.0, 1.0):
         raise EvaluationError(
             f"task {spec.name!r}, item {score.item}: {spec.of!r} is {value:g}, but negative flips need a metric that "

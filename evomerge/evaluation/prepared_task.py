@@ -14,7 +14,7 @@ from evomerge.evaluation.engines.stopping import Text
 from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.metrics import Metric, is_open, item_metrics, loaded_metrics
 from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, quiet
-from evomerge.evaluation.task import TaskSpec
+from evomerge.evaluation.task import NOT_JUDGED, TaskSpec
 from evomerge.evaluation.terms import resolve
 from evomerge.evaluation.unsafe_code import GUARD, code_execution, refusal, runs_code
 from evomerge.record import ItemScore
@@ -213,7 +213,9 @@ class PreparedTask:
                     raise EvaluationError(text, fault=fault_of(error)) from error
                 for name, value in values.items():
                     kept[name if len(self.filters) == 1 else f"{name},{ensemble.name}"] = value
-        return [ItemScore(task, item, kept) for item, kept in zip(requests.items, metrics, strict=True)]
+        return [
+            ItemScore(task, item, kept or {NOT_JUDGED: 1.0}) for item, kept in zip(requests.items, metrics, strict=True)
+        ]
 
     def _measured(
         self,

@@ -38,6 +38,9 @@ PYTHON = "python:"
 ANSWER = "_answer"
 """The name under which an item keeps its answer as a number; as it begins with an underscore, it is no metric."""
 
+NOT_JUDGED = "_not_judged"
+"""The name under which an item is kept that was answered, but has no value of any metric of its task."""
+
 COLLAPSE_MARGIN = 0.1
 """By how much the share of the commonest answer may exceed that of every baseline, unless an entry says otherwise."""
 

@@ -7,6 +7,9 @@ the estimators are fitted to all earlier answers; in a race, some candidates of 
 Everything depends on the answers of earlier candidates and the seed alone, so a search that is continued asks the same.
 Where generations overlap (several workers, no race), each one remembers the earlier candidates that were late for it:
 its estimators did not learn from them, and must not do so after an interruption either.
+
+An answered item may lack a value of a term (it is not judged, see `evaluation.objective`). For the estimators it is as
+if it had not been asked; items that are judged for no reference are left out of their sight.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.errors import EvaluationError, unknown_name
-from evomerge.estimation.run_estimators import RunEstimator, make_run_estimator
+from evomerge.estimation.run_estimators import Guess, RunEstimator, make_run_estimator
 from evomerge.fitness.choose import POLICIES, information_order, stratified_order, uniform_order
 from evomerge.fitness.items import ItemTable
 from evomerge.fitness.race import Contender, Race, next_blocks
@@ -169,6 +172,7 @@ class Scoring:
         self._whole = self.items_per_candidate == table.size and race is None
         self._estimators: list[RunEstimator] = [make_run_estimator(estimator, seed) for _ in table.terms]
         self._others: list[Array] = [np.empty((0, len(table.items[term.task]))) for term in table.terms]
+        self._seen: list[NDArray[np.bool_]] = [np.ones(len(table.items[term.task]), dtype=bool) for term in table.terms]
         self._references: dict[int, list[Array]] = {}
         self._known: dict[int, tuple[Array | None, list[Array]]] = {}
         self._generations = [Generation()]
@@ -194,7 +198,7 @@ class Scoring:
             return
         rows = self._rows(scores)
         if number < 0:
-            if all(not np.isnan(row).any() for row in rows):
+            if len({(score.task, score.item) for score in scores}) == self._table.size:
                 self._references[number] = rows
         else:
             self._known[number] = (point, rows)
@@ -406,15 +410,32 @@ class Scoring:
         """Fit the estimators to the references, other models, and these candidates in order of number."""
         known = [self._known[number] for number in sorted(numbers)]
         for k, estimator in enumerate(self._estimators):
-            references = np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
+            references = self._reference_rows(k)
+            seen: NDArray[np.bool_] = np.array(~np.isnan(references).all(axis=0))
+            self._seen[k] = seen
+            references = _completed(references[:, seen])
             others: list[Array | None] = [None] * len(self._others[k])
             answers = np.array([*self._others[k], *(rows[k] for _, rows in known)])
             points = [*others, *(point for point, _ in known)]
-            estimator.fit(references, answers.reshape(-1, references.shape[1]), points)
+            estimator.fit(references, answers.reshape(-1, len(seen))[:, seen], points)
+
+    def _reference_rows(self, k: int) -> Array:
+        """Return the values of a term, `(n_references, n_task_items)`; NaN: not judged."""
+        return np.array([rows[k] for _, rows in sorted(self._references.items(), reverse=True)])
+
+    def _guess(self, k: int, point: Array | None, row: Array) -> Guess:
+        """Estimate a term from its `(n_task_items,)` values, NaN where not answered or not judged."""
+        seen = self._seen[k]
+        guess = self._estimators[k].estimate(point, row[seen])
+        if seen.all():
+            return guess
+        expected = np.full(len(seen), guess.mean)
+        expected[seen] = guess.expected
+        return Guess(guess.mean, guess.error, expected)
 
     def _means(self, point: Array | None, rows: Sequence[Array]) -> list[float]:
         """Return the estimated mean of each term."""
-        return [self._estimators[k].estimate(point, row).mean for k, row in enumerate(rows)]
+        return [self._guess(k, point, row).mean for k, row in enumerate(rows)]
 
     def _rows(self, scores: Sequence[ItemScore]) -> list[Array]:
         values = self.judge.answers(scores)
@@ -437,9 +458,9 @@ class Scoring:
             here = self._table.columns(term)
             if fitted:
                 n = len(self._table.items[term.task])
-                level[here] += term.weight * self._estimators[k].estimate(None, np.full(n, np.nan)).expected
+                level[here] += term.weight * self._guess(k, None, np.full(n, np.nan)).expected
             else:
-                level[here] += term.weight * np.mean([rows[k] for rows in self._references.values()], axis=0)
+                level[here] += term.weight * _column_means(self._reference_rows(k))
         return level
 
     def _give(self, entry: _Entry, n: int) -> None:
@@ -456,7 +477,7 @@ class Scoring:
     def _informative(self, entry: _Entry) -> NDArray[np.int64]:
         expected = np.full(self._table.size, 0.5)
         for k, term in enumerate(self._table.terms):
-            guess = self._estimators[k].estimate(entry.point, entry.rows[k])
+            guess = self._guess(k, entry.point, entry.rows[k])
             expected[self._table.columns(term)] = np.clip(guess.expected, 0.0, 1.0)
         return information_order(self._table.strata, expected, (self._seed, 2, entry.number, entry.answered))
 
@@ -500,7 +521,7 @@ class Scoring:
 
     def _estimate(self, entry: _Entry) -> tuple[float, float]:
         """Return the estimated sum of all terms and its standard error."""
-        guesses = [self._estimators[k].estimate(entry.point, entry.rows[k]) for k in range(len(self._table.terms))]
+        guesses = [self._guess(k, entry.point, entry.rows[k]) for k in range(len(self._table.terms))]
         weights = [term.weight for term in self._table.terms]
         mean = math.fsum(w * guess.mean for w, guess in zip(weights, guesses, strict=True))
         return mean + self.judge.of_recipe(entry.recipe), math.hypot(
@@ -515,7 +536,7 @@ class Scoring:
         """
         mean, below, above = 0.0, 0.0, 0.0
         for k, term in enumerate(self._table.terms):
-            guess = self._estimators[k].estimate(entry.point, entry.rows[k])
+            guess = self._guess(k, entry.point, entry.rows[k])
             n = len(guess.expected)
             values = guess.expected
             inside = bool(((values >= 0.0) & (values <= 1.0)).all())
@@ -530,3 +551,18 @@ class Scoring:
             below = math.hypot(below, term.weight * down)
             above = math.hypot(above, term.weight * up)
         return Score(mean, mean - below, mean + above, entry.answered)
+
+
+def _column_means(rows: Array) -> Array:
+    """Return the mean of each column's values that are there; the mean of all of them for a column without any."""
+    there = ~np.isnan(rows)
+    if there.all():
+        return np.mean(rows, axis=0)
+    count = there.sum(axis=0)
+    total = np.where(there, rows, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(rows.shape[1], float(rows[there].mean())), where=count > 0)
+
+
+def _completed(rows: Array) -> Array:
+    """Return the rows with each value that is missing replaced by the mean of its column."""
+    return np.where(np.isnan(rows), _column_means(rows), rows)

@@ -6,6 +6,7 @@ be kept in a file, which is continued model by model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -339,17 +340,17 @@ def _parts(
 
 
 def _row(columns: Sequence[TaskColumn], answers: Mapping[tuple[str, int], Mapping[str, float]]) -> NDArray[np.float64]:
-    row = []
+    """Return the values of all items; NaN: not judged."""
+    row: list[float] = []
     for column in columns:
         for item in column.items:
             metrics = answers[column.source, item]
             key = metric_key(column.metric, column.filter, metrics)
-            if key is None:
-                raise EvaluationError(
-                    f"task {column.source!r}, item {item}: no metric {column.label!r}; "
-                    f"the item has {', '.join(metrics)}"
-                )
-            row.append(float(metrics[key]))
+            row.append(math.nan if key is None else float(metrics[key]))
+        if all(map(math.isnan, row[-len(column.items) :])):
+            raise EvaluationError(
+                f"task {column.source!r}: none of its {len(column.items)} items has a value of {column.label!r}"
+            )
     return np.array(row)
 
 
@@ -358,10 +359,11 @@ def _summary(columns: Sequence[TaskColumn], found: Responses, name: str, searche
     assert values is not None, f"{name} was scored"
     scores, start = [], 0
     for column in columns:
-        mine = values[start : start + len(column.items)]
+        mine = values[start : start + len(column.items)].tolist()
         start += len(column.items)
-        unseen = [value for item, value in zip(column.items, mine, strict=True) if _unseen(column, item)]
-        everything = mean_score(mine.tolist())
+        judged = [(item, value) for item, value in zip(column.items, mine, strict=True) if not math.isnan(value)]
+        unseen = [value for item, value in judged if _unseen(column, item)]
+        everything = mean_score([value for _, value in judged])
         scores.append(FullScore(everything, mean_score(unseen) if searched and unseen else None))
     return tuple(scores)
 

@@ -62,8 +62,7 @@ def carry_out(
     with _logging_to(run.log_path):
         database.set_meta("state", RUNNING)
         database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
-        code = prepared.config.evaluation.allow_unsafe_code
-        database.set_meta(CODE_TASKS, prepared.harness.code_tasks if code else None)
+        database.set_meta(CODE_TASKS, prepared.code_tasks)
         for warning in prepared.warnings:
             log.warning("%s", warning)
             if note is not None:
