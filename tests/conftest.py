@@ -67,3 +67,11 @@ def lazy_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         self._db.execute("PRAGMA synchronous = OFF")
 
     monkeypatch.setattr(Database, "_prepare", hasty)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a search that takes about a second; see `tiny_search`."""
+    from tiny_search import write_tiny
+
+    return write_tiny(tmp_path_factory.mktemp("tiny"))

@@ -21,6 +21,7 @@ from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import specs_from_data
 from evomerge.record import Record, Score, Split
 from evomerge.store.run_dir import RunDir
+from evomerge.system.text import cut
 
 OBJECTIVE, PUBLIC_TASKS, CODE_TASKS = "objective", "public_tasks", "code_tasks"
 """Keys in the database: the specs of the objectives, the public benchmarks from which the search items come, and the
@@ -105,6 +106,7 @@ def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
         yield code_warning(found["code_tasks"])
     for task in found.get("public_tasks", ()):
         yield public_warning(task)
+    yield from _unscored(found)
     best = found.get("best")
     if best is None or best.get("test") is None:
         return
@@ -132,6 +134,41 @@ def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
         )
     if best.get("search") and best["search"]["mean"] > test["high"]:
         yield "the search score lies above the test interval: it is the best of many noisy scores, so trust the test"
+
+
+def _unscored(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each model of the result that could not be scored on a split, and what follows from that."""
+    rows = found.get("unscored", ())
+    baselines = {row["name"] for row in found["baselines"]}
+    best = found.get("best")
+    for split in map(str, Split):
+        here = [row for row in rows if row["split"] == split and row["name"] in baselines]
+        if here:
+            names = ", ".join(row["name"] for row in here)
+            yield (
+                f"{names} could not be scored on the {split} items, so nothing is compared with "
+                f"{'it' if len(here) == 1 else 'them'} there: {_why(here[0])}"
+            )
+    if best is None:
+        return
+    for row in rows:
+        if row["id"] == best["id"] and row["split"] == str(Split.TEST):
+            yield f"the best merge could not be scored on the test items, so its test score is not known: {_why(row)}"
+    out = [row for row in rows if row["split"] == str(Split.VALIDATION) and row["name"] not in baselines]
+    if not out:
+        return
+    if best.get("validation") is None:
+        yield (
+            "no finalist could be scored on the validation items, so the best on the search items was chosen, whose "
+            f"score flatters: {_why(out[0])}"
+        )
+    else:
+        named = out[0]["name"] if len(out) == 1 else f"{len(out)} finalists"
+        yield f"{named} could not be scored on the validation items and could not be chosen: {_why(out[0])}"
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    return cut(str(row["error"]), 300)
 
 
 def public_warning(task: str) -> str:

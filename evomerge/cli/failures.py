@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
+from pathlib import Path
 
 from evomerge.errors import EvaluationError, EvomergeError, Interrupted
 from evomerge.system.text import STORED_LENGTH, error_text, visible
@@ -18,6 +19,11 @@ def report_failure(error: BaseException) -> int:
     if isinstance(error, EvomergeError):
         _tell(error_text(error))
         return 1 if isinstance(error, EvaluationError) else 2
+    if isinstance(error, SystemExit):
+        _tell(
+            f"before this command was done, code that it called ended it with sys.exit({error.code!r}): {_where(error)}"
+        )
+        return 1
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""
         _tell(f"{named}{error.strerror or error_text(error)}")
@@ -33,3 +39,15 @@ def report_failure(error: BaseException) -> int:
 def _tell(text: str, head: str = "evomerge: ") -> None:
     with contextlib.suppress(OSError, ValueError):  # stderr is closed, or its reader is gone
         print(f"{head}{visible(text, lines=True)}", file=sys.stderr)
+
+
+def is_foreign_exit(error: SystemExit) -> bool:
+    """Return whether anybody's code ended the process, rather than a parser of arguments."""
+    frames = traceback.extract_tb(error.__traceback__)
+    parts = Path(frames[-1].filename).parts if frames else ()
+    return bool(parts) and parts[-1] != "argparse.py" and not {"hydra", "evomerge"} & set(parts[-4:-1])
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "somewhere"

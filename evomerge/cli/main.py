@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from evomerge.cli.failures import report_failure
+from evomerge.cli.failures import is_foreign_exit, report_failure
 from evomerge.cli.streams import GONE, finish_output, safe_streams
 from evomerge.errors import ConfigError, unknown_name
 
@@ -42,11 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = _run(words)
         except BrokenPipeError:
             status = GONE  # the reader of the pipe (`head`, say) is gone
-        except (Exception, KeyboardInterrupt) as error:
+        except SystemExit as error:
+            if not is_foreign_exit(error):  # of --help and of wrong arguments
+                finish_output()
+                raise
             status = report_failure(error)
-        except SystemExit:  # of --help and of wrong arguments
-            finish_output()
-            raise
+        except BaseException as error:  # anybody's code may raise anything
+            status = report_failure(error)
         return max(status, finish_output())
 
 

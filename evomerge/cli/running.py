@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,43 +11,42 @@ from typing import Any
 from evomerge import api
 from evomerge.cli.console import make_console, print_table
 from evomerge.cli.display import Display, result_tables, verdict_lines
-
-
-@contextlib.contextmanager
-def stop_on_ctrl_c(display: Display) -> Iterator[api.StopSignal]:
-    """Turn Ctrl-C and SIGTERM into a stop signal: one lets the running candidate finish, a second stops at once."""
-    stop = api.StopSignal()
-
-    def handle(number: int, frame: object) -> None:
-        requests = stop.request()
-        if requests == 1:
-            display.note("stopping after the running candidate; press Ctrl-C again to stop at once")
-        elif requests > 2:
-            raise KeyboardInterrupt  # the running step ignores the signal: a long merge, or a library that hangs
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+from evomerge.cli.stopping import stop_on_signals
+from evomerge.errors import Interrupted
 
 
 def run_search(data: Mapping[str, Any], folder: Path) -> int:
     """Start the search of a composed configuration in a run folder, and show it."""
-    with Display() as display, stop_on_ctrl_c(display) as stop:
+    with _shown(folder) as (display, stop):
         run = api.search(data, run_dir=folder, listener=display, stop=stop, note=display.note)
     return show_result(run)
 
 
 def resume_search(folder: Path, budget: Mapping[str, Any]) -> int:
     """Continue a run, and show it."""
-    with Display() as display, stop_on_ctrl_c(display) as stop:
+    with _shown(folder) as (display, stop):
         run = api.resume(folder, budget=budget, listener=display, stop=stop, note=display.note)
     return show_result(run)
+
+
+@contextlib.contextmanager
+def _shown(folder: Path) -> Iterator[tuple[Display, api.StopSignal]]:
+    """Show a search, and let Ctrl-C stop it.
+
+    Raises:
+        Interrupted: in place of a `KeyboardInterrupt`.
+    """
+
+    def last_words() -> str:
+        if not (folder / "run.sqlite").is_file():
+            return "nothing had been begun"
+        return f"everything scored so far is in the run; `evomerge resume {shlex.quote(str(folder))}` continues it"
+
+    try:
+        with Display() as display, stop_on_signals(display.note, last_words) as stop:
+            yield display, stop
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped at once; {last_words()}") from None
 
 
 def show_result(run: Any) -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import ConfigError, EvaluationError, Interrupted
+from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.catalog import TaskCatalog, check
 from evomerge.evaluation.engines.base import Answers, Call, Division, Engine, Response
 from evomerge.evaluation.engines.encoding import Encoded, Encoder
@@ -26,8 +26,9 @@ from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
 from evomerge.record import ItemScore, Split
-from evomerge.system.faults import fault_of, is_out_of_memory
+from evomerge.system.faults import PASSED_ON, fault_of, is_out_of_memory
 from evomerge.system.stopwatch import UNTIMED, Timer
+from evomerge.system.text import error_text
 
 _PREPARED_KEPT = 16
 """How many selections of items keep their order and batches; a race of candidates uses a few again and again."""
@@ -477,14 +478,14 @@ def _naming(call: Call) -> Iterator[None]:
     names = ", ".join(repr(name) for name in dict.fromkeys(call.tasks))
     try:
         yield
-    except (Interrupted, KeyboardInterrupt, ConfigError):
+    except (*PASSED_ON, ConfigError):
         raise  # a `ConfigError` says that the engine cannot run such models at all, whichever the candidate
     except EvaluationError as error:
         raise EvaluationError(f"task {names}: {error}", fault=error.fault) from error
-    except Exception as error:
-        text = " ".join(str(error).split())
+    except BaseException as error:  # the model's own code may raise anything
+        text = " ".join(error_text(error, name=True).split())
         hint = "; lower batch_size" if is_out_of_memory(error) else ""
-        text = f"task {names}: {call.kind} failed: {type(error).__name__}: {text}{hint}"
+        text = f"task {names}: {call.kind} failed: {text}{hint}"
         raise EvaluationError(text, fault=fault_of(error)) from error
 
 

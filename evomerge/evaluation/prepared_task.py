@@ -18,7 +18,8 @@ from evomerge.evaluation.task import NOT_JUDGED, TaskSpec
 from evomerge.evaluation.terms import resolve
 from evomerge.evaluation.unsafe_code import GUARD, code_execution, refusal, runs_code
 from evomerge.record import ItemScore
-from evomerge.system.faults import fault_of
+from evomerge.system.faults import PASSED_ON, fault_of
+from evomerge.system.text import error_text
 
 _N_TOKENS = "evomerge_n_tokens"
 """The attribute of an lm-eval instance that holds how many tokens were generated for its response."""
@@ -148,7 +149,7 @@ class PreparedTask:
                 )
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"task {self.name!r}: its prompts could not be built: {_said(error)}; check doc_to_text, "
                 "doc_to_target and the few-shot settings in its YAML"
@@ -198,7 +199,9 @@ class PreparedTask:
         for ensemble in self._task._filters:
             try:
                 ensemble.apply(instances)
-            except Exception as error:
+            except PASSED_ON:
+                raise
+            except BaseException as error:  # a task's own code may raise anything, or call sys.exit
                 text = f"task {task!r}: filter {ensemble.name!r} failed: {_said(error)}"
                 raise EvaluationError(text, fault=fault_of(error)) from error
             for item, group, kept in zip(requests.items, requests.instances, metrics, strict=True):
@@ -206,8 +209,10 @@ class PreparedTask:
                 try:
                     result = self._task.process_results(_copied(group[0].doc), responses)
                     values = item_metrics(result, aggregation)
-                except Exception as error:
-                    if GUARD in str(error):  # a task that does not say what it does
+                except PASSED_ON:
+                    raise
+                except BaseException as error:
+                    if GUARD in error_text(error):  # a task that does not say what it does
                         raise ConfigError(refusal(self.name)) from error
                     text = f"task {task!r}, item {item}: scoring failed: {_said(error)}"
                     raise EvaluationError(text, fault=fault_of(error)) from error
@@ -239,7 +244,9 @@ class PreparedTask:
             )
             try:
                 found |= measure.function(answered)
-            except Exception as error:  # a user's function may raise anything
+            except PASSED_ON:
+                raise
+            except BaseException as error:  # a user's function may raise anything, or call sys.exit
                 text = f"task {task!r}, item {item}: {measure.name!r} failed: {_said(error)}"
                 raise EvaluationError(text, fault=fault_of(error)) from error
         return found
@@ -367,14 +374,14 @@ def _load(name: str, path: Path) -> Any:
         with quiet(), lm_eval_randomness():
             # lm-eval takes a path as a task's name, so it need not build its index.
             tasks = TaskManager(include_defaults=False).load([str(path)])["tasks"]
-    except Exception as error:
-        if GUARD in str(error):
+    except (Exception, SystemExit) as error:  # a task may bring code of its own
+        if GUARD in error_text(error):
             raise ConfigError(refusal(name)) from error
         raise ConfigError(_loading_failed(name, path, error)) from error
     return tasks[name]
 
 
-def _loading_failed(name: str, path: Path, error: Exception) -> str:
+def _loading_failed(name: str, path: Path, error: BaseException) -> str:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if kinds & {
         "OfflineModeIsEnabled",
@@ -398,10 +405,9 @@ def _loading_failed(name: str, path: Path, error: Exception) -> str:
     return f"task {name!r} ({path}) could not be loaded: {_said(error)}"
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """Return an exception's class and its text on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return " ".join(error_text(error, name=True).split())
 
 
 def reset(requests: Sequence[Requests]) -> None:

@@ -128,6 +128,8 @@ class StopSignal:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._requests = 0
+        self.takes_signals = False
+        """Whether Ctrl-C makes requests here, so that it raises no `KeyboardInterrupt` before it has made one."""
         self.deadline: float | None = None
         """When the running candidate is dropped, on this signal's clock; None: never."""
 

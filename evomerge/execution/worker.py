@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import traceback
 from collections.abc import Sequence
 
-from evomerge.errors import CheckpointError, EvaluationError, Fault, RecipeError
+from evomerge.errors import CheckpointError, ConfigError, EvomergeError, Fault, Interrupted, RecipeError
 from evomerge.evaluation.engines.base import Answers
 from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.harness import LmHarness
 from evomerge.execution.base import PartialAnswers, StopSignal, Worker
 from evomerge.merge.live.models import LiveModels
-from evomerge.record import ItemScore, Job, Outcome, State
-from evomerge.system.faults import fault_of, is_out_of_memory
+from evomerge.record import Job, Outcome, State
+from evomerge.system.faults import fault_of
+from evomerge.system.text import STORED_LENGTH, cut, error_text
+
+log = logging.getLogger(__name__)
 
 
 class LiveWorker(Worker):
     """Builds each candidate in its live models and scores it there; nothing is written to disk.
 
-    A candidate's own faults (a refused recipe, weights or logits that are not finite, a generation that fails) and
-    memory that runs out become its outcome. Any other error is a bug and is raised.
+    Whatever goes wrong while a candidate is built or scored is its outcome, whichever exception it is: merge methods,
+    tasks and metrics are anybody's code, which may raise anything or call `sys.exit`. Raised are only `Interrupted`,
+    Ctrl-C, and a `ConfigError`, which says that no candidate can be scored at all.
 
     Attributes:
         device: what candidates run on; several names where the live model is spread over several devices.
@@ -33,6 +39,7 @@ class LiveWorker(Worker):
         self.log_lines = tuple(log_lines)
         self._harness = harness
         self._stop = stop
+        self._logged: set[object] = set()  # the places whose traceback stands in the log
 
     def run(self, job: Job) -> Outcome:
         """Build and score one candidate.
@@ -51,20 +58,11 @@ class LiveWorker(Worker):
             Interrupted: if the stop signal came while it was running.
         """
         start = time.perf_counter()
-
-        def outcome(
-            state: State,
-            scores: tuple[ItemScore, ...] = (),
-            error: str | None = None,
-            fault: Fault | None = None,
-        ) -> Outcome:
-            return Outcome(job, state, scores, time.perf_counter() - start, self.device, error, fault)
-
         try:
-            self._live.write(job.recipe)
-        except (RecipeError, CheckpointError) as error:
-            return outcome(State.INVALID, error=str(error))
-        try:
+            try:
+                self._live.write(job.recipe)
+            except (RecipeError, CheckpointError) as error:
+                return self._failed(job, State.INVALID, error, start)
             model, tokenizer = self._live.model, self._live.tokenizer
             asked = (model, tokenizer, job.split, job.items)
             answers = self._harness.answers(*asked, units, should_stop=self._stop.now)
@@ -72,13 +70,11 @@ class LiveWorker(Worker):
                 seconds = time.perf_counter() - start
                 return PartialAnswers(units.first, units.end, units.n_units or 0, answers, seconds)
             scores = self._harness.scores(*asked, [answers])
-        except EvaluationError as error:
-            return outcome(State.FAILED, error=str(error), fault=error.fault)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
+        except BaseException as error:  # a metric may call sys.exit, which no `Exception` is
+            if self._ends_the_search(error):
                 raise
-            return outcome(State.FAILED, error=f"out of memory while scoring: {error}", fault=fault_of(error))
-        return outcome(State.COMPLETE, scores)
+            return self._failed(job, State.FAILED, error, start)
+        return Outcome(job, State.COMPLETE, scores, time.perf_counter() - start, self.device)
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
         """Score a candidate by the answers to all of its units; see `Worker`.
@@ -86,14 +82,40 @@ class LiveWorker(Worker):
         The candidate is built again, unless this worker built it last: its tokenizer and context length are needed.
         """
         start = time.perf_counter()
-        error: str | None = None
-        fault: Fault | None = None
-        scores: tuple[ItemScore, ...] = ()
         try:
             if self._live.recipe != job.recipe:
                 self._live.write(job.recipe)
             scores = self._harness.scores(self._live.model, self._live.tokenizer, job.split, job.items, answers)
-        except (EvaluationError, RecipeError, CheckpointError) as problem:
-            error, fault = str(problem), fault_of(problem)
-        state = State.COMPLETE if error is None else State.FAILED
-        return Outcome(job, state, scores, time.perf_counter() - start, self.device, error, fault)
+        except BaseException as error:
+            if self._ends_the_search(error):
+                raise
+            return self._failed(job, State.FAILED, error, start)
+        return Outcome(job, State.COMPLETE, scores, time.perf_counter() - start, self.device)
+
+    def _ends_the_search(self, error: BaseException) -> bool:
+        """Return whether an error is no matter of the candidate."""
+        if isinstance(error, KeyboardInterrupt):
+            # Where Ctrl-C is a request to stop, and nobody made one, anybody's code raised this.
+            return not self._stop.takes_signals or self._stop.draining
+        return isinstance(error, (Interrupted, ConfigError))
+
+    def _failed(self, job: Job, state: State, error: BaseException, start: float) -> Outcome:
+        """Return the outcome of a candidate that could not be built or scored."""
+        own = isinstance(error, EvomergeError)  # its text says what was done
+        fault = fault_of(error)
+        text = error_text(error, name=not own)
+        if fault == Fault.MEMORY and not own:
+            text = f"out of memory while scoring: {text}"
+        self._log(job, error.__cause__ if own else error)
+        return Outcome(job, state, (), time.perf_counter() - start, self.device, text, fault)
+
+    def _log(self, job: Job, error: BaseException | None) -> None:
+        """Write the traceback of an error that nobody raised on purpose to the log; of each place once."""
+        if error is None or isinstance(error, EvomergeError):
+            return
+        frames = traceback.extract_tb(error.__traceback__)
+        place = (type(error).__name__, *((frames[-1].filename, frames[-1].lineno) if frames else ()))
+        if place not in self._logged:
+            self._logged.add(place)
+            text = cut("".join(traceback.format_exception(error)), STORED_LENGTH)
+            log.info("candidate %d failed; such tracebacks are logged once:\n%s", job.candidate, text)

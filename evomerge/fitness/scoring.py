@@ -14,6 +14,7 @@ if it had not been asked; items that are judged for no reference are left out of
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -384,12 +385,17 @@ class Scoring:
             recipes: the candidates' numbers and recipes.
 
         Returns:
-            Number to result; empty where every candidate answered every item, so that nothing new is known.
+            Number to result, without those whose estimate can no longer be judged; empty where every candidate answered
+            every item, so that nothing new is known.
         """
         if self._whole or not self._known:
             return {}
         self._fit(list(self._known))
-        return {number: self.judge.result_of(self._means(*self._known[number]), recipes[number]) for number in recipes}
+        found = {}
+        for number, recipe in recipes.items():
+            with contextlib.suppress(EvaluationError):
+                found[number] = self.judge.result_of(self._means(*self._known[number]), recipe)
+        return found
 
     # --- inside --------------------------------------------------------------------------------------------------
 

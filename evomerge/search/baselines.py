@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from evomerge.errors import CheckpointError, EvaluationError
+from evomerge.errors import CheckpointError, EvaluationError, ExecutionError, Fault
 from evomerge.fitness.scoring import Scoring
 from evomerge.recipe import Recipe
 from evomerge.record import Job, Outcome, Record, Split, State
 from evomerge.search.events import Listener
 from evomerge.search.journal import Journal
 from evomerge.search.splits import SplitScorer, with_outcome
+from evomerge.search.verdicts import reasons_of
 from evomerge.store.database import Database
 
 
@@ -39,8 +40,13 @@ class Baselines:
     def score(self, database: Database, scorer: SplitScorer, journal: Journal, listener: Listener) -> None:
         """Score the baselines that are not in the run yet, on the search and the validation items.
 
+        One that can be built but not scored is recorded as failed, and nothing is compared with it. Not so if
+        candidates are to be compared with it by its name, or if none could be scored at all, which shows a mistake in a
+        task or metric rather than in a model: then the search ends here, and scores them again when it is continued.
+
         Raises:
             CheckpointError: if one cannot be built, for example because its weights are NaN.
+            EvaluationError: if none, or one that the objectives name, could be scored.
             Interrupted: if the stop signal came first.
         """
         listener.phase("baselines", len(self._order), 0)
@@ -51,22 +57,43 @@ class Baselines:
             if number not in missing:
                 scorer.note(name, Split.SEARCH, database.item_scores(number, Split.SEARCH))
         held: list[Outcome] = []  # outcomes that wait until all baselines that they are compared with are known
+        failed: list[Record] = []  # failures that wait until one was scored
+        scored = len(missing) < len(named)
         for outcome in scorer.run(Job(number, named[number][1], Split.SEARCH) for number in missing):
             name, recipe = named[outcome.job.candidate]
             if outcome.state == State.INVALID:
                 # Every candidate is made of the parents, so a parent that cannot be built ends the search.
                 raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
+            if outcome.fault == Fault.DEVICE:  # another process may well score it
+                raise ExecutionError(f"the device failed while baseline {name!r} was scored: {outcome.error}")
             scorer.note(name, Split.SEARCH, outcome.scores)
             held.append(outcome)
             while held and scorer.all_noted(Split.SEARCH, names):
                 one = held.pop(0)
                 name, recipe = named[one.job.candidate]
                 record = self._judged(one, Record(one.job.candidate, name, State.RUNNING, recipe))
-                journal.add(record, one.scores)
+                scored = scored or record.state == State.COMPLETE
+                if record.state != State.COMPLETE:
+                    self._check_reference(record)
+                    failed.append(record)
+                else:
+                    journal.add(record, one.scores)
+                while scored and failed:
+                    journal.add(failed.pop(0), ())
+        if failed:
+            raise EvaluationError(f"no baseline could be scored, so no merge of them will be: {reasons_of(failed)}")
         for number in sorted(named, reverse=True):
             if scorer.record(number).state == State.COMPLETE:
                 self._scoring.observe(number, None, database.item_scores(number, Split.SEARCH))
         scorer.score(named, Split.VALIDATION)
+
+    def _check_reference(self, record: Record) -> None:
+        """Raise an `EvaluationError` if candidates are compared by name with a baseline that could not be scored."""
+        if record.name in self._scoring.judge.references:
+            raise EvaluationError(
+                f"baseline {record.name!r}, with which the objectives compare each candidate, could not be scored: "
+                f"{record.error}"
+            )
 
     def _judged(self, outcome: Outcome, record: Record) -> Record:
         """Return the record of a baseline, which answered every search item."""

@@ -16,6 +16,8 @@ from evomerge.fitness.scoring import Judge
 from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
 from evomerge.search.events import Listener
 from evomerge.store.database import Database
+from evomerge.store.status import UNSCORED
+from evomerge.system.text import ERROR_LENGTH, cut, storable
 
 log = logging.getLogger(__name__)
 
@@ -87,21 +89,41 @@ class SplitScorer:
             while held and self.all_noted(split, baselines):
                 one = held.pop(0)
                 self._keep(records[one.job.candidate], one, split)
-        for one in held:  # a baseline that they are compared with could not be scored
-            self._listener.scored(records[one.job.candidate], split, None)
+        for one in held:
+            missing = "a baseline that it is compared with could not be scored there"
+            self._unscored(records[one.job.candidate], split, one.error or missing)
 
     def _keep(self, record: Record, outcome: Outcome, split: Split) -> None:
-        score, error = None, outcome.error
-        if outcome.state == State.COMPLETE:
-            try:
-                score = self._judge.score(outcome.scores, split)
-            except EvaluationError as unusable:  # a metric that is NaN, say
-                error = str(unusable)
-        if score is None:
-            log.warning("%s could not be scored on the %s items: %s", record.name, split, error)
-        else:
-            self._db.add_scores(record.number, split, score, outcome.scores)
+        if outcome.state != State.COMPLETE:
+            self._unscored(record, split, outcome.error or str(outcome.state))
+            return
+        try:
+            score = self._judge.score(outcome.scores, split)
+            if split == Split.VALIDATION and not record.is_baseline:
+                # Where it is compared with the other finalists, its limits and objectives must be known, too.
+                self._judge.violated(outcome.scores, split)
+                self._judge.result(outcome.scores, split, record.recipe)
+        except EvaluationError as unusable:  # a metric that is NaN, say
+            self._unscored(record, split, str(unusable))
+            return
+        self._db.add_scores(record.number, split, score, outcome.scores)
+        self._note_reason(record, split, None)
         self._listener.scored(record, split, score)
+
+    def _unscored(self, record: Record, split: Split, error: str) -> None:
+        """Note why a record has no score on a split; when the run is continued, it is tried again."""
+        log.warning("%s could not be scored on the %s items: %s", record.name, split, cut(error, ERROR_LENGTH))
+        self._note_reason(record, split, storable(error))
+        self._listener.scored(replace(record, error=error), split, None)
+
+    def _note_reason(self, record: Record, split: Split, error: str | None) -> None:
+        noted = self._db.get_meta(UNSCORED, {})
+        before = noted.get(str(record.number), {})
+        if before.get(str(split)) == error:
+            return
+        after = {**before, str(split): error}
+        noted[str(record.number)] = {key: text for key, text in after.items() if text is not None}
+        self._db.set_meta(UNSCORED, {key: texts for key, texts in noted.items() if texts})
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Run jobs that do not depend on each other, and yield their outcomes in the order of the jobs.

@@ -6,6 +6,7 @@ items, which the search never saw, decide. Only the chosen candidates are scored
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,8 +15,11 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.record import Choice, Record, Split
 from evomerge.search.events import Listener
 from evomerge.search.splits import SplitScorer, is_scored
+from evomerge.search.verdicts import reasons_of
 from evomerge.store.database import Database
 from evomerge.strategies.base import ARCHIVE, FRONT, WINNER, Strategy
+
+log = logging.getLogger(__name__)
 
 
 class Finals:
@@ -52,28 +56,30 @@ class Finals:
         """Score the best candidates on the validation items, and choose there.
 
         Raises:
-            EvaluationError: if no candidate could be scored.
+            EvaluationError: if no candidate could be scored on the search items.
             Interrupted: if the stop signal came first.
         """
         scored = [r for r in self._db.records() if r.fitness is not None and r.same_as is None and not r.is_consensus]
         ranked = sorted(self._as_known_now(scored), key=lambda record: (-(record.fitness or 0.0), record.number))
         if not ranked:
-            reasons = sorted({record.error for record in self._db.records() if record.error is not None})
-            why = "; ".join(reasons) or "the budget ended before one was scored that is no parent and not their average"
-            raise EvaluationError(f"no candidate could be scored, so there is no best merge; the reasons: {why}")
+            why = reasons_of(self._db.records()) or (
+                "the budget ended before one was scored that is no parent and not their average"
+            )
+            raise EvaluationError(
+                f"no candidate could be scored, so there is no best merge: {why}. Set this right and continue with "
+                "`evomerge resume` and a larger budget"
+            )
         worth = {record.number: record.fitness or 0.0 for record in ranked}
         best = self._strategy.finalists(ranked, self._n)
         if not self._scorer.has(Split.VALIDATION):
             return self._without_validation(best, ranked)
         consensus = self._consensus(ranked)
         if consensus is not None:
-            best = [*best[: max(1, self._n - 1)], consensus]
             worth[consensus.number] = consensus.fitness or 0.0
-        self._listener.phase("validation", len(best), 0)
-        self._scorer.score([record.number for record in best], Split.VALIDATION)
-        finalists = [record for one in best if is_scored(record := self._scorer.record(one.number), Split.VALIDATION)]
+        finalists = self._validate(best, ranked, consensus)
         if not finalists:
-            raise EvaluationError("none of the best candidates could be scored on the validation items; see run.log")
+            log.warning("no finalist could be scored on the validation items: the best on the search items is chosen")
+            return self._without_validation(best, ranked)
         if self._strategy.choice == FRONT:
             return Choice(FRONT, self._front(finalists, Split.VALIDATION))
         if self._strategy.choice == ARCHIVE:
@@ -82,8 +88,28 @@ class Finals:
             return Choice(ARCHIVE, tuple(record.number for record in best_first))
         return Choice(WINNER, (self._winner(finalists, worth),))
 
+    def _validate(self, best: Sequence[Record], ranked: Sequence[Record], consensus: Record | None) -> list[Record]:
+        """Score the best candidates on the validation items, and return those that could be scored.
+
+        The next best takes the place of one that could not, until as many were passed over as there are finalists.
+        """
+        out: set[int] = set()
+        while True:
+            if out:
+                best = self._strategy.finalists([record for record in ranked if record.number not in out], self._n)
+            if consensus is not None and consensus.number not in out:
+                best = [*best[: max(1, self._n - 1)], consensus]
+            new = [one.number for one in best if not is_scored(self._scorer.record(one.number), Split.VALIDATION)]
+            self._listener.phase("validation", len(best), len(best) - len(new))
+            self._scorer.score([record.number for record in best], Split.VALIDATION)
+            records = [self._scorer.record(one.number) for one in best]
+            scored = [record for record in records if is_scored(record, Split.VALIDATION)]
+            if len(scored) == len(records) or len(out) >= self._n:
+                return scored
+            out |= {record.number for record in records if not is_scored(record, Split.VALIDATION)}
+
     def _without_validation(self, best: Sequence[Record], ranked: Sequence[Record]) -> Choice:
-        """Choose on the search items, since there are no validation items."""
+        """Choose on the search items, since there are no validation items, or none could be answered."""
         if self._strategy.choice == FRONT:
             return Choice(FRONT, self._front(best, Split.SEARCH))
         if self._strategy.choice == ARCHIVE:
@@ -145,4 +171,5 @@ class Finals:
         return [
             replace(record, result=found[record.number], fitness=found[record.number].scalar(self._weights))
             for record in records
+            if record.number in found
         ]

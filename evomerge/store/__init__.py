@@ -2,6 +2,7 @@
 
 - `run_dir.py`: the folder of one run (config, environment, database, log, best recipe)
 - `database.py`: records, item scores and the strategy's state, in transactions
+- `log.py`: the run's log, which may lose lines but ends no search
 - `packing.py`: item scores as compact blobs
 - `lock.py`: one writer per run, even after `kill -9`
 - `environment.py`: versions and machine, for `environment.json`

@@ -10,6 +10,9 @@ from typing import Any
 from evomerge.record import Choice, Record, Split, State, best_scored
 from evomerge.store.run_dir import LOCK, RunDir
 
+UNSCORED = "unscored"
+"""The key in the database of why records have no score on a split: {number: {split: reason}}."""
+
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
 
 
@@ -23,7 +26,8 @@ def run_status(run: RunDir) -> dict[str, Any]:
         where they are not known), `workers` (the executor's last report, see
         `evomerge.execution.pool.workers.WorkerPool.report`; None without a pool), `baselines` (list of `name`,
         `search`, `validation`, `test`) and `best` (`id`, `recipe_hash`, `search`, `validation`, `test`; None before
-        the first score). Each score is `{"mean", "low", "high", "n"}` or None.
+        the first score). Each score is `{"mean", "low", "high", "n"}` or None. `unscored` lists the baselines and
+        finalists that could not be scored on a split: `id`, `name`, `split`, `error`.
     """
     database = run.database
     progress = database.progress()
@@ -50,7 +54,23 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "workers": workers,
         "baselines": [{"name": record.name, **_scores(record)} for record in baselines],
         "best": _best(proposals, database.choice()),
+        "unscored": _unscored(records, database.get_meta(UNSCORED, {})),
     }
+
+
+def _unscored(records: list[Record], reasons: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return who could not be scored where: baselines on the search items, and whoever else on the further splits."""
+    found = []
+    for record in sorted(records, key=lambda one: (not one.is_baseline, abs(one.number))):
+        own = dict(reasons.get(str(record.number), {}))
+        if record.is_baseline and record.error is not None:
+            own[str(Split.SEARCH)] = record.error
+        found += [
+            {"id": record.number, "name": record.name, "split": str(split), "error": own[split]}
+            for split in Split
+            if split in own
+        ]
+    return found
 
 
 def _mean_rate(spent: Mapping[str, float]) -> float | None:

@@ -7,7 +7,11 @@ torch's calls `fault_of`, and `EvaluationError.fault` passes the answer on.
 
 from __future__ import annotations
 
-from evomerge.errors import EvaluationError, Fault
+from evomerge.errors import EvaluationError, Fault, Interrupted
+from evomerge.system.text import error_text
+
+PASSED_ON = (KeyboardInterrupt, Interrupted)
+"""What code that runs anybody's functions passes on; everything else that such a function raises is its failure."""
 
 
 def fault_of(error: BaseException) -> Fault | None:
@@ -18,7 +22,9 @@ def fault_of(error: BaseException) -> Fault | None:
     """
     if isinstance(error, EvaluationError):
         return error.fault
-    text = str(error).lower()
+    if isinstance(error, MemoryError):
+        return Fault.MEMORY
+    text = error_text(error).lower()
     if "out of memory" in text or "can't allocate memory" in text:
         return Fault.MEMORY
     return Fault.DEVICE if "cuda error" in text else None

@@ -58,7 +58,7 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(_os_problem(error, path)) from error
+        raise RunError(os_problem(error, path)) from error
 
 
 @contextlib.contextmanager
@@ -90,7 +90,8 @@ def damaged(path: Path, reason: object) -> RunError:
     )
 
 
-def _os_problem(error: OSError, path: Path) -> str:
+def os_problem(error: OSError, path: Path) -> str:
+    """Return in a sentence why `path` cannot be used, and what to do."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"cannot write {path}: {_DISK_FULL} ({reason}). {_CONTINUE}"

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from evomerge.errors import ConfigError, unknown_name
+from evomerge.system.text import error_text
 
 T = TypeVar("T")
 
@@ -103,9 +104,9 @@ class Registry(Generic[T]):
                 return cast(T, load_attribute(name))
         except ConfigError as error:
             raise ConfigError(f"{self.kind} {error}") from error
-        except Exception as error:  # the package's code may raise anything
-            text = " ".join(str(error).split())
-            raise ConfigError(f"{self.kind} {name!r} cannot be imported: {type(error).__name__}: {text}") from error
+        except (Exception, SystemExit) as error:  # the package's code may raise anything
+            text = " ".join(error_text(error, name=True).split())
+            raise ConfigError(f"{self.kind} {name!r} cannot be imported: {text}") from error
         raise ConfigError(unknown_name(self.kind, name, self.names))
 
 
@@ -123,8 +124,8 @@ def load_attribute(name: str) -> Any:
     try:
         module = load_file(Path(where).expanduser()) if where.endswith(".py") else _import(where)
     except (Exception, SystemExit) as error:  # the user's code may raise anything, or be a program that ends here
-        text = " ".join(str(error).split())
-        raise ConfigError(f"{name!r} could not be imported: {type(error).__name__}: {text}") from error
+        text = " ".join(error_text(error, name=True).split())
+        raise ConfigError(f"{name!r} could not be imported: {text}") from error
     try:
         return getattr(module, attribute)
     except AttributeError:

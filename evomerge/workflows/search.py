@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,22 @@ from typing import Any
 from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS, public_warning
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.prepare import Prepared, prepare
-from evomerge.errors import Interrupted, RunError
+from evomerge.errors import ExecutionError, Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
 from evomerge.search.session import Search
+from evomerge.store.log import logging_to
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
-from evomerge.system.text import error_text
+from evomerge.system.text import cut, error_text
 from evomerge.workflows import Note
 from evomerge.workflows.run import Run
 
 log = logging.getLogger("evomerge")
+
+MANY, SHOWN = 5, 500
+"""After how many failures and no success it is said that something is wrong, and most characters of an error then."""
 
 
 def search(
@@ -38,6 +43,8 @@ def search(
     if note is not None:
         note("checking models and tasks")
     prepared = prepare(config)
+    if stop is not None and stop.draining:
+        raise Interrupted("stopped as asked, before the run was begun")
     folder = Path(run_dir or (config.get("run") or {}).get("dir") or _default_folder(prepared.config.name))
     plain = {key: value for key, value in config.items() if key != "run"}
     with RunDir.create(folder, config=plain) as run:
@@ -58,95 +65,135 @@ def carry_out(
 ) -> None:
     """Run what is left of a search, and record how it ended."""
     stop = stop or StopSignal()
+    try:
+        with logging_to(run.log_path) as run_log:
+            _carry_out(run, prepared, _Logged(listener, note), stop, note)
+    except (Interrupted, KeyboardInterrupt) as error:
+        raise _stopped(error, run.path) from None
+    if run_log.problem is not None and note is not None:
+        note(f"warning: {run_log.problem}")
+
+
+def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSignal, note: Note | None) -> None:
     database = run.database
-    with _logging_to(run.log_path):
-        database.set_meta("state", RUNNING)
-        database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
-        database.set_meta(CODE_TASKS, prepared.code_tasks)
-        for warning in prepared.warnings:
-            log.warning("%s", warning)
-            if note is not None:
-                note(f"warning: {warning}")
-        database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
-        for task in prepared.public_tasks:
-            log.warning("%s", public_warning(task))
-            if note is not None:
-                note(f"warning: {public_warning(task)}")
+    database.set_meta("state", RUNNING)
+    database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
+    database.set_meta(CODE_TASKS, prepared.code_tasks)
+    for warning in prepared.warnings:
+        listener.warn(warning)
+    database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
+    for task in prepared.public_tasks:
+        listener.warn(public_warning(task))
+    try:
+        if note is not None:
+            note("loading the parents")
+        executor = make_executor(prepared, stop)
         try:
-            if note is not None:
-                note("loading the parents")
-            executor = make_executor(prepared, stop)
-            try:
-                winner = Search(
-                    run_dir=run,
-                    stages=prepared.stages(),
-                    executor=executor,
-                    scoring=prepared.scoring(),
-                    consensus=prepared.config.fitness.consensus,
-                    baselines=prepared.baselines,
-                    budget=prepared.config.budget,
-                    finalists=prepared.config.evaluation.finalists,
-                    splits=prepared.splits,
-                    stop=stop,
-                    listener=_Logged(listener),
-                    deterministic=prepared.config.execution.deterministic,
-                ).run()
-            finally:
-                executor.close()
-                prepared.harness.release()  # an engine may hold a second copy of the weights
-        except (Interrupted, KeyboardInterrupt):
+            winner = Search(
+                run_dir=run,
+                stages=prepared.stages(),
+                executor=executor,
+                scoring=prepared.scoring(),
+                consensus=prepared.config.fitness.consensus,
+                baselines=prepared.baselines,
+                budget=prepared.config.budget,
+                finalists=prepared.config.evaluation.finalists,
+                splits=prepared.splits,
+                stop=stop,
+                listener=listener,
+                deterministic=prepared.config.execution.deterministic,
+            ).run()
+        finally:
+            executor.close()
+            prepared.harness.release()  # an engine may hold a second copy of the weights
+    except (Interrupted, KeyboardInterrupt):
+        with _first_error_counts():
             database.set_meta("state", INTERRUPTED)
-            log.info("interrupted")
-            raise
-        except Exception as error:
-            log.exception("the search ended with an error")
-            # The database itself may have failed; the user must see the first error.
-            with _first_error_counts():
-                database.set_meta("error", error_text(error))
-                database.set_meta("state", FAILED)
-            raise
-        database.set_meta("error", None)
-        database.set_meta("state", COMPLETE)
-        log.info("complete: the winner is %s", winner.name)
+        log.info("interrupted")
+        raise
+    except BaseException as error:
+        log.exception("the search ended with an error")
+        # The database itself may have failed; the user must see the first error.
+        with _first_error_counts():
+            database.set_meta("error", error_text(error))
+            database.set_meta("state", FAILED)
+        if isinstance(
+            error, SystemExit
+        ):  # from a strategy, say: an exit status of 0 would mean that the search is done
+            raise ExecutionError(
+                f"code that the search called ended it with sys.exit({error.code!r}); everything scored so far is in "
+                f"the run, and run.log says where it was: {run.log_path}"
+            ) from error
+        raise
+    database.set_meta("error", None)
+    database.set_meta("state", COMPLETE)
+    log.info("complete: the winner is %s", winner.name)
+
+
+def _stopped(error: BaseException, folder: Path) -> BaseException:
+    """Return the error of a stopped search with the command that continues it."""
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    return Interrupted(f"{error}; `evomerge resume {shlex.quote(str(folder))}` continues it")
 
 
 class _Logged:
-    """Writes every step to the run's log, and passes it on."""
+    """Writes every step to the run's log, and passes it on.
 
-    def __init__(self, listener: Listener | None) -> None:
+    A listener that fails is left out from then on: what is shown does not end a search.
+    """
+
+    def __init__(self, listener: Listener | None, note: Note | None) -> None:
         self._listener = listener
+        self._note = note
+        self._failed: int | None = 0  # candidates that failed since the beginning; None: one was scored
+
+    def warn(self, text: str) -> None:
+        """Write a warning to the log, and say it at once."""
+        log.warning("%s", text)
+        if self._note is not None:
+            self._pass_on(lambda: self._note and self._note(f"warning: {text}"))
 
     def phase(self, name: str, total: int | None, done: int) -> None:
         log.info("%s: %s candidates, %d done before", name, "unbounded" if total is None else total, done)
         if self._listener is not None:
-            self._listener.phase(name, total, done)
+            listener = self._listener
+            self._pass_on(lambda: listener.phase(name, total, done))
 
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
         mean = "no score" if score is None else f"{score.mean:.4f}"
-        log.info("%s, %s: %s %s%s", record.name, split, record.state, mean, f": {record.error}" if record.error else "")
+        log.info(
+            "%s, %s: %s %s%s",
+            record.name,
+            split,
+            record.state,
+            mean,
+            f": {cut(record.error, SHOWN)}" if record.error else "",
+        )
         if self._listener is not None:
-            self._listener.scored(record, split, score)
+            listener = self._listener
+            self._pass_on(lambda: listener.scored(record, split, score))
+        self._tell_failures(record, split)
 
+    def _tell_failures(self, record: Record, split: Split) -> None:
+        """Say it early where no candidate can be scored, and each baseline that could not be."""
+        if record.is_baseline:
+            if record.error is not None:
+                self.warn(f"{record.name} could not be scored on the {split} items: {cut(record.error, SHOWN)}")
+        elif split == Split.SEARCH and self._failed is not None:
+            self._failed = None if record.error is None else self._failed + 1
+            if self._failed == MANY:
+                self.warn(
+                    f"the first {MANY} candidates failed, the last with: {cut(record.error or '', SHOWN)}. If a task, "
+                    "metric or method is wrong, stop the search (Ctrl-C), set it right, and resume"
+                )
 
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Write this package's log lines to a file too, besides wherever the program sends them."""
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        handler.close()
+    def _pass_on(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception:
+            log.exception("what is shown of the search failed; the search goes on, and nothing more is shown")
+            self._listener = self._note = None
 
 
 @contextmanager

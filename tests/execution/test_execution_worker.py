@@ -2,7 +2,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from evomerge.errors import CheckpointError, EvaluationError, Interrupted, RecipeError
+from evomerge.errors import (
+    CheckpointError,
+    ConfigError,
+    EvaluationError,
+    ExecutionError,
+    Fault,
+    Interrupted,
+    RecipeError,
+)
 from evomerge.evaluation.engines.units import UnitRange
 from evomerge.execution.base import StopSignal, Worker
 from evomerge.execution.local import LocalExecutor
@@ -74,10 +82,75 @@ def test_a_candidate_that_cannot_be_scored_has_failed_with_the_reason(error: Exc
     assert str(error) in (outcome.error or "")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), Interrupted("stop"), KeyboardInterrupt()])
-def test_bugs_and_interruptions_are_raised(error: BaseException) -> None:
+@pytest.mark.parametrize("error", [ConfigError("no model of this kind"), Interrupted("stop"), KeyboardInterrupt()])
+def test_what_no_candidate_can_help_is_raised(error: BaseException) -> None:
     with pytest.raises(type(error)):
         LiveWorker(Live(), Harness(error), stop=StopSignal()).run(job())
+
+
+class Finishing(Harness):
+    """A harness that answers, and then fails to score the answers."""
+
+    def scores(self, model, tokenizer, split, items, answers):
+        raise self.result
+
+
+class Own(BaseException):
+    """What nobody expects: no `Exception`, and no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("it has no text")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bug"), SystemExit(0), GeneratorExit(), StopIteration(3), RecursionError("deep"), Own(),
+     AssertionError(), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), ValueError("x" * 5_000_000),
+     ValueError("\ud800")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["build", "answer", "finish"])
+def test_whatever_else_is_raised_is_the_outcome_of_the_candidate(error: BaseException, where: str) -> None:
+    live = Live(error if where == "build" else None)
+    live.recipe = RECIPE
+    harness = Harness(error if where == "answer" else SCORES)
+    if where == "finish":
+        harness = Finishing(error)
+    worker = LiveWorker(live, harness, stop=StopSignal())
+    outcome = worker.finish(job(), []) if where == "finish" else worker.run(job())
+    assert (outcome.state, outcome.scores) == (State.FAILED, ())
+    assert outcome.error is not None and type(error).__name__ in outcome.error
+    assert len(outcome.error) < 30_000 and outcome.error.encode()
+
+
+def test_ctrl_c_that_nobody_pressed_is_the_fault_of_the_candidate() -> None:
+    stop = StopSignal()
+    stop.takes_signals = True
+    worker = LiveWorker(Live(), Harness(KeyboardInterrupt()), stop=stop)
+    assert worker.run(job()).state == State.FAILED
+    stop.request()
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(job())
+
+
+def test_memory_and_devices_are_no_fault_of_the_candidate_and_a_broken_device_ends_the_session() -> None:
+    assert LiveWorker(Live(), Harness(MemoryError()), stop=StopSignal()).run(job()).fault == Fault.MEMORY
+    broken = RuntimeError("CUDA error: device-side assert triggered")
+    executor = LocalExecutor(LiveWorker(Live(broken), Harness(), stop=StopSignal()))
+    executor.submit(job(3))
+    executor.submit(job(4))
+    outcome = executor.collect()  # it is recorded, so that a new process does not meet it again
+    assert (outcome.job.candidate, outcome.state, outcome.fault) == (3, State.FAILED, Fault.DEVICE)
+    with pytest.raises(ExecutionError, match="device-side assert"):
+        executor.collect()
+
+
+def test_the_traceback_of_an_unexpected_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="evomerge")
+    worker = LiveWorker(Live(), Harness(ZeroDivisionError("of the metric")), stop=StopSignal())
+    for number in range(3):
+        worker.run(job(number))
+    assert caplog.text.count("Traceback") == 1 and "of the metric" in caplog.text
 
 
 def test_a_part_is_answered_and_all_parts_are_scored() -> None:

@@ -26,6 +26,7 @@ from evomerge.execution.pool.answers import (
 from evomerge.recipe import Recipe
 from evomerge.record import Job, Outcome, Split
 from evomerge.system.memory import give_back
+from evomerge.system.text import error_text
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,10 @@ class RayWorker:
         try:
             worker = self._make(self._cancel_token, self._context)
         except EvomergeError as error:
-            return WorkerRefused(str(error))
-        except Exception as error:
+            return WorkerRefused(error_text(error))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # what is imported here may call sys.exit
             return WorkerBroken(_in_a_line(error))
         self._worker = worker
         return WorkerReady(worker.device, worker.log_lines)
@@ -135,7 +138,9 @@ class RayWorker:
             found = run()
         except Interrupted:
             return JobCancelled()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             return WorkerBroken(_in_a_line(error))
         finally:
             give_back()  # the next job may take a while to come, and other workers share the memory
@@ -144,11 +149,11 @@ class RayWorker:
         return JobDone(found.state, found.scores, found.seconds, found.device, found.error, found.fault)
 
 
-def _in_a_line(error: Exception) -> str:
+def _in_a_line(error: BaseException) -> str:
     """Return on one line what went wrong, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+    return " ".join(error_text(error, name=True).split()) + where
 
 
 def to_plain(job: Job) -> dict[str, Any]:

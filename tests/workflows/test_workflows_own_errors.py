@@ -1,0 +1,114 @@
+"""Anybody's code in a search: what it raises is a candidate's record, and exit status 0 means that it is done."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_search import own_metric
+
+from evomerge import api
+from evomerge.cli.main import main
+
+# The three baselines answer 3 x (6 + 4) items before the first candidate; each candidate answers 6.
+LATER = "n = [0]\ndef f(doc, responses):\n    n[0] += 1\n    if n[0] > 42:\n        {what}\n    return 1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("class Mine(BaseException): pass\n        raise Mine('own')", "Mine: own"),
+        ("f(doc, responses)", "RecursionError"),
+        ("return float('inf')", "is inf"),
+        ("return -1.7e308", "is -1.7e+308"),
+        ("return 10 ** 400", "OverflowError"),
+        ("return None", "it must return a number, but returned None"),
+        ("raise ValueError('[/INST] \\ud800 ' + 'x' * 5_000_000)", "[/INST]"),
+    ],
+)
+def test_what_a_metric_raises_is_the_record_of_the_candidate(
+    what: str, said: str, tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words = [own_metric(tmp_path, "metric", LATER.format(what=what)), f"run.dir={run}"]
+    assert main(["search", str(tiny_file), *words]) == 0
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err and len(captured.out) < 100_000
+    assert main(["records", str(run)]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["state"] for record in records] == ["complete"] * 2 + ["failed"] * 4
+    assert all(said in record["error"] and len(record["error"]) < 30_000 for record in records[2:])
+    assert main(["status", str(run), "--json"]) == 0
+    status = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # no NaN, no Infinity
+    assert status["state"] == "complete" and status["best"]["test"] is None
+    assert {row["split"] for row in status["unscored"]} == {"validation", "test"}
+    assert (run / "run.log").stat().st_size < 300_000
+
+
+def test_a_metric_that_fails_for_every_model_is_said_before_the_first_candidate(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, broken = tmp_path / "run", own_metric(tmp_path, "metric", "def f(doc, responses): return 1 / 0\n")
+    assert main(["search", str(tiny_file), broken, f"run.dir={run}"]) == 1
+    assert "no baseline could be scored" in (err := capsys.readouterr().err) and "ZeroDivisionError" in err
+    status = api.status(run)
+    assert (status["state"], status["candidates"]) == ("failed", 0) and "ZeroDivisionError" in status["error"]
+
+
+def test_that_the_first_candidates_all_fail_is_said_early(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    metric = own_metric(tmp_path, "metric", LATER.format(what="raise ValueError('no answer')").replace("42", "30"))
+    assert main(["search", str(tiny_file), metric, f"run.dir={run}"]) == 1
+    captured = capsys.readouterr()
+    assert "warning: the first 5 candidates failed, the last with:" in captured.out
+    assert captured.out.index("the first 5") < captured.out.index("candidate 5")
+    assert "no candidate could be scored" in captured.err and "no answer (6 times)" in captured.err
+
+
+def test_a_strategy_that_ends_the_process_does_not_look_like_success(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "quits.py").write_text(
+        "import sys\nfrom evomerge.optimizers.random_search import RandomSearch\n"
+        "class Quits(RandomSearch):\n    def tell(self, number, result): sys.exit(0)\n"
+    )
+    run = tmp_path / "run"
+    code = main(
+        ["search", str(tiny_file), "optimizer=random", f"optimizer.name={tmp_path}/quits.py:Quits", f"run.dir={run}"]
+    )
+    assert code == 2, capsys.readouterr()
+    assert "sys.exit(0)" in capsys.readouterr().err
+    assert api.status(run)["state"] == "failed"
+
+
+def test_a_task_that_ends_the_process_while_it_is_loaded_is_a_mistake_in_the_task(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (tiny_file.parent / "tasks/tiny.yaml").read_text().replace("task: tiny", "task: quits")
+    (tmp_path / "quits.yaml").write_text(text + "process_docs: !function own.process\n")
+    (tmp_path / "own.py").write_text("import sys\nsys.exit(0)\n")
+    words = [f"evaluation.include_path={tmp_path}", "evaluation.tasks=[{name:quits,metric:acc}]"]
+    assert main(["search", str(tiny_file), *words, f"run.dir={tmp_path}/run"]) == 2
+    assert "task 'quits'" in (err := capsys.readouterr().err) and "SystemExit: 0" in err
+
+
+def test_a_listener_that_fails_does_not_end_the_search(tiny_file: Path, tmp_path: Path) -> None:
+    from tiny_search import composed
+
+    class Failing:
+        calls = 0
+
+        def phase(self, name: str, total: int | None, done: int) -> None:
+            self.calls += 1
+
+        def scored(self, *_: object) -> None:
+            self.calls += 1
+            raise ValueError("the window is closed")
+
+    listener = Failing()
+    run = api.search(composed(tiny_file), run_dir=tmp_path / "run", listener=listener)
+    assert run.status()["state"] == "complete" and listener.calls == 2
+    assert "the window is closed" in (tmp_path / "run/run.log").read_text()
