@@ -117,9 +117,7 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
         with _first_error_counts():
             database.set_meta("error", error_text(error))
             database.set_meta("state", FAILED)
-        if isinstance(
-            error, SystemExit
-        ):  # from a strategy, say: an exit status of 0 would mean that the search is done
+        if isinstance(error, SystemExit):  # from a strategy, say; its status may be that of a finished search
             raise ExecutionError(
                 f"code that the search called ended it with sys.exit({error.code!r}); everything scored so far is in "
                 f"the run, and run.log says where it was: {run.log_path}"
