@@ -20,14 +20,14 @@ log = logging.getLogger("evomerge")
 
 
 @contextlib.contextmanager
-def logging_to(path: Path) -> Iterator[RunLog]:
+def logging_to(path: Path) -> Iterator[_RunLog]:
     """Write this package's log lines to a file too, besides wherever the program sends them.
 
     Raises:
         RunError: if the file cannot be opened.
     """
     with explain_os_errors(path):
-        handler = RunLog(path)
+        handler = _RunLog(path)
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -39,7 +39,7 @@ def logging_to(path: Path) -> Iterator[RunLog]:
         handler.close()
 
 
-class RunLog(logging.FileHandler):
+class _RunLog(logging.FileHandler):
     """A handler whose lines may be lost.
 
     Attributes:
