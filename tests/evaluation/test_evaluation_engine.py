@@ -326,7 +326,7 @@ def test_a_generation_config_that_changes_greedy_decoding_is_respected(
     model.generation_config.repetition_penalty = 1.5
     requests = [(text, {"until": ["\n"], "max_gen_toks": 12}) for text in texts(6, 25)]
     assert_alike(*both(Tiny(model, tiny.tokenizer), "generate_until", requests))
-    assert "generation config says repetition_penalty=1.5: lm-eval generates" in caplog.text
+    assert "lm-eval generates" not in caplog.text
 
 
 def test_an_empty_prompt_is_left_to_lm_eval(tiny: Tiny) -> None:

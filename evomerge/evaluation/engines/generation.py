@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from evomerge.evaluation.engines.decoding import Decoding, Shaped
 from evomerge.evaluation.engines.encoding import Completion
 from evomerge.evaluation.engines.finite import require_finite
 from evomerge.evaluation.engines.forward import Forward
@@ -24,21 +25,21 @@ def generate(
     forward: Forward,
     requests: Sequence[Completion],
     stops: Sequence[Stops],
-    eos: Collection[int],
+    decoding: Decoding,
     *,
     reserved: bool,
     prefix: Prefix | None = None,
 ) -> list[list[int]]:
     """Return the token ids of each answer, with the token that ends it.
 
-    An answer ends with a token of `eos`, when `stops` says so, or after `max_new_tokens`; its row then leaves the batch
+    An answer ends with an end token, when `stops` says so, or after `max_new_tokens`; its row then leaves the batch
     with some others.
 
     Args:
         forward: calls the model.
         requests: the requests, longest prompt first.
         stops: the stop texts of each request.
-        eos: the tokens that end an answer.
+        decoding: the tokens that end an answer, and whether something shapes the choice of the next one.
         reserved: whether the model can work with a `ReservedCache`.
         prefix: the common beginning of all prompts.
 
@@ -57,7 +58,11 @@ def generate(
     )
     answers: list[list[int]] = [[] for _ in requests]
     alive = list(range(len(requests)))
-    tokens, largest = _pick(rows.read())
+    eos = decoding.eos
+    shaped: list[Shaped | None] = [None] * len(requests)
+    if decoding.shapes:
+        shaped = [Shaped(forward.model, one.prompt, one.max_new_tokens, look_every) for one in requests]
+    tokens, largest = _pick(rows.read(), shaped)
     unseen = [(tokens, largest)]
     over: set[int] = set()  # places of rows that have not left yet, although their answers have ended
     while True:
@@ -70,21 +75,29 @@ def generate(
                     new = [step[place] for step in steps]
                     if _ended(answers[row], new, requests[row], stops[row], eos):
                         over.add(place)
+                        shaped[place] = None
             if len(over) == len(alive):
                 return answers
             if len(over) >= LEAVE_SHARE * len(alive):
                 order = rows.drop(over)
                 alive = [alive[place] for place in order]
+                shaped = [shaped[place] for place in order]
                 tokens = tokens[order]
                 over.clear()
-        tokens, largest = _pick(rows.step(tokens))
+        tokens, largest = _pick(rows.step(tokens), shaped)
         unseen.append((tokens, largest))
 
 
-def _pick(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the greedy tokens and their logits, `(rows,)` each; a NaN counts as the largest logit of its row."""
+def _pick(logits: Tensor, shaped: Sequence[Shaped | None]) -> tuple[Tensor, Tensor]:
+    """Return the next tokens and the largest logits, `(rows,)` each; a NaN counts as the largest logit of its row."""
     tokens = logits.argmax(dim=-1)
-    return tokens, logits.gather(1, tokens[:, None])[:, 0]
+    largest = logits.gather(1, tokens[:, None])[:, 0]
+    if any(shaped):
+        tokens = torch.stack([
+            token if row is None else row.pick(scores)
+            for row, token, scores in zip(shaped, tokens.unbind(), logits.unbind(), strict=True)
+        ])  # fmt: skip
+    return tokens, largest
 
 
 def _ended(answer: list[int], new: list[int], request: Completion, stops: Stops, eos: Collection[int]) -> bool:

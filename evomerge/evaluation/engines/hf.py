@@ -1,7 +1,8 @@
 """The default engine: our own greedy decoding and scoring through a transformers model's forward pass.
 
-It leaves to lm-eval (see `LmEvalEngine`), with a warning, requests that sample or use beams, models whose generation
-config changes greedy decoding, and models with caches of another kind.
+It follows what a model's generation config makes of greedy decoding (see `decoding`). It leaves to lm-eval (see
+`LmEvalEngine`), with a warning, requests that sample or use beams, models whose generation config does, and models with
+caches of another kind.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 
 from evomerge.evaluation.engines.base import Call, Division, Engine, Response, StopCheck
 from evomerge.evaluation.engines.batching import Shared, TokenBudget, by_prefix
+from evomerge.evaluation.engines.decoding import decoding
 from evomerge.evaluation.engines.encoding import Completion, Likelihood
 from evomerge.evaluation.engines.forward import Forward
 from evomerge.evaluation.engines.generation import generate
@@ -24,7 +26,7 @@ from evomerge.evaluation.engines.likelihood import Answer, Row, by_context, by_i
 from evomerge.evaluation.engines.lm_eval import LmEvalEngine
 from evomerge.evaluation.engines.rows import Rows, read_prefix
 from evomerge.evaluation.engines.stopping import Stops
-from evomerge.evaluation.engines.support import Support, end_tokens, examine, generation_obstacle
+from evomerge.evaluation.engines.support import Support, examine
 from evomerge.evaluation.engines.units import UnitRange
 from evomerge.system.faults import is_out_of_memory
 
@@ -173,9 +175,9 @@ class HfEngine(Engine):
     def _generates(self, model: Any, support: Support) -> bool:
         if support is Support.LM_EVAL:
             return False
-        obstacle = generation_obstacle(model)
+        obstacle = decoding(model).obstacle
         if obstacle is not None:
-            self._say(f"the model's generation config says {obstacle}: lm-eval generates, more slowly")
+            self._say(f"the model's generation config asks for {obstacle}: lm-eval generates, more slowly")
         return obstacle is None
 
     def _lay_out(self, forward: Forward, prepared: SortedCall, support: Support) -> _Layout:
@@ -299,11 +301,11 @@ class _Writing(_Rows):
         """Read the common beginning of all prompts; return a function that continues some of them."""
         prefix = read_prefix(forward, self._group.prefix) if self._group.prefix and self._reserved else None
         stops = [engine.stops_of(tokenizer, request.until) for request in self._requests]
-        eos = end_tokens(forward.model)
+        how = decoding(forward.model)
 
         def run(first: int, last: int) -> dict[int, Any]:
             requests, own = self._requests[first:last], stops[first:last]
-            answers = generate(forward, requests, own, eos, reserved=self._reserved, prefix=prefix)
+            answers = generate(forward, requests, own, how, reserved=self._reserved, prefix=prefix)
             members = self._group.members[first:last]
             return {i: stop.text(answer) for i, stop, answer in zip(members, own, answers, strict=True)}
 

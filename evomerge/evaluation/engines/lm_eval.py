@@ -9,6 +9,7 @@ from typing import Any
 
 from evomerge.errors import Interrupted
 from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
+from evomerge.evaluation.engines.decoding import decoding, task_limits
 from evomerge.evaluation.engines.finite import require_finite
 
 
@@ -18,7 +19,7 @@ class LmEvalEngine(Engine):
     def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
         self._batch_size = max(1, batch_size >> halvings)
         self._max_length = max_length
-        self._last: tuple[Any, Any, Any] | None = None  # model, tokenizer, lm-eval's wrapper around them
+        self._last: tuple[Any, Any, tuple[int, int], Any] | None = None  # model, tokenizer, sizes, lm-eval's wrapper
 
     def context_length(self, model: Any, tokenizer: Any) -> int:
         """Return the longest prompt with its answer: the one given, or what the model's config says."""
@@ -32,8 +33,10 @@ class LmEvalEngine(Engine):
 
     def answer(self, model: Any, tokenizer: Any, prepared: Call, should_stop: StopCheck | None) -> Sequence[Response]:
         """Return one response per request; see `Engine`."""
-        lm = self._lm_for(model, tokenizer)
-        with _watched(model, should_stop):
+        # Penalties and the like would count the padding that a batch gives shorter prompts.
+        alone = prepared.kind == "generate_until" and decoding(model).shapes
+        lm = self._lm_for(model, tokenizer, 1 if alone else self._batch_size)
+        with _watched(model, should_stop), task_limits(model):
             responses: Sequence[Response] = getattr(lm, prepared.kind)(list(prepared.instances), disable_tqdm=True)
         return responses
 
@@ -41,11 +44,13 @@ class LmEvalEngine(Engine):
         """Let go of the last model."""
         self._last = None
 
-    def _lm_for(self, model: Any, tokenizer: Any) -> Any:
+    def _lm_for(self, model: Any, tokenizer: Any, batch_size: int) -> Any:
         """Return lm-eval's wrapper of the model, made once for a model that is written in place."""
+        sizes = (batch_size, self.context_length(model, tokenizer))
         if self._last is not None:
-            last_model, last_tokenizer, lm = self._last
-            if last_model is model and last_tokenizer is tokenizer and lm.device == model.device:
+            last_model, last_tokenizer, last_sizes, lm = self._last
+            known = last_model is model and last_tokenizer is tokenizer and last_sizes == sizes
+            if known and lm.device == model.device:
                 model.eval()
                 return lm
         from lm_eval.models.huggingface import HFLM
@@ -56,10 +61,10 @@ class LmEvalEngine(Engine):
             # A copy, since lm-eval adds a pad token and changes the padding side, and the tokenizer may be exported.
             tokenizer=copy.deepcopy(tokenizer),
             backend="causal",
-            batch_size=self._batch_size,
-            max_length=self._max_length,
+            batch_size=batch_size,
+            max_length=sizes[1],
         )
-        self._last = (model, tokenizer, lm)
+        self._last = (model, tokenizer, sizes, lm)
         return lm
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,18 +22,6 @@ from evomerge.evaluation.engines.likelihood import by_context, score_packed
 from evomerge.evaluation.engines.rows import Rows, read_prefix
 
 log = logging.getLogger("evomerge.evaluation")
-
-_NEUTRAL = {"num_beams": 1, "num_beam_groups": 1, "num_return_sequences": 1, "repetition_penalty": 1.0,
-            "no_repeat_ngram_size": 0, "min_length": 0, "diversity_penalty": 0.0, "length_penalty": 1.0,
-            "encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0, "epsilon_cutoff": 0.0,
-            "eta_cutoff": 0.0, "penalty_alpha": 0.0, "guidance_scale": 1.0, "early_stopping": False,
-            "use_cache": True, "renormalize_logits": False, "remove_invalid_values": False,
-            "output_attentions": False, "output_hidden_states": False, "output_scores": False,
-            "output_logits": False, "return_dict_in_generate": False}  # fmt: skip
-_IRRELEVANT = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "do_sample", "temperature",
-               "top_k", "top_p", "min_p", "top_h", "typical_p", "max_length", "transformers_version",
-               "cache_implementation", "num_assistant_tokens", "num_assistant_tokens_schedule",
-               "assistant_confidence_threshold", "chat_format"}  # fmt: skip
 
 
 class Support(IntEnum):
@@ -99,28 +86,6 @@ def examine(forward: Forward) -> Support:
         return Support.MASKED
     log.warning("%s gives other logits for padded prompts: lm-eval generates, more slowly", type(model).__name__)
     return Support.LM_EVAL
-
-
-def generation_obstacle(model: Any) -> str | None:
-    """Return the setting of the model's generation config that changes greedy decoding, or None."""
-    config = getattr(model, "generation_config", None)
-    if config is None:
-        return "no generation_config"
-    for name, value in config.to_diff_dict().items():
-        if name.startswith("_") or name in _IRRELEVANT or value is None or value == _NEUTRAL.get(name, _Unequal):
-            continue
-        return f"{name}={value!r}"
-    return None
-
-
-def end_tokens(model: Any) -> frozenset[int]:
-    """Return the token ids that end an answer, by the model's generation config."""
-    eos = model.generation_config.eos_token_id
-    return frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else map(int, eos))
-
-
-class _Unequal:
-    """Stands for a setting whose neutral value is not known."""
 
 
 def _plain(forward: Forward, tokens: tuple[int, ...]) -> Tensor:

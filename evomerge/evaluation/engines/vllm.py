@@ -18,18 +18,17 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
+from evomerge.evaluation.engines.decoding import decoding
 from evomerge.evaluation.engines.encoding import Completion, Likelihood
 from evomerge.evaluation.engines.finite import require_finite
 from evomerge.evaluation.engines.memory import SHARE, free_bytes
 from evomerge.evaluation.engines.stopping import Stops
-from evomerge.evaluation.engines.support import end_tokens, generation_obstacle
 from evomerge.evaluation.engines.vllm_process import unchanged_process, vllm_settings
 from evomerge.evaluation.engines.vllm_weights import check_shapes, weights_of, write_weights
 from evomerge.system.faults import fault_of
@@ -156,18 +155,15 @@ class VllmEngine(Engine):
             EvaluationError: if the model cannot be scored, or its weights do not fit the engine's model.
             ConfigError: if vLLM cannot run the model.
         """
-        penalty = _repetition_penalty(model)
+        eos, penalty = _decoding(model)
         if self._llm is None:
             self.start(model, tokenizer)
         elif self.context_length(model, tokenizer) > self._length:
-            raise EvaluationError(
-                f"vLLM was started for {self._length} tokens, but this candidate asks for "
-                f"{self.context_length(model, tokenizer)}; set max_length"
-            )
+            self.start(model, tokenizer)  # after a parent with a shorter context
         with vllm_settings():
             self.load(weights_of(model).items())
             if prepared.kind == "generate_until":
-                return self._generate(prepared.generations, tokenizer, end_tokens(model), penalty, should_stop)
+                return self._generate(prepared.generations, tokenizer, eos, penalty, should_stop)
             scores = self._score(prepared.parts, prepared.rows, should_stop)
         if prepared.kind == "loglikelihood":
             return [scores[part] for (part,) in prepared.windows]
@@ -476,22 +472,23 @@ def _rows(parts: Sequence[Likelihood]) -> list[_Row]:
     return [_Row(parts[row[0]].context + parts[row[0]].continuation[:-1], tuple(row)) for row in rows]
 
 
-def _repetition_penalty(model: Any) -> float:
-    """Return the repetition penalty of the generation config, the only setting besides greedy decoding that is kept.
+def _decoding(model: Any) -> tuple[frozenset[int], float]:
+    """Return the end tokens and the repetition penalty of the generation config; vLLM follows no other setting.
 
     Raises:
         ConfigError: if other settings change greedy decoding.
     """
-    config = copy.deepcopy(model.generation_config)
-    penalty = getattr(config, "repetition_penalty", None) or 1.0
-    config.repetition_penalty = 1.0
-    obstacle = generation_obstacle(SimpleNamespace(generation_config=config))
-    if obstacle is not None:
+    how = decoding(model)
+    penalties = [one for one in how.processors if type(one).__name__ == "RepetitionPenaltyLogitsProcessor"]
+    others = [type(one).__name__ for one in how.processors if one not in penalties]
+    if how.obstacle is not None or others:
+        said = model.generation_config.to_diff_dict()
         raise ConfigError(
-            f"the model's generation config says {obstacle}, which evaluation.engine=vllm does not follow; "
-            "use engine=hf, or take the setting out"
+            f"the model's generation config asks for {how.obstacle or ', '.join(others)}, which evaluation.engine=vllm "
+            f"does not follow; use engine=hf, or take the setting out: "
+            f"{', '.join(f'{key}={value!r}' for key, value in said.items())}"
         )
-    return float(penalty)
+    return how.eos, float(penalties[0].penalty) if penalties else 1.0
 
 
 def _cache_bytes(model: Any, length: int, n_sequences: int, sharers: int) -> int:
