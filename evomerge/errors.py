@@ -77,6 +77,11 @@ class Interrupted(EvomergeError):
     """The user asked to stop, or a deadline passed, while a candidate was running; nothing was recorded for it."""
 
 
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like another one, if any is like it."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return a sentence that says that `name` is not a known `kind`, with the nearest known names first.
 

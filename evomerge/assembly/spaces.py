@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from evomerge.config.schema import SearchConfig, SpaceConfig, StageConfig
-from evomerge.errors import CheckpointError, ConfigError, RecipeError, unknown_name
+from evomerge.errors import CheckpointError, ConfigError, RecipeError, nearest_name, unknown_name
 from evomerge.evaluation.objective import RecipeTerm
 from evomerge.genome.dataflow import PathSpace
 from evomerge.genome.joint import JointSpace
 from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.segments import SegmentSpace
+from evomerge.genome.settings import read_settings
 from evomerge.genome.space import Space
-from evomerge.merge.methods.registry import find_method
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.fold import find_fold
 from evomerge.merge.paths.live_path import path_problems
@@ -67,6 +68,8 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
         problems += _path_problems(config, sources)
     spaces: list[Space] = []
     elite: Recipe | None = None
+    if problems and config.merges:  # no space is made, which would check them
+        problems += _parameter_problems(config)
     for stage in config.stages:
         if problems:
             break
@@ -223,6 +226,33 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
         generation_config=models.generation_config,
         seed=config.seed,
     )
+
+
+def _parameter_problems(config: SearchConfig) -> list[str]:
+    """Return what is wrong with the method's parameters and genes by themselves.
+
+    Where there is no method of the name, they are compared with those of the method whose name is nearest.
+    """
+    assert config.method is not None  # the configuration says so
+    name, given = config.method.name, config.method.parameters
+    stages = [stage.space.genes or {} for stage in config.stages if stage.space.merges]
+    problems: list[str] = []
+    method = _try([], lambda: find_method(name))
+    if method is None:
+        near = nearest_name(name, METHODS.names)
+        if near is None:
+            return _of_no_method([*given, *(gene for genes in stages for gene in genes)])
+        method = find_method(near)
+    parents = [parent.name for parent in config.models.parents]
+    for genes in stages:
+        read_settings(method.spec, parents, given, genes, problems)
+    return list(dict.fromkeys(problems))
+
+
+def _of_no_method(names: Sequence[Any]) -> list[str]:
+    """Return a sentence for each parameter that no built-in method has."""
+    known = {parameter.name for one in METHODS.built_in for parameter in find_method(one).spec.parameters}
+    return [unknown_name("parameter of a merge method", str(name), known) for name in names if name not in known]
 
 
 def _path_space(

@@ -33,6 +33,8 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
         if not path.is_file():
             raise ConfigError(f"there is no file {first}; `evomerge search` takes a YAML file or experiment=NAME")
         if "defaults:" not in path.read_text(encoding="utf-8"):
+            if "merge_method:" in path.read_text(encoding="utf-8"):
+                raise ConfigError(f"{first} is a recipe of mergekit, which says one merge rather than what to search")
             raise ConfigError(
                 f"{first} must start with `defaults: [search, _self_]`, which fills in everything it leaves out"
             )

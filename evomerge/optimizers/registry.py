@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from evomerge.errors import ConfigError, unknown_name
+from evomerge.errors import ConfigError, nearest_name, unknown_name
 from evomerge.optimizers.base import Optimizer
 from evomerge.system.registry import Registry
 
@@ -104,7 +104,8 @@ def _find(name: str) -> tuple[Any, dict[str, Any]]:
 def _name_and_option_problems(name: str, options: dict[str, Any], n_dims: int) -> list[str]:
     found = _name_problems(name)
     if found and not name.startswith(_PREFIX):
-        return found
+        near = nearest_name(name, OPTIMIZERS.built_in)  # whose options are probably meant
+        return found if near is None else [*found, *_name_and_option_problems(near, options, n_dims)]
     optimizer, _ = _find(name)
     if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
         return [f"the optimizer {name} must be a class that inherits evomerge.optimizers.Optimizer, not {optimizer!r}"]

@@ -3,6 +3,7 @@
 - `recipe.py`: the recipe itself, its YAML form and its content hash
 - `layer_path.py`: which layer of which parent comes next
 - `lineage.py`: the checkpoints below a recipe; a linear lineage as one flat recipe
+- `foreign.py`: what files of other tools are, where a recipe was expected
 - `method.py`: a merge method's name, parameters and paper, without its arithmetic
 """
 

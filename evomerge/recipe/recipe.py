@@ -37,6 +37,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from evomerge.errors import RecipeError
+from evomerge.recipe.foreign import foreign_problem
 from evomerge.recipe.layer_path import Step, path_from_data, path_to_data
 from evomerge.system.yaml_text import Place, YamlError, read_yaml, write_yaml
 
@@ -237,6 +238,9 @@ class Recipe:
             *("method", "base", "parents", "parameters", "groups", "path", "dtype", "tokenizer", "generation_config"),
             *("order", "seed"),
         }
+        foreign = foreign_problem(data)
+        if foreign is not None:
+            raise RecipeError(foreign)
         unknown = set(data) - known
         if unknown:
             raise RecipeError(f"unknown keys in the recipe: {sorted(unknown)}. Known: {', '.join(sorted(known))}")
@@ -277,7 +281,8 @@ class Recipe:
         try:
             data = read_yaml(text, text_at=recipe_text_at, lenient=True)
         except YamlError as error:
-            raise RecipeError(f"the recipe is not valid YAML: {error}") from error
+            several = "; mergekit's files of several merges are not read" if "merge_method:" in text else ""
+            raise RecipeError(f"the recipe is not valid YAML: {error}{several}") from error
         return cls.from_data(data)
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evomerge.errors import ConfigError, unknown_name
+from evomerge.errors import ConfigError, nearest_name, unknown_name
 from evomerge.strategies.base import Strategy, StrategySetup
 from evomerge.system.registry import Registry
 
@@ -30,7 +30,8 @@ def check_strategy(name: str, options: Mapping[str, Any]) -> list[str]:
     """Return the mistakes in a strategy's name and options, one sentence each."""
     problems = STRATEGIES.problems(name)
     if problems:
-        return problems
+        near = nearest_name(name, STRATEGIES.built_in)  # whose options are probably meant
+        return problems if near is None else [*problems, *check_strategy(near, options)]
     found: Any = STRATEGIES.find(name)
     if not (isinstance(found, type) and issubclass(found, Strategy)):
         return [f"the strategy {name} must be a class that inherits evomerge.strategies.Strategy, not {found!r}"]

@@ -181,3 +181,31 @@ def test_all_is_refused_at_once_by_the_front_door() -> None:
     text = "\n".join(caught.value.problems)
     for part in ("path.offset", "max_layers", "sigma", "budget.candidates", "zoo_ja_mth"):
         assert part in text
+
+
+def test_wrong_parameters_are_named_beside_a_wrong_name_or_a_wrong_parent() -> None:
+    def said(method: dict, **more: object) -> str:
+        with pytest.raises(ConfigError) as caught:
+            api.search(
+                {
+                    "models": {"base": "zoo:base", "parents": ZOO},
+                    "method": method,
+                    "evaluation": {
+                        "tasks": [{"name": "zoo_math", "metric": "exact_match"}],
+                        "include_path": "zoo:tasks",
+                    },
+                    **more,
+                }
+            )
+        return "\n".join(caught.value.problems)
+
+    from evomerge import api
+
+    wrong = {"densty": 0.5, "weight": "x"}
+    text = said({"name": "tiez", "parameters": wrong}, optimizer={"name": "cmaa", "sgma": 1})
+    for part in ("merge method 'tiez'", "'densty'; did you mean 'density'", "weight` must be a finite", "'sgma'"):
+        assert part in text
+    text = said({"name": "xyz", "parameters": {"densty": 0.5, "t": 0.1}}, space={"genes": {"lamda": {"low": 0}}})
+    assert "'xyz'" in text and "'densty'" in text and "'lamda'; did you mean 'lambda'" in text and "'t'" not in text
+    text = said({"name": "ties", "parameters": wrong}, models={"base": "zoo:base", "parents": {"a": "/nowhere"}})
+    assert "/nowhere" in text and "unknown parameter of ties 'densty'" in text
