@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.cli.compose import compose, experiments, hydra_arguments
+from evomerge.cli.compose import compose
 from evomerge.cli.paths import configs_path
+from evomerge.cli.words import experiments, read_words
 from evomerge.config.reader import from_data
 from evomerge.errors import ConfigError
 
@@ -58,21 +59,18 @@ def test_an_experiment_can_be_named_without_a_key() -> None:
 )
 def test_what_cannot_be_composed_is_named(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        compose(words)
+        from_data(compose(words))
 
 
-def test_an_own_file_without_defaults_is_told_how_to_begin(tmp_path: Path) -> None:
+def test_an_own_file_without_defaults_is_composed_over_the_built_in_ones(tmp_path: Path) -> None:
     own = tmp_path / "mine.yaml"
     own.write_text("name: mine\n")
-    with pytest.raises(ConfigError, match=r"must start with `defaults: \[search, _self_\]`"):
-        hydra_arguments([str(own)])
+    data = compose([str(own)])
+    assert (data["name"], data["optimizer"]["name"], data["evaluation"]["finalists"]) == ("mine", "cma", 8)
 
 
 def test_flags_may_stand_anywhere() -> None:
-    assert hydra_arguments(["zoo_ja_math", "a=1", "-m", "seed=0,1"]) == [
-        "-m",
-        "experiment=zoo_ja_math",
-        "a=1",
-        "seed=0,1",
-    ]
-    assert hydra_arguments(["a=1", "--cfg", "job", "b=2"]) == ["--cfg", "job", "a=1", "b=2"]
+    asked = read_words(["zoo_ja_math", "a=1", "-m", "seed=0,1"])
+    assert asked.sweep and asked.overrides == ("experiment=zoo_ja_math", "a=1", "seed=0,1")
+    asked = read_words(["a=1", "--cfg", "job", "b=2"])
+    assert asked.show == "job" and asked.overrides == ("a=1", "b=2")

@@ -15,9 +15,11 @@ from evomerge.cli.stopping import stop_on_signals
 from evomerge.errors import Interrupted
 
 
-def run_search(data: Mapping[str, Any], folder: Path) -> int:
-    """Start the search of a composed configuration in a run folder, and show it."""
-    with _shown(folder) as (display, stop):
+def run_search(data: Mapping[str, Any], folder: Path | None = None) -> int:
+    """Start the search of a composed configuration in a folder (None: the one that it names), and show it."""
+    run = data.get("run")
+    named = run.get("dir") if folder is None and isinstance(run, Mapping) else folder
+    with _shown(None if named is None else Path(str(named)).expanduser()) as (display, stop):
         run = api.search(data, run_dir=folder, listener=display, stop=stop, note=display.note)
     return show_result(run)
 
@@ -30,7 +32,7 @@ def resume_search(folder: Path, budget: Mapping[str, Any]) -> int:
 
 
 @contextlib.contextmanager
-def _shown(folder: Path) -> Iterator[tuple[Display, api.StopSignal]]:
+def _shown(folder: Path | None) -> Iterator[tuple[Display, api.StopSignal]]:
     """Show a search, and let Ctrl-C stop it.
 
     Raises:
@@ -38,8 +40,8 @@ def _shown(folder: Path) -> Iterator[tuple[Display, api.StopSignal]]:
     """
 
     def last_words() -> str:
-        if not (folder / "run.sqlite").is_file():
-            return "nothing had been begun"
+        if folder is None or not (folder / "run.sqlite").is_file():
+            return "nothing had been begun" if folder else "`evomerge resume FOLDER` continues the run"
         return f"everything scored so far is in the run; `evomerge resume {shlex.quote(str(folder))}` continues it"
 
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from evomerge.config.names import REGISTRIES
 from evomerge.config.schema import SearchKeys
+from evomerge.recipe.recipe import recipe_text_at
 
 ROOT = ""
 """The name of the section that holds the keys at the top."""
@@ -73,8 +74,7 @@ class Key:
 @functools.cache
 def all_keys() -> Mapping[str, Key]:
     """Return every key by its name, in the order of the declaration; the first, `ROOT`, holds the keys at the top."""
-    schema = SearchKeys.model_json_schema()
-    return {one.name: one for one in _walk(ROOT, schema, schema["$defs"], required=True)}
+    return {one.name: one for one in _walk(ROOT, _schema(), _schema()["$defs"], required=True)}
 
 
 def declared(place: Sequence[str | int]) -> Key:
@@ -93,6 +93,49 @@ def declared(place: Sequence[str | int]) -> Key:
             return found
         found = known[name]
     return found
+
+
+def takes_text(place: Sequence[str | int]) -> bool:
+    """Return whether text is meant at a place in a configuration: no number and no flag can be its value.
+
+    So YAML that says `tokenizer: no` means the parent of that name; see `evomerge.system.yaml_text.read_yaml`.
+    """
+    match tuple(place):
+        case ("models", "base", "recipe", *inner) | ("models", "parents", str(), "recipe", *inner) if inner:
+            return recipe_text_at(tuple(inner))
+    nodes: list[Mapping[str, Any]] = [_schema()]
+    for step in place:
+        nodes = [inner for node in nodes for inner in _inside(node, step)]
+    meant = [one for node in nodes for one in _alternatives(node)]
+    kinds = {
+        kind for one in meant for kind in ([one["type"]] if isinstance(one.get("type"), str) else one.get("type", ()))
+    }
+    return ("string" in kinds or any("x-word" in one for one in meant)) and not kinds & {"number", "integer", "boolean"}
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return SearchKeys.model_json_schema()
+
+
+def _alternatives(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the schemas of which a value must keep one, with references resolved."""
+    if "$ref" in node:
+        yield from _alternatives(_schema()["$defs"][node["$ref"].rpartition("/")[2]])
+    for one in (*node.get("allOf", ()), *node.get("anyOf", ())):
+        yield from _alternatives(one)
+    yield node
+
+
+def _inside(node: Mapping[str, Any], step: str | int) -> Iterator[Mapping[str, Any]]:
+    """Yield the schemas of what stands at a key or an index of a value."""
+    for one in _alternatives(node):
+        if isinstance(step, int):
+            found = one.get("items")
+        else:
+            found = one.get("properties", {}).get(step) or one.get("additionalProperties")
+        if isinstance(found, Mapping):
+            yield found
 
 
 def _walk(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], *, required: bool) -> Iterator[Key]:

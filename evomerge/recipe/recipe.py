@@ -39,6 +39,7 @@ from typing import Any, TypeAlias
 from evomerge.errors import RecipeError
 from evomerge.recipe.foreign import foreign_problem
 from evomerge.recipe.layer_path import Step, path_from_data, path_to_data
+from evomerge.system.files import read_file
 from evomerge.system.yaml_text import Place, YamlError, read_yaml, write_yaml
 
 Value: TypeAlias = "float | bool | str | Mapping[str, float]"
@@ -272,7 +273,7 @@ class Recipe:
         return write_yaml(self.to_data())
 
     @classmethod
-    def from_yaml(cls, text: str) -> Recipe:
+    def from_yaml(cls, text: str | bytes) -> Recipe:
         """Read YAML (or JSON) text.
 
         Raises:
@@ -293,10 +294,7 @@ class Recipe:
             RecipeError: if the file is missing or not a recipe; the message names the file.
         """
         path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}") from error
+        text = read_file(path, "the recipe", RecipeError)
         try:
             return cls.from_yaml(text)
         except RecipeError as error:

@@ -7,11 +7,15 @@ import errno
 import os
 import shlex
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from evomerge.errors import RunError
+from evomerge.errors import EvomergeError, RunError
+
+MOST_TEXT = 64_000_000
+"""Most bytes of a text file that a user names."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -36,6 +40,30 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 aside.unlink()
             raise
         sync_folder(path.parent)
+
+
+def read_file(path: Path, what: str, error: type[EvomergeError]) -> bytes:
+    """Return the content of a small text file that a user names.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message: "the recipe".
+        error: the class of the error.
+
+    Raises:
+        EvomergeError: of that class, if it is missing, a folder, a pipe, too large for a text, or cannot be read.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size <= MOST_TEXT:
+            return path.read_bytes()
+    except (OSError, ValueError) as problem:  # ValueError: a character that no path can hold
+        reason = problem.strerror if isinstance(problem, OSError) else None
+        raise error(f"cannot read {what} {path}: {reason or problem}") from problem
+    if stat.S_ISREG(found.st_mode):
+        raise error(f"cannot read {what} {path}: {found.st_size / 1e6:,.0f} MB are too many for a text file")
+    kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no ordinary file"
+    raise error(f"cannot read {what} {path}: it is {kind}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -45,7 +45,8 @@ def search(
     prepared = prepare(config)
     if stop is not None and stop.draining:
         raise Interrupted("stopped as asked, before the run was begun")
-    folder = Path(run_dir or (config.get("run") or {}).get("dir") or _default_folder(prepared.config.name))
+    named = run_dir or (config.get("run") or {}).get("dir") or _default_folder(prepared.config.name)
+    folder = Path(str(named)).expanduser()
     plain = {key: value for key, value in config.items() if key != "run"}
     with RunDir.create(folder, config=plain) as run:
         if note is not None:
