@@ -65,12 +65,15 @@ INSIDE = {
         "subset": {"task"},
         "index": {"quiet"},
         "unsafe_code": set(),
+        "totals": {"intervals"},
         "metrics": {"index", "task"},
         "objective": {"intervals", "task"},
         "measures": {"engines", "task"},
         "terms": {"measures", "metrics", "task"},
         "catalog": {"index", "metrics", "task", "terms", "unsafe_code"},
-        "prepared_task": {"catalog", "engines", "measures", "metrics", "quiet", "task", "terms", "unsafe_code"},
+        "prepared_task": {
+            *("catalog", "engines", "measures", "metrics", "quiet", "task", "terms", "totals", "unsafe_code")
+        },
         "harness": {"catalog", "engines", "measures", "prepared_task", "quiet", "subset", "task", "terms"},
     },
     "execution": {"base": set(), "pool": {"base"}, "worker": {"base"}, "local": {"base"}},

@@ -20,12 +20,12 @@ from evomerge.evaluation.engines.encoding import Encoded, Encoder
 from evomerge.evaluation.engines.registry import ENGINES, make_engine
 from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.measures.base import Measure
-from evomerge.evaluation.prepared_task import PreparedTask, Requests, by_request_type, put_responses, reset
+from evomerge.evaluation.prepared_task import PreparedTask, Requests, Results, by_request_type, put_responses, reset
 from evomerge.evaluation.quiet import compiled_templates, quiet
 from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
-from evomerge.record import ItemScore, Split
+from evomerge.record import ItemScore, Score, Split
 from evomerge.system.faults import PASSED_ON, fault_of, is_out_of_memory
 from evomerge.system.stopwatch import UNTIMED, Timer
 from evomerge.system.text import error_text
@@ -253,6 +253,32 @@ class LmHarness:
         with quiet():
             return self._scores(model, tokenizer, split, items, together)
 
+    def evaluate(
+        self, model: Any, tokenizer: Any, split: Split
+    ) -> tuple[tuple[ItemScore, ...], dict[str, dict[str, Score]]]:
+        """Score a live model on a whole split, once.
+
+        Args:
+            model: as for `score`; so are `tokenizer` and `split`.
+
+        Returns:
+            What `score` returns; and for each task the metrics that are no mean of item scores (see `totals`), by the
+            keys of `ItemScore.metrics`.
+
+        Raises:
+            EvaluationError, Interrupted, ConfigError: as `score`.
+        """
+        self.prepare()
+        kept: dict[str, Results] = {}
+        with quiet():
+            answers = self._answers(model, tokenizer, split, None, self._should_stop, UnitRange())
+            scores = self._scores(model, tokenizer, split, None, answers, kept)
+        return scores, {
+            task.name: self._task(task, task.source(split)).totals(task.name, kept[task.name])
+            for task in self._runs
+            if task.name in kept
+        }
+
     def share_engine(self, other: LmHarness) -> None:
         """Use the engine of another harness with the same settings, since an engine may hold a copy of the weights."""
         self._engine = other._engine_made()
@@ -294,6 +320,7 @@ class LmHarness:
         split: Split,
         items: Mapping[str, Sequence[int]] | None,
         answers: Answers,
+        kept: dict[str, Results] | None = None,
     ) -> tuple[ItemScore, ...]:
         _, calls, requests = self._asked(model, tokenizer, split, items)
         reset(list(requests.values()))
@@ -314,7 +341,11 @@ class LmHarness:
                     if task.name in requests
                     for source in (task.source(split),)
                     for score in self._task(task, source).item_scores(
-                        task.name, requests[task.name], self._measures(task, source), count_tokens
+                        task.name,
+                        requests[task.name],
+                        self._measures(task, source),
+                        count_tokens,
+                        None if kept is None else kept.setdefault(task.name, {}),
                     )
                 )
         finally:

@@ -9,17 +9,21 @@ Most lm-eval metrics are means of per-item numbers already (`acc`, `exact_match`
 - `brier_score` is the item's own squared error.
 - `nanmean` leaves out items whose value is NaN: they are not judged, and have no number here, like items for which the
   task leaves a metric out.
-- Scores of a whole corpus (F1, MCC, BLEU, chrF, TER, and whatever a task's own function aggregates in another way
-  than by the mean) have no per-item value that could be averaged, and cannot be an objective.
+- `bleu`, `chrf`, `chrf++`, `ter` of each answer alone are `sentence_…`, whose mean over items can be an objective.
+- F1, MCC, a median and whatever a task's own function aggregates in another way than by the mean have no per-item value
+  that could be averaged, and cannot be an objective; neither can `bypass`, which measures nothing.
+
+What lm-eval makes of all items together is in `totals`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +33,16 @@ from evomerge.evaluation.task import Direction
 _LOGS = {"perplexity", "weighted_perplexity"}
 _MEANS = {"mean", "nanmean"}
 _OWN_FUNCTION = "its own function"
+_CORPUS = {"bleu", "chrf", "chrf++", "ter"}
+_NO_MEAN = "it is aggregated by {kind}, not by a mean over items, so it has no per-item value"
+_REASONS = {
+    **dict.fromkeys(
+        _CORPUS, "{kind} is one number for all answers together; use 'sentence_{name}', that of each alone"
+    ),
+    "f1": _NO_MEAN + "; acc has one, where the task reports it, or a function of yours (python:MODULE:FUNCTION)",
+    "matthews_corrcoef": _NO_MEAN + "; acc has one, where the task reports it",
+    "bypass": "lm-eval's bypass measures nothing: its value is 999 for every model",
+}
 _OTHER_PER_ITEM = {"bits_per_byte", "brier_score"}
 
 
@@ -120,11 +134,26 @@ def item_metrics(result: Mapping[str, Any], aggregation: Mapping[str, Callable[.
             numbers_[name] = -float(value[0]) / (value[1] * math.log(2))
         elif kind == "brier_score" and function is not None:
             numbers_[name] = float(function([value]))
+        elif kind in _CORPUS and function is not None:
+            with contextlib.suppress(Exception):  # sacrebleu's; an answer that it cannot take is not judged
+                numbers_[f"sentence_{name}"] = float(function([value]))
         elif isinstance(value, numbers.Real) or (getattr(value, "ndim", None) == 0 and hasattr(value, "item")):
             number = float(value)
             if not (math.isnan(number) and function is not None and _leaves_nan_out(function)):
                 numbers_[name] = number
     return numbers_
+
+
+def is_mean_of_items(function: Callable[..., Any], results: Sequence[Any]) -> bool:
+    """Return whether an aggregation is the mean of the numbers that `item_metrics` returns, on these results.
+
+    The mean of no judged item is no number, which only the aggregation itself can say.
+    """
+    kind = _kind(function)
+    if kind == "brier_score":
+        return True
+    mean = kind in _MEANS or (kind is None and _is_mean(function))
+    return mean and any(isinstance(one, numbers.Real) and not math.isnan(one) for one in results)
 
 
 def _add(reported: dict[str, Metric], name: str, kind: str | None, higher: bool | None) -> None:
@@ -136,7 +165,9 @@ def _add(reported: dict[str, Metric], name: str, kind: str | None, higher: bool 
     elif kind in _MEANS or kind in _OTHER_PER_ITEM:
         reported[name] = Metric(True, direction)
     else:
-        reason = f"it is aggregated by {kind or 'nothing known'}, not by a mean over items, so it has no per-item value"
+        if kind in _CORPUS:
+            reported[f"sentence_{name}"] = Metric(True, direction)
+        reason = _REASONS.get(kind or "", _NO_MEAN).format(kind=kind or "nothing known", name=name)
         # Whether a function is a mean (and what an undeclared default is) is known once the task is loaded.
         known = kind is not None and kind != _OWN_FUNCTION
         reported[name] = Metric(False if known else None, direction, reason)

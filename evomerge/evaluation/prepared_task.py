@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.catalog import OUTPUT_TYPES
 from evomerge.evaluation.engines.stopping import Text
 from evomerge.evaluation.measures.base import Answered, Measure
-from evomerge.evaluation.metrics import Metric, is_open, item_metrics, loaded_metrics
+from evomerge.evaluation.metrics import Metric, is_mean_of_items, is_open, item_metrics, loaded_metrics
 from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, quiet
 from evomerge.evaluation.task import NOT_JUDGED, TaskSpec
 from evomerge.evaluation.terms import resolve
+from evomerge.evaluation.totals import total
 from evomerge.evaluation.unsafe_code import GUARD, code_execution, refusal, runs_code
-from evomerge.record import ItemScore
+from evomerge.record import ItemScore, Score
 from evomerge.system.faults import PASSED_ON, fault_of
 from evomerge.system.text import error_text
 
 _N_TOKENS = "evomerge_n_tokens"
 """The attribute of an lm-eval instance that holds how many tokens were generated for its response."""
+
+log = logging.getLogger("evomerge.evaluation")
+
+Results: TypeAlias = dict[tuple[str, str], list[Any]]
+"""Metric and filter to what a task's `process_results` returned for each item, in order."""
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -169,6 +176,7 @@ class PreparedTask:
         requests: Requests,
         measures: Sequence[Measure] = (),
         count_tokens: Callable[[str], int] = len,
+        results: Results | None = None,
     ) -> list[ItemScore]:
         """Filter the responses that the instances hold, and score them.
 
@@ -177,6 +185,7 @@ class PreparedTask:
             requests: the requests of the items.
             measures: what is measured besides the task's own metrics, on the raw responses before any filter.
             count_tokens: returns the number of tokens of a text, for the measures.
+            results: gets what the task itself says of the items, for `totals`; None: it is not kept.
 
         Raises:
             EvaluationError: if a filter, the task's own scoring or a measure fails.
@@ -185,10 +194,43 @@ class PreparedTask:
         if not requests.items:  # lm-eval's filters fail on an empty list
             return []
         with code_execution(self._allow_unsafe_code):
-            return self._item_scores(task, requests, measures, count_tokens)
+            return self._item_scores(task, requests, measures, count_tokens, {} if results is None else results)
+
+    def totals(self, task: str, results: Results) -> dict[str, Score]:
+        """Return what lm-eval's aggregations make of all items, for the metrics that are no mean of item scores.
+
+        Args:
+            task: the name under which the scores are recorded.
+            results: what `item_scores` kept.
+
+        Returns:
+            Scores by the keys of `ItemScore.metrics`; an aggregation that fails is left out, and the log says why.
+        """
+        aggregation = self._task.aggregation()
+        found = {}
+        for (name, ensemble), values in results.items():
+            function = aggregation.get(name)
+            if function is None or is_mean_of_items(function, values):
+                continue
+            try:
+                with quiet(), lm_eval_randomness(), code_execution(self._allow_unsafe_code):
+                    found[self._key(name, ensemble)] = total(function, values)
+            except PASSED_ON:
+                raise
+            except BaseException as error:  # a task's own code may raise anything
+                log.warning("task %r: %r has no score, since its aggregation failed: %s", task, name, _said(error))
+        return found
+
+    def _key(self, name: str, ensemble: str) -> str:
+        return name if len(self.filters) == 1 else f"{name},{ensemble}"
 
     def _item_scores(
-        self, task: str, requests: Requests, measures: Sequence[Measure], count_tokens: Callable[[str], int]
+        self,
+        task: str,
+        requests: Requests,
+        measures: Sequence[Measure],
+        count_tokens: Callable[[str], int],
+        results: Results,
     ) -> list[ItemScore]:
         metrics = [
             self._measured(task, item, group, measures, count_tokens)
@@ -209,6 +251,8 @@ class PreparedTask:
                 try:
                     result = self._task.process_results(_copied(group[0].doc), responses)
                     values = item_metrics(result, aggregation)
+                    for name, own in result.items():
+                        results.setdefault((name, ensemble.name), []).append(own)
                 except PASSED_ON:
                     raise
                 except BaseException as error:
@@ -217,7 +261,7 @@ class PreparedTask:
                     text = f"task {task!r}, item {item}: scoring failed: {_said(error)}"
                     raise EvaluationError(text, fault=fault_of(error)) from error
                 for name, value in values.items():
-                    kept[name if len(self.filters) == 1 else f"{name},{ensemble.name}"] = value
+                    kept[self._key(name, ensemble.name)] = value
         return [
             ItemScore(task, item, kept or {NOT_JUDGED: 1.0}) for item, kept in zip(requests.items, metrics, strict=True)
         ]
@@ -293,7 +337,9 @@ class PreparedTask:
                     reported |= set(
                         self._task.process_results(_copied(document), [instance.filtered_resps[ensemble.name]])
                     )
-        except Exception as error:
+        except PASSED_ON:
+            raise
+        except BaseException as error:  # a task's own code may raise anything, or call sys.exit
             if GUARD in str(error):
                 raise ConfigError(refusal(self.name)) from error
             return set()  # an empty answer may be too little for a function; the names stay those of the YAML

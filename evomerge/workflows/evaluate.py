@@ -44,7 +44,9 @@ def evaluate(
     chosen = [find_device(one) for one in device.split(",")]
     live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen)
     live.write(recipe)
-    return _means(harness.score(live.model, live.tokenizer, split))
+    scores, totals = harness.evaluate(live.model, live.tokenizer, split)
+    means = _means(scores)
+    return {task: {**means.get(task, {}), **totals.get(task, {})} for task in {**means, **totals}}
 
 
 def _what_to_score(

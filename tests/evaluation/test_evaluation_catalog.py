@@ -97,7 +97,9 @@ def test_metrics_that_are_left_out_are_lm_evals_defaults(tmp_path: Path) -> None
 
 def test_corpus_metrics_and_perplexities_say_why_they_cannot_be_an_objective(tmp_path: Path) -> None:
     write(tmp_path, "translate", metric_list=[{"metric": "bleu"}])
-    assert "'bleu': it is aggregated by bleu, not by a mean" in one(tmp_path, TaskSpec("translate", "bleu"))
+    assert "'bleu': bleu is one number for all answers together; use 'sentence_bleu'" in one(
+        tmp_path, TaskSpec("translate", "bleu")
+    )
     write(tmp_path, "lambada_like", output_type="loglikelihood")
     assert "use 'log_perplexity'" in one(tmp_path, TaskSpec("lambada_like", "perplexity"))
     assert check([TaskSpec("lambada_like", "log_perplexity")], [tmp_path]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def test_means_are_lm_evals_whatever_leaves_items_out(folder: Path, tiny: Tiny) 
     scores = made.score(tiny.model, tiny.tokenizer, Split.SEARCH)
     with quiet(), lm_eval_randomness():
         theirs = lm_eval.simple_evaluate(
-            HFLM(pretrained=tiny.model, tokenizer=tiny.tokenizer, batch_size=4),
+            HFLM(pretrained=tiny.model, tokenizer=copy.deepcopy(tiny.tokenizer), batch_size=8),
             tasks=["gaps"],
             task_manager=TaskManager(include_defaults=False, include_path=str(folder)),
             bootstrap_iters=0,
