@@ -42,6 +42,7 @@ from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, Recipe
 from evomerge.record import Split
 from evomerge.search.stage import Stage
+from evomerge.system.references import resolved
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Prepared:
         baselines: name to recipe: each parent alone, and their plain average.
         harness: tasks with their datasets and splits.
         objectives: turns item scores into results.
-        data: the mapping from which the configuration was read.
+        data: the mapping from which the configuration was read, with the values of its references.
     """
 
     config: SearchConfig
@@ -171,7 +172,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
     objectives = Objectives(harness.specs, recipe_terms(config, sources))
-    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, objectives, data)
+    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, objectives, resolved(data)[0])
     pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
     if config.fitness.items is not None and config.fitness.items > pool:
         raise ConfigError(

@@ -22,6 +22,7 @@ from evomerge.cli.sources import OWN, composer
 from evomerge.cli.words import Asked, read_words
 from evomerge.config.reader import read
 from evomerge.errors import ConfigError, EvomergeError, unknown_name
+from evomerge.system.references import as_text, resolved
 from evomerge.system.text import error_text
 
 _FOR_DEVELOPERS = ("Search path:", "Config search path:", "provider=", "full_key:", "object_type=", "See https")
@@ -105,14 +106,19 @@ class Composer:
     def data(self, made: DictConfig) -> dict[str, Any]:
         """Return a composed configuration as plain data, without Hydra's own section.
 
+        References to the world outside, such as the environment, stay text (`evomerge.system.references`).
+
         Raises:
             ConfigError: with every reference that leads nowhere and every value that must be given; then also with
                 every other mistake that the data alone shows.
         """
         problems: dict[str, str] = {}
-        with config_errors():
+        with config_errors(), as_text():
             data = _resolved(made, "", problems)
         assert isinstance(data, dict)
+        if "run" in data:  # where the run goes is kept nowhere
+            data["run"], unknown = resolved(data["run"], "run")
+            problems |= {one: one for one in unknown}
         if problems:
             _, more = read(data)
             others = [one for one in more if not any(f"`{place}`" in one for place in problems)]
@@ -217,7 +223,7 @@ def plain_config(made: DictConfig, *, resolve: bool) -> Mapping[str, Any]:
     Raises:
         ConfigError: if a reference leads nowhere.
     """
-    with config_errors():
+    with config_errors(), as_text():
         shown = OmegaConf.masked_copy(made, [str(name) for name in made if name != _HYDRA])
         shown._set_parent(made)  # references are followed from the top
         found = OmegaConf.to_container(shown, resolve=resolve)

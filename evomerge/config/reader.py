@@ -21,6 +21,7 @@ from evomerge.config.schema import SearchConfig, SearchKeys
 from evomerge.config.values import SAYS, UNKNOWN
 from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.task import shared
+from evomerge.system.references import resolved
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """The place of a value: keys and indices from the top."""
@@ -45,13 +46,14 @@ def read(data: Mapping[str, Any]) -> tuple[SearchConfig | None, list[str]]:
         The configuration, with defaults for wrong values (None where a whole section cannot be read), and every mistake
         that the mapping alone shows. With both, the caller can look for further mistakes and report all together.
     """
-    given = _with_stages(_copied(data))
+    values, problems = resolved(data)
+    given = _with_stages(_copied(values))
     if not _merges(given):
         given.pop("method", None)
     # An empty section counts as missing, which the rules report.
     kept = {name: value for name, value in given.items() if value or name not in ("models", "method", "evaluation")}
-    keys, problems = _read_keys(_copied(kept))
-    problems += rule_problems(keys, given)
+    keys, mistakes = _read_keys(_copied(kept))
+    problems += [*mistakes, *rule_problems(keys, given)]
     return _config(keys), problems
 
 

@@ -10,14 +10,18 @@ from evomerge.analysis.verdict import with_verdict
 from evomerge.errors import ExportError
 from evomerge.export.hf_folder import ExportReport, export_recipe, refuse_used
 from evomerge.export.licences import describe_parents
-from evomerge.export.model_card import model_card, without_folders
+from evomerge.export.model_card import model_card
+from evomerge.export.publishing import CUT_NOTE, refuse_secrets_in_data, without_folders
 from evomerge.record import Record, Score, Split, best_scored
-from evomerge.store.run_dir import RunDir
+from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import run_status
 from evomerge.system.yaml_text import write_yaml
 
 CONFIG_FILE = "evomerge.yaml"
 """The name of the run's composed configuration in the folder."""
+
+_OF_THE_PLACE = ("address", "runtime_env")
+"""Keys of `execution` that name machines, folders and environments of one place."""
 
 
 def export_run(
@@ -42,10 +46,12 @@ def export_run(
         shard_size: as in `export_recipe`; so are `progress`, `verify`, `tolerance` and `report`.
 
     Raises:
-        ExportError: if there is no such candidate, or the folder cannot be written or fails its verification.
+        ExportError: if there is no such candidate, the configuration holds what looks like a secret, or the folder
+            cannot be written or fails its verification.
     """
     out = Path(out).expanduser()
     refuse_used(out)  # before the parents' cards are read, which may need the network
+    refuse_secrets_in_data(run.config, run.path / CONFIG)
     record = chosen_record(run, number)
     return export_recipe(
         record.recipe,
@@ -126,9 +132,16 @@ def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
 
 
 def _config_text(config: Mapping[str, Any]) -> str:
-    """Return the configuration for publication, with local paths cut; the run's own config.yaml has the whole paths."""
-    shown = without_folders(config)
-    note = "" if shown == config else "# Local paths are cut to their last part: put in where yours are.\n"
+    """Return the configuration for publication: with local paths cut, and without what says where it ran.
+
+    The run's own config.yaml has the whole of it.
+    """
+    kept = {key: value for key, value in config.items() if key != "execution"}
+    execution = config.get("execution")
+    if isinstance(execution, Mapping):
+        kept["execution"] = {key: value for key, value in execution.items() if key not in _OF_THE_PLACE}
+    shown = without_folders({key: kept[key] for key in config if key in kept})
+    note = "" if shown == config else CUT_NOTE
     # `evomerge search FILE` composes a file over the defaults, all of which this one overrides.
     return "defaults: [search, _self_]\n" + note + write_yaml(shown)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import ExportError
+from evomerge.export.publishing import CUT_NOTE, published_recipe, refuse_secrets_in_folder
 from evomerge.recipe import Recipe
 from evomerge.system.files import sync_folder
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from evomerge.merge.paths.plan import RepeatedLayers
     from evomerge.merge.sources import Sources
 
-MERGEKIT_FILE = "mergekit.yaml"
+MERGEKIT_FILE, RECIPE_FILE = "mergekit.yaml", "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,17 @@ def export_recipe(
             merge_to_disk(recipe, model, progress=progress, sources=sources, **options)
         except ExportError as error:  # its message names the hidden folder, which means nothing to the user
             raise ExportError(str(error).replace(str(model), str(out))) from error
-        texts = {**_mergekit(recipe, sources), **(extra_files or {})}
+        texts = {**_recipe_text(recipe), **_mergekit(recipe, sources), **(extra_files or {})}
         known = ExportReport(
             verification=_verified(recipe, model, sources, tolerance) if verify else None,
             repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
-            files=tuple(texts),
+            files=tuple(name for name in texts if name != RECIPE_FILE),
         )
         if card is not None:
             texts["README.md"] = card if isinstance(card, str) else card(known)
         for name, text in texts.items():
             (model / name).write_text(text, encoding="utf-8")
+        refuse_secrets_in_folder(model, sorted(path.name for path in model.iterdir() if path.is_file()))
         sync_folder(model)
         refuse_used(out)
         model.rename(target)
@@ -130,6 +132,16 @@ def _verified(recipe: Recipe, model: Path, sources: Sources, tolerance: float | 
     return found
 
 
+def _recipe_text(recipe: Recipe) -> dict[str, str]:
+    """Return the recipe for publication, by name; nothing where it is as it was written with the weights."""
+    published = published_recipe(recipe)
+    if published == recipe:
+        return {}
+    return {
+        RECIPE_FILE: f"{CUT_NOTE}# SHA-256 of the recipe with its paths: {recipe.content_hash}\n{published.to_yaml()}"
+    }
+
+
 def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
     """Return the recipe as a file for mergekit, by name; nothing if mergekit cannot express it."""
     from evomerge.interop.mergekit import passthrough_problems, passthrough_yaml
@@ -137,7 +149,7 @@ def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
     if not recipe.path or passthrough_problems(recipe):
         return {}
     own = str(sources.compatible_parents(recipe).first.dtype).removeprefix("torch.")
-    return {MERGEKIT_FILE: passthrough_yaml(recipe, dtype=own)}
+    return {MERGEKIT_FILE: passthrough_yaml(published_recipe(recipe), dtype=own)}
 
 
 def refuse_used(out: Path) -> None:

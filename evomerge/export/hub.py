@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evomerge.errors import ExportError
+from evomerge.export.publishing import refuse_secrets_in_folder
 
 
 class HubFile(NamedTuple):
@@ -39,11 +40,13 @@ def push(
         What was (or would be) uploaded.
 
     Raises:
-        ExportError: if the folder is no model, the token is missing or may not write, or the Hub cannot be reached.
+        ExportError: if the folder is no model, a file of it holds what looks like a secret, the token is missing or may
+            not write, or the Hub cannot be reached.
     """
     folder = Path(folder).expanduser()
     files = list_files(folder)
     _check_repo_id(repo_id)
+    refuse_secrets_in_folder(folder, [file.path for file in files])
     if dry_run:
         return files
 

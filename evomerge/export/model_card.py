@@ -13,6 +13,7 @@ from typing import Any
 from evomerge.analysis.verdict import code_warning, public_warning
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
+from evomerge.export.publishing import published_recipe
 from evomerge.recipe import Recipe
 from evomerge.recipe.layer_path import runs
 from evomerge.record import Score, Split
@@ -75,17 +76,6 @@ def model_card(
         "## How to reproduce\n\n" + _reproduce(recipe, commands, environment or {}),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def without_folders(data: Any) -> Any:
-    """Return plain data with local paths cut to their last part, since a public card must not show them."""
-    if isinstance(data, Mapping):
-        return {key: without_folders(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [without_folders(value) for value in data]
-    if isinstance(data, str) and data.startswith(("/", "~/", "./", "../")):
-        return data.rstrip("/").rsplit("/", 1)[-1]
-    return data
 
 
 def _metadata(
@@ -306,7 +296,7 @@ def _reproduce(recipe: Recipe, commands: Sequence[str], environment: Mapping[str
     known = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
     if known:
         parts.append(f"Versions: {known}.")
-    shown = write_yaml(without_folders(recipe.to_data()))
+    shown = write_yaml(published_recipe(recipe).to_data())
     parts.append(
         f"<details><summary>The recipe</summary>\n\nSHA-256 `{recipe.content_hash}`\n\n"
         f"```yaml\n{shown}```\n\n</details>"

@@ -26,6 +26,7 @@ from evomerge.recipe import Recipe
 from evomerge.record import Choice, ItemScore, Record, Result, Score, Split, State
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
+from evomerge.system.secrets import hide
 from evomerge.system.text import storable
 
 FORMAT = 2
@@ -257,7 +258,7 @@ class Database:
         if key == "format":
             raise ValueError("the key 'format' is the database's own")
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, _json(value)))
+            self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, hide(_json(value))))
 
     def set_splits(self, splits: Mapping[str, Any]) -> None:
         """Commit how each task's items are split, as JSON data by task; a recorded split never changes.

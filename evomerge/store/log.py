@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evomerge.system.files import explain_os_errors, os_problem
+from evomerge.system.secrets import hide
 from evomerge.system.text import STORED_LENGTH, cut
 
 log = logging.getLogger("evomerge")
@@ -75,7 +76,7 @@ class _RunLog(logging.FileHandler):
 
 
 class _CutFormatter(logging.Formatter):
-    """A formatter of lines that have an end, in UTC."""
+    """A formatter of lines that have an end and hold no secrets, in UTC."""
 
     def __init__(self, form: str) -> None:
         super().__init__(form)
@@ -83,4 +84,4 @@ class _CutFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return cut(super().format(record), 2 * STORED_LENGTH)
+        return cut(hide(super().format(record)), 2 * STORED_LENGTH)

@@ -9,6 +9,7 @@ from typing import Any
 
 from evomerge.record import Choice, Record, Split, State, best_scored
 from evomerge.store.run_dir import LOCK, RunDir
+from evomerge.system.references import resolved
 
 UNSCORED = "unscored"
 """The key in the database of why records have no score on a split: {number: {split: reason}}."""
@@ -32,7 +33,8 @@ def run_status(run: RunDir) -> dict[str, Any]:
     database = run.database
     progress = database.progress()
     spent = progress.get("spent", {})
-    budget = {**(run.config.get("budget") or {}), **database.get_meta("budget", {})}
+    own = {key: _number(value) for key, value in (run.config.get("budget") or {}).items()}
+    budget = {**own, **database.get_meta("budget", {})}
     workers = progress.get("workers")
     per_minute = (workers or {}).get("jobs_per_minute") or _mean_rate(spent)
     records = list(database.records(baselines=True))
@@ -48,7 +50,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "cache_hits": spent.get("hits", 0),
         "failed": sum(record.state in (State.FAILED, State.INVALID) for record in proposals),
         "error": database.get_meta("error"),
-        "budget": run.config.get("budget", {}),
+        "budget": own,
         "per_minute": per_minute,
         "seconds_left": _seconds_left(budget, spent, per_minute),
         "workers": workers,
@@ -71,6 +73,15 @@ def _unscored(records: list[Record], reasons: Mapping[str, Mapping[str, str]]) -
             if split in own
         ]
     return found
+
+
+def _number(value: Any) -> float | None:
+    """Return a limit of the budget, whose configuration may be a reference; None: there is none, or it has no value."""
+    found = resolved(value)[0]
+    try:
+        return None if found is None else float(found) if "." in str(found) else int(found)
+    except (TypeError, ValueError):
+        return None
 
 
 def _mean_rate(spent: Mapping[str, float]) -> float | None:

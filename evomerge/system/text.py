@@ -13,6 +13,8 @@ import json
 import re
 from typing import Any
 
+from evomerge.system.secrets import hide
+
 ERROR_LENGTH = 2_000
 """Most characters of an error that are shown."""
 
@@ -76,8 +78,11 @@ def error_text(error: BaseException, *, most: int | None = STORED_LENGTH, name: 
 
 
 def storable(text: str, *, most: int | None = STORED_LENGTH) -> str:
-    """Return text that every file and database can hold, cut at a length; it can be shown only by `visible`."""
-    return _SURROGATES.sub(_escape, cut(text, most))
+    """Return text that every file and database can hold, cut at a length; it can be shown only by `visible`.
+
+    Secrets that the configuration refers to stand as their references.
+    """
+    return _SURROGATES.sub(_escape, cut(hide(text), most))
 
 
 def markdown(text: object, *, most: int | None = None) -> str:

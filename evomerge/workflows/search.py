@@ -19,8 +19,10 @@ from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
 from evomerge.search.session import Search
 from evomerge.store.log import logging_to
-from evomerge.store.run_dir import RunDir
+from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
+from evomerge.system.references import resolved
+from evomerge.system.secrets import secrets_in_data
 from evomerge.system.text import cut, error_text
 from evomerge.workflows import Note
 from evomerge.workflows.run import Run
@@ -45,7 +47,7 @@ def search(
     prepared = prepare(config)
     if stop is not None and stop.draining:
         raise Interrupted("stopped as asked, before the run was begun")
-    named = run_dir or (config.get("run") or {}).get("dir") or _default_folder(prepared.config.name)
+    named = run_dir or resolved((config.get("run") or {}).get("dir"))[0] or _default_folder(prepared.config.name)
     folder = Path(str(named)).expanduser()
     plain = {key: value for key, value in config.items() if key != "run"}
     with RunDir.create(folder, config=plain) as run:
@@ -85,6 +87,11 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
     for task in prepared.public_tasks:
         listener.warn(public_warning(task))
+    for found in secrets_in_data(run.config):
+        listener.warn(
+            f"{found.place} holds what looks like a secret ({found.what}): it stands in {run.path / CONFIG}, and the "
+            "run cannot be exported like this. Refer to the environment instead, for example ${oc.env:HF_TOKEN}"
+        )
     try:
         if note is not None:
             note("loading the parents")

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.export import export_recipe, export_run, push
+from evomerge.export.publishing import published_recipe
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Choice, Record, Score, Split, State
 from evomerge.store import RunDir
@@ -49,7 +50,7 @@ def test_an_exported_folder_loads_with_plain_transformers_and_holds_the_merge(tm
     with torch.no_grad():
         assert model(torch.tensor([[1, 6, 8]])).logits.shape == (1, 3, 64)
     assert (out / "README.md").read_text() == "# card\n"
-    assert Recipe.load(out / "recipe.yaml") == recipe
+    assert Recipe.load(out / "recipe.yaml") == published_recipe(recipe) != recipe
     assert steps[-1][0] == steps[-1][1] > 0
     assert leftovers(out.parent) == []
 
@@ -163,7 +164,7 @@ def test_a_run_is_exported_with_its_winner_and_what_it_was_compared_with(run, tm
     run.close()
     with RunDir.open(run.path) as reader:
         out = export_run(reader, tmp_path / "winner")
-    assert Recipe.load(out / "recipe.yaml") == replace(recipe, parameters={"weight": 0.3})
+    assert Recipe.load(out / "recipe.yaml") == published_recipe(replace(recipe, parameters={"weight": 0.3}))
     text = (out / "README.md").read_text(encoding="utf-8")
     card = ModelCard(text, ignore_metadata_errors=False)
     assert card.data.model_name == "winner"

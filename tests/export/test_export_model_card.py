@@ -14,7 +14,8 @@ from evomerge.export.licences import (
     merged_licence,
     read_model_file,
 )
-from evomerge.export.model_card import model_card, without_folders
+from evomerge.export.model_card import model_card
+from evomerge.export.publishing import without_folders
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Score, Split
 from evomerge.store import collect_environment

@@ -188,7 +188,9 @@ def test_the_command_compares_prints_and_fails_by_its_status(
 ) -> None:
     (tmp_path / "prompts.txt").write_text("word3 word5\n\nword7\n")
     quick = ["--random", "2", "--length", "8", "--tokens", "4", "--prompts", str(tmp_path / "prompts.txt")]
-    words = ["verify", str(saved[1] / "recipe.yaml"), str(saved[1]), *quick]
+    recipe = tmp_path / "recipe.yaml"  # the folder's own does not say where its parents are
+    recipe.write_text(saved[0].to_yaml())
+    words = ["verify", str(recipe), str(saved[1]), *quick]
     assert main([*words, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["passed"] and data["n_prompts"] == 4 and data["equal_tokens"] == 1
@@ -196,9 +198,9 @@ def test_the_command_compares_prints_and_fails_by_its_status(
     assert "equal greedy tokens" in capsys.readouterr().out
     folder = shutil.copytree(saved[1], tmp_path / "changed")
     change(folder, "lm_head.weight", 1.5)
-    assert main(["verify", str(saved[1] / "recipe.yaml"), str(folder), *quick]) == 1
+    assert main(["verify", str(recipe), str(folder), *quick]) == 1
     assert "FAILED" in capsys.readouterr().out
-    assert main(["verify", str(saved[1] / "recipe.yaml"), str(tmp_path / "none")]) == 2
+    assert main(["verify", str(recipe), str(tmp_path / "none")]) == 2
     assert api.verify(saved[0], saved[1], **QUICK).passed
 
 
