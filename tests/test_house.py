@@ -272,7 +272,7 @@ def test_search_sees_only_the_contract_of_an_executor() -> None:
 
 def test_config_sees_only_plain_data_and_the_registries_of_names() -> None:
     names = {name for path in (PACKAGE / "config").glob("*.py") for name in imported_names(path)}
-    plain = ("config", "errors", "recipe", "evaluation.task", "search.budget", "system.registry")
+    plain = ("config", "errors", "recipe", "evaluation.task", "search.budget", "system.registry", "system.references")
     registries = {
         "evaluation.engines.registry.ENGINES",
         "estimation.run_estimators.RUN_ESTIMATORS",
