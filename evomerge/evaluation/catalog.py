@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import ConfigError, unknown_name
-from evomerge.evaluation.index import Entry, built_in, load, local, yaml_files
+from evomerge.evaluation.index import Entry, built_in, load, local, version_problem, yaml_files
 from evomerge.evaluation.metrics import declared_metrics
 from evomerge.evaluation.task import TaskSpec, shared, spec_problems
 from evomerge.evaluation.terms import function_problems, resolve
@@ -103,6 +103,9 @@ def check(
     (`LmHarness.prepare`).
     """
     problems = spec_problems(specs)
+    version = version_problem()
+    if version is not None:
+        return [*problems, version]
     catalog = TaskCatalog(include_path)
     problems += catalog.problems()
     for spec in shared(specs):

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ Kind: TypeAlias = Literal["task", "group", "tag"]
 _KINDS: dict[str, Kind] = {"TASK": "task", "PY_TASK": "task", "GROUP": "group", "TAG": "tag"}
 _FORM = "1"
 """The form in which entries are kept; another one makes older files useless."""
+
+TOO_NEW = (0, 5)
+"""The first version of lm-eval whose tasks cannot be read."""
 
 _LARGE = 300
 """From so many YAML files on, what is found in a folder is kept; fewer are read in a tenth of a second."""
@@ -50,6 +54,19 @@ class Entry:
     path: Path | None
     listed: Sequence[Any] = field(default_factory=tuple)
     adapts: bool = False
+
+
+def version_problem() -> str | None:
+    """Return a sentence if the installed lm-eval is one whose tasks cannot be read, or is missing; else None."""
+    try:
+        version = importlib.metadata.version("lm_eval")
+    except importlib.metadata.PackageNotFoundError:
+        return "lm-eval is not installed; run `pip install 'lm-eval>=0.4.13,<0.5'`"
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= TOO_NEW:
+        return (
+            f"lm-eval {version} has another API than 0.4, by which tasks are read here; run `pip install 'lm-eval<0.5'`"
+        )
+    return None
 
 
 def built_in() -> dict[str, Entry]:

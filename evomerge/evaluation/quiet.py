@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import random
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,8 +40,8 @@ _HANDLER = _ToOurLog()
 def quiet() -> Iterator[None]:
     """Hold back log lines, Python warnings and progress bars of lm-eval and the libraries under it."""
     import datasets
-    import lm_eval.api.task as lm_eval_task
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from lm_eval.api.task import Task
 
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -61,6 +62,7 @@ def quiet() -> Iterator[None]:
             disable_progress_bars()
             stack.callback(enable_progress_bars)
         # `Task.build_all_requests` has no argument to turn its bar off, and tqdm reads TQDM_DISABLE only when imported.
+        lm_eval_task: Any = sys.modules[Task.build_all_requests.__module__]
         bar = lm_eval_task.tqdm
         stack.callback(setattr, lm_eval_task, "tqdm", bar)
         lm_eval_task.tqdm = _no_bar
