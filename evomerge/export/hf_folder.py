@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from evomerge.errors import ExportError
 from evomerge.export.publishing import CUT_NOTE, published_recipe, refuse_secrets_in_folder
 from evomerge.recipe import Recipe
 from evomerge.system.files import sync_folder
+from evomerge.system.leftovers import hidden_folder
 
 if TYPE_CHECKING:
     from evomerge.export.verify import Verification
@@ -82,36 +81,32 @@ def export_recipe(
     refuse_used(out)
     options: dict[str, Any] = {} if shard_size is None else {"shard_size": shard_size}
     sources = OpenedSources()
-    aside: Path | None = None
+    target = out.resolve()  # a link to an empty folder is filled, not replaced
     try:
-        target = out.resolve()  # a link to an empty folder is filled, not replaced
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-        model = aside / "model"  # it is written aside and renamed, too, all inside of our hidden folder
-        try:
-            merge_to_disk(recipe, model, progress=progress, sources=sources, **options)
-        except ExportError as error:  # its message names the hidden folder, which means nothing to the user
-            raise ExportError(str(error).replace(str(model), str(out))) from error
-        texts = {**_recipe_text(recipe), **_mergekit(recipe, sources), **(extra_files or {})}
-        known = ExportReport(
-            verification=_verified(recipe, model, sources, tolerance) if verify else None,
-            repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
-            files=tuple(name for name in texts if name != RECIPE_FILE),
-        )
-        if card is not None:
-            texts["README.md"] = card if isinstance(card, str) else card(known)
-        for name, text in texts.items():
-            (model / name).write_text(text, encoding="utf-8")
-        refuse_secrets_in_folder(model, sorted(path.name for path in model.iterdir() if path.is_file()))
-        sync_folder(model)
-        refuse_used(out)
-        model.rename(target)
+        with hidden_folder(target) as aside:
+            model = aside / "model"  # it is written aside and renamed, too, all inside of our hidden folder
+            try:
+                merge_to_disk(recipe, model, progress=progress, sources=sources, **options)
+            except ExportError as error:  # its message names the hidden folder, which means nothing to the user
+                raise ExportError(str(error).replace(str(model), str(out))) from error
+            texts = {**_recipe_text(recipe), **_mergekit(recipe, sources), **(extra_files or {})}
+            known = ExportReport(
+                verification=_verified(recipe, model, sources, tolerance) if verify else None,
+                repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
+                files=tuple(name for name in texts if name != RECIPE_FILE),
+            )
+            if card is not None:
+                texts["README.md"] = card if isinstance(card, str) else card(known)
+            for name, text in texts.items():
+                (model / name).write_text(text, encoding="utf-8")
+            refuse_secrets_in_folder(model, sorted(path.name for path in model.iterdir() if path.is_file()))
+            sync_folder(model)
+            refuse_used(out)
+            model.rename(target)
         sync_folder(target.parent)
     except OSError as error:
         raise ExportError(_problem(error, out)) from error
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
     if report is not None:
         report(known)
     return out

@@ -8,7 +8,6 @@ live as in a search. A merge has the same bytes in both. A layer path whose scal
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
+from evomerge.system.leftovers import scratch_folder
 
 EXACT = 1e-4
 """Default tolerance for equal bytes, and in float32: for the order of summation and the norms' epsilon."""
@@ -127,7 +127,7 @@ def verify(
     tokenizer = _live_tokenizer(live, prompts)
     batches = _batches(_tokens(live.model, tokenizer, prompts, n_random, length, new_tokens, seed))
     folded = any(step.scale != 1.0 for step in recipe.path)
-    with tempfile.TemporaryDirectory(prefix="evomerge-verify-") as scratch:
+    with scratch_folder("evomerge-verify-") as scratch:
         # Logits of many prompts with a large vocabulary may take more memory than the model.
         for i, batch in enumerate(batches):
             torch.save(_run(live.model, batch, new_tokens), Path(scratch) / f"{i}.pt")

@@ -8,11 +8,11 @@ import os
 import shlex
 import sqlite3
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from evomerge.errors import EvomergeError, RunError
+from evomerge.system.leftovers import hidden_file, umask
 
 MOST_TEXT = 64_000_000
 """Most bytes of a text file that a user names."""
@@ -26,19 +26,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     with explain_os_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        aside = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        with hidden_file(path) as (handle, aside):
+            with os.fdopen(handle, "wb", closefd=False) as file:
                 file.write(data)
                 file.flush()
-                os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp gives 0600, which hides a shared run
-                os.fsync(file.fileno())
+                os.fchmod(handle, 0o666 & ~umask())  # it is made with 0600, which hides a shared run
+                os.fsync(handle)
             aside.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                aside.unlink()
-            raise
         sync_folder(path.parent)
 
 
@@ -156,14 +150,6 @@ def _database_problem(error: sqlite3.Error, path: Path) -> str:
     if primary in ("CORRUPT", "NOTADB", "ERROR", "FORMAT"):
         return str(damaged(path, reason))
     return f"the database {path} cannot be used ({reason})"
-
-
-def _umask() -> int:
-    # The mask can only be read by setting it, which other threads could notice; Linux also shows it in /proc.
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
-    return 0o022
 
 
 _DISK_FULL = "the disk is full"

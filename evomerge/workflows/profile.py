@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +32,7 @@ from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
 from evomerge.strategies.vector import VectorStrategy
+from evomerge.system.leftovers import scratch_folder
 from evomerge.system.memory import free_memory
 from evomerge.system.stopwatch import Stopwatch, TimedInterval
 from evomerge.workflows import Note, Progress, tell
@@ -240,8 +240,8 @@ def _load_parents(live: LiveModels, space: Space) -> None:
 
 @contextlib.contextmanager
 def _temporary(folder: Path | None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix=".evomerge-profile-", dir=folder) as path:
-        yield Path(path)
+    with scratch_folder(".evomerge-profile-", folder) as path:
+        yield path
 
 
 def _place(run_dir: str | None) -> Path | None:
@@ -251,7 +251,7 @@ def _place(run_dir: str | None) -> Path | None:
     nearest = next((folder for folder in Path(run_dir).absolute().parents if folder.is_dir()), None)
     try:
         if nearest is not None:
-            with tempfile.TemporaryDirectory(prefix=".evomerge-profile-", dir=nearest):
+            with scratch_folder(".evomerge-profile-", nearest):
                 return nearest
     except OSError:
         logging.getLogger("evomerge").info("%s cannot be written; the database is timed elsewhere", nearest)

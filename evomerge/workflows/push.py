@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from evomerge.export import push as push_folder
+from evomerge.system.leftovers import scratch_folder
 from evomerge.workflows.export import export
 
 
@@ -14,7 +14,7 @@ def push(
 ) -> list[tuple[str, int]]:
     """Upload a run's best merge, or a folder made by `export`; see `evomerge.api.push`."""
     folder = Path(run_dir)
-    with tempfile.TemporaryDirectory(prefix="evomerge-push-") as scratch:
+    with scratch_folder("evomerge-push-") as scratch:
         if not (folder / "config.json").is_file():
             folder = export(folder, Path(scratch) / repo_id.rpartition("/")[2])
         files = push_folder(folder, repo_id, private=private, dry_run=dry_run, token=token)

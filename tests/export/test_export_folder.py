@@ -215,3 +215,14 @@ def test_a_run_without_scores_says_how_to_go_on(tmp_path):
     ):
         export_run(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_export_leaves_a_hidden_folder_that_the_next_one_clears(tmp_path, recipe):
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        export_recipe(recipe, tmp_path / "merge", verify=False, card=lambda known: os.kill(os.getpid(), 9))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(leftovers(tmp_path)) == 1 and not (tmp_path / "merge").exists()
+    export_recipe(recipe, tmp_path / "merge", verify=False)
+    assert leftovers(tmp_path) == [] and (tmp_path / "merge/config.json").is_file()

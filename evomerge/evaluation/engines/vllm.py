@@ -15,7 +15,6 @@ import gc
 import importlib.util
 import logging
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +31,7 @@ from evomerge.evaluation.engines.stopping import Stops
 from evomerge.evaluation.engines.vllm_process import unchanged_process, vllm_settings
 from evomerge.evaluation.engines.vllm_weights import check_shapes, weights_of, write_weights
 from evomerge.system.faults import fault_of
+from evomerge.system.leftovers import scratch_folder
 
 log = logging.getLogger("evomerge.evaluation")
 
@@ -249,12 +249,12 @@ class VllmEngine(Engine):
             from vllm import LLM
 
             # The configuration goes through a file, since vLLM accepts none in memory; the weights are written later.
-            with tempfile.TemporaryDirectory(prefix="evomerge-vllm-") as folder:
+            with scratch_folder("evomerge-vllm-") as folder:
                 config = copy.deepcopy(model.config)
                 config.architectures = config.architectures or [type(model).__name__]
                 config.save_pretrained(folder)
                 return LLM(
-                    model=folder,
+                    model=str(folder),
                     skip_tokenizer_init=True,
                     load_format="dummy",
                     generation_config="vllm",

@@ -23,6 +23,7 @@ from evomerge.merge.files.weights import INDEX, SINGLE
 from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan, TensorTask
 from evomerge.recipe import Recipe
+from evomerge.system.leftovers import hidden_folder
 
 if TYPE_CHECKING:
     from evomerge.merge.disk.flat import Flat
@@ -186,23 +187,17 @@ def _check_free(out: Path) -> None:
 @contextlib.contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
     """Yield a new folder beside `out`, which becomes `out` at the end or is removed if anything goes wrong."""
-    folder = out.parent / f".{out.name}.{os.getpid()}.partial"
     try:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)  # left by a killed process that had our process id
-            folder.mkdir()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with hidden_folder(out) as folder:
             yield folder
             for path in folder.rglob("*"):
                 _sync(path)
             _sync(folder)
             folder.rename(out)  # replaces an empty folder, refuses any other
             _sync(out.parent)
-        except OSError as error:
-            raise ExportError(f"cannot write {out}: {_reason(error)}; nothing was left there") from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise ExportError(f"cannot write {out}: {_reason(error)}; nothing was left there") from error
 
 
 def _sync(path: Path) -> None:
