@@ -53,9 +53,10 @@ INSIDE = {
         "family": {"cache", "files"},
         "plan": {"files", "methods"},
         "apply": {"kernels", "methods", "plan"},
-        "sources": {"apply", "cache", "family", "files", "paths", "plan"},
+        "vocabulary": {"files", "methods", "plan"},
+        "sources": {"apply", "cache", "family", "files", "paths", "plan", "vocabulary"},
         "live": {"apply", "cache", "family", "files", "methods", "paths", "plan", "sources"},
-        "disk": {"apply", "cache", "files", "kernels", "methods", "paths", "plan", "sources"},
+        "disk": {"apply", "cache", "files", "kernels", "methods", "paths", "plan", "sources", "vocabulary"},
     },
     "evaluation": {
         "intervals": set(),

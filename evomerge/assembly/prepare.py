@@ -25,7 +25,7 @@ from evomerge.assembly.workers import (
 )
 from evomerge.config.reader import read
 from evomerge.config.schema import SearchConfig
-from evomerge.errors import ConfigError
+from evomerge.errors import CheckpointError, ConfigError
 from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.catalog import public_sources
@@ -120,7 +120,8 @@ class Prepared:
     @property
     def warnings(self) -> list[str]:
         """What the user should know before anything is run, one sentence each."""
-        return [] if self.code_tasks is None else [unsafe_code.warning(self.code_tasks)]
+        code = [] if self.code_tasks is None else [unsafe_code.warning(self.code_tasks)]
+        return [*code, *self.sources.vocabularies.warnings]
 
     def stages(self) -> list[Stage]:
         """Return the stages of the search, in order."""
@@ -147,7 +148,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     config, problems = read(data)
     if config is None:
         raise ConfigError(problems)
-    sources = Sources(cache=config.execution.cache)
+    sources = Sources(cache=config.execution.cache, tell=False)  # `Prepared.warnings` has them
     model_problems, spaces = check_stages(config, sources)
     problems += model_problems
     include = include_paths(config.evaluation.include_path)
@@ -156,7 +157,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     of_tasks = check_tasks(config.evaluation.tasks, include, allow_unsafe_code=code)
     problems += [one for one in of_tasks if one not in problems]
     if not model_problems:
-        problems += _tokenizer_problems(config, sources)
+        problems += [one for one in _tokenizer_problems(config, sources) if one not in problems]
         problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
     # Workers elsewhere check their machines when they start.
     is_here = config.execution.name == "local"
@@ -247,7 +248,10 @@ def prepare_spaces(config: SearchConfig) -> list[Space]:
 
 
 def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
-    """Return a sentence for each tokenizer that cannot be loaded: those of the parents (as baselines) and the merge."""
+    """Return a sentence for each tokenizer that cannot be used: those of the parents (as baselines) and the merge.
+
+    Each must be one that transformers can load, and have no token without a row in the embedding.
+    """
     from transformers import AutoTokenizer
 
     problems = []
@@ -261,4 +265,9 @@ def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
         except Exception as error:  # transformers raises almost anything on missing or broken files
             reason = str(error).splitlines()[0]
             problems.append(f"{opened.label} has no tokenizer that transformers can load: {reason}")
+    for recipe in recipes if not problems else ():
+        try:
+            sources.check_tokens(recipe)
+        except CheckpointError as error:
+            problems += [line for line in str(error).splitlines() if line not in problems]
     return problems

@@ -57,7 +57,7 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
             problems.append(f"{PASSTHROUGH} merges no weights; set `space.name: dataflow` to evolve layer paths")
         else:
             _try(problems, lambda: find_method(name))
-        _try(problems, lambda: sources.family(average(config)))
+        _try(problems, lambda: sources.plan(average(config)))
     elif config.models.base is not None:
         problems.append(
             "models.base is not used where only layer paths are evolved; make it a parent if its layers may be taken"
@@ -327,7 +327,7 @@ def _innermost(recipe: Recipe) -> Recipe:
 
 def _average_exists(config: SearchConfig, sources: Sources) -> bool:
     problems: list[str] = []
-    return _try(problems, lambda: sources.family(average(config))) is not None
+    return _try(problems, lambda: sources.plan(average(config))) is not None
 
 
 def _try(problems: list[str], step: Callable[[], Any]) -> Any:

@@ -10,6 +10,7 @@
 ``family``      opened parents that fit together
 ``plan``        what happens to each tensor, with all checks made; reads no weights
 ``apply``       computes one tensor of a plan
+``vocabulary``  whether tokenizers and rows of embeddings agree
 ``sources``     opens each model once; recipes as parents of recipes
 ``live/``       models in memory that candidates are written into
 ``disk/``       merges to a Hugging Face folder

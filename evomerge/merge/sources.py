@@ -11,13 +11,15 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import Latest, ParentCache
 from evomerge.merge.family import Family
+from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import MergePlan, check_recipe, make_plan
-from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.merge.vocabulary import Vocabularies, row_givers
+from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
 
 
 class RecipeTensors:
@@ -66,19 +68,23 @@ class Sources:
     Attributes:
         parent_cache: what was found about the models.
         copies: copies of the models' tensors that stay on devices; see `LiveModels.keep`.
+        vocabularies: the models' tokenizers, compared; its warnings are for users.
     """
 
-    def __init__(self, *, cache: str | float = "auto") -> None:
+    def __init__(self, *, cache: str | float = "auto", tell: bool = True) -> None:
         """Open nothing yet.
 
         Args:
             cache: the memory for the parent cache: "none", "auto" or GiB; see `budget_bytes`.
+            tell: whether what users should know about tokenizers goes to the log; if not, the caller tells it.
 
         Raises:
             RecipeError: if the setting is none of these.
         """
         self.parent_cache = ParentCache(cache)
         self.copies = DeviceCopies()
+        self.vocabularies = Vocabularies()
+        self._tell = tell
         self._checkpoints: dict[ModelSource, OpenModel] = {}
         self._recipes: Latest[ModelSource | Recipe, OpenModel] = Latest()
         self._families: Latest[tuple[Parent, ...], Family] = Latest()
@@ -114,13 +120,17 @@ class Sources:
 
         Raises:
             RecipeError: with every mistake of the recipe itself.
-            CheckpointError: with every model that cannot be opened, or every mismatch between the models.
+            CheckpointError: with every model that cannot be opened, every mismatch between the models, or every one
+                between their tokenizers and the rows of their embeddings.
             ValueError: if the recipe has a path, for which `path_plan` is.
         """
         if recipe.path:
             raise ValueError("a recipe with a layer path merges no tensors; ask for its path_plan")
         method = check_recipe(recipe)  # before models are opened
-        return make_plan(recipe, method, self.family(recipe))
+        plan = make_plan(recipe, method, self.family(recipe))
+        members = plan.family.members
+        self._check_tokens(recipe, [members[index] for index in row_givers(plan)], plan.family.architecture)
+        return plan
 
     def path_plan(self, recipe: Recipe) -> PathPlan:
         """Return the plan of a recipe with a path, checked against its models; no weights are read.
@@ -131,6 +141,7 @@ class Sources:
                 layer, or the reason why scales cannot be folded into this architecture.
         """
         check_recipe(recipe)
+        self.check_tokens(recipe)
         return make_path_plan(recipe, self.compatible_parents(recipe))
 
     def compatible_parents(self, recipe: Recipe) -> CompatibleParents:
@@ -178,6 +189,27 @@ class Sources:
                 else "\n".join([f"{len(problems)} models cannot be used:", *(f"  - {one}" for one in problems)])
             )
         return opened
+
+    def check_tokens(self, recipe: Recipe) -> None:
+        """Check that the models of a recipe agree in their tokens, as far as they give rows, and have a row for each.
+
+        Raises:
+            RecipeError: if the recipe is wrong.
+            CheckpointError: with every mismatch.
+        """
+        if recipe.method != PASSTHROUGH:
+            self.plan(recipe)
+            return
+        first = recipe.parents[0]  # it lends embedding and head
+        inner = first.source
+        lender = self.tokenizer_of(inner) if isinstance(inner, Recipe) else self.open(inner)
+        self._check_tokens(recipe, [(first.name, lender)], self.like(first.source).architecture)
+
+    def _check_tokens(self, recipe: Recipe, givers: list[tuple[str, OpenModel]], architecture: Architecture) -> None:
+        lender = recipe.tokenizer or ("base" if recipe.base is not None else recipe.parents[0].name)
+        self.vocabularies.check(givers, (lender, self.tokenizer_of(recipe)), architecture.n_embeddings)
+        if self._tell:
+            self.vocabularies.tell()
 
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose tokenizer (`tokenizer_folder`) the recipe's result carries."""

@@ -27,10 +27,12 @@ from evomerge.merge.disk.stream import Lend, block_entries
 from evomerge.merge.files.checkpoint import locate
 from evomerge.merge.files.header import read_header
 from evomerge.merge.files.places import Merged
+from evomerge.merge.files.tokens import UnusualTokenizerError, read_tokens_quickly
 from evomerge.merge.files.weights import locate_tensors
 from evomerge.merge.kernels.engine import compiled, engine_for
 from evomerge.merge.methods.base import Method
 from evomerge.merge.plan import MergePlan, TensorTask, check_recipe, make_plan
+from evomerge.merge.vocabulary import Vocabularies, row_givers
 from evomerge.recipe import ModelSource, Recipe
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ class PlainModel:
 
     trust_remote_code = False
 
-    def __init__(self, folder: Path, serial: int) -> None:
+    def __init__(self, label: str, folder: Path, serial: int) -> None:
+        self.label = label
         self.folder = folder
         self.tokenizer_folder = folder
         self.serial = serial
@@ -195,10 +198,12 @@ class PlainMerge:
         family: the models.
         tokenizer: the model whose tokenizer the result carries.
         generation: the model whose generation config it carries.
+        vocabularies: the models' tokenizers.
     """
 
     def __init__(self, recipe: Recipe, method: Method, family: PlainFamily) -> None:
         self.family = family
+        self.vocabularies = Vocabularies(lambda model: read_tokens_quickly(model.tokenizer_folder))
         self.plan: MergePlan = make_plan(recipe, method, cast("Family", family))
         family.shows_bad = self.plan.method.shows_bad
         names = {parent.name: i for i, parent in enumerate(recipe.parents)}
@@ -255,14 +260,21 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
             if not isinstance(source, ModelSource) or source.trust_remote_code:
                 return None
             if source not in opened:
-                opened[source] = PlainModel(locate(source), len(opened))
+                opened[source] = PlainModel(source.path, locate(source), len(opened))
         models = [opened[cast(ModelSource, member.source)] for member in members]
         layout = find_layout(models[-1 if recipe.base is not None else 0].config)
         if layout is None or not all(_fits(model, models[0].config, layout.shapes) for model in models):
             return None
-    except (UnusualError, CheckpointError):
+        made = PlainMerge(recipe, method, PlainFamily(recipe, models, layout))
+        made.vocabularies.check(
+            [made.family.members[index] for index in row_givers(made.plan)],
+            (recipe.tokenizer or recipe.donor.name, made.tokenizer),
+            models[0].config["vocab_size"],
+        )
+    except (UnusualError, UnusualTokenizerError, CheckpointError):
         return None  # the general way reports all mistakes
-    return PlainMerge(recipe, method, PlainFamily(recipe, models, layout))
+    made.vocabularies.tell()
+    return made
 
 
 def _fits(model: PlainModel, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:

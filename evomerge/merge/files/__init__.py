@@ -3,6 +3,7 @@
 - `model.py`: an opened checkpoint; `checkpoint.py`: its tensors, memory-mapped and read one at a time
 - `weights.py`: which files those are, as transformers finds them; `header.py`: the header of one, checked
 - `belongings.py`: what belongs to a model beside weights: tokenizer, processor, chat templates, code
+- `tokens.py`: the tokens of a tokenizer, and in which two differ
 - `architecture.py`: role and layer of each tensor; `places.py`: these as plain data
 - `naming.py`: which parameter each tensor fills
 - `settings.py`: by which settings two models compute other functions; `rope.py`: whether their angles are the same;

@@ -80,6 +80,12 @@ class Architecture:
         }
 
     @property
+    def n_embeddings(self) -> int | None:
+        """How many rows the embedding of tokens has; None where there is no such matrix."""
+        weight = getattr(self.model.get_input_embeddings(), "weight", None)
+        return None if weight is None else int(weight.shape[0])
+
+    @property
     def tied(self) -> bool:
         """Whether tensors share storage (in practice: the head is the embedding)."""
         return any(name != first for name, first in self.canonical.items())

@@ -146,6 +146,7 @@ class LiveModels:
             model = self._merge(self.sources.plan(recipe)).model
         else:
             check_recipe(recipe)
+            self.sources.check_tokens(recipe)
             path = bool(recipe.path)
             model = self._path(recipe) if path else self._parent(recipe.parents[0].source, recipe, 0).model
         self._lender = self.sources.tokenizer_of(recipe)
