@@ -65,6 +65,11 @@ def is_belonging(name: str) -> bool:
     return not _OTHERS.fullmatch(name) and name in names_of_transformers()
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a folder holds any file of a tokenizer."""
+    return any(not re.search(r"process|audio|template", name) for name in belongings(folder))
+
+
 def code_files(folder: Path) -> tuple[str, ...]:
     """Return the Python files beside a model, in order: the code of a model or tokenizer class of its own."""
     return tuple(sorted(path.name for path in folder.glob("*.py") if path.is_file()))
