@@ -65,7 +65,7 @@ INSIDE = {
         "engines": set(),  # engines know no tasks
         "subset": {"task"},
         "index": {"quiet"},
-        "unsafe_code": set(),
+        "unsafe_code": {"index"},
         "totals": {"intervals"},
         "metrics": {"index", "task"},
         "objective": {"intervals", "task"},
@@ -73,7 +73,7 @@ INSIDE = {
         "terms": {"measures", "metrics", "task"},
         "catalog": {"index", "metrics", "task", "terms", "unsafe_code"},
         "prepared_task": {
-            *("catalog", "engines", "measures", "metrics", "quiet", "task", "terms", "totals", "unsafe_code")
+            *("catalog", "engines", "index", "measures", "metrics", "quiet", "task", "terms", "totals", "unsafe_code")
         },
         "harness": {"catalog", "engines", "measures", "prepared_task", "quiet", "subset", "task", "terms"},
     },

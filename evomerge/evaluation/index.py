@@ -56,6 +56,19 @@ class Entry:
     adapts: bool = False
 
 
+def function_files(config: Any) -> set[Path]:
+    """Return the files beside a task's YAML in which the functions stand that the result of `load` names."""
+    if isinstance(config, Mapping):
+        return {file for value in config.values() for file in function_files(value)}
+    if isinstance(config, list):
+        return {file for value in config for file in function_files(value)}
+    if function_name(config) is None:
+        return set()
+    folder, _, dotted = str(config).rpartition(os.sep)
+    file = Path(folder, *dotted.split(".")[:-1]).with_suffix(".py")
+    return {file} if file.is_file() else set()
+
+
 def version_problem() -> str | None:
     """Return a sentence if the installed lm-eval is one whose tasks cannot be read, or is missing; else None."""
     try:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.catalog import OUTPUT_TYPES
 from evomerge.evaluation.engines.stopping import Text
+from evomerge.evaluation.index import load
 from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.metrics import Metric, is_mean_of_items, is_open, item_metrics, loaded_metrics
 from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, quiet
@@ -79,6 +80,7 @@ class PreparedTask:
                 what to do.
         """
         self.name = name
+        self.runs_code = runs_code(load(path))
         self._allow_unsafe_code = allow_unsafe_code
         with code_execution(allow_unsafe_code):
             self._task = _load(name, path)
@@ -86,7 +88,7 @@ class PreparedTask:
             raise ConfigError(f"task {name!r} has output_type {self.output_type!r}; known are {OUTPUT_TYPES}")
         if getattr(self._task, "MULTIMODAL", False):
             raise ConfigError(f"task {name!r} shows images or audio to the model; only text tasks are supported")
-        self.runs_code = bool(getattr(self._task, "UNSAFE_CODE", False)) or self._declares_code()
+        self.runs_code |= bool(getattr(self._task, "UNSAFE_CODE", False))
         if self.runs_code and not allow_unsafe_code:
             raise ConfigError(refusal(name))
         self._set_shots(num_fewshot)
@@ -244,6 +246,8 @@ class PreparedTask:
             except PASSED_ON:
                 raise
             except BaseException as error:  # a task's own code may raise anything, or call sys.exit
+                if GUARD in error_text(error):
+                    raise ConfigError(refusal(self.name)) from error
                 text = f"task {task!r}: filter {ensemble.name!r} failed: {_said(error)}"
                 raise EvaluationError(text, fault=fault_of(error)) from error
             for item, group, kept in zip(requests.items, requests.instances, metrics, strict=True):
@@ -291,13 +295,11 @@ class PreparedTask:
             except PASSED_ON:
                 raise
             except BaseException as error:  # a user's function may raise anything, or call sys.exit
+                if GUARD in error_text(error):
+                    raise ConfigError(refusal(self.name)) from error
                 text = f"task {task!r}, item {item}: {measure.name!r} failed: {_said(error)}"
                 raise EvaluationError(text, fault=fault_of(error)) from error
         return found
-
-    def _declares_code(self) -> bool:
-        config = self._task.config
-        return runs_code({"unsafe_code": config.unsafe_code, "metric_list": config.metric_list})
 
     @property
     def _asks_twice(self) -> bool:
@@ -340,7 +342,7 @@ class PreparedTask:
         except PASSED_ON:
             raise
         except BaseException as error:  # a task's own code may raise anything, or call sys.exit
-            if GUARD in str(error):
+            if GUARD in error_text(error):
                 raise ConfigError(refusal(self.name)) from error
             return set()  # an empty answer may be too little for a function; the names stay those of the YAML
         return own - reported
@@ -440,6 +442,11 @@ def _loading_failed(name: str, path: Path, error: BaseException) -> str:
             f"task {name!r}: its dataset could not be loaded: {_said(error)}; load it once while online "
             "(HF_HUB_OFFLINE unset), or use a local copy of the task's YAML whose dataset_path and data_files are on "
             "this machine"
+        )
+    if "module script" in error_text(error):  # as the library evaluate calls the code of a metric
+        return (
+            f"task {name!r}: a metric of the library evaluate could not be loaded: {_said(error)}; load it once while "
+            "online (HF_HUB_OFFLINE unset)"
         )
     if "FileNotFoundError" in kinds:
         return (

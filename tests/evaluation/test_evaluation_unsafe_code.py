@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,19 @@ from evomerge.record import Split
 
 # In the manner of HumanEval: a guarded runner, a metric under another name than its function's, an answer put together
 # by a filter. The runner writes down what it ran instead of running it.
-CODE = """
+RUNNER = """
 import os
 from pathlib import Path
 
-def _run(program):
+def run(program):
     if os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
         raise ValueError("set HF_ALLOW_CODE_EVAL=1 to run programs")
     with Path(__file__).with_name("ran.txt").open("a") as file:
         file.write(repr(program) + "\\n")
     return float(len(program) % 2)
+"""
+CODE = """
+from runner import run as _run
 
 def pass_at_k(references, predictions, k=None):
     return {f"pass@{n}": _run(predictions[0][0] + references[0]) for n in k}
@@ -63,6 +67,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = write_task(tmp_path, name, docs, **SETTINGS, **more)
         path.write_text(path.read_text() + text)
     (tmp_path / "code.py").write_text(CODE)
+    (tmp_path / "runner.py").write_text(RUNNER)
+    (tmp_path / "told.py").write_text("# needs code_eval\n" + CODE)
+    told = tmp_path / "unmarked.yaml"
+    (tmp_path / "by_its_file.yaml").write_text(
+        told.read_text().replace("!function code.", "!function told.").replace("task: unmarked", "task: by_its_file")
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "runner", raising=False)
     return tmp_path
 
 
@@ -88,7 +100,7 @@ def test_a_wrong_name_is_told_with_those_that_the_functions_report(folder: Path)
         harness(folder, TaskSpec("marked", "pass_at_k"), allow_unsafe_code=True).prepare()
 
 
-@pytest.mark.parametrize("name", ["marked", "declared"])
+@pytest.mark.parametrize("name", ["marked", "declared", "by_its_file"])
 def test_tasks_that_say_so_are_refused_from_their_files_with_the_key(folder: Path, name: str) -> None:
     (problem,) = check([TaskSpec(name, "pass@1")], [folder], every_metric=True)
     assert f"task {name!r} runs code that the models write" in problem
