@@ -22,6 +22,12 @@ Array = NDArray[np.float64]
 
 log = logging.getLogger(__name__)
 
+SMALLEST, LARGEST = 2.0**-10, 2.0**16
+"""Between these the largest answer of the references has the size of a score (or of a count of tokens)."""
+
+FAR = 10.0
+"""So many times the range of the references' answers, or their size, an answer may lie beyond them and be fitted."""
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -82,19 +88,35 @@ class MeanEstimator:
 
 
 class ModelEstimator:
-    """The model of the run (`evomerge.estimation.run_model`), from parents, genomes and earlier candidates."""
+    """The model of the run (`evomerge.estimation.run_model`), from parents, genomes and earlier candidates.
+
+    The model is made for numbers of the size of scores, so those of another size are divided first, by a power of two,
+    which rounds nothing; and answers far beyond all of the references' (a perplexity that exploded) are fitted as if
+    they were at the end of `FAR`, so that one broken candidate does not spoil the model of all others.
+    """
 
     def fit(self, references: Array, answers: Array, points: Sequence[Array | None]) -> None:
         """Fit the model."""
-        self._model = RunModel(references)
-        self._model.fit(answers, points)
+        low, high = float(references.min()), float(references.max())
+        reach = FAR * max(high - low, abs(low), abs(high), 1.0 if low == high == 0.0 else 0.0)
+        self._low, self._high = low - reach, high + reach
+        largest = max(abs(low), abs(high))
+        self._scale = 1.0 if SMALLEST <= largest <= LARGEST or largest == 0.0 else 2.0 ** math.frexp(largest)[1]
+        self._model = RunModel(references / self._scale)
+        self._model.fit(self._near(answers), points)
         self._weights = np.full(references.shape[1], 1.0 / references.shape[1])
 
     def estimate(self, point: Array | None, answers: Array) -> Guess:
         """Return the estimate from the answers that were given and those that are expected."""
-        prediction = self._model.predict(point, answers)
+        near = self._near(answers)
+        prediction = self._model.predict(point, near)
         mean, error = prediction.total(self._weights)
-        return Guess(mean, error, prediction.mean)
+        far = float(np.nansum((answers / self._scale - near) * self._weights))  # 0 but for answers that are far off
+        return Guess((mean + far) * self._scale, error * self._scale, prediction.mean * self._scale)
+
+    def _near(self, answers: Array) -> Array:
+        near: Array = np.clip(answers, self._low, self._high) / self._scale
+        return near
 
 
 RUN_ESTIMATORS: Registry[Callable[..., Any]] = Registry(

@@ -15,6 +15,9 @@ from statistics import NormalDist
 from evomerge.record import Score
 
 LEVEL = 0.95
+LARGEST_SQUARED = 1e150
+"""Values beyond are divided before they are squared."""
+
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 """The two-sided 95 % quantile of the standard normal distribution, 1.95996…"""
 
@@ -23,7 +26,7 @@ def mean_score(values: Sequence[float]) -> Score:
     """Return the mean of one metric over items with its 95 % interval.
 
     The interval is Wilson's where every value is 0 or 1, else Student's. Student's is (-inf, inf) for a single value,
-    whose spread is not known, and has width 0 where all values are equal.
+    whose spread is not known, and has width 0 where all values are equal. Where a value is not finite, it is NaN.
 
     Raises:
         ValueError: if there are no values.
@@ -31,6 +34,9 @@ def mean_score(values: Sequence[float]) -> Score:
     n = len(values)
     if n == 0:
         raise ValueError("the mean of no values is undefined")
+    largest = max(map(abs, values))
+    if not largest <= LARGEST_SQUARED:  # NaN too
+        return _extreme_mean(values, largest)
     mean = math.fsum(values) / n
     if all(value in (0.0, 1.0) for value in values):
         return Score(mean, *wilson(round(math.fsum(values)), n), n)
@@ -39,6 +45,15 @@ def mean_score(values: Sequence[float]) -> Score:
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     half = student_quantile(0.5 + LEVEL / 2, n - 1) * math.sqrt(variance / n)
     return Score(mean, mean - half, mean + half, n)
+
+
+def _extreme_mean(values: Sequence[float], largest: float) -> Score:
+    """Return the mean of values whose squares are not finite; the interval of such that are not finite is NaN."""
+    n = len(values)
+    if not all(map(math.isfinite, values)):
+        return Score(sum(values) / n, math.nan, math.nan, n)
+    unit = mean_score([value / largest for value in values])
+    return Score(unit.mean * largest, unit.low * largest, unit.high * largest, n)
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:

@@ -305,8 +305,9 @@ class Objectives:
             for term in self.recipe_terms:
                 value += term.weight * measures[term.name]
             values.append(value)
-        if any(map(math.isnan, values)):
-            raise EvaluationError("the objective is not a number (NaN) on the search items")
+        if not all(map(math.isfinite, values)):
+            what = "not a number (NaN)" if any(map(math.isnan, values)) else "infinite"
+            raise EvaluationError(f"the objective is {what} on the search items")
         limited = any(spec.constraint is not None or _guarded(spec) for spec in self.specs)
         if limited and not violations and min(values) < -INFEASIBLE:
             raise EvaluationError(

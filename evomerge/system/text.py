@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import html as _html
 import json
+import math
 import re
 from typing import Any
 
@@ -110,10 +111,16 @@ def html(text: object, *, most: int | None = None, quotes: bool = True) -> str:
 def json_text(data: Any, *, indent: int | None = None, encoding: str = "utf-8") -> str:
     """Return data as JSON that can be seen, written in an encoding, and read back to the same data.
 
+    Numbers that are not finite are null, since JSON has none.
+
     Raises:
         TypeError: if it is no JSON data.
     """
-    shown = json.dumps(data, indent=indent, ensure_ascii=False)
+    try:
+        shown = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        data = _finite(data)
+        shown = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
     try:
         # Such characters stand only inside of strings, so their escapes mean the same.
         shown = _UNSEEN_BUT_LINES.sub(lambda found: json.dumps(found[0])[1:-1], shown)
@@ -121,6 +128,15 @@ def json_text(data: Any, *, indent: int | None = None, encoding: str = "utf-8") 
     except (UnicodeEncodeError, LookupError):
         return json.dumps(data, indent=indent)
     return shown
+
+
+def _finite(data: Any) -> Any:
+    """Return data in which numbers that are not finite are None."""
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _as_text(text: object) -> str:
