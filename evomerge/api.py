@@ -56,24 +56,30 @@ def resume(
     run_dir: str | Path,
     *,
     budget: Mapping[str, float | int] | None = None,
+    changes: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
     stop: StopSignal | None = None,
     note: Note | None = None,
 ) -> Run:
-    """Continue a run after an interruption or a crash, or with a larger budget.
+    """Continue a run after an interruption or a crash, with a larger budget, or with settings that concern speed.
 
     Args:
-        run_dir: the folder of the run.
+        run_dir: the folder of the run; it may have moved.
         budget: limits (`candidates`, `items`, `seconds`) that replace those of the run.
+        changes: other values for keys that cannot change a result, such as `{"execution.threads": 2}` or the new place
+            of a model, `{"models.parents.math": "/new/place"}`; `evomerge explain KEY` says which keys these are. The
+            keys in the run's config.yaml may be edited instead.
         listener: as in `search`; so are `stop` and `note`.
 
     Raises:
-        ConfigError: if the models or tasks are no longer what they were, or the budget is wrong.
+        InputsChanged: with everything that the run stands on and that is no longer what it was (models, tokenizers,
+            items, labels, the user's own code, keys that decide results); the run is as it was. It is a `RunError`.
+        ConfigError: if the budget or a change is wrong, or a key may not be changed.
         RunError: if the folder is no run, is written by another process, or is damaged.
     """
     from evomerge.workflows.resume import resume as run
 
-    return run(run_dir, budget=budget, listener=listener, stop=stop, note=note)
+    return run(run_dir, budget=budget, changes=changes, listener=listener, stop=stop, note=note)
 
 
 def status(run_dir: str | Path) -> dict[str, Any]:

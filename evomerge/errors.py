@@ -65,6 +65,18 @@ class RunError(EvomergeError, RuntimeError):
     """A run folder cannot be used: locked, damaged, not writable, or not a run."""
 
 
+class InputsChanged(RunError):
+    """A run cannot be continued, since what it stands on is no longer what it was; it stays as it is.
+
+    Attributes:
+        changes: one sentence for each change.
+    """
+
+    def __init__(self, message: str, changes: Sequence[str]) -> None:
+        super().__init__(message)
+        self.changes: tuple[str, ...] = tuple(changes)
+
+
 class ExportError(EvomergeError, RuntimeError):
     """A model could not be exported or pushed."""
 

@@ -71,11 +71,13 @@ INSIDE = {
         "objective": {"intervals", "task"},
         "measures": {"engines", "task"},
         "terms": {"measures", "metrics", "task"},
+        "contents": set(),
         "catalog": {"index", "metrics", "task", "terms", "unsafe_code"},
         "prepared_task": {
-            *("catalog", "engines", "index", "measures", "metrics", "quiet", "task", "terms", "totals", "unsafe_code")
+            *("catalog", "contents", "engines", "index", "measures", "metrics", "quiet", "task", "terms", "totals"),
+            "unsafe_code",
         },
-        "harness": {"catalog", "engines", "measures", "prepared_task", "quiet", "subset", "task", "terms"},
+        "harness": {"catalog", "contents", "engines", "measures", "prepared_task", "quiet", "subset", "task", "terms"},
     },
     "execution": {"base": set(), "pool": {"base"}, "worker": {"base"}, "local": {"base"}},
 }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evomerge.assembly.inputs import checkpoints
 from evomerge.assembly.memory_plan import live_bytes, memory_problems
 from evomerge.assembly.workers import (
     device_problems_of,
@@ -30,7 +31,6 @@ from evomerge.execution.worker import LiveWorker
 from evomerge.merge.cache import budget_bytes
 from evomerge.merge.files.fingerprint import fingerprint
 from evomerge.merge.sources import Sources
-from evomerge.recipe import ModelSource, Recipe
 from evomerge.record import Split
 from evomerge.system.memory import GIB
 
@@ -95,23 +95,6 @@ class WorkerPlan:
                 )
         if problems:
             raise CheckpointError("; ".join(problems))
-
-
-def checkpoints(config: SearchConfig) -> dict[str, ModelSource]:
-    """Return every checkpoint that a search reads, those below parents that are recipes included, by name."""
-    found: dict[str, ModelSource] = {}
-
-    def visit(name: str, source: ModelSource | Recipe) -> None:
-        if isinstance(source, ModelSource):
-            found[name] = source
-            return
-        for parent in (*source.parents, *([source.base] if source.base else [])):
-            visit(f"{name}.{parent.name}", parent.source)
-
-    models = config.models
-    for parent in (*models.parents, *([models.base] if models.base else [])):
-        visit(parent.name, parent.source)
-    return found
 
 
 def make_ray_executor(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console, Group
@@ -47,18 +47,25 @@ def sparkline(values: list[float], width: int = 60) -> str:
 
 
 def result_table(status: Mapping[str, Any]) -> Table:
-    """Lay out parents, average and best merge, with the validation and test scores of each."""
+    """Lay out parents, average and best merge, with the scores of each on validation and test items.
+
+    While some have none of these yet, because the search goes on or was stopped, with those on the search items too.
+    """
     best = status.get("best")
+    rows = [*status["baselines"], *([] if best is None else [best])]
+    splits = ["validation", "test"]
+    if not all(any(row[split] for split in splits) for row in rows):
+        splits.insert(0, "search")
     n = next((s["n"] for s in ((best or {}).get("test"), *(b["test"] for b in status["baselines"])) if s), None)
     table = Table(title=named(f"{status['name']}: score and 95 % interval" + (f", {n} test items" if n else "")))
     table.add_column("model")
-    table.add_column("validation", justify="right")
-    table.add_column("test", justify="right")
+    for split in splits:
+        table.add_column(split, justify="right")
     for row in status["baselines"]:
-        table.add_row(named(row["name"]), percent(row["validation"]), percent(row["test"]))
+        table.add_row(named(row["name"]), *(percent(row[split]) for split in splits))
     if best is not None:
         name = named(f"best merge ({best['name']})", "bold green")
-        table.add_row(name, percent(best["validation"]), percent(best["test"]), end_section=True)
+        table.add_row(name, *(percent(best[split]) for split in splits), end_section=True)
     return table
 
 
@@ -159,6 +166,15 @@ class Display:
             self._live.__exit__(None, None, None)
             self._live = None
 
+    def take_up(self, records: Iterable[Record]) -> None:
+        """Know what earlier sessions scored: baselines, and the best candidate so far.
+
+        Args:
+            records: those of the run, baselines first.
+        """
+        for record in records:
+            self._count(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))
+
     def note(self, text: str) -> None:
         """Print a line, for example what is being loaded."""
         self.console.print(text, highlight=False)
@@ -176,17 +192,23 @@ class Display:
         """Show that a candidate was scored."""
         if self._task is not None and not (self._phase == "baselines" and split != Split.SEARCH):
             self._progress.advance(self._task)
-        improved = False
-        if split == Split.SEARCH and record.is_baseline:
-            self._baselines.append((record.name, score))
-        elif split == Split.SEARCH and record.fitness is not None:
-            self._fitness.append(record.fitness)
-            improved = self._best is None or record.fitness > (self._best.fitness or 0.0)
-            if improved:
-                self._best = record
+        improved = self._count(record, split, score)
         if self._live is None:
             self._line(record, split, score, improved)
         self._refresh()
+
+    def _count(self, record: Record, split: Split, score: Score | None) -> bool:
+        """Take note of a score on the search items; return whether it is the best of a candidate so far."""
+        if split != Split.SEARCH:
+            return False
+        if record.is_baseline:
+            self._baselines.append((record.name, score))
+        elif record.fitness is not None:
+            self._fitness.append(record.fitness)
+            if self._best is None or record.fitness > (self._best.fitness or 0.0):
+                self._best = record
+                return True
+        return False
 
     def _line(self, record: Record, split: Split, score: Score | None, improved: bool) -> None:
         due = time.monotonic() - self._last_line > PLAIN_SECONDS

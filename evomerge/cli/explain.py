@@ -17,6 +17,15 @@ from evomerge.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     from evomerge.config.keys import Key
 
+_AT_RESUME = {
+    None: "must stay as it is, since it decides the results",
+    "speed": "may be changed: it concerns speed only",
+    "shown": "may be changed: it names or shows something",
+    "place": "may be changed where the same content stands there",
+    "limit": "may be raised",
+    "effect": "may be spelled otherwise, but what it comes to must stay as it is, since it decides the results",
+}
+
 
 def run(words: Sequence[str]) -> int:
     """Print what one key means, or all of them."""
@@ -86,6 +95,7 @@ def _facts(key: Key) -> Table:
         rows.append(("must", key.must))
     if not key.keys:
         rows.append(("default", "none: it must be given" if key.required else _value(key.default)))
+        rows.append(("at resume", _AT_RESUME[key.at_resume]))
     return _grid([*((f"  {name}", text) for name, text in rows), *([("  one of", "")] if key.choices else [])])
 
 

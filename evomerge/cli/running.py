@@ -24,10 +24,11 @@ def run_search(data: Mapping[str, Any], folder: Path | None = None) -> int:
     return show_result(run)
 
 
-def resume_search(folder: Path, budget: Mapping[str, Any]) -> int:
+def resume_search(folder: Path, budget: Mapping[str, Any], changes: Mapping[str, Any]) -> int:
     """Continue a run, and show it."""
     with _shown(folder) as (display, stop):
-        run = api.resume(folder, budget=budget, listener=display, stop=stop, note=display.note)
+        display.take_up(api.records(folder, baselines=True))
+        run = api.resume(folder, budget=budget, changes=changes, listener=display, stop=stop, note=display.note)
     return show_result(run)
 
 

@@ -34,6 +34,8 @@ class Key:
         help: one line of help.
         required: whether the key must be given.
         missing: what to do if it must be given and is not.
+        at_resume: why another value may be given when a run is continued ("speed", "shown", "place", "limit" or
+            "effect"); None: the value matters to the results.
         keys: the keys inside of it, without the section's name; empty if none are declared.
     """
 
@@ -48,6 +50,7 @@ class Key:
     help: str
     required: bool
     missing: str | None
+    at_resume: str | None
     keys: tuple[str, ...]
 
     @property
@@ -68,6 +71,7 @@ class Key:
             "high": self.high,
             "choices": list(self.choices) or None,
             "help": self.help,
+            "at_resume": self.at_resume,
         }
 
 
@@ -154,6 +158,7 @@ def _walk(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], *, requir
         help=said.get("description", "").split("\n")[0],
         required=required,
         missing=said.get("x-missing"),
+        at_resume=said.get("x-at-resume"),
         keys=tuple(inner),
     )
     if name.startswith("stages.NAME."):

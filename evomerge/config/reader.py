@@ -47,14 +47,31 @@ def read(data: Mapping[str, Any]) -> tuple[SearchConfig | None, list[str]]:
         that the mapping alone shows. With both, the caller can look for further mistakes and report all together.
     """
     values, problems = resolved(data)
-    given = _with_stages(_copied(values))
-    if not _merges(given):
-        given.pop("method", None)
-    # An empty section counts as missing, which the rules report.
-    kept = {name: value for name, value in given.items() if value or name not in ("models", "method", "evaluation")}
-    keys, mistakes = _read_keys(_copied(kept))
+    given = _given(values)
+    keys, mistakes = _read_keys(_kept(given))
     problems += [*mistakes, *rule_problems(keys, given)]
     return _config(keys), problems
+
+
+def read_keys(data: Mapping[str, Any]) -> SearchKeys:
+    """Return the keys of a composed configuration, those that it leaves out with their defaults, as they count.
+
+    Values that are wrong have their defaults, too: `read` reports them.
+    """
+    return _read_keys(_kept(_given(resolved(data)[0])))[0]
+
+
+def _given(data: Mapping[str, Any]) -> dict[str, Any]:
+    given = _with_stages(_copied(data))
+    if not _merges(given):
+        given.pop("method", None)
+    return given
+
+
+def _kept(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy without empty sections, which count as missing; the rules report them."""
+    kept = {name: value for name, value in given.items() if value or name not in ("models", "method", "evaluation")}
+    return {name: _copied(value) for name, value in kept.items()}
 
 
 def _config(keys: SearchKeys) -> SearchConfig | None:

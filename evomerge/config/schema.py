@@ -21,7 +21,12 @@ from pydantic_core import PydanticCustomError
 
 from evomerge.config import names
 from evomerge.config.values import (
+    EFFECT,
+    LIMIT,
+    PLACE,
     SAYS,
+    SHOWN,
+    SPEED,
     Count,
     MadeOf,
     NameIn,
@@ -82,7 +87,7 @@ _GENE = {
 class RunKeys(Section):
     """Where the run is kept."""
 
-    dir: Text | None = key(None, "the folder that is made; null: outputs/<name>/<time>")
+    dir: Text | None = key(None, "the folder that is made; null: outputs/<name>/<time>", at_resume=SHOWN)
 
 
 @dataclass(frozen=True)
@@ -99,12 +104,15 @@ class ModelsConfig:
 class ModelsKeys(Section):
     """Which models are merged."""
 
-    base: Any = key(None, "the checkpoint that task vectors are measured from", must="be a model", json=_MODEL)
+    base: Any = key(
+        None, "the checkpoint that task vectors are measured from", must="be a model", json=_MODEL, at_resume=PLACE
+    )
     parents: dict[Text, Any] = key(
         ...,
         "name: folder, Hub id, zoo:NAME, {path:, revision:, trust_remote_code:} or {recipe: FILE}; at least one",
         must="map at least one name to a model, like {math: org/math-model}",
         json={"additionalProperties": _MODEL},
+        at_resume=PLACE,
     )
     dtype: Dtype | None = key(None, "of the merged model; null: the base's, or else the first parent's")
     tokenizer: Text | None = key(
@@ -344,9 +352,13 @@ class StageKeys(Section):
 class BudgetKeys(Section):
     """The first limit that is reached ends the search; baselines and finalists cost extra. At least one is needed."""
 
-    candidates: Count | None = key(None, "proposals of the optimizer")
-    items: Count | None = key(None, "item evaluations of those proposals; no candidate starts that would go over")
-    seconds: Positive | None = key(None, "wall time; a candidate that is running when it is up is dropped")
+    candidates: Count | None = key(None, "proposals of the optimizer", at_resume=LIMIT)
+    items: Count | None = key(
+        None, "item evaluations of those proposals; no candidate starts that would go over", at_resume=LIMIT
+    )
+    seconds: Positive | None = key(
+        None, "wall time; a candidate that is running when it is up is dropped", at_resume=LIMIT
+    )
 
     def build(self) -> Budget:
         """Return the limits."""
@@ -455,13 +467,14 @@ class EvaluationConfig(Section):
         (),
         "folders with your own lm-eval task YAML files; zoo:tasks is the built-in zoo's",
         must="list folders",
+        at_resume=PLACE,
         json={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     )
     split: Annotated[SplitSizes, MadeOf(SplitKeys)] = section(
         lambda: SplitKeys().build(), "how many items each split takes"
     )
     engine: Annotated[str, NameIn(names.engines)] = key("hf", "what runs the forward passes")
-    batch_size: Count = key(64, "most sequences in a forward pass")
+    batch_size: Count = key(64, "most sequences in a forward pass", at_resume=SPEED)
     finalists: Count = key(8, "how many of the best candidates are scored again on validation items")
     apply_chat_template: Switch = key(False, "whether questions are put as a chat, by the tokenizer's template")
     allow_unsafe_code: Switch = key(False, "whether tasks like HumanEval may run code that models write")
@@ -523,7 +536,9 @@ class FitnessConfig(Section):
         json={"x-also": ["none"]},
     )
     responses: Text | None = key(
-        None, "file with what other models answered to these items (evomerge records RUN --responses FILE.npz)"
+        None,
+        "file with what other models answered to these items (evomerge records RUN --responses FILE.npz)",
+        at_resume=PLACE,
     )
     consensus: Switch = key(True, "whether the mean of the best genomes meets the validation items too")
 
@@ -561,19 +576,23 @@ class ExecutionConfig(Section):
 
     name: Annotated[
         str, Words({"local": "in this process", "ray": "in processes of their own, on this machine or a cluster"})
-    ] = key("local", "where candidates run")
+    ] = key("local", "where candidates run", at_resume=SPEED)
     device: Annotated[str, BeforeValidator(_device)] = key(
         "auto",
         "auto (cuda where there is one), cpu, cuda …; [cuda:0, cuda:1] spreads the layers of a model over several",
         json={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        at_resume=SPEED,
     )
-    dtype: Dtype | None = key(None, "in which candidates run; null: float32 on a CPU, the merged model's own on a GPU")
-    threads: Count | None = key(None, "of torch on the CPU; null: all cores, or those of a Ray worker")
+    dtype: Dtype | None = key(
+        None, "in which candidates run; null: float32 on a CPU, the merged model's own on a GPU", at_resume=EFFECT
+    )
+    threads: Count | None = key(None, "of torch on the CPU; null: all cores, or those of a Ray worker", at_resume=SPEED)
     cache: str | float = key(
         "auto",
         "memory for quantile tables, norms, angles: auto (a quarter of what is free), none (found anew each time), GiB",
         must="be auto, none or a size in GiB",
         json={"anyOf": [{"type": "string", "enum": ["auto", "none"]}, {"type": "number", "minimum": 0}]},
+        at_resume=SPEED,
     )
     parents: Annotated[
         str,
@@ -584,16 +603,20 @@ class ExecutionConfig(Section):
                 "host": "in the machine's memory, copied for each candidate",
             }
         ),
-    ] = key("auto", "where the tensors of the parents are kept on a GPU")
+    ] = key("auto", "where the tensors of the parents are kept on a GPU", at_resume=SPEED)
     deterministic: Switch = key(True, "several workers give the records of one; false: no worker ever waits")
     workers: Annotated[Count | None, BeforeValidator(_workers)] = key(
         None,
         "of Ray: how many; auto or null: as many as fit, counted all the time, since machines may join and leave",
         must="be a whole number from 1, or auto",
         json={"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "enum": ["auto"]}]},
+        at_resume=SPEED,
     )
     cpus_per_worker: Positive = key(
-        1.0, "of Ray: CPUs of one worker", must="be a number above 0, and a whole number above 1 (Ray's rule)"
+        1.0,
+        "of Ray: CPUs of one worker",
+        must="be a number above 0, and a whole number above 1 (Ray's rule)",
+        at_resume=SPEED,
     )
     gpus_per_worker: Number | None = key(
         None,
@@ -601,20 +624,25 @@ class ExecutionConfig(Section):
         must=f"be a part of one GPU, or a whole number up to {MOST_GPUS}",
         json={"minimum": 0, "maximum": MOST_GPUS},
         validate=True,
+        at_resume=SPEED,
     )
     address: Annotated[str, Field(strict=True)] | None = key(
         None,
         "of Ray: host:port of a running cluster, or auto for the one on this machine; null: start one here",
         must="be host:port of the head node, or auto for the cluster on this machine (not Ray's client, ray://…)",
+        at_resume=SPEED,
     )
     timeout: float | str | None = key(
         "auto",
         "of Ray: seconds that a candidate may take; auto: ten minutes, or 20 times the slowest so far; none: any time",
         must="be a number above 0 (seconds, auto or none)",
         json={"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "enum": ["auto", "none"]}]},
+        at_resume=SPEED,
     )
-    share: Switch = key(True, "of Ray: idle workers take a part of a candidate that another one is at")
-    runtime_env: dict[Any, Any] = key({}, "of Ray: environment of the workers, for clusters whose machines differ")
+    share: Switch = key(True, "of Ray: idle workers take a part of a candidate that another one is at", at_resume=SPEED)
+    runtime_env: dict[Any, Any] = key(
+        {}, "of Ray: environment of the workers, for clusters whose machines differ", at_resume=SPEED
+    )
 
     @field_validator("cache", mode="before")
     @classmethod
@@ -696,7 +724,7 @@ class SearchConfig:
 class SearchKeys(Section):
     """The keys of a configuration."""
 
-    name: Text = key("search", "of the search; its runs are kept in outputs/<name>")
+    name: Text = key("search", "of the search; its runs are kept in outputs/<name>", at_resume=SHOWN)
     seed: Natural = key(0, "of everything: optimizer, random masks, the split of the items")
     run: RunKeys = section(RunKeys, "where the run is kept")
     models: ModelsKeys | None = key(None, "which models are merged")

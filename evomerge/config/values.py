@@ -23,6 +23,10 @@ def _text(value: Any) -> Any:
     return value if isinstance(value, (list, tuple, Mapping)) else str(value)
 
 
+SPEED, SHOWN, PLACE, LIMIT, EFFECT = "speed", "shown", "place", "limit", "effect"
+"""Why a key may be given another value when a run is continued: it concerns speed only; it names or shows something; it
+is where something stands whose content is compared instead; it is a limit of the budget; its effect is compared."""
+
 SAYS = "says"
 """The type of pydantic's error whose context has, as `text`, what the message says after the key."""
 
@@ -46,6 +50,7 @@ def key(
     null: bool = False,
     json: Mapping[str, Any] | None = None,
     validate: bool = False,
+    at_resume: str | None = None,
 ) -> Any:
     """Declare one key; its type and range are those of the annotation.
 
@@ -57,8 +62,16 @@ def key(
         null: whether null has a meaning of its own; if not, it is the same as leaving the key out.
         json: the JSON schema, if the annotation cannot say it.
         validate: whether validators see the default too, because it depends on other keys.
+        at_resume: why another value may be given when a run is continued (`SPEED`, `SHOWN`, `PLACE`, `LIMIT` or
+            `EFFECT`); None: the value matters to the results, so that it may not.
     """
-    extra: dict[str, Any] = {"x-must": must, "x-missing": missing, "x-null": null or None, **(json or {})}
+    extra: dict[str, Any] = {
+        "x-must": must,
+        "x-missing": missing,
+        "x-null": null or None,
+        "x-at-resume": at_resume,
+        **(json or {}),
+    }
     said = {name: one for name, one in extra.items() if one is not None}
     return Field(default, description=help, json_schema_extra=said, validate_default=validate)
 

@@ -6,15 +6,18 @@ drawn while a candidate is scored. An engine (`engines`) runs the forward passes
 
 from __future__ import annotations
 
+import json
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.catalog import TaskCatalog, check
+from evomerge.evaluation.contents import short_hash
 from evomerge.evaluation.engines.base import Answers, Call, Division, Engine, Response
 from evomerge.evaluation.engines.encoding import Encoded, Encoder
 from evomerge.evaluation.engines.registry import ENGINES, make_engine
@@ -163,6 +166,42 @@ class LmHarness:
             name: {str(split): one.to_data() for split, one in drawn.items()} for name, drawn in self._splits.items()
         }
         return {"seed": self._seed, "tasks": tasks}
+
+    def contents(self, *, keep: Collection[Split] = ()) -> dict[str, Any]:
+        """Return what the items of all splits ask and what answers to them are worth, as JSON data of hashes.
+
+        The requests are built for it, in plain text or as the turns of a chat, since a template belongs to a tokenizer.
+
+        Args:
+            keep: the splits whose requests are kept for the first `score`; those of the others are built again then,
+                so that they take no memory meanwhile.
+
+        Returns:
+            `items`: for each task and split the `source`, and the hashes of `evaluation.contents.item_hashes`;
+            `scoring`: for each lm-eval task those of `evaluation.contents.scoring_contents`.
+
+        Raises:
+            ConfigError: if the prompts cannot be built.
+        """
+        self.prepare()
+        items: dict[str, dict[str, Any]] = {task.name: {} for task in self._runs}
+        scoring: dict[str, dict[str, str]] = {}
+        for split in Split:
+            built = self._build(split, _as_turns if self._apply_chat_template else None)
+            for task in self._runs:
+                source = task.source(split)
+                prepared = self._task(task, source)
+                items[task.name][str(split)] = {"source": source, **prepared.item_hashes(built[task.name])}
+                if source not in scoring:
+                    scoring[source] = prepared.scoring_contents()
+            if split in keep and not self._apply_chat_template:
+                self._requests[split, None] = built
+        return {"items": items, "scoring": scoring}
+
+    def pools(self) -> dict[str, list[str]]:
+        """Return for each lm-eval task the hashes of all its documents, in order; see `Drawn.documents`."""
+        self.prepare()
+        return {name: task.document_hashes() for (name, _), task in self._tasks.items()}
 
     def score(
         self,
@@ -381,9 +420,20 @@ class LmHarness:
                 )
         n_docs = {name: self._task(task, name).n_docs for name in task.sources}
         if self._recorded is None:
-            self._splits[task.name] = draw_splits(task, n_docs, self._sizes, self._seed)
+            drawn = draw_splits(task, n_docs, self._sizes, self._seed)
         else:
-            self._splits[task.name] = _recorded(task, n_docs, self._recorded)
+            drawn = _recorded(task, n_docs, self._recorded)
+        self._splits[task.name] = {split: self._known(task, split, one) for split, one in drawn.items()}
+
+    def _known(self, task: Task, split: Split, drawn: Drawn) -> Drawn:
+        """Return a split with the hash of its documents, which is that with which it was recorded."""
+        documents = short_hash(self._task(task, drawn.source).document_hashes(drawn.items))
+        if drawn.documents and drawn.documents != documents:
+            raise ConfigError(
+                f"task {drawn.source!r}: the documents of the {split} items are not those that the splits were drawn "
+                "from: the dataset, its order or what the task makes of it changed; restore it, or start a new run"
+            )
+        return replace(drawn, documents=documents)
 
     def _resolve(self, spec: TaskSpec) -> TaskSpec:
         """Check a spec against the tasks of its splits; the main task fills in its filter and direction."""
@@ -422,20 +472,22 @@ class LmHarness:
                 raise ConfigError("apply_chat_template is set, but the tokenizer has no chat template; unset it")
         key = (split, template)
         if key not in self._requests:
-            built = {}
-            for task in self._runs:
-                drawn = self._splits[task.name]
-                mine = drawn[split]
-                # Few-shot examples come from the earliest split of the same pool: from search items, if there are any,
-                # and from test items for test items only.
-                shots_from = next((d.items for d in drawn.values() if d.source == mine.source and d.items), ())
-                built[task.name] = self._task(task, mine.source).build(
-                    mine.items,
-                    shots_from=shots_from,
-                    chat_template=None if template is None else encoder.chat_template,
-                )
-            self._requests[key] = built
+            self._requests[key] = self._build(split, None if template is None else encoder.chat_template)
         return template, self._requests[key]
+
+    def _build(self, split: Split, chat_template: Callable[..., str] | None) -> dict[str, Requests]:
+        """Build the requests of a split, by task."""
+        built = {}
+        for task in self._runs:
+            drawn = self._splits[task.name]
+            mine = drawn[split]
+            # Few-shot examples come from the earliest split of the same pool: from search items, if there are any,
+            # and from test items for test items only.
+            shots_from = next((d.items for d in drawn.values() if d.source == mine.source and d.items), ())
+            built[task.name] = self._task(task, mine.source).build(
+                mine.items, shots_from=shots_from, chat_template=chat_template
+            )
+        return built
 
     def _engine_made(self) -> Engine:
         if self._engine is None:
@@ -503,6 +555,11 @@ class LmHarness:
         return found
 
 
+def _as_turns(chat: Sequence[Mapping[str, str]], add_generation_prompt: bool = True, **_: Any) -> str:
+    """Stand in for a tokenizer's chat template: the turns as they are."""
+    return json.dumps([list(chat), add_generation_prompt])
+
+
 @contextmanager
 def _naming(call: Call) -> Iterator[None]:
     """Name the tasks in any error that is raised within."""
@@ -532,10 +589,10 @@ def _recorded(task: Task, n_docs: Mapping[str, int], recorded: Mapping[str, Any]
                 f"task {task.name!r}: its {split} items were drawn from {one.source!r}, "
                 f"but now {task.source(split)!r} is named"
             )
-        if one.n_docs != n_docs[one.source]:
+        if max(one.items, default=-1) >= n_docs[one.source]:
             raise ConfigError(
                 f"task {one.source!r} had {one.n_docs} documents when the splits were drawn and has "
-                f"{n_docs[one.source]} now: the dataset changed, so recorded items would name other documents; "
-                "restore it, or start a new run"
+                f"{n_docs[one.source]} now: the dataset changed, and recorded items are gone; restore it, or start a "
+                "new run"
             )
     return drawn

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.catalog import OUTPUT_TYPES
+from evomerge.evaluation.contents import document_hashes, item_hashes, scoring_contents
 from evomerge.evaluation.engines.stopping import Text
 from evomerge.evaluation.index import load
 from evomerge.evaluation.measures.base import Answered, Measure
@@ -171,6 +172,22 @@ class PreparedTask:
             group.sort(key=lambda instance: instance.idx)
         self._task._instances = None
         return Requests(tuple(items), instances)
+
+    def item_hashes(self, requests: Requests) -> dict[str, str]:
+        """Return what the items ask and what their answers are worth, as `evaluation.contents.item_hashes` has it."""
+        evaluated = self._task.eval_docs
+        documents = [_copied(evaluated[item]) for item in requests.items]
+        with quiet(), lm_eval_randomness(), compiled_templates():
+            return item_hashes(documents, requests.instances, self._task.doc_to_target)
+
+    def document_hashes(self, items: Sequence[int] | None = None) -> list[str]:
+        """Return the hash of each of these documents; None: of all."""
+        documents = self._task.eval_docs
+        return document_hashes(documents[item] for item in (range(self.n_docs) if items is None else items))
+
+    def scoring_contents(self) -> dict[str, str]:
+        """Return the hash of each setting and file that says what an answer is worth, by its name."""
+        return scoring_contents(self._task)
 
     def item_scores(
         self,

@@ -25,20 +25,27 @@ class Drawn:
         source: the lm-eval task that the items belong to.
         n_docs: how many documents that task had when the split was drawn.
         items: indices of documents, ascending.
+        documents: the hash of the items' documents; "": not known. By it a recorded split knows its items again.
     """
 
     source: str
     n_docs: int
     items: tuple[int, ...]
+    documents: str = ""
 
     def to_data(self) -> dict[str, Any]:
-        """Return `{"task", "n_docs", "items"}`."""
-        return {"task": self.source, "n_docs": self.n_docs, "items": list(self.items)}
+        """Return `{"task", "n_docs", "items", "documents"}`."""
+        return {"task": self.source, "n_docs": self.n_docs, "items": list(self.items), "documents": self.documents}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Drawn:
         """Return the split that `to_data` wrote."""
-        return cls(str(data["task"]), int(data["n_docs"]), tuple(int(item) for item in data["items"]))
+        return cls(
+            str(data["task"]),
+            int(data["n_docs"]),
+            tuple(int(item) for item in data["items"]),
+            str(data.get("documents", "")),
+        )
 
 
 def split_items(n_docs: int, sizes: Mapping[Split, Size], seed: int, task: str) -> dict[Split, tuple[int, ...]]:

@@ -49,10 +49,10 @@ class Baselines:
             EvaluationError: if none, or one that the objectives name, could be scored.
             Interrupted: if the stop signal came first.
         """
-        listener.phase("baselines", len(self._order), 0)
         named = {number: (name, recipe) for name, number, recipe in self._order}
         names = [name for name, _ in named.values()]
         missing = [number for number in named if database.record(number) is None]
+        listener.phase("baselines", len(named), len(named) - len(missing))
         for number, (name, _) in named.items():
             if number not in missing:
                 scorer.note(name, Split.SEARCH, database.item_scores(number, Split.SEARCH))

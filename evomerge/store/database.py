@@ -14,7 +14,7 @@ import json
 import math
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ from evomerge.system.files import damaged, explain_database_errors, explain_os_e
 from evomerge.system.secrets import hide
 from evomerge.system.text import storable
 
-FORMAT = 2
+FORMAT = 3
 """Version of the tables below. A database of another format is refused, with a message that says what to do.
 
-2: results are vectors (objectives, violation, measures), and a search ends in a choice. 1: one number a candidate.
+3: what the run stands on is recorded with it (the configuration, contents of models and items). 2: results are vectors
+(objectives, violation, measures), and a search ends in a choice. 1: one number a candidate.
 """
 
 _SCHEMA = """
@@ -98,6 +99,7 @@ class Database:
         self.path = path
         self._write = write
         self._together = False
+        self._reading = False
         # A reader, too, asks for write access: a transaction that a killed writer left must be undone before anything
         # can be read. Without the right to write, SQLite falls back to read-only access. `query_only` prevents writes.
         with explain_database_errors(path):
@@ -111,8 +113,15 @@ class Database:
             raise
 
     @classmethod
-    def create(cls, path: str | Path) -> Database:
-        """Make a new, empty database, open for writing; the file appears only when it is complete.
+    def create(
+        cls, path: str | Path, *, meta: Mapping[str, Any] | None = None, splits: Mapping[str, Any] | None = None
+    ) -> Database:
+        """Make a new database without records, open for writing; the file appears only when it is complete.
+
+        Args:
+            path: the file.
+            meta: JSON values by key, as for `set_meta`: with what is known from the first moment on.
+            splits: how each task's items are split, as JSON data by task; they never change.
 
         Raises:
             RunError: if the file exists, or cannot be written.
@@ -127,9 +136,16 @@ class Database:
             with contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as db:
                 db.execute("PRAGMA synchronous = EXTRA")
                 # One transaction, since a file with tables but without its format could not be read.
-                db.executescript(
-                    f"BEGIN; {_SCHEMA} INSERT INTO meta (key, value) VALUES ('format', '{FORMAT}'); COMMIT;"
+                db.executescript(f"BEGIN; {_SCHEMA}")
+                db.executemany(
+                    "INSERT INTO meta (key, value) VALUES (?, ?)",
+                    [(key, _json(value)) for key, value in {**(meta or {}), "format": FORMAT}.items()],
                 )
+                db.executemany(
+                    "INSERT INTO splits (task, data) VALUES (?, ?)",
+                    [(task, _json(data)) for task, data in (splits or {}).items()],
+                )
+                db.execute("COMMIT")
             aside.rename(path)
             sync_folder(path.parent)
         return cls.open(path, write=True)
@@ -150,6 +166,14 @@ class Database:
         if not path.is_file():
             raise RunError(f"there is no database {path}; the folder holds no run")
         return cls(path, write=write, busy_seconds=busy_seconds)
+
+    def freeze(self) -> None:
+        """Go on with a copy in memory of what the last commit left: a writer is neither seen nor held up any more."""
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        with explain_database_errors(self.path):
+            self._db.backup(copy)
+        self._db.close()
+        self._db = copy
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -260,22 +284,20 @@ class Database:
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, hide(_json(value))))
 
-    def set_splits(self, splits: Mapping[str, Any]) -> None:
-        """Commit how each task's items are split, as JSON data by task; a recorded split never changes.
-
-        Raises:
-            RunError: if a task's split was recorded differently.
-        """
+    def replace_recipes(self, replace: Callable[[Recipe], Recipe]) -> None:
+        """Commit other recipes in place of those of all candidates, for models that are named otherwise now."""
         with self._transaction():
-            for task, data in splits.items():
-                text = _json(data)
-                before = self._one("SELECT data FROM splits WHERE task = ?", task)
-                if before is not None and before[0] != text:
-                    raise RunError(
-                        f"the items of task {task!r} now split differently from when the run {self.path.parent} was "
-                        "started: the task's data or the split's settings changed. Undo that, or start a new run"
-                    )
-                self._db.execute("INSERT OR IGNORE INTO splits (task, data) VALUES (?, ?)", (task, text))
+            for key, data in self._all("SELECT hash, data FROM recipes"):
+                with self._explain_damage():
+                    made = replace(_recipe(key, data))
+                if made.content_hash == key:
+                    continue
+                self._db.execute(
+                    "INSERT OR IGNORE INTO recipes (hash, data) VALUES (?, ?)",
+                    (made.content_hash, _json(made.to_data())),
+                )
+                self._db.execute("UPDATE candidates SET recipe = ? WHERE recipe = ?", (made.content_hash, key))
+                self._db.execute("DELETE FROM recipes WHERE hash = ?", (key,))
 
     # ---- reading ----
 
@@ -363,7 +385,7 @@ class Database:
             return {key: json.loads(value) for key, value in self._all("SELECT key, value FROM progress")}
 
     def splits(self) -> dict[str, Any]:
-        """Return the recorded splits by task; empty before `set_splits`."""
+        """Return how each task's items are split."""
         with self._explain_damage():
             return {task: json.loads(data) for task, data in self._all("SELECT task, data FROM splits")}
 
@@ -409,8 +431,18 @@ class Database:
             problems = [row[0] for row in self._all("PRAGMA quick_check(3)")]
             if problems != ["ok"]:
                 raise damaged(self.path, "; ".join(problems))
+            self._check_recipes()
             with self._transaction():  # a commit that changes nothing shows now, not after hours, if commits work
                 self._db.execute("UPDATE meta SET value = value WHERE key = 'format'")
+
+    def _check_recipes(self) -> None:
+        """Check that each recipe is the one of its key, by which candidates name it."""
+        last = ""
+        while page := self._all("SELECT hash, data FROM recipes WHERE hash > ? ORDER BY hash LIMIT ?", last, _PAGE):
+            with self._explain_damage():
+                for key, data in page:
+                    _recipe(key, data)
+            last = page[-1][0]
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -441,13 +473,21 @@ class Database:
                 raise
 
     @contextlib.contextmanager
-    def _snapshot(self) -> Iterator[None]:
-        """Let several reads see the state of the same commit."""
+    def snapshot(self) -> Iterator[None]:
+        """Let all reads within see the state of the same commit.
+
+        The writer cannot commit meanwhile, so nothing that takes long may stand in it.
+        """
+        if self._reading:
+            yield
+            return
         with explain_database_errors(self.path):
             self._db.execute("BEGIN")
+        self._reading = True
         try:
             yield
         finally:
+            self._reading = False
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
@@ -493,7 +533,7 @@ class Database:
     def _read_records(self, where: str, values: tuple[Any, ...], recipes: dict[str, Recipe]) -> list[Record]:
         """Return whole records, scores included, from one snapshot; no lock outlives the call."""
         picked = f"SELECT {_COLUMNS} FROM candidates WHERE {where}"
-        with self._snapshot():
+        with self.snapshot():
             rows = self._all(f"SELECT p.*, r.data FROM ({picked}) p LEFT JOIN recipes r ON r.hash = p.recipe", *values)
             score_rows = self._all(
                 "SELECT candidate, split, mean, low, high, n FROM scores "
@@ -512,7 +552,7 @@ class Database:
         if recipe_data is None:
             raise ValueError(f"the recipe of candidate {number} is missing")
         if recipe_hash not in recipes:
-            recipes[recipe_hash] = Recipe.from_data(json.loads(recipe_data))
+            recipes[recipe_hash] = _recipe(recipe_hash, recipe_data)
         return Record(
             number=number,
             name=name,
@@ -527,6 +567,20 @@ class Database:
             error=error,
             same_as=same_as,
         )
+
+
+def _recipe(key: str, data: str) -> Recipe:
+    """Return the recipe of a row.
+
+    Raises:
+        ValueError: if it is another one than that of its key.
+    """
+    recipe = Recipe.from_data(json.loads(data))
+    if recipe.content_hash != key:
+        raise ValueError(
+            f"the recipe with the key {key[:12]} is another one: its own hash is {recipe.content_hash[:12]}"
+        )
+    return recipe
 
 
 def _json(value: Any) -> str:

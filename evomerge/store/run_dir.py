@@ -1,7 +1,7 @@
 """The folder of one run.
 
 outputs/<name>/<time>/
-  config.yaml        the composed configuration
+  config.yaml        the composed configuration, for people; what counts stands in the database
   environment.json   versions and machine
   run.sqlite         records, item scores, the strategy's state
   run.log
@@ -12,16 +12,18 @@ outputs/<name>/<time>/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import RunError
 from evomerge.recipe import Recipe
+from evomerge.store.changes import moved_models
 from evomerge.store.database import Database
 from evomerge.store.environment import collect_environment
+from evomerge.store.inputs import RunInputs, moved_recipe
 from evomerge.store.lock import WriterLock
-from evomerge.system.files import explain_os_errors, write_atomically
+from evomerge.system.files import damaged, explain_os_errors, write_atomically
 from evomerge.system.yaml_text import YamlError, read_yaml, write_yaml
 
 CONFIG, ENVIRONMENT, DATABASE, LOG, BEST, LOCK = (
@@ -50,17 +52,25 @@ class RunDir:
 
     @classmethod
     def create(
-        cls, path: str | Path, *, config: Mapping[str, Any], environment: Mapping[str, Any] | None = None
+        cls,
+        path: str | Path,
+        *,
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any] | None = None,
+        inputs: RunInputs | None = None,
+        splits: Mapping[str, Any] | None = None,
     ) -> RunDir:
         """Start a run: make the folder and lock it for this process.
 
         The database comes last and makes the folder a run, so a start that was cut short leaves no run behind and can
-        be repeated.
+        be repeated. From its first moment it holds what the run stands on.
 
         Args:
             path: the folder.
             config: the composed configuration, made of plain YAML values.
             environment: added to what `collect_environment` returns.
+            inputs: what the run stands on; None: not known, so that it can be read, but not continued.
+            splits: as for `Database.create`.
 
         Raises:
             RunError: if the folder holds a run or another program's config.yaml, or cannot be written.
@@ -75,32 +85,38 @@ class RunDir:
         lock = WriterLock(path / LOCK)
         try:
             _refuse_existing(path)  # another process may have been faster
-            write_atomically(path / CONFIG, write_yaml(_plain(config)))
+            plain = _plain(config)
+            write_atomically(path / CONFIG, write_yaml(plain))
             facts = {**collect_environment(), **(environment or {})}
             write_atomically(path / ENVIRONMENT, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-            return cls(path, Database.create(path / DATABASE), lock)
+            meta = {"config": plain, "inputs": None if inputs is None else inputs.to_data()}
+            return cls(path, Database.create(path / DATABASE, meta=meta, splits=splits), lock)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def open(cls, path: str | Path, *, write: bool = False) -> RunDir:
+    def open(cls, path: str | Path, *, write: bool = False, frozen: bool = False) -> RunDir:
         """Open a run.
 
         Args:
             path: the folder.
             write: whether to continue the run, which takes the writer's lock and checks the whole database. Reading
                 needs no lock, and works beside the writer and in a read-only folder.
+            frozen: whether all that is read is of one moment, for readers that take long: of a copy in memory.
 
         Raises:
             RunError: if the folder is no run, another process writes it, it is damaged, or (for writing) read-only.
         """
         path = Path(path)
-        if not (path / DATABASE).is_file() or not (path / CONFIG).is_file():
+        if not (path / DATABASE).is_file():
             raise RunError(_not_a_run(path))
         lock = WriterLock(path / LOCK) if write else None
         try:
-            return cls(path, Database.open(path / DATABASE, write=write), lock)
+            database = Database.open(path / DATABASE, write=write)
+            if frozen and not write:
+                database.freeze()
+            return cls(path, database, lock)
         except BaseException:
             if lock is not None:
                 lock.release()
@@ -113,18 +129,76 @@ class RunDir:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The composed configuration.
+        """The composed configuration with which the run began, and the changes that `resume` accepted since."""
+        found = self.database.get_meta("config")
+        return dict(found) if isinstance(found, dict) else {}
+
+    @property
+    def edited_config(self) -> dict[str, Any]:
+        """The configuration in config.yaml, which the user may have edited; if the file is gone, the run's own.
 
         Raises:
             RunError: if it cannot be read.
         """
         try:
             data = read_yaml((self.path / CONFIG).read_bytes(), lenient=True)
+        except FileNotFoundError:
+            return self.config
         except (OSError, YamlError) as error:
-            raise RunError(f"cannot read {self.path / CONFIG}: {error}") from error
+            raise RunError(
+                f"cannot read {self.path / CONFIG}: {error}. Mend it; or remove it, so that the configuration in the "
+                "database counts alone"
+            ) from error
         if not isinstance(data, dict):
             raise RunError(f"{self.path / CONFIG} must hold a mapping, but holds {type(data).__name__}")
         return data
+
+    @property
+    def inputs(self) -> RunInputs | None:
+        """What the run stands on; None: it did not record that.
+
+        Raises:
+            RunError: if it cannot be read.
+        """
+        data = self.database.get_meta("inputs")
+        try:
+            return None if data is None else RunInputs.from_data(data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(self.path / DATABASE, f"what the run stands on cannot be read: {error}") from error
+
+    @property
+    def changed(self) -> list[dict[str, Any]]:
+        """What was changed when the run was continued: `key`, `before`, `after`, `when`, the oldest change first."""
+        return list(self.database.get_meta("changed", []))
+
+    def accept(self, config: Mapping[str, Any], inputs: RunInputs, changed: Sequence[Mapping[str, Any]]) -> None:
+        """Commit a configuration and inputs with which the run is continued.
+
+        Args:
+            config: the configuration from now on.
+            inputs: what the run stands on; models that moved are named by where they are.
+            changed: the changes, added to `changed`; recipes name moved models by where they are now.
+
+        Raises:
+            RunError: if the run is open for reading only, or cannot be written.
+        """
+        plain = _plain(config)
+        before = self.inputs
+        moved = {} if before is None else dict(moved_models(before, inputs).values())
+        if (
+            plain != self.edited_config
+        ):  # first: after a kill in between, the file is read as an edit of the same content
+            write_atomically(self.path / CONFIG, write_yaml(plain))
+        if changed or moved or plain != self.config or before is None or inputs.to_data() != before.to_data():
+            with self.database.together():
+                if moved:
+                    self.database.replace_recipes(lambda recipe: moved_recipe(recipe, moved))
+                self.database.set_meta("config", plain)
+                self.database.set_meta("inputs", inputs.to_data())
+                self.database.set_meta("changed", [*self.changed, *map(dict, changed)])
+        best = self.best() if moved else None
+        if best is not None:
+            self.write_best(moved_recipe(best, moved))
 
     @property
     def environment(self) -> dict[str, Any]:

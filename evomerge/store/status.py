@@ -27,8 +27,9 @@ def run_status(run: RunDir) -> dict[str, Any]:
         where they are not known), `workers` (the executor's last report, see
         `evomerge.execution.pool.workers.WorkerPool.report`; None without a pool), `baselines` (list of `name`,
         `search`, `validation`, `test`) and `best` (`id`, `recipe_hash`, `search`, `validation`, `test`; None before
-        the first score). Each score is `{"mean", "low", "high", "n"}` or None. `unscored` lists the baselines and
-        finalists that could not be scored on a split: `id`, `name`, `split`, `error`.
+        the first score), `changed` (what was changed at `resume`, the oldest first: `key`, `before`, `after`, `when`).
+        Each score is `{"mean", "low", "high", "n"}` or None. `unscored` lists the baselines and finalists that could
+        not be scored on a split: `id`, `name`, `split`, `error`.
     """
     database = run.database
     progress = database.progress()
@@ -50,13 +51,14 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "cache_hits": spent.get("hits", 0),
         "failed": sum(record.state in (State.FAILED, State.INVALID) for record in proposals),
         "error": database.get_meta("error"),
-        "budget": own,
+        "budget": budget,
         "per_minute": per_minute,
         "seconds_left": _seconds_left(budget, spent, per_minute),
         "workers": workers,
         "baselines": [{"name": record.name, **_scores(record)} for record in baselines],
         "best": _best(proposals, database.choice()),
         "unscored": _unscored(records, database.get_meta(UNSCORED, {})),
+        "changed": run.changed,
     }
 
 

@@ -109,6 +109,19 @@ class Registry(Generic[T]):
             raise ConfigError(f"{self.kind} {name!r} cannot be imported: {text}") from error
         raise ConfigError(unknown_name(self.kind, name, self.names))
 
+    def module(self, name: str) -> ModuleType | None:
+        """Return the module that defines the thing of a name; None for built-in things.
+
+        Raises:
+            ConfigError: as `find`.
+        """
+        if name in self._built_in:
+            return None
+        self.find(name)  # whose errors say what is wrong
+        offered = _entry_points(self.group).get(name)
+        where = name.rpartition(":")[0] if offered is None else offered.module
+        return load_file(Path(where).expanduser()) if where.endswith(".py") else _import(where)
+
 
 def load_attribute(name: str) -> Any:
     """Import "module:attribute" or "path/to/file.py:attribute" (paths start from the current folder).

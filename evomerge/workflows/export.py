@@ -22,7 +22,7 @@ def export(
     report: Callable[[ExportReport], None] | None = None,
 ) -> Path:
     """Write the best merge of a run, or another candidate, as a Hugging Face folder; see `evomerge.api.export`."""
-    with RunDir.open(run_dir) as run:
+    with RunDir.open(run_dir, frozen=True) as run:  # the search may go on while the weights are written
         return export_run(
             run,
             out,

@@ -14,7 +14,7 @@ from evomerge.store.run_dir import RunDir
 
 def responses(run_dir: str | Path) -> Responses:
     """Return the response matrix of a run; see `evomerge.api.responses`."""
-    with RunDir.open(run_dir) as run:
+    with RunDir.open(run_dir) as run, run.database.snapshot():
         return run_responses(run)
 
 

@@ -30,7 +30,7 @@ class Run:
 
         See `evomerge.store.status.run_status` and `evomerge.analysis.verdict.with_verdict` for the keys.
         """
-        with RunDir.open(self.path) as run:
+        with RunDir.open(self.path) as run, run.database.snapshot():
             return with_verdict(run, run_status(run))
 
     def records(self, *, baselines: bool = False) -> list[Record]:

@@ -7,17 +7,20 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS, public_warning
 from evomerge.assembly.executors import make_executor
+from evomerge.assembly.inputs import FoundInputs, find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
-from evomerge.errors import ExecutionError, Interrupted, RunError
+from evomerge.errors import ConfigError, ExecutionError, Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
 from evomerge.search.session import Search
+from evomerge.store.inputs import RunInputs
 from evomerge.store.log import logging_to
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
@@ -50,13 +53,30 @@ def search(
     named = run_dir or resolved((config.get("run") or {}).get("dir"))[0] or _default_folder(prepared.config.name)
     folder = Path(str(named)).expanduser()
     plain = {key: value for key, value in config.items() if key != "run"}
-    with RunDir.create(folder, config=plain) as run:
+    # Before the folder is made, so that there is no run without them, whenever this process is killed.
+    inputs = complete_inputs(find_inputs(plain, prepared.config, note=note), prepared)
+    splits = prepared.harness.split_data()["tasks"]
+    with RunDir.create(folder, config=plain, inputs=inputs, splits=splits) as run:
         if note is not None:
             note(f"run folder {folder}")
-        splits = prepared.harness.split_data()
-        run.database.set_splits(splits["tasks"])
         carry_out(run, prepared, listener=listener, stop=stop, note=note)
     return Run(folder)
+
+
+def complete_inputs(found: FoundInputs, prepared: Prepared) -> RunInputs:
+    """Return what a search stands on, its items included.
+
+    Raises:
+        ConfigError: if a model or file cannot be read, or prompts cannot be built.
+    """
+    if found.problems:
+        raise ConfigError(found.problems)
+    return replace(found.inputs, **prepared.harness.contents(keep=kept_requests(prepared)))
+
+
+def kept_requests(prepared: Prepared) -> tuple[Split, ...]:
+    """Return the splits that this process will score soon, so that it keeps their requests; workers make their own."""
+    return (Split.SEARCH, Split.VALIDATION) if prepared.config.execution.name == "local" else ()
 
 
 def _default_folder(name: str) -> Path:

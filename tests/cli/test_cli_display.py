@@ -11,7 +11,7 @@ from evomerge.cli.console import make_console
 from evomerge.cli.display import Display, result_tables
 from evomerge.cli.main import main
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Record, Split, State
+from evomerge.record import Record, Score, Split, State
 from evomerge.store.run_dir import RunDir
 
 ODD = ["[/INST]", "[red]", "tokens [a]", "  ", "日本語"]
@@ -66,3 +66,37 @@ def test_status_shows_an_error_with_square_brackets(tmp_path: Path, capsys: pyte
     assert main(["status", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
     assert "[/name]: failed" in out and "the tag [/x] is [odd]" in out
+
+
+def scored(number: int, fitness: float, name: str = "") -> Record:
+    recipe = Recipe("linear", (Parent("a", ModelSource("a")),), parameters={"weight": number})
+    score = Score(fitness, fitness - 0.1, fitness + 0.1, 10)
+    return Record(number, name or f"candidate {number}", State.COMPLETE, recipe, (0.5,), fitness, {Split.SEARCH: score})
+
+
+def test_a_resumed_search_remembers_the_best_of_before() -> None:
+    console = shown()
+    now = scored(2, 0.5)
+    with Display(console) as display:
+        display.take_up([scored(-1, 0.3, "math"), scored(0, 0.8), scored(1, 0.6)])
+        display.phase("search", 4, 2)
+        display._last_line = -1e9  # so that a line is due
+        display.scored(now, Split.SEARCH, (now.scores or {})[Split.SEARCH])
+    (line,) = [line for line in text_of(console).splitlines() if "candidate 2" in line]
+    assert "50.0 %" in line and "best  80.0 %" in line
+    view = Console(file=io.StringIO(), width=200)
+    view.print(display._view())
+    assert isinstance(view.file, io.StringIO)
+    assert "best so far  80.0 % [70.0, 90.0] (candidate 0)" in view.file.getvalue()
+    assert "on the search items: math 30.0 %" in view.file.getvalue()
+
+
+def test_status_of_a_run_that_stopped_in_its_baselines_shows_those_that_were_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunDir.create(tmp_path / "run", config={"name": "early", "budget": {"candidates": 3}}) as run:
+        run.database.add(scored(-1, 0.375, "math"))
+    assert main(["status", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if "math" in line]
+    assert "37.5 % [27.5, 47.5]" in line and "search" in out

@@ -67,10 +67,19 @@ def test_json_has_stable_keys(capsys: pytest.CaptureFixture) -> None:
     listed = json.loads(capsys.readouterr().out)
     assert [one["key"] for one in listed] == [name for name in all_keys() if name != ROOT]
     for one in listed:
-        assert list(one) == ["key", "type", "default", "low", "high", "choices", "help"]
+        assert list(one) == ["key", "type", "default", "low", "high", "choices", "help", "at_resume"]
     found = {one["key"]: one for one in listed}
     assert found["seed"] | {"help": ""} == {
-        **{"key": "seed", "type": "integer", "default": 0, "low": 0, "high": None, "choices": None, "help": ""}
+        **{
+            "key": "seed",
+            "type": "integer",
+            "default": 0,
+            "low": 0,
+            "high": None,
+            "choices": None,
+            "help": "",
+            "at_resume": None,
+        }
     }
     assert set(found["fitness.estimator"]["choices"]) >= {"model", "mean", "mixture"}
     assert main(["explain", "seed", "--json"]) == 0

@@ -20,7 +20,7 @@ import ctypes, pathlib, time
 C, n, here = ctypes.CDLL(None), [0], pathlib.Path(__file__).parent
 def f(doc, responses):
     n[0] += 1
-    if n[0] > 42:
+    if n[0] > 42 and not (here / "mended").exists():
         (here / "hangs").touch()
         {how}()
     return 1.0
@@ -100,5 +100,5 @@ def test_a_metric_that_hangs_is_stopped_and_the_run_goes_on_from_there(
     # What took hardly any time waits for a transaction that others share, and is lost with the process.
     assert found["state"] == "interrupted" and found["candidates"] in ((2,) if how == "in_python" else (1, 2))
     if (how, presses) == ("in_c", 2):  # the metric is mended
-        (tmp_path / "metric.py").write_text("def f(doc, responses): return 1.0\n")
+        (tmp_path / "mended").touch()
         assert api.resume(run).status()["state"] == "complete"

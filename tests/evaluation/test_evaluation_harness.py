@@ -237,8 +237,12 @@ def test_splits_are_recorded_and_taken_back(tasks: Path) -> None:
     assert data["tasks"]["copy"]["search"]["n_docs"] == N_TEST
     again = harness(tasks, *specs, seed=2, recorded_splits=data)
     assert [again.split_items(split) for split in Split] == [first.split_items(split) for split in Split]
-    data["tasks"]["copy"]["search"]["n_docs"] = 99
-    with pytest.raises(ConfigError, match=f"'copy' had 99 documents when the splits were drawn and has {N_TEST} now"):
+    other = json.loads(json.dumps(data))
+    other["tasks"]["copy"]["search"]["items"][0] = 999
+    with pytest.raises(ConfigError, match=f"'copy' had {N_TEST} documents when the splits were drawn.*items are gone"):
+        harness(tasks, *specs, recorded_splits=other).prepare()
+    data["tasks"]["copy"]["test"]["items"][0] = data["tasks"]["copy"]["search"]["items"][0]  # as if rows had moved
+    with pytest.raises(ConfigError, match="'copy': the documents of the test items are not those that"):
         harness(tasks, *specs, recorded_splits=data).prepare()
     with pytest.raises(ConfigError, match="its test items were drawn from 'choice_other', but now 'choice' is named"):
         harness(tasks, specs[0], TaskSpec("choice", "acc"), recorded_splits=first.split_data()).prepare()

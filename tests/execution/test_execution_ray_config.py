@@ -163,7 +163,7 @@ def test_a_worker_with_another_parent_says_which(tmp_path: Path) -> None:
 
 
 def test_a_fingerprint_tells_models_apart_and_depends_on_no_place(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("evomerge.merge.files.fingerprint.PIECE_BYTES", 100_000)
+    monkeypatch.setattr("evomerge.system.contents.PIECE_BYTES", 100_000)
     prints = {fingerprint(zoo_path(name)) for name in ("base", "math", "japanese")}
     assert len(prints) == 3
     copy = tmp_path / "copy"

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from evomerge import api
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.export import export_recipe, export_run, push
 from evomerge.export.publishing import published_recipe
@@ -226,3 +227,20 @@ def test_a_killed_export_leaves_a_hidden_folder_that_the_next_one_clears(tmp_pat
     assert len(leftovers(tmp_path)) == 1 and not (tmp_path / "merge").exists()
     export_recipe(recipe, tmp_path / "merge", verify=False)
     assert leftovers(tmp_path) == [] and (tmp_path / "merge/config.json").is_file()
+
+
+def test_an_export_of_a_running_search_reads_it_at_one_moment(run, tmp_path, recipe):
+    def go_on(done: int, total: int) -> None:
+        if run.database.choice() is None:  # what the search finds while the weights are written
+            better = replace(recipe, parameters={"weight": 0.9})
+            run.database.add(Record(9, "candidate 9", State.COMPLETE, better, (0.9,), 0.99, scores(0.99)))
+            run.database.add_scores(9, Split.VALIDATION, Score(0.9, 0.8, 1.0, 70), [])
+            run.database.set_choice(Choice("winner", (9,)))
+
+    out = api.export(run.path, tmp_path / "out", progress=go_on, verify=False)
+    assert run.database.choice() is not None
+    text = (out / "README.md").read_text(encoding="utf-8")
+    assert "| candidates tried | 4 |" in text
+    assert "| chosen | candidate 1 |" in text
+    assert "chosen on the search items alone" in text
+    assert "0.9000" not in text

@@ -117,10 +117,10 @@ def test_damaged_text_files_are_named(tmp_path):
     with RunDir.open(tmp_path / "run") as run:
         (run.path / "config.yaml").write_text("a: [1")
         with pytest.raises(RunError, match=r"cannot read .*config\.yaml"):
-            _ = run.config
+            _ = run.edited_config
         (run.path / "config.yaml").write_text("- 1")
         with pytest.raises(RunError, match="must hold a mapping, but holds list"):
-            _ = run.config
+            _ = run.edited_config
         (run.path / "environment.json").write_text("{")
         with pytest.raises(RunError, match=r"cannot read .*environment\.json"):
             _ = run.environment

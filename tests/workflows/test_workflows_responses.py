@@ -15,8 +15,7 @@ def test_a_runs_matrix_has_baselines_first_each_item_once_and_no_copies(tmp_path
     def items(start: int, *values: float) -> list[ItemScore]:
         return [ItemScore("t", start + i, {"em,strict": v, "em,loose": 9.0}) for i, v in enumerate(values)]
 
-    with RunDir.create(tmp_path / "run", config=config) as run:
-        run.database.set_splits({"t": splits})
+    with RunDir.create(tmp_path / "run", config=config, splits={"t": splits}) as run:
         for number, name in ((0, "candidate 0"), (-1, "a"), (-2, "average"), (1, "candidate 1"), (2, "copy")):
             recipe = Recipe("linear", (Parent("a", ModelSource("a")),), parameters={"weight": number + 5.0})
             record = Record(number, name, State.COMPLETE, recipe, same_as=0 if number == 2 else None)

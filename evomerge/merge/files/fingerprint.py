@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.belongings import GENERATION, belongings, code_files
 from evomerge.merge.files.weights import weight_files
+from evomerge.system.contents import pieces
 
 SAMPLES = 64
 """How many samples of a weight file are read if not all of it is."""
 
 SAMPLE_BYTES = 4096
-
-PIECE_BYTES = 64 << 20
-"""The size of the pieces in which whole files are hashed, in bytes; several threads hash at once, without Python's
-lock."""
 
 
 def fingerprint(folder: Path, *, whole: bool = False) -> str:
@@ -45,7 +40,7 @@ def fingerprint(folder: Path, *, whole: bool = False) -> str:
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
         for path in weight_files(folder):
             digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-            for part in _pieces(path) if whole else _samples(path):
+            for part in pieces(path) if whole else _samples(path):
                 digest.update(part)
     except OSError as error:
         raise CheckpointError(f"cannot read {error.filename}: {error.strerror or error}") from error
@@ -66,15 +61,3 @@ def _samples(path: Path) -> Iterator[bytes]:
         for k in range(SAMPLES):
             file.seek(max(0, size - SAMPLE_BYTES) * k // (SAMPLES - 1))
             yield file.read(SAMPLE_BYTES)
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    """Yield the digests of a file's pieces, in order."""
-
-    def digest(start: int) -> bytes:
-        with path.open("rb") as file:
-            file.seek(start)
-            return hashlib.sha256(file.read(PIECE_BYTES)).digest()
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        yield from threads.map(digest, range(0, path.stat().st_size, PIECE_BYTES))
