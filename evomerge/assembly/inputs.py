@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from evomerge.assembly.workers import find_device, running_dtype
-from evomerge.config.canonical import at_resume, canonical, shown
+from evomerge.config.canonical import canonical, deciding, shown
 from evomerge.config.names import REGISTRIES
 from evomerge.config.schema import ExecutionConfig, SearchConfig
-from evomerge.config.values import EFFECT
 from evomerge.errors import CheckpointError, ConfigError, RecipeError
 from evomerge.evaluation.measures.python_function import load_function
 from evomerge.evaluation.task import PYTHON
@@ -20,6 +19,7 @@ from evomerge.merge.files.checkpoint import locate
 from evomerge.merge.files.contents import checkpoint_contents
 from evomerge.merge.files.weights import weight_files
 from evomerge.recipe import DTYPES, ModelSource, Recipe
+from evomerge.store.changes import model_changes
 from evomerge.store.inputs import ModelContents, RunInputs, moved_recipe
 from evomerge.system.contents import Content, content_of, digest_of
 from evomerge.system.memory import GIB
@@ -64,7 +64,7 @@ def find_inputs(
         known: the contents of models when they were read last, by name; files that are still the same are not read.
         note: called with a sentence where this takes a while.
     """
-    values = {name: value for name, value in canonical(data).items() if at_resume(name) in (None, EFFECT)}
+    values = deciding(data)
     values[DTYPE] = _effective_dtype(config.execution)
     problems: list[str] = []
     models = _models(config, known or {}, note, problems)
@@ -89,6 +89,24 @@ def values_then(data: Mapping[str, Any], inputs: RunInputs) -> dict[str, Any]:
     values = {name: value for name, value in shown(data).items() if name in known}
     dtypes = {digest_of(name): name for name in (*DTYPES, OWN_DTYPE, CLUSTERS_DTYPE)}
     return {**values, DTYPE: dtypes.get(inputs.keys.get(DTYPE, ""), "another one")}
+
+
+def changed_models(inputs: RunInputs, recipe: Recipe) -> list[str]:
+    """Return one sentence for each model of a run's recipe that is another one than when the run began.
+
+    A model that cannot be read is left to whoever needs it.
+    """
+    used = set(_sources(recipe))
+    then = {name: model for name, model in inputs.models.items() if model.source in used}
+    now: dict[str, ModelContents] = {}
+    for name, model in then.items():
+        try:
+            trusted = model.source.trust_remote_code
+            files = checkpoint_contents(locate(model.source), model.known, trust_remote_code=trusted)
+        except CheckpointError:
+            files = dict(model.files)
+        now[name] = replace(model, files=files)
+    return model_changes(RunInputs({}, then), RunInputs({}, now))
 
 
 def checkpoints(config: SearchConfig) -> dict[str, ModelSource]:
@@ -157,16 +175,15 @@ def _unread_weights(folder: Path, known: Mapping[str, Content]) -> dict[Path, in
 
 def _recipe_digest(recipe: Recipe) -> str:
     """Return a hash of a recipe, without the places of its models, whose contents are compared."""
-    nowhere = ModelSource("")
+    return moved_recipe(recipe, dict.fromkeys(_sources(recipe), ModelSource(""))).content_hash
 
-    def sources(one: Recipe) -> Iterator[ModelSource]:
-        for parent in (*one.parents, *([one.base] if one.base else [])):
-            if isinstance(parent.source, Recipe):
-                yield from sources(parent.source)
-            else:
-                yield parent.source
 
-    return moved_recipe(recipe, dict.fromkeys(sources(recipe), nowhere)).content_hash
+def _sources(recipe: Recipe) -> Iterator[ModelSource]:
+    for parent in (*recipe.parents, *([recipe.base] if recipe.base else [])):
+        if isinstance(parent.source, Recipe):
+            yield from _sources(parent.source)
+        else:
+            yield parent.source
 
 
 def _files(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from evomerge.config.keys import declared
 from evomerge.config.reader import read_keys
+from evomerge.config.values import EFFECT
 
 _OWN = re.compile(r"(python:)?(?:.*/)?([^/]+\.py:\w+)")
 """The name of something in a user's file. Where the file stands does not count, since its content is compared."""
@@ -33,6 +34,11 @@ def shown(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a configuration says as `canonical` does, with the text of references in place of their values."""
     texts = {name: value for name, value in flat(data) if isinstance(value, str) and "${" in value}
     return {name: texts.get(name, value) for name, value in canonical(data).items()}
+
+
+def deciding(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that decide results, as `canonical` has them."""
+    return {name: value for name, value in canonical(data).items() if at_resume(name) in (None, EFFECT)}
 
 
 def at_resume(key: str) -> str | None:

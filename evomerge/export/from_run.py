@@ -29,6 +29,7 @@ def export_run(
     out: str | Path,
     *,
     number: int | None = None,
+    config: Mapping[str, Any] | None = None,
     title: str | None = None,
     shard_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -42,6 +43,7 @@ def export_run(
         run: the run.
         out: the folder; it must not exist, or be empty.
         number: the number of the candidate; None: the winner.
+        config: the run's configuration for publication, which says the same as the run's own; None: that.
         title: the model's name in the card; None: the name of the folder.
         shard_size: as in `export_recipe`; so are `progress`, `verify`, `tolerance` and `report`.
 
@@ -51,13 +53,14 @@ def export_run(
     """
     out = Path(out).expanduser()
     refuse_used(out)  # before the parents' cards are read, which may need the network
-    refuse_secrets_in_data(run.config, run.path / CONFIG)
+    config = run.config if config is None else config
+    refuse_secrets_in_data(config, run.path / CONFIG)
     record = chosen_record(run, number)
     return export_recipe(
         record.recipe,
         out,
-        card=lambda known: run_card(run, record, title=title or out.resolve().name, report=known),
-        extra_files={CONFIG_FILE: _config_text(run.config)},
+        card=lambda known: run_card(run, record, config=config, title=title or out.resolve().name, report=known),
+        extra_files={CONFIG_FILE: _config_text(config)},
         shard_size=shard_size,
         progress=progress,
         verify=verify,
@@ -88,16 +91,18 @@ def chosen_record(run: RunDir, number: int | None = None) -> Record:
     return best
 
 
-def run_card(run: RunDir, record: Record, *, title: str, report: ExportReport | None = None) -> str:
+def run_card(
+    run: RunDir, record: Record, *, config: Mapping[str, Any], title: str, report: ExportReport | None = None
+) -> str:
     """Return the model card of a candidate, compared with the run's parents and plain average.
 
     Args:
         run: the run.
         record: the candidate.
+        config: the run's configuration.
         title: the model's name.
         report: what is known of its folder.
     """
-    config = run.config
     baselines = sorted((r for r in run.database.records(baselines=True) if r.is_baseline), key=lambda r: -r.number)
     scores: dict[str, Mapping[Split, Score]] = {title: record.scores or {}}
     for baseline in baselines:

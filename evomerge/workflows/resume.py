@@ -29,6 +29,7 @@ from evomerge.search.events import Listener
 from evomerge.store import RunDir, changed_versions
 from evomerge.store.changes import config_changes, file_changes, item_changes, model_changes
 from evomerge.store.inputs import RunInputs
+from evomerge.system.secrets import looks_secret
 from evomerge.workflows import Note
 from evomerge.workflows.run import Run
 from evomerge.workflows.search import carry_out, kept_requests
@@ -135,10 +136,15 @@ def _accepted(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[st
     said = {**dict(flat(before)), **dict(flat(now))}
     when = datetime.now().astimezone().isoformat(timespec="seconds")
     return [
-        {"key": key, "before": old.get(key), "after": new.get(key), "when": when}
+        {"key": key, "before": _kept(old.get(key)), "after": _kept(new.get(key)), "when": when}
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key) and at_resume(key) != LIMIT and (key in said or key.rpartition(".")[0] in said)
     ]
+
+
+def _kept(value: Any) -> Any:
+    """Return a value as it may be kept: no secret that was written out once, and was replaced by a reference."""
+    return "a secret" if isinstance(value, str) and looks_secret(value) else value
 
 
 def _said(value: Any) -> str:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from evomerge import api
 from evomerge.cli.main import main
-from evomerge.errors import ConfigError, InputsChanged, RunError
+from evomerge.errors import ConfigError, ExportError, InputsChanged, RunError
 from evomerge.system.yaml_text import read_yaml, write_yaml
 from evomerge.zoo import zoo_path
 
@@ -330,7 +330,7 @@ def test_a_key_that_decides_results_may_not_be_edited(
     [
         ("seed=3", "`seed` decides the results"),
         ("space.genes.weight.high=3", "decides the results"),
-        ("execution.dtype=bfloat16", "decides the results"),
+        ("execution.dtype=bfloat16", 'execution.dtype: "float32" when the run began'),
         ("execution.thread=3", "did you mean 'threads'"),
         ("execution.threads=many", "`execution.threads` must be a whole number"),
         ("run.dir=elsewhere", "move its folder"),
@@ -501,3 +501,12 @@ def test_answers_of_other_models_and_recipes_as_parents_are_inputs_too(tmp_path:
     assert "fitness.responses changed" in said
     assert len(raised.value.changes) == 3
     api.resume(run, budget={"candidates": 3})
+
+
+def test_an_export_whose_models_are_no_longer_those_that_were_scored_is_refused(place: Place, tmp_path: Path) -> None:
+    weights = place.folder / "m/b/model.safetensors"
+    with restored(weights):
+        one_number(weights)
+        with pytest.raises(ExportError, match=r"the weights of parent 'b' \(.*evomerge merge .*best\.yaml"):
+            api.export(place.run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
