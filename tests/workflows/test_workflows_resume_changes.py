@@ -507,6 +507,6 @@ def test_an_export_whose_models_are_no_longer_those_that_were_scored_is_refused(
     weights = place.folder / "m/b/model.safetensors"
     with restored(weights):
         one_number(weights)
-        with pytest.raises(ExportError, match=r"the weights of parent 'b' \(.*evomerge merge .*best\.yaml"):
+        with pytest.raises(ExportError, match=r"(?s)the weights of parent 'b' \(.*evomerge merge .*best\.yaml"):
             api.export(place.run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
