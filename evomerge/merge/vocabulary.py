@@ -123,9 +123,9 @@ class Vocabularies:
     def _of(self, model: Tokenized) -> Tokens | None:
         folder = model.tokenizer_folder
         if folder not in self._read:
-            files = files_digest(folder)  # most models of a family have the same tokenizer
-            same = next((one for one in self._read.values() if one is not None and one.files == files), None)
             try:
+                files = files_digest(folder)  # most models of a family have the same tokenizer
+                same = next((one for one in self._read.values() if one is not None and one.files == files), None)
                 self._read[folder] = same or self._find(model)
             except CheckpointError as error:  # weights can be merged without it
                 self._read[folder] = None

@@ -169,6 +169,9 @@ def test_folders_that_are_no_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty" / "adapter_config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="is a LoRA adapter, not a whole model"):
         locate(ModelSource(str(tmp_path / "empty")))
+    (tmp_path / "empty" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="holds a model and an adapter"):
+        locate(ModelSource(str(tmp_path / "empty")))
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="is a file; a model is a folder"):
         locate(ModelSource(str(tmp_path / "file")))

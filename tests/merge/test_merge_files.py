@@ -144,6 +144,11 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], Callable[[bytes], byte
     "offsets beyond everything": (entry(data_offsets=[1 << 40, (1 << 40) + 64]), bytes, "begin at"),
     "an overlap": (swapped, bytes, "begin at"),
     "a hole": (shifted, lambda data: b"\0" * 4 + data, "begin at"),
+    "metadata that are none": (
+        lambda header: {**header, "__metadata__": {"format": 1}},
+        bytes,
+        "its metadata are {'format': 1} instead of texts",
+    ),
     "bytes too many": (dict, lambda data: data + b"\0", "1 bytes after its last tensor"),
     "bytes too few": (dict, lambda data: data[:-1], "is cut short"),
 }
@@ -357,12 +362,13 @@ def test_a_fingerprint_covers_what_decides_answers_and_nothing_else(tmp_path: Pa
         "spiece.model": "x",
         "bpe.codes": "x",
         "preprocessor_config.json": "{}",
-        "modeling_own.py": "x",
+        "modeling_own.py": "vocabulary = 'letters.list'",
+        "letters.list": "a b",
     }.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
         seen.add(fingerprint(folder))
-    assert len(seen) == 8
+    assert len(seen) == 9
     (folder / "model.safetensors").unlink()  # now the shards count
     assert fingerprint(folder) not in seen
     assert same_bytes(load_file(other / "model.safetensors"), tensors_of_index(folder))

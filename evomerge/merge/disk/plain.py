@@ -114,7 +114,7 @@ class PlainModel:
         self.serial = serial
         try:
             self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UnusualError from error
         if not isinstance(self.config, dict):
             raise UnusualError

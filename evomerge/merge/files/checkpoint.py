@@ -170,6 +170,11 @@ def _folder(folder: Path) -> Path:
                 f"(peft's merge_and_unload, then save_pretrained)"
             )
         raise CheckpointError(f"{folder} has no config.json, so it is not a Hugging Face model folder")
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds a model and an adapter (adapter_config.json), which transformers puts on top of the "
+            "weights where peft is installed: merge it in (merge_and_unload, then save_pretrained), or remove that file"
+        )
     return folder
 
 

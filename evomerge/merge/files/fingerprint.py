@@ -11,6 +11,9 @@ from evomerge.merge.files.belongings import GENERATION, belongings, code_files
 from evomerge.merge.files.weights import weight_files
 from evomerge.system.contents import pieces
 
+WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"})
+"""Ends of files that are no small ones."""
+
 SAMPLES = 64
 """How many samples of a weight file are read if not all of it is."""
 
@@ -48,9 +51,17 @@ def fingerprint(folder: Path, *, whole: bool = False) -> str:
 
 
 def small_files(folder: Path) -> tuple[str, ...]:
-    """Return the files beside the weights that decide a model's answers, relative to its folder and in order."""
-    settings = [name for name in ("config.json", GENERATION) if (folder / name).is_file()]
-    return (*settings, *belongings(folder), *code_files(folder))
+    """Return the files beside the weights that decide a model's answers, relative to its folder and in order.
+
+    A file counts, too, if Python code beside it names it: a tokenizer class of its own may read it. No code is run.
+    """
+    code = code_files(folder)
+    found = {"config.json", GENERATION, *belongings(folder)}
+    if code:
+        text = "\n".join((folder / name).read_text(encoding="utf-8", errors="replace") for name in code)
+        there = {path.name for path in folder.iterdir() if path.suffix not in WEIGHTS}
+        found |= {name for name in there if f'"{name}"' in text or f"'{name}'" in text}
+    return (*sorted(name for name in found if (folder / name).is_file()), *code)
 
 
 def _samples(path: Path) -> Iterator[bytes]:

@@ -47,7 +47,9 @@ def read_header(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     header = _parse(path, text)
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"{path} is damaged: its metadata are {_short(metadata)} instead of texts by name")
     ranges = sorted(_range(path, name, entry) for name, entry in header.items())
     end = 0
     before = ""

@@ -85,11 +85,18 @@ def read_tokens(folder: Path, *, trust_remote_code: bool = False) -> Tokens | No
 
 
 def files_digest(folder: Path) -> str:
-    """Return a text that is equal for folders with the same files of a tokenizer and processor, and of code."""
+    """Return a text that is equal for folders with the same files of a tokenizer and processor, and of code.
+
+    Raises:
+        CheckpointError: if a file cannot be read.
+    """
     digest = hashlib.sha256()
-    for name in (*belongings(folder), *code_files(folder)):
-        content = (folder / name).read_bytes()
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    try:
+        for name in (*belongings(folder), *code_files(folder)):
+            content = (folder / name).read_bytes()
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {error.filename}: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
