@@ -148,6 +148,13 @@ def measures() -> tuple[str, ...]:
     return known()
 
 
+def is_share(metric: str) -> bool:
+    """Return whether a metric's values may be shown in per cent, unlike tokens, nats, perplexities or BLEU."""
+    from evomerge.workflows.measures import is_share as known
+
+    return known(metric)
+
+
 def merge(
     recipe: Recipe | str | Path,
     out: str | Path,
@@ -201,7 +208,7 @@ def evaluate(
         note: called with a sentence about each thing that the user should know before anything runs.
 
     Returns:
-        Task to metric to mean with 95 % interval.
+        Task to metric to score with 95 % interval: lm-eval's number for every metric, and the measures.
 
     Raises:
         ConfigError: if a task cannot be used.

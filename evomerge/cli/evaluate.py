@@ -51,11 +51,10 @@ def run(words: Sequence[str]) -> int:
         data = {task: {name: score.to_data() for name, score in found.items()} for task, found in scores.items()}
         say_json(data)
         return 0
-    no_shares = api.measures()  # tokens and nats
     table = Table("task", "metric", "score", "items", title=named(target))
     for task, found in scores.items():
         for name, score in found.items():
-            shown = plain(score.to_data()) if name in no_shares else percent(score)
+            shown = percent(score) if api.is_share(name) else plain(score.to_data())
             table.add_row(named(task), named(name), shown, str(score.n))
     print_table(make_console(), table)
     return 0

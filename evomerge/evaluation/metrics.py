@@ -43,6 +43,7 @@ _REASONS = {
     "matthews_corrcoef": _NO_MEAN + "; acc has one, where the task reports it",
     "bypass": "lm-eval's bypass measures nothing: its value is 999 for every model",
 }
+_OWN_SCALE = _CORPUS | {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "bypass"}
 _OTHER_PER_ITEM = {"bits_per_byte", "brier_score"}
 
 
@@ -142,6 +143,12 @@ def item_metrics(result: Mapping[str, Any], aggregation: Mapping[str, Callable[.
             if not (math.isnan(number) and function is not None and _leaves_nan_out(function)):
                 numbers_[name] = number
     return numbers_
+
+
+def is_share(key: str) -> bool:
+    """Return whether values of lm-eval's metric may be shown in per cent: not those of a scale or unit of their own."""
+    name = key.partition(",")[0]
+    return name not in _OWN_SCALE and not name.startswith(("log_", "sentence_"))
 
 
 def is_mean_of_items(function: Callable[..., Any], results: Sequence[Any]) -> bool:

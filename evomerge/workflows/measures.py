@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from evomerge.evaluation.measures.registry import MEASURES
+from evomerge.evaluation.metrics import is_share as is_share_of_lm_eval
 
 
 def measures() -> tuple[str, ...]:
     """Return the names of the measures; see `evomerge.api.measures`."""
     return MEASURES.names
+
+
+def is_share(metric: str) -> bool:
+    """Return whether a metric's values are shares; see `evomerge.api.is_share`."""
+    return metric not in MEASURES.names and is_share_of_lm_eval(metric)

@@ -47,6 +47,27 @@ def options(doc):
 def prompt(doc):
     return "Say: " + doc["question"]
 
+def _task():
+    from lm_eval.api.metrics import mean
+    from lm_eval.api.task import ConfigurableTask
+
+    class Task(ConfigurableTask):
+        def __init__(self, config=None):
+            super().__init__(config={key: value for key, value in config.items() if key != "class"})
+
+        def process_results(self, doc, results):
+            return {"size": len(results[0]), "least": len(results[0])}
+
+        def aggregation(self):
+            return {"size": mean, "least": min}
+
+        def higher_is_better(self):
+            return {"size": True, "least": True}
+
+    return Task
+
+Task = _task()
+
 def dataset(**settings):
     import datasets
     rows = [{"question": f"{i} of {settings['rows']}", "answer": "cat dog"} for i in range(settings["rows"])]
@@ -106,6 +127,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "metric_list:\n- {metric: chrf}\n",
         ),
         ("several", {**GENERATION, "doc_to_target": "{{texts}}"}, "metric_list:\n- {metric: exact_match}\n"),
+        ("votes", {**GENERATION, "repeats": 3, "filter_list": [{"name": "vote", "filter": [
+            {"function": "regex", "regex_pattern": "([a-z]+)"}, {"function": "majority_vote"},
+            {"function": "take_first"}]}]}, "metric_list:\n- {metric: chrf}\n"),
+        ("in_python", GENERATION, "class: !function code.Task\n"),
         ("choices", CHOICE, CHOICES),
         ("mutual", {**CHOICE, "target_delimiter": ""}, MUTUAL),
         ("called", {**CHOICE, "doc_to_choice": None, "doc_to_text": None, "test_split": None,
@@ -121,7 +146,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "custom_dataset: !function code.dataset\nmetric_list:\n- {metric: chrf}\n"),
     ]  # fmt: skip
     for name, settings, text in more:
-        path = write_task(folder, name, documents, **settings)
+        used = {"test", *(settings.get(key) for key in ("training_split", "validation_split"))}
+        path = write_task(folder, name, {split: documents[split] for split in documents if split in used}, **settings)
         lines = [line for line in path.read_text().splitlines() if not line.endswith(": null")]
         path.write_text("\n".join([*lines, text]))
     (folder / "code.py").write_text(FUNCTIONS)
@@ -129,8 +155,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 NAMES = [
-    "texts", "own", "filters", "repeated", "shots", "given_shots", "several", "choices", "mutual", "called", "inputs",
-    "targets",    "likely", "rolling", "made",
+    "texts", "own", "filters", "repeated", "shots", "given_shots", "several", "choices", "mutual", "called",
+    "votes", "in_python", "inputs", "targets", "likely", "rolling", "made",
 ]  # fmt: skip
 
 
@@ -234,3 +260,9 @@ def test_what_no_item_has_is_refused_before_a_search_with_the_reason(
 ) -> None:
     (problem,) = check([TaskSpec(task, metric)], [folder])
     assert said in problem
+
+
+def test_scores_with_a_scale_of_their_own_are_not_shown_in_per_cent() -> None:
+    shares = ("acc", "exact_match,strict", "f1", "mcc", "brier_score")
+    others = ("bleu", "chrf++,low", "sentence_ter", "word_perplexity", "log_perplexity", "generated_tokens", "entropy")
+    assert [name for name in (*shares, *others) if api.is_share(name)] == list(shares)
