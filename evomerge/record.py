@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -235,6 +235,67 @@ class Choice:
     def best(self) -> int:
         """The number of the best chosen candidate."""
         return self.records[0]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """What the final choice goes by besides the item scores, which it finds in the run.
+
+    Attributes:
+        number: the candidate's.
+        worth: its fitness on the search items by all that the run knew at its end, which decides between equals.
+        added: what its recipe itself adds to its score (usually a cost, below 0).
+    """
+
+    number: int
+    worth: float
+    added: float = 0.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a finalist stands on the items that decide.
+
+    Attributes:
+        score: the sum of all objectives, with what the recipe adds.
+        violation: by how much it breaks limits; 0: it keeps them.
+    """
+
+    finalist: Finalist
+    score: float
+    violation: float = 0.0
+    is_consensus: bool = False
+
+
+def first_of(kind: str, standings: Sequence[Standing], doubtful: Callable[[Standing, Standing], bool]) -> Standing:
+    """Return the best of the finalists, by the one rule by which searches end (and by which their luck is estimated).
+
+    - "winner": one that keeps the limits, then the best score, the worth, and the age. The consensus wins instead, if
+      it keeps the limits and the winner is ahead of it by no more than a standard error.
+    - "front": the largest sum of the objectives, by constraint domination (`Result.scalar`), then age; no other one
+      dominates it.
+    - "archive": the best score, then age.
+
+    Args:
+        kind: of the `Choice`.
+        standings: at least one.
+        doubtful: returns whether the first is ahead of the second by no more than a standard error of the difference.
+    """
+    if kind == "archive":
+        return max(standings, key=lambda one: (one.score, -one.finalist.number))
+    if kind == "front":
+        return max(
+            standings,
+            key=lambda one: (
+                -INFEASIBLE - one.violation if one.violation > 0.0 else one.score,
+                -one.finalist.number,
+            ),
+        )
+    winner = max(standings, key=lambda one: (one.violation == 0.0, one.score, one.finalist.worth, -one.finalist.number))
+    consensus = next((one for one in standings if one.is_consensus and one.violation == 0.0), None)
+    if consensus is not None and winner is not consensus and doubtful(winner, consensus):
+        return consensus
+    return winner
 
 
 def best_scored(records: Iterable[Record]) -> Record | None:

@@ -14,13 +14,15 @@ import numpy as np
 
 from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare
+from evomerge.analysis.replay import Replay
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.errors import EvaluationError
 from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import specs_from_data
-from evomerge.record import Record, Score, Split
+from evomerge.record import Choice, Finalist, Record, Score, Split
 from evomerge.store.run_dir import RunDir
+from evomerge.system.figures import fixed, percentage
 from evomerge.system.text import cut
 
 OBJECTIVE, PUBLIC_TASKS, CODE_TASKS = "objective", "public_tasks", "code_tasks"
@@ -38,7 +40,8 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         The status (see `evomerge.store.status.run_status`), with
 
         - `best.adjusted`: `{"mean", "low", "high"}` of the winner's validation score, adjusted for having been chosen
-          as the best of the finalists; None where there was no such choice
+          as the best of the finalists, never above that score; None where there was no such choice, or it cannot be
+          repeated (a task with one validation item, say)
         - `best_parent`: the name of the parent with the best validation score (search score, where there are no
           validation items); None before parents are scored
         - `comparisons`: winner against each baseline on the test items, each `{"against", "difference", "low", "high",
@@ -71,7 +74,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         {"id": record.number, **_compared(objective, finalists[0][1], values).to_data()}
         for record, values in finalists[1:]
     ]
-    adjusted = _adjusted(run, objective, finalists)
+    adjusted = _adjusted(run, objective, choice, finalists)
     if adjusted is not None:
         found["best"]["adjusted"] = {"mean": adjusted.mean, "low": adjusted.low, "high": adjusted.high}
     return found
@@ -185,7 +188,8 @@ def code_warning(tasks: Sequence[str]) -> str:
 
 
 def _points(one: Mapping[str, Any]) -> str:
-    return f"{100 * one['difference']:+.1f} points [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
+    gain = fixed(100 * one["difference"], 1, signed=True)
+    return f"{gain} points [{percentage(one['low'])}, {percentage(one['high'])}]"
 
 
 def _against_baselines(
@@ -213,30 +217,45 @@ def _finalists(run: RunDir, objective: Objectives, winner: int, records: list[Re
     return sorted(found, key=lambda one: (one[0].number != winner, -(one[0].fitness or 0.0), one[0].number))
 
 
-def _adjusted(run: RunDir, objective: Objectives, finalists: list[tuple[Record, Values]]) -> Score | None:
+def _adjusted(
+    run: RunDir, objective: Objectives, choice: Choice, finalists: list[tuple[Record, Values]]
+) -> Score | None:
+    """Return the score of the rule that chose, on items that did not choose; None if it cannot be repeated."""
     if len(finalists) < 2:
         return None
-    # In the order that decides between equals, rather than with the winner first, which was chosen on the same items.
-    finalists = sorted(finalists, key=lambda one: (-(one[0].fitness or 0.0), one[0].number))
-    weights = _weights(objective)
+    recorded = {one.number: one for one in run.database.finalists() or ()}
+    known = [
+        (record, values, recorded.get(record.number) or Finalist(record.number, record.fitness or 0.0))
+        for record, values in finalists
+        if not recorded or record.number in recorded
+    ]
+    if objective.compares:
+        note_baselines(run, objective, Split.VALIDATION)
+    items = [run.database.item_scores(record.number, Split.VALIDATION) for record, _, _ in known]
+    baselines = [
+        run.database.item_scores(record.number, Split.VALIDATION)
+        for record in run.database.records(baselines=True)
+        if record.is_baseline
+    ]
+    rule = Replay(
+        objective,
+        choice.kind,
+        [finalist for _, _, finalist in known],
+        [record.is_consensus for record, _, _ in known],
+        items,
+        baselines,
+    )
+    winner = next((i for i, (record, _, _) in enumerate(known) if record.number == choice.best), None)
+    if len(known) < 2 or winner is None or min(rule.sizes.values()) < 2:
+        return None
+    if int(rule({task: np.ones((1, n)) for task, n in rule.sizes.items()})[0]) != winner:
+        return None  # chosen by what the run does not tell: by an older version, or by hand
     values = {
-        task: np.array([[rows[task][item] for item in sorted(rows[task])] for _, rows in finalists])
-        for task, weight in weights.items()
-        if weight != 0.0
+        task: np.array([[own[task][item] for item in sorted(own[task])] for _, own, _ in known]) for task in rule.sizes
     }
-    if any(np.isnan(rows).any(axis=0).all() for rows in values.values()):
+    if any(np.isnan(values[task]).any(axis=0).all() for task, weight in _weights(objective).items() if weight != 0.0):
         return None  # no item is judged for all of them
-    return adjusted_for_selection(values, weights, costs=[_cost(run, record) for record, _ in finalists])
-
-
-def _cost(run: RunDir, record: Record) -> float:
-    """Return what the length of a path costs; finalists are chosen by this and the validation score alone."""
-    config = run.config
-    sections = [config, *(config.get("stages") or {}).values()]
-    if not any(((section or {}).get("space") or {}).get("layer_cost") for section in sections):
-        return 0.0
-    score = (record.scores or {}).get(Split.SEARCH)
-    return 0.0 if score is None or record.fitness is None else score.mean - record.fitness
+    return adjusted_for_selection(values, _weights(objective), rule=rule, winner=winner)
 
 
 def _usable(run: RunDir, objective: Objectives, number: int, split: Split) -> Values | None:

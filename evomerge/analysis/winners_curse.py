@@ -13,11 +13,14 @@ one search agree on most items) counts without a model of it. No finalist is tra
 shrinkage needs the covariance, and fits worst with the few finalists and the 0/1 items of a search. The remaining
 errors are on the careful side: a draw holds 63 % of the items, so it chooses a little worse than all items would, and
 the other 37 % make the interval wider than that of all items.
+
+The choice is repeated by the rule that made it (`evomerge.analysis.replay`). The estimate is never above the score that
+it corrects, since a choice can only flatter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,11 +33,16 @@ DRAWS = 1000
 """The number of bootstrap draws."""
 
 
+Rule = Callable[[Mapping[str, NDArray[np.float64]]], NDArray[np.intp]]
+"""Task to `(draws, n_items)`, how often each item was drawn, to `(draws,)`, the row of the model that is chosen."""
+
+
 def adjusted_for_selection(
     values: Mapping[str, NDArray[Any]],
     weights: Mapping[str, float],
     *,
-    costs: Sequence[float] | None = None,
+    rule: Rule | None = None,
+    winner: int | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Score:
@@ -43,42 +51,63 @@ def adjusted_for_selection(
     Args:
         values: task to `(n_models, n_items)` values of the objective's metric; rows are the same models in each task.
             NaN: not judged; items count that are judged for every model.
-        weights: task to its signed weight in the objective; tasks of weight 0 do not count.
-        costs: `(n_models,)`, what is subtracted from each model's score in the choice (but not in the estimate).
+        weights: task to its signed weight in the objective; tasks of weight 0 do not count, but the rule gets draws of
+            their items too.
+        rule: what chooses; None: the largest weighted sum, the first of equal ones.
+        winner: row of the model that was chosen; None: the rule's choice on all items.
         draws: number of bootstrap draws.
         seed: of the draws.
 
     Raises:
         ValueError: if there are no models or items, the numbers of models differ, or a value is infinite.
     """
-    used = {task: np.asarray(values[task], float) for task, weight in weights.items() if weight != 0.0}
-    used = {task: rows[:, ~np.isnan(rows).any(axis=0)] for task, rows in used.items()}
+    every = {task: np.asarray(rows, float) for task, rows in values.items()}
+    judged = {task: ~np.isnan(rows).any(axis=0) for task, rows in every.items()}
+    used = {task: every[task][:, judged[task]] for task, weight in weights.items() if weight != 0.0}
     ks = {len(rows) for rows in used.values()}
     if len(ks) != 1 or 0 in ks or any(rows.shape[1] < 1 for rows in used.values()):
         raise ValueError(f"expected the same models in each task, but came {[rows.shape for rows in used.values()]}")
     if any(not np.isfinite(rows).all() for rows in used.values()):
         raise ValueError("no value may be infinite")
-    k = ks.pop()
-    cost = np.zeros(k) if costs is None else np.asarray(costs, float)
     generator = np.random.default_rng(seed)
-    inside, whole, outside = np.zeros((draws, k)), np.zeros(k), {}
+    counts = {task: _counts(generator, rows.shape[1], draws) for task, rows in every.items() if rows.shape[1]}
+    rule = rule or _largest(used, weights, judged)
+    chosen = rule(counts)
+    outside = {}
     for task, rows in used.items():
-        counts = _counts(generator, rows.shape[1], draws)
-        inside += weights[task] * (counts @ rows.T) / rows.shape[1]
-        whole += weights[task] * rows.mean(axis=1)
-        left_out = (counts == 0).astype(float)
+        left_out = (counts[task][:, judged[task]] == 0).astype(float)
+        left_out[left_out.sum(axis=1) == 0.0] = 1.0  # of few judged items none may be left
         outside[task] = (left_out @ rows.T) / left_out.sum(axis=1, keepdims=True)
-    # The first of equal models is chosen, as in the search; rows are in the order of the finalists.
-    chosen = np.argmax(inside - cost, axis=1)
-    best = int(np.argmax(whole - cost))
+    if winner is None:
+        winner = int(rule({task: np.ones((1, rows.shape[1])) for task, rows in every.items() if rows.shape[1]})[0])
     drawn = {task: scores[np.arange(draws), chosen] for task, scores in outside.items()}
     total = np.sum([weights[task] * scores for task, scores in drawn.items()], axis=0)
     low, high = np.quantile(total, [0.025, 0.975])
+    signed = [weights[task] for task in used]
     least = weighted_sum(
-        [_plain_interval(float(drawn[task].mean()), rows[best]) for task, rows in used.items()],
-        [weights[task] for task in used],
+        [_plain_interval(float(drawn[task].mean()), rows[winner]) for task, rows in used.items()], signed
     )
-    return Score(least.mean, min(float(low), least.low), max(float(high), least.high), least.n)
+    own = [every[task][winner] for task in used]
+    raw = weighted_sum([mean_score(row[~np.isnan(row)].tolist()) for row in own], signed)
+    mean = min(least.mean, raw.mean)
+    return Score(
+        mean, min(float(low), least.low, mean), max(mean, min(max(float(high), least.high), raw.high)), least.n
+    )
+
+
+def _largest(
+    used: Mapping[str, NDArray[np.float64]], weights: Mapping[str, float], judged: Mapping[str, NDArray[np.bool_]]
+) -> Rule:
+    """Return the rule of the largest weighted sum."""
+
+    def rule(counts: Mapping[str, NDArray[np.float64]]) -> NDArray[np.intp]:
+        sums = []
+        for task, rows in used.items():
+            drawn = counts[task][:, judged[task]]
+            sums.append(weights[task] * (drawn @ rows.T) / np.maximum(1.0, drawn.sum(axis=1, keepdims=True)))
+        return np.argmax(np.round(np.sum(sums, axis=0), 12), axis=1)
+
+    return rule
 
 
 def _plain_interval(mean: float, values: NDArray[np.float64]) -> Score:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from evomerge.api import Record, Score, Split
 from evomerge.cli.console import make_console, named
+from evomerge.system.figures import fixed, p_text, percentage
 from evomerge.system.text import ERROR_LENGTH, visible
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -28,7 +29,7 @@ def percent(score: Mapping[str, Any] | Score | None) -> str:
     data = score.to_data() if isinstance(score, Score) else score
     if not -1.0 <= data["mean"] <= 1.0:
         return plain(data)
-    return f"{100 * data['mean']:5.1f} % [{100 * data['low']:.1f}, {100 * data['high']:.1f}]"
+    return f"{percentage(data['mean']):>5} % [{percentage(data['low'])}, {percentage(data['high'])}]"
 
 
 def plain(data: Mapping[str, Any]) -> str:
@@ -123,9 +124,9 @@ def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"gain on the same {compared[0]['n']} test items (paired, 95 % interval):"
     for one in compared:
         name = one["against"] + (", the best parent" if one["against"] == status["best_parent"] else "")
-        p_value = "p < 0.0001" if one["p_value"] < 1e-4 else f"p = {one['p_value']:.4f}"
-        low, high = 100 * one["low"], 100 * one["high"]
-        yield f"  {100 * one['difference']:+5.1f} points [{low:.1f}, {high:.1f}] over {name}, {p_value}"
+        gain = fixed(100 * one["difference"], 1, signed=True)
+        low, high = percentage(one["low"]), percentage(one["high"])
+        yield f"  {gain:>5} points [{low}, {high}] over {name}, {p_text(one['p_value'])} (two-sided)"
     adjusted = (status.get("best") or {}).get("adjusted")
     if adjusted:
         yield (

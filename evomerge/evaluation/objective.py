@@ -213,6 +213,11 @@ class Objectives:
         }
 
     @property
+    def guarded(self) -> tuple[tuple[str, float], ...]:
+        """The task and the margin of each entry whose entropy may be low by giving one answer to everything."""
+        return tuple((spec.name, _margin(spec)) for spec in self.specs if _guarded(spec))
+
+    @property
     def task_weights(self) -> dict[str, float]:
         """Signed weight of each task's `task_values` in the sum; 1 where several entries are added up already."""
         counts = Counter(spec.name for spec, w in zip(self.specs, self.weights, strict=True) if w != 0.0)
@@ -337,7 +342,7 @@ class Objectives:
                 f"task {spec.name!r}: whether {ENTROPY!r} is low by giving one answer to everything is told by the "
                 f"baselines' {split} answers, but none was scored before (collapse_margin: 1 asks for no such guard)"
             )
-        margin = COLLAPSE_MARGIN if spec.collapse_margin is None else spec.collapse_margin
+        margin = _margin(spec)
         limit, share = largest + margin, _commonest([score.metrics for score in scores])
         if share <= limit:
             return []
@@ -431,6 +436,10 @@ def _guarded(spec: TaskSpec) -> bool:
     """Return whether a spec pushes the entropy down, so that collapse would pay."""
     pushes = spec.direction == "minimize" and (spec.weight > 0.0 or spec.constraint is not None)
     return spec.metric == ENTROPY and pushes and spec.collapse_margin != 1.0
+
+
+def _margin(spec: TaskSpec) -> float:
+    return COLLAPSE_MARGIN if spec.collapse_margin is None else spec.collapse_margin
 
 
 def _commonest(rows: Iterable[Mapping[str, float]]) -> float:

@@ -17,6 +17,7 @@ from evomerge.export.publishing import published_recipe
 from evomerge.recipe import Recipe
 from evomerge.recipe.layer_path import runs
 from evomerge.record import Score, Split
+from evomerge.system.figures import fixed, p_number
 from evomerge.system.text import json_text, markdown, markdown_code
 from evomerge.system.yaml_text import write_yaml
 
@@ -234,14 +235,14 @@ def _worth(verdict: Mapping[str, Any]) -> str:
             (
                 markdown(one["against"]) + (" (best parent)" if one["against"] == verdict.get("best_parent") else ""),
                 f"{_signed(one['difference'])} [{_signed(one['low'])}, {_signed(one['high'])}]",
-                f"{one['p_value']:.4f}",
+                p_number(one["p_value"]),
             )
             for one in compared
         ]
         parts.append(
             f"Paired difference on the same {compared[0]['n']} test items: this model minus the other, with its 95 % "
-            "interval and two-sided p-value. The best parent was named by its validation score.\n\n"
-            + _table(("against", "difference", "p"), rows)
+            "interval and the two-sided p-value of the same question (p < 0.05 where the interval leaves 0 outside). "
+            "The best parent was named by its validation score.\n\n" + _table(("against", "difference", "p"), rows)
         )
     adjusted = (verdict.get("best") or {}).get("adjusted")
     if adjusted:
@@ -257,7 +258,7 @@ def _worth(verdict: Mapping[str, Any]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.4g}" if abs(value) >= 1000 else f"{value:+.4f}"
+    return f"{value:+.4g}" if abs(value) >= 1000 else fixed(value, 4, signed=True)
 
 
 def _score(score: Score | None) -> str:
@@ -267,7 +268,7 @@ def _score(score: Score | None) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}" if abs(value) >= 1000 else f"{value:.4f}"
+    return f"{value:.4g}" if abs(value) >= 1000 else fixed(value, 4, limits=(0.0, 1.0))
 
 
 def _parent_table(parents: Sequence[ParentModel]) -> str:

@@ -1,35 +1,46 @@
 """Any optimizer of nevergrad by name (Rapin and Teytaud, https://facebookresearch.github.io/nevergrad/).
 
-A state is the history of asks and tells, not nevergrad's objects: these hold a copy of every told point (half a
-megabyte after 300), some cannot be pickled, and unpickling would run any code in the file. Loading replays the history
-on a new optimizer with the same seed, and compares the points with a digest of the earlier ones. So an optimizer that
-does not repeat itself is found out. A resume therefore costs nevergrad's own time again (about a millisecond for each
-candidate), and may be refused on another kind of processor, where the last bits of a sum differ; `cma`, whose state is
-complete, has neither limit.
+**Outstanding points.** Many of nevergrad's optimizers, and what NGOpt and its like choose for small budgets, take one
+point at a time: they wait for its loss before they say where the next one lies. They are the better ones where a search
+scores one candidate after the other, so they are what one gets by default (`workers: 1`), and while their point is
+outstanding, further points come from a companion, evomerge's own CMA-ES. One that can have several outstanding is asked
+for all points. So no optimizer is told out of turn, and the search is the same whatever is outstanding elsewhere.
 
-Optimizers that nevergrad runs in a background thread (Cobyla, Powell, NelderMead, SQP, …) are refused, since they wait
-forever when a second point is asked for before the first was told.
+**Failures of the library.** If an optimizer of nevergrad raises in the middle of a search (its budget is spent, say, or
+it meets numbers that it did not expect), the companion goes on alone from the best point so far, and the log says so.
+What would fail on any search is found by `rehearse` before it begins.
+
+**State.** A state is the history of asks and tells, not nevergrad's objects: these hold a copy of every told point
+(half a megabyte after 300), some cannot be pickled, and unpickling would run any code in the file. Loading replays the
+history on a new optimizer with the same seed, and compares the points with a digest of the earlier ones. So an
+optimizer that does not repeat itself is found out. A resume therefore costs nevergrad's own time again (about a
+millisecond for each candidate), and may be refused on another kind of processor, where the last bits of a sum differ;
+`cma`, whose state is complete, has neither limit.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import random
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from evomerge.errors import EvomergeError, unknown_name
-from evomerge.optimizers.base import Optimizer, Point
+from evomerge.optimizers.base import GENERATION, Optimizer, Point
+from evomerge.optimizers.cma_es import CMA
 from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, usable
+from evomerge.optimizers.nevergrad_library import LibraryOptimizer, registry
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
-from evomerge.record import Result
+from evomerge.record import INFEASIBLE, Result
+
+log = logging.getLogger(__name__)
 
 DEFAULT_BUDGET = 1000
 
@@ -37,16 +48,24 @@ FAILED_LOSS = 1e20
 """The loss of a failed candidate. It is finite, since some optimizers compute with losses, and as large as the number
 that nevergrad itself puts in place of an infinite loss (5e20)."""
 
-SIDE = 6.0
-"""The side of the cube for nevergrad: its first step is then 1/6 of the side, its own choice for bounded ranges."""
+COMPANION = "NGOpt"
+"""The optimizer that proposes further points while another waits for the loss of its own, planned for `GENERATION`
+outstanding points."""
 
 REHEARSAL_SECONDS = 3.0
 
 
 def name_problems(algorithm: str) -> list[str]:
     """Return the mistakes in the name of a nevergrad optimizer, one sentence each."""
-    known = _registry()
+    known = registry()
+    if algorithm in refused():
+        return [f"nevergrad:{algorithm} cannot be used: {refused()[algorithm]}; choose another, for example cma"]
     return [] if algorithm in known else [unknown_name("nevergrad optimizer", algorithm, known)]
+
+
+def refused() -> dict[str, str]:
+    """Return the names that are refused, each with the reason."""
+    return {}
 
 
 class Nevergrad(Optimizer):
@@ -55,12 +74,15 @@ class Nevergrad(Optimizer):
     Args:
         n_dims: number of dimensions, from 1.
         start: `(n_dims,)`; the centre of the optimizer's first samples.
-        seed: from 0; of this object's own generator.
+        seed: from 0; of this object's own generators.
         algorithm: name in nevergrad's registry.
         budget: how many asks the optimizer plans for, by which many of nevergrad's choose what they do. It does not end
             the search. None: `DEFAULT_BUDGET`.
-        workers: how many outstanding proposals the optimizer expects. With 1, NGOpt and its like choose optimizers that
-            cannot have more (see the module docstring).
+        workers: how many outstanding proposals the optimizer plans for, by which NGOpt and its like choose. Any number
+            may be outstanding all the same (see the module's docstring).
+
+    Raises:
+        EvomergeError: if nevergrad cannot make the optimizer.
     """
 
     OPTIONS = ("budget", "workers")
@@ -85,7 +107,7 @@ class Nevergrad(Optimizer):
         *,
         algorithm: str,
         budget: int | None = None,
-        workers: int = 2,
+        workers: int = 1,
     ) -> None:
         self.n_dims = n_dims
         self._start = checked_start(start, n_dims)
@@ -102,33 +124,43 @@ class Nevergrad(Optimizer):
             "workers": workers,
         }
         self._ledger = Ledger()
-        self._candidates: dict[int, Any] = {}  # outstanding, as nevergrad knows them
         self._history: list[int] = []  # -1: an ask; from 0: that proposal was told
         self._told: list[float] = []  # fitness of each tell in `_history`; NaN: it failed
         self._digest = hashlib.sha256()  # of all points handed out
-        with self._library("be built"):
-            import nevergrad
+        self._library: LibraryOptimizer | None = None  # None: it failed, and the companion goes on
+        self._asked: dict[int, Any] = {}  # outstanding points of the library, as nevergrad knows them
+        self._companion: LibraryOptimizer | CMA | None = None  # made when it is needed
+        self._companions: dict[int, Any] = {}  # outstanding points of the companion, as it knows them
+        self._losses = _Losses()
+        self._best: tuple[float, NDArray[np.float64]] | None = None  # fitness and point
+        self.failure: str | None = None
+        """Why the library was given up; None: it was not."""
+        try:
+            self._library = LibraryOptimizer(algorithm, self._start, seed, budget=self._budget, workers=workers)
+        except Exception as error:  # whatever it raises, nothing of it can be repaired here
+            raise EvomergeError(
+                f"{self._label} could not be built: {_said(error)}. Choose another optimizer, for example cma or "
+                "nevergrad:DE"
+            ) from error
 
-            # With `Array(lower=, upper=)` or `set_mutation`, nevergrad would draw from numpy's global generator before
-            # it can be given another. Without them the step size is 1, which is why the cube has the side `SIDE`.
-            cube = nevergrad.p.Array(init=SIDE * self._start)
-            cube.random_state = own_generator(seed, "nevergrad")
-            cube.set_bounds(0.0, SIDE)
-            self._optimizer = _registry()[algorithm](parametrization=cube, budget=self._budget, num_workers=workers)
+    @property
+    def sequential(self) -> bool:
+        """Whether nevergrad's optimizer takes one point at a time."""
+        return self._library is not None and self._library.sequential
 
     def ask(self) -> Point:
-        """Return the next point to score.
-
-        Raises:
-            EvomergeError: if the library fails, or starts a background thread.
-        """
-        # Checked before the ask, too, since with an outstanding point it would wait for the thread forever.
-        self._refuse_threads()
-        with self._library(f"give point {self._ledger.n_asked}"):
-            candidate = self._optimizer.ask()
-            proposal = self._ledger.open(candidate.value / SIDE)
-        self._refuse_threads()
-        self._candidates[proposal.number] = candidate
+        """Return the next point to score, of the library if it can give one now, else of the companion."""
+        number = self._ledger.n_asked
+        x = None
+        if self._library is not None and not (self._library.sequential and self._asked):
+            try:
+                self._asked[number] = self._library.ask()
+                x = _value(self._asked[number])
+            except Exception as error:  # of a library: anything
+                self._give_up(f"could not give point {number}", error)
+        if x is None:
+            x = self._ask_companion(number)
+        proposal = self._ledger.open(x)
         self._history.append(-1)
         self._digest.update(proposal.x.tobytes())
         return proposal
@@ -138,14 +170,20 @@ class Nevergrad(Optimizer):
 
         Raises:
             RuntimeError: if that number was never asked or is told twice.
-            EvomergeError: if the library fails.
         """
-        self._ledger.close(number)
         fitness = usable(result)
+        x = self._ledger.close(number)
         self._history.append(number)
         self._told.append(np.nan if fitness is None else fitness)
-        with self._library(f"take the fitness of point {number}"):
-            self._optimizer.tell(self._candidates.pop(number), FAILED_LOSS if fitness is None else -fitness)
+        if fitness is not None and (self._best is None or fitness > self._best[0]):
+            self._best = (fitness, x)
+        loss = self._losses.of(fitness, gentle=self.sequential)
+        if number in self._asked and self._library is not None:
+            try:
+                self._library.tell(self._asked.pop(number), loss)
+            except Exception as error:  # of a library: anything
+                self._give_up(f"could not take the fitness of point {number}", error)
+        self._tell_companion(number, fitness)
 
     def dump_state(self) -> bytes:
         """Return everything that the next `ask` depends on."""
@@ -185,32 +223,93 @@ class Nevergrad(Optimizer):
             )
         self.__dict__.update(twin.__dict__)
 
-    def _refuse_threads(self) -> None:
-        if _runs_a_thread(self._optimizer):
-            raise EvomergeError(
-                f"{self._label} uses an optimizer that runs in a background thread, which can neither be resumed nor "
-                "have several candidates running; choose another, for example cma or nevergrad:DE"
-            )
+    def _ask_companion(self, number: int) -> NDArray[np.float64]:
+        if self._companion is None and self._library is not None:
+            self._companion = _for_many(self._start if self._best is None else self._best[1], self._seed, self._budget)
+        if isinstance(self._companion, LibraryOptimizer):
+            try:
+                self._companions[number] = self._companion.ask()
+                return _value(self._companions[number])
+            except Exception as error:  # of a library: anything
+                self._lose_companion(error)
+        if not isinstance(self._companion, CMA):
+            self._companion = CMA(self.n_dims, self._start if self._best is None else self._best[1], self._seed)
+        point = self._companion.ask()
+        self._companions[number] = point.number
+        return point.x
 
-    @contextmanager
-    def _library(self, doing: str) -> Iterator[None]:
-        """Run code of nevergrad, without its warnings and with its exceptions put into words."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        except Exception as error:  # whatever it raises, nothing of it can be repaired here
-            raise EvomergeError(
-                f"{self._label} could not {doing}: {type(error).__name__}: {error}. "
-                "Choose another optimizer, for example cma or nevergrad:DE"
-            ) from error
+    def _tell_companion(self, number: int, fitness: float | None) -> None:
+        if number not in self._companions:
+            return
+        mine = self._companions.pop(number)
+        if isinstance(self._companion, CMA):
+            self._companion.tell(mine, None if fitness is None else Result((fitness,)))
+        elif self._companion is not None:
+            try:
+                self._companion.tell(mine, self._losses.of(fitness, gentle=False))
+            except Exception as error:  # of a library: anything
+                self._lose_companion(error)
+
+    def _give_up(self, doing: str, error: Exception) -> None:
+        """Go on without the library, which may be in any state after an error."""
+        self._library = None
+        self._asked.clear()
+        self.failure = f"{self._label} {doing}: {_said(error)}"
+        log.warning("%s; the search goes on without it, from its best point", self.failure)
+
+    def _lose_companion(self, error: Exception) -> None:
+        self._companion = None
+        self._companions.clear()
+        log.warning("%s: its companion %s failed (%s); cma takes its place", self._label, COMPANION, _said(error))
 
 
-def rehearse(algorithm: str, n_dims: int, *, budget: int | None = None, workers: int = 2) -> list[str]:
+def _for_many(start: ArrayLike, seed: int, budget: int) -> LibraryOptimizer | None:
+    """Return what nevergrad advises for several outstanding points; None if it cannot be had."""
+    try:
+        made = LibraryOptimizer(COMPANION, start, seed, budget=budget, workers=GENERATION)
+    except Exception:  # of a library: anything
+        return None
+    return None if made.sequential else made
+
+
+def _value(candidate: Any) -> NDArray[np.float64]:
+    x: NDArray[np.float64] = np.asarray(LibraryOptimizer.value(candidate), dtype=np.float64)
+    if not np.all(np.isfinite(x)):
+        raise ValueError(f"it proposed {x.tolist()}")
+    return x
+
+
+class _Losses:
+    """What nevergrad is told: minus the fitness, and a loss for failed candidates.
+
+    The optimizers that take one point at a time mostly model the losses, by planes or parabolas, which one loss of 1e20
+    would ruin. To them, what failed or breaks a limit is a little worse than the worst so far.
+    """
+
+    def __init__(self) -> None:
+        self._low, self._high = math.inf, -math.inf  # of all candidates that kept the limits
+
+    def of(self, fitness: float | None, *, gentle: bool) -> float:
+        """Return the loss of a fitness; None: the candidate failed."""
+        feasible = fitness is not None and fitness > -INFEASIBLE
+        if fitness is not None and feasible:
+            self._low, self._high = min(self._low, -fitness), max(self._high, -fitness)
+        if feasible or not gentle or self._high < self._low:
+            return FAILED_LOSS if fitness is None else -fitness
+        beyond = 1.0 if fitness is None else 1.0 - 1.0 / (1.0 + max(0.0, -fitness - INFEASIBLE))
+        spread = (self._high - self._low) or max(1.0, abs(self._high))
+        return self._high + spread * (0.5 + 0.5 * beyond)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def rehearse(algorithm: str, n_dims: int, *, budget: int | None = None, workers: int = 1) -> list[str]:
     """Run an optimizer on a test function and return what would break a search, one sentence each.
 
     It is asked as often as the budget says, within `REHEARSAL_SECONDS`, with three outstanding proposals that are told
-    in reverse order.
+    in reverse order, or one where the optimizer takes one at a time.
     """
     rng, before = own_generator(0, "rehearsal"), _global_state()
     peak = rng.random_sample(n_dims)
@@ -227,9 +326,12 @@ def rehearse(algorithm: str, n_dims: int, *, budget: int | None = None, workers:
                 second.load_state(first.dump_state())
                 resumed_at = done
             for optimizer in (first,) if resumed_at is None else (first, second):
-                points = [optimizer.ask() for _ in range(min(3, asks - done))]
+                together = 1 if optimizer.sequential else 3
+                points = [optimizer.ask() for _ in range(min(together, asks - done))]
                 for point in reversed(points):
                     optimizer.tell(point.number, Result((-float(np.sum((point.x - peak) ** 2)),)))
+            if first.failure is not None:
+                return [f"{first.failure}. Choose another optimizer, for example cma or nevergrad:DE"]
     except (EvomergeError, ValueError) as error:
         return [str(error)]
     if resumed_at is not None and second._digest.digest() != first._digest.digest():
@@ -245,30 +347,3 @@ def rehearse(algorithm: str, n_dims: int, *, budget: int | None = None, workers:
 def _global_state() -> tuple[Any, ...]:
     kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 (to see that nobody draws from it)
     return kind, np.asarray(keys).tobytes(), tuple(rest), random.getstate()
-
-
-def _registry() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import nevergrad
-
-    return nevergrad.optimizers.registry
-
-
-def _runs_a_thread(optimizer: Any) -> bool:
-    """Return whether an optimizer, or one that it is made of, is nevergrad's wrapper around a background thread."""
-    from nevergrad.optimization.base import Optimizer
-    from nevergrad.optimization.recaster import RecastOptimizer
-
-    seen: set[int] = set()
-    waiting = [optimizer]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, RecastOptimizer):
-            return True
-        if id(part) in seen or not isinstance(part, Optimizer):
-            continue
-        seen.add(id(part))
-        for value in vars(part).values():
-            waiting.extend(value if isinstance(value, (list, tuple)) else [value])
-    return False

@@ -7,12 +7,12 @@ items, which the search never saw, decide. Only the chosen candidates are scored
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from evomerge.errors import EvaluationError
 from evomerge.fitness.scoring import Scoring
-from evomerge.record import Choice, Record, Split
+from evomerge.record import Choice, Finalist, Record, Split, Standing, first_of
 from evomerge.search.events import Listener
 from evomerge.search.splits import SplitScorer, is_scored
 from evomerge.search.verdicts import reasons_of
@@ -80,6 +80,8 @@ class Finals:
         if not finalists:
             log.warning("no finalist could be scored on the validation items: the best on the search items is chosen")
             return self._without_validation(best, ranked)
+        # For the luck of the choice, which is estimated by repeating it (`evomerge.analysis.replay`).
+        self._db.set_finalists([self._finalist(record, worth) for record in finalists])
         if self._strategy.choice == FRONT:
             return Choice(FRONT, self._front(finalists, Split.VALIDATION))
         if self._strategy.choice == ARCHIVE:
@@ -108,6 +110,9 @@ class Finals:
                 return scored
             out |= {record.number for record in records if not is_scored(record, Split.VALIDATION)}
 
+    def _finalist(self, record: Record, worth: Mapping[int, float]) -> Finalist:
+        return Finalist(record.number, worth[record.number], self._scoring.judge.of_recipe(record.recipe))
+
     def _without_validation(self, best: Sequence[Record], ranked: Sequence[Record]) -> Choice:
         """Choose on the search items, since there are no validation items, or none could be answered."""
         if self._strategy.choice == FRONT:
@@ -116,19 +121,23 @@ class Finals:
             return Choice(ARCHIVE, tuple(record.number for record in best))
         return Choice(WINNER, (ranked[0].number,))
 
-    def _winner(self, finalists: Sequence[Record], worth: dict[int, float]) -> int:
-        """Return the number of the best finalist on the validation items: feasible ones first, then by fitness and age.
+    def _winner(self, finalists: Sequence[Record], worth: Mapping[int, float]) -> int:
+        """Return the number of the best finalist on the validation items (see `first_of`)."""
+        records = {record.number: record for record in finalists}
+        standings = [
+            Standing(
+                self._finalist(record, worth),
+                score=self._validated(record),
+                violation=float(len(self._broken(record))),
+                is_consensus=record.is_consensus,
+            )
+            for record in finalists
+        ]
 
-        The consensus wins unless another finalist is ahead of it by more than a standard error.
-        """
-        winner = max(
-            finalists,
-            key=lambda r: (not self._broken(r), self._validated(r), worth[r.number], -r.number),
-        )
-        consensus = next((record for record in finalists if record.is_consensus), None)
-        if consensus is not None and winner.number != consensus.number and self._doubtful(winner, consensus):
-            return consensus.number
-        return winner.number
+        def doubtful(one: Standing, other: Standing) -> bool:
+            return self._doubtful(records[one.finalist.number], records[other.finalist.number])
+
+        return first_of(WINNER, standings, doubtful).finalist.number
 
     def _front(self, finalists: Sequence[Record], split: Split) -> tuple[int, ...]:
         """Return the finalists that no other dominates on a split, in order of their weighted sum there, then age."""
@@ -149,8 +158,6 @@ class Finals:
 
     def _doubtful(self, winner: Record, consensus: Record) -> bool:
         """Return whether a winner is ahead of the consensus by less than a standard error of the paired difference."""
-        if self._broken(consensus):
-            return False
         scores = [self._db.item_scores(record.number, Split.VALIDATION) for record in (winner, consensus)]
         ahead = self._validated(winner) - self._validated(consensus)
         return ahead <= self._scoring.difference_error(scores[0], scores[1], Split.VALIDATION)

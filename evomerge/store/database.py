@@ -15,6 +15,7 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from evomerge.errors import RecipeError, RunError
 from evomerge.recipe import Recipe
-from evomerge.record import Choice, ItemScore, Record, Result, Score, Split, State
+from evomerge.record import Choice, Finalist, ItemScore, Record, Result, Score, Split, State
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 from evomerge.system.secrets import hide
@@ -273,6 +274,10 @@ class Database:
         """Commit how the search ended."""
         self.set_meta("choice", {"kind": choice.kind, "records": list(choice.records)})
 
+    def set_finalists(self, finalists: Sequence[Finalist]) -> None:
+        """Commit by what the choice is made, besides the item scores."""
+        self.set_meta("finalists", [asdict(one) for one in finalists])
+
     def set_meta(self, key: str, value: Any) -> None:
         """Commit a JSON value under a key.
 
@@ -400,6 +405,12 @@ class Database:
         data = self.get_meta("choice")
         with self._explain_damage():
             return None if data is None else Choice(str(data["kind"]), tuple(int(one) for one in data["records"]))
+
+    def finalists(self) -> list[Finalist] | None:
+        """Return by what the choice was made; None where that was not recorded."""
+        data = self.get_meta("finalists")
+        with self._explain_damage():
+            return None if data is None else [Finalist(**one) for one in data]
 
     # ---- inside ----
 

@@ -1,15 +1,14 @@
-"""Paired differences against independent formulas: scipy's tests, a likelihood maximized by search, enumeration."""
+"""Paired differences against independent formulas: scipy's tests, a likelihood maximized by search, simulations."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from evomerge.analysis.comparison import Difference, compare, mcnemar, sign_flip, tango
+from evomerge.analysis.comparison import Difference, compare, mcnemar, tango
 from evomerge.evaluation.intervals import Z, mean_score, weighted_sum
 
 
@@ -59,10 +58,24 @@ def test_tangos_bounds_at_the_ends() -> None:
     assert tango(0, 20, 20) == pytest.approx((-1.0, -bound), abs=1e-12)
 
 
-@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (5, 5), (12, 2), (2, 12), (0, 6), (300, 250), (1200, 1300)])
-def test_mcnemars_p_value_equals_scipys_binomial_test(b: int, c: int) -> None:
-    expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
-    assert mcnemar(b, c) == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize(("b", "c"), [(1, 0), (5, 5), (12, 2), (2, 12), (0, 6), (300, 250), (1200, 1300)])
+def test_mcnemars_p_value_is_that_of_the_chi_squared_test(b: int, c: int) -> None:
+    assert mcnemar(b, c) == pytest.approx(stats.chi2.sf((b - c) ** 2 / (b + c), 1), rel=1e-9)
+    assert mcnemar(0, 0) == 1.0
+
+
+def level(n: int, q: float) -> float:
+    """How often p < 0.05 for two models of which each is alone right with probability q: summed, not drawn."""
+    total = 0.0
+    for differing in range(n + 1):
+        rejected = [b for b in range(differing + 1) if mcnemar(b, differing - b) < 0.05]
+        total += float(stats.binom.pmf(differing, n, 2 * q) * stats.binom.pmf(rejected, differing, 0.5).sum())
+    return total
+
+
+@pytest.mark.parametrize("n", [10, 30, 100])
+def test_the_test_of_one_binary_task_keeps_its_level_for_any_share_of_differences(n: int) -> None:
+    assert max(level(n, q) for q in (0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.45)) <= 0.057
 
 
 def test_one_binary_task_is_compared_by_tango_and_mcnemar() -> None:
@@ -106,23 +119,80 @@ def test_several_tasks_are_combined_by_mover_with_their_weights() -> None:
     )
 
 
-@pytest.mark.parametrize("n", [1, 4, 9, 13])
-def test_few_items_are_permuted_exactly(n: int) -> None:
-    shares = np.random.default_rng(n).integers(-3, 4, n).astype(float)
-    signs = itertools.product((-1, 1), repeat=n)
-    expected = np.mean(
-        [abs(sum(s * x for s, x in zip(pattern, shares, strict=True))) >= abs(shares.sum()) for pattern in signs]
-    )
-    assert sign_flip(shares) == pytest.approx(expected)
+def several(generator: np.random.Generator, gains: list[float], sizes: list[int]) -> tuple[dict, dict]:
+    """Answers of two models to three tasks: two binary, one of quarters; gains are those of the first model."""
+    first, second = {}, {}
+    for task, (gain, n) in enumerate(zip(gains, sizes, strict=True)):
+        difficulty, own, other = generator.random((3, n))
+        if task < 2:
+            a, b = (0.7 * difficulty + 0.3 * own < 0.5 + gain), (0.7 * difficulty + 0.3 * other < 0.5)
+        else:
+            a, b = np.round(4 * difficulty + own * 2 + 4 * gain) / 4, np.round(4 * difficulty + other * 2) / 4
+        first[str(task)], second[str(task)] = a.astype(float).tolist(), b.astype(float).tolist()
+    return first, second
 
 
-def test_many_items_are_permuted_at_random_and_agree_with_the_exact_distribution() -> None:
-    # Equal steps make the permutation distribution binomial: McNemar's test in other clothes.
-    shares = np.repeat([1.0, -1.0], [40, 22])
-    assert sign_flip(shares) == pytest.approx(mcnemar(40, 22), abs=0.01)
-    assert sign_flip(shares, seed=5) == sign_flip(shares, seed=5)
-    assert sign_flip(np.ones(200)) == 1 / 10_000  # never 0
-    assert sign_flip(np.zeros(5)) == 1.0
+def test_p_is_below_5_percent_exactly_where_the_interval_leaves_0_outside() -> None:
+    generator = np.random.default_rng(0)
+    outside = 0
+    for trial in range(120):
+        k = 1 + trial % 3
+        sizes = [int(n) for n in generator.choice([1, 2, 5, 10, 30, 100], k)]
+        first, second = several(generator, generator.normal(0.0, 0.2, k).tolist(), sizes)
+        weights = {task: float(generator.choice([1.0, 0.5, 0.1])) for task in first}
+        found = compare(first, second, weights)
+        outside += found.low > 0.0 or found.high < 0.0
+        assert (found.p_value < 0.05) == (found.low > 0.0 or found.high < 0.0), found
+        assert 0.0 < found.p_value <= 1.0 and found.low <= found.difference <= found.high
+    assert 12 < outside < 108
+
+
+def test_a_gain_that_differs_between_tasks_is_no_less_sure_for_that() -> None:
+    """Two skills gained, one lost; sign flips over all items count what differs between the tasks as noise."""
+    first, second = {}, {}
+    for task, (b, c) in {"a": (60, 4), "b": (45, 5), "c": (10, 41)}.items():
+        first[task], second[task] = binary_pair(40, b, c, 60)
+    found = compare(first, second, dict.fromkeys(first, 1 / 3))
+    assert found.low > 0.06 and found.p_value < 0.001
+    # By the normal approximation, tasks as fixed strata: the variance of each task's own mean difference.
+    gaps = [np.array(first[task]) - np.array(second[task]) for task in first]
+    z = sum(g.mean() for g in gaps) / math.sqrt(sum(g.var(ddof=1) / len(g) for g in gaps))
+    assert math.log10(found.p_value) == pytest.approx(math.log10(2 * stats.norm.sf(z)), abs=1.0)
+
+
+def test_differences_that_cancel_over_the_tasks_keep_the_level() -> None:
+    """The hypothesis is that the weighted mean is 0, which leaves each task's own difference free."""
+    generator = np.random.default_rng(5)
+    trials, rejected, held = 400, 0, 0
+    for _ in range(trials):
+        first, second = {}, {}
+        for task, (n, p12, p21) in {"a": (40, 0.3, 0.1), "b": (120, 0.1, 0.3)}.items():
+            b, c, rest = generator.multinomial(n, [p12, p21, 1 - p12 - p21])
+            first[task], second[task] = binary_pair(int(rest), int(b), int(c), 0)
+        found = compare(first, second, {"a": 0.5, "b": 0.5})
+        rejected += found.p_value < 0.05
+        held += found.low <= 0.0 <= found.high
+    assert 0.03 <= rejected / trials <= 0.07 and held == trials - rejected
+
+
+def test_p_is_never_0_and_1_where_nothing_differs() -> None:
+    right, wrong = [1.0] * 5000, [0.0] * 5000
+    assert 0.0 < compare({"t": right}, {"t": wrong}, {"t": 1.0}).p_value < 1e-300
+    both = compare({"t": right, "u": right}, {"t": wrong, "u": wrong}, {"t": 0.5, "u": 0.5})
+    assert 0.0 < both.p_value < 1e-300
+    same = compare({"t": right, "u": [0.3, 0.4]}, {"t": right, "u": [0.3, 0.4]}, {"t": 0.5, "u": 0.5})
+    assert (same.difference, same.p_value) == (0.0, 1.0) and same.low < 0.0 < same.high
+
+
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_differences_that_are_all_equal_leave_the_doubt_that_so_few_items_leave(n: int) -> None:
+    share = Z * Z / (n + Z * Z)  # of items that n items may all fail to show
+    found = compare({"f1": [0.75] * n}, {"f1": [0.25] * n}, {"f1": 1.0})
+    assert (found.low, found.high) == pytest.approx((0.5 - 1.5 * share, 0.5 + 0.5 * share))
+    nothing = compare({"f1": [0.3] * n}, {"f1": [0.3] * n}, {"f1": 1.0})
+    assert (nothing.low, nothing.high, nothing.p_value) == (pytest.approx(-share), pytest.approx(share), 1.0)
+    tokens = compare({"tokens": [30.0] * n}, {"tokens": [20.0] * n}, {"tokens": -1.0})
+    assert tokens.low < -10.0 < tokens.high
 
 
 def test_tangos_interval_keeps_its_level_for_models_that_mostly_agree() -> None:

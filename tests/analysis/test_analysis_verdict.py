@@ -17,7 +17,7 @@ from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import TaskSpec
 from evomerge.export.from_run import run_card
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Choice, ItemScore, Record, Split, State
+from evomerge.record import Choice, Finalist, ItemScore, Record, Split, State
 from evomerge.store import RunDir
 from evomerge.store.status import run_status
 from evomerge.workflows.search import carry_out
@@ -177,14 +177,30 @@ def test_the_model_card_has_the_paired_differences_and_says_what_not_to_report(r
     assert "Paired difference" not in card and "public test set of gsm8k" in card
 
 
-def test_a_layer_cost_counts_in_the_repeated_choice(tmp_path: Path) -> None:
-    with RunDir.create(tmp_path / "run", config={**CONFIG, "space": {"layer_cost": 0.1}}) as run:
-        run.database.set_meta(OBJECTIVE, [SPEC.to_data()])
-        add(run, 0, "candidate 0", splits(0.7, 0.8), fitness=answers(0.7)[0].mean() - 5.0)  # a very long path
-        add(run, 1, "candidate 1", splits(0.7, 0.3))
-        run.database.set_choice(Choice("winner", (1,)))
-        status = with_verdict(run, run_status(run))
+def test_a_layer_cost_counts_in_the_repeated_choice(run: RunDir) -> None:
+    add(run, 0, "candidate 0", splits(0.7, 0.8))
+    add(run, 1, "candidate 1", splits(0.7, 0.3))
+    run.database.set_finalists([Finalist(0, 0.7, added=-5.0), Finalist(1, 0.7)])  # the first is a very long path
+    run.database.set_choice(Choice("winner", (1,)))
+    status = with_verdict(run, run_status(run))
     assert status["best"]["adjusted"]["mean"] == pytest.approx(answers(0.3, seed=1)[0].mean(), abs=0.02)
+
+
+def test_a_choice_that_cannot_be_repeated_is_not_adjusted(run: RunDir) -> None:
+    add(run, 0, "candidate 0", splits(0.7, 0.8))
+    add(run, 1, "candidate 1", splits(0.7, 0.3))
+    run.database.set_choice(Choice("winner", (1,)))  # by hand
+    assert with_verdict(run, run_status(run))["best"]["adjusted"] is None
+
+
+def test_equal_finalists_are_put_in_order_by_what_the_run_knew_at_its_end(run: RunDir) -> None:
+    """Estimates of the search scores are revised until the end, so records do not tell which of two equals won."""
+    for number in (0, 1):
+        add(run, number, f"candidate {number}", splits(0.9 - 0.4 * number, 0.6))
+    run.database.set_finalists([Finalist(0, 0.5), Finalist(1, 0.55)])
+    run.database.set_choice(Choice("winner", (1,)))
+    adjusted = with_verdict(run, run_status(run))["best"]["adjusted"]
+    assert adjusted["mean"] == pytest.approx(answers(0.6, seed=1)[0].mean(), abs=0.01)
 
 
 def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report(

@@ -75,7 +75,7 @@ def test_items_that_are_all_right_or_wrong_leave_the_doubt_that_so_few_items_lea
     assert (alone.low, alone.high) == wilson(0, 12)
 
 
-def test_tasks_weigh_as_in_the_objective_and_costs_count_in_the_choice_only() -> None:
+def test_tasks_weigh_as_in_the_objective() -> None:
     generator = np.random.default_rng(4)
     right = (generator.random((2, 120)) < np.array([[0.9], [0.5]])).astype(float)
     loss = generator.normal([[1.0], [3.0]], 0.1, (2, 60))
@@ -84,8 +84,31 @@ def test_tasks_weigh_as_in_the_objective_and_costs_count_in_the_choice_only() ->
     both = adjusted_for_selection(values, weights)
     assert both.mean == pytest.approx(0.5 * right[0].mean() - 0.5 * loss[0].mean(), abs=0.01)
     assert both.n == 180
-    other = adjusted_for_selection(values, weights, costs=[10.0, 0.0])
-    assert other.mean == pytest.approx(0.5 * right[1].mean() - 0.5 * loss[1].mean(), abs=0.01)
+
+
+def test_the_rule_that_is_repeated_is_the_one_that_chose() -> None:
+    """A rule that prefers the second model unless it is 20 points behind: its score is what is estimated."""
+    generator = np.random.default_rng(4)
+    answers = (generator.random((2, 200)) < np.array([[0.8], [0.7]])).astype(float)
+
+    def rule(counts: dict) -> np.ndarray:
+        means = counts["t"] @ answers.T / 200
+        return (means[:, 0] - means[:, 1] <= 0.2).astype(int)
+
+    score = adjusted_for_selection({"t": answers}, {"t": 1.0}, rule=rule)
+    assert score.mean == pytest.approx(answers[1].mean(), abs=0.01)
+    assert score.mean <= answers[1].mean()
+
+
+def test_it_is_never_above_the_score_that_it_corrects() -> None:
+    generator = np.random.default_rng(8)
+    for trial in range(60):
+        k, n = int(generator.integers(2, 6)), int(generator.integers(2, 40))
+        answers = (generator.random((k, n)) < generator.random((k, 1))).astype(float)
+        score = adjusted_for_selection({"t": answers}, {"t": 1.0}, draws=100, seed=trial)
+        raw = mean_score(answers[int(np.argmax(answers.mean(axis=1)))].tolist())
+        assert score.mean <= raw.mean and score.high <= max(raw.high, score.mean)
+        assert score.low <= score.mean <= score.high
 
 
 def test_the_same_seed_gives_the_same_numbers_and_few_items_do_no_harm() -> None:

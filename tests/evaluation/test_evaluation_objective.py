@@ -13,7 +13,7 @@ from evaluation_helpers import fitness, fitness_of, term_scores
 from scipy import stats
 
 from evomerge.errors import ConfigError, EvaluationError
-from evomerge.evaluation.intervals import Z, mean_score, student_quantile, weighted_sum, wilson
+from evomerge.evaluation.intervals import Z, mean_score, student_deviate, student_p, weighted_sum, wilson
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import ANSWER, Constraint, TaskSpec
 from evomerge.record import INFEASIBLE, ItemScore, Score, Split
@@ -24,9 +24,11 @@ def items(task: str, values: list[float], metric: str = "acc") -> list[ItemScore
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 6.5, 10, 30, 99, 1000, 50_000])
-@pytest.mark.parametrize("q", [0.6, 0.9, 0.975, 0.995])
-def test_students_quantile_equals_scipys(q: float, df: float) -> None:
-    assert student_quantile(q, df) == pytest.approx(stats.t.ppf(q, df), rel=1e-8)
+@pytest.mark.parametrize("z", [0.1, 0.5, 1.0, 1.96, 3.0, 8.0])
+def test_students_deviates_and_p_values_equal_scipys(z: float, df: float) -> None:
+    expected = float(stats.t.isf(stats.norm.sf(z), df))
+    assert student_deviate(z, df) == pytest.approx(expected, rel=1e-6)
+    assert student_p(-expected, df) == pytest.approx(2 * stats.norm.sf(z), rel=1e-8)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (50, 100), (1319, 1319), (400, 1319)])
@@ -46,9 +48,15 @@ def test_a_continuous_metric_has_students_interval(n: int) -> None:
     assert (score.mean, score.low, score.high) == pytest.approx((values.mean(), low, high), rel=1e-9)
 
 
-def test_one_value_says_nothing_of_its_spread_and_equal_values_have_none() -> None:
-    assert mean_score([0.5]) == Score(0.5, -math.inf, math.inf, 1)
-    assert mean_score([0.5, 0.5, 0.5]) == Score(0.5, 0.5, 0.5, 3)
+def test_values_that_are_all_equal_leave_the_doubt_that_so_few_items_leave() -> None:
+    assert mean_score([7.5]) == Score(7.5, -math.inf, math.inf, 1)
+    share = Z**2 / (3 + Z**2)  # of items that three items may all fail to show
+    score = mean_score([0.3, 0.3, 0.3])
+    assert (score.low, score.high) == pytest.approx((0.3 - 0.3 * share, 0.3 + 0.7 * share))
+    score = mean_score([-2.0, -2.0, -2.0])
+    assert (score.low, score.high) == pytest.approx((-2.0 - 2.0 * share, -2.0 + 2.0 * share))
+    assert mean_score([0.1 + 0.2, 0.3]).high > 0.5  # equal up to rounding
+    assert mean_score([0.0] * 40 + [0.001]).low < 0.0  # not equal: Student's
     low, high = wilson(1, 1)
     assert mean_score([1.0]) == Score(1.0, low, high, 1)
     assert low == pytest.approx(1 / (1 + Z**2))

@@ -48,6 +48,10 @@ CASES = (
         Case(f"nevergrad:{name}")
         for name in ("CMA", "DE", "PSO", "OnePlusOne", "TBPSA", "NGOpt", "DiscreteOnePlusOne", "ScrHammersleySearch")
     ),
+    # One point at a time, in a background thread: by name, by choice, and with a clock for a seed.
+    Case("nevergrad:Cobyla", 3),
+    Case("nevergrad:NGOpt", 10, {"budget": 300}),
+    Case("nevergrad:CmaFmin2", 1),
 )
 
 

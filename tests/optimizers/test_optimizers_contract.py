@@ -35,8 +35,10 @@ def test_the_same_seed_gives_the_same_points(case: Case) -> None:
 
 def test_another_seed_gives_other_points(case: Case) -> None:
     one, other = drive(case.make(), 30), drive(case.make(seed=8), 30)
-    # Not all: some begin at the start itself, and points are clipped at the same borders.
-    assert np.mean([np.array_equal(a, b) for a, b in zip(one, other, strict=True)]) < 0.2
+    # Not all: some begin at the start itself, and points are clipped at the same borders. Cobyla, which NGOpt chooses
+    # here, draws nothing: only the points beside its own differ.
+    same = 0.2 if "Cobyla" not in case.name and case.n_dims != 10 else 0.5
+    assert np.mean([np.array_equal(a, b) for a, b in zip(one, other, strict=True)]) < same
 
 
 def test_points_do_not_depend_on_the_global_generators(case: Case) -> None:

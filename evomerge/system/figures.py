@@ -1,0 +1,47 @@
+"""How figures are rounded for people, so that no figure says more than is known.
+
+A share of 99.96 % is not all, a gain of 0.04 points is not none, and a p-value of 0.00002 is not 0: a figure that would
+be rounded to a limit that it does not reach is shown with more digits.
+"""
+
+from __future__ import annotations
+
+import math
+
+SMALLEST_P = 1e-4
+"""A p-value below it is shown as "p < 0.0001": its digits rest on the tails of approximations."""
+
+_MORE = 4  # digits at most
+
+
+def fixed(value: float, digits: int, *, limits: tuple[float, ...] = (0.0,), signed: bool = False) -> str:
+    """Return a number with so many digits after the point, or with more where fewer would say that it is a limit.
+
+    Args:
+        value: any number.
+        digits: after the point.
+        limits: numbers that mean something of their own, such as 0 and 100 for a share in percent.
+        signed: whether a positive number has a sign.
+    """
+    if not math.isfinite(value):
+        return f"{value:+}" if signed else f"{value}"
+    for more in range(digits, digits + _MORE + 1):
+        text = f"{value:{'+' if signed else ''}.{more}f}"
+        if value in limits or float(text) not in limits:
+            break
+    return text.replace("-", "", 1) if value == 0.0 else text
+
+
+def p_text(p: float) -> str:
+    """Return "p = 0.0123", or "p < 0.0001"."""
+    return "p < 0.0001" if p < SMALLEST_P else f"p = {p_number(p)}"
+
+
+def p_number(p: float) -> str:
+    """Return "0.0123", or "< 0.0001"; more digits where four would say 0.05, the usual limit."""
+    return "< 0.0001" if p < SMALLEST_P else fixed(p, 4, limits=(0.05,))
+
+
+def percentage(share: float, digits: int = 1) -> str:
+    """Return a share in percent, without the sign: "99.96" is no "100.0"."""
+    return fixed(100 * share, digits, limits=(0.0, 100.0, -100.0))
