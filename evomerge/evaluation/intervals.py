@@ -108,6 +108,11 @@ def weighted_sum(scores: Sequence[Score], weights: Sequence[float]) -> Score:
     return Score(centre, centre - math.hypot(*below), centre + math.hypot(*above), sum(score.n for score in scores))
 
 
+def student_quantile(q: float, df: float) -> float:
+    """Return the `q` quantile (0.5 < q < 1) of Student's t distribution with `df` > 0 degrees of freedom."""
+    return _student(2 * (1 - q), df)
+
+
 def student_deviate(z: float, df: float) -> float:
     """Return the t that has the same two-sided p-value in Student's distribution as z has in the normal one."""
     return _student(math.erfc(z / math.sqrt(2)), df)
