@@ -17,6 +17,7 @@ from evomerge.evaluation.task import TaskSpec, shared, spec_problems
 from evomerge.evaluation.terms import function_problems, resolve
 from evomerge.evaluation.unsafe_code import refusal, runs_code
 from evomerge.record import Split
+from evomerge.system.text import error_text
 
 OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
@@ -119,9 +120,13 @@ def check(
             except ConfigError as error:
                 problems.append(f"task {name!r}: {error}")
                 continue
-            problems += _check_task(spec, name, config, allow_unsafe_code)
-            if not every_metric:
-                problems += _check_metric(spec, name, config)
+            try:
+                problems += _check_task(spec, name, config, allow_unsafe_code)
+                if not every_metric:
+                    problems += _check_metric(spec, name, config)
+            except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:  # a key of another shape
+                said = error_text(error, name=True)
+                problems.append(f"task {name!r}: {entry.path} is not what lm-eval takes for a task ({said})")
     return list(dict.fromkeys(problems))  # entries of one task share its mistakes
 
 
@@ -155,7 +160,8 @@ def _check_task(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_unsa
         problems.append(f"task {name!r} shows images or audio to the model; only text tasks are supported")
     settings = config.get("generation_kwargs") or {}
     # The rules of lm-eval: a temperature alone turns sampling on, and `do_sample: false` always turns it off.
-    if settings.get("do_sample", float(settings.get("temperature") or 0.0) > 0.0):
+    samples = settings.get("do_sample")
+    if float(settings.get("temperature") or 0.0) > 0.0 if samples is None else samples:
         problems.append(
             f"task {name!r} samples its answers (do_sample or temperature in generation_kwargs), so its scores are "
             "random; use a greedy task, or a local copy of its YAML with `do_sample: false`"

@@ -443,7 +443,7 @@ def _load(name: str, path: Path) -> Any:
         if GUARD in error_text(error):
             raise ConfigError(refusal(name)) from error
         raise ConfigError(_loading_failed(name, path, error)) from error
-    return tasks[name]
+    return tasks[name] if name in tasks else next(iter(tasks.values()))  # a class may keep no name
 
 
 def _loading_failed(name: str, path: Path, error: BaseException) -> str:

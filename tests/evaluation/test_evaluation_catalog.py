@@ -127,10 +127,16 @@ def test_the_tasks_of_other_splits_are_checked_too(tmp_path: Path) -> None:
         ({"doc_to_image": "image"}, "only text tasks are supported"),
         ({"generation_kwargs": {"do_sample": True}}, "samples its answers"),
         ({"generation_kwargs": {"temperature": 0.7}}, "samples its answers"),
+        ({"generation_kwargs": {"temperature": 0.7, "do_sample": None}}, "samples its answers"),
+        ({"generation_kwargs": {"temperature": "hot"}}, "is not what lm-eval takes for a task (ValueError: could not"),
+        ({"generation_kwargs": ["x"]}, "is not what lm-eval takes for a task"),
+        ({"metric_list": "acc"}, "is not what lm-eval takes for a task"),
+        ({"metric_list": [{"aggregation": "mean"}]}, "is not what lm-eval takes for a task (KeyError: 'metric')"),
+        ({"filter_list": [{"filter": []}]}, "is not what lm-eval takes for a task"),
     ],
 )
 def test_tasks_that_cannot_be_run_are_refused_with_the_reason(tmp_path: Path, config: Any, message: str) -> None:
-    write(tmp_path, "mine", metric_list=METRICS, **config)
+    write(tmp_path, "mine", **{"metric_list": METRICS, **config})
     assert message in one(tmp_path, TaskSpec("mine", "exact_match"))
 
 
