@@ -167,13 +167,13 @@ def test_the_model_card_has_the_paired_differences_and_says_what_not_to_report(r
     status = finish(run)
     record = run.database.record(0)
     assert record is not None
-    card = run_card(run, record, title="mine")
+    card = run_card(run, record, config=CONFIG, title="mine")
     one = status["comparisons"][1]
     assert f"| b (best parent) | {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}] |" in card
     assert "best of 3 finalists" in card and "public test set of gsm8k" in card
     other = run.database.record(1)
     assert other is not None
-    card = run_card(run, other, title="other")
+    card = run_card(run, other, config=CONFIG, title="other")
     assert "Paired difference" not in card and "public test set of gsm8k" in card
 
 
