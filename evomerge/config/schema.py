@@ -48,6 +48,12 @@ from evomerge.search.budget import Budget
 MOST_GPUS = 8
 """Most GPUs of one worker; a model's layers run one after another, so more GPUs would only wait."""
 
+MOST_GIB = 1e6
+"""The largest memory that a configuration may name: more than any machine has, and a number of bytes that is exact."""
+
+MOST_THREADS = 1024
+"""Most threads of one process; a machine that cannot start them ends the process without a word."""
+
 _GPU = re.compile(r"cuda:\d+")
 
 Dtype = Annotated[str, Words(dict.fromkeys(DTYPES, ""))]
@@ -586,11 +592,13 @@ class ExecutionConfig(Section):
     dtype: Dtype | None = key(
         None, "in which candidates run; null: float32 on a CPU, the merged model's own on a GPU", at_resume=EFFECT
     )
-    threads: Count | None = key(None, "of torch on the CPU; null: all cores, or those of a Ray worker", at_resume=SPEED)
+    threads: Annotated[Count, Field(le=MOST_THREADS)] | None = key(
+        None, "of torch on the CPU; null: all cores, or those of a Ray worker", at_resume=SPEED
+    )
     cache: str | float = key(
         "auto",
         "memory for quantile tables, norms, angles: auto (a quarter of what is free), none (found anew each time), GiB",
-        must="be auto, none or a size in GiB",
+        must="be auto, none or a size in GiB, at most a million",
         json={"anyOf": [{"type": "string", "enum": ["auto", "none"]}, {"type": "number", "minimum": 0}]},
         at_resume=SPEED,
     )
@@ -649,7 +657,7 @@ class ExecutionConfig(Section):
     def _size(cls, value: Any) -> Any:
         if value in ("auto", "none") and isinstance(value, str):
             return value
-        return _number(value, lambda size: size >= 0.0)
+        return _number(value, lambda size: 0.0 <= size <= MOST_GIB)
 
     @field_validator("timeout", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from evomerge.errors import EvomergeError, RunError
 from evomerge.system.leftovers import hidden_file, umask
+from evomerge.system.text import visible
 
 MOST_TEXT = 64_000_000
 """Most bytes of a text file that a user names."""
@@ -121,6 +122,14 @@ def os_problem(error: OSError, path: Path) -> str:
         return f"cannot write {path}: the folder is read-only for this user ({reason}). {_READ_ONLY}"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"cannot use {path}: something that is not a folder is in the way ({reason}). Choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return (
+            f"cannot use {visible(path, most=200)}: the name is too long for this disk ({reason}). Choose a shorter one"
+        )
+    if error.errno == errno.ENOENT and not path.parent.is_dir():
+        return f"cannot write {path}: its folder is not there any more ({reason}). {_MOVED}"
+    if error.errno == errno.ELOOP:
+        return f"cannot use {path}: its links lead in a circle ({reason}). Choose another folder"
     return f"cannot use {path}: {reason}"
 
 
@@ -136,6 +145,8 @@ def _database_problem(error: sqlite3.Error, path: Path) -> str:
             f"its folder is read-only ({reason}). Make it writable, or copy the folder (with {path.name}-journal) to "
             "a place where you may write"
         )
+    if name == "SQLITE_READONLY_DBMOVED" or (primary == "CANTOPEN" and not path.parent.is_dir()):
+        return f"the database {path} is not there any more ({reason}). {_MOVED}"
     if primary in ("READONLY", "PERM"):
         return f"cannot write the database {path}: it is read-only for this user ({reason}). {_READ_ONLY}"
     if primary in ("BUSY", "LOCKED"):
@@ -154,4 +165,8 @@ def _database_problem(error: sqlite3.Error, path: Path) -> str:
 
 _DISK_FULL = "the disk is full"
 _CONTINUE = "All that was committed before is kept: set this right and continue with `evomerge resume`"
+_MOVED = (
+    "The folder was moved or removed while it was written. What was committed is kept with it: continue with "
+    "`evomerge resume` on the folder where it is now"
+)
 _READ_ONLY = "It can be read, but to continue the run make it writable, or copy it and resume the copy"
