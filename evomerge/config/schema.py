@@ -598,7 +598,7 @@ class ExecutionConfig(Section):
     cache: str | float = key(
         "auto",
         "memory for quantile tables, norms, angles: auto (a quarter of what is free), none (found anew each time), GiB",
-        must="be auto, none or a size in GiB, at most a million",
+        must="be auto, none or a size in GiB",
         json={"anyOf": [{"type": "string", "enum": ["auto", "none"]}, {"type": "number", "minimum": 0}]},
         at_resume=SPEED,
     )

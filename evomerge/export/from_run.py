@@ -8,13 +8,14 @@ from typing import Any
 
 from evomerge.analysis.verdict import with_verdict
 from evomerge.errors import ExportError
-from evomerge.export.hf_folder import ExportReport, export_recipe, refuse_used
+from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card
 from evomerge.export.publishing import CUT_NOTE, refuse_secrets_in_data, without_folders
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import run_status
+from evomerge.system.files import free_folder
 from evomerge.system.yaml_text import write_yaml
 
 CONFIG_FILE = "evomerge.yaml"
@@ -51,8 +52,7 @@ def export_run(
         ExportError: if there is no such candidate, the configuration holds what looks like a secret, or the folder
             cannot be written or fails its verification.
     """
-    out = Path(out).expanduser()
-    refuse_used(out)  # before the parents' cards are read, which may need the network
+    out = free_folder(out, ExportError)  # before the parents' cards are read, which may need the network
     config = run.config if config is None else config
     refuse_secrets_in_data(config, run.path / CONFIG)
     record = chosen_record(run, number)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from evomerge.errors import ExportError
 from evomerge.export.publishing import CUT_NOTE, published_recipe, refuse_secrets_in_folder
 from evomerge.recipe import Recipe
-from evomerge.system.files import sync_folder
+from evomerge.system.files import free_folder, os_problem, sync_folder
 from evomerge.system.leftovers import hidden_folder
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def export_recipe(
     from evomerge.merge.disk.folder import merge_to_disk
     from evomerge.merge.sources import Sources as OpenedSources
 
-    out = Path(out).expanduser()
-    refuse_used(out)
+    out = free_folder(out, ExportError)
     options: dict[str, Any] = {} if shard_size is None else {"shard_size": shard_size}
     sources = OpenedSources()
     target = out.resolve()  # a link to an empty folder is filled, not replaced
@@ -102,7 +101,7 @@ def export_recipe(
                 (model / name).write_text(text, encoding="utf-8")
             refuse_secrets_in_folder(model, sorted(path.name for path in model.iterdir() if path.is_file()))
             sync_folder(model)
-            refuse_used(out)
+            free_folder(out, ExportError)
             model.rename(target)
         sync_folder(target.parent)
     except OSError as error:
@@ -147,22 +146,10 @@ def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
     return {MERGEKIT_FILE: passthrough_yaml(published_recipe(recipe), dtype=own)}
 
 
-def refuse_used(out: Path) -> None:
-    """Check that a folder may be written.
-
-    Raises:
-        ExportError: if something is there already.
-    """
-    if out.is_dir() and any(out.iterdir()):
-        raise ExportError(f"{out} holds files already; choose another folder, or remove it first")
-    if out.exists() and not out.is_dir():
-        raise ExportError(f"{out} is a file; choose the name of a new folder")
-
-
 def _problem(error: OSError, out: Path) -> str:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: the model does not fit beside {out} ({reason}). Make room, or choose another disk"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"cannot write {out}: {reason}. Choose a folder that you may write"
-    return f"cannot write {out}: {reason}"
+    return os_problem(error, out)

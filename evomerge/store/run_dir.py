@@ -23,7 +23,8 @@ from evomerge.store.database import Database
 from evomerge.store.environment import collect_environment
 from evomerge.store.inputs import RunInputs, moved_recipe
 from evomerge.store.lock import WriterLock
-from evomerge.system.files import damaged, explain_os_errors, write_atomically
+from evomerge.system.files import damaged, explain_os_errors, user_path, write_atomically
+from evomerge.system.text import visible
 from evomerge.system.yaml_text import YamlError, read_yaml, write_yaml
 
 CONFIG, ENVIRONMENT, DATABASE, LOG, BEST, LOCK = (
@@ -73,15 +74,17 @@ class RunDir:
             splits: as for `Database.create`.
 
         Raises:
-            RunError: if the folder holds a run or another program's config.yaml, or cannot be written.
+            RunError: if the folder holds a run or other files, or cannot be written.
         """
-        path = Path(path)
+        path = user_path(path)
         _refuse_existing(path)
         with explain_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-        known_leftover = (path / LOCK).exists()
-        if (path / CONFIG).exists() and not known_leftover:
-            raise RunError(f"{path} holds a {CONFIG} that is not of a run; choose another folder")
+            begun = (path / LOCK).exists()
+            others = sorted(one.name for one in path.iterdir() if not one.name.startswith("."))
+        if others and not begun:
+            some = ", ".join(visible(name, most=40) for name in others[:3]) + (", …" if len(others) > 3 else "")
+            raise RunError(f"{path} holds files that are not of a run ({some}); choose a folder that is new or empty")
         lock = WriterLock(path / LOCK)
         try:
             _refuse_existing(path)  # another process may have been faster
@@ -108,7 +111,7 @@ class RunDir:
         Raises:
             RunError: if the folder is no run, another process writes it, it is damaged, or (for writing) read-only.
         """
-        path = Path(path)
+        path = user_path(path)
         if not (path / DATABASE).is_file():
             raise RunError(_not_a_run(path))
         lock = WriterLock(path / LOCK) if write else None

@@ -72,16 +72,51 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` about `path` into a `RunError` that says what to do.
+def explain_os_errors(path: Path, kind: type[EvomergeError] = RunError) -> Iterator[None]:
+    """Turn an `OSError` about `path` into an error of ours that says what to do.
 
     Raises:
-        RunError: in place of the error.
+        EvomergeError: of that kind, in place of the error.
     """
     try:
         yield
     except OSError as error:
-        raise RunError(os_problem(error, path)) from error
+        raise kind(os_problem(error, path)) from error
+    except ValueError as error:
+        if "null" not in str(error):
+            raise
+        raise kind(f"cannot use {visible(path)}: no name of a file holds the character \\x00") from error
+
+
+def user_path(named: str | Path, kind: type[EvomergeError] = RunError) -> Path:
+    """Return the path that a user names, with `~` followed.
+
+    Raises:
+        EvomergeError: of that kind, if no file can be there: the name is too long, say, or its folder is a file.
+    """
+    try:
+        path = Path(named).expanduser()
+    except RuntimeError as error:  # ~NOBODY
+        raise kind(f"cannot use {visible(named)}: {error}; write the whole path") from error
+    with explain_os_errors(path, kind), contextlib.suppress(FileNotFoundError):
+        path.stat()
+    return path
+
+
+def free_folder(named: str | Path, kind: type[EvomergeError]) -> Path:
+    """Return the path of a folder that is to be made; nothing is there yet, or an empty folder.
+
+    Raises:
+        EvomergeError: of that kind, if something is there already, or nothing can be.
+    """
+    path = user_path(named, kind)
+    with explain_os_errors(path, kind):
+        if path.is_dir():
+            if any(path.iterdir()):
+                raise kind(f"{path} already holds something; choose another folder, or empty it")
+        elif path.exists() or path.is_symlink():
+            raise kind(f"{path} is a file, not a folder; choose the name of a new folder")
+    return path
 
 
 @contextlib.contextmanager

@@ -263,7 +263,7 @@ def test_what_is_wrong_is_said_once_and_has_its_default_in_what_is_read() -> Non
         "`evaluation.tasks[1]` needs metric; came {'name': 'b'}",
         "`fitness.race.level` must lie between 0 and 0.5, but came 0.7",
         "unknown key in fitness.race 'lewel'; did you mean 'level'? Known: block, level, most, rule",
-        "`execution.threads` must be a whole number from 1, but came 'many'",
+        "`execution.threads` must be a whole number from 1 up to 1024, but came 'many'",
         "`space.path.offset` is no option of the encoding segments, which has repeats, scales, scale_low, scale_high, "
         "max_layers, min_layers, segments",
     ]

@@ -58,7 +58,7 @@ def test_a_folder_that_holds_a_run_is_refused_with_the_way_to_continue(tmp_path)
 
 def test_a_folder_with_another_programs_config_is_not_overwritten(tmp_path):
     (tmp_path / "config.yaml").write_text("mine: 1\n")
-    with pytest.raises(RunError, match=r"config\.yaml that is not of a run; choose another folder"):
+    with pytest.raises(RunError, match=r"files that are not of a run \(config\.yaml\); choose a folder that is new"):
         RunDir.create(tmp_path, config=CONFIG)
     assert (tmp_path / "config.yaml").read_text() == "mine: 1\n"
 

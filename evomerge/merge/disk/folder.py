@@ -23,6 +23,7 @@ from evomerge.merge.files.weights import INDEX, SINGLE
 from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan, TensorTask
 from evomerge.recipe import Recipe
+from evomerge.system.files import free_folder
 from evomerge.system.leftovers import hidden_folder
 
 if TYPE_CHECKING:
@@ -69,22 +70,21 @@ def merge_to_disk(
         CheckpointError: if its models cannot be read or do not fit together.
         ExportError: if the folder cannot be written, or already holds something.
     """
-    out = Path(out)
     if shard_size <= 0:
         raise ExportError(f"the shard size must be a positive number of bytes, but came {shard_size}")
-    _check_free(out)
+    folder = free_folder(out, ExportError)
     plain = plain_merge(recipe) if sources is None else None
     if plain is not None:
         # What is unusual may show only in the values; the general way then says what it is.
         with contextlib.suppress(UnusualError):
-            _write(_plain_build(plain), recipe, out, shard_size, progress)
-            return out
+            _write(_plain_build(plain), recipe, folder, shard_size, progress)
+            return folder
     if sources is None:
         from evomerge.merge.sources import Sources
 
         sources = Sources()
-    _write(_build(recipe, sources), recipe, out, shard_size, progress)
-    return out
+    _write(_build(recipe, sources), recipe, folder, shard_size, progress)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -174,14 +174,6 @@ def _write(build: _Build, recipe: Recipe, out: Path, shard_size: int, progress: 
         _write_weights(build, folder, shard_size, progress)
         _write_tokenizer(build, folder)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-
-
-def _check_free(out: Path) -> None:
-    if out.is_dir():
-        if any(out.iterdir()):
-            raise ExportError(f"{out} already holds something; choose another folder, or empty it")
-    elif out.exists() or out.is_symlink():
-        raise ExportError(f"{out} is a file, not a folder; choose another name")
 
 
 @contextlib.contextmanager
