@@ -11,8 +11,8 @@ from evomerge.config.canonical import deciding
 from evomerge.errors import ExportError, RunError
 from evomerge.export import ExportReport, export_run
 from evomerge.export.from_run import chosen_record
-from evomerge.export.hf_folder import refuse_used
 from evomerge.store.run_dir import RunDir
+from evomerge.system.files import free_folder
 from evomerge.workflows import Progress
 
 
@@ -29,7 +29,7 @@ def export(
 ) -> Path:
     """Write the best merge of a run, or another candidate, as a Hugging Face folder; see `evomerge.api.export`."""
     with RunDir.open(run_dir, frozen=True) as run:  # the search may go on while the weights are written
-        refuse_used(Path(out).expanduser())
+        free_folder(out, ExportError)
         _refuse_other_models(run, candidate)
         return export_run(
             run,
