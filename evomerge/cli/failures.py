@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import traceback
 from pathlib import Path
@@ -26,9 +27,16 @@ def report_failure(error: BaseException) -> int:
         )
         return 1
     if isinstance(error, OSError):
-        named = f"{error.filename}: " if error.filename else ""
-        _tell(f"{named}{error.strerror or error_text(error)}")
-        return 2 if error.filename else 1
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        named = (
+            f"{error.filename}: "
+            if error.filename
+            else "what this command prints or writes does not fit: "
+            if full
+            else ""
+        )
+        _tell(f"{named}{error.strerror or error_text(error)}{'. Make room, and do this again' if full else ''}")
+        return 2 if error.filename or full else 1
     if isinstance(error, (RecursionError, MemoryError)):
         _tell(f"{type(error).__name__}: {error_text(error)}")
         return 1

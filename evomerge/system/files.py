@@ -155,14 +155,14 @@ def os_problem(error: OSError, path: Path) -> str:
         return f"cannot write {path}: {_DISK_FULL} ({reason}). {_CONTINUE}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"cannot write {path}: the folder is read-only for this user ({reason}). {_READ_ONLY}"
+    if error.errno in (errno.ENOENT, errno.ESTALE) and not path.parent.is_dir():
+        return f"cannot use {path}: its folder is not there, or not any more ({reason}). {_MOVED}"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"cannot use {path}: something that is not a folder is in the way ({reason}). Choose another folder"
     if error.errno == errno.ENAMETOOLONG:
         return (
             f"cannot use {visible(path, most=200)}: the name is too long for this disk ({reason}). Choose a shorter one"
         )
-    if error.errno == errno.ENOENT and not path.parent.is_dir():
-        return f"cannot write {path}: its folder is not there any more ({reason}). {_MOVED}"
     if error.errno == errno.ELOOP:
         return f"cannot use {path}: its links lead in a circle ({reason}). Choose another folder"
     return f"cannot use {path}: {reason}"
@@ -172,6 +172,9 @@ def _database_problem(error: sqlite3.Error, path: Path) -> str:
     name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
     primary = name.split("_")[1] if "_" in name else name  # SQLITE_READONLY_ROLLBACK -> READONLY
     reason = f"{error}; {name}"
+    gone = primary in ("READONLY", "IOERR", "CANTOPEN") and not path.exists()
+    if name == "SQLITE_READONLY_DBMOVED" or gone:
+        return f"the database {path} was moved, replaced or deleted while it was in use ({reason}). {_MOVED}"
     if primary == "FULL":
         return f"cannot write the database {path}: {_DISK_FULL} ({reason}). {_CONTINUE}"
     if name in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_CANTLOCK", "SQLITE_READONLY_RECOVERY"):
@@ -180,8 +183,6 @@ def _database_problem(error: sqlite3.Error, path: Path) -> str:
             f"its folder is read-only ({reason}). Make it writable, or copy the folder (with {path.name}-journal) to "
             "a place where you may write"
         )
-    if name == "SQLITE_READONLY_DBMOVED" or (primary == "CANTOPEN" and not path.parent.is_dir()):
-        return f"the database {path} is not there any more ({reason}). {_MOVED}"
     if primary in ("READONLY", "PERM"):
         return f"cannot write the database {path}: it is read-only for this user ({reason}). {_READ_ONLY}"
     if primary in ("BUSY", "LOCKED"):
@@ -199,9 +200,10 @@ def _database_problem(error: sqlite3.Error, path: Path) -> str:
 
 
 _DISK_FULL = "the disk is full"
-_CONTINUE = "All that was committed before is kept: set this right and continue with `evomerge resume`"
+_CONTINUE = (
+    "Set this right and do it again: whatever a run committed before is kept, and `evomerge resume` continues it"
+)
 _MOVED = (
-    "The folder was moved or removed while it was written. What was committed is kept with it: continue with "
-    "`evomerge resume` on the folder where it is now"
+    "If the folder was moved, what was committed moved with it: `evomerge resume` continues the run where it is now"
 )
 _READ_ONLY = "It can be read, but to continue the run make it writable, or copy it and resume the copy"

@@ -204,7 +204,7 @@ def _sync(path: Path) -> None:
 
 def _reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
+        return "the disk is full: make room, or choose another disk"
     return error.strerror or str(error)
 
 
