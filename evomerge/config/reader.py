@@ -183,7 +183,8 @@ def _sentences(mistake: Mapping[str, Any], place: KeyPath) -> list[str]:
     kind, context = mistake["type"], mistake.get("ctx", {})
     if kind == "extra_forbidden":
         inside = _where(place[:-1]) or "the configuration"
-        return [unknown_name(f"key in {inside}", str(place[-1]), declared(place[:-1]).keys)]
+        hint = "; parameters of the method belong into `method.parameters`" if inside == "method" else ""
+        return [unknown_name(f"key in {inside}", str(place[-1]), declared(place[:-1]).keys) + hint]
     if kind == UNKNOWN:
         return [unknown_name(where, str(came), context["known"])]
     if kind == SAYS:

@@ -55,6 +55,11 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
         ("budget.candidates", 0, r"`budget.candidates` must be a whole number from 1, but came 0"),
         ("budget.seconds", 0, r"`budget.seconds` must be a number above 0"),
         ("budget", {}, r"`budget` needs at least one limit"),
+        (
+            "method.density",
+            0.3,
+            r"unknown key in method 'density'.*; parameters of the method belong into `method.parameters`",
+        ),
         ("budget", {"candidate": 3}, r"unknown key in budget 'candidate'; did you mean 'candidates'"),
         ("execution.cache", 10**400, r"`execution.cache` must"),
         ("seed", -1, r"`seed` must be a whole number from 0"),
