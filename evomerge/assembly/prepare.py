@@ -121,7 +121,7 @@ class Prepared:
     def warnings(self) -> list[str]:
         """What the user should know before anything is run, one sentence each."""
         code = [] if self.code_tasks is None else [unsafe_code.warning(self.code_tasks)]
-        return [*code, *self.sources.vocabularies.warnings]
+        return [*code, *self.sources.warnings]
 
     def stages(self) -> list[Stage]:
         """Return the stages of the search, in order."""

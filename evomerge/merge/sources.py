@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -13,6 +14,7 @@ from evomerge.merge.cache import Latest, ParentCache
 from evomerge.merge.family import Family
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.checkpoint import TensorInfo
+from evomerge.merge.files.code_words import other_code
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.paths.compatible import CompatibleParents
@@ -20,6 +22,8 @@ from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import MergePlan, check_recipe, make_plan
 from evomerge.merge.vocabulary import Vocabularies, row_givers
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
+
+log = logging.getLogger(__name__)
 
 
 class RecipeTensors:
@@ -68,7 +72,8 @@ class Sources:
     Attributes:
         parent_cache: what was found about the models.
         copies: copies of the models' tensors that stay on devices; see `LiveModels.keep`.
-        vocabularies: the models' tokenizers, compared; its warnings are for users.
+        vocabularies: the models' tokenizers, compared.
+        warnings: what users should know about the models, in order and without repeats.
     """
 
     def __init__(self, *, cache: str | float = "auto", tell: bool = True) -> None:
@@ -76,15 +81,17 @@ class Sources:
 
         Args:
             cache: the memory for the parent cache: "none", "auto" or GiB; see `budget_bytes`.
-            tell: whether what users should know about tokenizers goes to the log; if not, the caller tells it.
+            tell: whether `warnings` go to the log, each once; if not, the caller tells them.
 
         Raises:
             RecipeError: if the setting is none of these.
         """
         self.parent_cache = ParentCache(cache)
         self.copies = DeviceCopies()
-        self.vocabularies = Vocabularies()
+        self.warnings: dict[str, None] = {}
+        self.vocabularies = Vocabularies(warnings=self.warnings)
         self._tell = tell
+        self._told: set[str] = set()
         self._checkpoints: dict[ModelSource, OpenModel] = {}
         self._recipes: Latest[ModelSource | Recipe, OpenModel] = Latest()
         self._families: Latest[tuple[Parent, ...], Family] = Latest()
@@ -154,7 +161,25 @@ class Sources:
 
     def _open_compatible(self, recipe: Recipe) -> CompatibleParents:
         opened = self._open_all(recipe.parents, None)
-        return CompatibleParents([(parent.name, one) for parent, one in zip(recipe.parents, opened, strict=True)])
+        found = CompatibleParents([(parent.name, one) for parent, one in zip(recipe.parents, opened, strict=True)])
+        self._compare_code(found.members, found.members[0])
+        return found
+
+    def _compare_code(self, members: Sequence[tuple[str, OpenModel]], donor: tuple[str, OpenModel]) -> None:
+        """Warn of models with custom code that differs from the code that the result will have."""
+        for name, model in members:
+            files = other_code(model.architecture.model, donor[1].architecture.model)
+            if files:
+                self.warnings[
+                    f"{name} and {donor[0]} come with different code ({', '.join(files)}); the result has {donor[0]}'s"
+                ] = None
+        self._warn()
+
+    def _warn(self) -> None:
+        for text in self.warnings if self._tell else ():
+            if text not in self._told:
+                self._told.add(text)
+                log.warning("%s", text)
 
     def family(self, recipe: Recipe) -> Family:
         """Return the parents and the base of a recipe, checked to fit together.
@@ -171,7 +196,9 @@ class Sources:
     def _open_family(self, recipe: Recipe) -> Family:
         opened = self._open_all(recipe.parents, recipe.base)
         named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
-        return Family(named, opened[-1] if recipe.base is not None else None, self.parent_cache, self.copies)
+        family = Family(named, opened[-1] if recipe.base is not None else None, self.parent_cache, self.copies)
+        self._compare_code(family.members, family.members[family.donor])
+        return family
 
     def _open_all(self, parents: tuple[Parent, ...], base: Parent | None) -> list[OpenModel]:
         """Return the parents, then the base, opened; one error names all that cannot be opened."""
@@ -208,8 +235,7 @@ class Sources:
     def _check_tokens(self, recipe: Recipe, givers: list[tuple[str, OpenModel]], architecture: Architecture) -> None:
         lender = recipe.tokenizer or ("base" if recipe.base is not None else recipe.parents[0].name)
         self.vocabularies.check(givers, (lender, self.tokenizer_of(recipe)), architecture.n_embeddings)
-        if self._tell:
-            self.vocabularies.tell()
+        self._warn()
 
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose tokenizer (`tokenizer_folder`) the recipe's result carries."""

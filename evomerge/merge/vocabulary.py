@@ -6,7 +6,6 @@ Tokenizers are read before any weights, each once; models without one are not ju
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,8 +15,6 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.files.tokens import Tokens, differences, files_digest, read_tokens, row_problem
 from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan
-
-log = logging.getLogger(__name__)
 
 
 def row_givers(plan: MergePlan) -> list[int]:
@@ -70,14 +67,19 @@ class Vocabularies:
         warnings: what users should know about them, in order and without repeats.
     """
 
-    def __init__(self, read: Callable[[Tokenized], Tokens | None] = read_with_transformers) -> None:
+    def __init__(
+        self,
+        read: Callable[[Tokenized], Tokens | None] = read_with_transformers,
+        *,
+        warnings: dict[str, None] | None = None,
+    ) -> None:
         """Read nothing yet.
 
         Args:
             read: returns the tokens of a model's tokenizer, None if it has none; raises CheckpointError.
+            warnings: where warnings are noted, besides those of others.
         """
-        self.warnings: dict[str, None] = {}
-        self._told: set[str] = set()
+        self.warnings: dict[str, None] = {} if warnings is None else warnings
         self._find = read
         self._read: dict[Path, Tokens | None] = {}
         self._sound: set[tuple[tuple[tuple[str, Path], ...], int]] = set()
@@ -112,13 +114,6 @@ class Vocabularies:
         if problems:
             raise CheckpointError("\n".join(problems))
         self._sound.add(key)
-
-    def tell(self) -> None:
-        """Write the warnings to the log, each once."""
-        for text in self.warnings:
-            if text not in self._told:
-                self._told.add(text)
-                log.warning("%s", text)
 
     def _of(self, model: Tokenized) -> Tokens | None:
         folder = model.tokenizer_folder

@@ -114,6 +114,18 @@ def test_a_folder_without_weights_says_what_it_has(tmp_path: Path) -> None:
         SafetensorsCheckpoint(folder)
 
 
+def test_a_folder_in_the_place_of_weights_is_said(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m", 0)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors there is a folder, or a link to nothing"):
+        SafetensorsCheckpoint(folder)
+    (folder / "model.safetensors").rmdir()
+    (folder / "model.safetensors").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"a link to nothing"):
+        SafetensorsCheckpoint(folder)
+
+
 def test_eight_bit_floats_are_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "m", 0)
     save_file({"w": torch.ones(2).to(torch.float8_e4m3fn)}, folder / "model.safetensors")

@@ -14,10 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.disk.folder import merge_to_disk
-from evomerge.merge.files.code_words import code_words
+from evomerge.merge.files.code_words import code_words, other_code
 from evomerge.merge.files.settings import setting_differences
 from evomerge.merge.sources import Sources
-from evomerge.recipe import ModelSource
+from evomerge.recipe import ModelSource, Recipe
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -251,4 +251,14 @@ def test_settings_of_custom_code_count_if_it_reads_them(case: str, custom_family
         Sources().open(ModelSource(str(getattr(custom_family, name)), trust_remote_code=True)) for name in ("a", "b")
     ]
     found = setting_differences(*models)
+    assert all(other_code(model.architecture.model, models[0].architecture.model) == [] for model in models)
     assert found == ({} if case == "not read" else {"my_scale": "my_scale is 1.0 instead of 2.0"})
+
+
+def test_other_code_under_the_same_name_is_said(custom_family: SimpleNamespace, tmp_path: Path) -> None:
+    code = custom_family.b / "modeling_custom.py"
+    code.write_text(code.read_text() + "\n# another version\n")
+    parents = {name: {"path": str(getattr(custom_family, name)), "trust_remote_code": True} for name in "ab"}
+    sources = Sources()
+    merge_to_disk(Recipe.from_data({"method": "linear", "parents": parents}), tmp_path / "out", sources=sources)
+    assert list(sources.warnings) == ["b and a come with different code (modeling_custom.py); the result has a's"]

@@ -134,7 +134,7 @@ def test_tokens_of_one_model_alone_are_said_and_merged(tmp_path: Path, said: Cal
     assert said() == wanted
     sources = Sources()
     merge_to_disk(linear(x=one, y=two), tmp_path / "general", sources=sources)
-    assert list(sources.vocabularies.warnings) == wanted
+    assert list(sources.warnings) == wanted
     sources.plan(linear(x=one, y=two))
     assert said() == wanted * 2, "once for each merge"
 
@@ -180,6 +180,20 @@ def test_other_rules_are_said_with_a_text_that_shows_them(
     assert text in warning
     assert " for x and " in warning
     assert warning.endswith(" for y")
+
+
+def test_merges_in_another_order_are_said_with_a_word_of_the_vocabulary(
+    tmp_path: Path, said: Callable[[], list[str]]
+) -> None:
+    folders = []
+    for name, merges in (("one", [("y", "z"), ("x", "yz")]), ("two", [("y", "z"), ("x", "y")])):
+        folders.append(make(tmp_path / name, len(folders)))
+        inner = Tokenizer(models.BPE(words(*SPECIALS, *"xyz", "yz", "xy", "xyz"), merges, unk_token="<unk>"))
+        PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>").save_pretrained(folders[-1])
+    merge_to_disk(linear(x=folders[0], y=folders[1]), tmp_path / "out")
+    assert said() == [
+        "the tokenizers of x and y cut text differently: 'xy' is ['x' 'y'] (2 tokens) for x and ['xy'] (1 tokens) for y"
+    ]
 
 
 def test_a_token_that_is_special_for_one_model_only_is_said(tmp_path: Path) -> None:

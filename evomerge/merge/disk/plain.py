@@ -10,6 +10,7 @@ then opens the models and finds what is wrong, if anything is. Both ways give th
 from __future__ import annotations
 
 import json
+import logging
 import math
 import mmap
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from evomerge.merge.family import Family
     from evomerge.merge.files.checkpoint import TensorInfo
     from evomerge.merge.kernels.numba_engine import NumbaEngine
+
+log = logging.getLogger(__name__)
 
 
 class UnusualError(Exception):
@@ -273,7 +276,8 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
         )
     except (UnusualError, UnusualTokenizerError, CheckpointError):
         return None  # the general way reports all mistakes
-    made.vocabularies.tell()
+    for warning in made.vocabularies.warnings:
+        log.warning("%s", warning)
     return made
 
 

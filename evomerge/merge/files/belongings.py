@@ -35,7 +35,8 @@ _FORMS = re.compile(r"tokenizer\..+\.json|tokenizer\.model.*|tekken\.json|.+\.mo
 _OTHERS = re.compile(
     r"config\.json|generation_config\.json|(model|consolidated|pytorch_model|adapter_model|tf_model|flax_model)\b.*"
     r"|.*\.(safetensors|bin|pt|pth|gguf|h5|msgpack|onnx|ot|ckpt|py|md|png|jpe?g|gif|svg|webp|pdf|ya?ml|log|lock)"
-    r"|\..*|(LICENSE|NOTICE|USE_POLICY)(\..*)?|adapter_config\.json|(trainer_state|all_results|train_results)\.json",
+    r"|\..*|(LICENSE|NOTICE|USE_POLICY)(\..*)?|adapter_config\.json|params\.json"
+    r"|.*(results?|state|args|quantize_config)\.json|requirements\.txt",
     re.IGNORECASE,
 )
 """Names that are surely none of them, so that transformers need not be asked."""

@@ -40,6 +40,23 @@ def code_words(model: nn.Module) -> frozenset[str] | None:
     return frozenset(words | _derived(type(getattr(model, "config", None)), words))
 
 
+def other_code(one: nn.Module, other: nn.Module) -> list[str]:
+    """Return the files of custom code with which two models come and that differ; empty where they come with none."""
+    mine, theirs = _custom_code(one), _custom_code(other)
+    return sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+
+
+def _custom_code(model: nn.Module) -> dict[str, str]:
+    """Return the text of each file of custom code that a model uses, by its name."""
+    names = {type(module).__module__ for module in model.modules()}
+    found = {}
+    for name in names:
+        if name.startswith("transformers_modules."):
+            path = Path(str(inspect.getsourcefile(sys.modules[name])))
+            found[path.name] = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    return found
+
+
 def _words_in(text: str) -> set[str]:
     return {attribute or quoted for attribute, quoted in _MENTIONS.findall(text)}
 

@@ -24,6 +24,9 @@ PROBES = (
 )
 """Texts that tokenizers with other rules cut differently: blanks, lines, digits, accents, widths, scripts, code."""
 
+_SAMPLES = 256
+"""How many tokens' own texts are cut, too, spread over the vocabulary: merges in another order show in them."""
+
 _MOST = 0.5
 """The share of rows that may stand for other tokens, before two vocabularies count as different ones."""
 
@@ -49,6 +52,7 @@ class Tokens:
         special: the tokens that decoding may leave out.
         rules: a text that is equal for tokenizers which cut text in the same way if they have the same tokens.
         encode: text to the numbers of its tokens, with those that the tokenizer puts around it; None: not known here.
+        decode: the number of a token to its text; None: not known here.
     """
 
     files: str
@@ -56,6 +60,7 @@ class Tokens:
     special: frozenset[str]
     rules: str = field(repr=False)
     encode: Callable[[str], Sequence[int]] | None = field(repr=False, default=None)
+    decode: Callable[[int], str] | None = field(repr=False, default=None)
 
     @property
     def n_rows(self) -> int:
@@ -81,7 +86,14 @@ def read_tokens(folder: Path, *, trust_remote_code: bool = False) -> Tokens | No
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder} has no tokenizer that transformers can load: {reason}") from error
     files = files_digest(folder)
-    return Tokens(files, ids, special, files, lambda text: list(tokenizer(text)["input_ids"]))
+    return Tokens(
+        files,
+        ids,
+        special,
+        rules=files,
+        encode=lambda text: list(tokenizer(text)["input_ids"]),
+        decode=lambda number: str(tokenizer.decode([number])),
+    )
 
 
 def files_digest(folder: Path) -> str:
@@ -216,13 +228,15 @@ def differences(one: Tokens, other: Tokens, names: tuple[str, str]) -> tuple[lis
 def _other_rules(one: Tokens, other: Tokens, names: tuple[str, str]) -> list[str]:
     if one.rules == other.rules:
         return []
-    if one.encode is None or other.encode is None:
+    if one.encode is None or other.encode is None or one.decode is None:
         raise UnusualTokenizerError
     a, b = names
     common = one.ids.keys() & other.ids.keys()
     special = sorted((one.special | other.special) & common)
     found = []
-    for text in (*PROBES, *(f"a {token} b{token}c" for token in special[:64])):
+    numbers = sorted(one.ids[token] for token in common)
+    words = [one.decode(numbers[k * len(numbers) // _SAMPLES]) for k in range(_SAMPLES if numbers else 0)]
+    for text in dict.fromkeys([*PROBES, *(f"a {token} b{token}c" for token in special[:64]), *words]):
         here, there = list(one.encode(text)), list(other.encode(text))
         if here != there:
             first = next((i for i, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), 0)

@@ -96,8 +96,11 @@ def _first(folder: Path) -> Path:
             f"{folder} holds its weights as {pickles[0]}, a pickle, which can run code when it is read. Convert it: "
             f"AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder) writes safetensors"
         )
-    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    others = sorted(path.name for path in folder.glob("*.safetensors") if _is_file(path))
     there = f"; it has {few(others)}" if others else ""
+    for name in (SINGLE, INDEX):
+        if (folder / name).is_symlink() or (folder / name).is_dir():
+            there += f"; {name} there is a folder, or a link to nothing"
     raise CheckpointError(f"{folder} has neither {SINGLE} nor {INDEX}{there}")
 
 
