@@ -56,14 +56,25 @@ def run(words: Sequence[str]) -> int:
         for name, value in _rows(found).items():
             table.add_row(name, visible(value))
         print_table(make_console(), table)
-        print("passed" if found.passed else "FAILED: the folder does not compute what the recipe does")
+        print(_outcome(found))
     return 0 if found.passed else 1
+
+
+def _outcome(one: Verification) -> str:
+    if one.epsilon_only:
+        return "passed: all that differs is the epsilon of the norms, and it changes no token"
+    return "passed" if one.passed else "FAILED: the folder does not compute what the recipe does"
 
 
 def _rows(one: Verification) -> Mapping[str, str]:
     """Return the measurements as rows of a table."""
     return {
         "largest relative logit difference": f"{one.logit_difference:.2g} (allowed {one.tolerance:.2g})",
+        **(
+            {}
+            if one.without_epsilon is None
+            else {"without the norms' epsilon": f"{one.without_epsilon:.2g} (allowed {one.tolerance:.2g})"}
+        ),
         "equal greedy tokens": f"{one.equal_tokens:.1%} of {one.n_tokens}",
         "prompts": str(one.n_prompts),
         "weights": f"{one.dtype}{', scales folded in' if one.folded else ''}",

@@ -117,10 +117,10 @@ def _verified(recipe: Recipe, model: Path, sources: Sources, tolerance: float | 
     found = verify(recipe, model, sources=sources, tolerance=tolerance)
     if not found.passed:
         hint = ""
-        if found.folded and not found.problems:
+        if not found.problems and found.without_epsilon is not None and found.without_epsilon <= found.tolerance:
             hint = (
-                ". Scales are folded exactly but for the norms' epsilon: where the hidden states of the path are "
-                "small, allow more with --tolerance; --no-verify writes the folder as it is"
+                ". The scales are folded exactly but for the norms' epsilon, which shows because the hidden states of "
+                "this path are small: allow it with --tolerance; --no-verify writes the folder as it is"
             )
         raise ExportError(f"the exported model does not compute what the recipe does: {found}{hint}")
     return found

@@ -87,6 +87,18 @@ def merge_to_disk(
     return folder
 
 
+def tensors_of(recipe: Recipe, sources: Sources) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield the name of each tensor that `merge_to_disk` writes for a recipe, and what computes it.
+
+    Raises:
+        RecipeError: if the recipe is wrong, or (when computed) its result is not finite.
+        CheckpointError: if its models cannot be read or do not fit together.
+    """
+    build = _build(recipe, sources)
+    for task in build.tasks:
+        yield task.name, partial(build.load, task)
+
+
 @dataclass(frozen=True)
 class _Build:
     """The part of a plan, of either kind, that is needed to write a folder.
