@@ -92,6 +92,26 @@ def records(run_dir: str | Path, *, baselines: bool = False) -> list[Record]:
     return Run(Path(run_dir)).records(baselines=baselines)
 
 
+def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str, Any]:
+    """Return what several searches found, side by side, and over seeds.
+
+    Args:
+        runs: for each search the settings by which it differs from the others, like ["seed=1", "optimizer=cma"], and
+            its run folder. Searches that differ in the seed alone are put together.
+
+    Returns:
+        `searches`: for each `setting`, `path`, `state`, `error`, `best` (name), `test` (its score), `best_parent`,
+        `gain` over that parent (`difference`, `low`, `high`, `p_value`, `n` items) and `seconds`. `groups`: for each
+        setting without the seed the number of `searches` and of those that are `complete`; for each of its `models`
+        ("best merge", parents, average) the `test` score and each of its `tasks` ("task metric") over seeds, and the
+        `gain` likewise, with the number of searches in which it is `above` zero. What is over seeds has `mean`,
+        `spread` (standard deviation), `low` and `high` (95 % interval of the mean, Student's), `p_value` and `n`.
+    """
+    from evomerge.workflows.sweep import sweep_summary as summary
+
+    return summary(runs)
+
+
 def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every gene of a configuration: name, low, high, start, log, kind, doc and stage. No weights are read."""
     from evomerge.workflows.space import space as genes
@@ -493,5 +513,6 @@ __all__ = [
     "show",
     "space",
     "status",
+    "sweep_summary",
     "verify",
 ]

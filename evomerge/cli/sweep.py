@@ -13,10 +13,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from evomerge import api
 from evomerge.cli.compose import Composer, config_errors
 from evomerge.cli.failures import report_failure
 from evomerge.cli.running import run_search
 from evomerge.cli.streams import say
+from evomerge.cli.sweep_display import show_sweep
 from evomerge.config.reader import read
 from evomerge.errors import ConfigError
 
@@ -96,6 +98,7 @@ def run_sweep(jobs: Sequence[SweepJob]) -> int:
         statuses.append(_run(job))
         if statuses[-1] == _INTERRUPTED:
             break
+    show_sweep(api.sweep_summary([(job.setting, job.folder) for job in jobs]))
     return max(statuses, default=0)
 
 

@@ -1,0 +1,97 @@
+"""The tables at the end of a sweep: each search, and what searches that differ in the seed alone say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.display import percent
+from evomerge.system.figures import fixed, p_number, p_text, percentage
+from evomerge.system.text import visible
+
+
+def show_sweep(summary: Mapping[str, Any]) -> None:
+    """Print what the searches of a sweep found.
+
+    Args:
+        summary: as `evomerge.api.sweep_summary` returns it.
+    """
+    console = make_console()
+    print_table(console, _searches(summary["searches"]))
+    for group in summary["groups"]:
+        if group["complete"]:
+            print_table(console, _group(group))
+        for line in _gain(group):
+            console.print(line)
+
+
+def _searches(searches: list[Mapping[str, Any]]) -> Table:
+    what = "score on the test items and gain over the best parent, each with its 95 % interval"
+    table = Table(title=f"{len(searches)} searches: {what}")
+    for column in ("search", "winner", "test", "gain", "p", "folder"):
+        table.add_column(column, justify="right" if column in ("test", "gain", "p") else "left")
+    for one in searches:
+        setting = named(" ".join(one["setting"]) or "as configured")
+        if one["best"] is None:
+            said = one["state"] + (f": {visible(one['error'], most=200)}" if one["error"] else "")
+            table.add_row(setting, named(said), "–", "–", "–", named(one["path"]))
+            continue
+        gain = one["gain"]
+        over = (
+            "–" if gain is None else f"{_points(gain['difference'])} [{_points(gain['low'])}, {_points(gain['high'])}]"
+        )
+        shown = over if gain is None else f"{over} over {visible(one['best_parent'])}"
+        p_value = "–" if gain is None else p_number(gain["p_value"])
+        table.add_row(setting, named(one["best"]), percent(one["test"]), shown, p_value, named(one["path"]))
+    return table
+
+
+def _group(group: Mapping[str, Any]) -> Table:
+    """Lay out the models of searches that differ in the seed alone, with each task where there are several."""
+    tasks = list(dict.fromkeys(task for model in group["models"] for task in model["tasks"]))
+    tasks = tasks if len(tasks) > 1 else []
+    n = group["complete"]
+    of = "" if not group["setting"] else f"{' '.join(group['setting'])}: "
+    what = "mean ± standard deviation and 95 % interval of the mean, over seeds" if n > 1 else "one seed: no spread"
+    table = Table(title=named(f"{of}test items, {n} search{'es' * (n != 1)}; {what}"))
+    table.add_column("model")
+    for column in ("test", *tasks):
+        table.add_column(named(column), justify="right")
+    for model in group["models"]:
+        cells = (_over_seeds(one) for one in (model["test"], *(model["tasks"].get(task) for task in tasks)))
+        table.add_row(named(model["name"]), *cells)
+    return table
+
+
+def _over_seeds(one: Mapping[str, Any] | None) -> str:
+    if one is None:
+        return "–"
+    share = -1.0 <= one["mean"] <= 1.0
+    shown = percentage if share else "{:.4g}".format
+    unit = " %" if share else ""
+    if one["spread"] is None:
+        return f"{shown(one['mean'])}{unit}"
+    return f"{shown(one['mean'])} ± {shown(one['spread'])}{unit} [{shown(one['low'])}, {shown(one['high'])}]"
+
+
+def _gain(group: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line that says what the gain over the best parent is over seeds."""
+    gain, n = group["gain"], group["searches"]
+    of = "" if not group["setting"] else f"{visible(' '.join(group['setting']))}: "
+    if group["complete"] < n:
+        yield f"{of}{n - group['complete']} of {n} searches are not complete, and are left out"
+    if gain is None or gain["spread"] is None:
+        return
+    mean, low, high = _points(gain["mean"]), _points(gain["low"]), _points(gain["high"])
+    spread = fixed(100 * gain["spread"], 1)
+    yield (
+        f"{of}gain over the best parent: {mean} points ± {spread} over {gain['n']} seeds, 95 % interval "
+        f"[{low}, {high}], {p_text(gain['p_value'])}; above zero in {gain['above']}"
+    )
+
+
+def _points(share: float) -> str:
+    return fixed(100 * share, 1, signed=True)

@@ -1,0 +1,113 @@
+"""Searches that differ in a few settings, side by side, and what those of one setting say over their seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evomerge.analysis.over_seeds import over_seeds
+from evomerge.analysis.verdict import with_verdict
+from evomerge.errors import EvomergeError
+from evomerge.record import Split
+from evomerge.store.run_dir import RunDir
+from evomerge.store.status import COMPLETE, run_status
+from evomerge.system.text import error_text
+
+BEST = "best merge"
+"""The name under which the winners of several searches stand together."""
+
+
+def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str, Any]:
+    """Return what several searches found; see `evomerge.api.sweep_summary`."""
+    found = [_one(tuple(setting), Path(path)) for setting, path in runs]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for one in found:
+        rest = tuple(word for word in one["setting"] if not word.startswith("seed="))
+        groups.setdefault(rest, []).append(one)
+    return {
+        "searches": [{key: value for key, value in one.items() if key != "models"} for one in found],
+        "groups": [_group(rest, ones) for rest, ones in groups.items()],
+    }
+
+
+def _one(setting: tuple[str, ...], path: Path) -> dict[str, Any]:
+    """Return one search: its winner, its gain over the best parent, and each model's means on the test items."""
+    empty: dict[str, Any] = {
+        "best": None,
+        "test": None,
+        "best_parent": None,
+        "gain": None,
+        "seconds": None,
+        "models": {},
+    }
+    made = {"setting": list(setting), "path": str(path), "state": "not begun", "error": None, **empty}
+    try:
+        with RunDir.open(path) as run, run.database.snapshot():
+            status = with_verdict(run, run_status(run))
+            numbers = {
+                record.name: record.number for record in run.database.records(baselines=True) if record.is_baseline
+            }
+            best, parent = status["best"], status["best_parent"]
+            made |= {"state": status["state"], "error": status["error"], "seconds": status["seconds"]}
+            if status["state"] != COMPLETE or best is None:
+                return made
+            gains = {one["against"]: one for one in status["comparisons"]}
+            models = {BEST: (best["test"], best["id"])}
+            models |= {row["name"]: (row["test"], numbers[row["name"]]) for row in status["baselines"]}
+            return made | {
+                "best": best["name"],
+                "test": best["test"],
+                "best_parent": parent,
+                "gain": gains.get(parent),
+                "models": {
+                    name: {"mean": score["mean"], "tasks": _by_task(run, number, run.config)}
+                    for name, (score, number) in models.items()
+                    if score is not None
+                },
+            }
+    except EvomergeError as error:
+        return made if not path.exists() else made | {"state": "unreadable", "error": error_text(error)}
+
+
+def _by_task(run: RunDir, number: int, config: Mapping[str, Any]) -> dict[str, float]:
+    """Return a model's mean on the test items by task and metric, of those that the configuration names."""
+    named = {f"{task.get('name')} {task.get('metric')}" for task in (config.get("evaluation") or {}).get("tasks") or ()}
+    values: dict[str, list[float]] = {}
+    for score in run.database.item_scores(number, Split.TEST):
+        for metric, value in score.metrics.items():
+            name = f"{score.task} {metric.partition(',')[0]}"  # a metric of several filters stands as "metric,filter"
+            if name in named and math.isfinite(value):
+                values.setdefault(f"{score.task} {metric}", []).append(float(value))
+    return {name: math.fsum(one) / len(one) for name, one in values.items()}
+
+
+def _group(setting: tuple[str, ...], ones: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return searches of one setting together: each model's score, and the gain, over their seeds."""
+    done = [one for one in ones if one["models"]]
+    names = dict.fromkeys(name for one in done for name in one["models"])
+    models = []
+    for name in names:
+        own = [one["models"][name] for one in done if name in one["models"]]
+        tasks = dict.fromkeys(task for model in own for task in model["tasks"])
+        by_task = {
+            task: over_seeds([model["tasks"][task] for model in own if task in model["tasks"]]) for task in tasks
+        }
+        total = over_seeds([model["mean"] for model in own])
+        models.append(
+            {
+                "name": name,
+                "test": None if total is None else total.to_data(),
+                "tasks": {task: one.to_data() for task, one in by_task.items() if one is not None},
+            }
+        )
+    gains = [one["gain"]["difference"] for one in done if one["gain"] is not None]
+    gain = over_seeds(gains)
+    return {
+        "setting": list(setting),
+        "searches": len(ones),
+        "complete": len(done),
+        "models": models,
+        "gain": None if gain is None else {**gain.to_data(), "above": sum(one > 0.0 for one in gains)},
+    }
