@@ -156,7 +156,7 @@ def os_problem(error: OSError, path: Path) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"cannot write {path}: the folder is read-only for this user ({reason}). {_READ_ONLY}"
     if error.errno in (errno.ENOENT, errno.ESTALE) and not path.parent.is_dir():
-        return f"cannot use {path}: its folder is not there, or not any more ({reason}). {_MOVED}"
+        return f"cannot use {path}: its folder is not there: was it moved or removed? ({reason}). {_MOVED}"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"cannot use {path}: something that is not a folder is in the way ({reason}). Choose another folder"
     if error.errno == errno.ENAMETOOLONG:
@@ -174,7 +174,7 @@ def _database_problem(error: sqlite3.Error, path: Path) -> str:
     reason = f"{error}; {name}"
     gone = primary in ("READONLY", "IOERR", "CANTOPEN") and not path.exists()
     if name == "SQLITE_READONLY_DBMOVED" or gone:
-        return f"the database {path} was moved, replaced or deleted while it was in use ({reason}). {_MOVED}"
+        return f"the database {path} was moved or removed while it was in use ({reason}). {_MOVED}"
     if primary == "FULL":
         return f"cannot write the database {path}: {_DISK_FULL} ({reason}). {_CONTINUE}"
     if name in ("SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_CANTLOCK", "SQLITE_READONLY_RECOVERY"):

@@ -40,11 +40,11 @@ def test_a_run_that_went_away_is_not_called_read_only(how: Callable[[Path], None
     run = RunDir.create(tmp_path / "run", config={"name": "x"})
     run.database.set_meta("before", 1)
     how(tmp_path / "run")
-    with pytest.raises(RunError, match=r"was moved, replaced or deleted while it was in use.*resume") as told:
+    with pytest.raises(RunError, match=r"was moved or removed while it was in use.*resume") as told:
         run.database.set_meta("after", 2)
     assert "read-only for this user" not in str(told.value)
     if how in (move, shutil.rmtree):
-        with pytest.raises(RunError, match=r"its folder is not there, or not any more"):
+        with pytest.raises(RunError, match=r"its folder is not there: was it moved or removed"):
             run.write_best(RECIPE)
     run.close()
     if how in (move, move_and_make_another):
@@ -58,7 +58,7 @@ def test_a_run_that_was_moved_in_the_middle_is_continued_where_it_is(tiny_file: 
         f"import os\nn = [0]\ndef f(doc, responses):\n    n[0] += 1\n    if n[0] == 43: os.rename('{run}', '{moved}')\n"
     )
     config = composed(tiny_file, own_metric(tmp_path, "metric", code + "    return 1.0\n"))
-    with pytest.raises(RunError, match="was moved, replaced or deleted"):
+    with pytest.raises(RunError, match="was moved or removed"):
         api.search(config, run_dir=run)
     assert not run.exists() and api.status(moved)["candidates"] >= 1
     assert api.resume(moved).status()["state"] == "complete"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -10,9 +11,11 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from evomerge.errors import ExecutionError
+from evomerge.execution.pool import sessions
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,9 @@ _BOUNDED = {
     "automatic_object_spilling_enabled": False,
     "local_fs_capacity_threshold": 0.0,
 }
+
+_kept: list[int | None] = []
+"""The locks of session folders of ours; a process is in one cluster at a time."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class Cluster:
                     **quiet,
                 )
                 log.info("started Ray %s on this machine, for this process alone", ray.__version__)
+                self._keep_session()
             else:
                 ray.init(address=self.address, **quiet)
                 log.info("joined the Ray cluster at %s, %d nodes", self.address, len(alive_nodes()))
@@ -116,6 +123,19 @@ class Cluster:
 
         if ray.is_initialized():
             ray.shutdown()
+        while _kept:
+            sessions.release(_kept.pop())
+
+    def _keep_session(self) -> None:
+        """Mark Ray's session folder as ours, and remove those of our clusters that are gone."""
+        import ray
+
+        with contextlib.suppress(AttributeError):  # Ray has no public name for it
+            session = Path(ray._private.worker._global_node.get_session_dir_path())
+            _kept.append(sessions.keep(session))
+            log.info("Ray's own logs are in %s until another search starts it", session)
+            for removed in sessions.clear_dead(session.parent):
+                log.info("removed %s, which an earlier search left", removed)
 
 
 def alive_nodes() -> list[dict[str, Any]]:
