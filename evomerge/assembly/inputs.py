@@ -149,17 +149,19 @@ def _models(
     found: dict[str, ModelContents] = {}
     read: dict[Path, dict[str, tuple[str, Content]]] = {}  # two names may stand for one folder
     for name, source in checkpoints(config).items():
-        folder = folders.get(name, Path())
-        if name not in folders:
+        place = folders.get(name)
+        if place is None:
+            if name in known:  # a problem says enough
+                found[name] = replace(known[name], source=source)
             continue
         try:
-            if folder not in read:
+            if place not in read:
                 before = known[name].known if name in known else {}
-                read[folder] = checkpoint_contents(folder, before, trust_remote_code=source.trust_remote_code)
+                read[place] = checkpoint_contents(place, before, trust_remote_code=source.trust_remote_code)
         except CheckpointError as error:
             problems.append(f"{_called(name)}: {error}")
             continue
-        found[name] = ModelContents(source, str(folder.absolute()), read[folder])
+        found[name] = ModelContents(source, str(place.absolute()), read[place])
     return found
 
 

@@ -297,7 +297,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
     ),
     "parent gone": (
         lambda c: c["models"]["parents"].update(a="/gone/a"),
-        ["parent 'a': there is no folder /gone/a", "parent 'a' is no longer"],
+        ["parent 'a': there is no folder /gone/a"],
     ),
 }
 
