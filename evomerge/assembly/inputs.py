@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -107,6 +107,19 @@ def changed_models(inputs: RunInputs, recipe: Recipe) -> list[str]:
             files = dict(model.files)
         now[name] = replace(model, files=files)
     return model_changes(RunInputs({}, then), RunInputs({}, now))
+
+
+def recipe_contents(recipes: Iterable[Recipe]) -> list[list[dict[str, str]]]:
+    """Return for each recipe the hashes of the files of its models, in order.
+
+    Raises:
+        CheckpointError: if a model cannot be read.
+    """
+    read: dict[ModelSource, dict[str, str]] = {}
+    for source in dict.fromkeys(one for recipe in recipes for one in _sources(recipe)):
+        files = checkpoint_contents(locate(source), {}, trust_remote_code=source.trust_remote_code)
+        read[source] = {name: content.digest for name, (_, content) in files.items()}
+    return [[read[source] for source in _sources(recipe)] for recipe in recipes]
 
 
 def checkpoints(config: SearchConfig) -> dict[str, ModelSource]:

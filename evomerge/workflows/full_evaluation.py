@@ -7,7 +7,7 @@ be kept in a file, which is continued model by model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.assembly.inputs import recipe_contents
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.assembly.workers import include_paths
 from evomerge.errors import ConfigError, EstimationError, EvaluationError, RunError
 from evomerge.estimation.responses import Responses
+from evomerge.evaluation.contents import ASPECTS, LENGTH
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import find_measure
@@ -29,6 +31,7 @@ from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import RunDir
+from evomerge.system.contents import digest_of
 from evomerge.workflows import tell
 
 
@@ -149,12 +152,20 @@ def evaluate_full(
     tell(prepared.warnings, note)
     models = {**(_models(prepared) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
     columns = _columns(prepared)
-    found = _continued(out, columns, models, force)
+    rest = _rest(prepared, columns)
+    known = {name: recipe.content_hash for name, recipe in models.items()}
+    if out is not None:  # a file may be continued after a model, a label or a prompt has changed
+        asked = _asked([prepared.harness, *([rest] if rest is not None else [])])
+        contents = recipe_contents(models.values())
+        known = {
+            name: f"{known[name]}:{digest_of([asked, one])[:16]}" for name, one in zip(models, contents, strict=True)
+        }
+    found = _continued(out, columns, known, force)
     missing = {name: recipe for name, recipe in models.items() if found.row(name) is None or force}
     if note is not None and len(missing) < len(models):
         note(f"already in {out}: {', '.join(name for name in models if name not in missing)}")
     if missing:
-        found = _score(missing, prepared, columns, found, out, progress, note)
+        found = _score(missing, known, prepared, rest, columns, found, out, progress, note)
     scores = {name: _summary(columns, found, name, recorded is not None) for name in models}
     return FullResult(columns, scores, found, recorded is not None)
 
@@ -249,9 +260,16 @@ def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None
 
 
 def _continued(
-    out: str | Path | None, columns: Sequence[TaskColumn], models: Mapping[str, Recipe], force: bool
+    out: str | Path | None, columns: Sequence[TaskColumn], known: Mapping[str, str], force: bool
 ) -> Responses:
-    """Return the matrix that the file holds, or an empty one; mistakes are found before a model is scored."""
+    """Return the matrix that the file holds, or an empty one; mistakes are found before a model is scored.
+
+    Args:
+        out: the file.
+        columns: the tasks.
+        known: model to what its row is known by: the hash of its recipe, and of what it and the items consist of.
+        force: whether rows of other models are replaced.
+    """
     columns_of = [(column, item) for column in columns for item in column.items]
     empty = Responses(
         models=(),
@@ -275,11 +293,14 @@ def _continued(
             f"{out} holds {len(found.items)} items that are not the {len(empty.items)} of this configuration's tasks "
             "and metrics; name another file with --out"
         )
-    others = [
-        name
-        for name, recipe in models.items()
-        if name in found.models and found.recipes[found.models.index(name)] != recipe.content_hash
-    ]
+    held = dict(zip(found.models, found.recipes, strict=True))
+    differ = [name for name, one in known.items() if name in held and held[name] != one]
+    others = [name for name in differ if held[name].partition(":")[0] != known[name].partition(":")[0]]
+    if differ and not others and not force:
+        raise ConfigError(
+            f"{out} holds answers of {', '.join(differ)} from before the models' files, the items, their prompts or "
+            "their labels changed; name another file with --out, or score them again with --force"
+        )
     if others and not force:
         raise ConfigError(
             f"{out} holds other models under the names {', '.join(others)}; name another file with --out, or replace "
@@ -288,9 +309,27 @@ def _continued(
     return replace(found, split=empty.split)
 
 
+def _asked(harnesses: Iterable[LmHarness]) -> str:
+    """Return a hash of what all items ask and of what answers to them are worth, in whichever split they are."""
+    items: dict[str, list[str]] = {}
+    scoring: dict[str, Any] = {}
+    for harness in harnesses:
+        contents = harness.contents(keep=tuple(Split))
+        scoring |= contents["scoring"]
+        for split in Split:
+            for task, numbers in harness.split_items(split).items():
+                one = contents["items"][task][str(split)]
+                for i, item in enumerate(numbers):
+                    own = [one[aspect][i * LENGTH : (i + 1) * LENGTH] for aspect in ASPECTS]
+                    items[f"{one['source']}/{item}"] = own
+    return digest_of([items, scoring])
+
+
 def _score(
     models: Mapping[str, Recipe],
+    known: Mapping[str, str],
     prepared: Prepared,
+    rest: LmHarness | None,
     columns: Sequence[TaskColumn],
     found: Responses,
     out: str | Path | None,
@@ -298,7 +337,6 @@ def _score(
     note: Callable[[str], None] | None,
 ) -> Responses:
     """Score models and return the matrix with their rows; the file is written after each model."""
-    rest = _rest(prepared, columns)
     if note is not None:
         note("loading the parents")
     live = prepared.live_models()
@@ -315,7 +353,7 @@ def _score(
                 done += 1
                 if progress is not None:
                     progress(done, parts * len(models))
-            found = found.with_row(name, recipe.content_hash, _row(columns, answers))
+            found = found.with_row(name, known[name], _row(columns, answers))
             if out is not None:
                 found.save(out)
     finally:

@@ -263,3 +263,20 @@ def test_every_metric_of_a_task_is_a_column_and_flips_are_the_metric_that_they_c
     assert set(acc) <= {0.0, 1.0}
     assert ((entropy >= 0.0) & (entropy <= np.log(3) + 1e-6)).all()
     assert not np.allclose(brier, entropy)
+
+
+def test_a_file_is_not_continued_after_labels_changed(
+    config: dict[str, Any], tasks: Path, full, tmp_path: Path
+) -> None:
+    out = tmp_path / "r.npz"
+    Responses.load(full[1]).save(out)
+    assert api.evaluate_full(config, parents=True, out=out).responses.models
+    path, before = tasks / "held_out.jsonl", out.read_bytes()
+    text = path.read_text()
+    try:
+        path.write_text(text.replace('"gold": 0', '"gold": 1', 1))
+        with pytest.raises(ConfigError, match=r"answers of math, japanese, average, base from before .* changed"):
+            api.evaluate_full(config, parents=True, out=out)
+    finally:
+        path.write_text(text)
+    assert out.read_bytes() == before
