@@ -19,7 +19,7 @@ def report_failure(error: BaseException) -> int:
         _tell(str(error) or "interrupted")
         return 130
     if isinstance(error, EvomergeError):
-        _tell(error_text(error))
+        _tell("; ".join([error_text(error), *getattr(error, "__notes__", ())]))
         return 1 if isinstance(error, EvaluationError) else 2
     if isinstance(error, SystemExit):
         _tell(

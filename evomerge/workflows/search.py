@@ -15,7 +15,7 @@ from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS, publi
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import FoundInputs, find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
-from evomerge.errors import ConfigError, ExecutionError, Interrupted, RunError
+from evomerge.errors import CheckpointError, ConfigError, ExecutionError, Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
@@ -145,6 +145,8 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
         with _first_error_counts():
             database.set_meta("error", error_text(error))
             database.set_meta("state", FAILED)
+        if not isinstance(error, (CheckpointError, ConfigError, RunError)):  # which must be mended first
+            error.add_note(f"everything scored so far is in the run; {_how_to_go_on(run.path)}")
         if isinstance(error, SystemExit):  # from a strategy, say; its status may be that of a finished search
             raise ExecutionError(
                 f"code that the search called ended it with sys.exit({error.code!r}); everything scored so far is in "
@@ -160,7 +162,11 @@ def _stopped(error: BaseException, folder: Path) -> BaseException:
     """Return the error of a stopped search with the command that continues it."""
     if isinstance(error, KeyboardInterrupt):
         return error
-    return Interrupted(f"{error}; `evomerge resume {shlex.quote(str(folder))}` continues it")
+    return Interrupted(f"{error}; {_how_to_go_on(folder)}")
+
+
+def _how_to_go_on(folder: Path) -> str:
+    return f"`evomerge resume {shlex.quote(str(folder))}` continues it"
 
 
 class _Logged:

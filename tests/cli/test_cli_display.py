@@ -1,6 +1,7 @@
 """Tables and lines for people hold whatever words users and libraries choose."""
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from rich.console import Console
 from evomerge.cli.console import make_console
 from evomerge.cli.display import Display, result_tables
 from evomerge.cli.main import main
+from evomerge.errors import EvaluationError
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Record, Score, Split, State
+from evomerge.search.session import Search
 from evomerge.store.run_dir import RunDir
 
 ODD = ["[/INST]", "[red]", "tokens [a]", "  ", "日本語"]
@@ -100,3 +103,18 @@ def test_status_of_a_run_that_stopped_in_its_baselines_shows_those_that_were_sco
     out = capsys.readouterr().out
     (line,) = [line for line in out.splitlines() if "math" in line]
     assert "37.5 % [27.5, 47.5]" in line and "search" in out
+
+
+def test_a_search_that_breaks_says_how_to_go_on(
+    zoo_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "a run"
+    shutil.copytree(zoo_run, run)
+    monkeypatch.setattr(Search, "run", lambda self: 1 // 0)
+    assert main(["resume", str(run)]) == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said and f"`evomerge resume '{run}'` continues it" in said
+    monkeypatch.setattr(Search, "run", lambda self: (_ for _ in ()).throw(EvaluationError("no candidate was scored")))
+    assert main(["resume", str(run)]) == 1
+    said = capsys.readouterr().err
+    assert "no candidate was scored" in said and f"`evomerge resume '{run}'` continues it" in said
