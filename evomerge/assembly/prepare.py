@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from evomerge.assembly.memory_plan import (
     memory_problems,
 )
-from evomerge.assembly.spaces import average, baselines, check_stages, check_strategies, make_stages, recipe_terms
+from evomerge.assembly.model_settings import ModelSettings, read_settings
+from evomerge.assembly.spaces import baselines, check_stages, check_strategies, make_stages, recipe_terms
 from evomerge.assembly.workers import (
     device_problems_of,
     find_devices,
@@ -25,7 +26,7 @@ from evomerge.assembly.workers import (
 )
 from evomerge.config.reader import read
 from evomerge.config.schema import SearchConfig
-from evomerge.errors import CheckpointError, ConfigError
+from evomerge.errors import ConfigError
 from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.catalog import check as check_tasks
 from evomerge.evaluation.catalog import public_sources
@@ -39,7 +40,7 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Space
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
-from evomerge.recipe import PASSTHROUGH, Recipe
+from evomerge.recipe import Recipe
 from evomerge.record import Split
 from evomerge.search.stage import Stage
 from evomerge.system.references import resolved
@@ -59,6 +60,7 @@ class Prepared:
         harness: tasks with their datasets and splits.
         objectives: turns item scores into results.
         data: the mapping from which the configuration was read, with the values of its references.
+        notes: what the models say differently besides their weights, and whose word the merge gets, one sentence each.
     """
 
     config: SearchConfig
@@ -68,6 +70,7 @@ class Prepared:
     harness: LmHarness
     objectives: Objectives
     data: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def splits(self) -> list[Split]:
@@ -121,7 +124,7 @@ class Prepared:
     def warnings(self) -> list[str]:
         """What the user should know before anything is run, one sentence each."""
         code = [] if self.code_tasks is None else [unsafe_code.warning(self.code_tasks)]
-        return [*code, *self.sources.warnings]
+        return [*code, *self.sources.warnings, *self.notes]
 
     def stages(self) -> list[Stage]:
         """Return the stages of the search, in order."""
@@ -156,8 +159,10 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     code = config.evaluation.allow_unsafe_code
     of_tasks = check_tasks(config.evaluation.tasks, include, allow_unsafe_code=code)
     problems += [one for one in of_tasks if one not in problems]
+    settings: ModelSettings | None = None
     if not model_problems:
-        problems += [one for one in _tokenizer_problems(config, sources) if one not in problems]
+        settings = read_settings(config, sources, spaces)
+        problems += [one for one in settings.problems if one not in problems]
         problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
     # Workers elsewhere check their machines when they start.
     is_here = config.execution.name == "local"
@@ -169,11 +174,15 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     problems += engine_problems(config.evaluation.engine)
     if recorded_splits is None:  # the optimizer of a continued run has worked already
         problems += check_strategies(config, spaces)
-    if problems:
+    if problems or settings is None:
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
     objectives = Objectives(harness.specs, recipe_terms(config, sources))
-    prepared = Prepared(config, spaces, sources, baselines(config, sources), harness, objectives, resolved(data)[0])
+    problems, notes = settings.with_prompts(harness)
+    if problems:
+        raise ConfigError(problems)
+    named, plain = baselines(config, sources), resolved(data)[0]
+    prepared = Prepared(config, spaces, sources, named, harness, objectives, plain, [*settings.notes, *notes])
     pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
     if config.fitness.items is not None and config.fitness.items > pool:
         raise ConfigError(
@@ -245,29 +254,3 @@ def prepare_spaces(config: SearchConfig) -> list[Space]:
     if problems:
         raise ConfigError(problems)
     return spaces
-
-
-def _tokenizer_problems(config: SearchConfig, sources: Sources) -> list[str]:
-    """Return a sentence for each tokenizer that cannot be used: those of the parents (as baselines) and the merge.
-
-    Each must be one that transformers can load, and have no token without a row in the embedding.
-    """
-    from transformers import AutoTokenizer
-
-    problems = []
-    first = next(iter(config.models.parents))
-    recipes = [*baselines(config, sources).values(), Recipe(PASSTHROUGH, (first,))]
-    if config.merges:
-        recipes.append(average(config))
-    for opened in {id(model): model for model in map(sources.tokenizer_of, recipes)}.values():
-        try:
-            AutoTokenizer.from_pretrained(opened.tokenizer_folder, trust_remote_code=opened.trust_remote_code)
-        except Exception as error:  # transformers raises almost anything on missing or broken files
-            reason = str(error).splitlines()[0]
-            problems.append(f"{opened.label} has no tokenizer that transformers can load: {reason}")
-    for recipe in recipes if not problems else ():
-        try:
-            sources.check_tokens(recipe)
-        except CheckpointError as error:
-            problems += [line for line in str(error).splitlines() if line not in problems]
-    return problems

@@ -260,12 +260,22 @@ def _path_space(
 ) -> PathSpace | SegmentSpace:
     lenders = _lenders(config, chosen)
     parents = lenders if elite is None else (Parent(MERGED, elite), *lenders)
-    tokenizer = config.models.tokenizer
+    models, names = config.models, [parent.name for parent in parents]
+    named = {"tokenizer": models.tokenizer, "generation_config": models.generation_config}
+    missing = {key: name for key, name in named.items() if name is not None and name not in names}
+    if missing and elite is None:  # a merge has brought along what it was given
+        raise ConfigError(
+            [
+                f"models.{key} is {name}, but no layers of it may be taken: name one of {', '.join(names)}, or add it "
+                "to space.path.parents"
+                for key, name in missing.items()
+            ]
+        )
     return _ENCODINGS[chosen.path.encoding](
         parents,
         n_layers={parent.name: _depth(parent, sources) for parent in parents},
-        dtype=config.models.dtype,
-        tokenizer=tokenizer if any(parent.name == tokenizer for parent in parents) else None,
+        dtype=models.dtype,
+        **{key: name for key, name in named.items() if key not in missing},
         seed=config.seed,
         **chosen.path.options,
     )

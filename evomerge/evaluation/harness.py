@@ -10,13 +10,14 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.catalog import TaskCatalog, check
+from evomerge.evaluation.chat import TriedTemplate, chat_key
 from evomerge.evaluation.contents import short_hash
 from evomerge.evaluation.engines.base import Answers, Call, Division, Engine, Response
 from evomerge.evaluation.engines.encoding import Encoded, Encoder
@@ -31,7 +32,7 @@ from evomerge.evaluation.terms import measures_on
 from evomerge.record import ItemScore, Score, Split
 from evomerge.system.faults import PASSED_ON, fault_of, is_out_of_memory
 from evomerge.system.stopwatch import UNTIMED, Timer
-from evomerge.system.text import error_text
+from evomerge.system.text import error_text, visible
 
 _PREPARED_KEPT = 16
 """How many selections of items keep their order and batches; a race of candidates uses a few again and again."""
@@ -318,6 +319,51 @@ class LmHarness:
             if task.name in kept
         }
 
+    @property
+    def generates(self) -> bool:
+        """Whether some task asks for texts."""
+        self.prepare()
+        return any(one.output_type == "generate_until" for one in self._tasks.values())
+
+    def tried_templates(self, tokenizers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """Build the first prompt of each task with each chat template.
+
+        Args:
+            tokenizers: who is to be scored, to the tokenizer.
+
+        Returns:
+            What fails, and where a template refuses a system message, which lm-eval then leaves out; one sentence each.
+        """
+        self.prepare()
+        failed: dict[str, list[str]] = {}
+        refused: dict[str, list[str]] = {}
+        with quiet():
+            for who, tokenizer in tokenizers.items() if self._apply_chat_template else ():
+                for task in self._runs:
+                    tried = TriedTemplate(tokenizer, Encoder(tokenizer, 1).chat_template)
+                    self._try_template(task, tried)
+                    if tried.error is not None:
+                        reason = visible(error_text(tried.error, name=True), most=300)
+                        failed.setdefault(f"cannot write the prompts of task {task.name!r}: {reason}", []).append(who)
+                    elif tried.refuses_system:
+                        refused.setdefault(task.name, []).append(who)
+        return [
+            f"the chat template of {', '.join(names)} {reason}; mend it, or unset apply_chat_template"
+            for reason, names in failed.items()
+        ], [
+            f"the chat template of {', '.join(names)} takes no system message: the description of task {task!r} is "
+            "left out there, as lm-eval does"
+            for task, names in refused.items()
+        ]
+
+    def _try_template(self, task: Task, template: Callable[..., str]) -> None:
+        """Build the first prompt of a task from each of its sources."""
+        drawn = [one for one in self._splits[task.name].values() if one.items]
+        for source in dict.fromkeys(one.source for one in drawn):
+            first = next(one.items for one in drawn if one.source == source)
+            with suppress(ConfigError):  # what is not the template's fault shows when all prompts are built
+                self._task(task, source).build(first[:1], shots_from=first, chat_template=template)
+
     def share_engine(self, other: LmHarness) -> None:
         """Use the engine of another harness with the same settings, since an engine may hold a copy of the weights."""
         self._engine = other._engine_made()
@@ -467,8 +513,8 @@ class LmHarness:
         # With a chat template the prompts depend on the tokenizer, which a recipe may choose.
         template = None
         if self._apply_chat_template:
-            template = str(getattr(tokenizer, "chat_template", None) or "")
-            if not template:
+            template = chat_key(tokenizer)
+            if template is None:
                 raise ConfigError("apply_chat_template is set, but the tokenizer has no chat template; unset it")
         key = (split, template)
         if key not in self._requests:

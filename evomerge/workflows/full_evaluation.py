@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.assembly.inputs import recipe_contents
+from evomerge.assembly.model_settings import without_template
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.assembly.workers import include_paths
 from evomerge.errors import ConfigError, EstimationError, EvaluationError, RunError
@@ -150,7 +151,7 @@ def evaluate_full(
         note("checking models and tasks")
     prepared = prepare(data, recorded_splits={"seed": data.get("seed", 0), "tasks": recorded} if recorded else None)
     tell(prepared.warnings, note)
-    models = {**(_models(prepared) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
+    models = {**(_models(prepared, note) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
     columns = _columns(prepared)
     rest = _rest(prepared, columns)
     known = {name: recipe.content_hash for name, recipe in models.items()}
@@ -178,13 +179,16 @@ def _best(run: RunDir) -> tuple[str, Recipe]:
     return record.name, record.recipe
 
 
-def _models(prepared: Prepared) -> dict[str, Recipe]:
-    """Return the baselines of a search, and the base unless it is one of the parents."""
+def _models(prepared: Prepared, note: Callable[[str], None] | None) -> dict[str, Recipe]:
+    """Return the baselines of a search, and the base unless it is one of the parents or cannot answer in a chat."""
     models = prepared.config.models
     found = dict(prepared.baselines)
     if models.base is not None and all(models.base.source != parent.source for parent in models.parents):
         base = Recipe("linear", (Parent("base", models.base.source),), dtype=models.dtype, seed=prepared.config.seed)
-        found["base"] = base  # a name that no parent may have
+        if prepared.config.evaluation.apply_chat_template and without_template({"base": base}, prepared.sources):
+            tell(["the base has no chat template, so it is left out"], note)
+        else:
+            found["base"] = base  # a name that no parent may have
     return found
 
 

@@ -29,11 +29,13 @@ class Decoding:
         processors: transformers' logits processors, in order; a processor may depend on the prompt it was made for.
         obstacle: what of the generation config only transformers' own loop does (beams, a time limit, …), or why it
             cannot be used; None: nothing.
+        refused: whether transformers refuses to generate at all.
     """
 
     eos: frozenset[int]
     processors: Sequence[Any] = ()
     obstacle: str | None = None
+    refused: bool = False
 
     @property
     def shapes(self) -> bool:
@@ -71,7 +73,8 @@ def decoding(model: Any, prompt: Sequence[int] = _SHORT, max_new_tokens: int = 2
         mode = found["generation_config"].get_generation_mode()
         criteria, processors = list(found["stopping_criteria"]), list(found["logits_processor"])
     except Exception as error:  # a setting that transformers refuses may raise anything
-        return Decoding(frozenset(), obstacle=" ".join(str(error).split()) or type(error).__name__)
+        said = " ".join(str(error).split()) or type(error).__name__
+        return Decoding(frozenset(), obstacle=said, refused=True)
     ends = [int(token) for one in criteria if isinstance(one, EosTokenCriteria) for token in one.eos_token_id]
     obstacles = [] if mode == GenerationMode.GREEDY_SEARCH else [str(getattr(mode, "value", mode))]
     obstacles += [type(one).__name__ for one in criteria if not isinstance(one, (EosTokenCriteria, MaxLengthCriteria))]
@@ -124,3 +127,30 @@ def task_limits(model: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
+
+
+def refusal(generation_config: Any, vocabulary: int) -> str | None:
+    """Return why transformers refuses to decode greedily with a generation config; None if it does not.
+
+    Args:
+        generation_config: the generation config.
+        vocabulary: how many logits its model gives for each position.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 2, "intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with torch.device("meta"):  # where no weights are drawn; none are used
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=max(1, vocabulary), **sizes))
+    model.to_empty(device="cpu")
+    model.generation_config = copy.deepcopy(generation_config)
+    model.generation_config.max_new_tokens = None
+    how = decoding(model)
+    if how.refused:
+        return how.obstacle
+    scores = torch.zeros(1, max(1, vocabulary))
+    try:
+        for processor in how.processors if how.obstacle is None else ():
+            scores = processor(torch.tensor([_SHORT]), scores)
+    except Exception as error:  # an id beyond the vocabulary, say
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None

@@ -1,0 +1,274 @@
+"""What belongs to the models of a search besides their weights: is it usable, and where do the models disagree?
+
+Each parent is scored with its own tokenizer, chat template, generation config and config.json. The merge gets them from
+the models that the configuration names; what the others say in another way is told before the search.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.assembly.spaces import baselines
+from evomerge.config.schema import SearchConfig
+from evomerge.errors import CheckpointError
+from evomerge.evaluation.engines.decoding import refusal
+from evomerge.evaluation.harness import LmHarness
+from evomerge.genome.space import Space
+from evomerge.merge.files.model import OpenModel
+from evomerge.merge.live.settings import GenerationConfigs, Tokenizers
+from evomerge.merge.sources import Sources
+from evomerge.recipe import PASSTHROUGH, Recipe
+from evomerge.system.text import visible
+
+log = logging.getLogger(__name__)
+
+THE_MERGE = "the merge"
+
+_UNTOLD = ("dtype", "torch_dtype", "transformers_version", "architectures", "auto_map", "use_cache", "layer_types")
+"""Keys of config.json that say nothing about how a model is used, or follow its depth."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The settings of every model that a search scores.
+
+    Attributes:
+        tokenizers: each baseline, and the merge, to its tokenizer.
+        generation: the same to its generation config.
+        vocabulary: the same to the number of its embedding rows.
+        problems: what cannot be used, one sentence each.
+        notes: what the parents and the base say differently, one sentence each, with whose word the merge gets.
+    """
+
+    tokenizers: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    vocabulary: Mapping[str, int]
+    problems: Sequence[str]
+    notes: Sequence[str]
+
+    def with_prompts(self, harness: LmHarness) -> tuple[list[str], list[str]]:
+        """Try chat templates on prompts, and generation configs.
+
+        Returns:
+            What fails, and what the user should know, one sentence each.
+        """
+        problems, notes = harness.tried_templates(self.tokenizers)
+        if not harness.generates:
+            return problems, notes
+        refused: dict[str, list[str]] = {}
+        for who, config in self.generation.items():
+            reason = refusal(config, self.vocabulary[who])
+            if reason is not None:
+                refused.setdefault(reason, []).append(who)
+        problems += [
+            f"transformers cannot generate with the generation config of {_listed(names)}: "
+            f"{visible(reason, most=300)}; mend its generation_config.json"
+            for reason, names in refused.items()
+        ]
+        return problems, notes
+
+
+def read_settings(config: SearchConfig, sources: Sources, spaces: Sequence[Space]) -> ModelSettings:
+    """Read tokenizers, generation configs and config.json of all models of a search; no weights are read.
+
+    Args:
+        config: the configuration.
+        sources: the opened models, which fit together.
+        spaces: the space of each stage.
+    """
+    models = config.models
+    scored = {**baselines(config, sources), **({THE_MERGE: _merge_of(spaces[0])} if spaces else {})}
+    tokenizers, generation = Tokenizers(), GenerationConfigs()
+    problems: list[str] = []
+    found_tokenizers = _read(scored, lambda recipe: tokenizers.of(sources.tokenizer_of(recipe)), problems)
+    found_generation = _read(scored, lambda recipe: generation.of(sources.generation_of(recipe)), problems)
+    for recipe in scored.values() if not problems else ():
+        try:
+            sources.check_tokens(recipe)
+        except CheckpointError as error:
+            problems += str(error).splitlines()
+    if config.evaluation.apply_chat_template:
+        problems += _without_template(config, found_tokenizers)
+    members = {parent.name: parent for parent in (*models.parents, *([models.base] if models.base else []))}
+    alone = {name: Recipe(PASSTHROUGH, (parent,)) for name, parent in members.items()}
+    merge = scored.get(THE_MERGE)
+    notes: list[str] = []
+    if merge is not None and not problems:
+        asked: dict[str, Any] = {
+            "tokenizer": (lambda one: _of_tokenizer(tokenizers.of(one)), sources.tokenizer_of, "tokenizer_folder"),
+            "generation_config": (
+                lambda one: _of_generation(generation.of(one)),
+                sources.generation_of,
+                "generation_folder",
+            ),
+            "config": (lambda one: _of_config(one.config), lambda recipe: _donor(recipe, sources), "folder"),
+        }
+        for kind, (values, lender, folder) in asked.items():
+            opened = {name: lender(recipe) for name, recipe in alone.items()}
+            said = {name: told for name, one in opened.items() if (told := _tried(values, one)) is not None}
+            named = getattr(models, kind, None)
+            order = [*([named] if named in opened else []), *(["base"] if "base" in opened else []), *opened]
+            chosen = next((n for n in order if getattr(opened[n], folder) == getattr(lender(merge), folder)), None)
+            if chosen is not None:
+                notes += _conflicts(kind, said, chosen, _because(config, kind))
+    rows = {who: int(_vocabulary(_donor(recipe, sources))) for who, recipe in scored.items()}
+    return ModelSettings(found_tokenizers, found_generation, rows, list(dict.fromkeys(problems)), notes)
+
+
+def without_template(recipes: Mapping[str, Recipe], sources: Sources) -> list[str]:
+    """Return the names of the models whose tokenizer has no chat template."""
+    tokenizers = Tokenizers()
+    return [name for name, one in recipes.items() if not _template(tokenizers.of(sources.tokenizer_of(one)))]
+
+
+def _merge_of(space: Space) -> Recipe:
+    return space.decode(space.genome(space.start))
+
+
+def _read(recipes: Mapping[str, Recipe], read: Callable[[Recipe], Any], problems: list[str]) -> dict[str, Any]:
+    found = {}
+    for who, recipe in recipes.items():
+        try:
+            found[who] = read(recipe)
+        except CheckpointError as error:
+            problems.append(str(error))
+    return found
+
+
+def _tried(values: Callable[[OpenModel], dict[str, Any]], opened: OpenModel) -> dict[str, Any] | None:
+    """Return a model's settings; None if they cannot be read, since a base that is not scored need not have any."""
+    try:
+        return values(opened)
+    except Exception as error:  # a tokenizer of its own may raise anything; this is for a note only
+        log.debug("no settings of %s: %s", opened.label, error)
+        return None
+
+
+def _donor(recipe: Recipe, sources: Sources) -> OpenModel:
+    return sources.like(recipe.parents[0].source if recipe.path else recipe.donor.source)
+
+
+def _vocabulary(opened: OpenModel) -> int:
+    return int(getattr(opened.config.get_text_config(decoder=True), "vocab_size", 0) or 0)
+
+
+def _without_template(config: SearchConfig, tokenizers: Mapping[str, Any]) -> list[str]:
+    parents = [parent.name for parent in config.models.parents]
+    lacking = [name for name in parents if name in tokenizers and not _template(tokenizers[name])]
+    problems = []
+    if lacking:
+        problems.append(
+            f"evaluation.apply_chat_template is set, but there is no chat template in the tokenizer of "
+            f"{_listed(lacking)}: give each its template (chat_template.jinja in its folder), leave it out, or unset "
+            "apply_chat_template"
+        )
+    if THE_MERGE in tokenizers and not _template(tokenizers[THE_MERGE]):
+        have = [name for name in parents if name not in lacking]
+        problems.append(
+            "evaluation.apply_chat_template is set, but the tokenizer that the merge gets "
+            f"(models.tokenizer: {config.models.tokenizer or 'null'}) has no chat template; "
+            + (f"set models.tokenizer to a parent that has one: {', '.join(have)}" if have else "unset it")
+        )
+    return problems
+
+
+def _template(tokenizer: Any) -> Any:
+    return getattr(tokenizer, "chat_template", None)
+
+
+def _because(config: SearchConfig, kind: str) -> str:
+    models = config.models
+    if kind == "config":
+        return "which lends config.json"
+    if kind == "generation_config" and models.generation_config is not None:
+        return "models.generation_config"
+    if models.tokenizer is not None:
+        return "models.tokenizer"
+    return f"models.{kind} is null"
+
+
+def _conflicts(kind: str, said: Mapping[str, Mapping[str, Any]], chosen: str, because: str) -> Iterator[str]:
+    """Yield a sentence for each setting that models disagree about."""
+    for key in sorted({key for one in said.values() for key in one}):
+        groups: dict[str, list[str]] = {}
+        for name, one in said.items():
+            groups.setdefault(_shown(one.get(key)), []).append(name)
+        if len(groups) > 1:
+            # The value that the merge gets comes first.
+            order = sorted(groups.items(), key=lambda group: chosen not in group[1])
+            told = ", ".join(f"{value} in {_listed(names)}" for value, names in order)
+            yield f"{kind}: {key} is {told}; the merge takes {_owner(chosen)} ({because})"
+
+
+def _owner(name: str) -> str:
+    return "the base's" if name == "base" else f"{name}'s"
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else visible(repr(value), most=80)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _of_tokenizer(tokenizer: Any) -> dict[str, Any]:
+    """Return what a tokenizer says about chats, special tokens and lengths; its vocabulary is checked elsewhere."""
+    template = _template(tokenizer)
+    texts = template if isinstance(template, Mapping) else {"": template} if template else {}
+    # A template without a name is the one that is taken by default.
+    told = {f"chat_template {name}".removesuffix(" default").strip(): _Text(text) for name, text in texts.items()}
+    tokens = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    length = getattr(tokenizer, "model_max_length", None)
+    bos = tokenizer.bos_token_id
+    begins = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    said = {**told, **tokens, "model_max_length": length if length is not None and length < 1e9 else None}
+    return {**said, "beginning of each text": tokenizer.bos_token if begins else None}
+
+
+class _Text:
+    """A long text, told by its length and its hash."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        import hashlib
+
+        return f"one of {len(self._text)} characters ({hashlib.sha256(self._text.encode()).hexdigest()[:8]})"
+
+
+def _of_generation(config: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = getattr(config, "_get_default_generation_params", dict)()
+    said = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
+    said.pop("transformers_version", None)
+    told = {key: defaults.get(key) if value is None else value for key, value in said.items()}
+    return {key: _ids(value) if key.endswith("token_id") else value for key, value in told.items()}
+
+
+def _ids(value: Any) -> Any:
+    """Return ids of tokens in one form: one alone, or several in order."""
+    if isinstance(value, (list, tuple)):
+        return sorted(set(value)) if len(set(value)) > 1 else next(iter(value), None)
+    return value
+
+
+def _of_config(config: Any) -> dict[str, Any]:
+    depth = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    flat: dict[str, Any] = {}
+
+    def visit(data: Mapping[str, Any], prefix: str) -> None:
+        for name, value in data.items():
+            key = str(name)
+            if key.startswith("_") or key in _UNTOLD or key == depth:
+                continue
+            if isinstance(value, Mapping):
+                visit(value, f"{prefix}{key}.")
+            else:
+                flat[f"{prefix}{key}"] = _ids(value) if key.endswith("token_id") else value
+
+    visit(config.to_dict(), "")
+    return flat
