@@ -61,6 +61,7 @@ INSIDE = {
     "evaluation": {
         "intervals": set(),
         "quiet": set(),
+        "chat": set(),
         "task": set(),
         "engines": set(),  # engines know no tasks
         "subset": {"task"},
@@ -77,7 +78,18 @@ INSIDE = {
             *("catalog", "contents", "engines", "index", "measures", "metrics", "quiet", "task", "terms", "totals"),
             "unsafe_code",
         },
-        "harness": {"catalog", "contents", "engines", "measures", "prepared_task", "quiet", "subset", "task", "terms"},
+        "harness": {
+            "catalog",
+            "chat",
+            "contents",
+            "engines",
+            "measures",
+            "prepared_task",
+            "quiet",
+            "subset",
+            "task",
+            "terms",
+        },
     },
     "execution": {"base": set(), "pool": {"base"}, "worker": {"base"}, "local": {"base"}},
 }

@@ -53,6 +53,8 @@ def quiet() -> Iterator[None]:
         lm_eval_logger = logging.getLogger("lm_eval")
         stack.callback(setattr, lm_eval_logger, "propagate", lm_eval_logger.propagate)
         stack.callback(setattr, lm_eval_logger, "handlers", list(lm_eval_logger.handlers))
+        stack.callback(lm_eval_logger.setLevel, lm_eval_logger.level)
+        lm_eval_logger.setLevel(logging.WARNING)  # which a call of lm-eval in this process may have raised
         lm_eval_logger.propagate = False
         lm_eval_logger.handlers = [_HANDLER]
         if not datasets.are_progress_bars_disabled():

@@ -15,6 +15,7 @@ live as in a search. What a right folder may differ by, and how it is told from 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
 from evomerge.system.leftovers import scratch_folder
+from evomerge.system.text import visible
 
 EXACT = 1e-4
 """Default tolerance for equal bytes, and in float32: for the order of summation, which depends on the attention and on
@@ -162,6 +164,7 @@ def verify(
     live = LiveModels(dtype="float32", device=device, sources=sources)
     live.write(recipe)
     tokenizer = _live_tokenizer(live, prompts)
+    used = _settings(live.model, tokenizer)
     batches = _batches(_tokens(live.model, tokenizer, prompts, n_random, length, new_tokens, seed))
     folded = any(step.scale != 1.0 for step in recipe.path)
     with scratch_folder("evomerge-verify-") as scratch:
@@ -175,6 +178,7 @@ def verify(
         del live
         saved, problems = _load(folder, device, trust_remote_code=_needs_code(recipe))
         problems += _tokenizer_problems(folder, tokenizer, prompts, batches, trust_remote_code=_needs_code(recipe))
+        problems += _settings_problems(folder, used, saved, trust_remote_code=_needs_code(recipe))
         rounded, wrong = (True, _folded_weights(recipe, folder, sources)) if folded else _weights(saved, weights)
         if wrong:
             names = f"{', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}"
@@ -340,6 +344,30 @@ def _tokenizer_problems(
     if other:
         problems.append(f"its tokenizer encodes {other} of {len(texts)} texts differently")
     return problems
+
+
+def _settings(model: Any, tokenizer: Any) -> dict[str, Any]:
+    """Return what decides how a model is asked, besides weights and vocabulary."""
+    config = model.config.get_text_config(decoder=True)
+    lengths = {key: getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "n_ctx")}
+    generation = model.generation_config.to_dict() if model.can_generate() else {}
+    told = {key: value for key, value in generation.items() if not key.startswith("_")}
+    told.pop("transformers_version", None)
+    return {**lengths, **told, "chat_template": getattr(tokenizer, "chat_template", None)}
+
+
+def _settings_problems(folder: Path, used: dict[str, Any], saved: Any, *, trust_remote_code: bool) -> list[str]:
+    from transformers import AutoTokenizer
+
+    tokenizer = None
+    with contextlib.suppress(Exception):  # `_tokenizer_problems` has said so
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    own = _settings(saved, tokenizer)
+    return [
+        f"its {key} is {visible(repr(own.get(key)), most=60)} instead of {visible(repr(used.get(key)), most=60)}"
+        for key in sorted(own.keys() | used.keys())
+        if own.get(key) != used.get(key) and (tokenizer is not None or key != "chat_template")
+    ]
 
 
 def _tokens(

@@ -94,7 +94,7 @@ def table(
     return folder
 
 
-def random(folder: Path, seed: int, **config: Any) -> Path:
+def random(folder: Path, seed: int, *, add_bos: bool = False, **config: Any) -> Path:
     """Write a small Llama of random weights, large enough for its answers to depend on the whole prompt."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -108,7 +108,7 @@ def random(folder: Path, seed: int, **config: Any) -> Path:
             if parameter.dim() > 1:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
     model.save_pretrained(folder)
-    tokenizer(folder)
+    tokenizer(folder, add_bos=add_bos)
     return folder
 
 

@@ -12,6 +12,7 @@ from table_models import CHAT, by_lm_eval, ids, random, table, task
 
 from evomerge import api
 from evomerge.errors import ConfigError
+from evomerge.recipe import Recipe
 
 GENERATES: dict[str, Any] = {
     "output_type": "generate_until",
@@ -94,16 +95,20 @@ def test_each_parent_is_scored_with_its_own_generation_config(tasks: Path, tmp_p
     assert not any("config: max_position" in line for line in found.said)
 
 
-def test_a_smaller_context_cuts_the_prompts_of_that_parent_alone(tasks: Path, tmp_path: Path) -> None:
+def test_a_smaller_context_and_a_beginning_of_text_count_for_their_parent_alone(tasks: Path, tmp_path: Path) -> None:
     base, long = random(tmp_path / "base", 0), random(tmp_path / "long", 5)
     short = random(tmp_path / "short", 5, max_position_embeddings=8)
     right = by_lm_eval(short, "long", tasks)
     assert right != by_lm_eval(long, "long", tasks), "the context length makes the difference"
-    models = {"base": base, "parents": named(short=short, other=base)}
+    begins = random(tmp_path / "begins", 5, add_bos=True)
+    begun = by_lm_eval(begins, "long", tasks)
+    assert begun != by_lm_eval(long, "long", tasks), "the beginning of each text makes the difference"
+    models = {"base": base, "parents": named(short=short, other=base, begins=begins)}
     found = search(models, "long", tasks, tmp_path / "run", split={"search": N, "validation": 0, "test": 0})
-    assert found.means["short"] == right
-    line = "config: max_position_embeddings is 256 in other and base, 8 in short; the merge takes the base's"
+    assert found.means["short"] == right and found.means["begins"] == begun
+    line = "config: max_position_embeddings is 256 in other, begins and base, 8 in short; the merge takes the base's"
     assert any(line in said for said in found.said), found.said
+    assert any("tokenizer: beginning of each text is not set in short, other and base" in one for one in found.said)
 
 
 def test_the_merge_and_the_exported_folder_have_the_settings_of_the_named_model(tasks: Path, tmp_path: Path) -> None:
@@ -120,6 +125,8 @@ def test_the_merge_and_the_exported_folder_have_the_settings_of_the_named_model(
     )
     assert {found.recipes[name].tokenizer for name in ("average", "candidate 0")} == {"chat"}
     api.export(found.run.path, tmp_path / "out", verify=True)
+    recipe = found.run.best()
+    assert api.verify(recipe, tmp_path / "out", n_random=1, new_tokens=1).passed
     own = api.evaluate(str(tmp_path / "out"), tasks=["says"], include_path=[str(tasks)])["says"]["exact_match"].mean
     again = api.evaluate(found.run.best(), tasks=["says"], include_path=[str(tasks)])["says"]["exact_match"].mean
     assert own == again == by_lm_eval(tmp_path / "out", "says", tasks) == 1.0
@@ -147,6 +154,14 @@ def test_a_chat_template_that_fails_is_found_before_the_search(kind: str, tasks:
     assert not (tmp_path / "run").exists()
 
 
+def in_config(folder: Path) -> None:
+    """Move a chat template to where releases before 2025 kept it."""
+    said = json.loads((folder / "tokenizer_config.json").read_text())
+    said["chat_template"] = (folder / "chat_template.jinja").read_text()
+    (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    (folder / "chat_template.jinja").unlink()
+
+
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHAT
 
 
@@ -157,6 +172,7 @@ def test_templates_by_name_special_tokens_and_refused_system_messages(tasks: Pat
     two = table(tmp_path / "two", {}, template={"default": starts, "tool_use": "{{ nothing.at.all }}"})
     other = table(tmp_path / "other", {ids("d")[0]: {ONE: 3.0}}, template=starts, tokens={"bos_token": "<|im_end|>"})
     plain = table(tmp_path / "plain", {}, template=NO_SYSTEM)
+    in_config(plain)
     models = {"base": base, "parents": named(two=two, other=other, plain=plain), "tokenizer": "two"}
     found = search(models, "told", tasks, tmp_path / "run", apply_chat_template=True)
     assert set(found.means) == {"two", "other", "plain", "average", "candidate 0", "candidate 1"}
@@ -186,3 +202,21 @@ def test_a_generation_config_that_transformers_refuses_names_its_model(tasks: Pa
     (bad / "generation_config.json").write_text("[")
     with pytest.raises(ConfigError, match=r"cannot read the generation settings in .*bad/generation_config.json"):
         search(models, "choice", tasks, tmp_path / "run")
+
+
+def test_verify_sees_settings_that_are_not_those_of_the_recipe(tmp_path: Path) -> None:
+    base = table(tmp_path / "base", {}, generation={"eos_token_id": 1})
+    chat = table(tmp_path / "chat", {}, generation={"eos_token_id": [1, END]}, template=CHAT)
+    recipe = Recipe.from_data({"method": "linear", "parents": named(base=base, chat=chat), "tokenizer": "chat"})
+    out = api.merge(recipe, tmp_path / "out")
+    assert api.verify(recipe, out, n_random=1, new_tokens=1).passed
+    (out / "generation_config.json").write_text('{"eos_token_id": 1}')
+    (out / "chat_template.jinja").write_text("{{ messages }}")
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
+    found = api.verify(recipe, out, n_random=1, new_tokens=1)
+    assert not found.passed
+    told = " ".join(found.problems)
+    for part in (f"its eos_token_id is 1 instead of [1, {END}]", "its chat_template is '{{ messages }}' instead of",
+                 "its max_position_embeddings is 64 instead of 256"):  # fmt: skip
+        assert part in told
