@@ -262,3 +262,12 @@ def test_other_code_under_the_same_name_is_said(custom_family: SimpleNamespace, 
     sources = Sources()
     merge_to_disk(Recipe.from_data({"method": "linear", "parents": parents}), tmp_path / "out", sources=sources)
     assert list(sources.warnings) == ["b and a come with different code (modeling_custom.py); the result has a's"]
+
+
+def test_objects_in_a_configuration_are_compared_by_what_they_hold() -> None:
+    def model(value: int, nan: float = float("nan")) -> Any:
+        data = {"inner": SimpleNamespace(size=value, type=torch.float32), "limit": nan, "names": ("a", "b")}
+        return SimpleNamespace(config=SimpleNamespace(to_dict=lambda: {"model_type": f"own{value}", **data}))
+
+    assert setting_differences(model(1), model(1)) == {}
+    assert list(setting_differences(model(1), model(2))) == ["inner.size", "model_type"]

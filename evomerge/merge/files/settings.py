@@ -151,12 +151,22 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in data.items():
         name = f"{prefix}{key}"
+        value = _data(value)
         if isinstance(value, Mapping):
             # The older word for the kind of rope stays beside the newer one.
             flat.update(_flat({k: v for k, v in value.items() if k != "type" or "rope_type" not in value}, f"{name}."))
         else:
             flat[name] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def _data(value: Any) -> Any:
+    """Return plain data for what a configuration of somebody's own may hold."""
+    if value is None or isinstance(value, (str, int, float, list, tuple, Mapping)):
+        return value
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    return dict(vars(value)) if hasattr(value, "__dict__") and not callable(value) else str(value)
 
 
 def _same(key: str, one: Any, other: Any) -> bool:
@@ -167,6 +177,8 @@ def _same(key: str, one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(_same(key, a, b) for a, b in zip(one, other, strict=True))
     if isinstance(one, float) or isinstance(other, float):
         # Models compute with at most float32, and converters write 9.999999747378752e-06 for 1e-5.
+        if one != one and other != other:  # NaN
+            return True
         return bool(one == other) or (_is_number(one) and _is_number(other) and np.float32(one) == np.float32(other))
     if isinstance(one, str) and isinstance(other, str) and "act" in _last(key):
         return one == other or _same_activation(one, other)
