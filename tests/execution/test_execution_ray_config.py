@@ -193,3 +193,23 @@ def test_custom_code_is_for_each_parent_to_allow() -> None:
     config = from_data(compose([*SMALL, "models.parents.math={path: zoo:math, trust_remote_code: true}"]))
     allowed = {name: source.trust_remote_code for name, source in checkpoints(config).items()}
     assert allowed == {"math": True, "japanese": False, "base": False}
+
+
+def test_secrets_go_to_the_workers_and_not_through_rays_own_environment() -> None:
+    from evomerge.execution.pool.cluster import Cluster
+
+    variables = {"HF_TOKEN": "abcdefgh", "OMP_NUM_THREADS": "1", "ENDPOINT": "https://me:hunter22@example.org"}
+    cluster = Cluster(runtime_env={"env_vars": variables, "pip": ["x"]})
+    assert cluster.secret_variables == {key: variables[key] for key in ("HF_TOKEN", "ENDPOINT")}
+    assert cluster._open_runtime_env == {"env_vars": {"OMP_NUM_THREADS": "1"}, "pip": ["x"]}
+    assert Cluster(runtime_env={"pip": ["x"]}).secret_variables == {}
+
+
+def test_a_worker_sets_its_variables_before_it_makes_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    from evomerge.execution.pool.actor import RayWorker, WorkerContext
+
+    monkeypatch.setenv("MY_TOKEN", "")
+    RayWorker(lambda stop, context: None, WorkerContext(), None, {"MY_TOKEN": "abcdefgh"})  # type: ignore[arg-type,return-value]
+    assert os.environ["MY_TOKEN"] == "abcdefgh"

@@ -74,7 +74,14 @@ class RayWorker:
     Another thread answers questions about the process, cancellations and steal requests.
     """
 
-    def __init__(self, make: MakeWorker, context: WorkerContext, folder: str | None) -> None:
+    def __init__(
+        self,
+        make: MakeWorker,
+        context: WorkerContext,
+        folder: str | None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        os.environ.update(variables or {})  # before anything that reads them is imported
         if folder is not None and Path(folder).is_dir():
             os.chdir(folder)  # relative paths mean what they mean for the driver
         self._make = make

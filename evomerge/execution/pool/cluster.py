@@ -16,6 +16,7 @@ from typing import Any
 
 from evomerge.errors import ExecutionError
 from evomerge.execution.pool import sessions
+from evomerge.system.secrets import is_secret_place, looks_secret
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,21 @@ class Cluster:
         """Whether the cluster is started here and ends with this process."""
         return self.address is None
 
+    @property
+    def secret_variables(self) -> dict[str, str]:
+        """The environment variables that hold secrets, which each worker sets itself: Ray logs those that it sets."""
+        given = dict(self.runtime_env.get("env_vars") or {})
+        return {name: str(value) for name, value in given.items() if is_secret_place(name) or looks_secret(str(value))}
+
+    @property
+    def _open_runtime_env(self) -> dict[str, Any]:
+        """The runtime environment without secrets."""
+        secret = self.secret_variables
+        if not secret:
+            return dict(self.runtime_env)
+        variables = {name: value for name, value in self.runtime_env["env_vars"].items() if name not in secret}
+        return {**self.runtime_env, "env_vars": variables}
+
     def connect(self) -> None:
         """Join the cluster, or start it.
 
@@ -85,7 +101,7 @@ class Cluster:
             )
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self.runtime_env:
-            quiet["runtime_env"] = dict(self.runtime_env)
+            quiet["runtime_env"] = self._open_runtime_env
         handlers = _signal_handlers()
         try:
             if self.address is not None and self.address != "auto":

@@ -429,7 +429,7 @@ class RayExecutor(Executor):
         per_device = max(1, round(1.0 / self._gpus)) if self._gpus else 1
         folder = None if self._cluster.runtime_env.get("working_dir") else str(Path.cwd())
         context = WorkerContext(neighbours, min(per_device, neighbours), self._halvings)
-        handle = actor.remote(self._make, context, folder)
+        handle = actor.remote(self._make, context, folder, self._cluster.secret_variables)
         worker = self.pool.add(handle)
         self._where[handle.where.options(concurrency_group="control").remote()] = worker
         self._calls[handle.open.remote()] = worker
