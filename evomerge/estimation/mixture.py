@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import NormalDist
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,23 @@ from evomerge.estimation.irt import IRT, fit_irt
 from evomerge.estimation.posterior import CHUNK, Posterior
 from evomerge.estimation.prior import Atoms, families, kin, population, rows_of
 from evomerge.estimation.responses import Floats, Responses
+from evomerge.estimation.widening import Widening, clusters_of, fit_widening
 
 KIN_SHARE = 0.5
 """Prior mass of blends of the parents; the rest is for merges that are unlike their parents."""
 KIN_ATOMS = 1500
-HELD = 128
-"""Most calibration models on which the standard errors are checked."""
+HELD = 96
+"""Most calibration models on which the standard errors are checked, in each of two situations."""
 REFIT_BELOW = 300
-"""Up to so many calibration models, the check refits the item parameters without the models that it holds out."""
-FOLDS = 5
-USUAL_SCALE = 1.6
-"""The usual factor with fifty calibration models; a measured factor is drawn towards it."""
+"""With up to so many calibration models every author is held out once, in folds; with more, one part of them."""
+REFIT_MOST = 600
+"""Most models to which the item parameters are fitted again without a cluster of models."""
+FOLDS, CLUSTERS = 5, 4
+KIN_SURE = 0.75
+"""How far the posterior's own deviation is trusted where it lies on blends of known parents: real merges needed 0.8 to
+1.1 times it with 450 calibration models, and up to 1.5 times with 50, where others needed 1.3 to 1.9."""
+LEAST_CHECKED = 20
+"""With fewer calibration models nothing is measured."""
 UNCHECKED_SCALE = 2.2
 """The factor with fewer than twenty calibration models: real merges of two parents, with up to ten further models,
 needed 1.4 to 2.3."""
@@ -38,8 +44,9 @@ def default_dimension(n_models: int) -> int:
 class Mixture:
     """Bayes' rule over a sample of possible models (`prior`, `posterior`).
 
-    Standard errors are those of the posterior times a factor. With this factor, nine in ten intervals hold the truth
-    for calibration models that are estimated without the models of their own author. Each set of items has its factor.
+    Standard errors are those of the posterior times a factor (`widening`), which is measured on calibration models that
+    are estimated without their own author or without all of their kin, and grows with how unlike all known models a
+    target's answers are. Each set of items has its factor.
 
     Args:
         dimension: of the IRT model; None: by the number of models (`default_dimension`).
@@ -65,8 +72,8 @@ class Mixture:
         self.irt: IRT = fit_irt(self.calibration, dimension=dimension, seed=seed)
         self.atoms: Atoms = population(self.irt, self.calibration.scores, np.random.default_rng(seed))
         self._families = families(self.calibration.models)
-        self._scales: dict[tuple[str, bytes | int], float] = {}
-        self._folds: list[tuple[NDArray[np.int64], Atoms]] = []
+        self._widenings: dict[tuple[str, bytes | int], Widening] = {}
+        self._folds: list[_Fold] = []
 
     def posteriors(self, pool: Mask, parents: Parents | None = None) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
         """Yield groups of targets with the same parents: the targets' numbers, and their common `Posterior`.
@@ -100,29 +107,31 @@ class Mixture:
             raise EstimationError(f"answers need one column for each of {len(self.irt.items)} items; got {seen.shape}")
         T = len(seen)
         found = Estimate(np.zeros(T), np.zeros(T), np.zeros(T), np.zeros(T))
-        scale = self.scale(seen) if self._calibrate and T else 1.0
+        widening = self.widening(seen) if self._calibrate and T else Widening(1.0)
         for some, posterior in self.posteriors(pool, parents):
             posterior.tell(seen[some])
-            part = posterior.estimate(scale)
+            distance, kin_mass = posterior.distance()
+            checked = self.calibration.n_models >= LEAST_CHECKED
+            part = posterior.estimate(widening.of(distance) ** (1.0 - KIN_SURE * kin_mass * checked))
             for name in ("mean", "se", "low", "high"):
                 getattr(found, name)[some] = getattr(part, name)
         return found
 
-    def scale(self, seen: Floats) -> float:
+    def widening(self, seen: Floats) -> Widening:
         """Return the factor on standard errors for these answers, to a fixed set of items or chosen for each target."""
         asked = ~np.isnan(seen)
         if not asked.any():
-            return 1.0
-        if self.calibration.n_models < 20:
-            return UNCHECKED_SCALE
+            return Widening(1.0)
+        if self.calibration.n_models < LEAST_CHECKED:
+            return Widening(UNCHECKED_SCALE)
         # A target may lack some items of a fixed set.
         union = np.asarray(asked.any(0))
         number = int(np.median(asked.sum(1)))
         fixed = union.sum() <= 1.25 * number
         key: tuple[str, bytes | int] = ("fixed", union.tobytes()) if fixed else ("adaptive", number)
-        if key not in self._scales:
-            self._scales[key] = self._measured_scale(union if fixed else None, number)
-        return self._scales[key]
+        if key not in self._widenings:
+            self._widenings[key] = self._measured(union if fixed else None, number)
+        return self._widenings[key]
 
     def _with_kin(self, parents: Responses | None) -> Atoms:
         if parents is None:
@@ -130,78 +139,100 @@ class Mixture:
         rng = np.random.default_rng([self._seed, 1])
         return self.atoms.and_these(kin(self.irt, rows_of(parents), KIN_ATOMS, rng), KIN_SHARE)
 
-    def _measured_scale(self, items: NDArray[np.bool_] | None, number: int) -> float:
-        """Return the factor, from calibration models that are estimated without their own family.
-
-        With many models it suffices to leave out the family's atoms. With few, each model also influences the item
-        parameters, which are then fitted again without the family.
-        """
-        if self.calibration.n_models > REFIT_BELOW:
-            rows = self._held(np.random.default_rng([self._seed, 2]))
-            off = self._deviations(rows, self.atoms, items, number)
-        else:
-            parts = [
-                self._deviations(held, atoms, items, number, other_families=True) for held, atoms in self._refits()
-            ]
-            off = np.concatenate([np.empty(0), *parts])
-        if len(off) < 10:
-            return UNCHECKED_SCALE
-        factor = max(np.quantile(off, 0.9) / NormalDist().inv_cdf(0.95), 0.5)
-        # The tail of few models is uncertain, so twenty more count that have just the usual factor.
-        return float(np.exp((len(off) * np.log(factor) + 20 * np.log(USUAL_SCALE)) / (len(off) + 20)))
-
-    def _held(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the rows of some calibration models that have at least half of the responses."""
-        known = ~np.isnan(self.calibration.scores)
-        return np.sort(rng.permutation(np.flatnonzero(known.mean(1) >= 0.5))[:HELD])
-
-    def _refits(self) -> list[tuple[NDArray[np.int64], Atoms]]:
-        """The rows of each fold of families, and the prior fitted on the other folds; found once."""
+    def _measured(self, items: NDArray[np.bool_] | None, number: int) -> Widening:
+        """Return the factor, from calibration models that are estimated without their author or their kin."""
         if not self._folds:
-            rng = np.random.default_rng([self._seed, 2])
-            fold = rng.permutation(np.arange(self._families.max() + 1) % FOLDS)[self._families]
-            names = np.array(self.calibration.models)
-            for part in range(FOLDS):
-                held, rest = np.flatnonzero(fold == part), np.flatnonzero(fold != part)
-                if len(held) and len(rest) >= 2:
-                    other = Mixture(dimension=min(self.irt.dimension, len(rest)), calibrate=False)
-                    other.fit(self.calibration.of_models(names[rest]), seed=self._seed)
-                    self._folds.append((held, other.atoms))
-        return self._folds
+            self._folds = [*self._author_folds(), *self._cluster_folds()]
+        off, distance, weight = [np.empty(0)], [np.empty(0)], [np.empty(0)]
+        for with_kin in (True, False):
+            parts = [self._deviations(fold, items, number) for fold in self._folds if fold.with_kin == with_kin]
+            n = sum(len(one) for one, _ in parts)
+            for found, away in parts:
+                off, distance, weight = (
+                    [*off, found],
+                    [*distance, away],
+                    [*weight, np.full(len(found), 1.0 / max(n, 1))],
+                )
+        together = np.concatenate(off)
+        if len(together) < 10:
+            return Widening(UNCHECKED_SCALE)
+        counts = np.concatenate(weight)
+        return fit_widening(together, np.concatenate(distance), counts * (len(counts) / counts.sum()))
 
-    def _deviations(
-        self,
-        rows: NDArray[np.int64],
-        atoms: Atoms,
-        items: NDArray[np.bool_] | None,
-        number: int,
-        other_families: bool = False,
-    ) -> Floats:
-        """Return |estimate - truth| / standard error for calibration models.
+    def _author_folds(self) -> Iterator[_Fold]:
+        """Yield calibration models with the prior that is fitted without their authors' models."""
+        rng = np.random.default_rng([self._seed, 2])
+        n_families = int(self._families.max()) + 1
+        if self.calibration.n_models <= REFIT_BELOW:
+            fold = rng.permutation(np.arange(n_families) % FOLDS)[self._families]
+            for part in range(FOLDS):
+                yield from self._fold(np.flatnonzero(fold == part), fold != part, len(fold), with_kin=True)
+            return
+        order = rng.permutation(n_families)
+        whole = np.bincount(self._families[self._usable], minlength=n_families)[order]
+        held = np.isin(self._families, order[: int(np.searchsorted(np.cumsum(whole), HELD)) + 1])
+        yield from self._fold(np.flatnonzero(held), ~held, HELD, with_kin=True)
+
+    def _cluster_folds(self) -> Iterator[_Fold]:
+        """Yield calibration models with the prior that is fitted without all models that make the same mistakes."""
+        rng = np.random.default_rng([self._seed, 3])
+        R = self.calibration.scores
+        residual = np.where(np.isnan(R), 0.0, np.nan_to_num(R) - self.irt.probability(self.irt.theta))
+        label = clusters_of(residual, CLUSTERS, rng)
+        for part in np.unique(label):
+            held = rng.permutation(np.flatnonzero((label == part) & self._usable))[: HELD // CLUSTERS]
+            rest = label != part
+            spare = rng.permutation(np.flatnonzero(rest))[REFIT_MOST:]
+            rest[spare] = False
+            yield from self._fold(np.sort(held), rest, HELD // CLUSTERS, with_kin=False)
+
+    @property
+    def _usable(self) -> NDArray[np.bool_]:
+        """The calibration models that have at least half of the responses, on which errors are checked."""
+        return np.asarray((~np.isnan(self.calibration.scores)).mean(1) >= 0.5)
+
+    def _fold(self, held: NDArray[np.int64], rest: NDArray[np.bool_], most: int, *, with_kin: bool) -> Iterator[_Fold]:
+        """Yield at most so many usable ones of the held models, with the prior fitted to the rest, if there is one."""
+        held = held[self._usable[held]][:most]
+        if not len(held) or rest.sum() < 2:
+            return
+        other = Mixture(dimension=min(self.irt.dimension, int(rest.sum())), calibrate=False)
+        other.fit(self.calibration.of_models(np.array(self.calibration.models)[rest]), seed=self._seed)
+        yield _Fold(held, other.atoms, with_kin)
+
+    def _deviations(self, fold: _Fold, items: NDArray[np.bool_] | None, number: int) -> tuple[Floats, Floats]:
+        """Return |estimate - truth| / standard error of the held models, and their distance from the known ones.
 
         Args:
-            rows: of the models.
-            atoms: the prior.
+            fold: the models and the prior.
             items: `(n_items,)` the items asked; None: they are chosen for each model.
             number: how many items to choose.
-            other_families: whether the atoms are of other families anyway; if not, those of a model's own are left out.
         """
-        R = self.calibration.scores[rows]
+        R = self.calibration.scores[fold.held]
         known = ~np.isnan(R)
-        prior = np.tile(atoms.log_mass, (len(rows), 1))
-        if not other_families:
-            family = np.append(self._families, -1)[atoms.rows]  # (n_atoms, 2); -1 is of no family
-            prior[(family[None] == self._families[rows][:, None, None]).any(2)] = -np.inf
-        usable = np.isfinite(prior).any(1) & known.any(1)
-        R, known, prior = R[usable], known[usable], prior[usable]
-        posterior = Posterior(atoms, known, prior)
+        posterior = Posterior(fold.atoms, known)
         if items is not None:
             posterior.tell(np.where(items, R, np.nan))
         else:
             for _ in range(number):
                 chosen = posterior.next_items()
                 posterior.tell_one(chosen, np.nan_to_num(R[np.arange(len(R)), chosen]))
-        found = posterior.estimate()
+        found, (distance, _) = posterior.estimate(), posterior.distance()
         truth = np.nansum(R, 1) / known.sum(1)
         open_ones = found.se > 0
-        return np.asarray(np.abs(found.mean - truth)[open_ones] / found.se[open_ones])
+        return np.abs(found.mean - truth)[open_ones] / found.se[open_ones], distance[open_ones]
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Calibration models that are estimated without some others, and the prior fitted to those that are left.
+
+    Attributes:
+        held: `(n_held,)` rows of the models.
+        atoms: the prior.
+        with_kin: whether only the models of their own authors were left out.
+    """
+
+    held: NDArray[np.int64]
+    atoms: Atoms
+    with_kin: bool

@@ -38,6 +38,7 @@ class Posterior:
         self.log_prior = np.tile(atoms.log_mass, (T, 1)) if log_prior is None else log_prior
         self._log_right, self._log_wrong = np.log(atoms.P), np.log1p(-atoms.P)
         self._evidence = np.zeros_like(self.log_prior)
+        self._scores: NDArray[np.float32] | None = None  # `(n_targets, n_atoms)` of the atoms over each pool
         self.seen: Floats = np.full(pool.shape, np.nan)
 
     def tell(self, seen: Floats) -> None:
@@ -75,16 +76,37 @@ class Posterior:
         """
         unasked = self.pool & np.isnan(self.seen)
         W, P = self.weights(), self.atoms.P
-        size = np.maximum(self.pool.sum(1, keepdims=True), 1)
-        F = (self.pool.astype(np.float32) @ P.T / size).astype(np.float32)  # (n_targets, n_atoms)
-        F -= (W * F).sum(1, keepdims=True)
+        if self._scores is None:  # the same for every answer
+            size = np.maximum(self.pool.sum(1, keepdims=True), 1)
+            self._scores = (self.pool.astype(np.float32) @ P.T / size).astype(np.float32)
+        F = self._scores - (W * self._scores).sum(1, keepdims=True)
         p = W @ P
         covariance = (W * F) @ P
         gain = np.where(unasked, covariance**2 / np.maximum(p * (1 - p), 1e-9), -1.0)
         return np.where(unasked.any(1), gain.argmax(1), -1)
 
-    def estimate(self, scale: float = 1.0) -> Estimate:
-        """Return the posterior mean of the score, with its standard deviation times `scale` as the error."""
+    def distance(self) -> tuple[Floats, Floats]:
+        """Return how unlike all known models each target is, and how much it lies on blends of its known parents.
+
+        Returns:
+            `(n_targets,)` log Bayes factors of a blend of known models against one of them, and `(n_targets,)`
+            posterior masses of atoms that come from parents.
+        """
+        rows, W = self.atoms.rows, self.weights().astype(np.float64)
+        kin = rows[:, 0] < 0
+        known = ~kin & (rows[:, 1] < 0)
+        before, after = (
+            np.log(masses[:, ~kin & ~known].sum(1) + 1e-9) - np.log(masses[:, known].sum(1) + 1e-9)
+            for masses in (np.exp(self.log_prior.astype(np.float64)), W)
+        )
+        return after - before, W[:, kin].sum(1)
+
+    def estimate(self, scale: float | Floats = 1.0) -> Estimate:
+        """Return the posterior mean of the score, with its standard deviation times `scale` as the error.
+
+        Args:
+            scale: a factor for all targets, or `(n_targets,)` one for each.
+        """
         answers = Seen.of(self.seen, self.pool, self.pool.shape[1])
         W, P = self.weights(), self.atoms.P
         open_items = answers.open.astype(np.float32)
