@@ -6,6 +6,7 @@ Evolutionary Computation 6:182 (2002): section III A (sorting), III B (crowding 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 
@@ -20,29 +21,51 @@ def ranks(results: Sequence[Result | None]) -> NDArray[np.int64]:
 
     Failed candidates (None, or an objective that is not finite) form the last front.
     """
-    n = len(results)
-    failed = [result is None or not all(map(math.isfinite, result.objectives)) for result in results]
-    better = np.zeros((n, n), dtype=bool)  # better[i, j]: i dominates j
-    sound = [place for place in range(n) if not failed[place]]
-    if sound:
-        values = np.array([results[place].objectives for place in sound])  # type: ignore[union-attr]
-        violation = np.array([results[place].violation for place in sound])  # type: ignore[union-attr]
-        # (n_results, n_results): among equal violations at least as good everywhere and better somewhere, else the
-        # smaller violation
-        no_worse = (values[:, None, :] >= values[None, :, :]).all(axis=2)
-        somewhere = (values[:, None, :] > values[None, :, :]).any(axis=2)
-        alike = violation[:, None] == violation[None, :]
-        better[np.ix_(sound, sound)] = (alike & no_worse & somewhere) | (violation[:, None] < violation[None, :])
-    found = np.full(n, -1, dtype=np.int64)
-    left = np.array([not one for one in failed])
-    front = 0
-    while left.any():
-        members = left & ~(better & left[:, None]).any(axis=0)
-        found[members] = front
-        left &= ~members
-        front += 1
-    found[np.array(failed, dtype=bool)] = front
+    found = np.full(len(results), -1, dtype=np.int64)
+    sound = np.array([place for place, result in enumerate(results) if _is_sound(result)], dtype=np.int64)
+    end = 0  # of the fronts that are full: each of their members has a smaller violation than those to come
+    if len(sound):
+        values = np.array([results[place].objectives for place in sound])
+        violation = np.array([results[place].violation for place in sound])
+        # Best first, so that a result is only dominated by earlier ones (Zhang et al., "An efficient approach to
+        # nondominated sorting for evolutionary multiobjective optimization", IEEE TEC 19:201, 2015).
+        fronts: list[_Front] = []
+        last = -math.inf
+        for place in np.lexsort((*(-values.T[::-1]), violation)):
+            if violation[place] > last:
+                end, fronts, last = end + len(fronts), [], violation[place]
+            # Whoever is dominated by a member of a front is dominated by one of each front before it.
+            front = bisect.bisect_left(range(len(fronts)), True, key=lambda k: not fronts[k].dominates(values[place]))
+            if front == len(fronts):
+                fronts.append(_Front(values.shape[1]))
+            fronts[front].add(values[place])
+            found[sound[place]] = end + front
+        end += len(fronts)
+    found[found < 0] = end
     return found
+
+
+def _is_sound(result: Result | None) -> bool:
+    return result is not None and all(map(math.isfinite, result.objectives))
+
+
+class _Front:
+    """The objectives of the members of a front, in an array that doubles when it is full."""
+
+    def __init__(self, n_objectives: int) -> None:
+        self._values, self._n = np.empty((4, n_objectives)), 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        if self._n == len(self._values):
+            self._values = np.concatenate([self._values, np.empty_like(self._values)])
+        self._values[self._n] = values
+        self._n += 1
+
+    def dominates(self, values: NDArray[np.float64]) -> bool:
+        """Return whether a member is at least as good everywhere, and better somewhere."""
+        members = self._values[: self._n]
+        candidates = members[(members >= values).all(axis=1)]
+        return bool((candidates > values).any())
 
 
 def crowding(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,18 +104,18 @@ def best_front(results: Sequence[Result], n: int) -> list[int]:
 
 def _thinned(members: list[int], results: Sequence[Result], n: int) -> list[int]:
     """Drop the most crowded member until `n` are left; of equal results all but the first go before any other."""
-    members = list(members)
+    seen: set[tuple[float, ...]] = set()
+    twins = []
+    for member in members:
+        objectives = results[member].objectives
+        twins += [member] if objectives in seen else []
+        seen.add(objectives)
+    dropped = set(twins[max(len(twins) - max(len(members) - n, 0), 0) :])
+    members = [member for member in members if member not in dropped]
+    values = np.array([results[place].objectives for place in members])
     while len(members) > n:
-        values = np.array([results[place].objectives for place in members])
-        seen: set[tuple[float, ...]] = set()
-        twins = []
-        for place, row in enumerate(values.tolist()):
-            twins += [place] if tuple(row) in seen else []
-            seen.add(tuple(row))
-        if twins:
-            members.pop(twins[-1])
-            continue
-        distance = crowding(values)
         # Of equally crowded members the last is dropped, since those given first are fitter.
-        members.pop(len(members) - 1 - int(np.argmin(distance[::-1])))
+        worst = len(members) - 1 - int(np.argmin(crowding(values)[::-1]))
+        members.pop(worst)
+        values = np.delete(values, worst, axis=0)
     return members
