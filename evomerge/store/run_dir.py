@@ -77,14 +77,9 @@ class RunDir:
             RunError: if the folder holds a run or other files, or cannot be written.
         """
         path = user_path(path)
-        _refuse_existing(path)
+        cls.refuse_used(path)
         with explain_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            begun = (path / LOCK).exists()
-            others = sorted(one.name for one in path.iterdir() if not one.name.startswith("."))
-        if others and not begun:
-            some = ", ".join(visible(name, most=40) for name in others[:3]) + (", …" if len(others) > 3 else "")
-            raise RunError(f"{path} holds files that are not of a run ({some}); choose a folder that is new or empty")
         lock = WriterLock(path / LOCK)
         try:
             _refuse_existing(path)  # another process may have been faster
@@ -97,6 +92,24 @@ class RunDir:
         except BaseException:
             lock.release()
             raise
+
+    @classmethod
+    def refuse_used(cls, path: str | Path) -> None:
+        """Check that a run may be made in a folder, for those to whom it takes long until they can; nothing is made.
+
+        Raises:
+            RunError: as `create`, where the folder is there.
+        """
+        path = user_path(path)
+        _refuse_existing(path)
+        if not path.is_dir():
+            return
+        with explain_os_errors(path):
+            begun = (path / LOCK).exists()
+            others = sorted(one.name for one in path.iterdir() if not one.name.startswith("."))
+        if others and not begun:
+            some = ", ".join(visible(name, most=40) for name in others[:3]) + (", …" if len(others) > 3 else "")
+            raise RunError(f"{path} holds files that are not of a run ({some}); choose a folder that is new or empty")
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False, frozen: bool = False) -> RunDir:

@@ -53,6 +53,7 @@ def search(
     named = run_dir or resolved((config.get("run") or {}).get("dir"))[0] or _default_folder(prepared.config.name)
     folder = Path(str(named)).expanduser()
     plain = {key: value for key, value in config.items() if key != "run"}
+    RunDir.refuse_used(folder)
     # Before the folder is made, so that there is no run without them, whenever this process is killed.
     inputs = complete_inputs(find_inputs(plain, prepared.config, note=note), prepared)
     splits = prepared.harness.split_data()["tasks"]
