@@ -72,7 +72,8 @@ def result_table(status: Mapping[str, Any]) -> Table:
 
 def result_tables(status: Mapping[str, Any]) -> Iterator[Table]:
     """Yield the tables of what a search found: the scores and, with several objectives, the choice."""
-    yield result_table(status)
+    if status["baselines"] or status.get("best") is not None:
+        yield result_table(status)
     if status.get("choice") is not None and len(status["objectives"]) > 1:
         yield choice_table(status)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,12 @@ def run(words: Sequence[str]) -> int:
         print_table(console, worker_table(status))
     for table in result_tables(status):
         print_table(console, table)
+    if not status["baselines"] and not status["best"]:
+        console.print("  nothing has been scored yet")
+    if status["state"] == "interrupted":
+        console.print(
+            f"  `evomerge resume {shlex.quote(status['path'])}` continues it", highlight=False, soft_wrap=True
+        )
     for line in verdict_lines(status):
         console.print(line, highlight=False)
     for warning in found.warnings(status):

@@ -98,6 +98,9 @@ def test_status_of_a_run_that_stopped_in_its_baselines_shows_those_that_were_sco
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with RunDir.create(tmp_path / "run", config={"name": "early", "budget": {"candidates": 3}}) as run:
+        assert main(["status", str(run.path)]) == 0
+        out = capsys.readouterr().out
+        assert "nothing has been scored yet" in out and f"`evomerge resume {run.path}` continues it" in out
         run.database.add(scored(-1, 0.375, "math"))
     assert main(["status", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
