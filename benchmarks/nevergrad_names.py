@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from evomerge.optimizers.nevergrad_adapter import Nevergrad, refused
-from evomerge.optimizers.nevergrad_library import registry
+from evomerge.optimizers.nevergrad_adapter import Nevergrad
+from evomerge.optimizers.nevergrad_library import refused, registry
 from evomerge.record import Result
 
 RUNS = ("one", "two", "ten", "one dimension")

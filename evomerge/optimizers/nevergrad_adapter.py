@@ -36,7 +36,7 @@ from evomerge.errors import EvomergeError, unknown_name
 from evomerge.optimizers.base import GENERATION, Optimizer, Point
 from evomerge.optimizers.cma_es import CMA
 from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, usable
-from evomerge.optimizers.nevergrad_library import LibraryOptimizer, registry
+from evomerge.optimizers.nevergrad_library import LibraryOptimizer, refused, registry
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
 from evomerge.record import INFEASIBLE, Result
 
@@ -61,11 +61,6 @@ def name_problems(algorithm: str) -> list[str]:
     if algorithm in refused():
         return [f"nevergrad:{algorithm} cannot be used: {refused()[algorithm]}; choose another, for example cma"]
     return [] if algorithm in known else [unknown_name("nevergrad optimizer", algorithm, known)]
-
-
-def refused() -> dict[str, str]:
-    """Return the names that are refused, each with the reason."""
-    return {}
 
 
 class Nevergrad(Optimizer):
@@ -155,7 +150,7 @@ class Nevergrad(Optimizer):
         if self._library is not None and not (self._library.sequential and self._asked):
             try:
                 self._asked[number] = self._library.ask()
-                x = _value(self._asked[number])
+                x = _value(self._library, self._asked[number])
             except Exception as error:  # of a library: anything
                 self._give_up(f"could not give point {number}", error)
         if x is None:
@@ -229,7 +224,7 @@ class Nevergrad(Optimizer):
         if isinstance(self._companion, LibraryOptimizer):
             try:
                 self._companions[number] = self._companion.ask()
-                return _value(self._companions[number])
+                return _value(self._companion, self._companions[number])
             except Exception as error:  # of a library: anything
                 self._lose_companion(error)
         if not isinstance(self._companion, CMA):
@@ -272,8 +267,8 @@ def _for_many(start: ArrayLike, seed: int, budget: int) -> LibraryOptimizer | No
     return None if made.sequential else made
 
 
-def _value(candidate: Any) -> NDArray[np.float64]:
-    x: NDArray[np.float64] = np.asarray(LibraryOptimizer.value(candidate), dtype=np.float64)
+def _value(library: LibraryOptimizer, candidate: Any) -> NDArray[np.float64]:
+    x: NDArray[np.float64] = np.asarray(library.value(candidate), dtype=np.float64)
     if not np.all(np.isfinite(x)):
         raise ValueError(f"it proposed {x.tolist()}")
     return x

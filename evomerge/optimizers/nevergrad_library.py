@@ -8,12 +8,15 @@ What nevergrad needs around each of its calls:
   background thread, which waits for the loss of its last point. The next point is asked for at once after each loss, so
   that the thread never runs beside other code. A thread is made a daemon by being made from one; nevergrad's would keep
   the process from ending.
+- In one dimension every CMA of its kind asks for a library of its own, and so does, from then on and in any dimension,
+  each other one of that name in the process. So they get a second coordinate there, which is left out of the points.
 - Its warnings are about choices that are its own.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import random
 import sys
@@ -31,6 +34,24 @@ from evomerge.optimizers.ledger import own_generator
 
 SIDE = 6.0
 """The side of the cube for nevergrad: its first step is then 1/6 of the side, its own choice for bounded ranges."""
+
+NEEDS = {
+    "ax": ("AX", "AXP"),
+    "bayes_optim": ("BayesOptimBO", "NGOptF", "PCABO", "PCABO80", "PCABO95DoE20"),
+    "ConfigSpace": ("NGOptF3", "SMAC3"),
+    "fcmaes": ("FCMA", "FCMAp13", "FCMAs03"),
+    "nlopt": (
+        *("NLOPT_GN_AGS", "NLOPT_GN_CRS2_LM", "NLOPT_GN_DIRECT", "NLOPT_GN_DIRECT_L", "NLOPT_GN_ESCH"),
+        *("NLOPT_GN_ISRES", "NLOPT_LN_BOBYQA", "NLOPT_LN_COBYLA", "NLOPT_LN_NELDERMEAD", "NLOPT_LN_NEWUOA_BOUND"),
+        *("NLOPT_LN_PRAXIS", "NLOPT_LN_SBPLX"),
+    ),
+    "pybobyqa": ("BOBYQA",),
+    "pymoo": ("PymooBIPOP", "PymooCMAES", "PymooNSGA2"),
+}
+"""Modules that nevergrad does not bring, and the names that cannot do without."""
+
+UNREPEATABLE = ("DS14", "DS9", "MultiDS")
+"""Names in which several threads draw from one generator, in an order that the machine's load decides."""
 
 T = TypeVar("T")
 
@@ -50,6 +71,18 @@ def registry() -> Any:
     # It calls float() on an array of one value, which numpy refuses from 2.4 on; every model of the losses would fail.
     vars(metamodel).setdefault("float", _number)
     return optimizerlib.registry
+
+
+def refused() -> dict[str, str]:
+    """Return the names that cannot be used here, each with the reason (`benchmarks/nevergrad_names.py` tries all)."""
+    found = {
+        name: f"it needs the Python module {module}, which is not installed"
+        for module, names in NEEDS.items()
+        if importlib.util.find_spec(module) is None
+        for name in names
+    }
+    why = "several of its threads draw from one random generator, so that a search with it could not be repeated"
+    return found | dict.fromkeys(UNREPEATABLE, why)
 
 
 def _number(value: Any) -> float:
@@ -97,18 +130,21 @@ class LibraryOptimizer:
     """
 
     def __init__(self, algorithm: str, start: ArrayLike, seed: int, *, budget: int, workers: int) -> None:
+        self._n_dims = np.size(start)
         self._globals = _seeded(seed)
         self._kind = registry()[algorithm]
         self._next: Any = None  # a sequential optimizer's next point, asked for already
-        self._optimizer = self._run(lambda: self._make(np.asarray(start), seed, budget, workers))
+        self._optimizer = self._run(
+            lambda: self._make([*np.ravel(start), *[0.5] * (self._n_dims == 1)], seed, budget, workers)
+        )
         self.sequential = self._waits()
 
-    def _make(self, start: Any, seed: int, budget: int, workers: int) -> Any:
+    def _make(self, start: list[float], seed: int, budget: int, workers: int) -> Any:
         import nevergrad
 
         # With `Array(lower=, upper=)` or `set_mutation`, nevergrad would draw from numpy's global generator before it
         # can be given another. Without them the step size is 1, which is why the cube has the side `SIDE`.
-        cube = nevergrad.p.Array(init=SIDE * start)
+        cube = nevergrad.p.Array(init=SIDE * np.asarray(start))
         cube.random_state = own_generator(seed, "nevergrad")
         cube.set_bounds(0.0, SIDE)
         workers = 1 if self._kind.no_parallelization else workers
@@ -136,10 +172,9 @@ class LibraryOptimizer:
 
         self._run(told)
 
-    @staticmethod
-    def value(candidate: Any) -> Any:
+    def value(self, candidate: Any) -> Any:
         """Return the `(n_dims,)` place of a point in the unit cube; rounding may leave it a little outside."""
-        return candidate.value / SIDE
+        return candidate.value[: self._n_dims] / SIDE
 
     def _run(self, call: Callable[[], T]) -> T:
         """Run code of nevergrad."""

@@ -112,6 +112,27 @@ def test_a_rehearsal_keeps_to_the_budget_of_those_that_end_with_it(caplog: pytes
     assert "the search goes on without it" in caplog.text
 
 
+def test_what_is_refused_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = nevergrad_library.registry()
+    named = {name for names in nevergrad_library.NEEDS.values() for name in names} | {*nevergrad_library.UNREPEATABLE}
+    assert named <= set(known)
+    (problem,) = check_optimizer("nevergrad:MultiDS", {}, 3)
+    assert "MultiDS cannot be used: several of its threads" in problem and "choose another" in problem
+    monkeypatch.setattr(nevergrad_library.importlib.util, "find_spec", lambda name: None)
+    assert set(nevergrad_library.refused()) == named
+    (problem,) = check_optimizer("nevergrad:NLOPT_LN_SBPLX", {}, 3)
+    assert "it needs the Python module nlopt, which is not installed" in problem
+
+
+@pytest.mark.parametrize("name", ["DiagonalCMA", "RotatedRecombiningGA", "CmaFmin2", "NGOpt"])
+def test_one_dimension_is_no_exception_and_spoils_no_other(name: str) -> None:
+    """nevergrad's CMA asks for another library there, and then in every dimension."""
+    for n_dims in (1, 4):
+        assert check_optimizer(f"nevergrad:{name}", {"budget": 60}, n_dims) == []
+        optimizer = Nevergrad(n_dims, [0.9] * n_dims, 0, algorithm=name, budget=60)
+        assert loss_of(optimizer, 60, 1) < 0.6 and optimizer.failure is None
+
+
 def test_an_optimizer_that_fails_on_every_search_is_refused_before_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(self: object) -> object:
         raise TypeError("only 0-dimensional arrays can be converted to Python scalars")
