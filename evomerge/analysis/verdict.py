@@ -43,7 +43,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
           as the best of the finalists, never above that score; None where there was no such choice, or it cannot be
           repeated (a task with one validation item, say)
         - `best_parent`: the name of the parent with the best validation score (search score, where there are no
-          validation items); None before parents are scored
+          validation items); None before parents are scored. `best_parent_by`: "validation" or "search"
         - `comparisons`: winner against each baseline on the test items, each `{"against", "difference", "low", "high",
           "p_value", "n"}`; empty before the test
         - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
@@ -53,7 +53,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     """
     objective = objective_of(run)
     found = {**status, "objectives": [], "choice": None} if objective is None else with_choice(run, objective, status)
-    found["best_parent"] = best_parent(run, status)
+    found["best_parent"], found["best_parent_by"] = best_parent(run, status)
     found["comparisons"], found["finalists"] = [], []
     found["public_tasks"] = list(run.database.get_meta(PUBLIC_TASKS, []))
     found["code_tasks"] = run.database.get_meta(CODE_TASKS)
@@ -93,14 +93,14 @@ def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> 
     return objective.task_values(run.database.item_scores(number, split), split)
 
 
-def best_parent(run: RunDir, status: Mapping[str, Any]) -> str | None:
-    """Return the name of the parent that was best before the test, or None."""
+def best_parent(run: RunDir, status: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the name of the parent that was best before the test, and the split that says so; or None twice."""
     parents = (run.config.get("models") or {}).get("parents") or {}
     for split in (Split.VALIDATION, Split.SEARCH):
         scored = [row for row in status["baselines"] if row["name"] in parents and row[split] is not None]
         if scored:
-            return str(max(scored, key=lambda row: row[split]["mean"])["name"])
-    return None
+            return str(max(scored, key=lambda row: row[split]["mean"])["name"]), str(split)
+    return None, None
 
 
 def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:

@@ -60,7 +60,7 @@ def model_card(
     parents = describe_parents(recipe) if parents is None else parents
     scores, tasks = scores or {}, tasks or {}
     licence, licence_note = merged_licence(parents)
-    metadata = _metadata(recipe, title, parents, licence, scores.get(title), tasks)
+    metadata = _metadata(recipe, title, parents, licence, _reported(scores.get(title), verdict), tasks)
     parts = [
         "---\n" + write_yaml(metadata) + "---",
         f"# {markdown(title)}",
@@ -103,6 +103,14 @@ def _metadata(
     if index:
         metadata["model-index"] = index
     return metadata
+
+
+def _reported(scores: Mapping[Split, Score] | None, verdict: Mapping[str, Any] | None) -> Mapping[Split, Score] | None:
+    """Return the scores of the merge for its metadata: the validation score without the luck of having been chosen."""
+    adjusted = ((verdict or {}).get("best") or {}).get("adjusted")
+    if not scores or not adjusted or Split.VALIDATION not in scores:
+        return scores
+    return {**scores, Split.VALIDATION: Score(**adjusted, n=scores[Split.VALIDATION].n)}
 
 
 def _model_index(title: str, result: Mapping[Split, Score], tasks: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -242,7 +250,7 @@ def _worth(verdict: Mapping[str, Any]) -> str:
         parts.append(
             f"Paired difference on the same {compared[0]['n']} test items: this model minus the other, with its 95 % "
             "interval and the two-sided p-value of the same question (p < 0.05 where the interval leaves 0 outside). "
-            "The best parent was named by its validation score.\n\n" + _table(("against", "difference", "p"), rows)
+            f"Each comparison stands for itself{_named_by(verdict)}.\n\n" + _table(("against", "difference", "p"), rows)
         )
     adjusted = (verdict.get("best") or {}).get("adjusted")
     if adjusted:
@@ -255,6 +263,11 @@ def _worth(verdict: Mapping[str, Any]) -> str:
         parts.append(f"Note: {markdown(code_warning(verdict['code_tasks']))}.")
     parts += [f"Note: {markdown(public_warning(task))}." for task in verdict.get("public_tasks") or ()]
     return "".join(f"\n\n{part}" for part in parts)
+
+
+def _named_by(verdict: Mapping[str, Any]) -> str:
+    split = verdict.get("best_parent_by")
+    return "" if split is None else f"; the best parent was named by its {split} score, not by the test"
 
 
 def _signed(value: float) -> str:
@@ -288,8 +301,9 @@ def _parent_table(parents: Sequence[ParentModel]) -> str:
 def _reproduce(recipe: Recipe, commands: Sequence[str], environment: Mapping[str, Any]) -> str:
     packages = environment.get("packages", {})
     version = packages.get("evomerge")
+    checkout = f"evomerge {version}" if version else "evomerge"
     lines = [
-        f"pip install evomerge{f'=={version}' if version else ''}",
+        environment.get("install") or f"pip install .  # in a checkout of {checkout}",
         *(commands or ("evomerge merge recipe.yaml DIR",)),
     ]
     parts = ["```sh\n" + "\n".join(lines) + "\n```"]

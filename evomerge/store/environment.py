@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
+from urllib.parse import urlsplit
 
 PACKAGES = (
     "evomerge",
@@ -29,11 +31,37 @@ def collect_environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "install": install_command(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "host": platform.node(),
         "cpu_count": os.cpu_count(),
     }
+
+
+def install_command() -> str | None:
+    """Return the command that installs this evomerge elsewhere, from where this one came (PEP 610's direct_url.json).
+
+    Returns:
+        None where no command would surely work: it came from a folder or file of this machine, from an address that
+        needs a password, or by its name from an index, which need not be the public one.
+    """
+    try:
+        text = metadata.distribution("evomerge").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return None
+    if text is None:
+        return None
+    try:
+        origin = json.loads(text)
+        address = urlsplit(str(origin["url"]))
+        if address.scheme != "https" or address.username or address.password:
+            return None
+        vcs = origin.get("vcs_info")
+        url = address._replace(query="", fragment="").geturl()
+        return f"pip install {url}" if vcs is None else f"pip install git+{url}@{vcs['commit_id']}"
+    except (ValueError, KeyError, TypeError):  # somebody else's file
+        return None
 
 
 def changed_versions(before: Mapping[str, Any], now: Mapping[str, Any] | None = None) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 from evomerge.analysis.comparison import mcnemar, tango
 from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, warnings_of, with_verdict
@@ -171,6 +172,7 @@ def test_the_model_card_has_the_paired_differences_and_says_what_not_to_report(r
     one = status["comparisons"][1]
     assert f"| b (best parent) | {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}] |" in card
     assert "best of 3 finalists" in card and "public test set of gsm8k" in card
+    assert "named by its validation score, not by the test" in card
     other = run.database.record(1)
     assert other is not None
     card = run_card(run, other, config=CONFIG, title="other")
@@ -184,6 +186,20 @@ def test_a_layer_cost_counts_in_the_repeated_choice(run: RunDir) -> None:
     run.database.set_choice(Choice("winner", (1,)))
     status = with_verdict(run, run_status(run))
     assert status["best"]["adjusted"]["mean"] == pytest.approx(answers(0.3, seed=1)[0].mean(), abs=0.02)
+
+
+def test_a_card_without_a_test_reports_the_validation_score_without_luck(run: RunDir) -> None:
+    """The Hub shows the number of the metadata alone, without a word about the choice."""
+    equal = (np.random.default_rng(4).random((5, N)) < 0.5).astype(float)
+    for number, rows in enumerate(equal):
+        add(run, number, f"candidate {number}", {**splits(0.7), Split.VALIDATION: rows})
+    winner = int(np.argmax(equal.mean(axis=1)))
+    run.database.set_choice(Choice("winner", (winner,)))
+    record = run.database.record(winner)
+    assert record is not None and record.scores is not None
+    adjusted = with_verdict(run, run_status(run))["best"]["adjusted"]
+    (result,) = ModelCard(run_card(run, record, config=CONFIG, title="mine")).data.eval_results
+    assert result.metric_value == adjusted["mean"] < record.scores[Split.VALIDATION].mean
 
 
 def test_a_choice_that_cannot_be_repeated_is_not_adjusted(run: RunDir) -> None:

@@ -99,6 +99,7 @@ def test_the_card_says_how_to_reproduce():
     text = full_card()
     version = collect_environment()["packages"]["torch"]
     assert "evomerge search search.yaml\n```" in text
+    assert "pip install evomerge" not in text and "pip install .  # in a checkout of evomerge" in text
     assert f"torch {version}" in text
     assert "| optimizer | cma |" in text
     assert hub_recipe().content_hash in text

@@ -8,6 +8,7 @@ from store_samples import make_recipe, make_record
 
 from evomerge.errors import RecipeError, RunError
 from evomerge.store import RunDir, changed_versions, collect_environment
+from evomerge.store.environment import install_command
 
 CONFIG = {"seed": 3, "tasks": [{"name": "算数", "weight": 0.1}], "name": None, "path": "a: b"}
 
@@ -29,6 +30,31 @@ def test_a_run_comes_back_with_its_config_environment_and_records(tmp_path):
 def test_a_config_of_any_mappings_and_paths_is_written_as_plain_yaml(tmp_path):
     with RunDir.create(tmp_path / "run", config=MappingProxyType({"a": (1, {"b": Path("x/y")})})) as run:
         assert run.config == {"a": [1, {"b": "x/y"}]}
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (None, None),  # from an index, which need not be the public one
+        ({"url": "file:///home/me/evomerge", "dir_info": {"editable": True}}, None),
+        (
+            {"url": "https://example.org/evomerge.git", "vcs_info": {"vcs": "git", "commit_id": "abc1"}},
+            "pip install git+https://example.org/evomerge.git@abc1",
+        ),
+        ({"url": "https://me:secret@example.org/evomerge.git", "vcs_info": {"commit_id": "abc1"}}, None),
+        ({"url": "ssh://git@example.org/evomerge.git", "vcs_info": {"commit_id": "abc1"}}, None),
+        ({"url": "https://example.org/evomerge.whl?token=1", "archive_info": {}}, "pip install https://example.org/evomerge.whl"),
+        (["no", "mapping"], None),
+    ],
+)  # fmt: skip
+def test_what_installs_this_version_elsewhere_is_told_only_where_it_works(monkeypatch, origin, command):
+    class Installed:
+        def read_text(self, name):
+            assert name == "direct_url.json"
+            return None if origin is None else json.dumps(origin)
+
+    monkeypatch.setattr("evomerge.store.environment.metadata.distribution", lambda name: Installed())
+    assert install_command() == command
 
 
 def test_the_environment_names_versions_without_importing_the_packages():
