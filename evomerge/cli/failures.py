@@ -9,7 +9,6 @@ import traceback
 from pathlib import Path
 
 from evomerge.errors import EvaluationError, EvomergeError, Interrupted
-from evomerge.system.secrets import hide
 from evomerge.system.text import STORED_LENGTH, error_text, visible
 
 
@@ -47,7 +46,7 @@ def report_failure(error: BaseException) -> int:
 
 def _tell(text: str, head: str = "evomerge: ") -> None:
     with contextlib.suppress(OSError, ValueError):  # stderr is closed, or its reader is gone
-        print(f"{head}{visible(hide(text), lines=True)}", file=sys.stderr)
+        print(f"{head}{visible(text, lines=True)}", file=sys.stderr)
 
 
 def is_foreign_exit(error: SystemExit) -> bool:

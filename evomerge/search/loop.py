@@ -109,7 +109,7 @@ class Loop:
         """Wait for an outcome; return it and all others that have arrived by then."""
         try:
             outcomes = [self.executor.collect()]
-        except Exception:
+        except (Exception, KeyboardInterrupt):
             self.journal.write()  # the answers that waited for the next transaction
             raise
         outcomes += self.executor.more()

@@ -46,14 +46,14 @@ _SPELLED = {
 
 
 def visible(text: object, *, most: int | None = None, lines: bool = False) -> str:
-    r"""Return text in which every character can be seen.
+    r"""Return text in which every character can be seen, and no secret that the configuration refers to.
 
     Args:
         text: what is shown; an object that is no text is shown as `str` gives it.
         most: the most characters of it; the rest is counted: "… (12 more characters)". None: all.
         lines: whether it may have lines and tabs of its own; if not, they are shown as `\n` and `\t`.
     """
-    shown = cut(_as_text(text), most)
+    shown = cut(hide(_as_text(text)), most)
     if lines:
         return _UNSEEN_BUT_LINES.sub(_escape, shown.replace("\r\n", "\n"))
     return _ANY_UNSEEN.sub(_escape, shown)
