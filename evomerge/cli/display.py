@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,6 +17,9 @@ from evomerge.api import Record, Score, Split
 from evomerge.cli.console import make_console, named
 from evomerge.system.figures import fixed, p_text, percentage
 from evomerge.system.text import ERROR_LENGTH, visible
+
+_GONE = (OSError, ValueError)
+"""Errors of an output whose reader is gone, or that was closed; neither ends a search."""
 
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_SECONDS = 10.0
@@ -157,15 +161,18 @@ class Display:
         self._live: Live | None = None
 
     def __enter__(self) -> Display:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             self._live = Live(self._view(), console=self.console, refresh_per_second=4)
-            self._live.__enter__()
+            with contextlib.suppress(*_GONE):
+                self._live.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._live is not None:
-            self._live.update(self._view())
-            self._live.__exit__(None, None, None)
+            with contextlib.suppress(*_GONE):
+                self._live.update(self._view())
+            with contextlib.suppress(*_GONE):
+                self._live.__exit__(None, None, None)
             self._live = None
 
     def take_up(self, records: Iterable[Record]) -> None:
@@ -178,8 +185,9 @@ class Display:
             self._count(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))
 
     def note(self, text: str) -> None:
-        """Print a line, for example what is being loaded."""
-        self.console.print(text, highlight=False)
+        """Print a line, for example what is being loaded; lost where nobody reads the output any more."""
+        with contextlib.suppress(*_GONE):
+            self.console.print(text, highlight=False)
 
     def phase(self, name: str, total: int | None, done: int) -> None:
         """Show that a phase of the search begins."""

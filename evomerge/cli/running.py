@@ -12,6 +12,7 @@ from evomerge import api
 from evomerge.cli.console import make_console, print_table
 from evomerge.cli.display import Display, result_tables, verdict_lines
 from evomerge.cli.stopping import stop_on_signals
+from evomerge.cli.streams import unread
 from evomerge.errors import Interrupted
 
 
@@ -46,7 +47,7 @@ def _shown(folder: Path | None) -> Iterator[tuple[Display, api.StopSignal]]:
         return f"everything scored so far is in the run; `evomerge resume {shlex.quote(str(folder))}` continues it"
 
     try:
-        with Display() as display, stop_on_signals(display.note, last_words) as stop:
+        with unread("stdout", "stderr"), Display() as display, stop_on_signals(display.note, last_words) as stop:
             yield display, stop
     except KeyboardInterrupt:
         raise Interrupted(f"stopped at once; {last_words()}") from None

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ GONE = 141
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[None]:
-    """Let stdout and stderr take every text: what their encoding lacks is spelled; what is closed takes and forgets."""
+    """Let stdout and stderr take every text: what their encoding lacks is spelled; what is closed takes and forgets.
+
+    So does stderr when its reader is gone, since libraries show their progress there in the middle of work.
+    """
     with contextlib.ExitStack() as after:
         for name in ("stdout", "stderr"):
             stream: Any = getattr(sys, name)
@@ -29,7 +32,21 @@ def safe_streams() -> Iterator[None]:
             elif hasattr(stream, "reconfigure"):
                 after.callback(_set_errors, stream, stream.errors)
                 stream.reconfigure(errors=VISIBLE)
+        with unread("stderr"):
+            yield
+
+
+@contextlib.contextmanager
+def unread(*names: str) -> Iterator[None]:
+    """Let streams of `sys` lose what nobody reads any more, rather than raise in whatever prints."""
+    before = {name: getattr(sys, name) for name in names}
+    for name, stream in before.items():
+        setattr(sys, name, _Unread(stream))
+    try:
         yield
+    finally:
+        for name, stream in before.items():
+            setattr(sys, name, stream)
 
 
 def say(text: object) -> None:
@@ -62,6 +79,42 @@ def finish_output() -> int:
                 with contextlib.suppress(OSError, ValueError):
                     print(f"evomerge: the output could not be written: {error.strerror or error}", file=sys.stderr)
     return status
+
+
+class _Unread:
+    """A stream whose reader may go."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, or lose it."""
+        with self._lost():
+            self._stream.write(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines, or lose them."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Write out what waits, or lose it."""
+        with self._lost():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _lost(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError:  # closed
+            return
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _set_errors(stream: Any, errors: str) -> None:

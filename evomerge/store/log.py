@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evomerge.system.files import explain_os_errors, os_problem
 from evomerge.system.secrets import hide
-from evomerge.system.text import STORED_LENGTH, cut
+from evomerge.system.text import STORED_LENGTH, visible
 
 log = logging.getLogger("evomerge")
 
@@ -84,4 +84,4 @@ class _CutFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return cut(hide(super().format(record)), 2 * STORED_LENGTH)
+        return visible(hide(super().format(record)), most=2 * STORED_LENGTH, lines=True)

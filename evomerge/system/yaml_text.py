@@ -62,6 +62,10 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(Inline, lambda to, data: to.represent_sequence(f"{_TAG}seq", data, flow_style=True))
+_Dumper.add_representer(
+    str,
+    lambda to, text: to.represent_scalar(f"{_TAG}str", text, style='"' if visible(text, lines=True) != text else None),
+)
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern in _CORE.items():
     _Loader.add_implicit_resolver(_tag, _pattern, None)
@@ -105,7 +109,8 @@ def read_yaml(text: str | bytes, *, text_at: Callable[[Place], bool] | None = No
 
 def write_yaml(data: Any) -> str:
     """Return plain data as YAML, with keys in their order; `read_yaml` and other readers give the same data back."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    written = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return visible(written, lines=True)  # what is unseen stands in double quotes, where its escape means the same
 
 
 def _decoded(text: str | bytes) -> str:

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from evomerge.system.text import visible
 from evomerge.system.yaml_text import Inline, YamlError, read_yaml, write_yaml
 
 NAMES = [
@@ -41,6 +42,13 @@ def test_what_is_written_is_read_back_by_every_reader() -> None:
     for text in (write_yaml(data), write_yaml([data, 1e300, 1e-5, -1, True, None])):
         expected = data if text.startswith(("'no'", "no")) else [data, 1e300, 1e-5, -1, True, None]
         assert read_yaml(text) == read_yaml(text, lenient=True) == yaml.safe_load(text) == expected
+
+
+def test_what_is_written_can_be_seen() -> None:
+    text = write_yaml({"\u202eb": ["a\x1b", "x\u200b\r\n" * 60, "é日本👍", "\u2028", "\U000e0041", "\ud800"]})
+    assert visible(text, lines=True) == text and "é日本👍" in text
+    assert yaml.safe_load(text) == read_yaml(text)
+    assert read_yaml(text)["\u202eb"][:2] == ["a\x1b", "x\u200b\r\n" * 60]
 
 
 def test_keys_are_text_as_written() -> None:
