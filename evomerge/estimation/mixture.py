@@ -73,7 +73,8 @@ class Mixture:
         self.atoms: Atoms = population(self.irt, self.calibration.scores, np.random.default_rng(seed))
         self._families = families(self.calibration.models)
         self._widenings: dict[tuple[str, bytes | int], Widening] = {}
-        self._folds: list[_Fold] = []
+        self._folds: list[_Fold] | None = None
+        self._kin: tuple[bytes, Atoms] | None = None
 
     def posteriors(self, pool: Mask, parents: Parents | None = None) -> Iterator[tuple[NDArray[np.int64], Posterior]]:
         """Yield groups of targets with the same parents: the targets' numbers, and their common `Posterior`.
@@ -136,12 +137,15 @@ class Mixture:
     def _with_kin(self, parents: Responses | None) -> Atoms:
         if parents is None:
             return self.atoms
-        rng = np.random.default_rng([self._seed, 1])
-        return self.atoms.and_these(kin(self.irt, rows_of(parents), KIN_ATOMS, rng), KIN_SHARE)
+        rows = rows_of(parents)
+        if self._kin is None or self._kin[0] != rows.tobytes():  # in a search all candidates have the same parents
+            rng = np.random.default_rng([self._seed, 1])
+            self._kin = rows.tobytes(), self.atoms.and_these(kin(self.irt, rows, KIN_ATOMS, rng), KIN_SHARE)
+        return self._kin[1]
 
     def _measured(self, items: NDArray[np.bool_] | None, number: int) -> Widening:
         """Return the factor, from calibration models that are estimated without their author or their kin."""
-        if not self._folds:
+        if self._folds is None:
             self._folds = [*self._author_folds(), *self._cluster_folds()]
         off, distance, weight = [np.empty(0)], [np.empty(0)], [np.empty(0)]
         for with_kin in (True, False):

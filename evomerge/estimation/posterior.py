@@ -36,7 +36,7 @@ class Posterior:
         self.atoms = atoms
         self.pool = pool
         self.log_prior = np.tile(atoms.log_mass, (T, 1)) if log_prior is None else log_prior
-        self._log_right, self._log_wrong = np.log(atoms.P), np.log1p(-atoms.P)
+        self._log_right, self._log_wrong = atoms.logs
         self._evidence = np.zeros_like(self.log_prior)
         self._scores: NDArray[np.float32] | None = None  # `(n_targets, n_atoms)` of the atoms over each pool
         self.seen: Floats = np.full(pool.shape, np.nan)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,11 @@ class Atoms:
     P: Singles
     log_mass: Singles
     rows: NDArray[np.int64]
+
+    @cached_property
+    def logs(self) -> tuple[Singles, Singles]:
+        """The logarithms of the chances of success and of failure, each `(n_atoms, n_items)`."""
+        return np.log(self.P), np.log1p(-self.P)
 
     def and_these(self, other: Atoms, share: float) -> Atoms:
         """Return the atoms of both, in which the `other` ones have the given share of the mass."""
