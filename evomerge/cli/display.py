@@ -41,14 +41,31 @@ def plain(data: Mapping[str, Any]) -> str:
     return f"{data['mean']:7.4g} [{data['low']:.4g}, {data['high']:.4g}]"
 
 
-def sparkline(values: list[float], width: int = 60) -> str:
-    """Return values in [0, 1] as a row of bars; if they are more than the width, the best of each stretch counts."""
-    if not values:
-        return ""
-    step = max(1, -(-len(values) // width))
-    top = max(max(values), 1e-9)
-    best = [max(values[i : i + step]) for i in range(0, len(values), step)]
-    return "".join(BARS[min(int(max(value, 0.0) / top * (len(BARS) - 1) + 0.5), len(BARS) - 1)] for value in best)
+class Course:
+    """The course of a search as the best of equal stretches, between `most / 2` and `most` of them once it is long.
+
+    So a picture of it costs the same however long the search is.
+    """
+
+    def __init__(self, most: int = 60) -> None:
+        self._most, self._each, self._in_last = most, 1, 0
+        self._best: list[float] = []
+
+    def add(self, value: float) -> None:
+        """Add the next value."""
+        if not self._best or self._in_last == self._each:
+            if len(self._best) == self._most:
+                self._best = [max(self._best[i : i + 2]) for i in range(0, self._most, 2)]
+                self._each *= 2
+            self._best.append(value)
+            self._in_last = 0
+        self._best[-1] = max(self._best[-1], value)
+        self._in_last += 1
+
+    def bars(self) -> str:
+        """Return values in [0, 1] as a row of bars."""
+        top, last = max([*self._best, 1e-9]), len(BARS) - 1
+        return "".join(BARS[min(int(max(value, 0.0) / top * last + 0.5), last)] for value in self._best)
 
 
 def result_table(status: Mapping[str, Any]) -> Table:
@@ -149,7 +166,7 @@ class Display:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or make_console()
-        self._fitness: list[float] = []
+        self._course = Course()
         self._best: Record | None = None
         self._phase = ""
         self._last_line = time.monotonic()
@@ -214,7 +231,7 @@ class Display:
         if record.is_baseline:
             self._baselines.append((record.name, score))
         elif record.fitness is not None:
-            self._fitness.append(record.fitness)
+            self._course.add(record.fitness)
             if self._best is None or record.fitness > (self._best.fitness or 0.0):
                 self._best = record
                 return True
@@ -245,7 +262,7 @@ class Display:
         if self._best is not None:
             rows.append(
                 Text.assemble(
-                    (sparkline(self._fitness), "cyan"),
+                    (self._course.bars(), "cyan"),
                     f"  best so far {percent(self._search_score(self._best))} ({visible(self._best.name)})",
                 )
             )

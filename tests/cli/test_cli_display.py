@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from evomerge.cli.console import make_console
-from evomerge.cli.display import Display, result_tables
+from evomerge.cli.display import BARS, Course, Display, result_tables
 from evomerge.cli.main import main
 from evomerge.errors import EvaluationError
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -121,3 +121,18 @@ def test_a_search_that_breaks_says_how_to_go_on(
     assert main(["resume", str(run)]) == 1
     said = capsys.readouterr().err
     assert "no candidate was scored" in said and f"`evomerge resume '{run}'` continues it" in said
+
+
+@pytest.mark.parametrize("n", [0, 1, 6, 7, 12, 13, 1000])
+def test_the_course_of_a_search_stays_short_and_shows_the_best_of_equal_stretches(n: int) -> None:
+    values = [(i * 37 % 101) / 100 for i in range(n)]
+    course = Course(most=6)
+    for value in values:
+        course.add(value)
+    each = 1
+    while n > 6 * each:
+        each *= 2
+    best = [max(values[i : i + each]) for i in range(0, n, each)]
+    top = max([*best, 1e-9])
+    assert course.bars() == "".join(BARS[int(value / top * (len(BARS) - 1) + 0.5)] for value in best)
+    assert len(course.bars()) <= 6
