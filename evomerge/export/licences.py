@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.system.text import markdown, markdown_code
+from evomerge.system.text import markdown, markdown_code, visible
 from evomerge.system.yaml_text import YamlError, read_yaml
 
 
@@ -88,7 +88,7 @@ def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, str], str]
     data = {"license": licence.id}
     if licence.name:
         data["license_name"] = licence.name
-    if licence.link and not _is_local_link(licence.link):
+    if licence.link:
         data["license_link"] = licence.link
     return data, f"All parents have the licence {markdown(licence)}."
 
@@ -127,6 +127,13 @@ def front_matter(text: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+_LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}|multilingual|code")
+_LINK = re.compile(r"https?://[^\s<>\"'`\\(){}\[\]|@\x00-\x1f\x7f-\x9f]{1,500}")
+"""A link into a parent's own repository is none that the merge's card could use."""
+
+_LONGEST, _MOST_LANGUAGES = 100, 200
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", flags=re.ASCII)
 
 
@@ -152,7 +159,7 @@ def _describe(name: str, role: str, source: ModelSource, read: Callable[[ModelSo
         hub_id=hub_id,
         revision=source.revision,
         licence=_licence(card) or _config_licence(read(source, "config.json")),
-        languages=_words(card.get("language")),
+        languages=tuple(word for word in _words(card.get("language")) if _LANGUAGE.fullmatch(word))[:_MOST_LANGUAGES],
     )
 
 
@@ -163,11 +170,19 @@ def _licence(data: dict[str, Any]) -> Licence | None:
         return None
     if ids == ["other"] and (not isinstance(name, str) or name.lower() in ("unknown", "mixed")):
         return None  # "other" without a name only says that there is some licence
+    named = _plain_name(name) if isinstance(name, str) else None
+    if not all(map(_LICENCE_ID.fullmatch, ids)):  # what is no identifier is shown as a name
+        return Licence("other", named or _plain_name(", ".join(ids)))
     return Licence(
         " AND ".join(ids) if len(ids) > 1 else ids[0],
-        name if isinstance(name, str) else None,
-        link if isinstance(link, str) else None,
+        named,
+        link if isinstance(link, str) and _LINK.fullmatch(link) else None,
     )
+
+
+def _plain_name(text: str) -> str | None:
+    """Return the name of a licence without what would be markup in a page; None: nothing is left."""
+    return re.sub(r"[<>\[\]{}()|`*\\]+", " ", visible(text, most=_LONGEST)).strip() or None
 
 
 def _config_licence(text: str | None) -> Licence | None:
@@ -181,11 +196,6 @@ def _config_licence(text: str | None) -> Licence | None:
 def _words(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
     return tuple(word for word in values if isinstance(word, str) and word)
-
-
-def _is_local_link(link: str) -> bool:
-    """Return whether a licence link is relative to the parent's repository, which the merge's card cannot use."""
-    return "://" not in link
 
 
 def _from_hub(source: ModelSource, name: str) -> Path | None:

@@ -7,6 +7,7 @@ The YAML block on top follows the Hub's model card metadata
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,7 +99,8 @@ def _metadata(
     if hub_ids:
         metadata["base_model"] = hub_ids
         metadata["base_model_relation"] = "merge"
-    metadata["tags"] = [*TAGS, recipe.method.replace("_", "-")]
+    method = recipe.method.replace("_", "-")
+    metadata["tags"] = [*TAGS, method] if re.fullmatch(r"[a-z0-9-]{1,50}", method) else [*TAGS]
     index = _model_index(title, result or {}, tasks)
     if index:
         metadata["model-index"] = index
@@ -154,10 +156,10 @@ def _summary(recipe: Recipe, parents: Sequence[ParentModel], *, searched: bool) 
             f"({', '.join(map(markdown_code, names))}). {how} evomerge. No weight was trained; it is an ordinary "
             "checkpoint of the parents' architecture, without code of its own."
         )
+    method = markdown_code(published_recipe(recipe).method)
     return (
         f"A merge of {len(names)} model{'s' * (len(names) != 1)} ({', '.join(map(markdown_code, names))}) with the "
-        f"method {markdown_code(recipe.method)}. {how} evomerge. No weight was trained; it loads like any model of its "
-        "architecture."
+        f"method {method}. {how} evomerge. No weight was trained; it loads like any model of its architecture."
     )
 
 

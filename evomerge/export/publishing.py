@@ -34,7 +34,7 @@ _SHOWN = 20
 def published_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe whose local models are named by the last part of their folder, or by their own name in it.
 
-    A recipe of models on the Hub or of the zoo comes back as it is.
+    So is a merge method in a file of one's own. A recipe of models on the Hub or of the zoo comes back as it is.
     """
     folders = {_folder(source) for source in _sources(recipe) if _is_local(source)}
     ambiguous = len({folder.name for folder in folders}) < len(folders)
@@ -47,7 +47,7 @@ def published_recipe(recipe: Recipe) -> Recipe:
             return parent
         return replace(parent, source=replace(source, path=parent.name if ambiguous else _folder(source).name))
 
-    return _with_parents(recipe, visit) if folders else recipe
+    return _with_parents(recipe, visit)
 
 
 def without_folders(data: Any) -> Any:
@@ -115,7 +115,8 @@ def _listed(found: list[str]) -> str:
 
 def _with_parents(recipe: Recipe, visit: Any) -> Recipe:
     base = None if recipe.base is None else visit(recipe.base)
-    return replace(recipe, parents=tuple(map(visit, recipe.parents)), base=base)
+    method = without_folders(recipe.method)
+    return replace(recipe, method=method, parents=tuple(map(visit, recipe.parents)), base=base)
 
 
 def _sources(recipe: Recipe) -> Iterator[ModelSource]:

@@ -1,0 +1,99 @@
+"""What parents' cards say goes into the merge's card as text that means only itself; the YAML on top stays whole."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from evomerge.export.licences import describe_parents
+from evomerge.export.model_card import model_card
+from evomerge.export.publishing import published_recipe, without_folders
+from evomerge.recipe import ModelSource, Parent, Recipe
+
+EVIL = "<script>alert(1)</script>"
+
+
+def card_of(folder: Path, front: dict[str, object], name: str = "evil") -> str:
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(
+        f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n# {EVIL}\n", encoding="utf-8"
+    )
+    recipe = Recipe("linear", (Parent(name, ModelSource(str(folder))),))
+    return model_card(recipe, title="merge", parents=describe_parents(recipe))
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        {"license": EVIL, "license_name": "n", "license_link": "https://example.org/a"},
+        {"license": "other", "license_name": EVIL, "license_link": f"javascript:{EVIL}"},
+        {"license": "other", "license_name": "a\n---\n# injected\n", "license_link": "https://me:pass@example.org/x"},
+        {"license": "mit", "license_link": f"https://example.org/{EVIL}"},
+        {"license": "mit\nbase_model: stolen/model", "language": [EVIL, "en", "a: b", "---"]},
+        {"license": ["mit", "x" * 10_000], "language": ["en"] * 5000},
+        {"license": "other", "license_name": "y" * 10_000},
+        {"license": {"a": "mapping"}, "language": {"b": 1}, "license_name": 3, "license_link": ["x"]},
+        {"license": "other", "license_name": "[click](https://evil.example) | cell ‮ \x1b[2J"},
+    ],
+)
+def test_whatever_a_parents_card_says_the_merges_card_is_whole(front: dict[str, object], tmp_path: Path) -> None:
+    text = card_of(tmp_path / "evil", front)
+    assert "<script" not in text and "\x1b" not in text and "‮" not in text and len(text) < 10_000
+    card = ModelCard(text, ignore_metadata_errors=False)
+    data = card.data.to_dict()
+    assert data["library_name"] == "transformers" and "base_model" not in data
+    assert set(data.get("language", [])) <= {"en"}
+    assert not str(data.get("license_link", "https://")).startswith("javascript") and "pass" not in str(data)
+    assert text.count("\n# ") == 1, "one heading, which is the title"
+    assert "](https://evil" not in text
+
+
+def test_a_good_licence_keeps_its_link_and_name(tmp_path: Path) -> None:
+    front = {
+        "license": "other",
+        "license_name": "My Licence 1.0",
+        "license_link": "https://example.org/LICENSE-1.0?x=1",
+    }
+    data = ModelCard(card_of(tmp_path / "good", front)).data.to_dict()
+    assert {key: data[key] for key in front} == front
+
+
+@pytest.mark.parametrize("name", [EVIL, "a|b", "---", "no", "[x](y)", "`", "a\nb"])
+def test_a_parents_name_means_only_itself(name: str, tmp_path: Path) -> None:
+    text = card_of(tmp_path / "model", {"license": "mit"}, name=name)
+    visible, _, recipe = text.partition("<details>")
+    assert "<script" not in visible and not re.search(r"(?<!\\)\]\(y\)", visible)
+    assert yaml.safe_load(text.split("---\n")[1])["license"] == "mit"
+    assert "parents:" in recipe
+
+
+def test_a_published_recipe_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    for place in ("x/model", "y/model", "z/other"):
+        (tmp_path / place).mkdir(parents=True)
+    inner = Recipe(
+        "/home/me/own.py:METHOD", (Parent("deep", ModelSource(str(tmp_path / "z/other"), trust_remote_code=True)),)
+    )
+    both = (Parent("a", ModelSource(str(tmp_path / "x/model"))), Parent("b", ModelSource(str(tmp_path / "y/model"))))
+    published = published_recipe(Recipe("linear", (*both, Parent("c", inner)), Parent("base", ModelSource("zoo:base"))))
+    assert [parent.source.path for parent in published.parents[:2]] == ["a", "b"], "two folders of one name: their own"
+    assert published.parents[2].source == Recipe(
+        "own.py:METHOD", (Parent("deep", ModelSource("deep", trust_remote_code=True)),)
+    )
+    assert str(tmp_path) not in published.to_yaml() and "/home" not in published.to_yaml()
+    one = Recipe(
+        "linear", (Parent("a", ModelSource("org/model", revision="main")), Parent("z", ModelSource("zoo:math")))
+    )
+    assert published_recipe(one) == one
+
+
+def test_paths_are_cut_wherever_they_stand_in_a_text() -> None:
+    data = {
+        "metric": "python:/home/me/metrics.py:f", "path": "~/models/a", "up": "../b/c.yaml", "root": "/srv/x/",
+        "list": ["see /home/me/x and ./y/z", "https://host/a/b", "org/model", "zoo:math", "a/b", "1/2", "and/or"],
+    }  # fmt: skip
+    assert without_folders(data) == {
+        "metric": "python:metrics.py:f", "path": "a", "up": "c.yaml", "root": "x",
+        "list": ["see x and z", "https://host/a/b", "org/model", "zoo:math", "a/b", "1/2", "and/or"],
+    }  # fmt: skip
