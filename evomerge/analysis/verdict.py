@@ -14,6 +14,7 @@ import numpy as np
 
 from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare
+from evomerge.analysis.repeats import repeated_items, repeats_warnings
 from evomerge.analysis.replay import Replay
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.errors import EvaluationError
@@ -47,6 +48,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         - `comparisons`: winner against each baseline on the test items, each `{"against", "difference", "low", "high",
           "p_value", "n"}`; empty before the test
         - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
+        - `repeated_items`: see `evomerge.analysis.repeats`
         - `public_tasks`: the public benchmarks whose own evaluation items are the search items
         - `code_tasks`: the tasks that say that they run code which the models write; None: no task may
         - `objectives`, `choice`, and `objectives` of each baseline: see `evomerge.analysis.choice`
@@ -56,6 +58,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     found["best_parent"], found["best_parent_by"] = best_parent(run, status)
     found["comparisons"], found["finalists"] = [], []
     found["public_tasks"] = list(run.database.get_meta(PUBLIC_TASKS, []))
+    found["repeated_items"] = repeated_items(run.inputs)
     found["code_tasks"] = run.database.get_meta(CODE_TASKS)
     if found.get("best") is None:
         return found
@@ -113,6 +116,7 @@ def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
     best = found.get("best")
     if best is None or best.get("test") is None:
         return
+    yield from repeats_warnings(found.get("repeated_items", {}))
     test = best["test"]
     compared = found.get("comparisons", ())
     for one in compared:

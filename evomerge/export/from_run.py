@@ -130,7 +130,7 @@ def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
     found, choice = with_verdict(run, run_status(run)), run.database.choice()
     if choice is not None and record.number == choice.best:
         return found
-    keys = ["public_tasks"]
+    keys = ["public_tasks", "repeated_items"]
     if choice is not None and record.number in choice.records:
         keys += ["objectives", "choice", "baselines"]
     return {key: found[key] for key in keys}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evomerge.analysis.repeats import repeats_warnings
 from evomerge.analysis.verdict import code_warning, public_warning
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
@@ -261,6 +262,7 @@ def _worth(verdict: Mapping[str, Any]) -> str:
             f"As the best of {len(verdict['finalists']) + 1} finalists its validation score flatters; with the choice "
             f"repeated on resampled items it is {_number(adjusted['mean'])} [{low}, {high}]."
         )
+    parts += [f"Note: {markdown(one)}." for one in repeats_warnings(verdict.get("repeated_items") or {})]
     if verdict.get("code_tasks") is not None:
         parts.append(f"Note: {markdown(code_warning(verdict['code_tasks']))}.")
     parts += [f"Note: {markdown(public_warning(task))}." for task in verdict.get("public_tasks") or ()]

@@ -20,6 +20,7 @@ from evomerge.export.from_run import run_card
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Choice, Finalist, ItemScore, Record, Split, State
 from evomerge.store import RunDir
+from evomerge.store.inputs import RunInputs
 from evomerge.store.status import run_status
 from evomerge.workflows.search import carry_out
 
@@ -200,6 +201,24 @@ def test_a_card_without_a_test_reports_the_validation_score_without_luck(run: Ru
     adjusted = with_verdict(run, run_status(run))["best"]["adjusted"]
     (result,) = ModelCard(run_card(run, record, config=CONFIG, title="mine")).data.eval_results
     assert result.metric_value == adjusted["mean"] < record.scores[Split.VALIDATION].mean
+
+
+def test_test_items_that_were_seen_or_are_asked_twice_are_told(run: RunDir) -> None:
+    def asked(*prompts: str) -> dict[str, str]:
+        hashes = "".join(f"{prompt:0>16}" for prompt in prompts)
+        return {"source": "t", "prompt": hashes, "options": "0" * len(hashes), "target": "0" * len(hashes)}
+
+    items = {
+        "t": {"search": asked("a", "b"), "validation": asked("c"), "test": asked("a", "c", "d", "d", "d", "e")},
+        "clean": {"search": asked("a", "a"), "validation": asked("b"), "test": asked("d", "e")},
+    }
+    run.database.set_meta("inputs", RunInputs(keys={}, models={}, items=items).to_data())
+    status = finish(run)
+    assert status["repeated_items"] == {"t": {"n": 6, "repeated": 2, "seen": 2}}
+    (line,) = [line for line in warnings_of(status) if "same prompt" in line]
+    assert "2 of the 6 test items are search or validation items" in line and "2 of the 6 test items repeat" in line
+    record = run.database.record(0)
+    assert record is not None and "repeat another one" in run_card(run, record, config=CONFIG, title="mine")
 
 
 def test_a_choice_that_cannot_be_repeated_is_not_adjusted(run: RunDir) -> None:
