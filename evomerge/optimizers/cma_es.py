@@ -38,6 +38,9 @@ SEPARABLE_ABOVE = 200
 """The number of dimensions above which `separable="auto"` is on: beyond it the full matrix costs 30 ms for each
 generation, and each state takes a megabyte."""
 
+MOST_POPULATION = 100_000
+"""The largest population: a generation is drawn at once."""
+
 FLAT_GENERATIONS = 10
 """After more generations in a row in which three quarters tie for the best, the search has stagnated. pycma's own
 limit, 1, would restart too soon where scores are shares of a hundred items."""
@@ -103,9 +106,10 @@ class CMA(Optimizer):
                 f"`sigma` of cma must be a number above 0 and at most 1 (a share of each gene's range), not {sigma!r}"
             )
         whole = isinstance(population, int) and not isinstance(population, bool)
-        if population is not None and (not whole or population < 4):
+        if population is not None and (not whole or not 4 <= population <= MOST_POPULATION):
             found.append(
-                f"`population` of cma must be a whole number from 4, or null for 4 + 3 ln(n), not {population!r}"
+                f"`population` of cma must be a whole number from 4 to {MOST_POPULATION}, or null for 4 + 3 ln(n), not "
+                f"{population!r}"
             )
         if separable not in ("auto", True, False):
             found.append(f"`separable` of cma must be auto, true or false, not {separable!r}")

@@ -32,6 +32,7 @@ from evomerge.recipe import Recipe
 from evomerge.report.path_layout import Move, PathLayout, Placed, lay_out, moves
 from evomerge.report.path_text import describe_source, path_summary
 from evomerge.system.files import explain_os_errors, write_atomically
+from evomerge.system.text import visible
 
 log = logging.getLogger(__name__)
 
@@ -170,10 +171,10 @@ class _Picture:
     def _draw_words(self) -> None:
         y = self.height - MARGIN
         for line in self.title:
-            self.axes.text(MARGIN, y, line, size=12, weight="bold", color=INK, va="top")
+            self.axes.text(MARGIN, y, line, size=12, weight="bold", color=INK, va="top", parse_math=False)
             y -= 0.24
         for line in self.summary:
-            self.axes.text(MARGIN, y, line, size=8.5, color=MUTED, va="top")
+            self.axes.text(MARGIN, y, line, size=8.5, color=MUTED, va="top", parse_math=False)
             y -= 0.17
 
     def _draw_lanes(self) -> None:
@@ -184,9 +185,10 @@ class _Picture:
                 self._box(self.left, y - LANE / 2 + 0.03, (last + 2) * PITCH, LANE - 0.06, 0.08, BAND, BAND)
                 hints = self.hints[lane] if row == 0 else []
                 lift = 0.062 * len(hints)
-                self.axes.text(MARGIN, y + lift, name, size=9.5, weight="bold", color=INK, va="center")
+                look = {"va": "center", "parse_math": False}  # a "$" in a name begins no formula
+                self.axes.text(MARGIN, y + lift, name, size=9.5, weight="bold", color=INK, **look)
                 for i, hint in enumerate(hints):
-                    self.axes.text(MARGIN, y + lift - 0.155 - 0.12 * i, hint, size=7, color=MUTED, va="center")
+                    self.axes.text(MARGIN, y + lift - 0.155 - 0.12 * i, hint, size=7, color=MUTED, **look)
 
     def _draw_step(self, placed: Placed, number: int) -> None:
         step, x, y = placed.step, self.x(placed.column), self.y(placed.row, placed.lane)
@@ -356,7 +358,7 @@ def _character_width(character: str, bold: bool) -> float:
 
 def _fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
     """Return a line with its middle cut out if it is too long, since the ends of model names say most."""
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     if _text_width(text, size, bold=bold) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -369,7 +371,7 @@ def _fit(text: str, width: float, size: float, *, bold: bool = False) -> str:
 def _wrap(text: str, width: float, size: float, *, lines: int, bold: bool = False) -> list[str]:
     """Return a text as lines, broken between words; the last line is cut if it does not fit."""
     found: list[str] = []
-    words = text.split()
+    words = visible(text, lines=True).split()
     while words:
         if len(found) == lines - 1:
             found.append(_fit(" ".join(words), width, size, bold=bold))

@@ -108,3 +108,12 @@ def test_scales_are_short(scale: float, short: str) -> None:
 
 def test_the_colour_bar_ends_at_a_round_factor_that_holds_every_scale() -> None:
     assert [_nice_limit(x) for x in (1.0, 1.25, 1 / 0.8, 1.26, 90, 1e6)] == [1.25, 1.25, 1.25, 1.5, 100, 1e6]
+
+
+def test_names_and_titles_are_drawn_as_they_are(tmp_path: Path) -> None:
+    names = ("$x_{$ a$b", "\x1b[2J\ud800")
+    parents = tuple(Parent(name, ModelSource(f"/models/{name}$\\frac$")) for name in names)
+    recipe = Recipe("passthrough", parents, path=tuple(Step(name, layer) for layer, name in enumerate(names)))
+    words = words_of(draw_path(recipe, title="$\\bad{$ [/red]\ud800"))
+    assert "$x_{$ a$b" in words and r"\x1b[2J\ud800" in words and r"$\bad{$ [/red]\ud800" in words
+    assert all(path.stat().st_size > 1000 for path in save_path_figure(recipe, tmp_path / "odd"))
