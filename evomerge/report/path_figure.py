@@ -185,7 +185,7 @@ class _Picture:
                 self._box(self.left, y - LANE / 2 + 0.03, (last + 2) * PITCH, LANE - 0.06, 0.08, BAND, BAND)
                 hints = self.hints[lane] if row == 0 else []
                 lift = 0.062 * len(hints)
-                look = {"va": "center", "parse_math": False}  # a "$" in a name begins no formula
+                look: dict[str, Any] = {"va": "center", "parse_math": False}  # a "$" in a name begins no formula
                 self.axes.text(MARGIN, y + lift, name, size=9.5, weight="bold", color=INK, **look)
                 for i, hint in enumerate(hints):
                     self.axes.text(MARGIN, y + lift - 0.155 - 0.12 * i, hint, size=7, color=MUTED, **look)
