@@ -32,7 +32,7 @@ from evomerge.store.inputs import RunInputs
 from evomerge.system.secrets import looks_secret
 from evomerge.workflows import Note
 from evomerge.workflows.run import Run
-from evomerge.workflows.search import carry_out, kept_requests
+from evomerge.workflows.search import carry_out, item_contents
 
 log = logging.getLogger("evomerge")
 
@@ -70,7 +70,7 @@ def resume(
         if differences:
             raise _refused(run, [*differences, *_item_changes_anyway(before, found.inputs, config, recorded)])
         prepared = prepare(data, recorded_splits=recorded)
-        now = replace(found.inputs, **prepared.harness.contents(keep=kept_requests(prepared)))
+        now = replace(found.inputs, **item_contents(prepared, note))
         differences = _item_changes(before, now, prepared.harness)
         if differences:
             raise _refused(run, differences)

@@ -13,14 +13,13 @@ from typing import Any
 
 from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS, public_warning
 from evomerge.assembly.executors import make_executor
-from evomerge.assembly.inputs import FoundInputs, find_inputs
+from evomerge.assembly.inputs import find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.errors import CheckpointError, ConfigError, ExecutionError, Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
 from evomerge.search.session import Search
-from evomerge.store.inputs import RunInputs
 from evomerge.store.log import logging_to
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
@@ -34,6 +33,10 @@ log = logging.getLogger("evomerge")
 
 MANY, SHOWN = 5, 500
 """After how many failures and no success it is said that something is wrong, and most characters of an error then."""
+
+
+MANY_ITEMS = 10_000
+"""Items from which building the prompts of all of them takes seconds, which is said."""
 
 
 def search(
@@ -55,7 +58,10 @@ def search(
     plain = {key: value for key, value in config.items() if key != "run"}
     RunDir.refuse_used(folder)
     # Before the folder is made, so that there is no run without them, whenever this process is killed.
-    inputs = complete_inputs(find_inputs(plain, prepared.config, note=note), prepared)
+    found = find_inputs(plain, prepared.config, note=note)
+    if found.problems:
+        raise ConfigError(found.problems)
+    inputs = replace(found.inputs, **item_contents(prepared, note))
     splits = prepared.harness.split_data()["tasks"]
     with RunDir.create(folder, config=plain, inputs=inputs, splits=splits) as run:
         if note is not None:
@@ -64,20 +70,18 @@ def search(
     return Run(folder)
 
 
-def complete_inputs(found: FoundInputs, prepared: Prepared) -> RunInputs:
-    """Return what a search stands on, its items included.
+def item_contents(prepared: Prepared, note: Note | None) -> dict[str, Any]:
+    """Return what the items of a search ask and what answers to them are worth; see `LmHarness.contents`.
 
     Raises:
-        ConfigError: if a model or file cannot be read, or prompts cannot be built.
+        ConfigError: if prompts cannot be built.
     """
-    if found.problems:
-        raise ConfigError(found.problems)
-    return replace(found.inputs, **prepared.harness.contents(keep=kept_requests(prepared)))
-
-
-def kept_requests(prepared: Prepared) -> tuple[Split, ...]:
-    """Return the splits that this process will score soon, so that it keeps their requests; workers make their own."""
-    return (Split.SEARCH, Split.VALIDATION) if prepared.config.execution.name == "local" else ()
+    n_items = sum(len(items) for split in Split for items in prepared.harness.split_items(split).values())
+    if note is not None and n_items >= MANY_ITEMS:
+        note(f"reading all {n_items} items once, to know them again")
+    # The requests that this process will score soon are kept; those of workers are built there.
+    keep = (Split.SEARCH, Split.VALIDATION) if prepared.config.execution.name == "local" else ()
+    return prepared.harness.contents(keep=keep)
 
 
 def _default_folder(name: str) -> Path:
