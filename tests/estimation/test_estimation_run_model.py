@@ -129,3 +129,25 @@ def test_a_model_without_references_is_refused() -> None:
 def test_the_same_answers_give_the_same_fit() -> None:
     one, two = run(7, 20, 40)[2], run(7, 20, 40)[2]
     assert np.array_equal(one, two)
+
+
+def test_a_fit_depends_on_its_arguments_alone() -> None:
+    """So a search that is continued asks the same, beyond the number of candidates to which the fit is exact, too."""
+    references, _, answers, rng = world(5, n_items=60)
+    points = [None if number % 50 == 7 else rng.random(4) for number in range(500)]
+    rows = np.full((500, 60), np.nan)
+    for row, point in zip(rows, points, strict=True):
+        asked = rng.choice(60, 6, replace=False)
+        row[asked] = answers(np.full(4, 0.5) if point is None else point)[asked]
+    went_on, anew = RunModel(references), RunModel(references)
+    for n in (3, 190, 300, 500):
+        went_on.fit(rows[:n], points[:n])
+    anew.fit(rows, points)
+    for point in (points[0], np.full(4, 0.6), None):
+        one, other = (model.predict(point, rows[0]) for model in (went_on, anew))
+        assert np.array_equal(one.mean, other.mean) and one.variance == other.variance
+    # Rows without an answer say nothing.
+    empty = np.full((2, 60), np.nan)
+    anew.fit(np.concatenate([rows[:250], empty, rows[250:]]), [*points[:250], None, points[0], *points[250:]])
+    found = anew.predict(points[0], rows[0])
+    assert np.array_equal(found.mean, went_on.predict(points[0], rows[0]).mean)

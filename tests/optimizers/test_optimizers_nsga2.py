@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import moocore
 import numpy as np
@@ -185,3 +186,17 @@ def test_a_front_that_does_not_fit_is_thinned_where_it_is_crowded_and_keeps_its_
     assert best_front([worse, *line], 4) == [1, 3, 5, 6]
     assert best_front([worse, *line], 8) == [1, 2, 3, 4, 5, 6, 7, 0]
     assert best_front([], 3) == []
+
+
+def test_the_best_front_of_many_results_needs_no_memory_of_their_square() -> None:
+    rng = np.random.default_rng(0)
+    n = 2000
+    results = [Result(tuple(row)) for row in rng.random((n, 2)).tolist()]
+    tracemalloc.start()
+    try:
+        best = best_front(results, 8)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < n * n / 2  # a byte for each pair would be twice as much
+    assert not any(other.dominates(results[place]) for place in best for other in results)
