@@ -13,6 +13,7 @@ from rich.table import Table
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.streams import say_json
 from evomerge.errors import EstimationError
+from evomerge.system.files import read_text
 from evomerge.system.text import visible
 
 
@@ -77,10 +78,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _names(path: str) -> list[str]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise EstimationError(f"cannot read the model names in {path}: {error.strerror}") from error
+    lines = read_text(Path(path), "the model names in", EstimationError).splitlines()
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not names:
         raise EstimationError(f"{path} names no model: expected one name a line")
@@ -89,10 +87,11 @@ def _names(path: str) -> list[str]:
 
 def _parents(path: str) -> dict[str, list[str]]:
     """Read the names of the parents by target."""
+    text = read_text(Path(path), "the parents in", EstimationError)
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EstimationError(f"cannot read the parents in {path}: {error}") from error
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EstimationError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in data.values()
     ):

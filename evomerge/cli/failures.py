@@ -36,7 +36,7 @@ def report_failure(error: BaseException) -> int:
         )
         _tell(f"{named}{error.strerror or error_text(error)}{'. Make room, and do this again' if full else ''}")
         return 2 if error.filename or full else 1
-    if isinstance(error, (RecursionError, MemoryError)):
+    if isinstance(error, (RecursionError, MemoryError, UnicodeError)):
         _tell(f"{type(error).__name__}: {error_text(error)}")
         return 1
     _tell("".join(traceback.format_exception(error))[-STORED_LENGTH:], head="")

@@ -12,6 +12,7 @@ from rich.table import Table
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError
+from evomerge.system.files import read_text
 from evomerge.system.text import visible
 
 if TYPE_CHECKING:
@@ -85,10 +86,7 @@ def _rows(one: Verification) -> Mapping[str, str]:
 def _prompts(path: Path | None) -> list[str]:
     if path is None:
         return []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the prompts in {path}: {error}") from error
+    lines = read_text(path, "the prompts in", ConfigError).splitlines()
     prompts = [line for line in lines if line.strip()]
     if not prompts:
         raise ConfigError(f"{path} holds no prompt; write one on each line")

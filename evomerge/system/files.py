@@ -61,6 +61,21 @@ def read_file(path: Path, what: str, error: type[EvomergeError]) -> bytes:
     raise error(f"cannot read {what} {path}: it is {kind}")
 
 
+def read_text(path: Path, what: str, error: type[EvomergeError]) -> str:
+    """Return the text of a small file that a user names; UTF-8, with or without a byte order mark.
+
+    Raises:
+        EvomergeError: of that class, as by `read_file`, or if it is not UTF-8.
+    """
+    data = read_file(path, what, error)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(
+            f"cannot read {what} {path}: it is not UTF-8 text (the byte 0x{data[problem.start]:02x} at {problem.start})"
+        ) from problem
+
+
 def sync_folder(folder: Path) -> None:
     """Force a folder's entries to disk, where folders can be synced, so that a rename survives a power cut."""
     with contextlib.suppress(OSError):

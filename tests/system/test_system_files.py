@@ -9,7 +9,7 @@ from evomerge.cli.main import main
 from evomerge.errors import ConfigError, ExportError, RecipeError, RunError
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.store.run_dir import RunDir
-from evomerge.system.files import MOST_TEXT, explain_os_errors, free_folder, read_file, user_path
+from evomerge.system.files import MOST_TEXT, explain_os_errors, free_folder, read_file, read_text, user_path
 
 
 def impossible(here: Path) -> dict[str, str]:
@@ -100,3 +100,16 @@ def test_errors_of_the_system_keep_their_kind(tmp_path: Path) -> None:
         raise PermissionError(13, "Permission denied")
     with pytest.raises(ValueError, match="of ours"), explain_os_errors(tmp_path):
         raise ValueError("of ours")
+
+
+def test_text_that_is_not_utf_8_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbfone")
+    assert read_text(tmp_path / "bom.txt", "the thing", ConfigError) == "one"
+    (tmp_path / "latin.txt").write_bytes(b"a\xe9")
+    with pytest.raises(ConfigError, match="it is not UTF-8 text"):
+        read_text(tmp_path / "latin.txt", "the thing", ConfigError)
+    latin = str(tmp_path / "latin.txt")
+    words = ["estimate", "--responses", "x.npz", "--items", "3", "--calibration", latin, "--targets", latin]
+    for command in (words, ["verify", "x.yaml", "folder", "--prompts", latin]):
+        assert main(command) == 2
+        assert "not UTF-8 text" in capsys.readouterr().err
