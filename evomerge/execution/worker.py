@@ -97,7 +97,9 @@ class LiveWorker(Worker):
         if isinstance(error, KeyboardInterrupt):
             # Where Ctrl-C is a request to stop, and nobody made one, anybody's code raised this.
             return not self._stop.takes_signals or self._stop.draining
-        return isinstance(error, (Interrupted, ConfigError))
+        if isinstance(error, Interrupted):
+            return self._stop.now()
+        return isinstance(error, ConfigError)
 
     def _failed(self, job: Job, state: State, error: BaseException, start: float) -> Outcome:
         """Return the outcome of a candidate that could not be built or scored."""

@@ -112,3 +112,17 @@ def test_a_listener_that_fails_does_not_end_the_search(tiny_file: Path, tmp_path
     run = api.search(composed(tiny_file), run_dir=tmp_path / "run", listener=listener)
     assert run.status()["state"] == "complete" and listener.calls == 2
     assert "the window is closed" in (tmp_path / "run/run.log").read_text()
+
+
+def test_an_error_in_an_own_strategy_is_told_as_its_own(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fails.py").write_text(
+        "from evomerge.optimizers.random_search import RandomSearch\n"
+        "class Fails(RandomSearch):\n    def tell(self, number, result): raise KeyError('mine')\n"
+    )
+    words = ["optimizer=random", f"optimizer.name={tmp_path}/fails.py:Fails", f"run.dir={tmp_path}/run"]
+    assert main(["search", str(tiny_file), *words]) == 1
+    err = capsys.readouterr().err
+    assert f"{tmp_path}/fails.py, line 3, raised this, which is no part of evomerge" in err and "KeyError" in err
+    assert "this is a bug" not in err
