@@ -210,7 +210,8 @@ def _files(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, str
         path = Path(config.fitness.responses).expanduser()
         try:
             inside = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-            yield "fitness.responses", digest_of([[one.name, content_of(one).digest] for one in inside])
+            contents = {str(one.relative_to(path)): content_of(one).digest for one in inside}
+            yield "fitness.responses", digest_of(contents)
         except OSError as error:
             problems.append(f"fitness.responses: cannot read {path}: {error.strerror or error}")
 
@@ -218,7 +219,7 @@ def _files(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, str
 def _own_code(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, Any]]:
     """Yield each module of the user's, or of a package that adds something, with what it is for."""
     names = {
-        "methods": [config.method.name] if config.method is not None else [],
+        "methods": [*([config.method.name] if config.method is not None else []), *_inner_methods(config)],
         "optimizers": [stage.optimizer.name for stage in config.stages],
         "strategies": [stage.strategy.name for stage in config.stages],
         "estimators": [config.fitness.estimator],
@@ -237,6 +238,16 @@ def _own_code(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, 
             function = _tried(lambda metric=metric: load_function(metric), problems)  # type: ignore[misc]
             if function is not None:
                 yield f"metric {Path(metric.removeprefix(PYTHON)).name}", function
+
+
+def _inner_methods(config: SearchConfig) -> Iterator[str]:
+    """Yield the merge methods of parents that are recipes."""
+    waiting: list[ModelSource | Recipe] = [parent.source for parent in config.models.parents]
+    while waiting:
+        source = waiting.pop()
+        if isinstance(source, Recipe):
+            yield source.method
+            waiting += [parent.source for parent in (*source.parents, *([source.base] if source.base else []))]
 
 
 def _tried(step: Callable[[], Any], problems: list[str]) -> ModuleType | Any:

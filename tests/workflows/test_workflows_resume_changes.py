@@ -500,7 +500,8 @@ def test_answers_of_other_models_and_recipes_as_parents_are_inputs_too(tmp_path:
     assert "the weights of parent 'mix.b'" in said
     assert "fitness.responses changed" in said
     assert len(raised.value.changes) == 3
-    api.resume(run, budget={"candidates": 3})
+    moved = responses.rename(tmp_path / "moved.npz")
+    api.resume(run, budget={"candidates": 3}, changes={"fitness.responses": str(moved)})
 
 
 def test_an_export_whose_models_are_no_longer_those_that_were_scored_is_refused(place: Place, tmp_path: Path) -> None:
