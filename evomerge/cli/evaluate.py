@@ -14,6 +14,7 @@ from evomerge.cli.display import percent, plain
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError
+from evomerge.system.figures import percentage
 
 if TYPE_CHECKING:
     from evomerge.workflows.full_evaluation import FullResult, TaskColumn
@@ -153,6 +154,6 @@ def _share(column: TaskColumn) -> str:
     searched, chose = column.seen(Split.SEARCH), column.seen(Split.VALIDATION)
     unseen = n - searched - chose
     return (
-        f"searched on {searched} of {n} items ({100 * searched / n:.0f} %), the winner chosen on {chose} "
-        f"({100 * chose / n:.0f} %), {unseen} unseen"
+        f"searched on {searched} of {n} items ({percentage(searched / n, 0)} %), the winner chosen on {chose} "
+        f"({percentage(chose / n, 0)} %), {unseen} unseen"
     )

@@ -12,6 +12,7 @@ from rich.table import Table
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError
+from evomerge.system.figures import percentage
 from evomerge.system.files import read_text
 from evomerge.system.text import visible
 
@@ -76,7 +77,7 @@ def _rows(one: Verification) -> Mapping[str, str]:
             if one.without_epsilon is None
             else {"without the norms' epsilon": f"{one.without_epsilon:.2g} (allowed {one.tolerance:.2g})"}
         ),
-        "equal greedy tokens": f"{one.equal_tokens:.1%} of {one.n_tokens}",
+        "equal greedy tokens": f"{percentage(one.equal_tokens)}% of {one.n_tokens}",
         "prompts": str(one.n_prompts),
         "weights": f"{one.dtype}{', scales folded in' if one.folded else ''}",
         "other problems": "; ".join(one.problems) or "none",

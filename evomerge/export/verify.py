@@ -32,6 +32,7 @@ from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
+from evomerge.system.figures import percentage
 from evomerge.system.leftovers import scratch_folder
 from evomerge.system.text import visible
 
@@ -113,7 +114,7 @@ class Verification:
         """Return one sentence with the numbers."""
         found = (
             f"largest relative logit difference {self.logit_difference:.2g} (allowed {self.tolerance:.2g}), "
-            f"{self.equal_tokens:.1%} of {self.n_tokens} greedy tokens equal, on {self.n_prompts} prompts"
+            f"{percentage(self.equal_tokens)}% of {self.n_tokens} greedy tokens equal, on {self.n_prompts} prompts"
         )
         if self.without_epsilon is not None and self.logit_difference > self.tolerance:
             found += f"; without the norms' epsilon the difference is {self.without_epsilon:.2g}"

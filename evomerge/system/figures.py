@@ -12,6 +12,7 @@ SMALLEST_P = 1e-4
 """A p-value below it is shown as "p < 0.0001": its digits rest on the tails of approximations."""
 
 _MORE = 4  # digits at most
+_NOISE = 1e-12  # what rounding in a sum may add to a limit
 
 
 def fixed(value: float, digits: int, *, limits: tuple[float, ...] = (0.0,), signed: bool = False) -> str:
@@ -25,11 +26,15 @@ def fixed(value: float, digits: int, *, limits: tuple[float, ...] = (0.0,), sign
     """
     if not math.isfinite(value):
         return f"{value:+}" if signed else f"{value}"
+    near = next((limit for limit in limits if abs(value - limit) <= _NOISE * max(1.0, abs(limit))), None)
+    value = value if near is None else near + 0.0
+    sign = "+" if signed else ""
     for more in range(digits, digits + _MORE + 1):
-        text = f"{value:{'+' if signed else ''}.{more}f}"
-        if value in limits or float(text) not in limits:
-            break
-    return text.replace("-", "", 1) if value == 0.0 else text
+        text = f"{value:{sign}.{more}f}"
+        if near is not None or float(text) not in limits:
+            return text
+    limit = float(text)
+    return f"{limit + math.copysign(10.0**-more, value - limit):{sign}.{more}f}"  # the nearest that is not the limit
 
 
 def p_text(p: float) -> str:
