@@ -149,7 +149,8 @@ def _read_keys(data: dict[str, Any]) -> tuple[SearchKeys, list[str]]:
 
 def _place(loc: Sequence[str | int]) -> KeyPath:
     """Return a place without the parts that pydantic adds for keys of mappings and members of unions."""
-    return tuple(step for step in loc if not (isinstance(step, str) and step.startswith(("[", "function-"))))
+    steps = (str(step) if isinstance(step, bool) else step for step in loc)
+    return tuple(step for step in steps if not (isinstance(step, str) and step.startswith(("[", "function-"))))
 
 
 def _take_out(data: dict[str, Any], place: KeyPath) -> KeyPath:
@@ -181,6 +182,8 @@ def _sentences(mistake: Mapping[str, Any], place: KeyPath) -> list[str]:
     """Return a mistake that pydantic found, in our sentences."""
     where, key, came = _where(place), declared(place), mistake["input"]
     kind, context = mistake["type"], mistake.get("ctx", {})
+    if isinstance(came, bool) and mistake["loc"][-1] == "[key]":
+        return [f"a name in `{_where(place[:-1])}` must be a text, but came {came!r}; write it in quotes"]
     if kind == "extra_forbidden":
         inside = _where(place[:-1]) or "the configuration"
         hint = "; parameters of the method belong into `method.parameters`" if inside == "method" else ""

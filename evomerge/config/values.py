@@ -19,8 +19,8 @@ UNKNOWN = "unknown_name"
 
 
 def _text(value: Any) -> Any:
-    """Return as text what YAML has read as a number or a flag."""
-    return value if isinstance(value, (list, tuple, Mapping)) else str(value)
+    """Return a number as text; a flag is not what was written: other readers of YAML make false of `no`."""
+    return value if value is None or isinstance(value, (bool, list, tuple, Mapping)) else str(value)
 
 
 SPEED, SHOWN, PLACE, LIMIT, EFFECT = "speed", "shown", "place", "limit", "effect"

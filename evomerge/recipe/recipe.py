@@ -251,8 +251,14 @@ class Recipe:
         parents = data["parents"]
         if not isinstance(parents, Mapping) or not parents:
             raise RecipeError("`parents` must map at least one name to a model, for example {math: org/math-model}")
+        no_text = [name for name in parents if isinstance(name, bool) or not isinstance(name, (str, int))]
+        if no_text:
+            raise RecipeError(
+                f"names of parents are text, but came {', '.join(map(repr, no_text))}: YAML 1.1 makes false of `no` "
+                "and a number of `1e3`; write such names in quotes"
+            )
         order = list(data.get("order", parents))
-        if sorted(order) != sorted(parents):
+        if sorted(order, key=str) != sorted(parents, key=str):
             raise RecipeError(f"`order` must list each parent once: parents {sorted(parents)}, order {order}")
         base = data.get("base")
         return cls(

@@ -1,8 +1,12 @@
 """Where a configuration means text, a value is text as written; elsewhere numbers and flags are what they are."""
 
 import pytest
+import yaml
 
 from evomerge.config.keys import takes_text
+from evomerge.config.reader import read
+from evomerge.errors import RecipeError
+from evomerge.recipe import Recipe
 from evomerge.system.yaml_text import read_yaml
 
 TEXT = [
@@ -52,3 +56,18 @@ evaluation: {tasks: [{name: 1e3, metric: yes, weight: 2, objective: off}], apply
             "apply_chat_template": False,
         },
     }  # fmt: skip
+
+
+def test_a_name_that_another_reader_made_a_flag_is_refused_rather_than_renamed() -> None:
+    data = yaml.safe_load("{models: {parents: {no: a, b: b}, tokenizer: off}, name: yes}")
+    problems = " ".join(read(data)[1])
+    for part in (
+        "a name in `models.parents` must be a text, but came False; write it in quotes",
+        "`name` must be a text",
+    ):
+        assert part in problems
+    assert "`models.tokenizer` must be a text, but came False" in problems
+    for name in (False, 1e3, None):
+        with pytest.raises(RecipeError, match="names of parents are text, but came"):
+            Recipe.from_data({"method": "linear", "parents": {name: "a"}})
+    assert Recipe.from_data({"method": "linear", "parents": {1: "a"}}).parents[0].name == "1"
