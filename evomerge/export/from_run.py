@@ -113,15 +113,15 @@ def run_card(
         title=title,
         parents=describe_parents(record.recipe),
         scores=scores,
-        tasks=_tasks(config),
-        facts=_facts(run, config, record),
+        tasks=without_folders(_tasks(config)),
+        facts=without_folders(_facts(run, config, record)),
         commands=(
             "evomerge merge recipe.yaml DIR  # builds these weights again",
             f"evomerge search {CONFIG_FILE} run.dir=outputs/again  # the search that found them",
         ),
         environment=run.environment,
         report=report,
-        verdict=_verdict(run, record),
+        verdict=without_folders(_verdict(run, record)),
     )
 
 

@@ -52,7 +52,7 @@ def test_a_reference_stays_text_in_run_export_and_messages_and_is_resolved_at_re
     assert SECRET not in printed.out + printed.err and '"candidates": 4' in printed.out
     assert holding(tmp_path, SECRET) == []
     assert holding(out, "${oc.env:MY_TOKEN}") == ["evomerge.yaml"]
-    assert holding(out, str(tiny_file.parent)) == [], "no folder of this machine"
+    assert holding(out, str(tiny_file.parent)) == [] and holding(out, str(tmp_path)) == [], "no folder of this machine"
     monkeypatch.delenv("MY_TOKEN")
     with pytest.raises(ConfigError, match=r"name: \$\{oc\.env:MY_TOKEN\} has no value.*MY_TOKEN is not set here"):
         api.resume(run, budget={"candidates": 5})
