@@ -9,41 +9,53 @@ from tiny_search import own_metric
 from evomerge import api
 from evomerge.cli.main import main
 
-# The three baselines answer 3 x (6 + 4) items before the first candidate; each candidate answers 6.
+# The three baselines answer 3 x (6 + 4) items before the first candidate; a candidate answers 6, or fails at its first.
 LATER = "n = [0]\ndef f(doc, responses):\n    n[0] += 1\n    if n[0] > 42:\n        {what}\n    return 1.0\n"
 
+KINDS = {
+    "import sys; sys.exit(0)": "SystemExit: 0",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    "raise Mine('own')": "Mine: own",
+    "return kind(doc)": "RecursionError",
+    "return 10 ** 400": "OverflowError",
+    "return None": "it must return a number, but returned None",
+    "raise ValueError('[/INST] \\ud800 ' + 'x' * 5_000_000)": "[/INST]",
+    "return -1.7e308": "is -1.7e+308",  # the last, since what raises nothing is asked for the next item, too
+}
 
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("import sys; sys.exit(0)", "SystemExit: 0"),
-        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-        ("class Mine(BaseException): pass\n        raise Mine('own')", "Mine: own"),
-        ("f(doc, responses)", "RecursionError"),
-        ("return float('inf')", "is inf"),
-        ("return -1.7e308", "is -1.7e+308"),
-        ("return 10 ** 400", "OverflowError"),
-        ("return None", "it must return a number, but returned None"),
-        ("raise ValueError('[/INST] \\ud800 ' + 'x' * 5_000_000)", "[/INST]"),
-    ],
-)
+
 def test_what_a_metric_raises_is_the_record_of_the_candidate(
-    what: str, said: str, tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    words = [own_metric(tmp_path, "metric", LATER.format(what=what)), f"run.dir={run}"]
+    functions = [
+        f"def kind{i}(kind):\n    {what.replace('kind(doc)', f'kind{i}(kind)')}\n" for i, what in enumerate(KINDS)
+    ]
+    code = "class Mine(BaseException): pass\n" + "".join(functions)
+    code += f"KINDS = [{', '.join(f'kind{i}' for i in range(len(KINDS)))}]\n"
+    code += LATER.format(what="if KINDS: return KINDS.pop(0)(None)")
+    words = [own_metric(tmp_path, "metric", code), f"run.dir={run}", f"budget.candidates={len(KINDS) + 3}"]
     assert main(["search", str(tiny_file), *words]) == 0
     captured = capsys.readouterr()
     assert "Traceback" not in captured.out + captured.err and len(captured.out) < 100_000
     assert main(["records", str(run)]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["state"] for record in records] == ["complete"] * 2 + ["failed"] * 4
-    assert all(said in record["error"] and len(record["error"]) < 30_000 for record in records[2:])
+    assert [record["state"] for record in records] == ["complete"] * 2 + ["failed"] * len(KINDS) + ["complete"]
+    for record, said in zip(records[2:], KINDS.values(), strict=False):
+        assert said in record["error"] and len(record["error"]) < 30_000
+    assert (run / "run.log").stat().st_size < 200_000
+
+
+def test_a_run_whose_winner_has_no_further_score_is_complete_and_its_json_is_json(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, metric = tmp_path / "run", own_metric(tmp_path, "metric", LATER.format(what="return float('nan')"))
+    assert main(["search", str(tiny_file), metric, f"run.dir={run}"]) == 0
+    capsys.readouterr()
     assert main(["status", str(run), "--json"]) == 0
     status = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # no NaN, no Infinity
     assert status["state"] == "complete" and status["best"]["test"] is None
     assert {row["split"] for row in status["unscored"]} == {"validation", "test"}
-    assert (run / "run.log").stat().st_size < 300_000
 
 
 def test_a_metric_that_fails_for_every_model_is_said_before_the_first_candidate(
