@@ -20,6 +20,11 @@ import time
 from collections import Counter
 from typing import Any
 
+# The libraries' own threads do not live on in a forked process, which would wait for them forever.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
 import numpy as np
 
 from evomerge.optimizers.nevergrad_adapter import Nevergrad
