@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ REFIT_BELOW = 300
 REFIT_MOST = 600
 """Most models to which the item parameters are fitted again without a cluster of models."""
 FOLDS, CLUSTERS = 5, 4
+KEPT_BYTES = 1 << 28
+"""Larger priors of the folds are fitted again for each set of items rather than kept."""
 KIN_SURE = 0.75
 """How far the posterior's own deviation is trusted where it lies on blends of known parents: real merges needed 0.8 to
 1.1 times it with 450 calibration models, and up to 1.5 times with 50, where others needed 1.3 to 1.9."""
@@ -145,23 +148,33 @@ class Mixture:
 
     def _measured(self, items: NDArray[np.bool_] | None, number: int) -> Widening:
         """Return the factor, from calibration models that are estimated without their author or their kin."""
-        if self._folds is None:
-            self._folds = [*self._author_folds(), *self._cluster_folds()]
+        parts: dict[bool, list[tuple[Floats, Floats]]] = {True: [], False: []}
+        for fold in self._all_folds():
+            parts[fold.with_kin].append(self._deviations(fold, items, number))
         off, distance, weight = [np.empty(0)], [np.empty(0)], [np.empty(0)]
-        for with_kin in (True, False):
-            parts = [self._deviations(fold, items, number) for fold in self._folds if fold.with_kin == with_kin]
-            n = sum(len(one) for one, _ in parts)
-            for found, away in parts:
-                off, distance, weight = (
-                    [*off, found],
-                    [*distance, away],
-                    [*weight, np.full(len(found), 1.0 / max(n, 1))],
-                )
+        for situation in parts.values():
+            n = max(sum(len(one) for one, _ in situation), 1)
+            for found, away in situation:
+                off, distance, weight = [*off, found], [*distance, away], [*weight, np.full(len(found), 1.0 / n)]
         together = np.concatenate(off)
         if len(together) < 10:
             return Widening(UNCHECKED_SCALE)
         counts = np.concatenate(weight)
         return fit_widening(together, np.concatenate(distance), counts * (len(counts) / counts.sum()))
+
+    def _all_folds(self) -> Iterator[_Fold]:
+        """Yield all folds, which are kept for further sets of items where they are small."""
+        if self._folds is not None:
+            yield from self._folds
+            return
+        kept: list[_Fold] = []
+        size = 0
+        for fold in itertools.chain(self._author_folds(), self._cluster_folds()):
+            yield fold
+            size += fold.atoms.P.nbytes
+            kept = [*kept, fold] if size <= KEPT_BYTES else []
+        if size <= KEPT_BYTES:
+            self._folds = kept
 
     def _author_folds(self) -> Iterator[_Fold]:
         """Yield calibration models with the prior that is fitted without their authors' models."""
@@ -214,7 +227,7 @@ class Mixture:
         """
         R = self.calibration.scores[fold.held]
         known = ~np.isnan(R)
-        posterior = Posterior(fold.atoms, known)
+        posterior = Posterior(replace(fold.atoms), known)  # a copy, whose logarithms are not kept
         if items is not None:
             posterior.tell(np.where(items, R, np.nan))
         else:
