@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evomerge.assembly.spaces import baselines
@@ -79,7 +80,6 @@ def read_settings(config: SearchConfig, sources: Sources, spaces: Sequence[Space
         sources: the opened models, which fit together.
         spaces: the space of each stage.
     """
-    models = config.models
     scored = {**baselines(config, sources), **({THE_MERGE: _merge_of(spaces[0])} if spaces else {})}
     tokenizers, generation = Tokenizers(), GenerationConfigs()
     problems: list[str] = []
@@ -92,30 +92,52 @@ def read_settings(config: SearchConfig, sources: Sources, spaces: Sequence[Space
             problems += str(error).splitlines()
     if config.evaluation.apply_chat_template:
         problems += _without_template(config, found_tokenizers)
-    members = {parent.name: parent for parent in (*models.parents, *([models.base] if models.base else []))}
-    alone = {name: Recipe(PASSTHROUGH, (parent,)) for name, parent in members.items()}
-    merge = scored.get(THE_MERGE)
     notes: list[str] = []
-    if merge is not None and not problems:
-        asked: dict[str, Any] = {
-            "tokenizer": (lambda one: _of_tokenizer(tokenizers.of(one)), sources.tokenizer_of, "tokenizer_folder"),
-            "generation_config": (
-                lambda one: _of_generation(generation.of(one)),
-                sources.generation_of,
-                "generation_folder",
-            ),
-            "config": (lambda one: _of_config(one.config), lambda recipe: _donor(recipe, sources), "folder"),
-        }
-        for kind, (values, lender, folder) in asked.items():
-            opened = {name: lender(recipe) for name, recipe in alone.items()}
-            said = {name: told for name, one in opened.items() if (told := _tried(values, one)) is not None}
-            named = getattr(models, kind, None)
-            order = [*([named] if named in opened else []), *(["base"] if "base" in opened else []), *opened]
-            chosen = next((n for n in order if getattr(opened[n], folder) == getattr(lender(merge), folder)), None)
-            if chosen is not None:
-                notes += _conflicts(kind, said, chosen, _because(config, kind))
-    rows = {who: int(_vocabulary(_donor(recipe, sources))) for who, recipe in scored.items()}
+    if THE_MERGE in scored and not problems:
+        for kind in _kinds(sources, tokenizers, generation):
+            notes += _conflicts(config, kind, scored[THE_MERGE])
+    rows = {who: _vocabulary(_donor(recipe, sources)) for who, recipe in scored.items()}
     return ModelSettings(found_tokenizers, found_generation, rows, list(dict.fromkeys(problems)), notes)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Settings that one model lends together.
+
+    Attributes:
+        name: of the key below `models` that names the lender, where there is one.
+        lender: returns the model that lends a recipe these settings.
+        folder: returns the folder in which they are.
+        values: returns them by name, as they are told.
+    """
+
+    name: str
+    lender: Callable[[Recipe], OpenModel]
+    folder: Callable[[OpenModel], Path]
+    values: Callable[[OpenModel], dict[str, Any]]
+
+
+def _kinds(sources: Sources, tokenizers: Tokenizers, generation: GenerationConfigs) -> tuple[_Kind, ...]:
+    return (
+        _Kind(
+            "tokenizer",
+            sources.tokenizer_of,
+            lambda one: one.tokenizer_folder,
+            lambda one: _of_tokenizer(tokenizers.of(one)),
+        ),
+        _Kind(
+            "generation_config",
+            sources.generation_of,
+            lambda one: one.generation_folder,
+            lambda one: _of_generation(generation.of(one)),
+        ),
+        _Kind(
+            "config",
+            lambda recipe: _donor(recipe, sources),
+            lambda one: one.folder,
+            lambda one: _of_config(one.config),
+        ),
+    )
 
 
 def without_template(recipes: Mapping[str, Recipe], sources: Sources) -> list[str]:
@@ -190,17 +212,28 @@ def _because(config: SearchConfig, kind: str) -> str:
     return f"models.{kind} is null"
 
 
-def _conflicts(kind: str, said: Mapping[str, Mapping[str, Any]], chosen: str, because: str) -> Iterator[str]:
-    """Yield a sentence for each setting that models disagree about."""
-    for key in sorted({key for one in said.values() for key in one}):
+def _conflicts(config: SearchConfig, kind: _Kind, merge: Recipe) -> Iterator[str]:
+    """Yield a sentence for each setting that parents and base disagree about."""
+    models = config.models
+    members = {parent.name: parent for parent in (*models.parents, *([models.base] if models.base else []))}
+    opened = {name: kind.lender(Recipe(PASSTHROUGH, (parent,))) for name, parent in members.items()}
+    tried = {name: _tried(kind.values, one) for name, one in opened.items()}
+    said = {name: told for name, told in tried.items() if told is not None}
+    # Two names may be of one folder; the one that the configuration says is told.
+    named = () if kind.name == "config" else (getattr(models, kind.name), models.tokenizer)
+    likely = [name for name in (*named, "base", *opened) if name in opened]
+    lent = kind.folder(kind.lender(merge))
+    chosen = next((name for name in likely if kind.folder(opened[name]) == lent), THE_MERGE)
+    for key in sorted({key for told in said.values() for key in told}):
         groups: dict[str, list[str]] = {}
-        for name, one in said.items():
-            groups.setdefault(_shown(one.get(key)), []).append(name)
+        for name, told in said.items():
+            groups.setdefault(_shown(told.get(key)), []).append(name)
         if len(groups) > 1:
             # The value that the merge gets comes first.
-            order = sorted(groups.items(), key=lambda group: chosen not in group[1])
-            told = ", ".join(f"{value} in {_listed(names)}" for value, names in order)
-            yield f"{kind}: {key} is {told}; the merge takes {_owner(chosen)} ({because})"
+            order = sorted(groups, key=lambda value: chosen not in groups[value])
+            each = ", ".join(f"{value} in {_listed(groups[value])}" for value in order)
+            because = _because(config, kind.name)
+            yield f"{kind.name}: {key} is {each}; the merge takes {_owner(chosen)} ({because})"
 
 
 def _owner(name: str) -> str:

@@ -70,6 +70,7 @@ def test_names_alone_do_for_method_and_optimizer() -> None:
         ("models.parents", {"base": "x"}, r"no parent may be called 'base'"),
         ("models.dtype", "fp8", r"unknown models.dtype 'fp8'"),
         ("models.tokenizer", "c", r"tokenizer must name a parent"),
+        ("models.generation_config", "c", r"generation_config must name a parent"),
         ("method", None, r"`method` is missing"),
         ("method", {"name": None, "parameters": {}}, r"`method.name` is missing"),
         ("space.genes", {"weight": 3}, r"`space.genes.weight` must be a mapping"),

@@ -18,7 +18,7 @@ import torch
 
 from evomerge.evaluation.engines.base import Call, Division, Engine, Response, StopCheck
 from evomerge.evaluation.engines.batching import Shared, TokenBudget, by_prefix
-from evomerge.evaluation.engines.decoding import decoding
+from evomerge.evaluation.engines.decoding import Decoding, decoding
 from evomerge.evaluation.engines.encoding import Completion, Likelihood
 from evomerge.evaluation.engines.forward import Forward
 from evomerge.evaluation.engines.generation import generate
@@ -70,6 +70,7 @@ class HfEngine(Engine):
         self._unit = batch_size  # the same for all workers, whatever memory each has
         self._support: dict[Hashable, Support] = {}
         self._stops: dict[tuple[int, tuple[str, ...]], tuple[Any, Stops]] = {}
+        self._decodings: dict[str, Decoding] = {}
         self._said: set[str] = set()
 
     def context_length(self, model: Any, tokenizer: Any) -> int:
@@ -175,7 +176,7 @@ class HfEngine(Engine):
     def _generates(self, model: Any, support: Support) -> bool:
         if support is Support.LM_EVAL:
             return False
-        obstacle = decoding(model).obstacle
+        obstacle = self.decoding_of(model).obstacle
         if obstacle is not None:
             self._say(f"the model's generation config asks for {obstacle}: lm-eval generates, more slowly")
         return obstacle is None
@@ -227,6 +228,14 @@ class HfEngine(Engine):
             self._budget.halve(kind)
             middle = (first + last) // 2
             waiting += [(middle, last), (first, middle)]
+
+    def decoding_of(self, model: Any) -> Decoding:
+        """Return how a model's answers are decoded; transformers is asked once for each generation config."""
+        own = getattr(model, "generation_config", None)
+        key = f"{type(model)} {None if own is None else own.to_dict()}"
+        if key not in self._decodings:
+            self._decodings[key] = decoding(model)
+        return self._decodings[key]
 
     def stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
         """Return the stops for some stop texts; the same object for the same texts."""
@@ -301,7 +310,7 @@ class _Writing(_Rows):
         """Read the common beginning of all prompts; return a function that continues some of them."""
         prefix = read_prefix(forward, self._group.prefix) if self._group.prefix and self._reserved else None
         stops = [engine.stops_of(tokenizer, request.until) for request in self._requests]
-        how = decoding(forward.model)
+        how = engine.decoding_of(forward.model)
 
         def run(first: int, last: int) -> dict[int, Any]:
             requests, own = self._requests[first:last], stops[first:last]
