@@ -6,7 +6,7 @@ same reason (Beyer, Evolutionary Computation 3:81, 1995, calls it genetic repair
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from evomerge.fitness.scoring import Scoring
@@ -46,6 +46,20 @@ def less_one_candidate(budget: Budget, first: int, items: int) -> Budget:
     return budget
 
 
+def enough_for_consensus(records: Iterable[Record], first: int) -> bool:
+    """Return whether a stage has so many scored recipes that their best have a mean worth scoring.
+
+    Args:
+        records: of the run.
+        first: number of the stage's first candidate.
+    """
+    scored = (
+        record.fitness is not None and record.same_as is None and not record.is_consensus and record.number >= first
+        for record in records
+    )
+    return sum(scored) >= FROM - 1
+
+
 def score_consensus(
     ranked: Sequence[Record],
     *,
@@ -68,7 +82,7 @@ def score_consensus(
         same recipe (and so is a finalist already, or was not good enough).
     """
     ranked = [record for record in ranked if record.number >= progress.first]
-    if not has_consensus(strategy) or len(ranked) < FROM - 1:
+    if not has_consensus(strategy) or not enough_for_consensus(ranked, progress.first):
         return None
     n = max(LEAST, round(SHARE * len(ranked)))
     proposal = strategy.mean([record.genome or () for record in ranked[:n]])

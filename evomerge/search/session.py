@@ -26,7 +26,7 @@ from evomerge.record import Choice, ItemScore, Record, Split, best_scored
 from evomerge.search.baselines import Baselines
 from evomerge.search.budget import Budget, SearchClock
 from evomerge.search.candidates import Candidates
-from evomerge.search.consensus import has_consensus, less_one_candidate, score_consensus
+from evomerge.search.consensus import enough_for_consensus, has_consensus, less_one_candidate, score_consensus
 from evomerge.search.events import Listener, Silent
 from evomerge.search.journal import Journal
 from evomerge.search.loop import Loop
@@ -179,6 +179,11 @@ class Search:
         name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._progress.stage].name}"
         self.listener.phase(name, total, self._progress.spent.candidates - first)
         self._loop.evolve(strategy, self._limit)
+        whole = self.budget.part(self.stages[self._progress.stage].until)
+        if self._limit != whole and not self.stop.stopping and not enough_for_consensus(self._db.records(), first):
+            # Many failed or were the same: what was set aside for the consensus is a candidate like the others.
+            self._limit = whole
+            self._loop.evolve(strategy, whole)
 
     # --- sessions -------------------------------------------------------------------------------------------------
 

@@ -352,6 +352,28 @@ def test_a_run_killed_around_its_consensus_ends_as_the_uninterrupted_one(tmp_pat
         assert rows(run) == expected
 
 
+class Broken(Machine):
+    """Fails every candidate from the tenth on."""
+
+    def answer(self, job: Job) -> Outcome:
+        outcome = super().answer(job)
+        if job.candidate < 9 or job.split != Split.SEARCH:
+            return outcome
+        return replace(outcome, state=State.FAILED, scores=(), error="it broke")
+
+
+@pytest.mark.parametrize("die_at", [None, 20, 26, 27, 28])
+def test_what_was_set_aside_for_a_consensus_that_cannot_be_is_a_candidate(tmp_path, die_at) -> None:
+    with create(tmp_path / "run") as run:
+        if die_at is not None:
+            with pytest.raises(Killed):
+                make(run, Broken(die_at=die_at), consensus=True, budget=MORE).run()
+        make(run, Broken(), consensus=True, budget=MORE).run()
+        records = list(run.database.records())
+        assert len(records) == MORE.candidates and not any(record.is_consensus for record in records)
+        assert [record.state for record in records] == [State.COMPLETE] * 9 + [State.FAILED] * (len(records) - 9)
+
+
 class Turns(MeanEstimator):
     """Ranks by the mean of the answers, and the other way round after each further candidate that it was told of."""
 
