@@ -23,7 +23,7 @@ from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import specs_from_data
 from evomerge.record import Choice, Finalist, Record, Score, Split
 from evomerge.store.run_dir import RunDir
-from evomerge.system.figures import fixed, percentage
+from evomerge.system.figures import gain
 from evomerge.system.text import cut
 
 OBJECTIVE, PUBLIC_TASKS, CODE_TASKS = "objective", "public_tasks", "code_tasks"
@@ -46,7 +46,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         - `best_parent`: the name of the parent with the best validation score (search score, where there are no
           validation items); None before parents are scored. `best_parent_by`: "validation" or "search"
         - `comparisons`: winner against each baseline on the test items, each `{"against", "difference", "low", "high",
-          "p_value", "n"}`; empty before the test
+          "p_value", "n", "share"}`, `share` telling whether the scores are shown in per cent; empty before the test
         - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
         - `repeated_items`: see `evomerge.analysis.repeats`
         - `public_tasks`: the public benchmarks whose own evaluation items are the search items
@@ -69,7 +69,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     winner = choice.best
     records = list(run.database.records(baselines=True))
     found["comparisons"] = [
-        {"against": record.name, **difference.to_data()}
+        {"against": record.name, **difference.to_data(), "share": _shares(status["best"], record)}
         for record, difference in _against_baselines(run, objective, winner, records)
     ]
     finalists = _finalists(run, objective, winner, records)
@@ -121,10 +121,10 @@ def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
     compared = found.get("comparisons", ())
     for one in compared:
         if one["high"] < 0:
-            yield f"the best merge is worse than {one['against']}: {_points(one)} on the test items"
+            yield f"the best merge is worse than {one['against']}: {gain(one).strip()} on the test items"
         elif one["low"] <= 0:
             yield (
-                f"the gain over {one['against']} is within the noise: {_points(one)} on the {one['n']} test items "
+                f"the gain over {one['against']} is within the noise: {gain(one).strip()} on the {one['n']} test items "
                 "(paired); more test items would tell"
             )
     overlapping = [b["name"] for b in found["baselines"] if b.get("test") and test["low"] <= b["test"]["high"]]
@@ -191,11 +191,6 @@ def code_warning(tasks: Sequence[str]) -> str:
     return unsafe_code.warning(tasks)
 
 
-def _points(one: Mapping[str, Any]) -> str:
-    gain = fixed(100 * one["difference"], 1, signed=True)
-    return f"{gain} points [{percentage(one['low'])}, {percentage(one['high'])}]"
-
-
 def _against_baselines(
     run: RunDir, objective: Objectives, winner: int, records: list[Record]
 ) -> Iterator[tuple[Record, Difference]]:
@@ -204,6 +199,12 @@ def _against_baselines(
         other = _usable(run, objective, record.number, Split.TEST)
         if own is not None and other is not None and _comparable(objective, own, other):
             yield record, _compared(objective, own, other)
+
+
+def _shares(best: Mapping[str, Any], record: Record) -> bool:
+    """Return whether two scores on the test items are shown in per cent; beyond ±1 they are counts or have a unit."""
+    means = (best["test"]["mean"] if best.get("test") else 0.0, (record.scores or {})[Split.TEST].mean)
+    return all(-1.0 <= mean <= 1.0 for mean in means)
 
 
 def _finalists(run: RunDir, objective: Objectives, winner: int, records: list[Record]) -> list[tuple[Record, Values]]:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from evomerge.api import Record, Score, Split
 from evomerge.cli.console import make_console, named
-from evomerge.system.figures import fixed, p_text, percentage
+from evomerge.system.figures import gain, p_text, percentage
 from evomerge.system.text import ERROR_LENGTH, visible
 
 _GONE = (OSError, ValueError)
@@ -146,9 +146,7 @@ def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"gain on the same {compared[0]['n']} test items (paired, 95 % interval):"
     for one in compared:
         name = one["against"] + (", the best parent" if one["against"] == status["best_parent"] else "")
-        gain = fixed(100 * one["difference"], 1, signed=True)
-        low, high = percentage(one["low"]), percentage(one["high"])
-        yield f"  {gain:>5} points [{low}, {high}] over {name}, {p_text(one['p_value'])} (two-sided)"
+        yield f"  {gain(one)} over {name}, {p_text(one['p_value'])} (two-sided)"
     adjusted = (status.get("best") or {}).get("adjusted")
     if adjusted:
         yield (

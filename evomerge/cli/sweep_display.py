@@ -9,7 +9,8 @@ from rich.table import Table
 
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.display import percent
-from evomerge.system.figures import fixed, p_number, p_text, percentage
+from evomerge.system import figures
+from evomerge.system.figures import percentage
 from evomerge.system.text import visible
 
 
@@ -40,11 +41,8 @@ def _searches(searches: list[Mapping[str, Any]]) -> Table:
             table.add_row(setting, named(said), "–", "–", "–", named(one["path"]))
             continue
         gain = one["gain"]
-        over = (
-            "–" if gain is None else f"{_points(gain['difference'])} [{_points(gain['low'])}, {_points(gain['high'])}]"
-        )
-        shown = over if gain is None else f"{over} over {visible(one['best_parent'])}"
-        p_value = "–" if gain is None else p_number(gain["p_value"])
+        shown = "–" if gain is None else f"{figures.gain(gain).strip()} over {visible(one['best_parent'])}"
+        p_value = "–" if gain is None else figures.p_number(gain["p_value"])
         table.add_row(setting, named(one["best"]), percent(one["test"]), shown, p_value, named(one["path"]))
     return table
 
@@ -85,13 +83,9 @@ def _gain(group: Mapping[str, Any]) -> Iterator[str]:
         yield f"{of}{n - group['complete']} of {n} searches are not complete, and are left out"
     if gain is None or gain["spread"] is None:
         return
-    mean, low, high = _points(gain["mean"]), _points(gain["low"]), _points(gain["high"])
-    spread = fixed(100 * gain["spread"], 1)
+    spread = f"{figures.fixed(100 * gain['spread'], 1)} points" if gain["share"] else f"{gain['spread']:.4g}"
     yield (
-        f"{of}gain over the best parent: {mean} points ± {spread} over {gain['n']} seeds, 95 % interval "
-        f"[{low}, {high}], {p_text(gain['p_value'])}; above zero in {gain['above']}"
+        f"{of}gain over the best parent, over {gain['n']} seeds: "
+        f"{figures.gain({**gain, 'difference': gain['mean']}).strip()} (95 % interval of the mean), standard deviation "
+        f"{spread}, {figures.p_text(gain['p_value'])}; above zero in {gain['above']}"
     )
-
-
-def _points(share: float) -> str:
-    return fixed(100 * share, 1, signed=True)

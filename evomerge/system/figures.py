@@ -7,6 +7,8 @@ be rounded to a limit that it does not reach is shown with more digits.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 SMALLEST_P = 1e-4
 """A p-value below it is shown as "p < 0.0001": its digits rest on the tails of approximations."""
@@ -50,3 +52,15 @@ def p_number(p: float) -> str:
 def percentage(share: float, digits: int = 1) -> str:
     """Return a share in percent, without the sign: "99.96" is no "100.0"."""
     return fixed(100 * share, digits, limits=(0.0, 100.0, -100.0))
+
+
+def gain(one: Mapping[str, Any]) -> str:
+    """Return a difference with its interval: "+13.9 points [6.9, 20.3]", or "+12.3 [8.1, 16.5]" if it is no share.
+
+    Args:
+        one: `difference`, `low`, `high`, and `share`: whether the scores are shares, which are shown in per cent.
+    """
+    if one["share"]:
+        low, high = percentage(one["low"]), percentage(one["high"])
+        return f"{fixed(100 * one['difference'], 1, signed=True):>5} points [{low}, {high}]"
+    return f"{one['difference']:+.4g} [{one['low']:.4g}, {one['high']:.4g}]"

@@ -109,5 +109,11 @@ def _group(setting: tuple[str, ...], ones: Sequence[Mapping[str, Any]]) -> dict[
         "searches": len(ones),
         "complete": len(done),
         "models": models,
-        "gain": None if gain is None else {**gain.to_data(), "above": sum(one > 0.0 for one in gains)},
+        "gain": None
+        if gain is None
+        else {
+            **gain.to_data(),
+            "above": sum(one > 0.0 for one in gains),
+            "share": all(one["gain"]["share"] for one in done if one["gain"] is not None),
+        },
     }

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from evomerge.system.figures import fixed, p_number, p_text, percentage
+from evomerge.system.figures import fixed, gain, p_number, p_text, percentage
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,9 @@ def test_p_values_are_never_0_and_on_their_side_of_5_percent(p: float, shown: st
 def test_signs_and_infinities() -> None:
     assert [fixed(x, 1, signed=True) for x in (0.04, 1.26, 0.0, -0.0)] == ["+0.04", "+1.3", "+0.0", "+0.0"]
     assert [fixed(x, 1) for x in (1e-9, -1e-9, 1e-15, math.inf)] == ["0.00001", "-0.00001", "0.0", "inf"]
+
+
+def test_a_gain_is_in_points_only_where_scores_are_in_percent() -> None:
+    of_shares = {"difference": 0.139, "low": 0.069, "high": 0.203, "share": True}
+    assert gain(of_shares) == "+13.9 points [6.9, 20.3]"
+    assert gain({"difference": -12.25, "low": -20.5, "high": 1.0, "share": False}) == "-12.25 [-20.5, 1]"
