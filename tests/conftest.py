@@ -36,6 +36,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByGroup(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Any:
+    """Keep halves of surrogate pairs, which tests of odd names log, from what processes of `pytest -n` tell."""
+    from evomerge.system.text import storable
+
+    report = yield
+    report.sections = [(name, storable(text, most=None)) for name, text in report.sections]
+    return report
+
+
 SMALL = [
     "experiment=zoo_ja_math",
     "budget.candidates=5",

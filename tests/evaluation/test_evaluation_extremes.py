@@ -41,5 +41,5 @@ def test_sums_of_extreme_means_stay_numbers() -> None:
 
 
 def test_an_interval_without_ends_is_null_in_json() -> None:
-    text = json_text({"one": [mean_score([0.3]).to_data()]})
-    assert json.loads(text, parse_constant=pytest.fail)["one"][0] == {"mean": 0.3, "low": None, "high": None, "n": 1}
+    text = json_text({"one": [mean_score([3.5]).to_data()]})
+    assert json.loads(text, parse_constant=pytest.fail)["one"][0] == {"mean": 3.5, "low": None, "high": None, "n": 1}

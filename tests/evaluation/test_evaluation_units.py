@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,8 @@ def test_a_few_items_in_parts(tiny: Tiny, tasks: Path) -> None:
 def test_what_is_stolen_in_the_middle_is_left_out(tiny: Tiny, tasks: Path, monkeypatch) -> None:
     made = harness(tasks, *SPECS)
     expected = made.score(tiny.model, tiny.tokenizer, Split.SEARCH)
-    own, stolen = UnitRange(), []
+    times = itertools.chain([0.0, 0.0], itertools.repeat(1.0))  # built at once, then a second for what was taken
+    own, stolen = UnitRange(clock=lambda: next(times)), []
     take = UnitRange.take
 
     def take_and_steal(self: UnitRange, start: int, stop: int) -> tuple[int, int]:

@@ -72,7 +72,10 @@ def test_an_empty_folder_may_be_filled(of: Recipe, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "cannot write .*: the disk is full; nothing was left there"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "cannot write .*: the disk is full: .*; nothing was left there",
+        ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
     ],
