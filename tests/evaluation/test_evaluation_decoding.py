@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 from typing import Any
 
@@ -122,3 +123,17 @@ def test_what_only_the_loop_of_transformers_does_is_left_to_it(tiny: Tiny, caplo
 def test_a_setting_that_transformers_refuses_is_an_obstacle(tiny: Tiny) -> None:
     assert "strictly positive" in str(decoding(with_settings(tiny, {"repetition_penalty": -1.0}).model).obstacle)
     assert decoding(tiny.model).eos == {0} and not decoding(tiny.model).shapes
+
+
+@pytest.mark.parametrize("length", [{"max_length": 30}, {"max_new_tokens": 30}])
+def test_a_model_s_own_length_is_neither_followed_nor_warned_of(tiny: Tiny, length: dict[str, int]) -> None:
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        how = decoding(with_settings(tiny, length).model)
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert how.eos and not how.refused and how.obstacle is None
+    assert lines == []

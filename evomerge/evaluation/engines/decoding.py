@@ -62,14 +62,15 @@ def decoding(model: Any, prompt: Sequence[int] = _SHORT, max_new_tokens: int = 2
 
     ids = torch.tensor([list(prompt)], device=model.device)
     try:
-        model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            use_cache=True,
-            custom_generate=instead_of_the_loop,
-        )
+        with task_limits(model):
+            model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                use_cache=True,
+                custom_generate=instead_of_the_loop,
+            )
         mode = found["generation_config"].get_generation_mode()
         criteria, processors = list(found["stopping_criteria"]), list(found["logits_processor"])
     except Exception as error:  # a setting that transformers refuses may raise anything
@@ -116,13 +117,15 @@ class Shaped:
 
 @contextmanager
 def task_limits(model: Any) -> Iterator[None]:
-    """Hide a model's own length of answers, which would override the task's in `generate`."""
-    own = model.generation_config
-    if own is None or own.max_new_tokens is None:
+    """Hide a model's own length of answers, which would override the task's in `generate`, or be warned of."""
+    from transformers import GenerationConfig
+
+    own, usual = model.generation_config, GenerationConfig().max_length
+    if own is None or (own.max_new_tokens is None and own.max_length == usual):
         yield
         return
     model.generation_config = copy.deepcopy(own)
-    model.generation_config.max_new_tokens = None
+    model.generation_config.max_new_tokens, model.generation_config.max_length = None, usual
     try:
         yield
     finally:
@@ -142,8 +145,7 @@ def refusal(generation_config: Any, vocabulary: int) -> str | None:
     with torch.device("meta"):  # where no weights are drawn; none are used
         model = LlamaForCausalLM(LlamaConfig(vocab_size=max(1, vocabulary), **sizes))
     model.to_empty(device="cpu")
-    model.generation_config = copy.deepcopy(generation_config)
-    model.generation_config.max_new_tokens = None
+    model.generation_config = generation_config
     how = decoding(model)
     if how.refused:
         return how.obstacle
