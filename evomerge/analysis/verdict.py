@@ -23,12 +23,15 @@ from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import specs_from_data
 from evomerge.record import Choice, Finalist, Record, Score, Split
 from evomerge.store.run_dir import RunDir
-from evomerge.system.figures import gain
+from evomerge.system.figures import gain, percentage
 from evomerge.system.text import cut
 
 OBJECTIVE, PUBLIC_TASKS, CODE_TASKS = "objective", "public_tasks", "code_tasks"
 """Keys in the database: the specs of the objectives, the public benchmarks from which the search items come, and the
 tasks that run code which the models write (None: no task may)."""
+
+_ROUNDING = 1e-12
+"""What sums in another order may add to a score."""
 
 Values = Mapping[str, Mapping[int, float]]
 """Task to item to the item's value of the objective's metric."""
@@ -48,6 +51,10 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         - `comparisons`: winner against each baseline on the test items, each `{"against", "difference", "low", "high",
           "p_value", "n", "share"}`, `share` telling whether the scores are shown in per cent; empty before the test
         - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
+        - `passed_over`: where the consensus won, the best finalist that was ahead of it on the validation items (by no
+          more than a standard error): `{"id", "name", "validation"}`; else None
+        - `beats_parent`: whether the winner is ahead of the best parent on the validation items; None where there is no
+          winner yet, or one of them has no score there, or a front or archive was chosen
         - `repeated_items`: see `evomerge.analysis.repeats`
         - `public_tasks`: the public benchmarks whose own evaluation items are the search items
         - `code_tasks`: the tasks that say that they run code which the models write; None: no task may
@@ -56,7 +63,8 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     objective = objective_of(run)
     found = {**status, "objectives": [], "choice": None} if objective is None else with_choice(run, objective, status)
     found["best_parent"], found["best_parent_by"] = best_parent(run, status)
-    found["comparisons"], found["finalists"] = [], []
+    found["comparisons"], found["finalists"], found["passed_over"] = [], [], None
+    found["beats_parent"] = _beats_parent(found)
     found["public_tasks"] = list(run.database.get_meta(PUBLIC_TASKS, []))
     found["repeated_items"] = repeated_items(run.inputs)
     found["code_tasks"] = run.database.get_meta(CODE_TASKS)
@@ -77,6 +85,8 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         {"id": record.number, **_compared(objective, finalists[0][1], values).to_data()}
         for record, values in finalists[1:]
     ]
+    if choice.kind == "winner":
+        found["passed_over"] = _passed_over(run, objective, finalists)
     adjusted = _adjusted(run, objective, choice, finalists)
     if adjusted is not None:
         found["best"]["adjusted"] = {"mean": adjusted.mean, "low": adjusted.low, "high": adjusted.high}
@@ -106,6 +116,43 @@ def best_parent(run: RunDir, status: Mapping[str, Any]) -> tuple[str | None, str
     return None, None
 
 
+def _beats_parent(found: Mapping[str, Any]) -> bool | None:
+    parent = next((row for row in found["baselines"] if row["name"] == found["best_parent"]), None)
+    best, choice = found.get("best"), found.get("choice")
+    if parent is None or best is None or choice is None or choice["kind"] != "winner":
+        return None
+    one, other = best["validation"], parent["validation"]
+    return None if one is None or other is None else bool(one["mean"] > other["mean"])
+
+
+def _passed_over(
+    run: RunDir, objective: Objectives, finalists: Sequence[tuple[Record, Values]]
+) -> dict[str, Any] | None:
+    """Return the finalist that would have won but for the consensus: it keeps the limits, and is ahead of it."""
+    if not finalists or not finalists[0][0].is_consensus:
+        return None
+    added = {one.number: one.added for one in run.database.finalists() or ()}
+    score = {
+        record.number: (record.scores or {})[Split.VALIDATION].mean + added.get(record.number, 0.0)
+        for record, _ in finalists
+    }
+    winner = finalists[0][0].number
+    ahead = [
+        record
+        for record, _ in finalists
+        if score[record.number] > score[winner] + _ROUNDING
+        and not objective.violated(run.database.item_scores(record.number, Split.VALIDATION), Split.VALIDATION)
+    ]
+    if not ahead:
+        return None
+    best = max(ahead, key=lambda record: (score[record.number], -record.number))
+    return {
+        "id": best.number,
+        "name": best.name,
+        "validation": (best.scores or {})[Split.VALIDATION].to_data(),
+    }
+
+
 def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the warnings that a status calls for, one sentence each."""
     if found.get("code_tasks") is not None:
@@ -114,6 +161,13 @@ def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
         yield public_warning(task)
     yield from _unscored(found)
     best = found.get("best")
+    if best is not None and found.get("beats_parent") is False:
+        parent = next(row for row in found["baselines"] if row["name"] == found["best_parent"])
+        one, other = best["validation"]["mean"], parent["validation"]["mean"]
+        yield (
+            f"the best merge is not ahead of {parent['name']}, the best parent, on the validation items: "
+            f"{_short(one)} against {_short(other)}"
+        )
     if best is None or best.get("test") is None:
         return
     yield from repeats_warnings(found.get("repeated_items", {}))
@@ -122,6 +176,13 @@ def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
     for one in compared:
         if one["high"] < 0:
             yield f"the best merge is worse than {one['against']}: {gain(one).strip()} on the test items"
+        elif abs(one["difference"]) <= _ROUNDING:
+            yield f"no difference from {one['against']} on the {one['n']} test items (paired): {gain(one).strip()}"
+        elif one["difference"] < 0:
+            yield (
+                f"the best merge is behind {one['against']}: {gain(one).strip()} on the {one['n']} test items "
+                "(paired), which may be noise"
+            )
         elif one["low"] <= 0:
             yield (
                 f"the gain over {one['against']} is within the noise: {gain(one).strip()} on the {one['n']} test items "
@@ -141,6 +202,10 @@ def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
         )
     if best.get("search") and best["search"]["mean"] > test["high"]:
         yield "the search score lies above the test interval: it is the best of many noisy scores, so trust the test"
+
+
+def _short(mean: float) -> str:
+    return f"{percentage(mean)} %" if -1.0 <= mean <= 1.0 else f"{mean:.4g}"
 
 
 def _unscored(found: Mapping[str, Any]) -> Iterator[str]:

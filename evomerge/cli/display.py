@@ -147,6 +147,12 @@ def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
     for one in compared:
         name = one["against"] + (", the best parent" if one["against"] == status["best_parent"] else "")
         yield f"  {gain(one)} over {name}, {p_text(one['p_value'])} (two-sided)"
+    over = status.get("passed_over")
+    if over:
+        yield (
+            f"the consensus was chosen over {over['name']} ({percent(over['validation']).strip()} on the validation "
+            "items), which is ahead of it by no more than a standard error"
+        )
     adjusted = (status.get("best") or {}).get("adjusted")
     if adjusted:
         yield (

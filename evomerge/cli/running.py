@@ -63,5 +63,14 @@ def show_result(run: Any) -> int:
         console.print(line, highlight=False)
     for warning in run.warnings():
         console.print(f"note: {warning}", highlight=False)
-    console.print(f"next: evomerge export {run.path} --out my-merge", highlight=False, soft_wrap=True)
+    console.print(f"next: {_next(status)}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _next(status: Mapping[str, Any]) -> str:
+    """Return the next command: export, or a larger budget where no parent was surpassed."""
+    path = shlex.quote(status["path"])
+    more = " ".join(f"budget.{key}={2 * value}" for key, value in status["budget"].items() if value)
+    if status["beats_parent"] is not False or not more:
+        return f"evomerge export {path} --out my-merge"
+    return f"search further, with a larger budget: evomerge resume {path} {more}"

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from evomerge.analysis.comparison import mcnemar, tango
 from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, warnings_of, with_verdict
 from evomerge.analysis.winners_curse import adjusted_for_selection
+from evomerge.cli.display import verdict_lines
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import TaskSpec
@@ -141,10 +142,47 @@ def test_a_run_that_did_not_record_its_objective_is_shown_without_comparisons(tm
 )
 def test_a_gain_within_the_noise_is_a_warning_and_a_clear_gain_is_none(run: RunDir, rate: float, words: list) -> None:
     found = [
-        line for line in warnings_of(finish(run, winner=rate, others=(0.1, 0.1))) if "gain" in line or "worse" in line
+        line
+        for line in warnings_of(finish(run, winner=rate, others=(0.1, 0.1)))
+        if "gain over" in line or "worse" in line
     ]
     assert len(found) == len(words)
     assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (0.55, ["the best merge is behind a: ", " on the 60 test items (paired), which may be noise"]),
+        (0.6, ["no difference from a on the 60 test items (paired)"]),
+    ],
+)
+def test_a_loss_or_a_draw_is_called_no_gain(run: RunDir, rate: float, words: list[str]) -> None:
+    found = [
+        line for line in warnings_of(finish(run, winner=rate, others=(0.1, 0.1))) if " a: " in line or " a on" in line
+    ]
+    assert len(found) == 1 and all(word in found[0] for word in words) and "gain" not in found[0]
+
+
+@pytest.mark.parametrize(("rate", "beats"), [(0.45, False), (0.5, False), (0.55, True)])
+def test_a_winner_that_is_not_ahead_of_the_best_parent_is_told(run: RunDir, rate: float, beats: bool) -> None:
+    status = finish(run, winner=rate, others=(0.1, 0.1))
+    assert status["beats_parent"] is beats
+    found = [line for line in warnings_of(status) if "is not ahead of b, the best parent, on the validation" in line]
+    assert bool(found) is not beats
+
+
+@pytest.mark.parametrize(("added", "over"), [(0.0, 1), (-0.5, None)])
+def test_what_the_consensus_was_chosen_over_is_told(run: RunDir, added: float, over: int | None) -> None:
+    add(run, 0, "consensus", splits(0.7, 0.5, 0.5))
+    add(run, 1, "candidate 1", splits(0.7, 0.55))
+    add(run, 2, "candidate 2", splits(0.7, 0.4))
+    run.database.set_finalists([Finalist(0, 0.7), Finalist(1, 0.7, added=added), Finalist(2, 0.7)])
+    run.database.set_choice(Choice("winner", (0,)))
+    status = with_verdict(run, run_status(run))
+    assert (status["passed_over"] or {"id": None})["id"] == over
+    said = [line for line in verdict_lines(status) if "the consensus was chosen over candidate 1 (" in line]
+    assert len(said) == (over is not None)
 
 
 @pytest.mark.parametrize(("others", "warned"), [((0.79, 0.78), True), ((0.79, 0.1), False)])
