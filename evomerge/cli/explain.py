@@ -40,12 +40,13 @@ def run(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
 
     from evomerge.config.json_schema import schema_text
-    from evomerge.config.keys import ROOT, all_keys
+    from evomerge.config.keys import ROOT
+    from evomerge.config.options import OptionKey
 
     if arguments.schema:
         print(schema_text(installed=True), end="")
         return 0
-    keys = {name: one for name, one in all_keys().items() if name != ROOT}
+    keys = _keys()
     if arguments.key is None:
         if arguments.json:
             say_json([one.to_data() for one in keys.values()])
@@ -58,8 +59,10 @@ def run(words: Sequence[str]) -> int:
         return 0
     console = make_console()
     console.print(named(found.name, "bold"))
-    console.print(found.help)
+    console.print(Text("\n".join(filter(None, (found.help, found.more)))))
     print_table(console, _facts(found))
+    if isinstance(found, OptionKey):
+        print_table(console, _grid([(f"    {name}", line) for name, line in found.of.items()]))
     if found.choices:
         print_table(console, _grid([(f"    {word}", line) for word, line in found.choices.items()]))
     inside = {name: one for name, one in keys.items() if name.startswith((f"{found.name}.", f"{found.name}["))}
@@ -68,8 +71,25 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
+def _keys() -> dict[str, Key]:
+    """Return every key, each section with the options of what it may name."""
+    from evomerge.config.keys import ROOT, all_keys
+    from evomerge.config.options import option_keys
+
+    keys: dict[str, Key] = {}
+    for name, key in all_keys().items():
+        if name != ROOT:
+            keys[name] = key
+        if name.endswith(".name"):
+            section = name.removesuffix("name")
+            keys |= {option: one for option, one in option_keys().items() if option.startswith(section)}
+    return keys
+
+
 def _find(name: str, keys: Mapping[str, Key]) -> Key:
     """Return a key by its name; keys of entries are also found as `evaluation.tasks.metric`, `stages.layers.share`.
+
+    What stands below a key under names that it does not declare (`space.genes.weight.start`) is explained by that key.
 
     Raises:
         ConfigError: with the nearest keys, if there is no such key.
@@ -83,8 +103,10 @@ def _find(name: str, keys: Mapping[str, Key]) -> Key:
         if steps and declared(steps).type == "array" and not step.isdigit():
             steps.append(0)
         steps.append(0 if step.isdigit() else step)
-    found = declared(steps)
-    if found.name and declared(steps[:-1]) is not found:
+    found, around = declared(steps), declared(steps[:-1])
+    if found.name and found is around:  # an option, also of a stage's optimizer
+        found = keys.get(f"{around.name}.{steps[-1]}", found)
+    if found.name and (found is not around or (found.open and not found.keys)):
         return found
     raise ConfigError(unknown_name("key", name, keys))
 
@@ -92,7 +114,7 @@ def _find(name: str, keys: Mapping[str, Key]) -> Key:
 def _facts(key: Key) -> Table:
     rows = [("type", key.type.replace("|", " or "))]
     if not key.choices:
-        rows.append(("must", key.must))
+        rows += [("must", key.must)] if key.must else []
     if not key.keys:
         rows.append(("default", "none: it must be given" if key.required else _value(key.default)))
         rows.append(("at resume", _AT_RESUME[key.at_resume]))
@@ -121,4 +143,6 @@ def _grid(rows: Sequence[tuple[str, ...]]) -> Table:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Mapping) and value:
+        return ", ".join(f"{_value(one)} ({name})" for name, one in value.items())
     return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value

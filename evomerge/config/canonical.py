@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from evomerge.config.keys import declared
+from evomerge.config.keys import declared, steps_of
 from evomerge.config.reader import read_keys
 from evomerge.config.values import EFFECT
 
@@ -47,8 +47,7 @@ def at_resume(key: str) -> str | None:
     Args:
         key: a key as in `canonical`; what stands below a declared key is changed as that is.
     """
-    steps = [int(step) if step.isdigit() else step for step in re.split(r"[.\[]", key.replace("]", ""))]
-    return declared(steps).at_resume
+    return declared(steps_of(key)).at_resume
 
 
 def _plain(value: Any) -> Any:

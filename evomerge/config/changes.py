@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evomerge.config.canonical import at_resume
-from evomerge.config.keys import declared
+from evomerge.config.keys import Key, declared, steps_of, undeclared
 from evomerge.config.schema import OF_RAY
 from evomerge.config.values import LIMIT
 from evomerge.errors import ConfigError, unknown_name
@@ -53,10 +53,10 @@ _PARENTS = "models.parents."
 
 def _problem(key: str) -> str | None:
     """Return why a key cannot be changed when a run is continued; None: it can."""
-    steps = key.split(".")
-    found = declared(steps)
-    if found.keys and found.name != key:
-        return unknown_name(f"key in {found.name or 'the configuration'}", steps[-1], found.keys)
+    unknown = undeclared(steps_of(key))
+    if unknown is not None:
+        around, name = unknown
+        return unknown_name(f"key in {around.name or 'the configuration'}", name, around.keys)
     reason = at_resume(key)
     if reason == LIMIT:
         return f"`{key}`: limits are given as the `budget`"
@@ -73,14 +73,21 @@ def _problem(key: str) -> str | None:
 def _flat(changes: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in changes.items():
         key = f"{place}{name}"
-        found = declared(key.split("."))
-        is_section = bool(found.keys) and found.name == key
+        found = _section(key)
+        is_section = found is not None
         if isinstance(value, Mapping) and (is_section or key == _PARENTS.rstrip(".")):
             yield from _flat(value, f"{key}.")
-        elif is_section and isinstance(value, str) and "name" in found.keys:
+        elif found is not None and isinstance(value, str) and "name" in found.keys:
             yield f"{key}.name", value
         else:
             yield key, value
+
+
+def _section(key: str) -> Key | None:
+    """Return the section of that name; None: it is no section."""
+    steps = steps_of(key)
+    found = declared(steps)
+    return found if found.keys and declared(steps[:-1]) is not found else None
 
 
 def _copied(data: Mapping[str, Any]) -> dict[str, Any]:

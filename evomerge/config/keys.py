@@ -7,6 +7,7 @@ Keys of list entries have names like `evaluation.tasks[].metric`, and keys below
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,11 +33,13 @@ class Key:
         words: the words that are accepted, each with a line of help (or an empty one).
         registry: the registry in `evomerge.config.names` that has the accepted names; None: there is none.
         help: one line of help.
+        more: what there is to say beyond that line; empty: nothing.
         required: whether the key must be given.
         missing: what to do if it must be given and is not.
         at_resume: why another value may be given when a run is continued ("speed", "shown", "place", "limit" or
             "effect"); None: the value matters to the results.
         keys: the keys inside of it, without the section's name; empty if none are declared.
+        open: whether further keys may stand inside: the options of what the section names, or names of the user's.
     """
 
     name: str
@@ -48,10 +51,12 @@ class Key:
     words: Mapping[str, str]
     registry: str | None
     help: str
+    more: str
     required: bool
     missing: str | None
     at_resume: str | None
     keys: tuple[str, ...]
+    open: bool
 
     @property
     def choices(self) -> dict[str, str]:
@@ -97,6 +102,24 @@ def declared(place: Sequence[str | int]) -> Key:
             return found
         found = known[name]
     return found
+
+
+def steps_of(name: str) -> list[str | int]:
+    """Return a key like `evaluation.tasks[0].weight` (or `evaluation.tasks.0.weight`) as keys and indices."""
+    return [int(step) if step.isdigit() else step for step in re.split(r"[.\[]", name.replace("]", ""))]
+
+
+def undeclared(place: Sequence[str | int]) -> tuple[Key, str] | None:
+    """Return the section that does not have what a place names, and the name; None: such a key may stand there.
+
+    Args:
+        place: keys and indices from the top, as in `("execution", "thread")`.
+    """
+    for depth, step in enumerate(place):
+        around = declared(place[:depth])
+        if declared(place[: depth + 1]) is around and not around.open:
+            return around, str(step)
+    return None
 
 
 def takes_text(place: Sequence[str | int]) -> bool:
@@ -145,6 +168,7 @@ def _inside(node: Mapping[str, Any], step: str | int) -> Iterator[Mapping[str, A
 def _walk(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], *, required: bool) -> Iterator[Key]:
     said = _resolved(node, defs)
     inner: Mapping[str, Any] = said.get("properties", {})
+    line, _, more = said.get("description", "").partition("\n")
     low, high = _limit(said, "minimum", "exclusiveMinimum"), _limit(said, "maximum", "exclusiveMaximum")
     yield Key(
         name=name,
@@ -155,11 +179,13 @@ def _walk(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], *, requir
         high=high,
         words={word: said.get("x-lines", {}).get(word, "") for word in said.get("enum", ())},
         registry=said.get("x-registry"),
-        help=said.get("description", "").split("\n")[0],
+        help=line,
+        more=more.strip(),
         required=required,
         missing=said.get("x-missing"),
         at_resume=said.get("x-at-resume"),
         keys=tuple(inner),
+        open="object" in _type(said).split("|") and said.get("additionalProperties", True) is not False,
     )
     if name.startswith("stages.NAME."):
         return  # these are the keys of `space`, `optimizer` and `strategy`

@@ -287,7 +287,9 @@ class SpaceConfig(Section):
     ] = key("own", "parameter and joint: the genes of embeddings and head")
     genes: Annotated[dict[Text, dict[Any, Any]], BeforeValidator(_genes)] = key(
         {},
-        "parameter and joint: per parameter {low:, high:, start:, log:, scope:, fixed:, parents: {NAME: {start:}}}",
+        "parameter and joint: per parameter {low:, high:, start:, log:, scope:, fixed:, parents: {NAME: {start:}}}\n"
+        "A gene that is given no start begins at the method's default for its parameter, if that lies strictly inside "
+        "of its range; else in the middle of the range (of a logarithmic one: the geometric middle).",
         must="be a mapping like {low:, high:, start:}",
         json={"additionalProperties": _GENE},
     )
@@ -593,7 +595,9 @@ class ExecutionConfig(Section):
         None, "in which candidates run; null: float32 on a CPU, the merged model's own on a GPU", at_resume=EFFECT
     )
     threads: Annotated[Count, Field(le=MOST_THREADS)] | None = key(
-        None, "of torch on the CPU; null: all cores, or those of a Ray worker", at_resume=SPEED
+        None,
+        "of torch on the CPU; null: all cores, or those of a Ray worker; on a machine shared with others take fewer",
+        at_resume=SPEED,
     )
     cache: str | float = key(
         "auto",

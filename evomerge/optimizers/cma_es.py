@@ -84,9 +84,10 @@ class CMA(Optimizer):
         n_dims: number of dimensions, from 1.
         start: `(n_dims,)`, mean of the first generation.
         seed: from 0; of this object's own generator.
-        sigma: first step size, as a share of the cube's side. With 0.2, two thirds of the first steps stay within a
-            fifth of the range, so the start matters and the borders can still be reached.
-        population: how many points a generation has, from 4; None: 4 + floor(3 ln n_dims), or 6 for one dimension.
+        sigma: first step size, as a share of the cube's side, above 0 and up to 1. With 0.2, two thirds of the first
+            steps stay within a fifth of the range, so the start matters and the borders can still be reached.
+        population: how many points a generation has, from 4 to 100,000; None: 4 + floor(3 ln n_dims), or 6 for one
+            dimension.
         separable: whether the covariance is diagonal: its cost is linear in `n_dims`, but it misses how genes interact.
             "auto": above `SEPARABLE_ABOVE` dimensions.
     """

@@ -77,8 +77,9 @@ class MixedES(Optimizer):
         seed: from 0; of this object's own generator.
         kinds: per dimension 0 for a float, n for an integer with n ordered values, -n for a choice of n; the values are
             equal bins of the unit interval. None: all are floats.
-        sigma: first step size of floats and integers, as a share of the range. The default is half of CMA-ES's: it
-            grows within a few answers where that pays, while large steps of many integers at once seldom succeed.
+        sigma: first step size of floats and integers, as a share of the range, from 0.0001 to 1. The default is half of
+            CMA-ES's: it grows within a few answers where that pays, while large steps of many integers at once seldom
+            succeed.
         population: how many of the best individuals are kept, from 1. With a few hundred answers, a large population
             costs more than it saves.
 

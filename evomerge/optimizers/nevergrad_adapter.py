@@ -71,10 +71,10 @@ class Nevergrad(Optimizer):
         start: `(n_dims,)`; the centre of the optimizer's first samples.
         seed: from 0; of this object's own generators.
         algorithm: name in nevergrad's registry.
-        budget: how many asks the optimizer plans for, by which many of nevergrad's choose what they do. It does not end
-            the search. None: `DEFAULT_BUDGET`.
-        workers: how many outstanding proposals the optimizer plans for, by which NGOpt and its like choose. Any number
-            may be outstanding all the same (see the module's docstring).
+        budget: how many asks the optimizer plans for, from 1, by which many of nevergrad's choose what they do. It does
+            not end the search. None: 1000.
+        workers: how many outstanding proposals the optimizer plans for, from 1, by which NGOpt and its like choose. Any
+            number may be outstanding all the same (see the module's docstring).
 
     Raises:
         EvomergeError: if nevergrad cannot make the optimizer.

@@ -11,7 +11,18 @@ from evomerge.errors import ConfigError, nearest_name, unknown_name
 from evomerge.optimizers.base import Optimizer
 from evomerge.system.registry import Registry
 
-OPTIMIZERS: Registry[type[Optimizer]] = Registry(
+_PREFIX = "nevergrad:"
+
+
+class _Optimizers(Registry[type[Optimizer]]):
+    def all_built_in(self) -> dict[str, type[Optimizer]]:
+        """Return the built-in classes by name, with "nevergrad:NAME" for nevergrad's."""
+        from evomerge.optimizers.nevergrad_adapter import Nevergrad
+
+        return {**super().all_built_in(), f"{_PREFIX}NAME": Nevergrad}
+
+
+OPTIMIZERS = _Optimizers(
     "optimizer",
     {
         "cma": "evomerge.optimizers.cma_es:CMA",
@@ -22,7 +33,6 @@ OPTIMIZERS: Registry[type[Optimizer]] = Registry(
     group="evomerge.optimizers",
 )
 
-_PREFIX = "nevergrad:"
 _OF_NEVERGRAD = tuple(f"{_PREFIX}{name}" for name in ("NGOpt", "DE", "PSO", "OnePlusOne", "TBPSA"))
 """The optimizers of nevergrad that messages list; there are hundreds more."""
 

@@ -47,6 +47,10 @@ class Registry(Generic[T]):
         """The built-in names in their order: the same on every machine."""
         return tuple(self._built_in)
 
+    def all_built_in(self) -> dict[str, T]:
+        """Return everything built in by name; all of it is imported."""
+        return {name: self.find(name) for name in self._built_in}
+
     def line(self, name: str) -> str:
         """Return the first sentence about something built in, from its docstring or its module's; nothing is imported.
 

@@ -5,12 +5,14 @@ from jsonschema import Draft7Validator
 
 from evomerge.cli.main import main
 from evomerge.config.keys import ROOT, all_keys
+from evomerge.config.options import option_keys
+from evomerge.optimizers.registry import OPTIMIZERS
 
 
 def test_all_keys_stand_in_a_tree_with_default_and_help(capsys: pytest.CaptureFixture) -> None:
     assert main(["explain"]) == 0
     out = capsys.readouterr().out
-    for name in all_keys():
+    for name in (*all_keys(), *option_keys()):
         if name != ROOT:
             last = "[]" if name.endswith("[]") else name.rpartition(".")[2]
             assert any(line.split()[:1] == [last] for line in out.splitlines()), name
@@ -49,9 +51,48 @@ def test_keys_of_a_stage_are_those_of_the_search(capsys: pytest.CaptureFixture) 
     assert json.loads(capsys.readouterr().out)["key"] == "space.path.scales"
 
 
+@pytest.mark.parametrize("name", ["optimizer.population", "stages.layers.optimizer.population"])
+def test_options_of_the_optimizers_are_explained_each_with_its_default(
+    name: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["explain", name]) == 0
+    out = capsys.readouterr().out
+    assert "null (cma), 4 (mixed), 16 (nsga2)" in out
+    assert "individuals are kept, from 1" in out and "a generation has, from 4" in out
+
+
+def test_every_option_of_every_optimizer_has_its_meaning() -> None:
+    for name, owner in OPTIMIZERS.all_built_in().items():
+        for option in owner.OPTIONS:
+            key = option_keys()[f"optimizer.{option}"]
+            assert key.of[name] and key.type != "any"
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        ("space.genes.weight.start", "space.genes"),
+        ("method.parameters.density", "method.parameters"),
+        ("execution.runtime_env.env_vars", "execution.runtime_env"),
+    ],
+)
+def test_what_is_named_by_the_user_is_explained_by_its_section(
+    name: str, section: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["explain", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["key"] == section
+
+
+def test_where_a_gene_starts_is_explained(capsys: pytest.CaptureFixture) -> None:
+    assert main(["explain", "space.genes"]) == 0
+    assert "the middle of the range" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [
+        ("optimizer.sigmaa", "optimizer.sigma"),
+        ("evaluation.tusks", "evaluation.tasks"),
         ("fitness.item", "fitness.items"),
         ("optimiser", "optimizer"),
         ("evaluation.tasks.metrik", "evaluation.tasks[].m"),
@@ -65,7 +106,9 @@ def test_an_unknown_key_names_the_nearest(name: str, near: str, capsys: pytest.C
 def test_json_has_stable_keys(capsys: pytest.CaptureFixture) -> None:
     assert main(["explain", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [one["key"] for one in listed] == [name for name in all_keys() if name != ROOT]
+    names = [one["key"] for one in listed]
+    assert [name for name in names if name not in option_keys()] == [name for name in all_keys() if name != ROOT]
+    assert set(names) >= option_keys().keys()
     for one in listed:
         assert list(one) == ["key", "type", "default", "low", "high", "choices", "help", "at_resume"]
     found = {one["key"]: one for one in listed}

@@ -93,6 +93,38 @@ def test_changes_by_key_by_section_and_by_a_word() -> None:
     assert CONFIG["execution"]["threads"] == 1
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "optimizer.sigma",
+        "strategy.mine",
+        "stages.layers.optimizer.population",
+        "stages.layers.optimizer",
+        "stages.layers.space",
+        "stages.1.optimizer.sigma",
+        "space.genes.weight.low",
+        "method.parameters.density",
+        "evaluation.tasks[0].weight",
+    ],
+)
+def test_what_a_search_may_have_decides_its_results_declared_or_not(key: str) -> None:
+    with pytest.raises(ConfigError, match="decides the results of a search"):
+        with_changes(CONFIG, {key: "random"})
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("execution.thread.most", "unknown key in execution 'thread'; did you mean 'threads'"),
+        ("stages.layers.shape", "unknown key in stages.NAME 'shape'; did you mean 'share'"),
+        ("evaluation.tasks[0].wait", "unknown key in evaluation.tasks\\[\\] 'wait'; did you mean 'weight'"),
+    ],
+)
+def test_an_unknown_key_is_named_where_it_stands(key: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        with_changes(CONFIG, {key: 1})
+
+
 def test_all_that_may_not_be_changed_is_named_at_once() -> None:
     changes = {"seed": 1, "execution.thread": 2, "budget.items": 9, "run.dir": "x", "method": "ties", "nonsense": 1}
     with pytest.raises(ConfigError) as raised:
