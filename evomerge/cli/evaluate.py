@@ -15,6 +15,7 @@ from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError
 from evomerge.system.figures import percentage
+from evomerge.system.text import command
 
 if TYPE_CHECKING:
     from evomerge.workflows.full_evaluation import FullResult, TaskColumn
@@ -131,7 +132,7 @@ def _everything(arguments: argparse.Namespace) -> int:
     if out is not None:
         console.print(f"responses: {out}", highlight=False, soft_wrap=True)
     if result.searched and not arguments.full:
-        console.print(f"the winner too: evomerge evaluate {words[0]} --full --all-parents", highlight=False)
+        console.print(f"the winner too: {command('evaluate', words[0], '--full', '--all-parents')}", highlight=False)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from evomerge.cli.display import Display, result_tables, verdict_lines
 from evomerge.cli.stopping import stop_on_signals
 from evomerge.cli.streams import unread
 from evomerge.errors import Interrupted
+from evomerge.system.text import command
 
 
 def run_search(data: Mapping[str, Any], folder: Path | None = None) -> int:
@@ -44,7 +44,7 @@ def _shown(folder: Path | None) -> Iterator[tuple[Display, api.StopSignal]]:
     def last_words() -> str:
         if folder is None or not (folder / "run.sqlite").is_file():
             return "nothing had been begun" if folder else "`evomerge resume FOLDER` continues the run"
-        return f"everything scored so far is in the run; `evomerge resume {shlex.quote(str(folder))}` continues it"
+        return f"everything scored so far is in the run; `{command('resume', folder)}` continues it"
 
     try:
         with unread("stdout", "stderr"), Display() as display, stop_on_signals(display.note, last_words) as stop:
@@ -69,8 +69,8 @@ def show_result(run: Any) -> int:
 
 def _next(status: Mapping[str, Any]) -> str:
     """Return the next command: export, or a larger budget where no parent was surpassed."""
-    path = shlex.quote(status["path"])
-    more = " ".join(f"budget.{key}={2 * value}" for key, value in status["budget"].items() if value)
+    path = status["path"]
+    more = [f"budget.{key}={2 * value}" for key, value in status["budget"].items() if value]
     if status["beats_parent"] is not False or not more:
-        return f"evomerge export {path} --out my-merge"
-    return f"search further, with a larger budget: evomerge resume {path} {more}"
+        return command("export", path, "--out", "my-merge")
+    return f"search further, with a larger budget: {command('resume', path, *more)}"

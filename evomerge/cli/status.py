@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from rich.text import Text
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.display import percent, result_tables, verdict_lines, worker_table
 from evomerge.cli.streams import say_json
-from evomerge.system.text import ERROR_LENGTH, cut
+from evomerge.system.text import ERROR_LENGTH, command, cut
 
 
 def run(words: Sequence[str]) -> int:
@@ -51,9 +50,7 @@ def run(words: Sequence[str]) -> int:
     if not status["baselines"] and not status["best"]:
         console.print("  nothing has been scored yet")
     if status["state"] == "interrupted":
-        console.print(
-            f"  `evomerge resume {shlex.quote(status['path'])}` continues it", highlight=False, soft_wrap=True
-        )
+        console.print(f"  `{command('resume', status['path'])}` continues it", highlight=False, soft_wrap=True)
     for line in verdict_lines(status):
         console.print(line, highlight=False)
     for warning in found.warnings(status):

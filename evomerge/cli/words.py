@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from evomerge.cli.paths import configs_path
 from evomerge.errors import ConfigError, unknown_name
+from evomerge.system.text import command
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -117,7 +118,7 @@ def _file(word: str) -> Path:
     if is_folder:
         raise ConfigError(
             f"{word} is a folder; `evomerge search` takes a YAML file or experiment=NAME (a run goes on with "
-            f"`evomerge resume {word}`)"
+            f"`{command('resume', word)}`)"
         )
     if word.endswith(SUFFIXES):
         raise ConfigError(f"there is no file {word}; `evomerge search` takes a YAML file or experiment=NAME")

@@ -16,6 +16,7 @@ from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import run_status
 from evomerge.system.files import free_folder
+from evomerge.system.text import command
 from evomerge.system.yaml_text import write_yaml
 
 CONFIG_FILE = "evomerge.yaml"
@@ -86,7 +87,7 @@ def chosen_record(run: RunDir, number: int | None = None) -> Record:
     best = best_scored(run.database.records())
     if best is None:
         raise ExportError(
-            f"the run {run.path} has no scored candidate yet; continue it with `evomerge resume {run.path}`"
+            f"the run {run.path} has no scored candidate yet; continue it with `{command('resume', run.path)}`"
         )
     return best
 

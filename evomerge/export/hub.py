@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from evomerge.errors import ExportError
 from evomerge.export.publishing import refuse_secrets_in_folder
+from evomerge.system.text import command
 
 
 class HubFile(NamedTuple):
@@ -78,7 +79,7 @@ def list_files(folder: Path) -> list[HubFile]:
         ExportError: if it is not a model folder.
     """
     if not folder.is_dir():
-        raise ExportError(f"there is no folder {folder}; `evomerge export RUN --out {folder}` writes one")
+        raise ExportError(f"there is no folder {folder}; `{command('export', 'RUN', '--out', folder)}` writes one")
     paths = sorted(
         path
         for path in folder.rglob("*")

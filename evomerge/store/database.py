@@ -28,7 +28,7 @@ from evomerge.record import Choice, Finalist, ItemScore, Record, Result, Score, 
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 from evomerge.system.secrets import hide
-from evomerge.system.text import storable
+from evomerge.system.text import command, storable
 
 FORMAT = 3
 """Version of the tables below. A database of another format is refused, with a message that says what to do.
@@ -129,7 +129,7 @@ class Database:
         """
         path = Path(path)
         if path.exists():
-            raise RunError(f"{path} exists already. `evomerge resume {path.parent}` continues a run")
+            raise RunError(f"{path} exists already. `{command('resume', path.parent)}` continues a run")
         aside = path.with_name(f".{path.name}.partial")
         with explain_os_errors(path), explain_database_errors(path):
             for leftover in (aside, aside.with_name(f"{aside.name}-journal")):

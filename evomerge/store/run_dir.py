@@ -24,7 +24,7 @@ from evomerge.store.environment import collect_environment
 from evomerge.store.inputs import RunInputs, moved_recipe
 from evomerge.store.lock import WriterLock
 from evomerge.system.files import damaged, explain_os_errors, user_path, write_atomically
-from evomerge.system.text import visible
+from evomerge.system.text import command, visible
 from evomerge.system.yaml_text import YamlError, read_yaml, write_yaml
 
 CONFIG, ENVIRONMENT, DATABASE, LOG, BEST, LOCK = (
@@ -271,7 +271,9 @@ class RunDir:
 
 def _refuse_existing(path: Path) -> None:
     if (path / DATABASE).exists():
-        raise RunError(f"{path} already holds a run: `evomerge resume {path}` continues it; or choose another folder")
+        raise RunError(
+            f"{path} already holds a run: `{command('resume', path)}` continues it; or choose another folder"
+        )
 
 
 def _not_a_run(path: Path) -> str:

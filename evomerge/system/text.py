@@ -12,6 +12,7 @@ import html as _html
 import json
 import math
 import re
+import shlex
 from typing import Any
 
 from evomerge.system.secrets import hide
@@ -57,6 +58,11 @@ def visible(text: object, *, most: int | None = None, lines: bool = False) -> st
     if lines:
         return _UNSEEN_BUT_LINES.sub(_escape, shown.replace("\r\n", "\n"))
     return _ANY_UNSEEN.sub(_escape, shown)
+
+
+def command(*words: object) -> str:
+    """Return a command of evomerge that can be pasted into a shell: "evomerge resume 'my runs/1'"."""
+    return shlex.join(["evomerge", *map(str, words)])
 
 
 def cut(text: str, most: int | None) -> str:

@@ -19,6 +19,7 @@ from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import DATABASE, RunDir
+from evomerge.system.text import command
 from evomerge.workflows import Note, tell
 
 
@@ -68,7 +69,7 @@ def _what_to_score(
             recipe, config = run.best(), from_data(data)
             recorded = {"seed": config.seed, "tasks": run.database.splits()}
         if recipe is None:
-            raise RunError(f"the run {path} has no best merge yet; continue it with `evomerge resume {path}`")
+            raise RunError(f"the run {path} has no best merge yet; continue it with `{command('resume', path)}`")
         if not tasks:
             harness = make_harness(config, recorded_splits=recorded, batch_size=batch_size)
             return recipe, harness, Split.TEST

@@ -33,6 +33,7 @@ from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import RunDir
 from evomerge.system.contents import digest_of
+from evomerge.system.text import command
 from evomerge.workflows import tell
 
 
@@ -175,7 +176,7 @@ def _best(run: RunDir) -> tuple[str, Recipe]:
     choice = run.database.choice()
     record = None if choice is None else run.database.record(choice.best)
     if record is None:
-        raise RunError(f"the run {run.path} has no winner yet; continue it with `evomerge resume {run.path}`")
+        raise RunError(f"the run {run.path} has no winner yet; continue it with `{command('resume', run.path)}`")
     return record.name, record.recipe
 
 

@@ -13,6 +13,7 @@ from evomerge.recipe import Recipe
 from evomerge.record import Record
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+from evomerge.system.text import command
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,6 @@ def recipe_of(target: str | Path | Recipe) -> Recipe:
     if Path(target).is_dir():
         best = Run(Path(target)).best()
         if best is None:
-            raise RunError(f"the run {target} has no best merge yet; continue it with `evomerge resume {target}`")
+            raise RunError(f"the run {target} has no best merge yet; continue it with `{command('resume', target)}`")
         return best
     return Recipe.load(target)

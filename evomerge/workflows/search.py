@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
 from evomerge.system.references import resolved
 from evomerge.system.secrets import secrets_in_data
-from evomerge.system.text import cut, error_text
+from evomerge.system.text import command, cut, error_text
 from evomerge.workflows import Note
 from evomerge.workflows.run import Run
 
@@ -171,7 +170,7 @@ def _stopped(error: BaseException, folder: Path) -> BaseException:
 
 
 def _how_to_go_on(folder: Path) -> str:
-    return f"`evomerge resume {shlex.quote(str(folder))}` continues it"
+    return f"`{command('resume', folder)}` continues it"
 
 
 class _Logged:

@@ -3,12 +3,24 @@
 import io
 import json
 import re
+import shlex
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 
-from evomerge.system.text import VISIBLE, error_text, html, json_text, markdown, markdown_code, storable, visible
+from evomerge.system.text import (
+    VISIBLE,
+    command,
+    error_text,
+    html,
+    json_text,
+    markdown,
+    markdown_code,
+    storable,
+    visible,
+)
 
 NASTY = "a\x1b[2J\r\x08\x00\x9b\u202eb\u200b\u2028\ud800\U000e0041é日本"
 
@@ -109,3 +121,12 @@ def test_a_stream_of_any_encoding_takes_any_text(encoding: str) -> None:
     assert r"\ud800" in shown
     if encoding == "ascii":
         assert shown.endswith(r"\xe9\u65e5\u672c\U0001f44d - ... _#")
+
+
+def test_commands_can_be_pasted() -> None:
+    assert shlex.split(command("resume", Path("my runs/it's 1"), "budget.candidates=3")) == [
+        "evomerge",
+        "resume",
+        "my runs/it's 1",
+        "budget.candidates=3",
+    ]
