@@ -105,7 +105,8 @@ def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str,
         setting without the seed the number of `searches` and of those that are `complete`; for each of its `models`
         ("best merge", parents, average) the `test` score and each of its `tasks` ("task metric") over seeds, and the
         `gain` likewise, with the number of searches in which it is `above` zero. What is over seeds has `mean`,
-        `spread` (standard deviation), `low` and `high` (95 % interval of the mean, Student's), `p_value` and `n`.
+        `spread` (standard deviation), `low` and `high` (95 % interval of the mean, Student's), `p_value` and `n`; the
+        interval and `p_value` are None for one search, and where all are equal.
     """
     from evomerge.workflows.sweep import sweep_summary as summary
 

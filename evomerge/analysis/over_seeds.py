@@ -14,6 +14,9 @@ from typing import Any
 
 LEVEL = 0.95
 
+_ROUNDING = 1e-12
+"""A spread below it (of numbers around 1) is what rounding leaves of equal values."""
+
 
 @dataclass(frozen=True)
 class OverSeeds:
@@ -22,8 +25,8 @@ class OverSeeds:
     Attributes:
         mean: of the searches that have it.
         spread: their standard deviation (n - 1 in the denominator); NaN for one search.
-        low, high: 95 % interval of the mean, over seeds; NaN for one search.
-        p_value: two-sided, of a mean of zero; NaN for one search.
+        low, high: 95 % interval of the mean, over seeds; NaN for one search, and where all are equal.
+        p_value: two-sided, of a mean of zero; NaN for one search, and where all are equal.
         n: how many searches have it.
     """
 
@@ -39,10 +42,15 @@ class OverSeeds:
         return {name: None if one != one else one for name, one in asdict(self).items()}
 
 
-def over_seeds(values: Sequence[float]) -> OverSeeds | None:
+def over_seeds(values: Sequence[float], limits: tuple[float, float] = (-math.inf, math.inf)) -> OverSeeds | None:
     """Return what values of several searches say together; None without values.
 
-    Equal values have no spread: their interval is their mean, and the p-value 1 where that is zero, else 0.
+    Equal values have no spread to judge the mean by, so they have neither an interval nor a p-value: that a few
+    searches agree does not make them certain.
+
+    Args:
+        values: one of each search.
+        limits: what the mean cannot be beyond (0 and 1 for shares), and so its interval is not.
     """
     n = len(values)
     if not n:
@@ -51,10 +59,14 @@ def over_seeds(values: Sequence[float]) -> OverSeeds | None:
     if n == 1:
         return OverSeeds(mean, math.nan, math.nan, math.nan, math.nan, 1)
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    if spread <= _ROUNDING * max(1.0, abs(mean)):
+        mean = values[0] if len(set(values)) == 1 else mean
+        return OverSeeds(mean, 0.0, math.nan, math.nan, math.nan, n)
     error = spread / math.sqrt(n)
     half = error * student_quantile(LEVEL, n - 1)
-    p_value = 1.0 - student_within(abs(mean) / error, n - 1) if error > 0.0 else float(mean == 0.0)
-    return OverSeeds(mean, spread, mean - half, mean + half, max(p_value, 0.0), n)
+    p_value = 1.0 - student_within(abs(mean) / error, n - 1)
+    low, high = max(mean - half, limits[0]), min(mean + half, limits[1])
+    return OverSeeds(mean, spread, low, high, max(p_value, 0.0), n)
 
 
 def student_within(t: float, degrees: int) -> float:

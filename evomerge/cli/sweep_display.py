@@ -13,6 +13,9 @@ from evomerge.system import figures
 from evomerge.system.figures import percentage
 from evomerge.system.text import visible
 
+ENOUGH = 5
+"""With fewer searches than this, Student's interval is so wide that it says little."""
+
 
 def show_sweep(summary: Mapping[str, Any]) -> None:
     """Print what the searches of a sweep found.
@@ -25,7 +28,7 @@ def show_sweep(summary: Mapping[str, Any]) -> None:
     for group in summary["groups"]:
         if group["complete"]:
             print_table(console, _group(group))
-        for line in _gain(group):
+        for line in (*_gain(group), *_few(group)):
             console.print(line)
 
 
@@ -72,7 +75,8 @@ def _over_seeds(one: Mapping[str, Any] | None) -> str:
     unit = " %" if share else ""
     if one["spread"] is None:
         return f"{shown(one['mean'])}{unit}"
-    return f"{shown(one['mean'])} ± {shown(one['spread'])}{unit} [{shown(one['low'])}, {shown(one['high'])}]"
+    interval = "" if one["low"] is None else f" [{shown(one['low'])}, {shown(one['high'])}]"
+    return f"{shown(one['mean'])} ± {shown(one['spread'])}{unit}{interval}"
 
 
 def _gain(group: Mapping[str, Any]) -> Iterator[str]:
@@ -83,9 +87,22 @@ def _gain(group: Mapping[str, Any]) -> Iterator[str]:
         yield f"{of}{n - group['complete']} of {n} searches are not complete, and are left out"
     if gain is None or gain["spread"] is None:
         return
+    if gain["low"] is None:
+        same = (
+            f"{figures.fixed(100 * gain['mean'], 1, signed=True)} points" if gain["share"] else f"{gain['mean']:+.4g}"
+        )
+        yield f"{of}gain over the best parent: {same} with each of {gain['n']} seeds"
+        return
     spread = f"{figures.fixed(100 * gain['spread'], 1)} points" if gain["share"] else f"{gain['spread']:.4g}"
     yield (
         f"{of}gain over the best parent, over {gain['n']} seeds: "
         f"{figures.gain({**gain, 'difference': gain['mean']}).strip()} (95 % interval of the mean), standard deviation "
-        f"{spread}, {figures.p_text(gain['p_value'])}; above zero in {gain['above']}"
+        f"{spread}, {figures.p_text(gain['p_value'])}; above zero in {gain['above']} of {gain['n']}"
     )
+
+
+def _few(group: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line where there are too few seeds for an interval that says something."""
+    n = group["complete"]
+    if 1 < n < ENOUGH:
+        yield f"note: an interval from {n} seeds says little; use {ENOUGH} or more"

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.analysis.over_seeds import over_seeds
+from evomerge.analysis.over_seeds import OverSeeds, over_seeds
 from evomerge.analysis.verdict import with_verdict
 from evomerge.errors import EvomergeError
 from evomerge.record import Split
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import COMPLETE, run_status
 from evomerge.system.text import error_text
+from evomerge.workflows.measures import is_share
 
 BEST = "best merge"
 """The name under which the winners of several searches stand together."""
@@ -27,7 +28,7 @@ def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str,
         rest = tuple(word for word in one["setting"] if not word.startswith("seed="))
         groups.setdefault(rest, []).append(one)
     return {
-        "searches": [{key: value for key, value in one.items() if key != "models"} for one in found],
+        "searches": [{key: value for key, value in one.items() if key not in ("models", "shares")} for one in found],
         "groups": [_group(rest, ones) for rest, ones in groups.items()],
     }
 
@@ -41,6 +42,7 @@ def _one(setting: tuple[str, ...], path: Path) -> dict[str, Any]:
         "gain": None,
         "seconds": None,
         "models": {},
+        "shares": False,
     }
     made = {"setting": list(setting), "path": str(path), "state": "not begun", "error": None, **empty}
     try:
@@ -61,6 +63,7 @@ def _one(setting: tuple[str, ...], path: Path) -> dict[str, Any]:
                 "test": best["test"],
                 "best_parent": parent,
                 "gain": gains.get(parent),
+                "shares": _all_shares(run.config),
                 "models": {
                     name: {"mean": score["mean"], "tasks": _by_task(run, number, run.config)}
                     for name, (score, number) in models.items()
@@ -69,6 +72,25 @@ def _one(setting: tuple[str, ...], path: Path) -> dict[str, Any]:
             }
     except EvomergeError as error:
         return made if not path.exists() else made | {"state": "unreadable", "error": error_text(error)}
+
+
+def _over_seeds(values: Sequence[float], shares: bool) -> OverSeeds | None:
+    """Return what one score says over seeds; a share cannot be beyond 0 and 1 (0 and -1 where less is better)."""
+    if not shares or not all(-1.0 <= value <= 1.0 for value in values):
+        return over_seeds(values)
+    below, above = any(value < 0.0 for value in values), any(value > 0.0 for value in values)
+    return over_seeds(values, (-1.0 if below else 0.0, 1.0 if above or not below else 0.0))
+
+
+def _all_shares(config: Mapping[str, Any]) -> bool:
+    """Return whether all metrics of the objective are shares."""
+    tasks = (config.get("evaluation") or {}).get("tasks") or ()
+    return all(_is_share(f"{task.get('name')} {task.get('metric')}") for task in tasks if task.get("weight", 1.0) != 0)
+
+
+def _is_share(task: str) -> bool:
+    """Return whether the values of a "task metric" are shares; what a function of one's own returns is not known."""
+    return " python:" not in task and is_share(task.rpartition(" ")[2])
 
 
 def _by_task(run: RunDir, number: int, config: Mapping[str, Any]) -> dict[str, float]:
@@ -86,15 +108,17 @@ def _by_task(run: RunDir, number: int, config: Mapping[str, Any]) -> dict[str, f
 def _group(setting: tuple[str, ...], ones: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return searches of one setting together: each model's score, and the gain, over their seeds."""
     done = [one for one in ones if one["models"]]
+    shares = all(one["shares"] for one in done)
     names = dict.fromkeys(name for one in done for name in one["models"])
     models = []
     for name in names:
         own = [one["models"][name] for one in done if name in one["models"]]
         tasks = dict.fromkeys(task for model in own for task in model["tasks"])
         by_task = {
-            task: over_seeds([model["tasks"][task] for model in own if task in model["tasks"]]) for task in tasks
+            task: _over_seeds([model["tasks"][task] for model in own if task in model["tasks"]], _is_share(task))
+            for task in tasks
         }
-        total = over_seeds([model["mean"] for model in own])
+        total = _over_seeds([model["mean"] for model in own], shares)
         models.append(
             {
                 "name": name,
@@ -103,7 +127,7 @@ def _group(setting: tuple[str, ...], ones: Sequence[Mapping[str, Any]]) -> dict[
             }
         )
     gains = [one["gain"]["difference"] for one in done if one["gain"] is not None]
-    gain = over_seeds(gains)
+    gain = over_seeds(gains, (-1.0, 1.0) if shares else (-math.inf, math.inf))
     return {
         "setting": list(setting),
         "searches": len(ones),

@@ -25,9 +25,17 @@ def test_few_and_equal_values_say_what_they_can() -> None:
         "mean": 0.5, "spread": None, "low": None, "high": None, "p_value": None, "n": 1
     }  # fmt: skip
     same = over_seeds([0.25, 0.25, 0.25])
-    assert same is not None and (same.spread, same.low, same.high, same.p_value) == (0.0, 0.25, 0.25, 0.0)
-    zero = over_seeds([0.0, 0.0])
-    assert zero is not None and zero.p_value == 1.0
+    assert same is not None and same.to_data() == {**one.to_data(), "mean": 0.25, "spread": 0.0, "n": 3}
+    nearly = over_seeds([1 / 3, 1 / 3 + 1e-16, 1 / 3])
+    assert nearly is not None and (nearly.spread, nearly.to_data()["low"]) == (0.0, None)
+    apart = over_seeds([0.0, 1e-9])
+    assert apart is not None and apart.spread > 0.0 and apart.low < 0.0 < apart.high
+
+
+def test_an_interval_of_shares_ends_at_its_limits() -> None:
+    free, held = over_seeds([0.75, 1.0]), over_seeds([0.75, 1.0], (0.0, 1.0))
+    assert free is not None and held is not None and free.low < 0.0 and free.high > 1.0
+    assert (held.low, held.high) == (0.0, 1.0) and (held.mean, held.p_value) == (free.mean, free.p_value)
 
 
 def test_interval_and_p_value_agree_and_cover() -> None:

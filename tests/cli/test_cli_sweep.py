@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evomerge import api
+from evomerge.analysis.over_seeds import over_seeds
 from evomerge.cli.main import main
+from evomerge.cli.sweep_display import show_sweep
 from evomerge.record import Split
 from evomerge.store.run_dir import RunDir
 
@@ -47,9 +50,28 @@ def test_a_sweep_ends_with_each_search_and_what_they_say_over_seeds(
         "over seeds",
         "tiny entropy",
         "gain over the best parent",
+        "an interval from 2 seeds says little; use 5 or more",
         "日本 (1)/1",
     ):
         assert part in out
+
+
+def group_of(gain: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
+    model = {"name": "average", "test": test, "tasks": {}}
+    return {"setting": [], "searches": gain["n"], "complete": gain["n"], "models": [model], "gain": gain}
+
+
+def test_seeds_that_agree_are_no_certainty(capsys: pytest.CaptureFixture[str]) -> None:
+    same = over_seeds([1 / 3] * 2)
+    differ = over_seeds([-0.25, -0.125])
+    assert same is not None and differ is not None
+    for gain in (same, differ):
+        group = group_of({**gain.to_data(), "above": 0, "share": True}, same.to_data())
+        show_sweep({"searches": [], "groups": [group]})
+    out = capsys.readouterr().out
+    assert "33.3 ± 0.0 % │" in out
+    assert "gain over the best parent: +33.3 points with each of 2 seeds" in out
+    assert "above zero in 0 of 2" in out
 
 
 def test_searches_of_several_settings_are_summed_up_apart_and_failures_are_left_out(tmp_path: Path) -> None:
