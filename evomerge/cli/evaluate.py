@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--include-path", action="append", default=[], help="a folder with task YAML files; zoo:tasks")
     parser.add_argument("--limit", type=int, help="only so many items a task, drawn by --seed")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of what --limit draws; default: 0")
     parser.add_argument("--full", action="store_true", help="a run's winner on all items of its tasks")
     parser.add_argument("--all-parents", action="store_true", help="every parent, the base and the average likewise")
     parser.add_argument(

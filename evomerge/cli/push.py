@@ -17,7 +17,7 @@ def run(words: Sequence[str]) -> int:
         "`hf auth login`, and never printed.",
     )
     parser.add_argument("run", type=Path, help="the run folder, or a folder made by `evomerge export`")
-    parser.add_argument("repo", help="where to: org/name")
+    parser.add_argument("repo", help="where to: org/name, or name for your own account")
     parser.add_argument("--public", action="store_true", help="make the repository public")
     parser.add_argument("--dry-run", action="store_true", help="list what would go, and send nothing")
     arguments = parser.parse_args(words)

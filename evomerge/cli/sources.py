@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 from evomerge.cli.overrides import is_whole
 from evomerge.cli.paths import configs_path
-from evomerge.config.keys import takes_text
+from evomerge.config.keys import declared, takes_text
 from evomerge.errors import ConfigError
 from evomerge.system.files import read_file
 from evomerge.system.yaml_text import YamlError, read_yaml
@@ -79,7 +79,8 @@ class _OneFileSource(_FolderSource):
         data = _mapping(path, read_file(path, "the configuration", ConfigError), ())
         if not data:
             raise ConfigError(f"{path} is empty; see configs/experiment/ for whole examples")
-        if "merge_method" in data:
+        own = {"defaults", *declared(()).keys} - {"models", "name"}  # which mergekit has as well
+        if "merge_method" in data and not own & data.keys():
             raise ConfigError(f"{path} is a recipe of mergekit, which says one merge rather than what to search")
         if "defaults" not in data:
             data = {"defaults": list(_DEFAULTS), **data}

@@ -24,17 +24,21 @@ def run(words: Sequence[str]) -> int:
 
     from evomerge import api
 
-    genes = api.space(compose(arguments.config))
+    config = compose(arguments.config)
+    genes = api.space(config)
     if arguments.json:
         say_json(genes)
         return 0
     for stage in dict.fromkeys(gene["stage"] for gene in genes):
-        print_table(make_console(), _table(stage, [gene for gene in genes if gene["stage"] == stage]))
+        # A search without stages has one, whose name is nobody's choice.
+        name = config.get("name", "search")
+        title = f"{name}, stage {stage}" if config.get("stages") else name
+        print_table(make_console(), _table(title, [gene for gene in genes if gene["stage"] == stage]))
     return 0
 
 
-def _table(stage: str, genes: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title=named(f"{stage}: {len(genes)} genes"))
+def _table(title: str, genes: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=named(f"{title}: {len(genes)} genes"))
     for column in ("gene", "low", "high", "start", "scale"):
         table.add_column(column, justify="left" if column in ("gene", "scale") else "right")
     for gene in genes:

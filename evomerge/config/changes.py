@@ -9,7 +9,7 @@ from evomerge.config.canonical import at_resume
 from evomerge.config.keys import Key, declared, steps_of, undeclared
 from evomerge.config.schema import OF_RAY
 from evomerge.config.values import LIMIT
-from evomerge.errors import ConfigError, unknown_name
+from evomerge.errors import ConfigError
 
 
 def with_changes(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,8 +55,7 @@ def _problem(key: str) -> str | None:
     """Return why a key cannot be changed when a run is continued; None: it can."""
     unknown = undeclared(steps_of(key))
     if unknown is not None:
-        around, name = unknown
-        return unknown_name(f"key in {around.name or 'the configuration'}", name, around.keys)
+        return unknown
     reason = at_resume(key)
     if reason == LIMIT:
         return f"`{key}`: limits are given as the `budget`"

@@ -14,6 +14,7 @@ from typing import Any
 
 from evomerge.config.names import REGISTRIES
 from evomerge.config.schema import SearchKeys
+from evomerge.errors import unknown_name
 from evomerge.recipe.recipe import recipe_text_at
 
 ROOT = ""
@@ -109,8 +110,8 @@ def steps_of(name: str) -> list[str | int]:
     return [int(step) if step.isdigit() else step for step in re.split(r"[.\[]", name.replace("]", ""))]
 
 
-def undeclared(place: Sequence[str | int]) -> tuple[Key, str] | None:
-    """Return the section that does not have what a place names, and the name; None: such a key may stand there.
+def undeclared(place: Sequence[str | int]) -> str | None:
+    """Return the sentence about a place that names what its section does not have; None: such a key may stand there.
 
     Args:
         place: keys and indices from the top, as in `("execution", "thread")`.
@@ -118,8 +119,26 @@ def undeclared(place: Sequence[str | int]) -> tuple[Key, str] | None:
     for depth, step in enumerate(place):
         around = declared(place[:depth])
         if declared(place[: depth + 1]) is around and not around.open:
-            return around, str(step)
+            return unknown_key(place[:depth], str(step))
     return None
+
+
+def unknown_key(place: Sequence[str | int], name: str) -> str:
+    """Return the sentence about a name that a section does not have: where such a key stands, or the nearest names.
+
+    Args:
+        place: keys and indices of the section.
+        name: what came there.
+    """
+    around = declared(place)
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
+    kind, meant = f"key in {where or 'the configuration'}", re.sub(r"\W", "_", name)
+    plain = [one for one in all_keys() if one and "[]" not in one and ".NAME" not in one]
+    spelled = [one for one in plain if one.replace(".", "_") == meant and one != name]
+    elsewhere = spelled or [one for one in plain if one.endswith(f".{meant}")]
+    if 1 <= len(elsewhere) <= 3:
+        return f"unknown {kind} {name!r}; did you mean {' or '.join(map(repr, elsewhere))}?"
+    return unknown_name(kind, name, around.keys)
 
 
 def takes_text(place: Sequence[str | int]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from evomerge.config.keys import declared
+from evomerge.config.keys import declared, unknown_key
 from evomerge.config.rules import rule_problems
 from evomerge.config.schema import SearchConfig, SearchKeys
 from evomerge.config.values import SAYS, UNKNOWN
@@ -185,9 +185,8 @@ def _sentences(mistake: Mapping[str, Any], place: KeyPath) -> list[str]:
     if isinstance(came, bool) and mistake["loc"][-1] == "[key]":
         return [f"a name in `{_where(place[:-1])}` must be a text, but came {came!r}; write it in quotes"]
     if kind == "extra_forbidden":
-        inside = _where(place[:-1]) or "the configuration"
-        hint = "; parameters of the method belong into `method.parameters`" if inside == "method" else ""
-        return [unknown_name(f"key in {inside}", str(place[-1]), declared(place[:-1]).keys) + hint]
+        hint = "; parameters of the method belong into `method.parameters`" if place[:-1] == ("method",) else ""
+        return [unknown_key(place[:-1], str(place[-1])) + hint]
     if kind == UNKNOWN:
         return [unknown_name(where, str(came), context["known"])]
     if kind == SAYS:

@@ -21,6 +21,8 @@ from evomerge.system.text import error_text
 
 OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling")
 
+_KEY = "evaluation.include_path"
+
 _SHOWN = 100
 """How many members of a group or tag are listed."""
 
@@ -56,7 +58,7 @@ class TaskCatalog:
     def problems(self) -> list[str]:
         """Return what is wrong with the local folders."""
         missing = [path for path in self.include_path if not path.exists()]
-        return [f"include_path: there is no folder or file {str(path)!r}" for path in missing]
+        return [f"include_path: there is no folder or file {str(path)!r}{_from_here(path)}" for path in missing]
 
     def unread_files(self) -> list[str]:
         """Return local files that lm-eval skips silently, each with the reason."""
@@ -108,12 +110,17 @@ def check(
     if version is not None:
         return [*problems, version]
     catalog = TaskCatalog(include_path)
-    problems += catalog.problems()
+    unread = catalog.problems()
+    problems += unread
     for spec in shared(specs):
         for name in spec.sources:
             entry = catalog.find(name)
-            if entry is None or entry.path is None or entry.kind != "task":
-                problems.append(_unknown(name, catalog) if entry is None else _no_task(entry, catalog))
+            if entry is None:
+                if not unread:  # else the task may well be in the folder that was not found
+                    problems.append(_unknown(name, catalog, "--include-path" if every_metric else _KEY))
+                continue
+            if entry.path is None or entry.kind != "task":
+                problems.append(_no_task(entry, catalog))
                 continue
             try:
                 config = load(entry.path)
@@ -184,11 +191,16 @@ def _check_metric(spec: TaskSpec, name: str, config: Mapping[str, Any]) -> list[
     return resolve(spec, name, output_type, declared_metrics(config, output_type), filter_names(config))[1]
 
 
-def _unknown(name: str, catalog: TaskCatalog) -> str:
-    """Return the sentence about a name that nobody has, with the nearest names."""
-    hint = ""
+def _from_here(path: Path) -> str:
+    """Return where a relative path was looked for."""
+    return "" if path.is_absolute() else f" (paths start from the current folder, {Path.cwd()})"
+
+
+def _unknown(name: str, catalog: TaskCatalog, option: str) -> str:
+    """Return the sentence about a name that nobody has, with the nearest names; `option` is what takes folders."""
+    hint = "" if catalog.include_path else f"; a task of your own needs its folder: {option} (zoo:tasks: the zoo's)"
     if name.endswith((".yaml", ".yml")):
-        hint = "; to use a local file, put its folder into include_path and give the `task:` name inside it"
+        hint += "; to use a local file, put its folder into include_path and give the `task:` name inside it"
     unread = catalog.unread_files()
     if unread:
         hint += "; lm-eval skips these local files: " + "; ".join(unread)

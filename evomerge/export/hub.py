@@ -127,7 +127,9 @@ def _check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ExportError(f"{repo_id!r} is no name on the Hub; expected org/name: {error}") from error
+        raise ExportError(
+            f"{repo_id!r} is no name on the Hub; expected org/name, or name for your own account: {error}"
+        ) from error
 
 
 def _explained(error: Exception, repo_id: str, token: str) -> ExportError:

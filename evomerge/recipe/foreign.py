@@ -20,6 +20,8 @@ def foreign_problem(data: Mapping[Any, Any]) -> str | None:
     """Return the sentence about a mapping that is no recipe but something known, with what to do; else None."""
     if "method" in data and "parents" in data:
         return None
+    if "evaluation" in data or "budget" in data:
+        return "this is a configuration of a search, not a recipe; `evomerge search FILE.yaml` runs it"
     if "merge_method" in data or "slices" in data or ("experts" in data and "base_model" in data):
         if "experts" in data:
             return "this is a mixture of experts of mergekit, which evomerge does not build"
@@ -34,8 +36,6 @@ def foreign_problem(data: Mapping[Any, Any]) -> str | None:
             f"this is a recipe of mergekit{method}, which evomerge does not read yet; write it as one of evomerge, "
             f"with {form}"
         )
-    if "evaluation" in data or "budget" in data:
-        return "this is a configuration of a search, not a recipe; `evomerge search FILE.yaml` runs it"
     return None
 
 

@@ -76,8 +76,10 @@ def test_space_lists_every_gene_with_range_and_start(capsys) -> None:
     genes = json.loads(capsys.readouterr().out)
     assert all(gene["low"] <= gene["start"] <= gene["high"] for gene in genes)
     assert {gene["name"].split(".")[1] for gene in genes} >= {"math", "japanese"}
-    assert main(["space", "zoo_ja_math", "space.blocks=1"]) == 0
-    assert "genes" in capsys.readouterr().out
+    assert main(["space", "zoo_ja_math", "space.blocks=1", "name=mine"]) == 0
+    assert "mine: " in (out := capsys.readouterr().out) and "genes" in out and "search: " not in out
+    assert main(["space", "zoo_ps_then_dfs", "name=both"]) == 0
+    assert out.count("both, stage ") == 0 and capsys.readouterr().out.count("both, stage ") == 2
 
 
 def test_methods_lists_parameters(capsys) -> None:

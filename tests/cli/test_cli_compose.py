@@ -182,6 +182,21 @@ def test_references_that_fail_are_all_named_with_what_else_is_wrong() -> None:
         assert part in said
 
 
+@pytest.mark.parametrize("beside", ["method: ties", "budget: {candidates: 3}", "defaults: [search, _self_]"])
+def test_a_key_of_mergekit_in_a_search_is_an_unknown_key(beside: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(f"merge_method: ties\nmodels: {{parents: {{a: zoo:math}}}}\n{beside}\n")
+    assert main(["space", "mine.yaml"]) == 2
+    err = capsys.readouterr().err
+    assert "unknown key in the configuration 'merge_method'" in err and "recipe of mergekit" not in err
+
+
+def test_a_recipe_of_mergekit_is_no_search() -> None:
+    Path("mine.yaml").write_text(
+        "merge_method: ties\nname: a\nmodels: [{model: org/a}]\nbase_model: org/b\ndtype: float16\n"
+    )
+    assert "recipe of mergekit" in mistakes("mine.yaml")
+
+
 def test_what_is_no_ordinary_file_is_not_opened() -> None:
     os.mkfifo("pipe.yaml")  # reading it would wait forever
     Path("folder.yaml").mkdir()

@@ -116,8 +116,8 @@ def test_what_a_search_may_have_decides_its_results_declared_or_not(key: str) ->
     ("key", "said"),
     [
         ("execution.thread.most", "unknown key in execution 'thread'; did you mean 'threads'"),
-        ("stages.layers.shape", "unknown key in stages.NAME 'shape'; did you mean 'share'"),
-        ("evaluation.tasks[0].wait", "unknown key in evaluation.tasks\\[\\] 'wait'; did you mean 'weight'"),
+        ("stages.layers.shape", "unknown key in stages.layers 'shape'; did you mean 'share'"),
+        ("evaluation.tasks[0].wait", "unknown key in evaluation.tasks\\[0\\] 'wait'; did you mean 'weight'"),
     ],
 )
 def test_an_unknown_key_is_named_where_it_stands(key: str, said: str) -> None:

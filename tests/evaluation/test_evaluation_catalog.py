@@ -67,6 +67,25 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert problems == [f"include_path: there is no folder or file '{tmp_path / 'gone'}'"]
 
 
+def test_tasks_that_may_be_in_a_missing_folder_are_not_called_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    problems = check([TaskSpec("my_ja", "acc"), TaskSpec("my_en", "acc"), TaskSpec("gsm8k", "nonsense")], ["tasks"])
+    assert problems[0] == (
+        f"include_path: there is no folder or file 'tasks' (paths start from the current folder, {tmp_path})"
+    )
+    assert not any("unknown lm-eval task" in one for one in problems)
+    assert "nonsense" in problems[-1]  # what is known without the folder is said all the same
+
+
+@pytest.mark.parametrize(("every_metric", "option"), [(True, "--include-path"), (False, "evaluation.include_path")])
+def test_without_a_folder_an_unknown_task_is_told_what_takes_one(every_metric: bool, option: str) -> None:
+    spec = TaskSpec("my_own_thing", "" if every_metric else "acc", direction="maximize")
+    (said,) = check([spec], every_metric=every_metric)
+    assert f"a task of your own needs its folder: {option} (" in said
+
+
 def test_groups_and_tags_name_their_members(tmp_path: Path) -> None:
     write(tmp_path, "first", metric_list=METRICS)
     write(tmp_path, "second", metric_list=METRICS)

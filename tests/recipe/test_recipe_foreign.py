@@ -29,6 +29,7 @@ SEARCH = "defaults: [search, _self_]\nmodels: {base: org/a}\nevaluation: {tasks:
         (BLEND, "recipe of mergekit that merges slice by slice, .* with `groups:` of layers"),
         (EXPERTS, "mixture of experts of mergekit"),
         (SEARCH, "configuration of a search, not a recipe; `evomerge search FILE.yaml` runs it"),
+        (f"{SEARCH}merge_method: ties\n", "configuration of a search, not a recipe"),
         (f"{TIES}---\n{TIES}", "not valid YAML: .*; mergekit's files of several merges are not read"),
         ("method: ties\nparents: {a: org/a}\nmerge_method: ties\n", "unknown keys in the recipe: ['merge_method']"),
     ],
