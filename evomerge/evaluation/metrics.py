@@ -27,8 +27,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evomerge.errors import EvaluationError
 from evomerge.evaluation.index import function_name
 from evomerge.evaluation.task import Direction
+from evomerge.system.text import visible
 
 _LOGS = {"perplexity", "weighted_perplexity"}
 _MEANS = {"mean", "nanmean"}
@@ -122,6 +124,10 @@ def item_metrics(result: Mapping[str, Any], aggregation: Mapping[str, Callable[.
     Args:
         result: what the task's `process_results` returned for the item.
         aggregation: the task's metric name to aggregation function.
+
+    Raises:
+        EvaluationError: if a value is no number where the aggregation takes numbers (of which lm-eval's own would make
+            no score, and ours a better one); the message names the metric and the value.
     """
     numbers_: dict[str, float] = {}
     for name, value in result.items():
@@ -138,8 +144,12 @@ def item_metrics(result: Mapping[str, Any], aggregation: Mapping[str, Callable[.
         elif kind in _CORPUS and function is not None:
             with contextlib.suppress(Exception):  # sacrebleu's; an answer that it cannot take is not judged
                 numbers_[f"sentence_{name}"] = float(function([value]))
-        elif isinstance(value, numbers.Real) or (getattr(value, "ndim", None) == 0 and hasattr(value, "item")):
-            number = float(value)
+        else:
+            number = _number(value)
+            if number is None and _averages(function):
+                number = _own_number(name, value, function)
+            if number is None:
+                continue
             if not (math.isnan(number) and function is not None and _leaves_nan_out(function)):
                 numbers_[name] = number
     return numbers_
@@ -160,7 +170,7 @@ def is_mean_of_items(function: Callable[..., Any], results: Sequence[Any]) -> bo
     if kind == "brier_score":
         return True
     mean = kind in _MEANS or (kind is None and _is_mean(function))
-    return mean and any(isinstance(one, numbers.Real) and not math.isnan(one) for one in results)
+    return mean and any(not math.isnan(number) for number in map(_number, results) if number is not None)
 
 
 def _add(reported: dict[str, Metric], name: str, kind: str | None, higher: bool | None) -> None:
@@ -178,6 +188,53 @@ def _add(reported: dict[str, Metric], name: str, kind: str | None, higher: bool 
         # Whether a function is a mean (and what an undeclared default is) is known once the task is loaded.
         known = kind is not None and kind != _OWN_FUNCTION
         reported[name] = Metric(False if known else None, direction, reason)
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, a truth value, or what an array or tensor of one element holds; None: it is no number."""
+    if not isinstance(value, numbers.Number) and hasattr(value, "item") and _size(value) == 1:
+        try:
+            value = value.item()
+        except Exception:  # an array library's own
+            return None
+    if not isinstance(value, numbers.Number) or isinstance(value, complex):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]  # Decimal is a Number, but no Real
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+    except (TypeError, ValueError):
+        return None
+
+
+def _size(value: Any) -> Any:
+    """Return how many elements an array or tensor has; a method in torch, a number elsewhere."""
+    counted = getattr(value, "numel", None)
+    return counted() if callable(counted) else getattr(value, "size", None)
+
+
+def _averages(function: Callable[..., Any] | None) -> bool:
+    """Return whether an aggregation takes the mean of numbers, perhaps of some of them."""
+    if function is None:  # a remark, of which the task reports no score
+        return False
+    kind = _kind(function)
+    return kind in _MEANS or (kind is None and (_is_mean(function) or _leaves_nan_out(function)))
+
+
+def _own_number(name: str, value: Any, function: Callable[..., Any] | None) -> float | None:
+    """Return what a task's own mean makes of a value that is no number (None as 0, say); None: it leaves it out."""
+    if function is not None and _kind(function) is None:
+        if _gives(function, ([0.25, value, 0.5, 1.0], 1.75 / 3), ([value, 1.0], 1.0)):
+            return None
+        with contextlib.suppress(Exception):  # the task's own: it takes no such value
+            alone = float(function([value]))
+            if _gives(function, ([0.25, value, 0.5, 1.0], (1.75 + alone) / 4), ([value, 1.0], (alone + 1.0) / 2)):
+                return alone
+    try:
+        shown = visible(" ".join(repr(value).split()), most=80)
+    except Exception:  # anybody's class
+        shown = f"a {type(value).__name__}"
+    raise EvaluationError(f"metric {name!r} is {shown}, not a number")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -276,6 +276,8 @@ class PreparedTask:
                         results.setdefault((name, ensemble.name), []).append(own)
                 except PASSED_ON:
                     raise
+                except EvaluationError as error:
+                    raise EvaluationError(f"task {task!r}, item {item}: {error}") from error
                 except BaseException as error:
                     if GUARD in error_text(error):  # a task that does not say what it does
                         raise ConfigError(refusal(self.name)) from error

@@ -209,3 +209,101 @@ def test_a_search_with_few_items_goes_on_after_a_stop_as_if_there_had_been_none(
     judged = sum(item % 4 != 0 for item in items)
     assert status["best"]["test"]["n"] == judged < len(items) == 7
     assert [one["n"] for one in status["comparisons"]] == [judged] * 3
+
+
+VALUES = """
+from decimal import Decimal
+import numpy as np
+import torch
+
+WRONG = {wrong}
+
+def judge(doc, results):
+    return {{"acc": {right} if int(doc["answer"]) % 2 else WRONG, "own": 1.0 if int(doc["answer"]) % 2 else WRONG}}
+
+def own(values):
+    values = {own}
+    return sum(values) / len(values)
+"""
+
+
+def _scored(folder: Path, tiny: Tiny, metric: str, aggregation: str, **values: str) -> tuple[Any, Any]:
+    """Return our mean and lm-eval's where half of the items have another value; an error where it comes."""
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from evomerge.evaluation.quiet import lm_eval_randomness, quiet
+
+    settings = {key: value for key, value in GENERATION.items() if key != "metric_list"}
+    docs = {"test": [{"question": q, "answer": str(i)} for i, q in enumerate(questions(6, seed=2))]}
+    path = write_task(folder, "values", docs, **settings)
+    listed = f"metric_list:\n- {{metric: {metric}, aggregation: {aggregation}, higher_is_better: true}}\n"
+    path.write_text(path.read_text() + listed + "process_results: !function judging.judge\n")
+    values = {"right": "1.0", "own": "values", **values}
+    text = VALUES.format(**values)
+    if metric == "acc":
+        text = text.replace(', "own": 1.0 if int(doc["answer"]) % 2 else WRONG', "")
+    else:
+        text = text.replace(f'"acc": {values["right"]} if int(doc["answer"]) % 2 else WRONG, ', "")
+    (folder / "judging.py").write_text(text)
+    found: list[Any] = []
+
+    def ours() -> float:
+        made = harness(folder, TaskSpec("values", metric), sizes=ALL)
+        result = Objectives(made.specs).result(made.score(tiny.model, tiny.tokenizer, Split.SEARCH))
+        return next(iter(result.measures.values()))
+
+    def theirs() -> Any:
+        with quiet(), lm_eval_randomness():
+            return np.asarray(  # an array of one number is what their report shows; several are no score
+                lm_eval.simple_evaluate(
+                    HFLM(pretrained=tiny.model, tokenizer=copy.deepcopy(tiny.tokenizer), batch_size=8),
+                    tasks=["values"],
+                    task_manager=TaskManager(include_defaults=False, include_path=str(folder)),
+                    bootstrap_iters=0,
+                )["results"]["values"][f"{metric},none"]
+            ).item()
+
+    for score in (ours, theirs):
+        try:
+            found.append(score())
+        except Exception as error:
+            found.append(error)
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("np.array([0.0])", "1.0"),
+        ("torch.tensor([[0.0]])", "torch.tensor(True)"),
+        ("False", "np.True_"),
+        ("Decimal(0)", "Decimal(1)"),
+    ],
+)
+def test_a_value_of_one_number_is_that_number(tmp_path: Path, tiny: Tiny, wrong: str, right: str) -> None:
+    mine, theirs = _scored(tmp_path, tiny, "acc", "mean", wrong=wrong, right=right)
+    assert mine == theirs == 0.5
+
+
+@pytest.mark.parametrize("wrong", ["None", "'0'", "[0.0]", "(0.0, 1.0)", "np.array([0.0, 0.0])", "np.array('0')"])
+def test_a_value_that_is_no_number_fails_as_in_lm_eval(tmp_path: Path, tiny: Tiny, wrong: str) -> None:
+    mine, theirs = _scored(tmp_path, tiny, "acc", "mean", wrong=wrong)
+    assert isinstance(theirs, Exception)
+    assert isinstance(mine, EvaluationError)
+    assert "task 'values', item 0: metric 'acc' is " in str(mine) and str(mine).endswith(", not a number")
+
+
+@pytest.mark.parametrize(
+    ("own", "wrong", "mean"),
+    [
+        ("[one for one in values if one is not None]", "None", 1.0),  # left out
+        ("[one or 0.0 for one in values]", "None", 0.5),  # counted as wrong
+        ("[float(one) for one in values]", "'0.5'", 0.75),
+    ],
+)
+def test_an_own_mean_says_what_its_values_are_worth(
+    tmp_path: Path, tiny: Tiny, own: str, wrong: str, mean: float
+) -> None:
+    assert _scored(tmp_path, tiny, "own", "!function judging.own", own=own, wrong=wrong) == (mean, mean)
