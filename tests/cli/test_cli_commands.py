@@ -51,6 +51,14 @@ def test_status_prints_stable_keys(zoo_run: Path, capsys) -> None:
     assert status["public_tasks"] == []
 
 
+def test_every_key_of_status_is_documented(zoo_run: Path, capsys) -> None:
+    assert main(["status", str(zoo_run), "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    commands = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = commands.partition("## `status --json`")[2].partition("\n## ")[0]
+    assert [key for key in (*status, *status["best"]) if f"`{key}`" not in section] == []
+
+
 def test_status_for_people_names_state_budget_and_best(zoo_run: Path, capsys) -> None:
     assert main(["status", str(zoo_run)]) == 0
     out = capsys.readouterr().out

@@ -29,6 +29,14 @@ SEARCH = "defaults: [search, _self_]\nmodels: {base: org/a}\nevaluation: {tasks:
         (BLEND, "recipe of mergekit that merges slice by slice, .* with `groups:` of layers"),
         (EXPERTS, "mixture of experts of mergekit"),
         (SEARCH, "configuration of a search, not a recipe; `evomerge search FILE.yaml` runs it"),
+        (
+            "merge_method: slerp\nslices:\n- sources:\n  - {model: org/a, parameters: {weight: [0.2, 0.6, 1.0]}}\n",
+            "for a gradient over the layers .* `groups: [{layers: [start, stop], …}]` each",
+        ),
+        (
+            f"{TIES}parameters: {{int8_mask: true, t: [{{filter: mlp, value: 0.5}}, {{value: 1}}]}}\n",
+            "for a `filter:`, `groups: [{roles: [attention], …}]` with .* `int8_mask` is left out",
+        ),
         (f"{SEARCH}merge_method: ties\n", "configuration of a search, not a recipe"),
         (f"{TIES}---\n{TIES}", "not valid YAML: .*; mergekit's files of several merges are not read"),
         ("method: ties\nparents: {a: org/a}\nmerge_method: ties\n", "unknown keys in the recipe: ['merge_method']"),
