@@ -174,6 +174,7 @@ class Display:
         self._best: Record | None = None
         self._phase = ""
         self._last_line = time.monotonic()
+        self._left_out = 0
         self._baselines: list[tuple[str, Score | None]] = []
         self._progress = Progress(
             TextColumn("{task.description:<10}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -189,6 +190,7 @@ class Display:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._tell_left_out()
         if self._live is not None:
             with contextlib.suppress(*_GONE):
                 self._live.update(self._view())
@@ -212,9 +214,12 @@ class Display:
 
     def phase(self, name: str, total: int | None, done: int) -> None:
         """Show that a phase of the search begins."""
+        self._tell_left_out()
         self._phase = name
         self._task = self._progress.add_task(visible(name), total=total, completed=done)
-        if self._live is None:
+        if total is not None and done > total:
+            self.note(f"{name}: the run has {done} candidates already; nothing more to search with a budget of {total}")
+        elif self._live is None:
             size = f" {total} candidates" if total is not None else ""
             self.note(f"{name}:{size}" + (f" ({done} done before)" if done else ""))
         self._refresh()
@@ -244,11 +249,19 @@ class Display:
     def _line(self, record: Record, split: Split, score: Score | None, improved: bool) -> None:
         due = time.monotonic() - self._last_line > PLAIN_SECONDS
         searching = split == Split.SEARCH and not record.is_baseline
-        if not searching or improved or due or record.error:
+        if not searching or improved or due or record.error or record.is_consensus:
             what = visible(record.error, most=ERROR_LENGTH) if record.error else percent(score)
             best = f"   best {percent(self._search_score(self._best))}" if searching and self._best else ""
             self.note(f"  {visible(record.name):<16} {split:<10} {what}{best}")
             self._last_line = time.monotonic()
+        else:
+            self._left_out += 1
+
+    def _tell_left_out(self) -> None:
+        """Say how many candidates had no line of their own since the phase began."""
+        if self._left_out:
+            self.note(f"  ({self._left_out} more in run.log)")
+        self._left_out = 0
 
     def _refresh(self) -> None:
         if self._live is not None:

@@ -169,12 +169,13 @@ def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, 
     chosen = "the baseline " + record.name if record.is_baseline else record.name
     if choice is not None and len(choice.records) > 1 and record.number in choice.records:
         chosen += f", one of a front of {len(choice.records)} merges, none of them better in every objective"
+    seconds = f"{spent['seconds']:.0f} s" if "seconds" in spent else None
     facts = {
         "optimizer": name,
         "seed": config.get("seed"),
         "candidates tried": run.database.count(),
-        "item evaluations": spent.get("items"),
-        "wall time": f"{spent['seconds']:.0f} s" if "seconds" in spent else None,
+        "item evaluations of candidates": spent.get("items"),
+        "time of the search (without baselines and finalists)": seconds,
         "finalists on validation": _section(config, "evaluation").get("finalists"),
         "chosen": chosen,
     }

@@ -135,13 +135,8 @@ def _model_index(title: str, result: Mapping[Split, Score], tasks: Mapping[str, 
                         "name": ", ".join(tasks) or "objective",
                         "split": str(split),
                     },
-                    "metrics": [
-                        {
-                            "type": metric,
-                            "name": f"{metric}, 95 % interval {_number(score.low)} to {_number(score.high)}",
-                            "value": score.mean,
-                        }
-                    ],
+                    # The name is what the Hub shows; the interval stands in the table of scores.
+                    "metrics": [{"type": metric, "name": metric, "value": score.mean}],
                 }
             ],
         }

@@ -31,7 +31,7 @@ from evomerge.search.events import Listener, Silent
 from evomerge.search.journal import Journal
 from evomerge.search.loop import Loop
 from evomerge.search.questions import Questions
-from evomerge.search.splits import SplitScorer
+from evomerge.search.splits import SplitScorer, is_scored
 from evomerge.search.stage import Progress, Stage
 from evomerge.search.turns import AsTheyCome, InOrder
 from evomerge.search.winner import Finals
@@ -175,11 +175,11 @@ class Search:
                 "candidate at a time, which the workers share; `execution.deterministic: false` runs one for each"
             )
         first = self._progress.first
-        total = None if self._limit.candidates is None else self._limit.candidates - first
+        whole = self.budget.part(self.stages[self._progress.stage].until)
+        total = None if whole.candidates is None else whole.candidates - first  # with the consensus, the last of them
         name = "search" if len(self.stages) == 1 else f"search: {self.stages[self._progress.stage].name}"
         self.listener.phase(name, total, self._progress.spent.candidates - first)
         self._loop.evolve(strategy, self._limit)
-        whole = self.budget.part(self.stages[self._progress.stage].until)
         if self._limit != whole and not self.stop.stopping and not enough_for_consensus(self._db.records(), first):
             # Many failed or were the same: what was set aside for the consensus is a candidate like the others.
             self._limit = whole
@@ -271,7 +271,8 @@ class Search:
     def _test(self, choice: Choice) -> None:
         """Score the chosen candidates and the baselines on the test items."""
         numbers = [*self._baselines.numbers, *choice.records]  # baselines first: candidates may be compared with them
-        self.listener.phase("test", len(numbers), 0)
+        done = sum(is_scored(self._scorer.record(number), Split.TEST) for number in numbers)
+        self.listener.phase("test", len(numbers), done)
         self._scorer.score(numbers, Split.TEST)
         self.run_dir.write_best(self._scorer.record(choice.best).recipe)
         self._db.set_choice(choice)

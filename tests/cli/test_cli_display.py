@@ -136,3 +136,28 @@ def test_the_course_of_a_search_stays_short_and_shows_the_best_of_equal_stretche
     top = max([*best, 1e-9])
     assert course.bars() == "".join(BARS[int(value / top * (len(BARS) - 1) + 0.5)] for value in best)
     assert len(course.bars()) <= 6
+
+
+def test_candidates_without_a_line_of_their_own_are_counted() -> None:
+    console = shown()
+    with Display(console) as display:
+        display.phase("search", 6, 0)
+        for number, fitness in enumerate((0.5, 0.4, 0.6, 0.3, 0.2)):
+            record = scored(number, fitness)
+            display.scored(record, Split.SEARCH, (record.scores or {})[Split.SEARCH])
+        record = scored(5, 0.1, "consensus")
+        display.scored(record, Split.SEARCH, (record.scores or {})[Split.SEARCH])
+        display.phase("validation", 2, 0)
+    lines = [line.split()[0] + " " + line.split()[1] for line in text_of(console).splitlines()]
+    assert lines == ["search: 6", "candidate 0", "candidate 2", "consensus search", "(3 more", "validation: 2"]
+
+
+def test_a_budget_that_is_spent_already_is_told() -> None:
+    console = shown()
+    with Display(console) as display:
+        display.phase("search", 3, 4)
+        display.phase("validation", 4, 4)
+    assert text_of(console).splitlines() == [
+        "search: the run has 4 candidates already; nothing more to search with a budget of 3",
+        "validation: 4 candidates (4 done before)",
+    ]

@@ -405,3 +405,21 @@ def test_the_best_recipe_is_written_again_where_a_kill_came_before_it(tmp_path: 
         with pytest.raises(Killed):
             make(run, Machine(die_at=0), "whole").run()
         assert run.best() == found
+
+
+def test_phases_count_the_consensus_and_what_was_done_before(tmp_path: Path) -> None:
+    class Phases(machines.Told):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[str, int | None, int]] = []
+
+        def phase(self, name: str, total: int | None, done: int) -> None:
+            self.seen.append((name, total, done))
+
+    with create(tmp_path / "run") as run:
+        first, again = Phases(), Phases()
+        for listener in (first, again):
+            make(run, Machine(), "whole", listener=listener).run()
+        assert any(record.is_consensus for record in run.database.records())
+    assert first.seen == [("baselines", 2, 0), ("search", 26, 0), ("validation", 3, 0), ("test", 3, 0)]
+    assert again.seen == [("baselines", 2, 2), ("search", 26, 26), ("validation", 3, 3), ("test", 3, 3)]
