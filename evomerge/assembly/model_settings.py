@@ -17,6 +17,7 @@ from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.evaluation.engines.decoding import refusal
 from evomerge.evaluation.harness import LmHarness
+from evomerge.evaluation.quiet import quiet
 from evomerge.genome.space import Space
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.live.settings import GenerationConfigs, Tokenizers
@@ -61,7 +62,8 @@ class ModelSettings:
             return problems, notes
         refused: dict[str, list[str]] = {}
         for who, config in self.generation.items():
-            reason = refusal(config, self.vocabulary[who])
+            with quiet():
+                reason = refusal(config, self.vocabulary[who])
             if reason is not None:
                 refused.setdefault(reason, []).append(who)
         problems += [

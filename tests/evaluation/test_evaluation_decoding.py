@@ -13,7 +13,7 @@ from evaluation_helpers import WORDS, Tiny
 
 from evomerge.evaluation.engines import generation
 from evomerge.evaluation.engines.base import Call
-from evomerge.evaluation.engines.decoding import decoding
+from evomerge.evaluation.engines.decoding import decoding, refusal
 from evomerge.evaluation.engines.encoding import Encoder
 from evomerge.evaluation.engines.hf import HfEngine
 from evomerge.evaluation.engines.lm_eval import LmEvalEngine
@@ -33,9 +33,9 @@ def prompts(n: int = 7) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 14))) for _ in range(n)]
 
 
-def said(engine: Any, tiny: Tiny, texts: list[str]) -> list[str]:
-    """An engine's answers."""
-    settings = {"until": ["\n"], "max_gen_toks": MOST, "do_sample": False}
+def said(engine: Any, tiny: Tiny, texts: list[str], **more: Any) -> list[str]:
+    """An engine's answers, with more settings of the task."""
+    settings = {"until": ["\n"], "max_gen_toks": MOST, "do_sample": False, **more}
     with quiet():
         encoder = Encoder(tiny.tokenizer, engine.context_length(tiny.model, tiny.tokenizer))
         asked = tuple(Asked(text, settings) for text in texts)
@@ -114,10 +114,80 @@ def test_the_task_decides_about_length_and_sampling(tiny: Tiny, settings: dict[s
     assert own.model.generation_config.max_new_tokens == settings.get("max_new_tokens"), "it is as it was"
 
 
-def test_what_only_the_loop_of_transformers_does_is_left_to_it(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
-    own, texts = with_settings(tiny, {"num_beams": 3}), prompts(5)
-    assert said(HfEngine(batch_size=2, max_length=None), own, texts) == by_transformers(own, texts)
+LOOPS: list[dict[str, Any]] = [
+    {"num_beams": 3},
+    {"num_beams": 2, "length_penalty": 2.0, "early_stopping": True, "repetition_penalty": 1.8},
+    {"num_beams": 2, "no_repeat_ngram_size": 1, "eos_token_id": [0, 66, 70, 263]},
+]
+
+
+@pytest.mark.parametrize("settings", LOOPS, ids=lambda one: " ".join(one))
+def test_what_only_the_loop_of_transformers_does_is_left_to_it_whatever_the_batch(
+    tiny: Tiny, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    own, texts = with_settings(tiny, settings), prompts(5)
+    expected = by_transformers(own, texts)
+    assert expected != by_transformers(tiny, texts), "the setting changes nothing here, so nothing is tested"
+    for make, batch_size in ((HfEngine, 2), (HfEngine, 64), (LmEvalEngine, 1), (LmEvalEngine, 4)):
+        assert said(make(batch_size=batch_size, max_length=None), own, texts) == expected
     assert "generation config asks for beam_search: lm-eval generates" in caplog.text
+    # The same, where the task asks for it.
+    ends = with_settings(tiny, {"eos_token_id": settings.get("eos_token_id", 0)})
+    of_task = {key: value for key, value in settings.items() if key != "eos_token_id"}
+    for make in (HfEngine, LmEvalEngine):
+        assert said(make(batch_size=4, max_length=None), ends, texts, **of_task) == expected
+
+
+def test_a_lookup_in_the_prompt_which_knows_one_row_only_answers_row_by_row(tiny: Tiny) -> None:
+    own, texts = with_settings(tiny, {"prompt_lookup_num_tokens": 3}), prompts(4)
+    assert said(HfEngine(batch_size=8, max_length=None), own, texts) == by_transformers(tiny, texts)
+
+
+def test_rows_that_need_not_be_alone_keep_their_batch(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+    generate = type(tiny.model).generate
+
+    def counted(model: Any, *args: Any, **more: Any) -> Any:
+        if "custom_generate" not in more:
+            sizes.append((len(more["input_ids"]), more.get("num_beams", 1)))
+        return generate(model, *args, **more)
+
+    monkeypatch.setattr(type(tiny.model), "generate", counted)
+    engine, texts = LmEvalEngine(batch_size=4, max_length=None), prompts(4)
+    plain = {"until": ["\n"], "max_gen_toks": 3, "do_sample": False, "top_k": 5}
+    asked = [Asked(text, {**plain, "num_beams": 2} if i % 2 else plain) for i, text in enumerate(texts)]
+    with quiet():
+        found = engine.answer(tiny.model, tiny.tokenizer, Call("generate_until", tuple(asked), ("t",) * 4, ()), None)
+    assert sorted(sizes) == [(1, 2), (1, 2), (2, 1)]
+    assert [found[0], found[2]] == said(engine, tiny, [texts[0], texts[2]], max_gen_toks=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive_search: "),
+        ({"dola_layers": "low"}, "dola_generation: "),
+        ({"force_words_ids": [[5]], "num_beams": 2}, "constrained_beam_search: "),
+        ({"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}, "group_beam_search: "),
+        ({"prompt_lookup_num_tokens": 2, "cache_implementation": "static"}, "assisted_generation: "),
+        ({"num_beams": 2, "num_return_sequences": 2}, "beam_search: it returns something else than one answer"),
+        ({"num_beams": 2, "return_dict_in_generate": True}, "beam_search: it returns something else"),
+        ({"stop_strings": ["x"]}, "stop strings"),
+        ({"num_beams": 3, "early_stopping": True}, None),
+        ({"prompt_lookup_num_tokens": 3}, None),
+        ({"assistant_early_exit": 1}, None),
+        ({"guidance_scale": 1.5}, None),
+        ({"max_time": 0.0}, None),
+        ({"return_dict_in_generate": True}, None),
+    ],
+    ids=str,
+)
+def test_the_start_knows_what_transformers_cannot_do_by_itself(settings: dict[str, Any], said: str | None) -> None:
+    from transformers import GenerationConfig
+
+    with quiet():
+        reason = refusal(GenerationConfig(eos_token_id=1, **settings), 300)
+    assert (reason is None) if said is None else (reason is not None and said in reason), reason
 
 
 def test_a_setting_that_transformers_refuses_is_an_obstacle(tiny: Tiny) -> None:

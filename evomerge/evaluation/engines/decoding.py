@@ -146,13 +146,39 @@ def refusal(generation_config: Any, vocabulary: int) -> str | None:
         model = LlamaForCausalLM(LlamaConfig(vocab_size=max(1, vocabulary), **sizes))
     model.to_empty(device="cpu")
     model.generation_config = generation_config
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data.zero_()  # else what the memory held before, NaN perhaps
     how = decoding(model)
     if how.refused:
         return how.obstacle
-    scores = torch.zeros(1, max(1, vocabulary))
     try:
-        for processor in how.processors if how.obstacle is None else ():
+        if how.obstacle is not None:
+            return _refused_by_the_loop(model, how.obstacle)
+        scores = torch.zeros(1, max(1, vocabulary))
+        for processor in how.processors:
             scores = processor(torch.tensor([_SHORT]), scores)
     except Exception as error:  # an id beyond the vocabulary, say
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+def _refused_by_the_loop(model: Any, asked: str) -> str | None:
+    """Return why transformers' own loop refuses what a generation config asks for; None if it does not.
+
+    A function in the place of the loop passes by the question whether transformers has the loop: some ways of decoding
+    (contrastive, constrained, …) are fetched as foreign code, others want what no engine gives them.
+
+    Args:
+        model: a tiny model, which is run for two tokens of one prompt, as lm-eval does.
+        asked: what the generation config asks for.
+    """
+    ids = torch.tensor([_SHORT])
+    options = {"max_new_tokens": 2, "do_sample": False, "use_cache": True, "pad_token_id": 0}
+    try:
+        with task_limits(model):
+            found = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
+        if not isinstance(found, Tensor) or len(found) != 1:
+            return f"{asked}: it returns something else than one answer to each prompt"
+    except Exception as error:  # as in `decoding`
+        return f"{asked}: {' '.join(str(error).split()) or type(error).__name__}"
     return None

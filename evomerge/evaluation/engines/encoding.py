@@ -12,6 +12,9 @@ from typing import Any, TypeAlias
 _GREEDY_ONLY = {"top_k", "top_p", "min_p", "typical_p"}
 """Sampling settings, which greedy decoding ignores."""
 
+_LENGTH_AND_END = {"until", "max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"}
+"""When an answer ends, in lm-eval's words."""
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -39,6 +42,13 @@ class Likelihood:
 
     context: tuple[int, ...]
     continuation: tuple[int, ...]
+
+
+def is_greedy(settings: Mapping[str, Any]) -> bool:
+    """Return whether a task's `generation_kwargs` ask for the likeliest tokens and nothing else."""
+    wanted = {key: value for key, value in settings.items() if key not in _LENGTH_AND_END}
+    sampled = wanted.pop("do_sample", False) or wanted.pop("temperature", 0.0) or wanted.pop("num_beams", 1) != 1
+    return not sampled and not wanted.keys() - _GREEDY_ONLY
 
 
 Encoded: TypeAlias = Completion | Likelihood | tuple[Likelihood, ...]
@@ -93,8 +103,7 @@ class Encoder:
         until = handle_stop_sequences(wanted.pop("until", None), eos=eos)
         max_new_tokens = wanted.pop("max_gen_toks")
         room = self.max_length - max_new_tokens
-        sampled = wanted.pop("do_sample", False) or wanted.pop("temperature", 0.0) or wanted.pop("num_beams", 1) != 1
-        if sampled or wanted.keys() - _GREEDY_ONLY or room <= 0 or max_new_tokens < 1:
+        if not is_greedy(wanted) or room <= 0 or max_new_tokens < 1:
             return None
         # Not `tok_encode`, since for generation lm-eval looks only for the tokenizer's own begin-of-text.
         special = {"add_special_tokens": False} if has_bos_prefix(context, self._tokenizer.bos_token) else {}

@@ -10,6 +10,7 @@ from typing import Any
 from evomerge.errors import Interrupted
 from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
 from evomerge.evaluation.engines.decoding import decoding, task_limits
+from evomerge.evaluation.engines.encoding import is_greedy
 from evomerge.evaluation.engines.finite import require_finite
 
 
@@ -33,12 +34,28 @@ class LmEvalEngine(Engine):
 
     def answer(self, model: Any, tokenizer: Any, prepared: Call, should_stop: StopCheck | None) -> Sequence[Response]:
         """Return one response per request; see `Engine`."""
-        # Penalties and the like would count the padding that a batch gives shorter prompts.
-        alone = prepared.kind == "generate_until" and decoding(model).shapes
-        lm = self._lm_for(model, tokenizer, 1 if alone else self._batch_size)
-        with _watched(model, should_stop), task_limits(model):
-            responses: Sequence[Response] = getattr(lm, prepared.kind)(list(prepared.instances), disable_tqdm=True)
-        return responses
+        found: dict[int, Response] = {}
+        alone = self._alone(model, prepared)
+        for rows, batch_size in ((sorted(set(range(len(prepared.instances))) - alone), self._batch_size), (alone, 1)):
+            if rows:
+                lm = self._lm_for(model, tokenizer, batch_size)
+                asked = [prepared.instances[i] for i in sorted(rows)]
+                with _watched(model, should_stop), task_limits(model):
+                    found |= zip(sorted(rows), getattr(lm, prepared.kind)(asked, disable_tqdm=True), strict=True)
+        return [found[i] for i in range(len(found))]
+
+    def _alone(self, model: Any, call: Call) -> set[int]:
+        """Return the places of the requests whose answers would depend on the rows beside them in a batch.
+
+        Penalties and the like count the padding that a batch gives shorter prompts, beams are followed as long as those
+        of another row, some ways of decoding know one row only, and a random draw depends on the draws before it.
+        """
+        if call.kind != "generate_until":
+            return set()
+        how = decoding(model)
+        if how.shapes or how.obstacle is not None:
+            return set(range(len(call.instances)))
+        return {i for i, one in enumerate(call.instances) if not is_greedy(one.args[1])}
 
     def release(self) -> None:
         """Let go of the last model."""
