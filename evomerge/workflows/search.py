@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evomerge.analysis.all_wrong import all_wrong
 from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS, public_warning
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
@@ -33,6 +34,8 @@ log = logging.getLogger("evomerge")
 MANY, SHOWN = 5, 500
 """After how many failures and no success it is said that something is wrong, and most characters of an error then."""
 
+
+Doubts = Callable[[], Iterable[str]]
 
 MANY_ITEMS = 10_000
 """Items from which building the prompts of all of them takes seconds, which is said."""
@@ -94,7 +97,9 @@ def carry_out(
     stop = stop or StopSignal()
     try:
         with logging_to(run.log_path) as run_log:
-            _carry_out(run, prepared, _Logged(listener, note), stop, note)
+            _carry_out(
+                run, prepared, _Logged(listener, note, lambda: all_wrong(run.database, prepared.objectives)), stop, note
+            )
     except (Interrupted, KeyboardInterrupt) as error:
         raise _stopped(error, run.path) from None
     if run_log.problem is not None and note is not None:
@@ -177,11 +182,16 @@ class _Logged:
     """Writes every step to the run's log, and passes it on.
 
     A listener that fails is left out from then on: what is shown does not end a search.
+
+    Args:
+        after_baselines: returns what is to be warned of once the baselines are scored.
     """
 
-    def __init__(self, listener: Listener | None, note: Note | None) -> None:
+    def __init__(self, listener: Listener | None, note: Note | None, after_baselines: Doubts) -> None:
         self._listener = listener
         self._note = note
+        self._after_baselines = after_baselines
+        self._phase = ""
         self._failed: int | None = 0  # candidates that failed since the beginning; None: one was scored
 
     def warn(self, text: str) -> None:
@@ -191,6 +201,10 @@ class _Logged:
             self._pass_on(lambda: self._note and self._note(f"warning: {text}"))
 
     def phase(self, name: str, total: int | None, done: int) -> None:
+        if self._phase == "baselines":
+            for text in self._after_baselines():
+                self.warn(text)
+        self._phase = name
         log.info("%s: %s candidates, %d done before", name, "unbounded" if total is None else total, done)
         if self._listener is not None:
             listener = self._listener
