@@ -93,7 +93,7 @@ def test_a_cancelled_candidate_leaves_the_model_usable(family: SimpleNamespace) 
         clock.n, stop.deadline = 0, float(looks)
         with pytest.raises(Interrupted):
             run(executor, other)
-        assert clock.n == looks
+        assert clock.n in (looks, looks + 1)  # once more to see that it was a stop, and no error of the task
         stop.deadline = None
     assert scores(executor, other) == expected[1]
 

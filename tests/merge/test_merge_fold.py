@@ -302,7 +302,7 @@ def test_a_failed_write_of_a_path_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(ExportError, match="the disk is full: .*; nothing was left there"):
+    with pytest.raises(ExportError, match=r"the disk is full: .*; nothing was left there"):
         merge_to_disk(passthrough({"math": family.math}, (Step("math", 1), Step("math", 0))), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
