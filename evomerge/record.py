@@ -195,7 +195,7 @@ class Record:
     @property
     def is_consensus(self) -> bool:
         """Whether this is the mean of the best candidates rather than a proposal of the optimizer."""
-        return self.name == CONSENSUS
+        return self.name == CONSENSUS and not self.is_baseline
 
     @property
     def is_baseline(self) -> bool:

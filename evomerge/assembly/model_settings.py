@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from evomerge.assembly.spaces import baselines
 from evomerge.config.schema import SearchConfig
@@ -27,7 +27,11 @@ from evomerge.system.text import visible
 
 log = logging.getLogger(__name__)
 
-THE_MERGE = "the merge"
+THE_MERGE = None
+"""Stands for the merge among the names of models, since a parent may have any name, "the merge" too."""
+
+Who: TypeAlias = str | None
+"""The name of a baseline, or the merge."""
 
 _UNTOLD = ("dtype", "torch_dtype", "transformers_version", "architectures", "auto_map", "use_cache", "layer_types")
 """Keys of config.json that say nothing about how a model is used, or follow its depth."""
@@ -45,9 +49,9 @@ class ModelSettings:
         notes: what the parents and the base say differently, one sentence each, with whose word the merge gets.
     """
 
-    tokenizers: Mapping[str, Any]
-    generation: Mapping[str, Any]
-    vocabulary: Mapping[str, int]
+    tokenizers: Mapping[Who, Any]
+    generation: Mapping[Who, Any]
+    vocabulary: Mapping[Who, int]
     problems: Sequence[str]
     notes: Sequence[str]
 
@@ -57,7 +61,7 @@ class ModelSettings:
         Returns:
             What fails, and what the user should know, one sentence each.
         """
-        problems, notes = harness.tried_templates(self.tokenizers)
+        problems, notes = harness.tried_templates([(_said(who), one) for who, one in self.tokenizers.items()])
         if not harness.generates:
             return problems, notes
         refused: dict[str, list[str]] = {}
@@ -65,7 +69,7 @@ class ModelSettings:
             with quiet():
                 reason = refusal(config, self.vocabulary[who])
             if reason is not None:
-                refused.setdefault(reason, []).append(who)
+                refused.setdefault(reason, []).append(_said(who))
         problems += [
             f"transformers cannot generate with the generation config of {_listed(names)}: "
             f"{visible(reason, most=300)}; mend its generation_config.json"
@@ -82,7 +86,9 @@ def read_settings(config: SearchConfig, sources: Sources, spaces: Sequence[Space
         sources: the opened models, which fit together.
         spaces: the space of each stage.
     """
-    scored = {**baselines(config, sources), **({THE_MERGE: _merge_of(spaces[0])} if spaces else {})}
+    scored: dict[Who, Recipe] = dict(baselines(config, sources).items())
+    if spaces:
+        scored[THE_MERGE] = _merge_of(spaces[0])
     tokenizers, generation = Tokenizers(), GenerationConfigs()
     problems: list[str] = []
     found_tokenizers = _read(scored, lambda recipe: tokenizers.of(sources.tokenizer_of(recipe)), problems)
@@ -152,8 +158,8 @@ def _merge_of(space: Space) -> Recipe:
     return space.decode(space.genome(space.start))
 
 
-def _read(recipes: Mapping[str, Recipe], read: Callable[[Recipe], Any], problems: list[str]) -> dict[str, Any]:
-    found = {}
+def _read(recipes: Mapping[Who, Recipe], read: Callable[[Recipe], Any], problems: list[str]) -> dict[Who, Any]:
+    found: dict[Who, Any] = {}
     for who, recipe in recipes.items():
         try:
             found[who] = read(recipe)
@@ -179,14 +185,15 @@ def _vocabulary(opened: OpenModel) -> int:
     return int(getattr(opened.config.get_text_config(decoder=True), "vocab_size", 0) or 0)
 
 
-def _without_template(config: SearchConfig, tokenizers: Mapping[str, Any]) -> list[str]:
+def _without_template(config: SearchConfig, tokenizers: Mapping[Who, Any]) -> list[str]:
     parents = [parent.name for parent in config.models.parents]
     lacking = [name for name in parents if name in tokenizers and not _template(tokenizers[name])]
     problems = []
     if lacking:
         problems.append(
-            f"evaluation.apply_chat_template is set, but there is no chat template in the tokenizer of "
-            f"{_listed(lacking)}: give each its template (chat_template.jinja in its folder), leave it out, or unset "
+            "evaluation.apply_chat_template is set, but there is no chat template in the tokenizer of "
+            f"{_listed([_said(name) for name in lacking])}: give each its template (chat_template.jinja in its "
+            "folder), leave it out, or unset "
             "apply_chat_template"
         )
     if THE_MERGE in tokenizers and not _template(tokenizers[THE_MERGE]):
@@ -233,13 +240,20 @@ def _conflicts(config: SearchConfig, kind: _Kind, merge: Recipe) -> Iterator[str
         if len(groups) > 1:
             # The value that the merge gets comes first.
             order = sorted(groups, key=lambda value: chosen not in groups[value])
-            each = ", ".join(f"{value} in {_listed(groups[value])}" for value in order)
+            each = ", ".join(f"{value} in {_listed([_said(name) for name in groups[value]])}" for value in order)
             because = _because(config, kind.name)
             yield f"{kind.name}: {key} is {each}; the merge takes {_owner(chosen)} ({because})"
 
 
-def _owner(name: str) -> str:
-    return "the base's" if name == "base" else f"{name}'s"
+def _owner(name: Who) -> str:
+    return "the base's" if name == "base" else f"{_said(name)}'s"
+
+
+def _said(who: Who) -> str:
+    """Return how a model is called in a sentence."""
+    if who is THE_MERGE:
+        return "the merge"
+    return f"the parent {who!r}" if who == "the merge" else who
 
 
 def _shown(value: Any) -> str:

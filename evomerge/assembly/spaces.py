@@ -152,7 +152,9 @@ def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
         method = "linear" if config.merges else PASSTHROUGH
         recipes[parent.name] = Recipe(method, (parent,), dtype=models.dtype, seed=config.seed, path=path)
     if len(models.parents) > 1 and (config.merges or _average_exists(config, sources)):
-        name = "average" if "average" not in recipes else "plain average"
+        name = "average"
+        while name in recipes:  # a parent's name, which may be any
+            name = f"plain {name}"
         recipes[name] = replace(average(config), seed=config.seed)
     return recipes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from evomerge.evaluation.task import spec_problems
 
 _PLAIN_MEANS = ("mean", "stratified", "weighted")
 """Estimators that need items which were chosen without regard to the candidate."""
+
+_OF_A_RUN = re.compile(r"consensus|candidate \d+")
+"""The names that a run gives to its own models, beside which a parent's would be taken for one of them."""
 
 
 def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
@@ -73,6 +77,9 @@ def _options(given: Mapping[str, Any]) -> Iterator[str]:
 def _models(keys: SearchKeys) -> Iterator[str]:
     if keys.models is not None and "base" in keys.models.parents:
         yield "no parent may be called 'base': that name is kept for `models.base`"
+    for name in keys.models.parents if keys.models is not None else ():
+        if _OF_A_RUN.fullmatch(name):
+            yield f"no parent may be called {name!r}: a run calls its own merges so"
 
 
 def _budget(given: Mapping[str, Any]) -> Iterator[str]:

@@ -325,11 +325,11 @@ class LmHarness:
         self.prepare()
         return any(one.output_type == "generate_until" for one in self._tasks.values())
 
-    def tried_templates(self, tokenizers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    def tried_templates(self, tokenizers: Sequence[tuple[str, Any]]) -> tuple[list[str], list[str]]:
         """Build the first prompt of each task with each chat template.
 
         Args:
-            tokenizers: who is to be scored, to the tokenizer.
+            tokenizers: who is to be scored, as a sentence calls it, with the tokenizer.
 
         Returns:
             What fails, and where a template refuses a system message, which lm-eval then leaves out; one sentence each.
@@ -338,7 +338,7 @@ class LmHarness:
         failed: dict[str, list[str]] = {}
         refused: dict[str, list[str]] = {}
         with quiet():
-            for who, tokenizer in tokenizers.items() if self._apply_chat_template else ():
+            for who, tokenizer in tokenizers if self._apply_chat_template else ():
                 for task in self._runs:
                     tried = TriedTemplate(tokenizer, Encoder(tokenizer, 1).chat_template)
                     self._try_template(task, tried)

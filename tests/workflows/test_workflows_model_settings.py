@@ -220,3 +220,28 @@ def test_verify_sees_settings_that_are_not_those_of_the_recipe(tmp_path: Path) -
     for part in (f"its eos_token_id is 1 instead of [1, {END}]", "its chat_template is '{{ messages }}' instead of",
                  "its max_position_embeddings is 64 instead of 256"):  # fmt: skip
         assert part in told
+
+
+def test_a_parent_called_the_merge_is_checked_like_any_other(tasks: Path, tmp_path: Path) -> None:
+    base, other = random(tmp_path / "base", 0), random(tmp_path / "other", 1, template=CHAT)
+    models = {"base": base, "parents": {"the merge": str(random(tmp_path / "bare", 2)), "b": str(other)}}
+    with pytest.raises(ConfigError, match="no chat template in the tokenizer of the parent 'the merge'"):
+        search({**models, "tokenizer": "b"}, "choice", tasks, tmp_path / "run", apply_chat_template=True)
+    (tmp_path / "bare/generation_config.json").write_text('{"eos_token_id": 1, "dola_layers": "high"}')
+    with pytest.raises(ConfigError, match="the generation config of the parent 'the merge': dola_generation"):
+        search(models, "says", tasks, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_average_takes_no_parent_s_place(tasks: Path, tmp_path: Path) -> None:
+    base = random(tmp_path / "base", 0)
+    parents = {"average": str(random(tmp_path / "a", 1)), "plain average": str(random(tmp_path / "b", 2))}
+    found = search({"base": base, "parents": parents}, "choice", tasks, tmp_path / "run")
+    assert {"average", "plain average", "plain plain average"} <= set(found.means)
+
+
+@pytest.mark.parametrize("name", ["consensus", "candidate 0", "base"])
+def test_a_name_that_a_run_gives_itself_is_no_parent_s(name: str, tasks: Path, tmp_path: Path) -> None:
+    base = random(tmp_path / "base", 0)
+    with pytest.raises(ConfigError, match=f"no parent may be called '{name}'"):
+        search({"base": base, "parents": {name: str(base)}}, "choice", tasks, tmp_path / "run")
