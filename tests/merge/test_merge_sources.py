@@ -4,6 +4,7 @@ import gc
 import weakref
 from types import SimpleNamespace
 
+import pytest
 from tiny_models import recipe, same_bytes
 
 from evomerge.merge import sources as opening
@@ -23,6 +24,7 @@ def child(family: SimpleNamespace, number: int) -> Recipe:
     return recipe("ties", family.base, {"mix": inner, "code": family.code}, parameters={"density": 0.5})
 
 
+@pytest.mark.slow
 def test_a_thousand_different_parents_that_are_recipes_take_no_more_than_a_few(family, monkeypatch) -> None:
     monkeypatch.setattr(ties, "SMALL", 16)  # so that tables are kept of these small tensors
     alive: weakref.WeakSet[OpenModel] = weakref.WeakSet()
