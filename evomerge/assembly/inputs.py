@@ -91,12 +91,12 @@ def values_then(data: Mapping[str, Any], inputs: RunInputs) -> dict[str, Any]:
     return {**values, DTYPE: dtypes.get(inputs.keys.get(DTYPE, ""), "another one")}
 
 
-def changed_models(inputs: RunInputs, recipe: Recipe) -> list[str]:
-    """Return one sentence for each model of a run's recipe that is another one than when the run began.
+def changed_models(inputs: RunInputs, recipes: Iterable[Recipe]) -> list[str]:
+    """Return one sentence for each model of a run's recipes that is another one than when the run began.
 
     A model that cannot be read is left to whoever needs it.
     """
-    used = set(_sources(recipe))
+    used = {source for recipe in recipes for source in _sources(recipe)}
     then = {name: model for name, model in inputs.models.items() if model.source in used}
     now: dict[str, ModelContents] = {}
     for name, model in then.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from evomerge.assembly.workers import find_device, include_paths, make_harness, running_dtype
 from evomerge.config.reader import from_data
 from evomerge.config.schema import EvaluationConfig, ExecutionConfig
-from evomerge.errors import ConfigError, RunError
+from evomerge.errors import ConfigError
 from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.catalog import TaskCatalog
 from evomerge.evaluation.harness import LmHarness
@@ -19,8 +19,8 @@ from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import DATABASE, RunDir
-from evomerge.system.text import command
 from evomerge.workflows import Note, tell
+from evomerge.workflows.same_models import best_to_build
 
 
 def evaluate(
@@ -66,10 +66,9 @@ def _what_to_score(
             data = run.config
             if allow_unsafe_code is not None:
                 data = {**data, "evaluation": {**data["evaluation"], "allow_unsafe_code": allow_unsafe_code}}
-            recipe, config = run.best(), from_data(data)
+            config = from_data(data)
+            recipe = best_to_build(run, "these would be the scores of another merge")
             recorded = {"seed": config.seed, "tasks": run.database.splits()}
-        if recipe is None:
-            raise RunError(f"the run {path} has no best merge yet; continue it with `{command('resume', path)}`")
         if not tasks:
             harness = make_harness(config, recorded_splits=recorded, batch_size=batch_size)
             return recipe, harness, Split.TEST

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evomerge.assembly.inputs import changed_models
 from evomerge.config.canonical import deciding
 from evomerge.errors import ExportError, RunError
 from evomerge.export import ExportReport, export_run
 from evomerge.export.from_run import chosen_record
 from evomerge.store.run_dir import RunDir
 from evomerge.system.files import free_folder
+from evomerge.system.text import command
 from evomerge.workflows import Progress
+from evomerge.workflows.same_models import refuse_other_models
 
 
 def export(
@@ -30,7 +31,13 @@ def export(
     """Write the best merge of a run, or another candidate, as a Hugging Face folder; see `evomerge.api.export`."""
     with RunDir.open(run_dir, frozen=True) as run:  # the search may go on while the weights are written
         free_folder(out, ExportError)
-        _refuse_other_models(run, candidate)
+        refuse_other_models(
+            run,
+            [chosen_record(run, candidate).recipe],
+            "its scores are not those of what would be exported",
+            f"build the recipe from what is there now, without scores: {command('merge', run.best_path, 'DIR')}",
+            error=ExportError,
+        )
         return export_run(
             run,
             out,
@@ -41,23 +48,6 @@ def export(
             verify=verify,
             tolerance=tolerance,
             report=report,
-        )
-
-
-def _refuse_other_models(run: RunDir, candidate: int | None) -> None:
-    """Check that the models are those that were merged and scored, since their scores stand in the card.
-
-    Raises:
-        ExportError: if one is another model now.
-    """
-    inputs, recipe = run.inputs, chosen_record(run, candidate).recipe
-    changes = [] if inputs is None else changed_models(inputs, recipe)
-    if changes:
-        lines = "\n".join(f"  - {change}" for change in changes)
-        raise ExportError(
-            f"the models are not those that the run {run.path} merged and scored, so its scores are not those of what "
-            f"would be exported:\n{lines}\nPut them back; or build the recipe from what is there now, without scores: "
-            f"evomerge merge {run.best_path} DIR"
         )
 
 

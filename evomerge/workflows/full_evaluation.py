@@ -35,6 +35,7 @@ from evomerge.store.run_dir import RunDir
 from evomerge.system.contents import digest_of
 from evomerge.system.text import command
 from evomerge.workflows import tell
+from evomerge.workflows.same_models import refuse_other_models
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,12 @@ def evaluate_full(
         with RunDir.open(target) as run:
             data, recorded = run.config, run.database.splits()
             best = _best(run) if winner else None
+            refuse_other_models(
+                run,
+                [*([best[1]] if best is not None else []), *(_parents(run) if parents else [])],
+                "these would be the scores of other models",
+                f"score what is there now by its own configuration (--all-parents) or recipe: {run.best_path}",
+            )
     if winner and best is None:
         raise ConfigError(
             "only a run has a winner to evaluate on all items (--full); a configuration has none yet: name a run folder"
@@ -178,6 +185,12 @@ def _best(run: RunDir) -> tuple[str, Recipe]:
     if record is None:
         raise RunError(f"the run {run.path} has no winner yet; continue it with `{command('resume', run.path)}`")
     return record.name, record.recipe
+
+
+def _parents(run: RunDir) -> Iterator[Recipe]:
+    """Yield the baselines and the base of a run, as its inputs name them."""
+    for model in [] if run.inputs is None else run.inputs.models.values():
+        yield Recipe("linear", (Parent("model", model.source),))
 
 
 def _models(prepared: Prepared, note: Callable[[str], None] | None) -> dict[str, Recipe]:

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.analysis.verdict import warnings_of, with_verdict
-from evomerge.errors import RunError
 from evomerge.recipe import Recipe
 from evomerge.record import Record
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
-from evomerge.system.text import command
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,3 @@ class Run:
             status: what `status` returned; None: `status` is called.
         """
         return list(warnings_of(self.status() if status is None else status))
-
-
-def recipe_of(target: str | Path | Recipe) -> Recipe:
-    """Return a recipe, the recipe of a file, or the best one of a run.
-
-    Raises:
-        RunError: if the run has no best merge yet.
-        RecipeError: if the file is no recipe.
-    """
-    if isinstance(target, Recipe):
-        return target
-    if Path(target).is_dir():
-        best = Run(Path(target)).best()
-        if best is None:
-            raise RunError(f"the run {target} has no best merge yet; continue it with `{command('resume', target)}`")
-        return best
-    return Recipe.load(target)

@@ -8,7 +8,7 @@ from pathlib import Path
 from evomerge.export.verify import Verification
 from evomerge.export.verify import verify as compare
 from evomerge.recipe import Recipe
-from evomerge.workflows.run import recipe_of
+from evomerge.workflows.same_models import recipe_of
 
 
 def verify(

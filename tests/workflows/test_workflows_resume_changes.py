@@ -21,8 +21,19 @@ from evomerge.zoo import zoo_path
 
 N_DOCS = 60
 SCORING = """
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+LIMITS = json.loads((HERE / "data" / "limits.json").read_text())
+
+
 def share(doc, results):
-    return {"share": float(results[0] == doc["a"])}
+    from answer_marks import RIGHT
+
+    return {"share": RIGHT * float(results[0] == doc["a"])}
 """
 
 
@@ -39,6 +50,9 @@ class Place:
         rows = [{"q": f"{i} + {i % 7}", "c": [str(i), str(i % 7)], "a": str(i), "t": i % 2} for i in range(N_DOCS)]
         self.write_rows(rows)
         (tasks / "scoring.py").write_text(SCORING)
+        (tasks / "answer_marks.py").write_text("RIGHT = 1.0\n")
+        (tasks / "data").mkdir()
+        (tasks / "data" / "limits.json").write_text("[3, 5]")
         shots = [{"q": f"{i} + 1", "a": str(i + 1)} for i in range(3)]
         (tasks / "shots.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shots))
         data = {"test": str(tasks / "rows.jsonl")}
@@ -67,7 +81,11 @@ class Place:
             "class Climb(RandomSearch):\n    STEP = climbing_step.STEP\n"
         )
         (folder / "climbing_step.py").write_text("STEP = 0.1\n")
-        (folder / "own_metric.py").write_text("def length(doc, responses):\n    return float(len(responses))\n")
+        (folder / "own_metric.py").write_text(
+            "from own_words import WORDS\n\n\n"
+            "def length(doc, responses):\n    return float(len(responses)) + len(WORDS)\n"
+        )
+        (folder / "own_words.py").write_text("WORDS = ['a']\n")
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         path = self.folder / "tasks" / "rows.jsonl"
@@ -194,6 +212,18 @@ CHANGES = {
     "the metric's function": (
         replaced("tasks/scoring.py", "== doc", "!= doc"),
         ["task say: the file scoring.py of its own functions changed"],
+    ),
+    "what the metric's function imports when it is called": (
+        replaced("tasks/answer_marks.py", "1.0", "2.0"),
+        ["task say: the file answer_marks.py of its own functions changed"],
+    ),
+    "what the metric's function reads": (
+        replaced("tasks/data/limits.json", "5", "6"),
+        ["task say: the file data/limits.json of its own functions changed"],
+    ),
+    "a list from beside an own metric": (
+        replaced("own_words.py", "'a'", "'b'"),
+        ["the file own_words.py of metric own_metric.py:length changed"],
     ),
     "metric list": (
         replaced("tasks/pick.yaml", "metric: acc", "metric: acc\n  aggregation: mean"),
@@ -511,3 +541,30 @@ def test_an_export_whose_models_are_no_longer_those_that_were_scored_is_refused(
         with pytest.raises(ExportError, match=r"(?s)the weights of parent 'b' \(.*evomerge merge .*best\.yaml"):
             api.export(place.run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--task", "pick"], ["--full"], ["--full", "--all-parents"], ["--all-parents"]])
+def test_an_evaluation_of_other_models_than_the_runs_is_refused(
+    words: list[str], place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = place.folder / "m/b/model.safetensors"
+    with restored(weights):
+        one_number(weights)
+        assert main(["evaluate", str(place.run), *words]) != 0
+    said = capsys.readouterr().err
+    assert "the models are not those that the run" in said
+    assert "the weights of parent 'b' (" in said
+    assert str(place.run / "best.yaml") in said
+
+
+def test_an_evaluation_or_a_comparison_with_another_tokenizer_than_the_runs_is_refused(place: Place) -> None:
+    tokenizer = place.folder / "m/base/tokenizer.json"
+    with restored(tokenizer):
+        tokenizer.write_text(tokenizer.read_text().replace('"version"', '"Version"'))
+        for step in (
+            lambda: api.evaluate(place.run),
+            lambda: api.verify(place.run, place.folder / "m/a"),
+            lambda: api.evaluate_full(place.run, winner=False, parents=True),
+        ):
+            with pytest.raises(RunError, match="the tokenizer of the base"):
+                step()
