@@ -125,7 +125,6 @@ time.sleep(1000)
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_when_the_head_of_a_cluster_dies_the_driver_says_so_and_another_cluster_continues_the_run(
     ray_cluster, tmp_path: Path
 ) -> None:

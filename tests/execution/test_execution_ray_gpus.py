@@ -47,7 +47,6 @@ def told(*words: str) -> Telling:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_each_worker_sees_as_many_gpus_as_it_takes_and_no_others(
     four_gpus: Callable[..., RayExecutor], caplog: pytest.LogCaptureFixture
 ) -> None:

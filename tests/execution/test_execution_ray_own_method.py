@@ -15,7 +15,6 @@ SMALL = [
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_method_in_a_users_file_is_found_by_rays_workers(ray_cluster, tmp_path: Path) -> None:
     method = f"{write_example('methods.md', 'my_merge.py', tmp_path)}:METHOD"
     words = [*SMALL, f"method.name={method}"]
