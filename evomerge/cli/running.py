@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def show_result(run: Any) -> int:
 def _next(status: Mapping[str, Any]) -> str:
     """Return the next command: export, or a larger budget where no parent was surpassed."""
     path = status["path"]
-    more = [f"budget.{key}={2 * value}" for key, value in status["budget"].items() if value]
+    limits = {key: max(value, math.ceil(status[key])) for key, value in status["budget"].items() if value}
+    more = [f"budget.{key}={2 * value}" for key, value in limits.items()]
     if status["beats_parent"] is not False or not more:
         return command("export", path, "--out", "my-merge")
     return f"search further, with a larger budget: {command('resume', path, *more)}"

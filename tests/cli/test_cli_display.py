@@ -3,6 +3,7 @@
 import io
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from rich.console import Console
 from evomerge.cli.console import make_console
 from evomerge.cli.display import BARS, Course, Display, result_tables
 from evomerge.cli.main import main
+from evomerge.cli.running import show_result
 from evomerge.errors import EvaluationError
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Record, Score, Split, State
 from evomerge.search.session import Search
 from evomerge.store.run_dir import RunDir
 
+FURTHER = "next: search further, with a larger budget:"
 ODD = ["[/INST]", "[red]", "tokens [a]", "  ", "日本語"]
 
 
@@ -161,3 +164,21 @@ def test_a_budget_that_is_spent_already_is_told() -> None:
         "search: the run has 4 candidates already; nothing more to search with a budget of 3",
         "validation: 4 candidates (4 done before)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("beats", "said"),
+    [
+        (True, "next: evomerge export 'a run' --out my-merge"),
+        (None, "next: evomerge export 'a run' --out my-merge"),
+        (False, f"{FURTHER} evomerge resume 'a run' budget.candidates=44 budget.seconds=60.0"),
+    ],
+)
+def test_a_search_without_a_gain_is_to_go_on_and_not_to_be_exported(
+    beats: bool | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = {"candidates": 5, "items": None, "seconds": 30.0}
+    spent = {"candidates": 22, "items": 40, "seconds": 12.5, "budget": budget}
+    status = {**status_of(["o"], "a"), **spent, "path": "a run", "beats_parent": beats}
+    assert show_result(SimpleNamespace(path="a run", status=lambda: status, warnings=lambda: [])) == 0
+    assert said in capsys.readouterr().out.splitlines()
