@@ -20,6 +20,7 @@ from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import quiet
 from evomerge.genome.space import Space
 from evomerge.merge.files.model import OpenModel
+from evomerge.merge.files.settings import settings_alike
 from evomerge.merge.live.settings import GenerationConfigs, Tokenizers
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, Recipe
@@ -233,6 +234,11 @@ def _conflicts(config: SearchConfig, kind: _Kind, merge: Recipe) -> Iterator[str
     likely = [name for name in (*named, "base", *opened) if name in opened]
     lent = kind.folder(kind.lender(merge))
     chosen = next((name for name in likely if kind.folder(opened[name]) == lent), THE_MERGE)
+    if kind.name == "config" and chosen is not THE_MERGE and chosen in said:
+        for name, told in said.items():
+            same = settings_alike(opened[name], opened[chosen])
+            own = {key: value for key, value in told.items() if key not in same}
+            said[name] = own | {key: value for key, value in said[chosen].items() if key in same}
     for key in sorted({key for told in said.values() for key in told}):
         groups: dict[str, list[str]] = {}
         for name, told in said.items():

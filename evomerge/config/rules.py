@@ -13,8 +13,8 @@ from evomerge.evaluation.task import spec_problems
 _PLAIN_MEANS = ("mean", "stratified", "weighted")
 """Estimators that need items which were chosen without regard to the candidate."""
 
-_OF_A_RUN = re.compile(r"consensus|candidate \d+")
-"""The names that a run gives to its own models, beside which a parent's would be taken for one of them."""
+_OF_A_RUN = re.compile(r"consensus|candidate \d+|best merge")
+"""The names that runs and sweeps give to their own models, beside which a parent's would be taken for one of them."""
 
 
 def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:

@@ -240,8 +240,27 @@ def test_the_average_takes_no_parent_s_place(tasks: Path, tmp_path: Path) -> Non
     assert {"average", "plain average", "plain plain average"} <= set(found.means)
 
 
-@pytest.mark.parametrize("name", ["consensus", "candidate 0", "base"])
+@pytest.mark.parametrize("name", ["consensus", "candidate 0", "best merge", "base"])
 def test_a_name_that_a_run_gives_itself_is_no_parent_s(name: str, tasks: Path, tmp_path: Path) -> None:
     base = random(tmp_path / "base", 0)
     with pytest.raises(ConfigError, match=f"no parent may be called '{name}'"):
         search({"base": base, "parents": {name: str(base)}}, "choice", tasks, tmp_path / "run")
+
+
+def test_a_rope_in_another_spelling_is_not_told_of(tasks: Path, tmp_path: Path) -> None:
+    base = random(tmp_path / "base", 0)
+    ropes: dict[str, dict[str, Any]] = {
+        "linear": {"rope_type": "linear", "factor": 1.0, "rope_theta": 10000.0},
+        "llama": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 1.0, "low_freq_factor": 1.0}
+        | {"high_freq_factor": 4.0, "original_max_position_embeddings": 256},
+    }
+    parents = {name: random(tmp_path / name, 1) for name in (*ropes, "short")}
+    for name in ropes:
+        written = json.loads((parents[name] / "config.json").read_text())
+        (parents[name] / "config.json").write_text(json.dumps(written | {"rope_parameters": ropes[name]}))
+    written = json.loads((parents["short"] / "config.json").read_text())
+    written |= {"max_position_embeddings": 128, "hidden_act": "swish", "rms_norm_eps": 9.999999974752427e-07}
+    (parents["short"] / "config.json").write_text(json.dumps(written))
+    found = search({"base": base, "parents": named(**parents)}, "choice", tasks, tmp_path / "run")
+    told = [line for line in found.said if "config: " in line]
+    assert len(told) == 1 and "max_position_embeddings is 256 in linear, llama and base, 128 in short" in told[0], told

@@ -73,6 +73,22 @@ def setting_differences(model: OpenModel, reference: OpenModel) -> dict[str, str
     }
 
 
+def settings_alike(model: OpenModel, reference: OpenModel) -> set[str]:
+    """Return the settings that two models may spell differently, and that mean the same in both.
+
+    These are settings of the rope, if both turn by the same angles, and those whose two values are one.
+    """
+    mine, theirs = _meaning(model.config), _meaning(reference.config)
+    keys = mine.keys() | theirs.keys()
+    alike = {key for key in keys if _same(key, mine.get(key, _ABSENT), theirs.get(key, _ABSENT))}
+    turning = {key for key in keys - alike if _is_of_rope(key)}
+    return alike | turning if turning and not turning & setting_differences(model, reference).keys() else alike
+
+
+def _is_of_rope(key: str) -> bool:
+    return _top(key) in ROPE or _last(key) in ROPE
+
+
 def _that_matter(found: set[str], model: OpenModel, reference: OpenModel) -> set[str]:
     """Leave out what cannot be seen in an output; what cannot be decided stays."""
     try:
@@ -80,7 +96,7 @@ def _that_matter(found: set[str], model: OpenModel, reference: OpenModel) -> set
     except CheckpointError:  # the class cannot be built, which is an error of its own
         return found
     words = _words(here.model, there.model)
-    turning = {key for key in found if _top(key) in ROPE or _last(key) in ROPE}
+    turning = {key for key in found if _is_of_rope(key)}
     places = {key for key in found if _POSITIONS.match(_last(key))}
     if words is not None:
         aliases: dict[str, set[str]] = {}
