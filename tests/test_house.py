@@ -74,8 +74,10 @@ INSIDE = {
         "terms": {"measures", "metrics", "task"},
         "contents": set(),
         "catalog": {"index", "metrics", "task", "terms", "unsafe_code"},
+        "trial": {"engines", "metrics"},
         "prepared_task": {
             *("catalog", "contents", "engines", "index", "measures", "metrics", "quiet", "task", "terms", "totals"),
+            "trial",
             "unsafe_code",
         },
         "harness": {
@@ -85,6 +87,7 @@ INSIDE = {
             "engines",
             "measures",
             "prepared_task",
+            "trial",
             "quiet",
             "subset",
             "task",

@@ -46,6 +46,7 @@ class ModelSettings:
         tokenizers: each baseline, and the merge, to its tokenizer.
         generation: the same to its generation config.
         vocabulary: the same to the number of its embedding rows.
+        configs: the same to its config.json.
         problems: what cannot be used, one sentence each.
         notes: what the parents and the base say differently, one sentence each, with whose word the merge gets.
     """
@@ -53,11 +54,12 @@ class ModelSettings:
     tokenizers: Mapping[Who, Any]
     generation: Mapping[Who, Any]
     vocabulary: Mapping[Who, int]
+    configs: Mapping[Who, Any]
     problems: Sequence[str]
     notes: Sequence[str]
 
     def with_prompts(self, harness: LmHarness) -> tuple[list[str], list[str]]:
-        """Try chat templates on prompts, and generation configs.
+        """Try chat templates on prompts, generation configs, and what tasks ask of answers.
 
         Returns:
             What fails, and what the user should know, one sentence each.
@@ -65,6 +67,11 @@ class ModelSettings:
         problems, notes = harness.tried_templates([(_said(who), one) for who, one in self.tokenizers.items()])
         if not harness.generates:
             return problems, notes
+        from lm_eval.models.utils import resolve_max_length
+
+        problems += harness.generation_problems(
+            [(_said(who), int(resolve_max_length(one, self.tokenizers.get(who)))) for who, one in self.configs.items()]
+        )
         refused: dict[str, list[str]] = {}
         for who, config in self.generation.items():
             with quiet():
@@ -106,7 +113,8 @@ def read_settings(config: SearchConfig, sources: Sources, spaces: Sequence[Space
         for kind in _kinds(sources, tokenizers, generation):
             notes += _conflicts(config, kind, scored[THE_MERGE])
     rows = {who: _vocabulary(_donor(recipe, sources)) for who, recipe in scored.items()}
-    return ModelSettings(found_tokenizers, found_generation, rows, list(dict.fromkeys(problems)), notes)
+    configs = {who: _donor(recipe, sources).config for who, recipe in scored.items()}
+    return ModelSettings(found_tokenizers, found_generation, rows, configs, list(dict.fromkeys(problems)), notes)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from evomerge.evaluation.quiet import compiled_templates, quiet
 from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
+from evomerge.evaluation.trial import answer_length, passed_on_problem
 from evomerge.record import ItemScore, Score, Split
 from evomerge.system.faults import PASSED_ON, fault_of, is_out_of_memory
 from evomerge.system.stopwatch import UNTIMED, Timer
@@ -324,6 +325,35 @@ class LmHarness:
         """Whether some task asks for texts."""
         self.prepare()
         return any(one.output_type == "generate_until" for one in self._tasks.values())
+
+    def generation_problems(self, lengths: Sequence[tuple[str, int]]) -> list[str]:
+        """Return what models cannot do of what tasks ask for in their generation_kwargs, one sentence each.
+
+        Args:
+            lengths: who is to be scored, with the longest prompt with its answer, in tokens.
+        """
+        self.prepare()
+        problems = []
+        for (name, _), task in self._tasks.items():
+            settings = task.generation_settings
+            if settings is None:
+                continue
+            wanted = answer_length(settings)
+            rooms = [(who, self._max_length or length) for who, length in lengths]
+            short = [(who, length) for who, length in rooms if length <= wanted]
+            if short:
+                problems.append(
+                    f"task {name!r} asks for answers of up to {wanted} tokens (max_gen_toks in its generation_kwargs; "
+                    f"256 where it says nothing), which leaves no room for a prompt in {', '.join(who for who, _ in short)} "
+                    f"(prompt and answer together: {min(length for _, length in short)} tokens); lower it in a copy of its YAML"
+                )
+            reason = passed_on_problem(settings) if self._engine_name in ("hf", "lm-eval") else None
+            if reason is not None:
+                problems.append(
+                    f"task {name!r}: transformers refuses its generation_kwargs: {visible(reason, most=300)}; "
+                    "mend its YAML"
+                )
+        return list(dict.fromkeys(problems))
 
     def tried_templates(self, tokenizers: Sequence[tuple[str, Any]]) -> tuple[list[str], list[str]]:
         """Build the first prompt of each task with each chat template.

@@ -20,6 +20,7 @@ from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, qu
 from evomerge.evaluation.task import NOT_JUDGED, TaskSpec
 from evomerge.evaluation.terms import resolve
 from evomerge.evaluation.totals import total
+from evomerge.evaluation.trial import filter_problems, generation_problems, metric_problems
 from evomerge.evaluation.unsafe_code import GUARD, code_execution, refusal, runs_code
 from evomerge.record import ItemScore, Score
 from evomerge.system.faults import PASSED_ON, fault_of
@@ -99,6 +100,7 @@ class PreparedTask:
             self.n_docs = len(self._task.eval_docs)
         except (ValueError, KeyError) as error:
             raise ConfigError(f"task {name!r} has no documents to evaluate on: {error}") from error
+        self._try_answer()
         self.filters: tuple[str, ...] = tuple(ensemble.name for ensemble in self._task._filters)
         unreported = self._unreported()
         self.metrics: dict[str, Metric] = {
@@ -109,6 +111,15 @@ class PreparedTask:
     def output_type(self) -> str:
         """What the model is asked for: "generate_until", "multiple_choice", …."""
         return str(self._task.OUTPUT_TYPE)
+
+    @property
+    def generation_settings(self) -> Mapping[str, Any] | None:
+        """The task's generation_kwargs; None where it asks for no texts, or a class of its own says how."""
+        from lm_eval.api.task import ConfigurableTask
+
+        if getattr(type(self._task), "construct_requests", None) is not ConfigurableTask.construct_requests:
+            return None
+        return (self._task.config.generation_kwargs or {}) if self.output_type == "generate_until" else None
 
     @property
     def num_fewshot(self) -> int:
@@ -324,6 +335,26 @@ class PreparedTask:
     def _asks_twice(self) -> bool:
         return self.output_type == "multiple_choice" and "acc_mutual_info" in getattr(self._task, "_metric_fn_list", ())
 
+    def _try_answer(self) -> None:
+        """Raise a `ConfigError` for what fails in the task's settings whatever the answer."""
+        if self.output_type != "generate_until" or not self.n_docs:
+            return
+        found = [f"generation_kwargs: {one}" for one in generation_problems(self.generation_settings)]
+        with quiet(), lm_eval_randomness(), code_execution(self._allow_unsafe_code):
+            found += filter_problems(self._task)
+            if not self._scores_itself:
+                found += metric_problems(self._task)
+        if found:
+            raise ConfigError([f"task {self.name!r}: {one}; mend its YAML" for one in found])
+
+    @property
+    def _scores_itself(self) -> bool:
+        """Whether the task has its own `process_results`, so that the functions of its metrics are not called."""
+        from lm_eval.api.task import ConfigurableTask
+
+        own = getattr(type(self._task), "process_results", None) is not ConfigurableTask.process_results
+        return own or self._task.config.process_results is not None
+
     def _unreported(self) -> set[str]:
         """Return the metrics in whose place a task's functions report others, by an empty answer to the first document.
 
@@ -332,10 +363,7 @@ class PreparedTask:
         """
         functions = getattr(self._task, "_metric_fn_list", {})
         own = {name for name, function in functions.items() if is_open(name, function)}
-        from lm_eval.api.task import ConfigurableTask
-
-        scored_otherwise = getattr(type(self._task), "process_results", None) is not ConfigurableTask.process_results
-        if self.output_type != "generate_until" or scored_otherwise or self._task.config.process_results is not None:
+        if self.output_type != "generate_until" or self._scores_itself:
             return set()
         missing = [name for name, function in functions.items() if function is None]
         if missing:

@@ -15,7 +15,7 @@ from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS, publi
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
-from evomerge.errors import CheckpointError, ConfigError, ExecutionError, Interrupted, RunError
+from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
@@ -155,7 +155,7 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
             database.set_meta("error", error_text(error))
             database.set_meta("state", FAILED)
         if not isinstance(error, (CheckpointError, ConfigError, RunError)):  # which must be mended first
-            error.add_note(f"everything scored so far is in the run; {_how_to_go_on(run.path)}")
+            error.add_note(_what_is_kept(error, run))
         if isinstance(error, SystemExit):  # from a strategy, say; its status may be that of a finished search
             raise ExecutionError(
                 f"code that the search called ended it with sys.exit({error.code!r}); everything scored so far is in "
@@ -172,6 +172,18 @@ def _stopped(error: BaseException, folder: Path) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         return error
     return Interrupted(f"{error}; {_how_to_go_on(folder)}")
+
+
+def _what_is_kept(error: BaseException, run: RunDir) -> str:
+    """Return what of a broken run can be used, and how."""
+    with _first_error_counts():
+        if isinstance(error, EvaluationError) and run.database.count(baselines=True) == 0:
+            # What is mended in a task, its code or the settings is a change, which `resume` refuses.
+            return (
+                "nothing is scored in this run: set right what is named, and start anew with another run.dir; "
+                f"`{command('resume', run.path)}` is for a cause outside of tasks, their code and the configuration"
+            )
+    return f"everything scored so far is in the run; {_how_to_go_on(run.path)}"
 
 
 def _how_to_go_on(folder: Path) -> str:

@@ -64,6 +64,7 @@ def test_a_metric_that_fails_for_every_model_is_said_before_the_first_candidate(
     run, broken = tmp_path / "run", own_metric(tmp_path, "metric", "def f(doc, responses): return 1 / 0\n")
     assert main(["search", str(tiny_file), broken, f"run.dir={run}"]) == 1
     assert "no baseline could be scored" in (err := capsys.readouterr().err) and "ZeroDivisionError" in err
+    assert "start anew with another run.dir" in err and "continues it" not in err  # a mended metric is another one
     status = api.status(run)
     assert (status["state"], status["candidates"]) == ("failed", 0) and "ZeroDivisionError" in status["error"]
 
@@ -138,3 +139,21 @@ def test_an_error_in_an_own_strategy_is_told_as_its_own(
     err = capsys.readouterr().err
     assert f"{tmp_path}/fails.py, line 3, raised this, which is no part of evomerge" in err and "KeyError" in err
     assert "this is a bug" not in err
+
+
+def test_an_answer_as_long_as_a_models_context_is_refused_and_nothing_is_made(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks, run = tmp_path / "tasks", tmp_path / "run"
+    tasks.mkdir()
+    (tasks / "docs.jsonl").write_text("".join(json.dumps({"q": f"{i} ="}) + "\n" for i in range(40)))
+    (tasks / "long.yaml").write_text(
+        f"task: long\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tasks}/docs.jsonl}}}}\n"
+        "test_split: test\noutput_type: generate_until\ndoc_to_text: '{{q}}'\ndoc_to_target: '1'\n"
+        "generation_kwargs: {max_gen_toks: 100000, zzz: 1}\nmetric_list: [{metric: exact_match}]\n"
+    )
+    words = [f"evaluation.include_path={tasks}", "evaluation.tasks=[{name: long, metric: exact_match}]"]
+    assert main(["search", str(tiny_file), *words, f"run.dir={run}"]) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert "answers of up to 100000 tokens" in err and "in a, b, " in err and "'zzz'" in err
+    assert not run.exists()

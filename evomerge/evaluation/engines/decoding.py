@@ -8,7 +8,7 @@ them; so no list of settings stands here. The task decides about sampling and th
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -139,12 +139,7 @@ def refusal(generation_config: Any, vocabulary: int) -> str | None:
         generation_config: the generation config.
         vocabulary: how many logits its model gives for each position.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    sizes = {"hidden_size": 2, "intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1}
-    with torch.device("meta"):  # where no weights are drawn; none are used
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=max(1, vocabulary), **sizes))
-    model.to_empty(device="cpu")
+    model = _small_model(vocabulary)
     model.generation_config = generation_config
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data.zero_()  # else what the memory held before, NaN perhaps
@@ -182,3 +177,32 @@ def _refused_by_the_loop(model: Any, asked: str) -> str | None:
     except Exception as error:  # as in `decoding`
         return f"{asked}: {' '.join(str(error).split()) or type(error).__name__}"
     return None
+
+
+def settings_refusal(settings: Mapping[str, Any]) -> str | None:
+    """Return why transformers refuses keyword arguments of `generate`, as a task gives them; None if it does not."""
+    model = _small_model(8)
+    ids = torch.tensor([_SHORT])
+    try:
+        model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=2,
+            do_sample=False,
+            pad_token_id=0,
+            custom_generate=lambda _model, input_ids, **_: input_ids,
+            **settings,
+        )
+    except Exception as error:  # a setting that transformers refuses may raise anything
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+def _small_model(vocabulary: int) -> Any:
+    """Return a model to be asked about settings, which is never run."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 2, "intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with torch.device("meta"):  # where no weights are drawn; none are used
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=max(1, vocabulary), **sizes))
+    return model.to_empty(device="cpu")

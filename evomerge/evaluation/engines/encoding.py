@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-_GREEDY_ONLY = {"top_k", "top_p", "min_p", "typical_p"}
+IGNORED_WHEN_GREEDY = {"top_k", "top_p", "min_p", "typical_p"}
 """Sampling settings, which greedy decoding ignores."""
 
 _LENGTH_AND_END = {"until", "max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"}
@@ -48,7 +48,7 @@ def is_greedy(settings: Mapping[str, Any]) -> bool:
     """Return whether a task's `generation_kwargs` ask for the likeliest tokens and nothing else."""
     wanted = {key: value for key, value in settings.items() if key not in _LENGTH_AND_END}
     sampled = wanted.pop("do_sample", False) or wanted.pop("temperature", 0.0) or wanted.pop("num_beams", 1) != 1
-    return not sampled and not wanted.keys() - _GREEDY_ONLY
+    return not sampled and not wanted.keys() - IGNORED_WHEN_GREEDY
 
 
 Encoded: TypeAlias = Completion | Likelihood | tuple[Likelihood, ...]
