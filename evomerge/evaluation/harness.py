@@ -342,10 +342,11 @@ class LmHarness:
             rooms = [(who, self._max_length or length) for who, length in lengths]
             short = [(who, length) for who, length in rooms if length <= wanted]
             if short:
+                names, least = ", ".join(who for who, _ in short), min(length for _, length in short)
                 problems.append(
                     f"task {name!r} asks for answers of up to {wanted} tokens (max_gen_toks in its generation_kwargs; "
-                    f"256 where it says nothing), which leaves no room for a prompt in {', '.join(who for who, _ in short)} "
-                    f"(prompt and answer together: {min(length for _, length in short)} tokens); lower it in a copy of its YAML"
+                    f"256 where it says nothing), which leaves no room for a prompt in {names} (prompt and answer "
+                    f"together: {least} tokens); lower it in a copy of its YAML"
                 )
             reason = passed_on_problem(settings) if self._engine_name in ("hf", "lm-eval") else None
             if reason is not None:
