@@ -442,6 +442,8 @@ class Database:
             problems = [row[0] for row in self._all("PRAGMA quick_check(3)")]
             if problems != ["ok"]:
                 raise damaged(self.path, "; ".join(problems))
+            for table, _, lost, _ in self._all("PRAGMA foreign_key_check"):
+                raise damaged(self.path, f"rows of the table {table} belong to rows of {lost} that are missing")
             self._check_recipes()
             with self._transaction():  # a commit that changes nothing shows now, not after hours, if commits work
                 self._db.execute("UPDATE meta SET value = value WHERE key = 'format'")

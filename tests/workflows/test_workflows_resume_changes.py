@@ -494,6 +494,16 @@ def test_a_recipe_that_is_not_that_of_its_key_is_damage(
     assert "bug" not in capsys.readouterr().err
 
 
+def test_a_candidate_that_is_missing_is_damage(place: Place, tmp_path: Path) -> None:
+    run = copy_of(place, tmp_path / "run")
+    with sqlite3.connect(run / "run.sqlite") as db:
+        db.execute("DELETE FROM candidates WHERE number = 0")
+    with pytest.raises(
+        RunError, match=r"damaged \(rows of the table \w+ belong to rows of candidates that are missing"
+    ):
+        api.resume(run)
+
+
 def test_limits_are_no_changes(place: Place) -> None:
     with pytest.raises(ConfigError, match="limits are given as the `budget`"):
         api.resume(place.run, changes={"budget.candidates": 9})
