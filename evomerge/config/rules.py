@@ -25,11 +25,26 @@ def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
         given: the mapping from which they were read. A rule about a value that is wrong itself is not broken.
     """
     stages = keys.stage_configs()
-    problems = [*_missing(given, stages), *_stages(stages), *_options(given), *_models(keys), *_budget(given)]
+    problems = [
+        *_name(keys),
+        *_missing(given, stages),
+        *_stages(stages),
+        *_options(given),
+        *_models(keys),
+        *_budget(given),
+    ]
     if keys.evaluation is not None:
         problems += spec_problems(keys.evaluation.tasks)
     problems += [*_engine(keys, stages), *_fitness(keys.fitness), *_execution(keys.execution)]
     return problems
+
+
+def _name(keys: SearchKeys) -> Iterator[str]:
+    if re.search(r"[/\\\x00]", keys.name) or not keys.name.strip(". "):
+        yield (
+            f"`name` is {keys.name!r}, but its runs are kept in the folder outputs/<name>: expected the name of a "
+            "folder, with no slash, backslash or null character, and not of dots alone"
+        )
 
 
 def _missing(given: Mapping[str, Any], stages: tuple[StageConfig, ...]) -> Iterator[str]:
