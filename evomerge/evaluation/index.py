@@ -35,6 +35,9 @@ TOO_NEW = (0, 5)
 _LARGE = 300
 """From so many YAML files on, what is found in a folder is kept; fewer are read in a tenth of a second."""
 
+_DEEPEST, _MOST = 100, 1_000_000
+"""How many levels and values a task's YAML may have, with its aliases written out."""
+
 _NEVER_INCLUDED = (".py", ".pyc", ".md", ".txt", ".jsonl", ".csv", ".arrow", ".parquet", ".lock")
 
 
@@ -125,6 +128,9 @@ def load(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
     except Exception as error:  # what the YAML library raises, and lm-eval's for circles
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    unsound = _unsound(loaded)
+    if unsound is not None:
+        raise ConfigError(f"{path} (or a file that it includes) {unsound}")
     return loaded
 
 
@@ -132,6 +138,29 @@ def function_name(value: Any) -> str | None:
     """Return the name of the function that a value of `load` stands for; None if it is an ordinary value."""
     text = str(value) if isinstance(value, str) else ""
     return text.rpartition(".")[2] if Path(text).is_absolute() else None
+
+
+def _unsound(value: Any) -> str | None:
+    """Return why parsed YAML cannot be walked through: its aliases may lead back to themselves, or multiply."""
+    sizes: dict[int, tuple[int, int]] = {}  # id of a container: how many levels and values are in it
+
+    def measure(one: Any, above: int) -> tuple[int, int]:
+        if not isinstance(one, (Mapping, list, tuple, set)):
+            return 0, 1
+        if id(one) not in sizes:
+            if above >= _DEEPEST:  # an alias that leads back gets here, too
+                raise RecursionError
+            inner = [measure(each, above + 1) for each in (one.values() if isinstance(one, Mapping) else one)]
+            sizes[id(one)] = (1 + max((deep for deep, _ in inner), default=0), 1 + sum(many for _, many in inner))
+        return sizes[id(one)]
+
+    try:
+        levels, values = measure(value, 0)
+    except RecursionError:
+        levels, values = _DEEPEST + 1, 0
+    if levels > _DEEPEST:
+        return f"is nested more than {_DEEPEST} levels deep, or has an alias (*name) within its own anchor (&name)"
+    return f"has more than {_MOST:,} values, its aliases (*name) written out" if values > _MOST else None
 
 
 @functools.cache
@@ -216,6 +245,8 @@ def _entries(index: Mapping[Any, Any]) -> dict[str, Entry]:
         path = None if one.yaml_path is None else Path(one.yaml_path)
         if kind == "group":
             told = one.cfg or {}
+            if _unsound(told) is not None:  # as a file that cannot be read
+                continue
             entries[name] = Entry(name, kind, path, _members(told.get("task")), _adapts(told))
         else:
             entries[name] = Entry(name, kind, path, sorted(one.tags) if kind == "tag" else [])

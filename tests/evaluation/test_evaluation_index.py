@@ -151,3 +151,30 @@ def test_names_are_found_without_a_place_to_keep_them(
 
 def _no_home() -> Path:
     raise RuntimeError("no home")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: &a [*a]\n",
+        "metadata: &a {version: 1, more: [*a]}\n",
+        "include: other.yaml\n",
+        "x: " + "[" * 3000 + "]" * 3000 + "\n",
+        "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)),
+    ],
+    ids=["in itself", "in its own mapping", "in an included file", "deep", "multiplied"],
+)
+def test_a_file_that_cannot_be_walked_through_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "round.yaml"
+    path.write_text(text + "task: round\noutput_type: multiple_choice\ndataset_path: json\n")
+    (tmp_path / "other.yaml").write_text("y: &a\n  inner: {z: *a}\n")
+    (tmp_path / "group.yaml").write_text("group: groups\ntask: &a\n- {group: inner, task: *a}\n")
+    for name in ("round", "groups"):
+        problems = check([TaskSpec(name, "acc")], [tmp_path])
+        assert len(problems) == 1 and f"{'round' if name == 'round' else 'group'}.yaml" in problems[0]
+
+
+def test_an_alias_that_is_used_twice_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("task: twice\nx: &a [1, {b: 2}]\ny: [*a, *a]\n")
+    assert load(path)["y"] == [[1, {"b": 2}]] * 2
