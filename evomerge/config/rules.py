@@ -40,10 +40,11 @@ def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
 
 
 def _name(keys: SearchKeys) -> Iterator[str]:
-    if re.search(r"[/\\\x00]", keys.name) or not keys.name.strip(". "):
+    parts = re.split(r"[/\\]", keys.name)
+    if not parts[0].strip(". ") or ".." in parts or "\0" in keys.name:
         yield (
             f"`name` is {keys.name!r}, but its runs are kept in the folder outputs/<name>: expected the name of a "
-            "folder, with no slash, backslash or null character, and not of dots alone"
+            "folder below outputs, with no `..`, no slash in front and no null character, and not of dots alone"
         )
 
 

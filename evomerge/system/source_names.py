@@ -10,8 +10,8 @@ from pathlib import Path
 
 _IMPORTERS = ("import_module", "__import__")
 
-_WRITERS = ("write_text", "write_bytes")
-"""Methods of a path by which its file is written."""
+_WRITERS = ("write_text", "write_bytes", "touch", "mkdir", "unlink")
+"""Methods of a path by which its file is made, written or removed."""
 
 _SAVERS = ("FileHandler", "save", "savetxt", "savez", "to_csv", "to_json", "to_parquet", "to_pickle")
 """Functions that write the file that their first or second argument names."""

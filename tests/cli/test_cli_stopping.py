@@ -20,7 +20,7 @@ import ctypes, pathlib, time
 C, n, here = ctypes.CDLL(None), [0], pathlib.Path(__file__).parent
 def f(doc, responses):
     n[0] += 1
-    if n[0] > 42 and not (here / "mended").exists():
+    if n[0] > 42 and not any(here.glob("mended*")):
         (here / "hangs").touch()
         {how}()
     return 1.0
