@@ -19,7 +19,7 @@ from evomerge.merge.files.checkpoint import locate
 from evomerge.merge.files.contents import checkpoint_contents
 from evomerge.merge.files.weights import weight_files
 from evomerge.recipe import DTYPES, ModelSource, Recipe
-from evomerge.store.changes import model_changes
+from evomerge.store.changes import called, model_changes
 from evomerge.store.inputs import ModelContents, RunInputs, moved_recipe
 from evomerge.system.contents import Content, content_of, digest_of
 from evomerge.system.memory import GIB
@@ -96,7 +96,7 @@ def changed_models(inputs: RunInputs, recipes: Iterable[Recipe]) -> list[str]:
 
     A model that cannot be read is left to whoever needs it.
     """
-    used = {source for recipe in recipes for source in _sources(recipe)}
+    used = {source for recipe in recipes for source in recipe.checkpoints()}
     then = {name: model for name, model in inputs.models.items() if model.source in used}
     now: dict[str, ModelContents] = {}
     for name, model in then.items():
@@ -116,10 +116,10 @@ def recipe_contents(recipes: Iterable[Recipe]) -> list[list[dict[str, str]]]:
         CheckpointError: if a model cannot be read.
     """
     read: dict[ModelSource, dict[str, str]] = {}
-    for source in dict.fromkeys(one for recipe in recipes for one in _sources(recipe)):
+    for source in dict.fromkeys(one for recipe in recipes for one in recipe.checkpoints()):
         files = checkpoint_contents(locate(source), {}, trust_remote_code=source.trust_remote_code)
         read[source] = {name: content.digest for name, (_, content) in files.items()}
-    return [[read[source] for source in _sources(recipe)] for recipe in recipes]
+    return [[read[source] for source in recipe.checkpoints()] for recipe in recipes]
 
 
 def checkpoints(config: SearchConfig) -> dict[str, ModelSource]:
@@ -130,11 +130,11 @@ def checkpoints(config: SearchConfig) -> dict[str, ModelSource]:
         if isinstance(source, ModelSource):
             found[name] = source
             return
-        for parent in (*source.parents, *([source.base] if source.base else [])):
+        for parent in source.members:
             visit(f"{name}.{parent.name}", parent.source)
 
     models = config.models
-    for parent in (*models.parents, *([models.base] if models.base else [])):
+    for parent in models.members:
         visit(parent.name, parent.source)
     return found
 
@@ -155,7 +155,7 @@ def _models(
             then = Path(known[name].folder) if name in known else None
             there = then is not None and then.is_dir() and not Path(source.path).is_absolute()
             hint = f"; it was {then} when the run began, so continue it from there, or name that" if there else ""
-            problems.append(f"{_called(name)}: {error}{hint}")
+            problems.append(f"{called(name)}: {error}{hint}")
             folders.pop(name, None)
     if note is not None and sum(unread.values()) >= WORTH_SAYING:
         note(f"reading every byte of the models once, to know them again ({sum(unread.values()) / GIB:.1f} GiB)")
@@ -172,7 +172,7 @@ def _models(
                 before = known[name].known if name in known else {}
                 read[place] = checkpoint_contents(place, before, trust_remote_code=source.trust_remote_code)
         except CheckpointError as error:
-            problems.append(f"{_called(name)}: {error}")
+            problems.append(f"{called(name)}: {error}")
             continue
         found[name] = ModelContents(source, str(place.absolute()), read[place])
     return found
@@ -190,15 +190,7 @@ def _unread_weights(folder: Path, known: Mapping[str, Content]) -> dict[Path, in
 
 def _recipe_digest(recipe: Recipe) -> str:
     """Return a hash of a recipe, without the places of its models, whose contents are compared."""
-    return moved_recipe(recipe, dict.fromkeys(_sources(recipe), ModelSource(""))).content_hash
-
-
-def _sources(recipe: Recipe) -> Iterator[ModelSource]:
-    for parent in (*recipe.parents, *([recipe.base] if recipe.base else [])):
-        if isinstance(parent.source, Recipe):
-            yield from _sources(parent.source)
-        else:
-            yield parent.source
+    return moved_recipe(recipe, dict.fromkeys(recipe.checkpoints(), ModelSource(""))).content_hash
 
 
 def _files(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, str]]:
@@ -247,7 +239,7 @@ def _inner_methods(config: SearchConfig) -> Iterator[str]:
         source = waiting.pop()
         if isinstance(source, Recipe):
             yield source.method
-            waiting += [parent.source for parent in (*source.parents, *([source.base] if source.base else []))]
+            waiting += [parent.source for parent in source.members]
 
 
 def _tried(step: Callable[[], Any], problems: list[str]) -> ModuleType | Any:
@@ -267,7 +259,3 @@ def _effective_dtype(execution: ExecutionConfig) -> str:
             return CLUSTERS_DTYPE
     device = find_device(execution.device.split(",")[0])
     return running_dtype(execution.dtype, device) or OWN_DTYPE
-
-
-def _called(name: str) -> str:
-    return "the base" if name == "base" else f"parent {name!r}"

@@ -233,7 +233,7 @@ def _because(config: SearchConfig, kind: str) -> str:
 def _conflicts(config: SearchConfig, kind: _Kind, merge: Recipe) -> Iterator[str]:
     """Yield a sentence for each setting that parents and base disagree about."""
     models = config.models
-    members = {parent.name: parent for parent in (*models.parents, *([models.base] if models.base else []))}
+    members = {parent.name: parent for parent in models.members}
     opened = {name: kind.lender(Recipe(PASSTHROUGH, (parent,))) for name, parent in members.items()}
     tried = {name: _tried(kind.values, one) for name, one in opened.items()}
     said = {name: told for name, told in tried.items() if told is not None}

@@ -41,8 +41,7 @@ def make_live_models(
         tell(sentence)
         if not stay:
             taken = live_bytes(config, sources, dtype) if devices[0] == "cpu" else 0
-            models = config.models
-            tell_streaming(sources, [*models.parents, *([models.base] if models.base else [])], taken)
+            tell_streaming(sources, config.models.members, taken)
         live.load(lender(config))
         if stay:
             live.keep(merged_sources(config))

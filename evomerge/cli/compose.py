@@ -25,8 +25,6 @@ from evomerge.errors import ConfigError, EvomergeError, unknown_name
 from evomerge.system.references import as_text, resolved
 from evomerge.system.text import error_text
 
-_FOR_DEVELOPERS = ("Search path:", "Config search path:", "provider=", "full_key:", "object_type=", "See https")
-
 _HYDRA = "hydra"
 """The section that is Hydra's own."""
 

@@ -106,6 +106,11 @@ class ModelsConfig:
     tokenizer: str | None
     generation_config: str | None = None
 
+    @property
+    def members(self) -> tuple[Parent, ...]:
+        """The parents in order, then the base, if there is one."""
+        return self.parents if self.base is None else (*self.parents, self.base)
+
 
 class ModelsKeys(Section):
     """Which models are merged."""

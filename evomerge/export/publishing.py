@@ -36,7 +36,7 @@ def published_recipe(recipe: Recipe) -> Recipe:
 
     So is a merge method in a file of one's own. A recipe of models on the Hub or of the zoo comes back as it is.
     """
-    folders = {_folder(source) for source in _sources(recipe) if _is_local(source)}
+    folders = {_folder(source) for source in recipe.checkpoints() if _is_local(source)}
     ambiguous = len({folder.name for folder in folders}) < len(folders)
 
     def visit(parent: Parent) -> Parent:
@@ -114,17 +114,7 @@ def _listed(found: list[str]) -> str:
 
 
 def _with_parents(recipe: Recipe, visit: Any) -> Recipe:
-    base = None if recipe.base is None else visit(recipe.base)
-    method = without_folders(recipe.method)
-    return replace(recipe, method=method, parents=tuple(map(visit, recipe.parents)), base=base)
-
-
-def _sources(recipe: Recipe) -> Iterator[ModelSource]:
-    for parent in (*recipe.parents, *([recipe.base] if recipe.base else [])):
-        if isinstance(parent.source, Recipe):
-            yield from _sources(parent.source)
-        else:
-            yield parent.source
+    return replace(recipe.with_members(visit), method=without_folders(recipe.method))
 
 
 def _is_local(source: ModelSource) -> bool:

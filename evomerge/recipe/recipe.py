@@ -29,8 +29,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -186,6 +186,24 @@ class Recipe:
     def donor(self) -> Parent:
         """The model that lends configuration and names of tensors: the base, else the first parent."""
         return self.base or self.parents[0]
+
+    @property
+    def members(self) -> tuple[Parent, ...]:
+        """The parents in order, then the base, if there is one."""
+        return self.parents if self.base is None else (*self.parents, self.base)
+
+    def with_members(self, change: Callable[[Parent], Parent]) -> Recipe:
+        """Return the recipe with each of its members changed."""
+        base = None if self.base is None else change(self.base)
+        return replace(self, parents=tuple(map(change, self.parents)), base=base)
+
+    def checkpoints(self) -> Iterator[ModelSource]:
+        """Yield the checkpoints that the members are, or that members which are recipes are made of."""
+        for member in self.members:
+            if isinstance(member.source, Recipe):
+                yield from member.source.checkpoints()
+            else:
+                yield member.source
 
     def parameters_of(self, role: str, layer: int | None) -> dict[str, Value]:
         """Return the parameters of a tensor: the recipe's own, overridden by the first group that matches."""

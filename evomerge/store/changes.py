@@ -49,17 +49,17 @@ def model_changes(before: RunInputs, now: RunInputs) -> list[str]:
         partner = now.models.get(other) if other is not None else None
         if other is not None and partner is not None and partner.digests == was.digests:
             swapped.add(other)
-            found.append(f"{_of(name)} and {_of(other)} were swapped: {name!r} is {one.source.path} now")
+            found.append(f"{called(name)} and {called(other)} were swapped: {name!r} is {one.source.path} now")
         elif was.source != one.source and changed:
-            also = f", which was {_of(other)}" if other is not None else ""
-            found.append(f"{_of(name)} is another model: {_place(was)} when the run began, {_place(one)} now{also}")
+            also = f", which was {called(other)}" if other is not None else ""
+            found.append(f"{called(name)} is another model: {_place(was)} when the run began, {_place(one)} now{also}")
         elif changed:
             found += [
-                f"the {part} of {_of(name)} ({_place(one)}) changed: {', '.join(files)}"
+                f"the {part} of {called(name)} ({_place(one)}) changed: {', '.join(files)}"
                 for part, files in changed.items()
             ]
         else:
-            found.append(f"{_of(name)}: trust_remote_code was {str(was.source.trust_remote_code).lower()}")
+            found.append(f"{called(name)}: trust_remote_code was {str(was.source.trust_remote_code).lower()}")
     return found
 
 
@@ -152,17 +152,17 @@ def _parents(before: RunInputs, now: RunInputs) -> Iterator[str]:
     }
     for name in gone:
         if name in renamed:
-            yield f"{_of(name)} is called {renamed[name]!r} now, but names decide which genes are whose"
+            yield f"{called(name)} is called {renamed[name]!r} now, but names decide which genes are whose"
         else:
-            yield f"{_of(name)} is no longer there"
+            yield f"{called(name)} is no longer there"
     for name in come:
         if name not in renamed.values():
-            yield f"{_of(name)} is new"
+            yield f"{called(name)} is new"
     if not gone and not come and old != new:
         yield f"the order of the parents changed: {', '.join(old)} when the run began, {', '.join(new)} now"
     for name in dict.fromkeys([*before.recipes, *now.recipes]):
         if before.recipes.get(name) != now.recipes.get(name):
-            yield f"the recipe that is {_of(name)} changed"
+            yield f"the recipe that is {called(name)} changed"
 
 
 def _changed_files(was: ModelContents, now: ModelContents) -> dict[str, list[str]]:
@@ -176,7 +176,8 @@ def _changed_files(was: ModelContents, now: ModelContents) -> dict[str, list[str
     return found
 
 
-def _of(name: str) -> str:
+def called(name: str) -> str:
+    """Return what a model is called in a sentence: "the base", or "parent 'math'"."""
     return "the base" if name == "base" else f"parent {name!r}"
 
 

@@ -117,5 +117,4 @@ def moved_recipe(recipe: Recipe, moved: Mapping[ModelSource, ModelSource]) -> Re
     def parent(one: Parent) -> Parent:
         return replace(one, source=source(one.source))
 
-    base = None if recipe.base is None else parent(recipe.base)
-    return replace(recipe, parents=tuple(map(parent, recipe.parents)), base=base)
+    return recipe.with_members(parent)

@@ -65,7 +65,7 @@ def hidden_file(target: Path) -> Iterator[tuple[int, Path]]:
         if alone:
             _clear(target.parent, prefix, SUFFIX, folders=False)
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=SUFFIX, dir=target.parent)
-        _lock(handle)
+        try_lock(handle)
     try:
         yield handle, Path(name)
     finally:
@@ -96,7 +96,7 @@ def _made(parent: Path, prefix: str, suffix: str) -> Iterator[Path]:
             _clear(parent, prefix, suffix, folders=True)
         folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent))
         handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        _lock(handle)
+        try_lock(handle)
     try:
         yield folder
     finally:
@@ -114,7 +114,7 @@ def _alone(folder: Path) -> Iterator[bool]:
         return
     try:
         for _ in range(_TRIES):
-            if _lock(handle):
+            if try_lock(handle):
                 yield True
                 return
             time.sleep(_PAUSE_SECONDS)
@@ -123,7 +123,8 @@ def _alone(folder: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
+    """Lock what a handle is of until it is closed; return False if it is locked already, or cannot be."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -142,7 +143,7 @@ def _clear(parent: Path, prefix: str, suffix: str, *, folders: bool) -> None:
             with contextlib.suppress(OSError):
                 handle = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    if _lock(handle):
+                    if try_lock(handle):
                         shutil.rmtree(entry.path, ignore_errors=True) if folders else Path(entry.path).unlink()
                 finally:
                     os.close(handle)

@@ -8,11 +8,12 @@ process of that cluster is still alive. Folders of other clusters are left alone
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
 from pathlib import Path
+
+from evomerge.system.leftovers import try_lock
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def keep(session: Path) -> int | None:
         handle = os.open(session / MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         return None
-    if not _lock(handle):  # a file system without locks: an unlocked mark would mean that nobody uses it
+    if not try_lock(handle):  # a file system without locks: an unlocked mark would mean that nobody uses it
         os.close(handle)
         with contextlib.suppress(OSError):
             (session / MARK).unlink()
@@ -70,7 +71,7 @@ def _is_dead(session: Path) -> bool:
     except OSError:  # it is not ours, or another user's
         return False
     try:
-        return _lock(handle) and not _in_use(session.name)
+        return try_lock(handle) and not _in_use(session.name)
     finally:
         os.close(handle)
 
@@ -82,11 +83,3 @@ def _in_use(name: str) -> bool:
             if name.encode() in words.read_bytes():
                 return True
     return False
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -257,7 +257,7 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
         return None
     try:
         opened: dict[ModelSource, PlainModel] = {}
-        members = [*recipe.parents, *([recipe.base] if recipe.base is not None else [])]
+        members = recipe.members
         for member in members:
             source = member.source
             if not isinstance(source, ModelSource) or source.trust_remote_code:
