@@ -29,6 +29,46 @@ class State(StrEnum):
     FAILED = "failed"  # it was built, but could not be scored
 
 
+CAUTIONS = (
+    "lost_skill",  # a skill of a parent that the merge has lost
+    "degenerate",  # answers that loop, are empty, or in another script than the parents'
+    "cut_answers",  # answers that the limit of tokens or the context has cut, or prompts that were cut
+    "ancestry",  # parents that were not fine-tuned from the base, or hardly differ
+    "behind",  # not ahead of the best parent
+    "unscored",  # a model that could not be scored
+    "noise",  # a difference that may be luck
+    "public_items",  # searched on a public test set
+    "unsafe_code",  # tasks may run code that models write
+    "repeated_items",
+    "order",  # of the finalists
+    "flattering",  # the best of many noisy scores
+    "settings",  # what belongs to the models besides their weights
+)
+"""The kinds of cautions, the gravest first; the words are stable, and more may come."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something to bear in mind about a search or its result.
+
+    Attributes:
+        kind: one of `CAUTIONS`.
+        text: a sentence, or several, without a full stop at the end.
+    """
+
+    kind: str
+    text: str
+
+    @property
+    def rank(self) -> int:
+        """Its place among the kinds; 0 is the gravest."""
+        return CAUTIONS.index(self.kind) if self.kind in CAUTIONS else len(CAUTIONS)
+
+    def to_data(self) -> dict[str, str]:
+        """Return `{"kind", "text"}`."""
+        return {"kind": self.kind, "text": self.text}
+
+
 class Split(StrEnum):
     """Which of the three fixed parts of a task's items; test items never reach the search."""
 

@@ -12,27 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from evomerge.analysis.cautions import ROUNDING, SAID, cautions
 from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare
-from evomerge.analysis.repeats import repeated_items, repeats_warnings
+from evomerge.analysis.repeats import repeated_items
 from evomerge.analysis.replay import Replay
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.errors import EvaluationError
-from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import specs_from_data
 from evomerge.record import Choice, Finalist, Record, Score, Split
 from evomerge.store.run_dir import RunDir
-from evomerge.system.figures import gain, percentage
-from evomerge.system.text import cut
 
 OBJECTIVE, PUBLIC_TASKS, CODE_TASKS = "objective", "public_tasks", "code_tasks"
 """Keys in the database: the specs of the objectives, the public benchmarks from which the search items come, and the
 tasks that run code which the models write (None: no task may)."""
-
-_ROUNDING = 1e-12
-"""What sums in another order may add to a score."""
-
 Values = Mapping[str, Mapping[int, float]]
 """Task to item to the item's value of the objective's metric."""
 
@@ -58,8 +52,15 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         - `repeated_items`: see `evomerge.analysis.repeats`
         - `public_tasks`: the public benchmarks whose own evaluation items are the search items
         - `code_tasks`: the tasks that say that they run code which the models write; None: no task may
+        - `warnings`: what to bear in mind, the gravest first, each `{"kind", "text"}` (see `evomerge.record.Caution`)
         - `objectives`, `choice`, and `objectives` of each baseline: see `evomerge.analysis.choice`
     """
+    found = _with_worth(run, status)
+    found["warnings"] = [one.to_data() for one in cautions({**found, "said": run.database.get_meta(SAID, [])})]
+    return found
+
+
+def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     objective = objective_of(run)
     found = {**status, "objectives": [], "choice": None} if objective is None else with_choice(run, objective, status)
     found["best_parent"], found["best_parent_by"] = best_parent(run, status)
@@ -140,7 +141,7 @@ def _passed_over(
     ahead = [
         record
         for record, _ in finalists
-        if score[record.number] > score[winner] + _ROUNDING
+        if score[record.number] > score[winner] + ROUNDING
         and not objective.violated(run.database.item_scores(record.number, Split.VALIDATION), Split.VALIDATION)
     ]
     if not ahead:
@@ -151,109 +152,6 @@ def _passed_over(
         "name": best.name,
         "validation": (best.scores or {})[Split.VALIDATION].to_data(),
     }
-
-
-def warnings_of(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the warnings that a status calls for, one sentence each."""
-    if found.get("code_tasks") is not None:
-        yield code_warning(found["code_tasks"])
-    for task in found.get("public_tasks", ()):
-        yield public_warning(task)
-    yield from _unscored(found)
-    best = found.get("best")
-    if best is not None and found.get("beats_parent") is False:
-        parent = next(row for row in found["baselines"] if row["name"] == found["best_parent"])
-        one, other = best["validation"]["mean"], parent["validation"]["mean"]
-        yield (
-            f"the best merge is not ahead of {parent['name']}, the best parent, on the validation items: "
-            f"{_short(one)} against {_short(other)}"
-        )
-    if best is None or best.get("test") is None:
-        return
-    yield from repeats_warnings(found.get("repeated_items", {}))
-    test = best["test"]
-    compared = found.get("comparisons", ())
-    for one in compared:
-        if one["high"] < 0:
-            yield f"the best merge is worse than {one['against']}: {gain(one).strip()} on the test items"
-        elif abs(one["difference"]) <= _ROUNDING:
-            yield f"no difference from {one['against']} on the {one['n']} test items (paired): {gain(one).strip()}"
-        elif one["difference"] < 0:
-            yield (
-                f"the best merge is behind {one['against']}: {gain(one).strip()} on the {one['n']} test items "
-                "(paired), which may be noise"
-            )
-        elif one["low"] <= 0:
-            yield (
-                f"the gain over {one['against']} is within the noise: {gain(one).strip()} on the {one['n']} test items "
-                "(paired); more test items would tell"
-            )
-    overlapping = [b["name"] for b in found["baselines"] if b.get("test") and test["low"] <= b["test"]["high"]]
-    if overlapping and not compared:
-        yield (
-            f"the best merge's test interval overlaps that of {', '.join(overlapping)}: the gain may be noise; "
-            "more test items would tell"
-        )
-    others = found.get("finalists", ())
-    if len(others) > 1 and all(one["low"] <= 0 for one in others):
-        yield (
-            f"the order of the {len(others) + 1} finalists is noise: on the {others[0]['n']} validation items the "
-            "winner cannot be told from any other (paired 95 % intervals); more validation items would choose better"
-        )
-    if best.get("search") and best["search"]["mean"] > test["high"]:
-        yield "the search score lies above the test interval: it is the best of many noisy scores, so trust the test"
-
-
-def _short(mean: float) -> str:
-    return f"{percentage(mean)} %" if -1.0 <= mean <= 1.0 else f"{mean:.4g}"
-
-
-def _unscored(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each model of the result that could not be scored on a split, and what follows from that."""
-    rows = found.get("unscored", ())
-    baselines = {row["name"] for row in found["baselines"]}
-    best = found.get("best")
-    for split in map(str, Split):
-        here = [row for row in rows if row["split"] == split and row["name"] in baselines]
-        if here:
-            names = ", ".join(row["name"] for row in here)
-            yield (
-                f"{names} could not be scored on the {split} items, so nothing is compared with "
-                f"{'it' if len(here) == 1 else 'them'} there: {_why(here[0])}"
-            )
-    if best is None:
-        return
-    for row in rows:
-        if row["id"] == best["id"] and row["split"] == str(Split.TEST):
-            yield f"the best merge could not be scored on the test items, so its test score is not known: {_why(row)}"
-    out = [row for row in rows if row["split"] == str(Split.VALIDATION) and row["name"] not in baselines]
-    if not out:
-        return
-    if best.get("validation") is None:
-        yield (
-            "no finalist could be scored on the validation items, so the best on the search items was chosen, whose "
-            f"score flatters: {_why(out[0])}"
-        )
-    else:
-        named = out[0]["name"] if len(out) == 1 else f"{len(out)} finalists"
-        yield f"{named} could not be scored on the validation items and could not be chosen: {_why(out[0])}"
-
-
-def _why(row: Mapping[str, Any]) -> str:
-    return cut(str(row["error"]), 300)
-
-
-def public_warning(task: str) -> str:
-    """Return the sentence for a search on a public benchmark's own evaluation items."""
-    return (
-        f"search items come from the public test set of {task}: do not report its benchmark score for the merge; use "
-        "`validation:`/`test:` tasks, or a task with its own train split"
-    )
-
-
-def code_warning(tasks: Sequence[str]) -> str:
-    """Return the sentence for a search in which tasks may run code that the models write."""
-    return unsafe_code.warning(tasks)
 
 
 def _against_baselines(

@@ -41,7 +41,7 @@ from evomerge.genome.space import Space
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
-from evomerge.record import Split
+from evomerge.record import Caution, Split
 from evomerge.search.stage import Stage
 from evomerge.system.references import resolved
 
@@ -121,10 +121,10 @@ class Prepared:
         return self.harness.code_tasks if self.config.evaluation.allow_unsafe_code else None
 
     @property
-    def warnings(self) -> list[str]:
-        """What the user should know before anything is run, one sentence each."""
-        code = [] if self.code_tasks is None else [unsafe_code.warning(self.code_tasks)]
-        return [*code, *self.sources.warnings, *self.notes]
+    def cautions(self) -> list[Caution]:
+        """What the user should know before anything is run."""
+        code = [] if self.code_tasks is None else [Caution("unsafe_code", unsafe_code.warning(self.code_tasks))]
+        return [*code, *(Caution("settings", text) for text in (*self.sources.warnings, *self.notes))]
 
     def stages(self) -> list[Stage]:
         """Return the stages of the search, in order."""
@@ -151,7 +151,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     config, problems = read(data)
     if config is None:
         raise ConfigError(problems)
-    sources = Sources(cache=config.execution.cache, tell=False)  # `Prepared.warnings` has them
+    sources = Sources(cache=config.execution.cache, tell=False)  # `Prepared.cautions` has them
     model_problems, spaces = check_stages(config, sources)
     problems += model_problems
     include = include_paths(config.evaluation.include_path)

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evomerge.analysis.cautions import code_warning, public_warning
 from evomerge.analysis.repeats import repeats_warnings
-from evomerge.analysis.verdict import code_warning, public_warning
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
 from evomerge.export.publishing import published_recipe

@@ -158,7 +158,7 @@ def evaluate_full(
     if note is not None:
         note("checking models and tasks")
     prepared = prepare(data, recorded_splits={"seed": data.get("seed", 0), "tasks": recorded} if recorded else None)
-    tell(prepared.warnings, note)
+    tell([one.text for one in prepared.cautions], note)
     models = {**(_models(prepared, note) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
     columns = _columns(prepared)
     rest = _rest(prepared, columns)

@@ -62,7 +62,7 @@ def profile(
     if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
         raise ConfigError(f"a profile takes at least 1 candidate, but came {candidates!r}")
     prepared = prepare(data)
-    tell(prepared.warnings, note)
+    tell([one.text for one in prepared.cautions], note)
     config = prepared.config
     live = prepared.live_models()
     synchronize = _synchronizer(live)

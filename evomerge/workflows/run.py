@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evomerge.analysis.verdict import warnings_of, with_verdict
+from evomerge.analysis.verdict import with_verdict
 from evomerge.recipe import Recipe
 from evomerge.record import Record
 from evomerge.store.run_dir import RunDir
@@ -48,4 +48,5 @@ class Run:
         Args:
             status: what `status` returned; None: `status` is called.
         """
-        return list(warnings_of(self.status() if status is None else status))
+        found = self.status() if status is None else status
+        return [str(one["text"]) for one in found["warnings"]]

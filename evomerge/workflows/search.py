@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.analysis.all_wrong import all_wrong
-from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS, public_warning
+from evomerge.analysis.cautions import SAID, public_warning
+from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
@@ -34,6 +35,8 @@ log = logging.getLogger("evomerge")
 MANY, SHOWN = 5, 500
 """After how many failures and no success it is said that something is wrong, and most characters of an error then."""
 
+SHOWN_LATER = ("ancestry", "cut_answers", "degenerate")
+"""The kinds of what is said before the search that are said again with its result."""
 
 Doubts = Callable[[], Iterable[str]]
 
@@ -111,8 +114,9 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     database.set_meta("state", RUNNING)
     database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
     database.set_meta(CODE_TASKS, prepared.code_tasks)
-    for warning in prepared.warnings:
-        listener.warn(warning)
+    database.set_meta(SAID, [one.to_data() for one in prepared.cautions if one.kind in SHOWN_LATER])
+    for caution in prepared.cautions:
+        listener.warn(caution.text)
     database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
     for task in prepared.public_tasks:
         listener.warn(public_warning(task))

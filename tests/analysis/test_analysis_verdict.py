@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
+from evomerge.analysis.cautions import cautions
 from evomerge.analysis.comparison import mcnemar, tango
-from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, warnings_of, with_verdict
+from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, with_verdict
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.cli.display import verdict_lines
 from evomerge.errors import EvaluationError
@@ -28,6 +29,10 @@ from evomerge.workflows.search import carry_out
 SPEC = TaskSpec("t", "acc", filter="none", direction="maximize")
 CONFIG = {"name": "x", "models": {"parents": {"a": "org/a", "b": "org/b"}}}
 N = 60
+
+
+def texts_of(status: dict[str, Any]) -> list[str]:
+    return [one.text for one in cautions(status)]
 
 
 def answers(*rates: float, seed: int = 0, n: int = N) -> list[np.ndarray]:
@@ -126,7 +131,7 @@ def test_a_search_that_goes_on_has_nothing_to_compare(run: RunDir) -> None:
     add(run, 0, "candidate 0", splits(0.7))
     status = with_verdict(run, run_status(run))
     assert (status["comparisons"], status["finalists"], status["best"]["adjusted"]) == ([], [], None)
-    assert list(warnings_of(status)) == []
+    assert texts_of(status) == []
 
 
 def test_a_run_that_did_not_record_its_objective_is_shown_without_comparisons(tmp_path: Path) -> None:
@@ -142,9 +147,7 @@ def test_a_run_that_did_not_record_its_objective_is_shown_without_comparisons(tm
 )
 def test_a_gain_within_the_noise_is_a_warning_and_a_clear_gain_is_none(run: RunDir, rate: float, words: list) -> None:
     found = [
-        line
-        for line in warnings_of(finish(run, winner=rate, others=(0.1, 0.1)))
-        if "gain over" in line or "worse" in line
+        line for line in texts_of(finish(run, winner=rate, others=(0.1, 0.1))) if "gain over" in line or "worse" in line
     ]
     assert len(found) == len(words)
     assert all(word in line for word, line in zip(words, found, strict=True))
@@ -159,7 +162,7 @@ def test_a_gain_within_the_noise_is_a_warning_and_a_clear_gain_is_none(run: RunD
 )
 def test_a_loss_or_a_draw_is_called_no_gain(run: RunDir, rate: float, words: list[str]) -> None:
     found = [
-        line for line in warnings_of(finish(run, winner=rate, others=(0.1, 0.1))) if " a: " in line or " a on" in line
+        line for line in texts_of(finish(run, winner=rate, others=(0.1, 0.1))) if " a: " in line or " a on" in line
     ]
     assert len(found) == 1 and all(word in found[0] for word in words) and "gain" not in found[0]
 
@@ -168,7 +171,7 @@ def test_a_loss_or_a_draw_is_called_no_gain(run: RunDir, rate: float, words: lis
 def test_a_winner_that_is_not_ahead_of_the_best_parent_is_told(run: RunDir, rate: float, beats: bool) -> None:
     status = finish(run, winner=rate, others=(0.1, 0.1))
     assert status["beats_parent"] is beats
-    found = [line for line in warnings_of(status) if "is not ahead of b, the best parent, on the validation" in line]
+    found = [line for line in texts_of(status) if "is not ahead of b, the best parent, on the validation" in line]
     assert bool(found) is not beats
 
 
@@ -187,18 +190,18 @@ def test_what_the_consensus_was_chosen_over_is_told(run: RunDir, added: float, o
 
 @pytest.mark.parametrize(("others", "warned"), [((0.79, 0.78), True), ((0.79, 0.1), False)])
 def test_finalists_that_cannot_be_told_apart_are_a_warning(run: RunDir, others: tuple, warned: bool) -> None:
-    found = [line for line in warnings_of(finish(run, others=others)) if "order of the 3 finalists is noise" in line]
+    found = [line for line in texts_of(finish(run, others=others)) if "order of the 3 finalists is noise" in line]
     assert bool(found) == warned
 
 
 def test_a_search_score_above_the_test_interval_is_a_warning(run: RunDir) -> None:
-    found = list(warnings_of(finish(run, winner=0.2)))
+    found = texts_of(finish(run, winner=0.2))
     assert any("the search score lies above the test interval" in line for line in found)
 
 
 def test_search_items_of_a_public_benchmark_are_a_warning_from_the_start(run: RunDir) -> None:
     run.database.set_meta(PUBLIC_TASKS, ["gsm8k"])
-    (line,) = warnings_of(with_verdict(run, run_status(run)))
+    (line,) = texts_of(with_verdict(run, run_status(run)))
     assert "public test set of gsm8k: do not report" in line and "`validation:`/`test:`" in line
 
 
@@ -253,7 +256,7 @@ def test_test_items_that_were_seen_or_are_asked_twice_are_told(run: RunDir) -> N
     run.database.set_meta("inputs", RunInputs(keys={}, models={}, items=items).to_data())
     status = finish(run)
     assert status["repeated_items"] == {"t": {"n": 6, "repeated": 2, "seen": 2}}
-    (line,) = [line for line in warnings_of(status) if "same prompt" in line]
+    (line,) = [line for line in texts_of(status) if "same prompt" in line]
     assert "2 of the 6 test items are search or validation items" in line and "2 of the 6 test items repeat" in line
     record = run.database.record(0)
     assert record is not None and "repeat another one" in run_card(run, record, config=CONFIG, title="mine")
@@ -286,7 +289,7 @@ def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report
         raise EvaluationError("the models could not be loaded")
 
     monkeypatch.setattr("evomerge.workflows.search.make_executor", no_executor)
-    prepared: Any = SimpleNamespace(objectives=Objectives([SPEC]), public_tasks=["gsm8k"], code_tasks=None, warnings=[])
+    prepared: Any = SimpleNamespace(objectives=Objectives([SPEC]), public_tasks=["gsm8k"], code_tasks=None, cautions=[])
     with pytest.raises(EvaluationError):
         carry_out(run, prepared, listener=None, stop=None, note=told.append)
     assert told[0].startswith("warning: search items come from the public test set of gsm8k")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_search_loop import Machine, make
 
-from evomerge.analysis.verdict import warnings_of
+from evomerge.analysis.cautions import cautions
 from evomerge.errors import EvaluationError, ExecutionError, Fault
 from evomerge.record import Job, Outcome, Record, Split, State
 from evomerge.search.budget import Budget
@@ -21,6 +21,10 @@ pytestmark = pytest.mark.usefixtures("lazy_disk")
 def run(tmp_path: Path):
     with RunDir.create(tmp_path / "run", config={"models": {"parents": {"a": "a"}}}) as run:
         yield run
+
+
+def texts_of(run: RunDir) -> list[str]:
+    return [one.text for one in cautions(run_status(run))]
 
 
 def on(split: Split, who: Callable[[int], bool] = lambda number: True) -> Callable[[Job], State | None]:
@@ -48,7 +52,7 @@ def test_where_no_finalist_can_be_scored_the_best_on_the_search_items_is_chosen_
     assert winner.fitness == best.fitness and Split.TEST in (winner.scores or {})
     asked = [job.candidate for job in machine.ran if job.split == Split.VALIDATION and job.candidate >= 0]
     assert len(asked) == 6  # three, and as many again in their place
-    said = list(warnings_of(run_status(run)))
+    said = texts_of(run)
     assert any("the best on the search items was chosen, whose score flatters: it broke" in text for text in said)
     assert any("a, average could not be scored on the validation items" in text for text in said)
 
@@ -58,7 +62,7 @@ def test_a_winner_without_a_test_score_is_a_winner_and_a_continued_run_tries_aga
     assert Split.TEST not in (winner.scores or {}) and run.database.choice() is not None
     [row] = run_status(run)["unscored"]
     assert (row["name"], row["split"], row["error"]) == (winner.name, "test", "it broke")
-    assert any("its test score is not known: it broke" in text for text in warnings_of(run_status(run)))
+    assert any("its test score is not known: it broke" in text for text in texts_of(run))
     again = make(run, Machine()).run()  # what was wrong was mended
     assert again.number == winner.number and Split.TEST in (again.scores or {})
     assert run.database.get_meta(UNSCORED) == {} and run_status(run)["unscored"] == []
@@ -68,7 +72,7 @@ def test_a_baseline_that_cannot_be_scored_is_recorded_and_the_search_goes_on(run
     make(run, Machine(fails=on(Split.SEARCH, lambda number: number == -1))).run()
     records = {record.number: record for record in run.database.records(baselines=True)}
     assert records[-1].state == State.FAILED and records[-2].state == State.COMPLETE and len(records) == 22
-    said = list(warnings_of(run_status(run)))
+    said = texts_of(run)
     assert any("a could not be scored on the search items, so nothing is compared with it" in text for text in said)
 
 

@@ -59,7 +59,7 @@ def test_a_search_of_layer_paths_stacks_them_but_has_no_average(math: Path) -> N
     rewrite(math, swap)
     prepared = prepare(compose([*LAYERS, f"models.parents.math={math}"]))
     assert baselines(prepared.config, prepared.sources).keys() == {"math", "japanese"}
-    assert prepared.warnings == []
+    assert prepared.cautions == []
 
 
 @pytest.mark.parametrize("setup", [SMALL, LAYERS], ids=["weights", "layers"])
@@ -90,4 +90,4 @@ def test_every_command_names_tokens_without_a_row(
 def test_other_rules_are_a_warning_of_the_search(math: Path) -> None:
     rewrite(math, lower)
     prepared = prepare(compose([*SMALL, f"models.parents.math={math}"]))
-    assert any("cut text differently" in warning and "math" in warning for warning in prepared.warnings)
+    assert any("cut text differently" in one.text and "math" in one.text for one in prepared.cautions)
