@@ -1,21 +1,20 @@
-"""The display of a search: a live view on a terminal, plain lines elsewhere, and the closing table."""
+"""The display of a search while it runs: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from evomerge.api import Record, Score, Split
 from evomerge.cli.console import make_console, named
-from evomerge.system.figures import gain, p_text, percentage
+from evomerge.cli.tables import percent
 from evomerge.system.text import ERROR_LENGTH, visible
 
 _GONE = (OSError, ValueError)
@@ -24,21 +23,6 @@ _GONE = (OSError, ValueError)
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_SECONDS = 10.0
 """How often, at least, a line is printed without a terminal, in seconds; improvements are always printed."""
-
-
-def percent(score: Mapping[str, Any] | Score | None) -> str:
-    """Return a score as "51.2 % [46.1, 56.3]", a dash without a score; numbers beyond ±1 (tokens) as they are."""
-    if score is None:
-        return "–"
-    data = score.to_data() if isinstance(score, Score) else score
-    if not -1.0 <= data["mean"] <= 1.0:
-        return plain(data)
-    return f"{percentage(data['mean']):>5} % [{percentage(data['low'])}, {percentage(data['high'])}]"
-
-
-def plain(data: Mapping[str, Any]) -> str:
-    """Return a score as "10.60 [10.16, 11.04]", for a count or a number with a unit."""
-    return f"{data['mean']:7.4g} [{data['low']:.4g}, {data['high']:.4g}]"
 
 
 class Course:
@@ -66,99 +50,6 @@ class Course:
         """Return values in [0, 1] as a row of bars."""
         top, last = max([*self._best, 1e-9]), len(BARS) - 1
         return "".join(BARS[min(int(max(value, 0.0) / top * last + 0.5), last)] for value in self._best)
-
-
-def result_table(status: Mapping[str, Any]) -> Table:
-    """Lay out parents, average and best merge, with the scores of each on validation and test items.
-
-    While some have none of these yet, because the search goes on or was stopped, with those on the search items too.
-    """
-    best = status.get("best")
-    rows = [*status["baselines"], *([] if best is None else [best])]
-    splits = ["validation", "test"]
-    if not all(any(row[split] for split in splits) for row in rows):
-        splits.insert(0, "search")
-    n = next((s["n"] for s in ((best or {}).get("test"), *(b["test"] for b in status["baselines"])) if s), None)
-    table = Table(title=named(f"{status['name']}: score and 95 % interval" + (f", {n} test items" if n else "")))
-    table.add_column("model")
-    for split in splits:
-        table.add_column(split, justify="right")
-    for row in status["baselines"]:
-        table.add_row(named(row["name"]), *(percent(row[split]) for split in splits))
-    if best is not None:
-        name = named(f"best merge ({best['name']})", "bold green")
-        table.add_row(name, *(percent(best[split]) for split in splits), end_section=True)
-    return table
-
-
-def result_tables(status: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield the tables of what a search found: the scores and, with several objectives, the choice."""
-    if status["baselines"] or status.get("best") is not None:
-        yield result_table(status)
-    if status.get("choice") is not None and len(status["objectives"]) > 1:
-        yield choice_table(status)
-
-
-def choice_table(status: Mapping[str, Any]) -> Table:
-    """Lay out what was chosen beside the baselines, objective by objective."""
-    choice, objectives = status["choice"], status["objectives"]
-    split = (
-        "test" if any(one["test"] for row in choice["records"] for one in row["objectives"].values()) else "validation"
-    )
-    n = len(choice["records"])
-    front = f"front of {n} merge{'s' * (n != 1)}: none is better in every objective"
-    what = front if choice["kind"] == "front" else choice["kind"]
-    table = Table(title=f"{what}; {split} score and 95 % interval")
-    table.add_column("model")
-    for one in objectives:
-        head = one["name"] + (" (less is better)" if one["direction"] == "minimize" else "")
-        table.add_column(named(head), justify="right")
-    for row in status["baselines"]:
-        table.add_row(named(row["name"]), *(percent(row["objectives"][one["name"]][split]) for one in objectives))
-    table.add_section()
-    for row in choice["records"]:
-        scores = (percent(row["objectives"][one["name"]][split]) for one in objectives)
-        table.add_row(named(row["name"], "bold green"), *scores)
-    return table
-
-
-def worker_table(status: Mapping[str, Any]) -> Table:
-    """Lay out what each worker was doing when the run was last written."""
-    workers = status["workers"]
-    ago = max(0.0, time.time() - workers["at"])
-    busy = "" if workers["utilisation"] is None else f", busy {100 * workers['utilisation']:.0f} % of the time"
-    shared = f", candidates shared {workers['shared']} times" if workers.get("shared") else ""
-    table = Table(
-        title=f"{len(workers['workers'])} workers {ago:.0f} s ago{busy}; {workers['lost']} replaced or lost{shared}"
-    )
-    for name in ("worker", "node", "device", "state", "candidate", "done"):
-        table.add_column(name, justify="right" if name in ("worker", "candidate", "done") else "left")
-    for one in workers["workers"]:
-        row = (one["id"], one["node"], one["device"], one["state"], one["candidate"], one["done"])
-        table.add_row(*("–" if value is None else str(value) for value in row))
-    return table
-
-
-def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
-    """Yield lines that say what the winner's scores are worth: the gain on the same items, the score without luck."""
-    compared = status.get("comparisons", ())
-    if compared:
-        yield f"gain on the same {compared[0]['n']} test items (paired, 95 % interval):"
-    for one in compared:
-        name = one["against"] + (", the best parent" if one["against"] == status["best_parent"] else "")
-        yield f"  {gain(one)} over {name}, {p_text(one['p_value'])} (two-sided)"
-    over = status.get("passed_over")
-    if over:
-        yield (
-            f"the consensus was chosen over {over['name']} ({percent(over['validation']).strip()} on the validation "
-            "items), which is ahead of it by no more than a standard error"
-        )
-    adjusted = (status.get("best") or {}).get("adjusted")
-    if adjusted:
-        yield (
-            f"validation score without the luck of the best of {len(status['finalists']) + 1}: "
-            f"{percent(adjusted).strip()}"
-        )
 
 
 class Display:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from evomerge.cli.console import make_console, named, print_table, say_note
-from evomerge.cli.display import percent, plain
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json
+from evomerge.cli.tables import percent, plain
 from evomerge.errors import ConfigError
 from evomerge.system.figures import percentage
 from evomerge.system.text import command

@@ -10,9 +10,10 @@ from typing import Any
 
 from evomerge import api
 from evomerge.cli.console import make_console, print_table
-from evomerge.cli.display import Display, result_tables, verdict_lines
+from evomerge.cli.display import Display
 from evomerge.cli.stopping import stop_on_signals
 from evomerge.cli.streams import unread
+from evomerge.cli.tables import result_tables, verdict_lines
 from evomerge.errors import Interrupted
 from evomerge.system.text import command
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.text import Text
 
 from evomerge.cli.console import make_console, named, print_table
-from evomerge.cli.display import percent, result_tables, verdict_lines, worker_table
 from evomerge.cli.streams import say_json
+from evomerge.cli.tables import percent, result_tables, verdict_lines, worker_table
 from evomerge.system.text import ERROR_LENGTH, command, cut
 
 

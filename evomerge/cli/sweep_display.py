@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from evomerge.cli.console import make_console, named, print_table
-from evomerge.cli.display import percent
+from evomerge.cli.tables import percent
 from evomerge.system import figures
 from evomerge.system.figures import percentage
 from evomerge.system.text import visible

@@ -14,7 +14,7 @@ from evomerge.analysis.cautions import cautions
 from evomerge.analysis.comparison import mcnemar, tango
 from evomerge.analysis.verdict import OBJECTIVE, PUBLIC_TASKS, with_verdict
 from evomerge.analysis.winners_curse import adjusted_for_selection
-from evomerge.cli.display import verdict_lines
+from evomerge.cli.tables import verdict_lines
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import TaskSpec

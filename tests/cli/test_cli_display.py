@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from evomerge.cli.console import make_console
-from evomerge.cli.display import BARS, Course, Display, result_tables
+from evomerge.cli.display import BARS, Course, Display
 from evomerge.cli.main import main
 from evomerge.cli.running import show_result
+from evomerge.cli.tables import result_tables
 from evomerge.errors import EvaluationError
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Record, Score, Split, State
