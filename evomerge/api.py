@@ -113,11 +113,19 @@ def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str,
     return summary(runs)
 
 
-def space(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return every gene of a configuration: name, low, high, start, log, kind, doc and stage. No weights are read."""
+def space(config: Mapping[str, Any], *, note: Note | None = None) -> list[dict[str, Any]]:
+    """Return every gene of a configuration: name, low, high, start, log, kind, doc and stage.
+
+    Genes that could change nothing, since parents equal the base there, are none of a search. Weights are read as far
+    as they are equal.
+
+    Args:
+        config: as in `search`.
+        note: called with a sentence about the genes that are left out.
+    """
     from evomerge.workflows.space import space as genes
 
-    return genes(config)
+    return genes(config, note=note)
 
 
 def profile(

@@ -14,7 +14,14 @@ from evomerge.assembly.memory_plan import (
     memory_problems,
 )
 from evomerge.assembly.model_settings import ModelSettings, read_settings
-from evomerge.assembly.spaces import baselines, check_stages, check_strategies, make_stages, recipe_terms
+from evomerge.assembly.spaces import (
+    baselines,
+    check_stages,
+    check_strategies,
+    left_out,
+    make_stages,
+    recipe_terms,
+)
 from evomerge.assembly.workers import (
     device_problems_of,
     find_devices,
@@ -125,6 +132,12 @@ class Prepared:
         """What the user should know before anything is run."""
         code = [] if self.code_tasks is None else [Caution("unsafe_code", unsafe_code.warning(self.code_tasks))]
         return [*code, *(Caution("settings", text) for text in (*self.sources.warnings, *self.notes))]
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is said of genes that could change nothing, one sentence for each kind of space."""
+        said = [left_out(self.config, space) for space in self.spaces]
+        return list(dict.fromkeys(text for text in said if text is not None))
 
     def stages(self) -> list[Stage]:
         """Return the stages of the search, in order."""

@@ -23,6 +23,8 @@ from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.segments import SegmentSpace
 from evomerge.genome.settings import read_settings
 from evomerge.genome.space import Space
+from evomerge.genome.unmoved import Unmoved
+from evomerge.merge.methods.base import BASE
 from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.fold import find_fold
@@ -223,11 +225,62 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
         embeddings=chosen.embeddings,
         genes=chosen.genes,
         parameters=config.method.parameters,
+        unmoved=_unmoved(config, sources),
         dtype=models.dtype,
         tokenizer=models.tokenizer,
         generation_config=models.generation_config,
         seed=config.seed,
     )
+
+
+def left_out(config: SearchConfig, space: Space) -> str | None:
+    """Return one sentence about the genes that a space leaves out because they could change nothing, or None.
+
+    Args:
+        config: the configuration.
+        space: the space of one of its stages.
+    """
+    found = space.left_out if isinstance(space, (ParameterSpace, JointSpace)) else []
+    if not found:
+        return None
+    assert config.method is not None  # the configuration says so
+    n = sum(one.n_genes for one in found)
+    other = "the base" if find_method(config.method.name).spec.needs_base else config.models.parents[0].name
+    places: dict[str, list[str]] = {}
+    for one in found:
+        who = "every parent equals" if one.whole else f"{_listed(one.parents)} {_equal_verb(one.parents)}"
+        places.setdefault(who, []).append(one.region or "the whole model")
+    said = "; ".join(f"{who} {other} in {', '.join(where)}" for who, where in places.items())
+    return f"{n} of {n + space.n_dims} genes are left out, since they could change nothing: {said}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _equal_verb(names: Sequence[str]) -> str:
+    return "equals" if len(names) == 1 else "equal"
+
+
+def _unmoved(config: SearchConfig, sources: Sources) -> Unmoved | None:
+    """Return where parents equal the base, or the first parent if the method has no base; None: it makes no difference.
+
+    Raises:
+        CheckpointError: if a tensor cannot be read.
+    """
+    assert config.method is not None  # the configuration says so
+    spec = find_method(config.method.name).spec
+    plain, names = average(config), [parent.name for parent in config.models.parents]
+    if (spec.share if spec.needs_base else spec.of_equals) is None or (spec.needs_base and plain.base is None):
+        return None
+    equal = sources.equal_parents(plain, BASE if spec.needs_base else 0)
+    found: dict[tuple[str, int | None], set[str]] = {}
+    for tensor in sources.family(plain).tensors:
+        if tensor.name in equal:
+            here = {names[index] for index in equal[tensor.name]}
+            place = tensor.place.role, tensor.place.layer
+            found[place] = found.get(place, here) & here
+    return found
 
 
 def _parameter_problems(config: SearchConfig) -> list[str]:

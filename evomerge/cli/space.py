@@ -9,14 +9,16 @@ from typing import Any
 from rich.table import Table
 
 from evomerge.cli.compose import compose
-from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.console import make_console, named, print_table, say_note
 from evomerge.cli.streams import say_json
 
 
 def run(words: Sequence[str]) -> int:
     """List every gene of a configuration with its range and start."""
     parser = argparse.ArgumentParser(
-        prog="evomerge space", description="List every gene with its range and start; no weights are read."
+        prog="evomerge space",
+        description="List every gene with its range and start, and say which would "
+        "change nothing and are left out, since parents equal the base there.",
     )
     parser.add_argument("config", nargs="+", help="as for `evomerge search`: experiment=NAME or FILE.yaml, overrides")
     parser.add_argument("--json", action="store_true", help="a JSON list of genes")
@@ -25,7 +27,7 @@ def run(words: Sequence[str]) -> int:
     from evomerge import api
 
     config = compose(arguments.config)
-    genes = api.space(config)
+    genes = api.space(config, note=say_note)
     if arguments.json:
         say_json(genes)
         return 0

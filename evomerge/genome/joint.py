@@ -15,6 +15,7 @@ from evomerge.genome.frame import PathGenes
 from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.segments import SegmentSpace
 from evomerge.genome.space import check_genome, name_problems
+from evomerge.genome.unmoved import LeftOut
 from evomerge.recipe import Parent, Recipe
 
 
@@ -48,6 +49,11 @@ class JointSpace(PathGenes):
             )
         if problems:
             raise ConfigError(problems)
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """The genes of the merge that could change nothing; see `ParameterSpace.left_out`."""
+        return self._parameters.left_out
 
     def decode(self, genome: Sequence[float]) -> Recipe:
         """Return the recipe of the path through the merge and the other parents, or of the merge if that is the path.

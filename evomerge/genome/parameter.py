@@ -14,6 +14,7 @@ from evomerge.errors import ConfigError, RecipeError
 from evomerge.genome.layout import Region, make_regions
 from evomerge.genome.settings import Range, Setting, read_settings
 from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
+from evomerge.genome.unmoved import Idle, LeftOut, Unmoved
 from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe, Value
 from evomerge.recipe.method import MethodSpec
 
@@ -41,6 +42,8 @@ class ParameterSpace(GeneSpace):
         genes: per parameter `{low, high, start, log, fixed, scope, parents: {name: {low, high, start, log, fixed}}}`;
             `scope` is "group" (one gene per region) or "global" (one for the model).
         parameters: per parameter a fixed value; per-parent ones may name only some parents.
+        unmoved: where parents equal the base (see `Unmoved`); genes that could change nothing for that reason are left
+            out. None: that is not known.
         dtype, tokenizer, generation_config, seed: of the recipes.
 
     Raises:
@@ -60,6 +63,7 @@ class ParameterSpace(GeneSpace):
         embeddings: str = "own",
         genes: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
+        unmoved: Unmoved | None = None,
         dtype: str | None = None,
         tokenizer: str | None = None,
         generation_config: str | None = None,
@@ -96,8 +100,12 @@ class ParameterSpace(GeneSpace):
             )
         if problems:
             raise ConfigError(problems)
+        self._idle = Idle(method, names, self.regions, self._settings, unmoved)
         self._genes = tuple(self._make_genes())
         problems = name_problems(self._genes)
+        if not self._genes:
+            what = "the base" if method.needs_base else "the first one"
+            problems.append(f"every parent equals {what} in every tensor, so there is nothing to evolve; name others")
         if problems:
             raise ConfigError(problems)
 
@@ -115,11 +123,16 @@ class ParameterSpace(GeneSpace):
             if setting.evolves and setting.scope == "group":
                 somewhere.append(setting)
             else:
-                everywhere[setting.parameter.name] = _value(setting, "", values)
+                everywhere[setting.parameter.name] = self._value(setting, "", values)
         inside: list[Group] = []
         outside: list[Group] = []
-        for region in self.regions if somewhere else ():
-            parameters = {setting.parameter.name: _value(setting, region.name, values) for setting in somewhere}
+        for region in self.regions if somewhere or any(self._idle.of(one.name) for one in self.regions) else ():
+            here = [
+                setting
+                for setting in self._settings
+                if setting in somewhere or (self._idle.of(region.name) and self._idle.says(setting))
+            ]
+            parameters = {setting.parameter.name: self._value(setting, region.name, values) for setting in here}
             for place in region.places:
                 # The first group that matches counts, so groups without layers, which match everywhere, come last.
                 groups = outside if place.layers is None else inside
@@ -137,6 +150,24 @@ class ParameterSpace(GeneSpace):
             seed=frame.seed,
         )
 
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """The genes that could change nothing and are left out, by region; of the whole model under the name ""."""
+        found = []
+        for region in (*self.regions, None):
+            name = "" if region is None else region.name
+            parents = tuple(one.name for one in self._frame.parents if self._idle.is_idle(one.name, name))
+            n = sum(
+                self._idle.is_idle(parent, name)
+                for setting in self._settings
+                if (setting.scope == "global") == (region is None)
+                for parent, value in setting.values.items()
+                if isinstance(value, Range)
+            )
+            if n:
+                found.append(LeftOut(name, parents, self._idle.in_whole(name), n))
+        return found
+
     def _make_genes(self) -> list[Gene]:
         genes = []
         for setting in self._settings:
@@ -153,8 +184,26 @@ class ParameterSpace(GeneSpace):
                             setting.parameter.doc,
                         )
                         for region in regions
+                        if not self._idle.is_idle(parent, region)
                     ]
         return genes
+
+    def _value(self, setting: Setting, region: str, values: Mapping[str, float]) -> Value:
+        """Return the value of a parameter in a region ("": in the whole model), for all parents or by parent name."""
+        found: dict[str | None, Any] = {}
+        for parent, value in setting.values.items():
+            if self._idle.is_idle(parent, region):
+                found[parent] = self._idle.constant(setting, parent)
+            elif isinstance(value, Range):
+                found[parent] = values[_gene_name(setting, parent, region if setting.scope == "group" else "")]
+            else:
+                found[parent] = value
+        if None in found:
+            return found[None]
+        alike = len(set(found.values())) == 1
+        if alike and (not setting.evolves or self._idle.in_whole(region)):
+            return next(iter(found.values()))
+        return {str(parent): value for parent, value in found.items()}
 
 
 def _parent_problems(method: MethodSpec, parents: Sequence[Parent], base: Parent | None) -> list[str]:
@@ -170,16 +219,3 @@ def _parent_problems(method: MethodSpec, parents: Sequence[Parent], base: Parent
 
 def _gene_name(setting: Setting, parent: str | None, region: str) -> str:
     return ".".join(part for part in (setting.parameter.name, parent, region) if part)
-
-
-def _value(setting: Setting, region: str, values: Mapping[str, float]) -> Value:
-    """Return the value of a parameter in a region ("" for the whole model), for all parents or by parent name."""
-    found: dict[str | None, Any] = {
-        parent: values[_gene_name(setting, parent, region)] if isinstance(value, Range) else value
-        for parent, value in setting.values.items()
-    }
-    if None in found:
-        return found[None]
-    if not setting.evolves and len(set(found.values())) == 1:
-        return next(iter(found.values()))
-    return {str(parent): value for parent, value in found.items()}

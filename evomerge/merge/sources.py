@@ -11,6 +11,7 @@ import torch
 from evomerge.errors import CheckpointError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import Latest, ParentCache
+from evomerge.merge.equality import equal_parents
 from evomerge.merge.family import Family
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.checkpoint import TensorInfo
@@ -96,6 +97,7 @@ class Sources:
         self._recipes: Latest[ModelSource | Recipe, OpenModel] = Latest()
         self._families: Latest[tuple[Parent, ...], Family] = Latest()
         self._compatible: Latest[tuple[Parent, ...], CompatibleParents] = Latest()
+        self._equal: Latest[tuple[tuple[int, ...], int], Mapping[str, frozenset[int]]] = Latest()
 
     def open(self, source: ModelSource | Recipe) -> OpenModel:
         """Return a checkpoint or a recipe as an opened model; no weights are read.
@@ -192,6 +194,22 @@ class Sources:
             self._recipes.use(member.source)
         key = (*recipe.parents, recipe.base or Parent("", ModelSource("")))
         return self._families.find(key, lambda: self._open_family(recipe))
+
+    def equal_parents(self, recipe: Recipe, reference: int) -> Mapping[str, frozenset[int]]:
+        """Return each tensor's name in the result to the parents whose values equal those of a reference.
+
+        Weights are read as far as they are equal; for the same models, only once.
+
+        Args:
+            recipe: a recipe without a path.
+            reference: index of a member of its family: `BASE` or 0.
+
+        Raises:
+            CheckpointError: as `family`, or if a tensor cannot be read.
+        """
+        family = self.family(recipe)
+        serials = tuple(model.serial for _, model in family.members)
+        return self._equal.find((serials, reference), lambda: equal_parents(family, reference))
 
     def _open_family(self, recipe: Recipe) -> Family:
         opened = self._open_all(recipe.parents, recipe.base)

@@ -5,6 +5,7 @@ The arithmetic of each method, and its `MethodSpec`, are in `evomerge.merge.meth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -37,6 +38,12 @@ class MethodSpec:
     Attributes:
         needs_base: whether task vectors are measured from a base.
         n_parents: the smallest and the largest number of parents; None: there is no upper limit.
+        share: the per-parent parameter that is 0 for a parent which takes no part. With a base it says more: where a
+            parent equals the base, no value of its parameters changes the result, so that 0 may as well stand there.
+            None: this is not promised, and every group of tensors keeps its genes.
+        of_equals: without a base, parameters with which equal parents give that very tensor, as they would with any
+            value of the parameters that a search evolves (but for the last bit of fp32). Where parameters are fixed to
+            other values than these, this does not hold. None: it never does.
     """
 
     name: str
@@ -45,6 +52,8 @@ class MethodSpec:
     parameters: tuple[Parameter, ...]
     needs_base: bool = True
     n_parents: tuple[int, int | None] = (1, None)
+    share: str | None = None
+    of_equals: Mapping[str, float | bool] | None = None
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the parameter of that name, or None."""

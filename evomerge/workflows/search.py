@@ -117,6 +117,10 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     database.set_meta(SAID, [one.to_data() for one in prepared.cautions if one.kind in SHOWN_LATER])
     for caution in prepared.cautions:
         listener.warn(caution.text)
+    for text in prepared.left_out:
+        log.info("%s", text)
+        if note is not None:
+            note(text)
     database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
     for task in prepared.public_tasks:
         listener.warn(public_warning(task))

@@ -76,6 +76,7 @@ LINEAR = Method(
         summary="task arithmetic on randomly dropped and rescaled task vectors",
         paper=PAPER,
         parameters=(WEIGHT, _DENSITY, SUM_LAMBDA),
+        share=WEIGHT.name,
     ),
     merge=lambda inputs: add_task_vectors(
         inputs.origin, _sparse(inputs), weight=inputs.numbers("weight"), scale=inputs.number("lambda")
@@ -94,6 +95,7 @@ TIES = Method(
         summary="sign election and disjoint mean on randomly dropped and rescaled task vectors",
         paper=PAPER,
         parameters=(WEIGHT, _DENSITY, MEAN_LAMBDA, ELECTION, NORMALIZE_MEAN),
+        share=WEIGHT.name,
     ),
     merge=lambda inputs: disjoint_merge(
         inputs.origin,

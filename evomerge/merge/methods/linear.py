@@ -59,6 +59,8 @@ METHOD = Method(
             Parameter("normalize", True, gene=False, doc="divide by the sum of the weights"),
         ),
         needs_base=False,
+        share="weight",
+        of_equals={"normalize": True},  # a sum of equal tensors that is not divided by its weights is another one
     ),
     merge=lambda inputs: linear(
         inputs.parents, weight=inputs.numbers("weight"), normalize=bool(inputs.values["normalize"])

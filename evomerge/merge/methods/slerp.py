@@ -76,6 +76,7 @@ METHOD = Method(
         parameters=(Parameter("t", 0.5, 0.0, 1.0, doc="0 is the first parent, 1 the second"),),
         needs_base=False,
         n_parents=(2, 2),
+        of_equals={"t": 0.0},
     ),
     merge=lambda inputs: slerp(inputs.parents[0], inputs.parents[1], t=inputs.number("t")),
     program=_program,

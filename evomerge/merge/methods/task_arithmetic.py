@@ -42,6 +42,7 @@ METHOD = Method(
         summary="base plus the weighted sum of task vectors",
         paper="https://arxiv.org/abs/2212.04089",
         parameters=(WEIGHT, SUM_LAMBDA),
+        share=WEIGHT.name,
     ),
     merge=lambda inputs: add_task_vectors(
         inputs.origin, task_vectors(inputs), weight=inputs.numbers("weight"), scale=inputs.number("lambda")

@@ -233,6 +233,7 @@ METHOD = Method(
                 doc="rank |τ| within each tensor, or over the whole model (the paper)",
             ),
         ),
+        share=WEIGHT.name,
     ),
     merge=_ties,
     program=_program,
