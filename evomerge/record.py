@@ -31,6 +31,7 @@ class State(StrEnum):
 
 CAUTIONS = (
     "lost_skill",  # a skill of a parent that the merge has lost
+    "limits",  # a limit that the merge breaks
     "degenerate",  # answers that loop, are empty, or in another script than the parents'
     "cut_answers",  # answers that the limit of tokens or the context has cut, or prompts that were cut
     "ancestry",  # parents that were not fine-tuned from the base, or hardly differ
@@ -310,8 +311,8 @@ class Standing:
 def first_of(kind: str, standings: Sequence[Standing], doubtful: Callable[[Standing, Standing], bool]) -> Standing:
     """Return the best of the finalists, by the one rule by which searches end (and by which their luck is estimated).
 
-    - "winner": one that keeps the limits, then the best score, the worth, and the age. The consensus wins instead, if
-      it keeps the limits and the winner is ahead of it by no more than a standard error.
+    - "winner": the smallest violation (0: the limits are kept), then the best score, the worth, and the age. The
+      consensus wins instead, if it keeps the limits and the winner is ahead of it by no more than a standard error.
     - "front": the largest sum of the objectives, by constraint domination (`Result.scalar`), then age; no other one
       dominates it.
     - "archive": the best score, then age.
@@ -331,7 +332,7 @@ def first_of(kind: str, standings: Sequence[Standing], doubtful: Callable[[Stand
                 -one.finalist.number,
             ),
         )
-    winner = max(standings, key=lambda one: (one.violation == 0.0, one.score, one.finalist.worth, -one.finalist.number))
+    winner = max(standings, key=lambda one: (-one.violation, one.score, one.finalist.worth, -one.finalist.number))
     consensus = next((one for one in standings if one.is_consensus and one.violation == 0.0), None)
     if consensus is not None and winner is not consensus and doubtful(winner, consensus):
         return consensus

@@ -63,14 +63,16 @@ INSIDE = {
         "intervals": set(),
         "quiet": set(),
         "chat": set(),
-        "task": set(),
+        "floor": set(),
+        "task": {"floor"},
+        "best_parent": {"task"},
         "engines": set(),  # engines know no tasks
         "subset": {"task"},
         "index": {"quiet"},
         "unsafe_code": {"index"},
         "totals": {"intervals"},
         "metrics": {"index", "task"},
-        "objective": {"intervals", "task"},
+        "objective": {"best_parent", "intervals", "task"},
         "measures": {"engines", "task"},
         "terms": {"measures", "metrics", "task"},
         "contents": set(),
@@ -291,7 +293,8 @@ def test_search_sees_only_the_contract_of_an_executor() -> None:
 
 def test_config_sees_only_plain_data_and_the_registries_of_names() -> None:
     names = {name for path in (PACKAGE / "config").glob("*.py") for name in imported_names(path)}
-    plain = ("config", "errors", "recipe", "evaluation.task", "search.budget", "system.registry", "system.references")
+    plain = ("config", "errors", "recipe", "evaluation.task", "evaluation.floor", "search.budget", "system.registry")
+    plain += ("system.references",)
     registries = {
         "evaluation.engines.registry.ENGINES",
         "estimation.run_estimators.RUN_ESTIMATORS",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evomerge.analysis.limits import limit_cautions
 from evomerge.analysis.repeats import repeats_warnings
 from evomerge.evaluation import unsafe_code
 from evomerge.record import Caution, Split
@@ -35,6 +36,7 @@ def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
         yield Caution("unsafe_code", code_warning(found["code_tasks"]))
     for task in found.get("public_tasks", ()):
         yield Caution("public_items", public_warning(task))
+    yield from limit_cautions(found)
     yield from _unscored(found)
     best = found.get("best")
     if best is not None and found.get("beats_parent") is False:

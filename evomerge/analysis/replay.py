@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.evaluation.floor import Floor
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import ANSWER, Constraint
 from evomerge.record import Finalist, ItemScore, Split, Standing, first_of
@@ -61,6 +62,13 @@ class Replay:
             )
             for name, spec, weight in zip(objectives.term_names, objectives.specs, objectives.weights, strict=True)
         ]
+        self._floors: list[tuple[str, Floor, Floats, Floats | None]] = []
+        parents = objectives.parent_answers(Split.VALIDATION) if objectives.compares_with_parents else {}
+        for (task, _, _, values), name, spec in zip(self._terms, objectives.term_names, objectives.specs, strict=True):
+            if spec.floor is not None:
+                every = parents[name].values() if spec.floor.is_relative else ()
+                own = np.array([[one.get(item, math.nan) for item in places[task]] for one in every])
+                self._floors.append((task, spec.floor, values, own if spec.floor.is_relative else None))
         self._guards: list[tuple[str, float, list[Floats], list[Floats]]] = [
             (task, margin, _shares(task, places[task], answers), _shares(task, places[task], baselines))
             for task, margin in objectives.guarded
@@ -81,6 +89,12 @@ class Replay:
                 scores += weight * means
             if constraint is not None:
                 violations += np.vectorize(constraint.violation, otypes=[float])(means)
+        for task, floor, values, parents in self._floors:
+            means = _means(values, counts[task])
+            best = [None] * draws if parents is None else _means(parents, counts[task]).max(axis=1).tolist()
+            violations += [
+                [floor.violation(mean, level) for mean in row] for row, level in zip(means.tolist(), best, strict=True)
+            ]
         for task, margin, own, others in self._guards:
             limit = np.max([_commonest(one, counts[task]) for one in others], axis=0) + margin
             share = np.stack([_commonest(one, counts[task]) for one in own], axis=1)

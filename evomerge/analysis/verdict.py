@@ -15,6 +15,7 @@ import numpy as np
 from evomerge.analysis.cautions import ROUNDING, SAID, cautions
 from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare
+from evomerge.analysis.limits import broken_limits
 from evomerge.analysis.repeats import repeated_items
 from evomerge.analysis.replay import Replay
 from evomerge.analysis.winners_curse import adjusted_for_selection
@@ -40,6 +41,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         - `best.adjusted`: `{"mean", "low", "high"}` of the winner's validation score, adjusted for having been chosen
           as the best of the finalists, never above that score; None where there was no such choice, or it cannot be
           repeated (a task with one validation item, say)
+        - `best.broken_limits`: split to a sentence for each limit (a constraint, a floor) that the winner breaks there
         - `best_parent`: the name of the parent with the best validation score (search score, where there are no
           validation items); None before parents are scored. `best_parent_by`: "validation" or "search"
         - `comparisons`: winner against each baseline on the test items, each `{"against", "difference", "low", "high",
@@ -71,11 +73,12 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     found["code_tasks"] = run.database.get_meta(CODE_TASKS)
     if found.get("best") is None:
         return found
-    found["best"] = {**status["best"], "adjusted": None}
+    found["best"] = {**status["best"], "adjusted": None, "broken_limits": {}}
     choice = run.database.choice()
     if objective is None or choice is None:
         return found
     winner = choice.best
+    found["best"]["broken_limits"] = broken_limits(run, objective, winner)
     records = list(run.database.records(baselines=True))
     found["comparisons"] = [
         {"against": record.name, **difference.to_data(), "share": _shares(status["best"], record)}
@@ -97,7 +100,7 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
 def objective_of(run: RunDir) -> Objectives | None:
     """Return the objectives that the run recorded; None: it ended before it recorded them."""
     data = run.database.get_meta(OBJECTIVE)
-    return None if data is None else Objectives(specs_from_data(data))
+    return None if data is None else Objectives(specs_from_data(data), parents=_parents(run))
 
 
 def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> dict[str, dict[int, float]]:
@@ -109,12 +112,17 @@ def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> 
 
 def best_parent(run: RunDir, status: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Return the name of the parent that was best before the test, and the split that says so; or None twice."""
-    parents = (run.config.get("models") or {}).get("parents") or {}
+    parents = _parents(run)
     for split in (Split.VALIDATION, Split.SEARCH):
         scored = [row for row in status["baselines"] if row["name"] in parents and row[split] is not None]
         if scored:
             return str(max(scored, key=lambda row: row[split]["mean"])["name"]), str(split)
     return None, None
+
+
+def _parents(run: RunDir) -> list[str]:
+    """Return the names of the parents of a run, in order."""
+    return [str(name) for name in (run.config.get("models") or {}).get("parents") or {}]
 
 
 def _beats_parent(found: Mapping[str, Any]) -> bool | None:

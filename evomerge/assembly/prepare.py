@@ -190,7 +190,8 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     if problems or settings is None:
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
-    objectives = Objectives(harness.specs, recipe_terms(config, sources))
+    parents = [parent.name for parent in config.models.parents]
+    objectives = Objectives(harness.specs, recipe_terms(config, sources), parents=parents)
     problems, notes = settings.with_prompts(harness)
     if problems:
         raise ConfigError(problems)

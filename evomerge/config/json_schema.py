@@ -86,7 +86,7 @@ def _plain(option: Mapping[str, Any], installed: bool, value: Mapping[str, Any])
 
 def _names(value: Mapping[str, Any], installed: bool) -> list[dict[str, Any]]:
     also = [{"type": "string", "enum": value["x-also"]}] if "x-also" in value else []
-    return [*also, *([OWN] if "x-registry" in value else [])]
+    return [*value.get("x-short", ()), *also, *([OWN] if "x-registry" in value else [])]
 
 
 def schema_text(*, installed: bool = False) -> str:

@@ -41,6 +41,7 @@ from evomerge.config.values import (
     section,
 )
 from evomerge.errors import ConfigError, RecipeError
+from evomerge.evaluation.floor import MOST, Floor, read_floor
 from evomerge.evaluation.task import Constraint, SplitSizes, TaskSpec
 from evomerge.recipe import DTYPES, Parent, Recipe
 from evomerge.search.budget import Budget
@@ -389,6 +390,26 @@ class ConstraintKeys(Section):
         return Constraint(max=self.max, min=self.min)
 
 
+class FloorKeys(Section):
+    """The least that the mean of the metric may be, beside its weight: one of these; a number or 95% will do."""
+
+    absolute: Any = key(None, "the mean must be at least this", json={"type": "number"})
+    of_best_parent: Any = key(
+        None,
+        "at least this share of what the best parent has on the same items: 0.95",
+        json={"type": "number", "exclusiveMinimum": 0, "maximum": MOST},
+    )
+    below_best_parent: Any = key(
+        None,
+        "at most this far below what the best parent has, in the metric's own units",
+        json={"type": "number", "minimum": 0},
+    )
+
+    def build(self) -> Floor:
+        """Return the floor; `evomerge.evaluation.task.spec_problems` checks it."""
+        return Floor(self.absolute, self.of_best_parent, self.below_best_parent)
+
+
 class TaskKeys(Section):
     """One metric of one task.
 
@@ -420,6 +441,12 @@ class TaskKeys(Section):
         None,
         "{max: 0.05} or {min: 0.9}: a limit for the mean, instead of a weight",
         must="be like {max: 0.05} or {min: 0.9}",
+    )
+    floor: Annotated[Floor, MadeOf(FloorKeys), BeforeValidator(read_floor)] | None = key(
+        None,
+        "0.6, or 95% (of the best parent): the least that the mean may be, beside its weight",
+        must="be a number, a share of the best parent like 95%, or {below_best_parent: 0.02}",
+        json={"x-short": [{"type": "number"}, {"type": "string", "pattern": r"%\s*$"}]},
     )
     reference: Text | None = key(None, "of negative_flips: the baseline to compare with, like a parent's name")
     of: Text | None = key(None, "of negative_flips: the metric that says what is right, like exact_match")

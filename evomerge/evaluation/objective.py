@@ -10,7 +10,9 @@ once. A number of the recipe itself, such as its layers, is a term like any othe
 
 **Limits.** An entry with a constraint is no term of an objective; its mean must keep the limit. By how much it exceeds
 the limit, in units of the limit (Deb 2000 normalises likewise), is the violation of the result. `score` reports the
-plain sum all the same.
+plain sum all the same. A floor (`floor.Floor`) is a limit on the mean of an entry that keeps its weight; where it is
+relative to the best parent, that is the best on the same items (`best_parent.Parents`), or on all search items where
+the means are estimated.
 
 **Items that are not judged.** An item may lack a metric, because lm-eval's `nanmean` leaves it out or the task says
 nothing of it. The mean is that of the others. Models are compared on the items that both have.
@@ -30,6 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evomerge.errors import ConfigError, EvaluationError
+from evomerge.evaluation.best_parent import BestParent, Parents
 from evomerge.evaluation.intervals import mean_score, weighted_sum
 from evomerge.evaluation.task import (
     ANSWER,
@@ -78,13 +81,25 @@ class Objectives:
         recipe_terms: numbers of the recipe that are terms of every objective.
     """
 
-    def __init__(self, specs: Sequence[TaskSpec], recipe_terms: Sequence[RecipeTerm] = ()) -> None:
+    def __init__(
+        self, specs: Sequence[TaskSpec], recipe_terms: Sequence[RecipeTerm] = (), *, parents: Sequence[str] = ()
+    ) -> None:
         """Take specs whose directions are known, such as `LmHarness.specs`.
 
+        Args:
+            specs: the entries.
+            recipe_terms: see the attribute.
+            parents: the names of the baselines that are parents, of which the best is what floors may be relative to.
+
         Raises:
-            ConfigError: on a bad weight or option, or an unknown direction.
+            ConfigError: on a bad weight or option, or an unknown direction, or if the parents are needed and not given.
         """
         problems = spec_problems(specs)
+        problems += [
+            f"task {spec.name!r}: its floor is relative to the best parent, but no parents are given"
+            for spec in specs
+            if spec.floor is not None and spec.floor.is_relative and not parents
+        ]
         problems += [
             f"task {spec.name!r}: the objective needs a direction, 'maximize' or 'minimize'"
             for spec in specs
@@ -111,6 +126,7 @@ class Objectives:
         }
         self._tasks = tuple(dict.fromkeys(spec.name for spec in self.specs))
         self._baselines: dict[Split, dict[str, dict[tuple[str, int], Mapping[str, float]]]] = {}
+        self._parents = Parents(parents, self._value)
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -119,8 +135,17 @@ class Objectives:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The baselines that entries name to compare with; they must be noted before any model is judged."""
-        return tuple(dict.fromkeys(spec.reference for spec in self.specs if spec.reference is not None))
+        """The baselines that models are compared with by name; they must be noted before any model is judged.
+
+        Those that entries name, and all parents where a limit is relative to the best of them.
+        """
+        named = [spec.reference for spec in self.specs if spec.reference is not None]
+        return tuple(dict.fromkeys([*named, *(self._parents.names if self.compares_with_parents else ())]))
+
+    @property
+    def compares_with_parents(self) -> bool:
+        """Whether models are measured by the best parent of each entry, so that all parents must be noted."""
+        return any(spec.floor is not None and spec.floor.is_relative for spec in self.specs)
 
     @property
     def compares(self) -> bool:
@@ -131,6 +156,7 @@ class Objectives:
         """Remember a baseline's scores, with which models are compared; call it before judging the baseline itself."""
         rows = self._baselines.setdefault(split, {}).setdefault(name, {})
         rows.update({(score.task, score.item): score.metrics for score in scores})
+        self._parents.forget()
 
     def result(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, recipe: Recipe | None = None) -> Result:
         """Return what a strategy is told of a candidate that answered every item.
@@ -146,17 +172,18 @@ class Objectives:
                 number; or if there are limits and an objective lies below `-INFEASIBLE`.
         """
         means = _means(self._values(scores, split))
-        return self._result(means, [*self._beyond(means), *self._collapsed(scores, split)], recipe)
+        return self._result(means, list(self._broken(means, scores, split)), recipe)
 
     def result_of(self, means: Sequence[float], recipe: Recipe | None = None) -> Result:
         """Return the result of a candidate whose means are known, or estimated, in the order of `specs`.
 
-        The guard of the entropy takes no part, since it needs the answers themselves.
+        The guard of the entropy takes no part, since it needs the answers themselves. The best parents are those on all
+        search items.
 
         Raises:
             EvaluationError: as `result` for the objectives.
         """
-        return self._result(means, list(self._beyond(means)), recipe)
+        return self._result(means, [*self._beyond(means), *self._below(means, Split.SEARCH, None)], recipe)
 
     def of_recipe(self, recipe: Recipe) -> float:
         """Return what the recipe itself adds to every objective (usually a cost, below 0)."""
@@ -192,7 +219,7 @@ class Objectives:
             EvaluationError: as `result`.
         """
         means = _means(self._values(scores, split))
-        return [text for _, text in [*self._beyond(means), *self._collapsed(scores, split)]]
+        return [text for _, text in self._broken(means, scores, split)]
 
     def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
         """Return each entry's values item by item; tasks without items have none, nor have items that are not judged.
@@ -313,19 +340,57 @@ class Objectives:
         if not all(map(math.isfinite, values)):
             what = "not a number (NaN)" if any(map(math.isnan, values)) else "infinite"
             raise EvaluationError(f"the objective is {what} on the search items")
-        limited = any(spec.constraint is not None or _guarded(spec) for spec in self.specs)
+        limited = any(spec.constraint or spec.floor or _guarded(spec) for spec in self.specs)
         if limited and not violations and min(values) < -INFEASIBLE:
             raise EvaluationError(
-                f"the weighted sum is {min(values):g}, but with constraints it must stay above {-INFEASIBLE:g}, where "
+                f"the objective is {min(values):g}, but with limits it must stay above {-INFEASIBLE:g}, where "
                 "infeasible candidates begin; measure in larger units"
             )
         return Result(tuple(values), math.fsum(violation for violation, _ in violations), measures)
+
+    def _broken(self, means: Sequence[float], scores: Sequence[ItemScore], split: Split) -> Iterator[tuple[float, str]]:
+        """Yield, for each limit that a model breaks, the excess in units of the limit, and a sentence."""
+        yield from self._beyond(means)
+        yield from self._below(means, split, scores)
+        yield from self._collapsed(scores, split)
 
     def _beyond(self, means: Sequence[float]) -> Iterator[tuple[float, str]]:
         """Yield, for each broken constraint, the excess in units of the limit, and a sentence."""
         for spec, mean in zip(self.specs, means, strict=True):
             if spec.constraint is not None and (beyond := spec.constraint.violation(mean)) > 0.0:
                 yield beyond, f"{spec.label} is {mean:.4g}, but must be {spec.constraint}"
+
+    def _below(
+        self, means: Sequence[float], split: Split, scores: Sequence[ItemScore] | None
+    ) -> Iterator[tuple[float, str]]:
+        """Yield the same for each floor; without scores, the best parents are those on all items of the split."""
+        for place, (spec, mean) in enumerate(zip(self.specs, means, strict=True)):
+            floor = spec.floor
+            if floor is None:
+                continue
+            best = self._best_parent(place, split, scores) if floor.is_relative else None
+            level = None if best is None else best.mean
+            if (beyond := floor.violation(mean, level)) > 0.0:
+                why = "" if best is None else f" ({floor.text(best.name, best.mean)})"
+                yield beyond, f"{spec.label} is {mean:.4g}, below its floor of {floor.limit(level):.4g}{why}"
+
+    def _best_parent(self, place: int, split: Split, scores: Sequence[ItemScore] | None) -> BestParent:
+        """Return the best parent of an entry on the items of these scores (None: on all of the split)."""
+        spec = self.specs[place]
+        items = None if scores is None else {score.item for score in scores if score.task == spec.name}
+        return self._parents.best(place, spec, split, self._baselines.get(split, {}), items)
+
+    def parent_answers(self, split: Split) -> dict[str, Mapping[str, Mapping[int, float]]]:
+        """Return name of an entry to parent to item to value, of the items that are judged; parents must be noted.
+
+        Raises:
+            EvaluationError: if a parent was not scored there.
+        """
+        noted = self._baselines.get(split, {})
+        return {
+            name: self._parents.values(place, spec, split, noted)
+            for place, (name, spec) in enumerate(zip(self.term_names, self.specs, strict=True))
+        }
 
     def _collapsed(self, scores: Sequence[ItemScore], split: Split) -> Iterator[tuple[float, str]]:
         """Yield the same for each task on which the entropy is low by collapse."""

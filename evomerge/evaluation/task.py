@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from evomerge.errors import ConfigError, unknown_name
+from evomerge.evaluation.floor import Floor, floor_from_data
 from evomerge.record import Split
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
@@ -109,6 +110,7 @@ class TaskSpec:
         collapse_margin: for entropy, by how much the share of the commonest answer may exceed the largest baseline's;
             1 switches the guard off, None is `COLLAPSE_MARGIN`.
         objective: the name, chosen by the user, of the objective of which it is a term; entries without one share one.
+        floor: the least that the mean may be, while the entry keeps its weight; of a metric to maximize.
     """
 
     name: str
@@ -124,6 +126,7 @@ class TaskSpec:
     of: str | None = None
     collapse_margin: float | None = None
     objective: str | None = None
+    floor: Floor | None = None
 
     @property
     def task(self) -> Task:
@@ -207,6 +210,7 @@ def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
         if shots is not None and (not isinstance(shots, int) or isinstance(shots, bool) or shots < 0):
             problems.append(f"task {spec.name!r}: num_fewshot must be a whole number of at least 0, but came {shots!r}")
         problems += _constraint_problems(spec)
+        problems += _floor_problems(spec)
         problems += _option_problems(spec)
         named: Any = spec.objective
         if named is not None and (not isinstance(named, str) or not named.strip()):
@@ -284,6 +288,28 @@ def _constraint_problems(spec: TaskSpec) -> Iterator[str]:
         )
 
 
+def _floor_problems(spec: TaskSpec) -> Iterator[str]:
+    if spec.floor is None:
+        return
+    for problem in spec.floor.problems():
+        yield f"task {spec.name!r}: {problem}"
+    if spec.constraint is not None:
+        yield (
+            f"task {spec.name!r}: {spec.metric!r} has a constraint and a floor; a constraint is the whole entry, a "
+            "floor keeps its weight: leave one of them out"
+        )
+    yield from floor_direction_problems(spec)
+
+
+def floor_direction_problems(spec: TaskSpec) -> Iterator[str]:
+    """Yield a sentence if an entry whose direction is known to be "minimize" has a floor."""
+    if spec.floor is not None and spec.constraint is None and spec.direction == "minimize":
+        yield (
+            f"task {spec.name!r}: {spec.metric!r} is to be small, so it has no floor; list it a second time with "
+            "`constraint: {max: …}` to limit it"
+        )
+
+
 def _option_problems(spec: TaskSpec) -> Iterator[str]:
     """Yield a sentence for options of a metric that are missing, or that belong to another metric."""
     flips = spec.metric == NEGATIVE_FLIPS
@@ -323,6 +349,12 @@ def _leaks(specs: Sequence[TaskSpec]) -> list[str]:
 def specs_from_data(data: Sequence[Mapping[str, Any]]) -> tuple[TaskSpec, ...]:
     """Return the specs that `TaskSpec.to_data` wrote, from one mapping per entry."""
     return tuple(
-        TaskSpec(**{**one, "constraint": Constraint(**one["constraint"]) if one.get("constraint") else None})
+        TaskSpec(
+            **{
+                **one,
+                "constraint": Constraint(**one["constraint"]) if one.get("constraint") else None,
+                "floor": floor_from_data(one.get("floor")),
+            }
+        )
         for one in data
     )

@@ -9,7 +9,7 @@ from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.measures.base import Measure
 from evomerge.evaluation.measures.registry import find_measure, measures_of
 from evomerge.evaluation.metrics import Metric
-from evomerge.evaluation.task import NEGATIVE_FLIPS, Direction, TaskSpec
+from evomerge.evaluation.task import NEGATIVE_FLIPS, Direction, TaskSpec, floor_direction_problems
 
 
 def resolve(
@@ -27,6 +27,14 @@ def resolve(
     Returns:
         The spec, and its mistakes, one sentence each; with any mistake, the spec is as it came.
     """
+    found, problems = _resolve(spec, source, output_type, metrics, filters)
+    problems += floor_direction_problems(found)  # now that its direction is known
+    return (spec, problems) if problems else (found, [])
+
+
+def _resolve(
+    spec: TaskSpec, source: str, output_type: str, metrics: Mapping[str, Metric], filters: Sequence[str]
+) -> tuple[TaskSpec, list[str]]:
     if spec.metric == NEGATIVE_FLIPS:
         return _resolve_flips(spec, source, metrics, filters)
     if spec.metric not in metrics:

@@ -67,6 +67,8 @@ class Baselines:
             if outcome.fault == Fault.DEVICE:  # another process may well score it
                 raise ExecutionError(f"the device failed while baseline {name!r} was scored: {outcome.error}")
             scorer.note(name, Split.SEARCH, outcome.scores)
+            if outcome.state != State.COMPLETE:  # before another one is compared with it
+                self._check_reference(name, outcome.error)
             held.append(outcome)
             while held and scorer.all_noted(Split.SEARCH, names):
                 one = held.pop(0)
@@ -74,7 +76,7 @@ class Baselines:
                 record = self._judged(one, Record(one.job.candidate, name, State.RUNNING, recipe))
                 scored = scored or record.state == State.COMPLETE
                 if record.state != State.COMPLETE:
-                    self._check_reference(record)
+                    self._check_reference(record.name, record.error)
                     failed.append(record)
                 else:
                     journal.add(record, one.scores)
@@ -87,12 +89,11 @@ class Baselines:
                 self._scoring.observe(number, None, database.item_scores(number, Split.SEARCH))
         scorer.score(named, Split.VALIDATION)
 
-    def _check_reference(self, record: Record) -> None:
+    def _check_reference(self, name: str, error: str | None) -> None:
         """Raise an `EvaluationError` if candidates are compared by name with a baseline that could not be scored."""
-        if record.name in self._scoring.judge.references:
+        if name in self._scoring.judge.references:
             raise EvaluationError(
-                f"baseline {record.name!r}, with which the objectives compare each candidate, could not be scored: "
-                f"{record.error}"
+                f"baseline {name!r}, with which the objectives compare each candidate, could not be scored: {error}"
             )
 
     def _judged(self, outcome: Outcome, record: Record) -> Record:

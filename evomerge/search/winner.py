@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from evomerge.errors import EvaluationError
 from evomerge.fitness.scoring import Scoring
-from evomerge.record import Choice, Finalist, Record, Split, Standing, first_of
+from evomerge.record import Choice, Finalist, Record, Result, Split, Standing, first_of
 from evomerge.search.events import Listener
 from evomerge.search.splits import SplitScorer, is_scored
 from evomerge.search.verdicts import reasons_of
@@ -128,7 +128,7 @@ class Finals:
             Standing(
                 self._finalist(record, worth),
                 score=self._validated(record),
-                violation=float(len(self._broken(record))),
+                violation=self._validation_result(record).violation,
                 is_consensus=record.is_consensus,
             )
             for record in finalists
@@ -144,11 +144,7 @@ class Finals:
         if split == Split.SEARCH:
             results = {record.number: record.result for record in finalists if record.result is not None}
         else:
-            judge = self._scoring.judge
-            results = {
-                record.number: judge.result(self._db.item_scores(record.number, split), split, record.recipe)
-                for record in finalists
-            }
+            results = {record.number: self._validation_result(record) for record in finalists}
         best = [
             number
             for number, result in results.items()
@@ -162,9 +158,10 @@ class Finals:
         ahead = self._validated(winner) - self._validated(consensus)
         return ahead <= self._scoring.difference_error(scores[0], scores[1], Split.VALIDATION)
 
-    def _broken(self, record: Record) -> list[str]:
-        """Return the limits that a record breaks on the validation items."""
-        return self._scoring.judge.violated(self._db.item_scores(record.number, Split.VALIDATION), Split.VALIDATION)
+    def _validation_result(self, record: Record) -> Result:
+        """Return a record's result on the validation items."""
+        scores = self._db.item_scores(record.number, Split.VALIDATION)
+        return self._scoring.judge.result(scores, Split.VALIDATION, record.recipe)
 
     def _validated(self, record: Record) -> float:
         """Return the validation score plus what the recipe itself adds."""

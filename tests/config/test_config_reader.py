@@ -7,6 +7,7 @@ from evomerge.config.keys import all_keys
 from evomerge.config.reader import from_data, read
 from evomerge.errors import ConfigError
 from evomerge.estimation import run_estimators as estimate
+from evomerge.evaluation.floor import Floor
 from evomerge.evaluation.task import Constraint, Task
 from evomerge.fitness import choose, race
 
@@ -117,13 +118,19 @@ def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
         {"name": "a", "metric": "refused", "constraint": {"max": 0.05}},
         {"name": "a", "metric": "negative_flips", "reference": "math", "of": "acc", "weight": 0.5},
         {"name": "c", "metric": "entropy", "collapse_margin": 0.2},
+        *(
+            {"name": f"d{i}", "metric": "acc", "floor": one}
+            for i, one in enumerate((1, "95%", {"of_best_parent": 0.95}))
+        ),
     ]
-    first, limited, flips, entropy = from_data(changed("evaluation.tasks", tasks)).evaluation.tasks
+    first, limited, flips, entropy, *kept = from_data(changed("evaluation.tasks", tasks)).evaluation.tasks
     assert first.task == limited.task == flips.task == Task("a", test="b")
     assert (first.weight, first.constraint) == (1.0, None)
     assert (limited.weight, limited.constraint) == (0.0, Constraint(max=0.05))
     assert (flips.reference, flips.of, flips.weight) == ("math", "acc", 0.5)
     assert entropy.collapse_margin == 0.2
+    assert [one.floor for one in kept] == [Floor(absolute=1), Floor(of_best_parent=0.95), Floor(of_best_parent=0.95)]
+    assert all(one.weight == 1.0 for one in kept)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +142,10 @@ def test_entries_may_share_a_task_and_have_limits_and_options() -> None:
         ),
         ({"constraint": 0.05}, r"`evaluation.tasks\[0\].constraint` must be like \{max: 0.05\} or .*, but came 0.05"),
         ({"constraint": {"max": 0.1}, "weight": 2.0}, r"has a constraint and a weight of 2.0"),
+        ({"floor": "0.95"}, r"`evaluation.tasks\[0\].floor` must be a number, a share of the best parent like 95%, or"),
+        ({"floor": "-5%"}, r"must lie above 0 and not beyond 10 \(0.95, or 95%\), but came -0.05"),
+        ({"floor": {"parent": 0.9}}, r"unknown key in evaluation.tasks\[0\].floor 'parent'"),
+        ({"floor": 0.5, "direction": "minimize"}, r"is to be small, so it has no floor"),
         ({"references": "a"}, r"unknown key in evaluation.tasks\[0\] 'references'; did you mean 'reference'"),
         ({"test": "c"}, r"its entries do not agree on `test`: 'c', 'd'"),
     ],

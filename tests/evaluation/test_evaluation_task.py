@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from evomerge.errors import ConfigError
+from evomerge.evaluation.floor import Floor
 from evomerge.evaluation.task import (
     Constraint,
     SplitSizes,
@@ -25,7 +26,7 @@ from evomerge.record import Split
 
 def test_a_spec_survives_json() -> None:
     specs = (
-        TaskSpec("a", "acc", objective="skill"),
+        TaskSpec("a", "acc", objective="skill", floor=Floor(of_best_parent=0.95)),
         TaskSpec("b", "f", "x", 0.0, "minimize", "c", "d", 3, Constraint(max=0.5), "m", "acc", 0.2),
     )
     assert specs_from_data(json.loads(json.dumps([spec.to_data() for spec in specs]))) == specs
