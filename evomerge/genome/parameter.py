@@ -103,9 +103,6 @@ class ParameterSpace(GeneSpace):
         self._idle = Idle(method, names, self.regions, self._settings, unmoved)
         self._genes = tuple(self._make_genes())
         problems = name_problems(self._genes)
-        if not self._genes:
-            what = "the base" if method.needs_base else "the first one"
-            problems.append(f"every parent equals {what} in every tensor, so there is nothing to evolve; name others")
         if problems:
             raise ConfigError(problems)
 

@@ -45,7 +45,8 @@ class Idle:
         parents: names of the parents, in order.
         regions: the regions of the space.
         settings: of the method's parameters.
-        unmoved: where parents equal the base; None: this is not known, and nobody is idle.
+        unmoved: where parents equal the base; None: this is not known, and nobody is idle. Nor is anybody where all
+            parents equal the base in every tensor.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Idle:
         self._method, self._parents, self._all = method, tuple(parents), frozenset(parents)
         known = unmoved if unmoved is not None and _holds(method, settings) else None
         self._of = {region.name: frozenset[str]() if known is None else self._find(region, known) for region in regions}
-        self._everywhere = self._all.intersection(*self._of.values()) if known is not None else frozenset[str]()
+        self._everywhere = self._all.intersection(*self._of.values())
+        if self._everywhere == self._all:  # a space has at least one gene, although none counts here
+            self._of, self._everywhere = dict.fromkeys(self._of, frozenset[str]()), frozenset[str]()
 
     def of(self, region: str) -> frozenset[str]:
         """Return the parents that take no part in a region; "": in no region at all."""
