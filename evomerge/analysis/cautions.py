@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evomerge.analysis.limits import limit_cautions
+from evomerge.analysis.lost_skills import doubtful_skills, lost_skills, said_already
 from evomerge.analysis.repeats import repeats_warnings
 from evomerge.evaluation import unsafe_code
 from evomerge.record import Caution, Split
@@ -23,7 +24,8 @@ def cautions(found: Mapping[str, Any]) -> list[Caution]:
     """Return what a status calls for, the gravest kind first (see `Caution`).
 
     Args:
-        found: as `evomerge.analysis.verdict.with_verdict` returns it; `said` is what was said before the search.
+        found: as `evomerge.analysis.verdict.with_verdict` returns it; `said` is what was said before the search, `who`
+            what the merge is called (None: "the best merge").
     """
     said = [Caution(**one) for one in found.get("said", ())]
     # What is known of the result replaces what was said of the same before the search.
@@ -32,6 +34,8 @@ def cautions(found: Mapping[str, Any]) -> list[Caution]:
 
 
 def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
+    who = str(found.get("who") or "the best merge")
+    yield from lost_skills(found)
     if found.get("code_tasks") is not None:
         yield Caution("unsafe_code", code_warning(found["code_tasks"]))
     for task in found.get("public_tasks", ()):
@@ -44,17 +48,21 @@ def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
         one, other = best["validation"]["mean"], parent["validation"]["mean"]
         yield Caution(
             "behind",
-            f"the best merge is not ahead of {parent['name']}, the best parent, on the validation items: "
+            f"{who} is not ahead of {parent['name']}, the best parent, on the validation items: "
             f"{_short(one)} against {_short(other)}",
         )
+    yield from doubtful_skills(found)
     if best is None or best.get("test") is None:
         return
     yield from (Caution("repeated_items", text) for text in repeats_warnings(found.get("repeated_items", {})))
     test = best["test"]
     compared = found.get("comparisons", ())
+    lost = {one["best_parent"] for one in found.get("skills", ()) if one["lost"] and said_already(one, found)}
     for one in compared:
+        if one["against"] in lost:
+            continue  # the objective is a single skill
         if one["high"] < 0:
-            text = f"the best merge is worse than {one['against']}: {gain(one).strip()} on the test items"
+            text = f"{who} is worse than {one['against']}: {gain(one).strip()} on the test items"
             yield Caution("behind", text)
         elif abs(one["difference"]) <= ROUNDING:
             text = f"no difference from {one['against']} on the {one['n']} test items (paired): {gain(one).strip()}"
@@ -62,7 +70,7 @@ def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
         elif one["difference"] < 0:
             yield Caution(
                 "noise",
-                f"the best merge is behind {one['against']}: {gain(one).strip()} on the {one['n']} test items "
+                f"{who} is behind {one['against']}: {gain(one).strip()} on the {one['n']} test items "
                 "(paired), which may be noise",
             )
         elif one["low"] <= 0:
@@ -75,7 +83,7 @@ def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
     if overlapping and not compared:
         yield Caution(
             "noise",
-            f"the best merge's test interval overlaps that of {', '.join(overlapping)}: the gain may be noise; "
+            f"the test interval of {who} overlaps that of {', '.join(overlapping)}: the gain may be noise; "
             "more test items would tell",
         )
     others = found.get("finalists", ())
@@ -112,7 +120,8 @@ def _unscored(found: Mapping[str, Any]) -> Iterator[Caution]:
         return
     for row in rows:
         if row["id"] == best["id"] and row["split"] == str(Split.TEST):
-            text = f"the best merge could not be scored on the test items, so its test score is not known: {_why(row)}"
+            who = found.get("who") or "the best merge"
+            text = f"{who} could not be scored on the test items, so its test score is not known: {_why(row)}"
             yield Caution("unscored", text)
     out = [row for row in rows if row["split"] == str(Split.VALIDATION) and row["name"] not in baselines]
     if not out:

@@ -62,13 +62,13 @@ def limit_cautions(found: Mapping[str, Any]) -> Iterator[Caution]:
     """Yield one for each split on which the best merge breaks limits.
 
     Args:
-        found: a status with `broken_limits` in its `best`.
+        found: a status with `broken_limits` in its `best`; `who` is what the merge is called.
     """
-    best = found.get("best")
+    best, who = found.get("best"), found.get("who") or "the best merge"
     for split, broken in ((best or {}).get("broken_limits") or {}).items():
         what = "; ".join(broken[:_SHOWN]) + (f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else "")
         choice = (found.get("choice") or {}).get("kind")
         none = split == Split.VALIDATION and choice in ("winner", "front") and len(found.get("finalists", ())) > 0
         others = ", and no other finalist keeps every limit there" if none else ""
         limits = "a limit" if len(broken) == 1 else f"{len(broken)} limits"
-        yield Caution("limits", f"the best merge breaks {limits} on the {split} items{others}: {what}")
+        yield Caution("limits", f"{who} breaks {limits} on the {split} items{others}: {what}")

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from evomerge.analysis.advice import advice
 from evomerge.analysis.cautions import ROUNDING, SAID, cautions
 from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare
 from evomerge.analysis.limits import broken_limits
 from evomerge.analysis.repeats import repeated_items
 from evomerge.analysis.replay import Replay
+from evomerge.analysis.skills import Skills, with_skills
 from evomerge.analysis.winners_curse import adjusted_for_selection
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.objective import Objectives
@@ -32,8 +34,14 @@ Values = Mapping[str, Mapping[int, float]]
 """Task to item to the item's value of the objective's metric."""
 
 
-def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
+def with_verdict(run: RunDir, status: Mapping[str, Any], *, who: str | None = None) -> dict[str, Any]:
     """Return a run's status with what its scores are worth.
+
+    Args:
+        run: the run.
+        status: as `run_status` returns it.
+        who: what the best merge is called in the warnings, which are about it alone then; None: they call it that, and
+            speak of every merge of a front.
 
     Returns:
         The status (see `evomerge.store.status.run_status`), with
@@ -55,16 +63,54 @@ def with_verdict(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         - `public_tasks`: the public benchmarks whose own evaluation items are the search items
         - `code_tasks`: the tasks that say that they run code which the models write; None: no task may
         - `warnings`: what to bear in mind, the gravest first, each `{"kind", "text"}` (see `evomerge.record.Caution`)
+        - `verdict`: whether to use the best merge, in one sentence (see `evomerge.analysis.advice`)
         - `objectives`, `choice`, and `objectives` of each baseline: see `evomerge.analysis.choice`
+        - `skills`, and `tasks` of the best merge, each baseline and each chosen record: see `evomerge.analysis.skills`
     """
-    found = _with_worth(run, status)
-    found["warnings"] = [one.to_data() for one in cautions({**found, "said": run.database.get_meta(SAID, [])})]
-    return found
+    found = _with_warnings(run, _with_worth(run, status), who)
+    return {**found, "verdict": advice(found)}
+
+
+def candidate_verdict(run: RunDir, status: Mapping[str, Any], record: Record, *, who: str) -> dict[str, Any]:
+    """Return what the scores of any one record are worth, as `with_verdict` does for the winner.
+
+    What belongs to the choice of the winner is left out: no score is adjusted, nothing is said of finalists, and there
+    is no `verdict`. `choice` and `objectives` are those of the run where the record is among the chosen, else empty.
+
+    Args:
+        run: the run.
+        status: as `run_status` returns it.
+        record: a candidate, or a baseline, which is compared with nothing.
+        who: what it is called in the warnings.
+    """
+    scores = {str(split): score.to_data() for split, score in (record.scores or {}).items()}
+    row = {"id": record.number, "name": record.name, "recipe_hash": record.recipe.content_hash}
+    row |= {str(split): scores.get(str(split)) for split in Split}
+    unscored = [one for one in status["unscored"] if one["id"] < 0 or one["id"] == record.number]
+    found = _with_worth(run, {**status, "best": None, "unscored": unscored})
+    found["best"] = row
+    if record.number not in [one["id"] for one in (found["choice"] or {"records": ()})["records"]]:
+        found |= {"choice": None, "objectives": []}
+    objective = objective_of(run)
+    if objective is not None:
+        skills = Skills(run, objective)
+        row |= {"tasks": skills.tasks(record), "broken_limits": broken_limits(run, objective, record.number)}
+        found["skills"] = [] if record.is_baseline else skills.compared(record)
+        if not record.is_baseline:
+            found["comparisons"] = _comparisons(run, objective, row, list(run.database.records(baselines=True)))
+    return _with_warnings(run, found, who)
+
+
+def _with_warnings(run: RunDir, found: Mapping[str, Any], who: str | None) -> dict[str, Any]:
+    warnings = cautions({**found, "said": run.database.get_meta(SAID, []), "who": who})
+    return {**found, "warnings": [one.to_data() for one in warnings]}
 
 
 def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     objective = objective_of(run)
-    found = {**status, "objectives": [], "choice": None} if objective is None else with_choice(run, objective, status)
+    found = {**status, "objectives": [], "choice": None, "skills": []}
+    if objective is not None:
+        found = with_skills(run, objective, with_choice(run, objective, found))
     found["best_parent"], found["best_parent_by"] = best_parent(run, status)
     found["comparisons"], found["finalists"], found["passed_over"] = [], [], None
     found["beats_parent"] = _beats_parent(found)
@@ -73,17 +119,14 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     found["code_tasks"] = run.database.get_meta(CODE_TASKS)
     if found.get("best") is None:
         return found
-    found["best"] = {**status["best"], "adjusted": None, "broken_limits": {}}
+    found["best"] = {**found["best"], "adjusted": None, "broken_limits": {}}
     choice = run.database.choice()
     if objective is None or choice is None:
         return found
     winner = choice.best
     found["best"]["broken_limits"] = broken_limits(run, objective, winner)
     records = list(run.database.records(baselines=True))
-    found["comparisons"] = [
-        {"against": record.name, **difference.to_data(), "share": _shares(status["best"], record)}
-        for record, difference in _against_baselines(run, objective, winner, records)
-    ]
+    found["comparisons"] = _comparisons(run, objective, status["best"], records)
     finalists = _finalists(run, objective, winner, records)
     found["finalists"] = [
         {"id": record.number, **_compared(objective, finalists[0][1], values).to_data()}
@@ -160,6 +203,15 @@ def _passed_over(
         "name": best.name,
         "validation": (best.scores or {})[Split.VALIDATION].to_data(),
     }
+
+
+def _comparisons(
+    run: RunDir, objective: Objectives, best: Mapping[str, Any], records: list[Record]
+) -> list[dict[str, Any]]:
+    return [
+        {"against": record.name, **difference.to_data(), "share": _shares(best, record)}
+        for record, difference in _against_baselines(run, objective, best["id"], records)
+    ]
 
 
 def _against_baselines(

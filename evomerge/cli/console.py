@@ -62,6 +62,12 @@ def print_table(console: Console, table: Table) -> None:
         console.print(line, soft_wrap=True)
 
 
+def fits(table: Table, width: int) -> bool:
+    """Return whether a table can be printed without breaking a line of its cells."""
+    console = make_console()
+    return Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum <= width
+
+
 def _as_list(table: Table) -> Iterator[RenderableType]:
     """Yield the rows of a table, one cell a line."""
     if table.title:

@@ -13,7 +13,7 @@ from evomerge.cli.console import make_console, print_table
 from evomerge.cli.display import Display
 from evomerge.cli.stopping import stop_on_signals
 from evomerge.cli.streams import unread
-from evomerge.cli.tables import result_tables, verdict_lines
+from evomerge.cli.tables import result_tables, verdict_line, verdict_lines
 from evomerge.errors import Interrupted
 from evomerge.system.text import command
 
@@ -59,10 +59,12 @@ def show_result(run: Any) -> int:
     """Print the closing table and the next command; return the exit status."""
     console = make_console()
     status = run.status()
-    for table in result_tables(status):
+    if (line := verdict_line(status)) is not None:
+        console.print(line)
+    for table in result_tables(status, console.width):
         print_table(console, table)
-    for line in verdict_lines(status):
-        console.print(line, highlight=False)
+    for text in verdict_lines(status):
+        console.print(text, highlight=False)
     for warning in run.warnings():
         console.print(f"note: {warning}", highlight=False)
     console.print(f"next: {_next(status)}", highlight=False, soft_wrap=True)

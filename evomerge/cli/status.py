@@ -10,7 +10,7 @@ from rich.text import Text
 
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.streams import say_json
-from evomerge.cli.tables import percent, result_tables, verdict_lines, worker_table
+from evomerge.cli.tables import percent, result_tables, verdict_line, verdict_lines, worker_table
 from evomerge.system.text import ERROR_LENGTH, command, cut
 
 
@@ -45,7 +45,9 @@ def run(words: Sequence[str]) -> int:
         console.print(f"  best: {status['best']['name']}, search score {percent(status['best']['search'])}")
     if status["workers"] is not None and status["state"] == "running":
         print_table(console, worker_table(status))
-    for table in result_tables(status):
+    if (verdict := verdict_line(status)) is not None:
+        console.print(verdict)
+    for table in result_tables(status, console.width):
         print_table(console, table)
     if not status["baselines"] and not status["best"]:
         console.print("  nothing has been scored yet")

@@ -7,10 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from evomerge.api import Score
-from evomerge.cli.console import named
+from evomerge.cli.console import WIDEST, named
+from evomerge.cli.skill_table import LOST, skill_table
 from evomerge.system.figures import gain, p_text, percentage
+
+_NAMED = 5
+"""So many lost skills are named in a cell."""
 
 
 def percent(score: Mapping[str, Any] | Score | None) -> str:
@@ -51,10 +56,17 @@ def result_table(status: Mapping[str, Any]) -> Table:
     return table
 
 
-def result_tables(status: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield the tables of what a search found: the scores and, with several objectives, the choice."""
+def result_tables(status: Mapping[str, Any], width: int = WIDEST) -> Iterator[Table]:
+    """Yield the tables of what a search found: the scores, those of each task and, with several objectives, the choice.
+
+    Args:
+        status: as `evomerge.api.status` returns it.
+        width: of the output, in columns.
+    """
     if status["baselines"] or status.get("best") is not None:
         yield result_table(status)
+    if len(status.get("skills", ())) > 1:
+        yield skill_table(status, width)
     if status.get("choice") is not None and len(status["objectives"]) > 1:
         yield choice_table(status)
 
@@ -68,17 +80,23 @@ def choice_table(status: Mapping[str, Any]) -> Table:
     n = len(choice["records"])
     front = f"front of {n} merge{'s' * (n != 1)}: none is better in every objective"
     what = front if choice["kind"] == "front" else choice["kind"]
+    losing = any(one["lost"] for row in choice["records"] for one in row.get("skills", ()))
     table = Table(title=f"{what}; {split} score and 95 % interval")
     table.add_column("model")
     for one in objectives:
         head = one["name"] + (" (less is better)" if one["direction"] == "minimize" else "")
         table.add_column(named(head), justify="right")
+    if losing:
+        table.add_column("lost skills")
     for row in status["baselines"]:
         table.add_row(named(row["name"]), *(percent(row["objectives"][one["name"]][split]) for one in objectives))
     table.add_section()
     for row in choice["records"]:
         scores = (percent(row["objectives"][one["name"]][split]) for one in objectives)
-        table.add_row(named(row["name"], "bold green"), *scores)
+        lost = [one["task"] for one in row.get("skills", ()) if one["lost"]]
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        shown = [named(", ".join(lost[:_NAMED]) + more, LOST)] if losing else []
+        table.add_row(named(row["name"], "bold green"), *scores, *shown)
     return table
 
 
@@ -97,6 +115,15 @@ def worker_table(status: Mapping[str, Any]) -> Table:
         row = (one["id"], one["node"], one["device"], one["state"], one["candidate"], one["done"])
         table.add_row(*("–" if value is None else str(value) for value in row))
     return table
+
+
+def verdict_line(status: Mapping[str, Any]) -> Text | None:
+    """Return the line that says whether to use the best merge; None before there is one."""
+    verdict = status.get("verdict")
+    if verdict is None or status.get("choice") is None:
+        return None
+    style = {True: "bold green", False: "bold red", None: "bold yellow"}[verdict["use"]]
+    return Text.assemble(("verdict: ", "bold"), named(verdict["text"], style))
 
 
 def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:

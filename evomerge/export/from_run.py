@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evomerge.analysis.verdict import with_verdict
+from evomerge.analysis.verdict import candidate_verdict, with_verdict
 from evomerge.errors import ExportError
 from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.licences import describe_parents
@@ -21,6 +21,9 @@ from evomerge.system.yaml_text import write_yaml
 
 CONFIG_FILE = "evomerge.yaml"
 """The name of the run's composed configuration in the folder."""
+
+_WHO = "this model"
+"""What the exported merge is called in its card."""
 
 _OF_THE_PLACE = ("address", "runtime_env")
 """Keys of `execution` that name machines, folders and environments of one place."""
@@ -127,14 +130,11 @@ def run_card(
 
 
 def _verdict(run: RunDir, record: Record) -> Mapping[str, Any]:
-    """Return what a candidate's scores are worth: the whole verdict for the winner, objectives for other choices."""
-    found, choice = with_verdict(run, run_status(run)), run.database.choice()
+    """Return what a candidate's scores are worth: with what belongs to the choice for the winner, without it else."""
+    status, choice = run_status(run), run.database.choice()
     if choice is not None and record.number == choice.best:
-        return found
-    keys = ["public_tasks", "repeated_items"]
-    if choice is not None and record.number in choice.records:
-        keys += ["objectives", "choice", "baselines"]
-    return {key: found[key] for key in keys}
+        return with_verdict(run, status, who=_WHO)
+    return candidate_verdict(run, status, record, who=_WHO)
 
 
 def _config_text(config: Mapping[str, Any]) -> str:

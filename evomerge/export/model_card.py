@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evomerge.analysis.cautions import code_warning, public_warning
-from evomerge.analysis.repeats import repeats_warnings
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
 from evomerge.export.publishing import published_recipe
@@ -24,6 +22,9 @@ from evomerge.system.text import json_text, markdown, markdown_code
 from evomerge.system.yaml_text import write_yaml
 
 TAGS = ("merge", "evomerge", "evolutionary-model-merge", "model-merging")
+
+_OF_THE_SEARCH = ("order", "flattering")
+"""Kinds of cautions that concern who reads the search, not who uses the model."""
 
 _HEADINGS = {
     Split.TEST: "test (never seen before the end)",
@@ -71,6 +72,7 @@ def model_card(
         _layer_path(recipe, report) if recipe.path else "",
         _verified(report) if report is not None and report.verification is not None else "",
         "## Scores\n\n" + _score_table(scores, tasks) + _worth(verdict or {}) if scores else "",
+        _task_table(verdict or {}, title),
         _objective_table(verdict or {}),
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
         "## How it was found\n\n" + _table(("", ""), [(markdown(key), markdown(value)) for key, value in facts.items()])
@@ -213,6 +215,42 @@ def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str
     )
 
 
+def _task_table(verdict: Mapping[str, Any], title: str) -> str:
+    """Return a table of the merge and the baselines task by task; "" where there is one task, or nothing to compare."""
+    skills = verdict.get("skills") or ()
+    if len(skills) < 2:
+        return ""
+    rows = []
+    for one in skills:
+        task, split = one["task"], one["split"]
+        models = (verdict["best"], *verdict["baselines"])
+        scores = [_short_score(row["tasks"][task][split]) for row in models]
+        name = f"{markdown(task)}, {markdown(one['metric'])}" + (" (less is better)" * (one["direction"] == "minimize"))
+        n = f"{one['n']}" if split == Split.TEST else f"{one['n']} ({split})"
+        change = "–"
+        if one["n"]:
+            change = f"{_signed(one['difference'])} [{_signed(one['low'])}, {_signed(one['high'])}]"
+            change = f"**{change}**" if one["lost"] else change
+        p = "–" if one["p_value"] is None else p_number(one["p_value"])
+        rows.append((name, n, *scores, markdown(one["best_parent"] or "–"), change, p))
+    heads = ("task", "items", f"**{markdown(title)}**", *(markdown(row["name"]) for row in verdict["baselines"]))
+    by = {one["best_parent_by"] for one in skills} - {None}
+    named = f", which its {' or '.join(sorted(by))} score of the task named" if by else ""
+    return (
+        "## Tasks\n\nMean over the test items with its 95 % interval. Paired difference: this model minus the parent "
+        f"that is best at the task{named}, on the same items; above 0 this model is better, also where less is better. "
+        "Each interval and p-value stands for itself, with no correction for the number of tasks; where this model is "
+        "worse by more than the interval, it is in bold.\n\n"
+        + _table((*heads, "best parent", "difference from it", "p"), rows)
+    )
+
+
+def _short_score(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "–"
+    return f"{_number(score['mean'])} [{_number(score['low'])}, {_number(score['high'])}]"
+
+
 def _objective_table(verdict: Mapping[str, Any]) -> str:
     """Return a table of the chosen merges and the baselines, objective by objective; "" if there is one objective."""
     objectives, choice = verdict.get("objectives") or (), verdict.get("choice")
@@ -257,10 +295,8 @@ def _worth(verdict: Mapping[str, Any]) -> str:
             f"As the best of {len(verdict['finalists']) + 1} finalists its validation score flatters; with the choice "
             f"repeated on resampled items it is {_number(adjusted['mean'])} [{low}, {high}]."
         )
-    parts += [f"Note: {markdown(one)}." for one in repeats_warnings(verdict.get("repeated_items") or {})]
-    if verdict.get("code_tasks") is not None:
-        parts.append(f"Note: {markdown(code_warning(verdict['code_tasks']))}.")
-    parts += [f"Note: {markdown(public_warning(task))}." for task in verdict.get("public_tasks") or ()]
+    said = [one["text"] for one in verdict.get("warnings") or () if one["kind"] not in _OF_THE_SEARCH]
+    parts += [f"Note: {markdown(text)}." for text in said]
     return "".join(f"\n\n{part}" for part in parts)
 
 

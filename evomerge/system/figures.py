@@ -54,6 +54,11 @@ def percentage(share: float, digits: int = 1) -> str:
     return fixed(100 * share, digits, limits=(0.0, 100.0, -100.0))
 
 
+def mean_text(mean: float, share: bool) -> str:
+    """Return a mean: "97.5 %" if it is a share, or as it is."""
+    return f"{percentage(mean)} %" if share else f"{mean:.4g}"
+
+
 def gain(one: Mapping[str, Any]) -> str:
     """Return a difference with its interval: "+13.9 points [6.9, 20.3]", or "+12.3 [8.1, 16.5]" if it is no share.
 

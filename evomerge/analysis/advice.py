@@ -1,0 +1,139 @@
+"""One sentence for a person in a hurry: whether to use what a search chose, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evomerge.analysis.lost_skills import Skill, doubtful, kept_in_part, listed, lost, scores_text
+from evomerge.record import Split
+from evomerge.system.figures import gain, percentage
+
+SURE = 0.05
+"""A loss counts against a merge where its p-value, times the number of tasks, lies below (Bonferroni): of many tasks
+some are called worse by chance."""
+
+
+def advice(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether to use the best merge.
+
+    Args:
+        found: as `evomerge.analysis.verdict.with_verdict` returns it, with its `warnings`.
+
+    Returns:
+        `use`: True (ahead of the best parent beyond the noise of the test items, behind no baseline, no skill lost),
+        False (a skill is lost beyond what chance does to so many tasks; a limit is broken on the items that chose; its
+        answers are degenerate; or a baseline is better), or None (not known, or for the user to weigh); and `text`.
+    """
+    use, text = _advice(found)
+    return {"use": use, "text": text}
+
+
+def _advice(found: Mapping[str, Any]) -> tuple[bool | None, str]:
+    choice = found.get("choice")
+    if choice is None or found.get("best") is None:
+        return None, "no merge is chosen yet"
+    if len(choice["records"]) > 1:
+        return _of_several(choice["records"], str(choice["kind"]))
+    against = list(_against(found))
+    if against:
+        return False, f"do not use it as it is: {'; '.join(against)}"
+    return _gained(found)
+
+
+def _against(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what speaks against the winner."""
+    skills = found.get("skills") or ()
+    for sure, verb in (
+        (_for_certain(skills, whole=True), "has lost"),
+        (_for_certain(skills, whole=False), "is worse at"),
+    ):
+        if sure:
+            each = [f"{one['task']} ({scores_text(one)})" for one in sure]
+            yield f"it {verb} {listed(each if len(each) <= 3 else [str(one['task']) for one in sure])}"
+    for one in found.get("warnings", ()):
+        if one["kind"] == "degenerate":
+            yield str(one["text"])
+    for split, texts in (found["best"].get("broken_limits") or {}).items():
+        if split != Split.TEST:
+            yield f"it breaks a limit on the {split} items, as every finalist does: {texts[0]}"
+    named = {one["best_parent"] for one in _for_certain(skills)} if len(skills) == 1 else set()
+    for one in found.get("comparisons", ()):
+        if one["high"] < 0 and one["against"] not in named:
+            yield f"it is worse than {_named(one['against'], found)}: {gain(one).strip()}"
+
+
+def _gained(found: Mapping[str, Any]) -> tuple[bool | None, str]:
+    """Return what the gain over the best parent says, where nothing speaks against the winner for certain."""
+    parent = found["best_parent"]
+    if parent is None:
+        return None, "no parent was scored, so there is nothing to compare it with"
+    one = next((row for row in found.get("comparisons", ()) if row["against"] == parent), None)
+    if one is None:
+        return None, _without_test(found)
+    who = _named(parent, found)
+    if one["low"] <= 0.0:
+        return None, f"no gain over {who} that the {one['n']} test items could show: {gain(one).strip()}"
+    broken = (found["best"].get("broken_limits") or {}).get(Split.TEST)
+    if broken:
+        return None, f"it breaks a limit on the test items: {broken[0]}; see whether that matters to you"
+    skills = found.get("skills") or ()
+    perhaps = lost(skills)
+    what = f"{gain(one).strip()} over {who}, on {one['n']} test items"
+    if perhaps:
+        names = listed([str(row["task"]) for row in perhaps])
+        return None, f"look at {names} first, where it is behind a parent; on the whole it gains {what}"
+    unsure = doubtful(skills) if len(skills) > 1 else []
+    if unsure:
+        names = listed([str(row["task"]) for row in unsure])
+        return True, f"use it: {what}; no skill is seen to be lost, but the items of {names} are too few to be sure"
+    kept = ", and no skill of a parent is lost" if len(skills) > 1 else ""
+    return True, f"use it: {what}{kept}"
+
+
+def _without_test(found: Mapping[str, Any]) -> str:
+    """Return what is known of a winner that is not compared with the best parent on test items."""
+    best = found["best"]
+    if best.get("test") is not None:
+        return f"it is not compared with {_named(found['best_parent'], found)}, which has no test score"
+    if found.get("beats_parent") is None:
+        return "it has no test score, so it is not known whether it gains anything"
+    parent = next(row for row in found["baselines"] if row["name"] == found["best_parent"])
+    one, other = best["validation"]["mean"], parent["validation"]["mean"]
+    shares = all(-1.0 <= mean <= 1.0 for mean in (one, other))
+    scores = f"{percentage(one)} % against {percentage(other)} %" if shares else f"{one:.4g} against {other:.4g}"
+    ahead = "ahead of" if found["beats_parent"] else "not ahead of"
+    return (
+        f"it is {ahead} {_named(found['best_parent'], found)} on the validation items that chose it ({scores}), and "
+        "has no test score to show more"
+    )
+
+
+def _of_several(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[bool | None, str]:
+    """Return how many merges of a front or archive lose nothing."""
+    losers = [row for row in rows if _for_certain(row["skills"])]
+    fine = [str(row["name"]) for row in rows if row not in losers]
+    n = len(rows)
+    if not fine:
+        return False, f"each of the {n} merges of the {kind} has lost a skill of a parent, or is worse at it"
+    if losers:
+        return None, (
+            f"choose among the {n} merges of the {kind}: {len(losers)} of them have lost a skill of a parent or are "
+            f"worse at it; {listed(fine, 5)} {'has' if len(fine) == 1 else 'have'} not"
+        )
+    return None, f"choose among the {n} merges of the {kind}: none of them is seen to have lost a skill of a parent"
+
+
+def _for_certain(skills: Sequence[Skill], *, whole: bool | None = None) -> list[Skill]:
+    """Return the skills that are lost beyond chance, also where there are many tasks.
+
+    Args:
+        skills: those of a merge.
+        whole: only those of which less (True) or not less (False) than half is left; None: both.
+    """
+    sure = [one for one in lost(skills) if one["p_value"] * len(skills) < SURE]
+    return [one for one in sure if whole is None or kept_in_part(one) is not whole]
+
+
+def _named(name: str, found: Mapping[str, Any]) -> str:
+    return f"{name} (the best parent)" if name == found.get("best_parent") else name
