@@ -171,7 +171,7 @@ def methods() -> list[dict[str, Any]]:
 
 
 def measures() -> tuple[str, ...]:
-    """Return the names of the measures; their values are counts or nats rather than shares of right answers."""
+    """Return the names of the measures; `is_share` says whether the values of one are shares, counts or nats."""
     from evomerge.workflows.measures import measures as known
 
     return known()

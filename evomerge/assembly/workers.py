@@ -11,6 +11,7 @@ from evomerge.assembly.memory_plan import device_shares, live_bytes, merged_sour
 from evomerge.assembly.spaces import average
 from evomerge.config.schema import ExecutionConfig, SearchConfig
 from evomerge.evaluation.harness import LmHarness
+from evomerge.evaluation.measures.registry import ALWAYS
 from evomerge.merge.live.models import LiveModels, check_paths
 from evomerge.merge.sources import Sources
 
@@ -78,6 +79,7 @@ def make_harness(
         allow_unsafe_code=evaluation.allow_unsafe_code,
         recorded_splits=recorded_splits,
         engine=evaluation.engine,
+        measures=ALWAYS,
         sharers=sharers,
         halvings=halvings,
     )

@@ -445,7 +445,7 @@ class LmHarness:
                 missing = len(call.instances) - len(found)
                 if missing:
                     raise EvaluationError(f"{missing} of {len(call.instances)} {call.kind} requests were not answered")
-                put_responses(call.instances, [found[i] for i in range(len(found))])
+                put_responses(call, [found[i] for i in range(len(found))])
             with self.timer.section("scoring"), compiled_templates():
 
                 def count_tokens(text: str) -> int:

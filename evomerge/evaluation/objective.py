@@ -19,8 +19,8 @@ nothing of it. The mean is that of the others. Models are compared on the items 
 
 **Baselines.** Some entries compare with models that were scored before (`note_baseline`): negative flips, which are the
 items that a reference has right and the candidate has wrong (Yan et al., arXiv 2011.09161: their mean is the negative
-flip rate), and the guard of the entropy, which allows the commonest answer the largest share that it has with any
-baseline, plus a margin.
+flip rate), answers in a script in which no parent answered the item (`scripts`), and the guard of the entropy, which
+allows the commonest answer the largest share that it has with any baseline, plus a margin.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from typing import TYPE_CHECKING
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.best_parent import BestParent, Parents
 from evomerge.evaluation.intervals import mean_score, weighted_sum
+from evomerge.evaluation.scripts import KnownScripts
 from evomerge.evaluation.task import (
     ANSWER,
     COLLAPSE_MARGIN,
     ENTROPY,
+    FOREIGN_SCRIPT,
     NEGATIVE_FLIPS,
     TaskSpec,
     shared,
@@ -89,7 +91,8 @@ class Objectives:
         Args:
             specs: the entries.
             recipe_terms: see the attribute.
-            parents: the names of the baselines that are parents, of which the best is what floors may be relative to.
+            parents: the names of the baselines that are parents, of which the best is what floors may be relative to,
+                and whose answers say which scripts are foreign.
 
         Raises:
             ConfigError: on a bad weight or option, or an unknown direction, or if the parents are needed and not given.
@@ -99,6 +102,11 @@ class Objectives:
             f"task {spec.name!r}: its floor is relative to the best parent, but no parents are given"
             for spec in specs
             if spec.floor is not None and spec.floor.is_relative and not parents
+        ]
+        problems += [
+            f"task {spec.name!r}: {FOREIGN_SCRIPT!r} is told by the parents' answers, but no parents are given"
+            for spec in specs
+            if spec.metric == FOREIGN_SCRIPT and not parents
         ]
         problems += [
             f"task {spec.name!r}: the objective needs a direction, 'maximize' or 'minimize'"
@@ -127,6 +135,7 @@ class Objectives:
         self._tasks = tuple(dict.fromkeys(spec.name for spec in self.specs))
         self._baselines: dict[Split, dict[str, dict[tuple[str, int], Mapping[str, float]]]] = {}
         self._parents = Parents(parents, self._value)
+        self._scripts: dict[Split, KnownScripts] = {}
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -137,10 +146,14 @@ class Objectives:
     def references(self) -> tuple[str, ...]:
         """The baselines that models are compared with by name; they must be noted before any model is judged.
 
-        Those that entries name, and all parents where a limit is relative to the best of them.
+        Those that entries name; all parents where a limit is relative to the best of them, or foreign scripts count.
         """
         named = [spec.reference for spec in self.specs if spec.reference is not None]
-        return tuple(dict.fromkeys([*named, *(self._parents.names if self.compares_with_parents else ())]))
+        return tuple(
+            dict.fromkeys(
+                [*named, *(self._parents.names if self.compares_with_parents or self._asks_for_scripts else ())]
+            )
+        )
 
     @property
     def compares_with_parents(self) -> bool:
@@ -150,13 +163,19 @@ class Objectives:
     @property
     def compares(self) -> bool:
         """Whether candidates are compared with any baseline, by its name or with all of them."""
-        return bool(self.references) or any(map(_guarded, self.specs))
+        return bool(self.references) or self._asks_for_scripts or any(map(_guarded, self.specs))
+
+    @property
+    def _asks_for_scripts(self) -> bool:
+        return any(spec.metric == FOREIGN_SCRIPT for spec in self.specs)
 
     def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
         """Remember a baseline's scores, with which models are compared; call it before judging the baseline itself."""
         rows = self._baselines.setdefault(split, {}).setdefault(name, {})
         rows.update({(score.task, score.item): score.metrics for score in scores})
         self._parents.forget()
+        if self._asks_for_scripts and name in self._parents.names:
+            self._scripts.setdefault(split, KnownScripts()).note(scores)
 
     def result(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, recipe: Recipe | None = None) -> Result:
         """Return what a strategy is told of a candidate that answered every item.
@@ -289,6 +308,13 @@ class Objectives:
 
     def _value(self, spec: TaskSpec, score: ItemScore, split: Split) -> float:
         """Return the value of an item, NaN where it is not judged."""
+        if spec.metric == FOREIGN_SCRIPT and FOREIGN_SCRIPT not in score.metrics:
+            if split not in self._scripts:
+                raise EvaluationError(
+                    f"task {spec.name!r}: {FOREIGN_SCRIPT!r} is told by the parents' {split} answers, but none was "
+                    "scored before"
+                )
+            return self._scripts[split].foreign(score)
         if spec.metric != NEGATIVE_FLIPS:
             return _value(spec, spec.metric, score)
         assert spec.reference is not None and spec.of is not None  # checked with the specs

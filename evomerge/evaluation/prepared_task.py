@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.catalog import OUTPUT_TYPES
 from evomerge.evaluation.contents import document_hashes, item_hashes, scoring_contents
+from evomerge.evaluation.engines.base import Call
+from evomerge.evaluation.engines.encoding import is_cut
 from evomerge.evaluation.engines.stopping import Text
 from evomerge.evaluation.index import load
 from evomerge.evaluation.measures.base import Answered, Measure
@@ -20,14 +22,15 @@ from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, qu
 from evomerge.evaluation.task import NOT_JUDGED, TaskSpec
 from evomerge.evaluation.terms import resolve
 from evomerge.evaluation.totals import total
-from evomerge.evaluation.trial import filter_problems, generation_problems, metric_problems
+from evomerge.evaluation.trial import answer_length, filter_problems, generation_problems, metric_problems
 from evomerge.evaluation.unsafe_code import GUARD, code_execution, refusal, runs_code
 from evomerge.record import ItemScore, Score
 from evomerge.system.faults import PASSED_ON, fault_of
 from evomerge.system.text import error_text
 
-_N_TOKENS = "evomerge_n_tokens"
-"""The attribute of an lm-eval instance that holds how many tokens were generated for its response."""
+_N_TOKENS, _CUT, _PROMPT_CUT = "evomerge_n_tokens", "evomerge_cut", "evomerge_prompt_cut"
+"""The attributes of an lm-eval instance that hold how many tokens were generated for its response, whether the limit
+ended it, and whether its prompt was cut."""
 
 log = logging.getLogger("evomerge.evaluation")
 
@@ -310,16 +313,20 @@ class PreparedTask:
     ) -> dict[str, float]:
         """Return the numbers of the measures for one item's responses."""
         found: dict[str, float] = {}
+        # With `acc_mutual_info` lm-eval asks for each option a second time, without its context.
+        asked = group[: len(group) // 2] if self._asks_twice else group
+        known = [cut for instance in asked if (cut := instance.__dict__.get(_PROMPT_CUT)) is not None]
+        answered = Answered(
+            lambda: _copied(group[0].doc),
+            [instance.resps[0] for instance in asked],
+            [_continuation(instance) for instance in asked],
+            group[0].__dict__.get(_N_TOKENS),
+            count_tokens,
+            group[0].__dict__.get(_CUT),
+            _limit(group[0]),
+            any(known) if known else None,
+        )
         for measure in measures:
-            # With `acc_mutual_info` lm-eval asks for each option a second time, without its context.
-            asked = group[: len(group) // 2] if self._asks_twice else group
-            answered = Answered(
-                _copied(group[0].doc),
-                [instance.resps[0] for instance in asked],
-                [_continuation(instance) for instance in asked],
-                group[0].__dict__.get(_N_TOKENS),
-                count_tokens,
-            )
             try:
                 found |= measure.function(answered)
             except PASSED_ON:
@@ -455,6 +462,12 @@ def _continuation(instance: Any) -> str:
     return str(instance.args[1]) if instance.request_type == "loglikelihood" else ""
 
 
+def _limit(instance: Any) -> int | None:
+    """Return how many tokens an answer may have; None for a request of another kind, or settings of another form."""
+    settings = instance.args[1] if instance.request_type == "generate_until" else None
+    return answer_length(settings) if isinstance(settings, Mapping) else None
+
+
 def _copied(document: Any) -> Any:
     """Return a copy of a document, since some tasks change it while scoring; fast for one without containers."""
     if type(document) is dict and all(type(value) in _PLAIN for value in document.values()):
@@ -517,14 +530,19 @@ def reset(requests: Sequence[Requests]) -> None:
             for instance in group:
                 instance.resps = []
                 instance.filtered_resps = {}
-                instance.__dict__.pop(_N_TOKENS, None)
+                for name in (_N_TOKENS, _CUT, _PROMPT_CUT):
+                    instance.__dict__.pop(name, None)
 
 
-def put_responses(instances: Sequence[Any], responses: Sequence[Any]) -> None:
-    """Give each instance its response, as often as the task repeats it, since greedy answers are all the same."""
-    for instance, response in zip(instances, responses, strict=True):
+def put_responses(call: Call, responses: Sequence[Any]) -> None:
+    """Give each instance of a call its response, with what is known of it besides its text.
+
+    A task may repeat a request; greedy answers are all the same.
+    """
+    for instance, encoded, response in zip(call.instances, call.encoded, responses, strict=True):
+        instance.__dict__[_PROMPT_CUT] = is_cut(encoded)
         if isinstance(response, Text):  # lm-eval and the tasks' own code get a plain text
-            instance.__dict__[_N_TOKENS] = response.n_tokens
+            instance.__dict__[_N_TOKENS], instance.__dict__[_CUT] = response.n_tokens, response.cut
             response = str(response)
         instance.resps = [response] * (instance.repeats or 1)
 

@@ -33,11 +33,17 @@ NEGATIVE_FLIPS = "negative_flips"
 ENTROPY = "entropy"
 """Metric: how undecided the model is among the options, in nats; see `measures.entropy`."""
 
+FOREIGN_SCRIPT = "foreign_script"
+"""Metric: the answers in a script in which no parent answered the item; see `measures.script`."""
+
 PYTHON = "python:"
 """The beginning of the name of a metric that a function of the user computes."""
 
 ANSWER = "_answer"
 """The name under which an item keeps its answer as a number; as it begins with an underscore, it is no metric."""
+
+SCRIPT = "_script"
+"""The name under which an item keeps the script of its answer as a number; no metric, either."""
 
 NOT_JUDGED = "_not_judged"
 """The name under which an item is kept that was answered, but has no value of any metric of its task."""

@@ -27,7 +27,7 @@ from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import find_measure
 from evomerge.evaluation.objective import metric_key
 from evomerge.evaluation.subset import Drawn
-from evomerge.evaluation.task import NEGATIVE_FLIPS, TaskSpec
+from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, TaskSpec
 from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
@@ -207,8 +207,11 @@ def _models(prepared: Prepared, note: Callable[[str], None] | None) -> dict[str,
 
 
 def _measured(prepared: Prepared) -> list[TaskSpec]:
-    """Return the entries to measure; negative flips, which compare two models, become the metric that they compare."""
-    specs = prepared.config.evaluation.tasks
+    """Return the entries to measure of one model.
+
+    Negative flips, which compare two models, become the metric that they compare; foreign scripts are left out.
+    """
+    specs = [spec for spec in prepared.config.evaluation.tasks if spec.metric != FOREIGN_SCRIPT]
     return [replace(spec, metric=spec.of or spec.metric) if spec.metric == NEGATIVE_FLIPS else spec for spec in specs]
 
 
@@ -242,7 +245,8 @@ def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None
     """
     evaluation = prepared.config.evaluation
     specs: dict[str, TaskSpec] = {}
-    for spec, resolved in zip(_measured(prepared), prepared.harness.specs, strict=True):
+    resolved_specs = [spec for spec in prepared.harness.specs if spec.metric != FOREIGN_SCRIPT]
+    for spec, resolved in zip(_measured(prepared), resolved_specs, strict=True):
         for source in spec.sources:
             one = TaskSpec(source, spec.metric, spec.filter, direction=resolved.direction, num_fewshot=spec.num_fewshot)
             if specs.setdefault(source, one).num_fewshot != spec.num_fewshot:

@@ -103,8 +103,9 @@ def test_groups_and_tags_name_their_members(tmp_path: Path) -> None:
 def test_an_unknown_metric_lists_what_the_task_reports(tmp_path: Path) -> None:
     write(tmp_path, "mine", metric_list=METRICS)
     assert one(tmp_path, TaskSpec("mine", "exakt_match")) == (
-        "unknown metric of task 'mine': 'exakt_match'; did you mean 'exact_match'? Known: exact_match, "
-        "generated_tokens, negative_flips; or python:MODULE:FUNCTION, a function of yours"
+        "unknown metric of task 'mine': 'exakt_match'; did you mean 'exact_match'? Known: cut_answers, "
+        "cut_prompts, empty_answers, exact_match, foreign_script, generated_tokens, negative_flips, "
+        "repetitive_answers; or python:MODULE:FUNCTION, a function of yours"
     )
 
 

@@ -25,7 +25,7 @@ from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.measures.entropy import answer_number, softmax_entropy
 from evomerge.evaluation.measures.python_function import load_function
 from evomerge.evaluation.measures.registry import MEASURES
-from evomerge.evaluation.task import ANSWER, Constraint
+from evomerge.evaluation.task import ANSWER, SCRIPT, Constraint
 from evomerge.record import INFEASIBLE, ItemScore, Split
 
 ALL = SplitSizes(search=None, validation=0, test=0)
@@ -90,7 +90,7 @@ def test_generated_tokens_are_those_that_the_model_generated_with_the_one_that_e
 def test_a_generated_text_knows_its_tokens_and_is_a_plain_text_to_the_task(tiny: Tiny) -> None:
     stops = Stops(tiny.tokenizer, ["\n\n"])
     tokens = [*tiny.tokenizer("red blue\n\ncat")["input_ids"], tiny.tokenizer.eos_token_id]
-    text = stops.text(tokens)
+    text = stops.text(tokens, limit=99, eos=())
     assert text == "red blue" and text.n_tokens == len(tokens)
     for copied in (copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
         assert (copied, copied.n_tokens) == (text, text.n_tokens)
@@ -180,8 +180,9 @@ def test_measures_that_no_entry_names_can_be_asked_for_where_they_fit(tiny: Tiny
     specs = (TaskSpec("copy", "exact_match"), TaskSpec("choice", "acc"), TaskSpec("next_word", "acc"))
     scores = scored(harness(tasks, *specs, measures=tuple(MEASURES)), tiny)
     found = {score.task: set(score.metrics) for score in scores}
-    assert found["copy"] == {"exact_match", "generated_tokens"}
-    assert found["choice"] == {"acc", "acc_norm", "brier_score", "entropy", ANSWER}
+    shares = {"cut_answers", "empty_answers", "repetitive_answers", "cut_prompts"}
+    assert found["copy"] == {"exact_match", "generated_tokens", *shares, SCRIPT}
+    assert found["choice"] == {"acc", "acc_norm", "brier_score", "entropy", "cut_prompts", ANSWER}
     assert not found["next_word"] & {"entropy", "generated_tokens"}
 
 
@@ -314,7 +315,7 @@ def test_a_function_that_cannot_be_used_is_told_before_the_search(
         (TaskSpec("letters", "generated_tokens", filter="first"), "on the answer as the model gave it; leave `filter`"),
         (
             TaskSpec("choice", "entropi"),
-            "did you mean 'entropy'.* Known: acc, acc_norm, brier_score, entropy, negative_f",
+            "did you mean 'entropy'.* Known: acc, acc_norm, brier_score, cut_prompts, entropy, ne",
         ),
         (
             TaskSpec("copy", "python:math:pow"),

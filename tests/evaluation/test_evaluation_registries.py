@@ -14,7 +14,7 @@ from evomerge.evaluation.catalog import check
 from evomerge.evaluation.engines.lm_eval import LmEvalEngine
 from evomerge.evaluation.engines.registry import ENGINES, engine_problems, make_engine
 from evomerge.evaluation.measures.base import Answered
-from evomerge.evaluation.measures.registry import MEASURES, find_measure, measures_of
+from evomerge.evaluation.measures.registry import ALWAYS, MEASURES, find_measure, measures_of
 from evomerge.evaluation.measures.tokens import GENERATED_TOKENS
 from evomerge.system import registry
 
@@ -28,7 +28,7 @@ class Own:
 BRIEF = Measure("brief", "minimize", ("generate_until",), lambda item: {"brief": 2.0, "_note": 1.0})
 NUMBER = 3
 """
-ITEM = Answered({}, ["one two"], [""], None, len)
+ITEM = Answered(dict, ["one two"], [""], None, len)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_an_engine_that_is_not_there_is_told(own: None) -> None:
 
 def test_a_measure_of_an_installed_package_has_its_name(offer: Callable[[str, str, str], None]) -> None:
     offer("evomerge.measures", "fancy", "evomerge.evaluation.measures.tokens:GENERATED_TOKENS")
-    assert measures_of("generate_until") == ["generated_tokens", "fancy"]
+    assert measures_of("generate_until") == [*ALWAYS, "fancy"]
     found = find_measure("fancy")
     assert found is not None and found.function(ITEM) == {"fancy": 7.0}
 
@@ -91,7 +91,7 @@ def test_a_measure_of_a_users_file_is_called_as_the_configuration_calls_it(own: 
 
 def test_a_built_in_measure_is_as_it_is_and_a_metric_of_a_task_is_none() -> None:
     assert find_measure("generated_tokens") is GENERATED_TOKENS
-    assert measures_of("multiple_choice") == ["entropy"]
+    assert measures_of("multiple_choice") == ["cut_prompts", "entropy"]
     assert find_measure("exact_match") is None
 
 

@@ -24,11 +24,13 @@ class Completion:
         prompt: token ids, cut from the left to leave room for the answer; at least one.
         until: texts that end the answer; the last one is the tokenizer's end-of-text.
         max_new_tokens: longest answer, in tokens.
+        n_cut: how many tokens of the prompt were cut.
     """
 
     prompt: tuple[int, ...]
     until: tuple[str, ...]
     max_new_tokens: int
+    n_cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class Likelihood:
     Attributes:
         context: token ids, cut from the left to the context length; at least one.
         continuation: token ids; at least one.
+        n_cut: how many tokens of the context were cut.
     """
 
     context: tuple[int, ...]
     continuation: tuple[int, ...]
+    n_cut: int = 0
 
 
 def is_greedy(settings: Mapping[str, Any]) -> bool:
@@ -53,6 +57,16 @@ def is_greedy(settings: Mapping[str, Any]) -> bool:
 
 Encoded: TypeAlias = Completion | Likelihood | tuple[Likelihood, ...]
 """One encoded request; for `loglikelihood_rolling` a tuple of windows of a text, whose log-probabilities add up."""
+
+
+def is_cut(request: Encoded | None) -> bool | None:
+    """Return whether a request lost its beginning, since it is longer than the context; None where nobody knows.
+
+    A text whose windows are scored one by one loses nothing.
+    """
+    if isinstance(request, Completion | Likelihood):
+        return request.n_cut > 0
+    return None if request is None else False
 
 
 class Encoder:
@@ -110,7 +124,8 @@ class Encoder:
         prompt = self._tokenizer(context, **special)["input_ids"]
         if len(prompt) > room:
             _say_cut(len(prompt), room)
-        return Completion(tuple(prompt[-room:]), tuple(until), max_new_tokens) if prompt else None
+        n_cut = max(0, len(prompt) - room)
+        return Completion(tuple(prompt[-room:]), tuple(until), max_new_tokens, n_cut) if prompt else None
 
     def _likelihood(self, context: str, continuation: str) -> Likelihood | None:
         lm = self._lm
@@ -144,9 +159,10 @@ class Encoder:
             return None
         # The last token is scored but never read, so the model reads one token fewer than there are.
         kept = (context + continuation)[-(self.max_length + 1) :]
-        if len(kept) < len(context) + len(continuation):
+        n_cut = len(context) + len(continuation) - len(kept)
+        if n_cut:
             _say_cut(len(context) + len(continuation) - 1, self.max_length)
-        return Likelihood(tuple(kept[: -len(continuation)]), tuple(continuation))
+        return Likelihood(tuple(kept[: -len(continuation)]), tuple(continuation), n_cut)
 
 
 def _rules(tokenizer: Any, max_length: int) -> Any:

@@ -316,7 +316,10 @@ class _Writing(_Rows):
             requests, own = self._requests[first:last], stops[first:last]
             answers = generate(forward, requests, own, how, reserved=self._reserved, prefix=prefix)
             members = self._group.members[first:last]
-            return {i: stop.text(answer) for i, stop, answer in zip(members, own, answers, strict=True)}
+            return {
+                i: stop.text(answer, limit=request.max_new_tokens, eos=how.eos)
+                for i, stop, answer, request in zip(members, own, answers, requests, strict=True)
+            }
 
         return run
 

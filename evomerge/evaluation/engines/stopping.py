@@ -6,28 +6,34 @@ new occurrence must end inside the new token, so the text is decoded only after 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
 class Text(str):
-    """An answer's text with the number of tokens generated for it, including those that ended it.
+    """An answer's text with what the text alone does not tell.
 
     Decoding cannot be undone: the text may be encoded by other tokens than those that were generated.
+
+    Attributes:
+        n_tokens: the number of tokens generated for it, including those that ended it.
+        cut: whether the limit of tokens ended it; an answer whose last allowed token is an end token, or completes a
+            stop text, is not cut.
     """
 
-    __slots__ = ("n_tokens",)
+    __slots__ = ("cut", "n_tokens")
     n_tokens: int
+    cut: bool
 
-    def __new__(cls, text: str, n_tokens: int) -> Text:
-        """Return the text with its number of tokens."""
+    def __new__(cls, text: str, n_tokens: int, cut: bool = False) -> Text:
+        """Return the text with what is known of it."""
         made = super().__new__(cls, text)
-        made.n_tokens = n_tokens
+        made.n_tokens, made.cut = n_tokens, cut
         return made
 
-    def __getnewargs__(self) -> tuple[str, int]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[str, int, bool]:  # type: ignore[override]
         """Return the arguments from which copying and pickling make the text."""
-        return str(self), self.n_tokens
+        return str(self), self.n_tokens, self.cut
 
 
 class Stops:
@@ -48,12 +54,19 @@ class Stops:
             possible = self._possible[tokens[-1]] = self._ending_in(tokens[-1])
         return any(stop in self._tokenizer.decode(tokens[-window:]) for stop, window in possible)
 
-    def text(self, tokens: Sequence[int]) -> Text:
-        """Return an answer as lm-eval gives it: without special tokens, cut at the first stop text."""
+    def text(self, tokens: Sequence[int], *, limit: int, eos: Collection[int]) -> Text:
+        """Return an answer as lm-eval gives it: without special tokens, cut at the first stop text.
+
+        Args:
+            tokens: what was generated, with the token that ended it; at least one.
+            limit: after how many tokens it would have been ended.
+            eos: the tokens that end an answer.
+        """
         from lm_eval.models.utils import postprocess_generated_text
 
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return Text(postprocess_generated_text(text, list(self._until), None), len(tokens))
+        cut = len(tokens) >= limit and tokens[-1] not in eos and not self.ended(tokens)
+        return Text(postprocess_generated_text(text, list(self._until), None), len(tokens), cut)
 
     def _ending_in(self, token: int) -> list[tuple[str, int]]:
         whole: str = self._tokenizer.decode([*self._anchor, token])

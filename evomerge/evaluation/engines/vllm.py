@@ -330,7 +330,10 @@ class VllmEngine(Engine):
             for request in requests
         ]
         self._run(asked, received, should_stop)
-        return [stop.text(answer) for stop, answer in zip(stops, answers, strict=True)]
+        return [
+            stop.text(answer, limit=request.max_new_tokens, eos=eos)
+            for stop, answer, request in zip(stops, answers, requests, strict=True)
+        ]
 
     def _score(
         self, parts: Sequence[Likelihood], rows: Sequence[_Row], should_stop: StopCheck | None

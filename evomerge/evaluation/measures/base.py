@@ -15,20 +15,36 @@ class Answered:
     """One item with what the engine answered.
 
     Attributes:
-        document: a copy of the task's document.
+        copy_document: returns a copy of the task's document.
         responses: one per request of the item, in lm-eval's order: a text for `generate_until`; (log-probability in
             nats, is greedy) for each option of `multiple_choice`, and for `loglikelihood`; the log-probability for
             `loglikelihood_rolling`.
         options: the text whose probability each request asked for; empty for generated answers.
         n_tokens: how many tokens were generated for the answer; None where the engine did not say.
         count_tokens: returns the number of tokens of a text.
+        cut: whether the limit of tokens ended the answer; None where the engine did not say.
+        limit: the most tokens that the answer could have; None where it is not known, or nothing is generated.
+        prompt_cut: whether a prompt lost its beginning, since it is longer than the context; None: not known.
     """
 
-    document: dict[str, Any]
+    copy_document: Callable[[], dict[str, Any]]
     responses: Sequence[Response]
     options: Sequence[str]
     n_tokens: int | None
     count_tokens: Callable[[str], int]
+    cut: bool | None = None
+    limit: int | None = None
+    prompt_cut: bool | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """A copy of the task's document, made when it is asked for."""
+        return self.copy_document()
+
+    @property
+    def text(self) -> str:
+        """The answer to a `generate_until` item."""
+        return str(self.responses[0])
 
 
 @dataclass(frozen=True)

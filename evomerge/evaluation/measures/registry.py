@@ -15,10 +15,28 @@ MEASURES: Registry[Measure] = Registry(
     "measure",
     {
         "generated_tokens": "evomerge.evaluation.measures.tokens:GENERATED_TOKENS",
+        "cut_answers": "evomerge.evaluation.measures.ending:CUT_ANSWERS",
+        "empty_answers": "evomerge.evaluation.measures.ending:EMPTY_ANSWERS",
+        "repetitive_answers": "evomerge.evaluation.measures.repetition:REPETITIVE_ANSWERS",
+        "foreign_script": "evomerge.evaluation.measures.script:FOREIGN_SCRIPT",
+        "cut_prompts": "evomerge.evaluation.measures.ending:CUT_PROMPTS",
         "entropy": "evomerge.evaluation.measures.entropy:ENTROPY",
     },
     group="evomerge.measures",
 )
+
+ALWAYS = (
+    "generated_tokens",
+    "cut_answers",
+    "empty_answers",
+    "repetitive_answers",
+    "foreign_script",
+    "cut_prompts",
+)
+"""The measures that every search takes, whatever it optimises: how answers degenerate."""
+
+SHARES = ("cut_answers", "empty_answers", "repetitive_answers", "foreign_script", "cut_prompts")
+"""The measures that are 0 or 1 for each item, so that their mean is a share."""
 
 
 def find_measure(metric: str) -> Measure | None:
