@@ -419,8 +419,7 @@ class TaskKeys(Section):
     name: Text = key(..., "an lm-eval task, built in or of your own (include_path)")
     metric: Text = key(
         ...,
-        "acc, exact_match … as the task reports it; a measure (generated_tokens, cut_answers, repetitive_answers, "
-        "entropy …), negative_flips, python:FILE.py:NAME",
+        "acc, exact_match … of the task; generated_tokens, cut_answers … (docs/fitness.md), python:FILE.py:NAME",
     )
     filter: Text | None = key(None, "the task's filter after which the metric is taken; null: its only one")
     weight: Any = key(
