@@ -95,6 +95,49 @@ class ItemScore:
 
 
 @dataclass(frozen=True)
+class ItemAnswer:
+    """What one model answered to one item; JSON data throughout, whose numbers need not be finite.
+
+    Attributes:
+        task: as in `ItemScore`; so is `item`.
+        responses: for each request of the item, in lm-eval's order: a text, `[log-probability in nats, is greedy]`, or
+            a log-probability.
+        filtered: filter name to what it made of each response.
+        results: filter name to what the task's own scoring said: metric to value, as lm-eval logs it.
+    """
+
+    task: str
+    item: int
+    responses: Sequence[Any]
+    filtered: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ItemPrompt:
+    """What one item asks; JSON data throughout.
+
+    Attributes:
+        task: as in `ItemScore`; so is `item`.
+        requests: for each request its arguments: the prompt, then the continuation whose probability is asked for, or
+            the settings by which a text is generated.
+        target: the right answer, as lm-eval logs it: a text, or the number of an option; None: the task says none.
+        document: the item's own fields.
+        repeats: how often lm-eval repeats each response.
+        hashes: lm-eval's hashes of document, prompt and target, where a long text of the item was cut; else None, since
+            they follow from it.
+    """
+
+    task: str
+    item: int
+    requests: Sequence[Sequence[Any]]
+    target: Any = None
+    document: Any = None
+    repeats: int = 1
+    hashes: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
 class Score:
     """A mean over items with its 95 % confidence interval."""
 
@@ -194,6 +237,7 @@ class Outcome:
         device: where it ran, for example "cpu" or "cuda:0".
         error: the reason, where the state is not COMPLETE.
         fault: what failed, if it was the worker's memory or device; None: the candidate failed itself, or nothing did.
+        answers: what was answered to each of the scored items; empty where the worker does not tell.
     """
 
     job: Job
@@ -203,6 +247,7 @@ class Outcome:
     device: str
     error: str | None = None
     fault: Fault | None = None
+    answers: tuple[ItemAnswer, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from evomerge.errors import ConfigError, RecipeError
 from evomerge.evaluation.floor import MOST, Floor, read_floor
 from evomerge.evaluation.task import Constraint, SplitSizes, TaskSpec
 from evomerge.recipe import DTYPES, Parent, Recipe
-from evomerge.search.budget import Budget
+from evomerge.search.budget import AnswerLimits, Budget
 
 MOST_GPUS = 8
 """Most GPUs of one worker; a model's layers run one after another, so more GPUs would only wait."""
@@ -496,6 +496,21 @@ def _folders(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+class AnswersKeys(Section):
+    """How many of the models' answers stay in the run, to be read with `evomerge answers`."""
+
+    candidates: Natural = key(
+        8, "how many of the best candidates keep their answers to the search items", at_resume=SPEED
+    )
+    mib: Annotated[Number, Field(ge=0.0)] = key(
+        64.0, "most that answers and prompts may take, compressed, in MiB; 0: none are kept", at_resume=SPEED
+    )
+
+    def build(self) -> AnswerLimits:
+        """Return the limits."""
+        return AnswerLimits(self.candidates, self.mib)
+
+
 class EvaluationConfig(Section):
     """What candidates are scored on."""
 
@@ -519,6 +534,9 @@ class EvaluationConfig(Section):
     finalists: Count = key(8, "how many of the best candidates are scored again on validation items")
     apply_chat_template: Switch = key(False, "whether questions are put as a chat, by the tokenizer's template")
     allow_unsafe_code: Switch = key(False, "whether tasks like HumanEval may run code that models write")
+    answers: Annotated[AnswerLimits, MadeOf(AnswersKeys)] = section(
+        lambda: AnswersKeys().build(), "which answers stay in the run, to be read (evomerge answers RUN)"
+    )
 
     @field_validator("tasks", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import ConfigError, EvaluationError
+from evomerge.evaluation.answers import item_answers
 from evomerge.evaluation.catalog import TaskCatalog, check
 from evomerge.evaluation.chat import TriedTemplate, chat_key
 from evomerge.evaluation.contents import short_hash
@@ -30,7 +31,7 @@ from evomerge.evaluation.subset import Drawn, draw_splits
 from evomerge.evaluation.task import SplitSizes, Task, TaskSpec, shared
 from evomerge.evaluation.terms import measures_on
 from evomerge.evaluation.trial import answer_length, passed_on_problem
-from evomerge.record import ItemScore, Score, Split
+from evomerge.record import ItemAnswer, ItemPrompt, ItemScore, Score, Split
 from evomerge.system.faults import PASSED_ON, fault_of, is_out_of_memory
 from evomerge.system.stopwatch import UNTIMED, Timer
 from evomerge.system.text import error_text, visible
@@ -273,6 +274,7 @@ class LmHarness:
         split: Split,
         items: Mapping[str, Sequence[int]] | None,
         answers: Sequence[Answers],
+        texts: list[ItemAnswer] | None = None,
     ) -> tuple[ItemScore, ...]:
         """Return what `score` would return, from partial answers that together cover every unit; no pass is run.
 
@@ -282,6 +284,7 @@ class LmHarness:
             split: as it was given to `answers`.
             items: as they were given to `answers`.
             answers: the partial answers, in any order.
+            texts: gets what was answered to each item, raw and filtered, to be read by people; None: it is not kept.
 
         Raises:
             EvaluationError: if a filter or a metric fails, or an answer is missing.
@@ -292,7 +295,37 @@ class LmHarness:
             for parts in zip(*answers, strict=True)  # one from each, for each kind of request
         ]
         with quiet():
-            return self._scores(model, tokenizer, split, items, together)
+            return self._scores(model, tokenizer, split, items, together, texts=texts)
+
+    def variant(self, tokenizer: Any = None) -> str:
+        """Return a hash of what decides, besides the settings, how prompts are written: the tokenizer's chat template.
+
+        Args:
+            tokenizer: the tokenizer of the model that is asked; it only matters where templates are applied.
+        """
+        return short_hash(chat_key(tokenizer)) if self._apply_chat_template else ""
+
+    def prompts(self, split: Split, tokenizer: Any = None) -> list[ItemPrompt]:
+        """Return what each item of a split asks.
+
+        Args:
+            split: the split.
+            tokenizer: as for `variant`.
+
+        Raises:
+            ConfigError: if the prompts cannot be built.
+        """
+        self.prepare()
+        template = chat_key(tokenizer) if self._apply_chat_template else None
+        with quiet():
+            built = self._requests.get((split, template))
+            if built is None:  # they take memory, and nobody here scores them
+                built = self._build(split, None if template is None else Encoder(tokenizer, 1).chat_template)
+            return [
+                prompt
+                for task in self._runs
+                for prompt in self._task(task, task.source(split)).item_prompts(task.name, built[task.name])
+            ]
 
     def evaluate(
         self, model: Any, tokenizer: Any, split: Split
@@ -437,7 +470,10 @@ class LmHarness:
         items: Mapping[str, Sequence[int]] | None,
         answers: Answers,
         kept: dict[str, Results] | None = None,
+        texts: list[ItemAnswer] | None = None,
     ) -> tuple[ItemScore, ...]:
+        if texts is not None and kept is None:
+            kept = {}
         _, calls, requests = self._asked(model, tokenizer, split, items)
         reset(list(requests.values()))
         try:
@@ -451,7 +487,7 @@ class LmHarness:
                 def count_tokens(text: str) -> int:
                     return len(tokenizer.encode(text, add_special_tokens=False))
 
-                return tuple(
+                scores = tuple(
                     score
                     for task in self._runs
                     if task.name in requests
@@ -464,6 +500,10 @@ class LmHarness:
                         None if kept is None else kept.setdefault(task.name, {}),
                     )
                 )
+                if texts is not None and kept is not None:
+                    for name, one in requests.items():
+                        texts.extend(item_answers(name, one.items, one.instances, kept.get(name, {})))
+                return scores
         finally:
             reset(list(requests.values()))
 

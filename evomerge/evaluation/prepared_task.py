@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from evomerge.errors import ConfigError, EvaluationError
+from evomerge.evaluation.answers import item_prompts
 from evomerge.evaluation.catalog import OUTPUT_TYPES
 from evomerge.evaluation.contents import document_hashes, item_hashes, scoring_contents
 from evomerge.evaluation.engines.base import Call
@@ -24,7 +25,7 @@ from evomerge.evaluation.terms import resolve
 from evomerge.evaluation.totals import total
 from evomerge.evaluation.trial import answer_length, filter_problems, generation_problems, metric_problems
 from evomerge.evaluation.unsafe_code import GUARD, code_execution, refusal, runs_code
-from evomerge.record import ItemScore, Score
+from evomerge.record import ItemPrompt, ItemScore, Score
 from evomerge.system.faults import PASSED_ON, fault_of
 from evomerge.system.text import error_text
 
@@ -186,6 +187,18 @@ class PreparedTask:
             group.sort(key=lambda instance: instance.idx)
         self._task._instances = None
         return Requests(tuple(items), instances)
+
+    def item_prompts(self, task: str, requests: Requests) -> list[ItemPrompt]:
+        """Return what the items ask, and their right answers.
+
+        Args:
+            task: the name under which the items are recorded.
+            requests: the requests of the items.
+        """
+        evaluated = self._task.eval_docs
+        documents = [_copied(evaluated[item]) for item in requests.items]
+        with quiet(), lm_eval_randomness(), compiled_templates():
+            return item_prompts(task, requests.items, requests.instances, documents, self._task.doc_to_target)
 
     def item_hashes(self, requests: Requests) -> dict[str, str]:
         """Return what the items ask and what their answers are worth, as `evaluation.contents.item_hashes` has it."""

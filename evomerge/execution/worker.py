@@ -13,7 +13,7 @@ from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.harness import LmHarness
 from evomerge.execution.base import PartialAnswers, StopSignal, Worker
 from evomerge.merge.live.models import LiveModels
-from evomerge.record import Job, Outcome, State
+from evomerge.record import ItemAnswer, Job, Outcome, State
 from evomerge.system.faults import fault_of
 from evomerge.system.text import STORED_LENGTH, cut, error_text
 
@@ -69,12 +69,14 @@ class LiveWorker(Worker):
             if not units.whole:
                 seconds = time.perf_counter() - start
                 return PartialAnswers(units.first, units.end, units.n_units or 0, answers, seconds)
-            scores = self._harness.scores(*asked, [answers])
+            texts: list[ItemAnswer] = []
+            scores = self._harness.scores(*asked, [answers], texts)
         except BaseException as error:  # a metric may call sys.exit, which no `Exception` is
             if self._ends_the_search(error):
                 raise
             return self._failed(job, State.FAILED, error, start)
-        return Outcome(job, State.COMPLETE, scores, time.perf_counter() - start, self.device)
+        seconds = time.perf_counter() - start
+        return Outcome(job, State.COMPLETE, scores, seconds, self.device, answers=tuple(texts))
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
         """Score a candidate by the answers to all of its units; see `Worker`.
@@ -85,12 +87,15 @@ class LiveWorker(Worker):
         try:
             if self._live.recipe != job.recipe:
                 self._live.write(job.recipe)
-            scores = self._harness.scores(self._live.model, self._live.tokenizer, job.split, job.items, answers)
+            asked = (self._live.model, self._live.tokenizer, job.split, job.items)
+            texts: list[ItemAnswer] = []
+            scores = self._harness.scores(*asked, answers, texts)
         except BaseException as error:
             if self._ends_the_search(error):
                 raise
             return self._failed(job, State.FAILED, error, start)
-        return Outcome(job, State.COMPLETE, scores, time.perf_counter() - start, self.device)
+        seconds = time.perf_counter() - start
+        return Outcome(job, State.COMPLETE, scores, seconds, self.device, answers=tuple(texts))
 
     def _ends_the_search(self, error: BaseException) -> bool:
         """Return whether an error is no matter of the candidate."""

@@ -79,7 +79,7 @@ class Baselines:
                     self._check_reference(record.name, record.error)
                     failed.append(record)
                 else:
-                    journal.add(record, one.scores)
+                    journal.add(record, one.scores, one.answers)
                 while scored and failed:
                     journal.add(failed.pop(0), ())
         if failed:

@@ -1,4 +1,4 @@
-"""When a search ends: limits in candidates, evaluated items or seconds, which are kept exactly."""
+"""When a search ends: limits in candidates, evaluated items or seconds, kept exactly; and how many answers it keeps."""
 
 from __future__ import annotations
 
@@ -42,6 +42,19 @@ class Budget:
             items=None if self.items is None else math.floor(self.items * share + _ROUNDING),
             seconds=None if self.seconds is None else self.seconds * share,
         )
+
+
+@dataclass(frozen=True)
+class AnswerLimits:
+    """How many of the models' answers stay in the run, to be read.
+
+    Attributes:
+        candidates: how many of the best candidates keep their answers on the search items.
+        mib: the most that answers and prompts may take, compressed, in MiB; 0: none are kept.
+    """
+
+    candidates: int = 8
+    mib: float = 64.0
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from evomerge.record import ItemScore, Job, Outcome, Record, Split
+from evomerge.record import ItemAnswer, ItemScore, Job, Outcome, Record, Split
 
 Items = Mapping[str, tuple[int, ...]]
 ItemKey = tuple[str, int]
@@ -38,6 +38,7 @@ class Candidate:
         outcome: what a worker answered, while it is HELD.
         answers: what it answered in earlier sessions, while it is not decided.
         scores: all answers from which the result was made, once it is DECIDED.
+        texts: what it answered so far in words, as far as that is known, for people.
         twin: the earlier candidate with the same recipe, whose result it gets.
         items: how many item evaluations it has cost so far.
     """
@@ -50,6 +51,7 @@ class Candidate:
     outcome: Outcome | None = None
     answers: dict[ItemKey, ItemScore] = field(default_factory=dict)
     scores: Sequence[ItemScore] = ()
+    texts: dict[ItemKey, ItemAnswer] = field(default_factory=dict)
     twin: int | None = None
     items: int = 0
 
@@ -66,6 +68,12 @@ class Candidate:
         if self.questions is not None:
             wanted = [(task, item) for task, items in self.questions.items() for item in items]
         return [self.answers[key] for key in wanted] if all(key in self.answers for key in wanted) else None
+
+    @property
+    def all_texts(self) -> dict[ItemKey, ItemAnswer]:
+        """What it answered so far in words, with the outcome that is held."""
+        held = () if self.outcome is None else self.outcome.answers
+        return {**self.texts, **{(answer.task, answer.item): answer for answer in held}}
 
     @property
     def job(self) -> Job:
@@ -148,6 +156,7 @@ class Candidates:
         """Return the outcome of a candidate whose turn has come, and note time and device in its record."""
         outcome = candidate.outcome
         assert outcome is not None, "only a held candidate has one"
+        candidate.texts = candidate.all_texts
         candidate.outcome, candidate.life = None, Life.ASKED
         del self._submitted[candidate.number]
         self._arrived.remove(candidate)
@@ -190,6 +199,7 @@ class Candidates:
             waiting.clear()
         for candidate in self._live.values():
             if candidate.life < Life.TOLD:
+                candidate.texts = candidate.all_texts
                 candidate.life, candidate.outcome, candidate.scores = Life.ASKED, None, ()
 
     # --- what the loop asks -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from evomerge.fitness.scoring import Scoring
-from evomerge.record import CONSENSUS, ItemScore, Job, Record, Split, State
+from evomerge.record import CONSENSUS, ItemAnswer, ItemScore, Job, Record, Split, State
 from evomerge.search.budget import Budget
 from evomerge.search.candidates import Candidates
 from evomerge.search.journal import Journal
@@ -93,19 +93,20 @@ def score_consensus(
             return None  # the search is too short to spend one of its candidates on this
         number = candidates.next_number
         record = Record(number, CONSENSUS, State.RUNNING, proposal.recipe, proposal.genome)
-        record, answers = _score_alone(record, strategy, scoring, scorer, weights)
+        record, answers, texts = _score_alone(record, strategy, scoring, scorer, weights)
         candidates.know(record)
         progress.spent.candidates += 1
         progress.spent.items += len({(score.task, score.item) for score in answers})
-        journal.add(record, answers)
+        journal.add(record, answers, texts)
     record = scorer.record(number)
     return record if record.is_consensus and record.fitness is not None else None
 
 
 def _score_alone(
     record: Record, strategy: Strategy, scoring: Scoring, scorer: SplitScorer, weights: Sequence[float]
-) -> tuple[Record, Sequence[ItemScore]]:
+) -> tuple[Record, Sequence[ItemScore], Sequence[ItemAnswer]]:
     """Score a recipe that no strategy proposed, on as many search items as a candidate gets."""
+    texts: list[ItemAnswer] = []
     scoring.enter_alone(record.number, record.recipe, strategy.point(record.genome))
     while questions := scoring.next_questions():
         for number, items in questions:
@@ -113,7 +114,8 @@ def _score_alone(
             record = replace(record, seconds=record.seconds + outcome.seconds, device=outcome.device)
             if outcome.state != State.COMPLETE:
                 scoring.withdraw()
-                return replace(record, state=outcome.state, error=outcome.error), ()
+                return replace(record, state=outcome.state, error=outcome.error), (), ()
+            texts += outcome.answers
             scoring.answer(number, outcome.scores)
     verdict = scoring.verdicts()[0]
-    return decided(record, verdict, weights), verdict.answers
+    return decided(record, verdict, weights), verdict.answers, texts

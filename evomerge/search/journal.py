@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from evomerge.record import ItemScore, Record, Split, best_scored
+from evomerge.record import ItemAnswer, ItemScore, Record, Split, best_scored
 from evomerge.search.candidates import Candidate
 from evomerge.search.events import Listener
+from evomerge.search.kept_answers import KeptAnswers
 from evomerge.store.run_dir import RunDir
 
 WRITING_SHARE = 0.25
@@ -23,10 +24,15 @@ WORTH_WRITING = 0.1
 """Seconds of the workers' time: answers that took more together are written at once, since a kill would lose them."""
 
 
+Decided: TypeAlias = tuple[Record, Sequence[ItemScore], Sequence[ItemAnswer]]
+
+
 class Journal:
     """Writes records, item scores, the strategy's state and the progress of a search.
 
     Args:
+        kept: decides which answers stay in the run.
+        unfinished: returns the answers so far, in words, of each candidate that was asked and not told, by its number.
         progress: returns what a later session needs besides the records, as JSON values by key.
         state: returns the strategy's state.
         written: called with each candidate that is on the disk now.
@@ -38,6 +44,8 @@ class Journal:
         self,
         run_dir: RunDir,
         *,
+        kept: KeptAnswers,
+        unfinished: Callable[[], Iterable[tuple[int, Sequence[ItemAnswer]]]],
         progress: Callable[[], dict[str, Any]],
         state: Callable[[], bytes],
         written: Callable[[Candidate], None],
@@ -46,6 +54,8 @@ class Journal:
     ) -> None:
         self._run_dir = run_dir
         self._db = run_dir.database
+        self._kept = kept
+        self._unfinished = unfinished
         self._progress = progress
         self._state = state
         self._written = written
@@ -94,24 +104,25 @@ class Journal:
             return
         start = self._clock()
         told, self._told, self._answers_wait, self._seconds_wait = self._told, [], False, 0.0
-        self._commit([(one.record, one.scores) for one in told], state=self._state())
+        self._commit([(one.record, one.scores, tuple(one.texts.values())) for one in told], state=self._state())
         for candidate in told:
             self._written(candidate)
         self._writing_seconds += self._clock() - start
 
-    def add(self, record: Record, scores: Sequence[ItemScore]) -> None:
-        """Write a record that no strategy is told: a baseline, or the consensus."""
-        self._commit([(record, scores)], state=None)
+    def add(self, record: Record, scores: Sequence[ItemScore], texts: Sequence[ItemAnswer] = ()) -> None:
+        """Write a record that no strategy is told: a baseline, or the consensus; `texts` are its answers in words."""
+        self._commit([(record, scores, texts)], state=None)
 
-    def _commit(self, decided: Iterable[tuple[Record, Sequence[ItemScore]]], *, state: bytes | None) -> None:
-        decided = list(decided)
+    def _commit(self, decided: Sequence[Decided], *, state: bytes | None) -> None:
         with self._db.together():
-            for record, scores in decided:
+            for record, scores, texts in decided:
                 self._db.add(record, scores={Split.SEARCH: scores})
+                self._kept.keep(record, Split.SEARCH, texts)
+            self._kept.keep_unfinished(self._unfinished())
             self._db.update_progress(self._progress(), strategy_state=state)
-        best = best_scored(record for record, _ in decided if not record.is_baseline)
+        best = best_scored(record for record, *_ in decided if not record.is_baseline)
         if best is not None and best.fitness is not None and best.fitness > self._best:
             self._best = best.fitness
             self._run_dir.write_best(best.recipe)
-        for record, _ in decided:
+        for record, *_ in decided:
             self._listener.scored(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.fitness.scoring import Scoring
-from evomerge.record import ItemScore, Outcome, Record, State
+from evomerge.record import ItemAnswer, ItemScore, Outcome, Record, State
 from evomerge.search.budget import Spent
 from evomerge.search.candidates import Candidate, Candidates
 from evomerge.search.verdicts import decided
@@ -59,17 +59,21 @@ class Questions:
         self._spent.candidates += 1
         self.add_again(proposal, self._candidates.next_number, ())
 
-    def add_again(self, proposal: Proposal, number: int, answers: Sequence[ItemScore]) -> None:
+    def add_again(
+        self, proposal: Proposal, number: int, answers: Sequence[ItemScore], texts: Sequence[ItemAnswer] = ()
+    ) -> None:
         """Do the same for a proposal that was outstanding when an earlier session ended.
 
         Args:
             proposal: as the strategy returns it again.
             number: of the candidate.
             answers: what it answered until then.
+            texts: the same in words, as far as they were kept.
         """
         record = Record(number, f"candidate {number}", State.RUNNING, proposal.recipe, proposal.genome)
         candidate = Candidate(number, proposal.number, record, items=len(answers))
         candidate.answers = {(score.task, score.item): score for score in answers}
+        candidate.texts = {(text.task, text.item): text for text in texts}
         self._candidates.add(candidate)
         if candidate.twin is None:
             self._scoring.enter(number, record.recipe, self.point(record), self.strategy.population)

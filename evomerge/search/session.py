@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -22,13 +22,14 @@ from evomerge.errors import ConfigError, Interrupted, RunError
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.fitness.scoring import Scoring
 from evomerge.recipe import Recipe
-from evomerge.record import Choice, ItemScore, Record, Split, best_scored
+from evomerge.record import Choice, ItemAnswer, ItemScore, Record, Split, best_scored
 from evomerge.search.baselines import Baselines
-from evomerge.search.budget import Budget, SearchClock
+from evomerge.search.budget import AnswerLimits, Budget, SearchClock
 from evomerge.search.candidates import Candidates
 from evomerge.search.consensus import enough_for_consensus, has_consensus, less_one_candidate, score_consensus
 from evomerge.search.events import Listener, Silent
 from evomerge.search.journal import Journal
+from evomerge.search.kept_answers import Asked, KeptAnswers
 from evomerge.search.loop import Loop
 from evomerge.search.questions import Questions
 from evomerge.search.splits import SplitScorer, is_scored
@@ -54,6 +55,8 @@ class Search:
         splits: the splits that have items; without validation items the best on the search items wins.
         deterministic: whether the records are those of a search with one worker, bit for bit; workers then wait where
             the next proposal depends on what is running.
+        answers: how many answers stay in the run, to be read.
+        asked: returns what the model of a recipe was asked on a split, which is kept with the answers; None: it is not.
     """
 
     run_dir: RunDir
@@ -69,6 +72,8 @@ class Search:
     listener: Listener = field(default_factory=Silent)
     clock: Callable[[], float] = time.monotonic
     deterministic: bool = False
+    answers: AnswerLimits = field(default_factory=AnswerLimits)
+    asked: Callable[[Recipe, Split], Asked] | None = None
 
     def __post_init__(self) -> None:
         needed = self.scoring.items_per_candidate
@@ -84,13 +89,18 @@ class Search:
         weights = [objective.weight for objective in self.scoring.judge.objectives]
         self._candidates = Candidates()
         self._clock = SearchClock(spent, self.clock)
-        self._scorer = SplitScorer(database, self.executor, self.scoring.judge, self.splits, self.stop, self.listener)
+        self._kept = KeptAnswers(database, self.answers, self.asked)
+        self._scorer = SplitScorer(
+            database, self.executor, self.scoring.judge, self.splits, self.stop, self.listener, self._kept
+        )
         self._baselines = Baselines(self.baselines, self.scoring, weights)
         self._questions = Questions(
             database, self._candidates, self.scoring, self.executor, self.stop, spent=spent, weights=weights
         )
         self._journal = Journal(
             self.run_dir,
+            kept=self._kept,
+            unfinished=self._unfinished_answers,
             progress=self._progress_data,
             state=lambda: self._questions.strategy.dump_state(),
             written=self._candidates.written,
@@ -205,7 +215,7 @@ class Search:
                 raise RunError(f"the run {self.run_dir.path} cannot be continued here: {error}") from error
         outstanding, generations = data.get("outstanding", []), data.get("generations", [])
         ends = [first for first, *_ in generations[1:]] + [math.inf]
-        begun = -1
+        begun, texts = -1, self._kept.unfinished()
         for (first, size, entered, late), end in zip(generations, ends, strict=False):
             own = [one for one in outstanding if begun < one[0] < end]
             begun = max([begun, *(one[0] for one in own)])
@@ -213,8 +223,16 @@ class Search:
             for number, ask, genome, answers in own:
                 again = strategy.again(ask, None if genome is None else tuple(genome))
                 scores = [ItemScore(task, item, metrics) for task, item, metrics in answers]
-                self._questions.add_again(again, number, scores)
+                self._questions.add_again(again, number, scores, texts.get(number, ()))
         self._taken_up = True
+
+    def _unfinished_answers(self) -> Iterator[tuple[int, Sequence[ItemAnswer]]]:
+        """Yield, in words, what candidates that are not recorded yet have answered."""
+        if not self._taken_up:  # those of earlier sessions stay as they are
+            yield from self._kept.unfinished().items()
+            return
+        for one in self._candidates.outstanding:
+            yield one.number, tuple(one.all_texts.values())
 
     def _progress_data(self) -> dict[str, Any]:
         """Return what the next session begins with: it runs outstanding candidates again, except for their answers."""

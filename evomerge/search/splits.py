@@ -15,6 +15,7 @@ from evomerge.execution.base import Executor, StopSignal
 from evomerge.fitness.scoring import Judge
 from evomerge.record import ItemScore, Job, Outcome, Record, Split, State
 from evomerge.search.events import Listener
+from evomerge.search.kept_answers import KeptAnswers
 from evomerge.store.database import Database
 from evomerge.store.status import UNSCORED
 from evomerge.system.text import ERROR_LENGTH, cut, storable
@@ -27,6 +28,7 @@ class SplitScorer:
 
     Args:
         splits: the splits that have items.
+        kept: decides which answers stay in the run.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class SplitScorer:
         splits: Collection[Split],
         stop: StopSignal,
         listener: Listener,
+        kept: KeptAnswers,
     ) -> None:
         self._db = database
+        self._kept = kept
         self._executor = executor
         self._judge = judge
         self._splits = frozenset(splits)
@@ -106,7 +110,9 @@ class SplitScorer:
         except EvaluationError as unusable:  # a metric that is NaN, say
             self._unscored(record, split, str(unusable))
             return
-        self._db.add_scores(record.number, split, score, outcome.scores)
+        with self._db.together():
+            self._db.add_scores(record.number, split, score, outcome.scores)
+            self._kept.keep(record, split, outcome.answers)
         self._note_reason(record, split, None)
         self._listener.scored(record, split, score)
 

@@ -25,19 +25,22 @@ from numpy.typing import NDArray
 from evomerge.errors import RecipeError, RunError
 from evomerge.recipe import Recipe
 from evomerge.record import Choice, Finalist, ItemScore, Record, Result, Score, Split, State
+from evomerge.store.answers import ANSWERS_SCHEMA, AnswerTables
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 from evomerge.system.secrets import hide
 from evomerge.system.text import command, storable
 
-FORMAT = 3
+FORMAT = 4
 """Version of the tables below. A database of another format is refused, with a message that says what to do.
 
+4: answers and prompts are kept as texts, so that people can read them without models and tasks (`AnswerTables`).
 3: what the run stands on is recorded with it (the configuration, contents of models and items). 2: results are vectors
 (objectives, violation, measures), and a search ends in a choice. 1: one number a candidate.
 """
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;        -- value: JSON
 CREATE TABLE progress (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;    -- value: JSON
 CREATE TABLE splits (task TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;      -- data: JSON
@@ -81,6 +84,8 @@ CREATE TABLE item_scores (
 );
 CREATE INDEX item_scores_by_task ON item_scores (task, metric, split, candidate);
 """
+    + ANSWERS_SCHEMA
+)
 
 _PAGE = 256
 _COLUMNS = (
@@ -93,6 +98,10 @@ class Database:
 
     Any number of readers may be open beside the writer. No method keeps a read lock after it returns (an iterator reads
     page by page), so a slow reader never stops the writer. An object belongs to the thread that made it.
+
+    Attributes:
+        path: the file.
+        answers: the texts that models answered, and what they were asked.
     """
 
     def __init__(self, path: Path, *, write: bool, busy_seconds: float) -> None:
@@ -101,6 +110,7 @@ class Database:
         self._write = write
         self._together = False
         self._reading = False
+        self.answers = AnswerTables(self)
         # A reader, too, asks for write access: a transaction that a killed writer left must be undone before anything
         # can be read. Without the right to write, SQLite falls back to read-only access. `query_only` prevents writes.
         with explain_database_errors(path):
@@ -491,7 +501,7 @@ class Database:
 
         The writer cannot commit meanwhile, so nothing that takes long may stand in it.
         """
-        if self._reading:
+        if self._reading or self._together:
             yield
             return
         with explain_database_errors(self.path):

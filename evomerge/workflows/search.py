@@ -13,6 +13,7 @@ from typing import Any
 from evomerge.analysis.all_wrong import all_wrong
 from evomerge.analysis.cautions import SAID, public_warning
 from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS
+from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
@@ -147,6 +148,8 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
                 stop=stop,
                 listener=listener,
                 deterministic=prepared.config.execution.deterministic,
+                answers=prepared.config.evaluation.answers,
+                asked=AskedPrompts(prepared),
             ).run()
         finally:
             executor.close()

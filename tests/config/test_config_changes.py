@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {
 
 MAY_CHANGE = {
     "speed": {
-        "evaluation.batch_size",
+        *("evaluation.batch_size", "evaluation.answers.candidates", "evaluation.answers.mib"),
         *(
             f"execution.{name}"
             for name in (

@@ -35,7 +35,7 @@ class Harness:
             raise self.result
         return [dict.fromkeys(range(units.first, units.end), 0.5)]
 
-    def scores(self, model, tokenizer, split, items, answers):
+    def scores(self, model, tokenizer, split, items, answers, texts=None):
         found = sorted(i for (some,) in answers for i in some)
         if found != list(range(4)):
             raise EvaluationError(f"{found} came")
@@ -93,7 +93,7 @@ def test_what_no_candidate_can_help_is_raised(error: BaseException) -> None:
 class Finishing(Harness):
     """A harness that answers, and then fails to score the answers."""
 
-    def scores(self, model, tokenizer, split, items, answers):
+    def scores(self, model, tokenizer, split, items, answers, texts=None):
         raise self.result
 
 

@@ -27,7 +27,7 @@ from evomerge.genome.space import Gene, GeneSpace
 from evomerge.optimizers.cma_es import CMA
 from evomerge.optimizers.random_search import RandomSearch
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Split, State
+from evomerge.record import ItemAnswer, ItemScore, Job, Outcome, Split, State
 from evomerge.search.budget import Budget
 from evomerge.search.loop import MAX_REPEATS
 from evomerge.search.session import Search
@@ -107,9 +107,9 @@ class Machine(machines.Machine):
         seed = [round(weight * 1e9), int(flag), list(Split).index(job.split)]
         noise = np.random.default_rng(seed).random(N_ITEMS)
         asked = range(N_ITEMS) if job.items is None else job.items["t"]
-        return Outcome(
-            job, State.COMPLETE, tuple(ItemScore("t", i, {"acc": float(weight > noise[i])}) for i in asked), 1.0, "cpu"
-        )
+        scores = tuple(ItemScore("t", i, {"acc": float(weight > noise[i])}) for i in asked)
+        texts = tuple(ItemAnswer("t", i, [f"{weight} to {i}"], {"none": [f"{weight}"]}) for i in asked)
+        return Outcome(job, State.COMPLETE, scores, 1.0, "cpu", answers=texts)
 
 
 def make(run: RunDir, machine: Machine, scoring: str, *, space=Square, optimizer=None, **options) -> Search:
@@ -138,6 +138,8 @@ def everything(run: RunDir) -> dict[str, Any]:
     return {
         "records": [record.to_data() for record in records],
         "answers": [[database.item_scores(record.number, split) for split in Split] for record in records],
+        "texts": {one: database.answers.of(*one) for one in database.answers.kept()},
+        "unfinished": database.answers.unfinished(),
         "told": order_of_answers(run),
         "choice": database.choice(),
         "best": run.best(),

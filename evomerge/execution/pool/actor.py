@@ -153,7 +153,7 @@ class RayWorker:
             give_back()  # the next job may take a while to come, and other workers share the memory
         if isinstance(found, PartialAnswers):
             return found
-        return JobDone(found.state, found.scores, found.seconds, found.device, found.error, found.fault)
+        return JobDone(found.state, found.scores, found.seconds, found.device, found.error, found.fault, found.answers)
 
 
 def _in_a_line(error: BaseException) -> str:

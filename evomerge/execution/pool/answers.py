@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from evomerge.errors import Fault
 from evomerge.execution.base import PartialAnswers
-from evomerge.record import ItemScore, State
+from evomerge.record import ItemAnswer, ItemScore, State
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class JobDone:
     device: str
     error: str | None = None
     fault: Fault | None = None
+    answers: tuple[ItemAnswer, ...] = ()
 
 
 StartAnswer: TypeAlias = WorkerReady | WorkerRefused | WorkerBroken

@@ -277,7 +277,7 @@ class RayExecutor(Executor):
             self._deadline.note(job, seconds)
         self._queue.withdraw(pool_job)
         where = f"{done.device}, {worker.label}"
-        self._outcomes.append(Outcome(job, done.state, done.scores, seconds, where, done.error))
+        self._outcomes.append(Outcome(job, done.state, done.scores, seconds, where, done.error, answers=done.answers))
 
     def _refuse(self, worker: WorkerHandle, message: str) -> None:
         """Handle a worker that cannot work on its machine: a mistake of the user's, unless other workers can."""
