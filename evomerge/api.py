@@ -14,6 +14,7 @@ from evomerge.workflows import Listener, Note, Progress, Recipe, Record, Score, 
 from evomerge.workflows.run import Run
 
 if TYPE_CHECKING:
+    from evomerge.analysis.answers import AnsweredItem
     from evomerge.estimation import Responses
     from evomerge.export import ExportReport
     from evomerge.export.verify import Verification
@@ -90,6 +91,59 @@ def status(run_dir: str | Path) -> dict[str, Any]:
 def records(run_dir: str | Path, *, baselines: bool = False) -> list[Record]:
     """Return the candidates of a run in order of proposal."""
     return Run(Path(run_dir)).records(baselines=baselines)
+
+
+def answers(
+    run_dir: str | Path,
+    *,
+    model: str | None = None,
+    against: Sequence[str] | None = None,
+    tasks: Sequence[str] = (),
+    split: str | None = None,
+    item: int | None = None,
+    which: Sequence[str] = (),
+) -> list[AnsweredItem]:
+    """Return what models of a run answered, side by side; no model, task or network is needed for it.
+
+    Kept are the answers of baselines and finalists, of the chosen merges on the test items, and of the best candidates
+    on their search items (`evaluation.answers`).
+
+    Args:
+        run_dir: the folder of the run; another process may be running it.
+        model: "winner" (while the search goes on: the best so far), a baseline's name, a candidate's number,
+            "consensus", or "parent:NAME" for a baseline whose name is one of those; None: the winner.
+        against: the models that stand beside it; None: the best parent.
+        tasks: names of tasks; none: all.
+        split: "search", "validation" or "test"; None: the last on which answers of all these models are kept.
+        item: number of an item; None: all.
+        which: "lost" and "gained" (the model is worse or better than the first beside it), "wrong", "right"; none: all.
+
+    Returns:
+        The items, lost ones first; see `evomerge.analysis.answers.AnsweredItem`.
+
+    Raises:
+        RunError: if the folder is no run, there is no such model, task or item, or its answers are not kept.
+        ConfigError: if there is no such split or kind.
+    """
+    from evomerge.workflows.answers import answers as read
+
+    return read(run_dir, model=model, against=against, tasks=tasks, split=split, item=item, which=which)
+
+
+def save_answers(run_dir: str | Path, rows: Sequence[AnsweredItem], out: str | Path) -> list[Path]:
+    """Write answers as lm-eval's sample logs, `out/MODEL/samples_TASK_TIME.jsonl`, and return the files.
+
+    Args:
+        run_dir: the folder of the run.
+        rows: what `answers` returned.
+        out: the folder to write into.
+
+    Raises:
+        RunError: if the run did not keep what was asked, or a file cannot be written.
+    """
+    from evomerge.workflows.answers import save_answers as write
+
+    return write(run_dir, rows, out)
 
 
 def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ COMMANDS = {
     "resume": "continue a run after Ctrl-C or a crash, or with a larger budget",
     "status": "where a run stands: budget spent, baselines, best",
     "records": "one JSON line per candidate, in order of proposal",
+    "answers": "what models answered, side by side: the winner beside the best parent, lost items first",
     "explain": "what a key of the configuration means, with its type, range and default; or all keys",
     "space": "list the genes of a configuration with their ranges and starts",
     "show": "draw the layer path of a run's best merge, or of a recipe, as SVG and PNG",

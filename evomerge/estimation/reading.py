@@ -136,7 +136,7 @@ def read_samples(
         model = models[index] if models is not None else path.resolve().parent.name
         task = _task_of(path)
         first_filter: str | None = None
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
             if not line.strip():
                 continue
             try:

@@ -16,7 +16,12 @@ from evomerge.system.secrets import hide
 
 
 def write_samples(
-    folder: Path, answers: Iterable[ItemAnswer], prompts: Mapping[tuple[str, int], ItemPrompt], *, now: datetime
+    folder: Path,
+    answers: Iterable[ItemAnswer],
+    prompts: Mapping[tuple[str, int], ItemPrompt],
+    *,
+    now: datetime,
+    sources: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write a model's answers as `samples_TASK_TIME.jsonl`, one file a task, and return the files.
 
@@ -25,6 +30,7 @@ def write_samples(
         answers: the answers.
         prompts: what was asked, by task and item; answers to items that are not among them are left out.
         now: the time in the names of the files.
+        sources: a task's name to that of the lm-eval task whose documents its items are; others are the same.
 
     Raises:
         RunError: if a file cannot be written.
@@ -38,7 +44,9 @@ def write_samples(
     for task, own in by_task.items():
         own.sort(key=lambda answer: answer.item)
         lines = [line for each in _filters(own) for answer in own for line in _line(answer, prompts, each)]
-        path = folder / f"samples_{file_name(task)}_{now.isoformat().replace(':', '-')}.jsonl"
+        path = (
+            folder / f"samples_{file_name((sources or {}).get(task, task))}_{now.isoformat().replace(':', '-')}.jsonl"
+        )
         write_atomically(path, "".join(f"{line}\n" for line in lines))
         written.append(path)
     return written

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evomerge.analysis.answers import AnsweredItem
 from evomerge.analysis.verdict import with_verdict
 from evomerge.recipe import Recipe
 from evomerge.record import Record
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
+from evomerge.workflows.answers import answers
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,19 @@ class Run:
         """Return the candidates in order of proposal; with `baselines`, the parents and the average first."""
         with RunDir.open(self.path) as run:
             return list(run.database.records(baselines=baselines))
+
+    def answers(
+        self,
+        *,
+        model: str | None = None,
+        against: Sequence[str] | None = None,
+        tasks: Sequence[str] = (),
+        split: str | None = None,
+        item: int | None = None,
+        which: Sequence[str] = (),
+    ) -> list[AnsweredItem]:
+        """Return what models answered, side by side; see `evomerge.api.answers`."""
+        return answers(self.path, model=model, against=against, tasks=tasks, split=split, item=item, which=which)
 
     def best(self) -> Recipe | None:
         """Return the winner's recipe; while the search goes on, the best recipe on the search items, or None."""
