@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evomerge.analysis.degeneration import degenerate
 from evomerge.analysis.limits import limit_cautions
 from evomerge.analysis.lost_skills import doubtful_skills, lost_skills, said_already
 from evomerge.analysis.repeats import repeats_warnings
@@ -36,6 +37,7 @@ def cautions(found: Mapping[str, Any]) -> list[Caution]:
 def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
     who = str(found.get("who") or "the best merge")
     yield from lost_skills(found)
+    yield from degenerate(found)
     if found.get("code_tasks") is not None:
         yield Caution("unsafe_code", code_warning(found["code_tasks"]))
     for task in found.get("public_tasks", ()):

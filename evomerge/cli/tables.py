@@ -11,6 +11,7 @@ from rich.text import Text
 
 from evomerge.api import Score
 from evomerge.cli.console import WIDEST, named
+from evomerge.cli.degeneration_table import degeneration_table
 from evomerge.cli.skill_table import LOST, skill_table
 from evomerge.system.figures import gain, p_text, percentage
 
@@ -57,7 +58,9 @@ def result_table(status: Mapping[str, Any]) -> Table:
 
 
 def result_tables(status: Mapping[str, Any], width: int = WIDEST) -> Iterator[Table]:
-    """Yield the tables of what a search found: the scores, those of each task and, with several objectives, the choice.
+    """Yield the tables of what a search found.
+
+    They are: the scores; those of each task; how answers degenerate; and, with several objectives, the choice.
 
     Args:
         status: as `evomerge.api.status` returns it.
@@ -67,6 +70,9 @@ def result_tables(status: Mapping[str, Any], width: int = WIDEST) -> Iterator[Ta
         yield result_table(status)
     if len(status.get("skills", ())) > 1:
         yield skill_table(status, width)
+    degenerate = degeneration_table(status, width)
+    if degenerate is not None:
+        yield degenerate
     if status.get("choice") is not None and len(status["objectives"]) > 1:
         yield choice_table(status)
 

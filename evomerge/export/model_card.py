@@ -73,6 +73,7 @@ def model_card(
         _verified(report) if report is not None and report.verification is not None else "",
         "## Scores\n\n" + _score_table(scores, tasks) + _worth(verdict or {}) if scores else "",
         _task_table(verdict or {}, title),
+        _degeneration_table(verdict or {}, title),
         _objective_table(verdict or {}),
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
         "## How it was found\n\n" + _table(("", ""), [(markdown(key), markdown(value)) for key, value in facts.items()])
@@ -242,6 +243,31 @@ def _task_table(verdict: Mapping[str, Any], title: str) -> str:
         "Each interval and p-value stands for itself, with no correction for the number of tasks; where this model is "
         "worse by more than the interval, it is in bold.\n\n"
         + _table((*heads, "best parent", "difference from it", "p"), rows)
+    )
+
+
+def _degeneration_table(verdict: Mapping[str, Any], title: str) -> str:
+    """Return a table of how answers degenerate beside the best parent's; "" where nothing does."""
+    rows = []
+    for one in verdict.get("degeneration") or ():
+        if not one["best"] and not one["parent"]:
+            continue
+        change = f"{_signed(one['difference'])} [{_signed(one['low'])}, {_signed(one['high'])}]"
+        change = f"**{change}**" if one["share"] and one["low"] > 0.0 else change
+        means = (_number(one[key]) for key in ("best", "parent"))
+        n = f"{one['n']}" if one["split"] == Split.TEST else f"{one['n']} ({one['split']})"
+        what = str(one["measure"]).replace("_", " ")
+        rows.append((markdown(one["task"]), what, n, *means, markdown(one["against"]), change))
+    if not rows:
+        return ""
+    return (
+        "## How answers end\n\nShares of the answers to the test items that the limit of tokens cut, that are empty, "
+        "repeat themselves, or are in a script in which no parent answered; and their mean length in tokens. Paired "
+        "difference: this model minus the parent that is best at the task, on the same items, with its 95 % interval; "
+        "a share that is larger by more than it is in bold.\n\n"
+        + _table(
+            ("task", "measure", "items", f"**{markdown(title)}**", "best parent's", "best parent", "difference"), rows
+        )
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from evomerge.analysis.all_wrong import all_wrong
 from evomerge.analysis.cautions import SAID, public_warning
+from evomerge.analysis.degeneration import cut_prompts_of_baselines
 from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS
 from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
@@ -101,13 +102,17 @@ def carry_out(
     stop = stop or StopSignal()
     try:
         with logging_to(run.log_path) as run_log:
-            _carry_out(
-                run, prepared, _Logged(listener, note, lambda: all_wrong(run.database, prepared.objectives)), stop, note
-            )
+            _carry_out(run, prepared, _Logged(listener, note, lambda: _doubts(run, prepared)), stop, note)
     except (Interrupted, KeyboardInterrupt) as error:
         raise _stopped(error, run.path) from None
     if run_log.problem is not None and note is not None:
         note(f"warning: {run_log.problem}")
+
+
+def _doubts(run: RunDir, prepared: Prepared) -> Iterator[str]:
+    """Yield what is to be said once the baselines are scored."""
+    yield from all_wrong(run.database, prepared.objectives)
+    yield from cut_prompts_of_baselines(run.database)
 
 
 def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSignal, note: Note | None) -> None:

@@ -1,0 +1,308 @@
+"""How a merge's answers degenerate, beside those of the best parent of each task: cut, empty, looping, foreign, longer.
+
+What is compared is the means of the measures (`evomerge.evaluation.measures`) on the items of `analysis.skills`: the
+test items, of a task without any the validation items. The parent is the one that is best at the task, since it is what
+the merge would replace there; a parent that is bad at the task may loop as well, which is no excuse. Differences are
+paired; each interval stands for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evomerge.analysis.comparison import compare
+from evomerge.analysis.lost_skills import listed
+from evomerge.analysis.skills import JUDGED, Skills
+from evomerge.evaluation.measures.registry import ALWAYS, SHARES
+from evomerge.evaluation.objective import Objectives
+from evomerge.evaluation.scripts import KnownScripts
+from evomerge.evaluation.task import FOREIGN_SCRIPT
+from evomerge.record import Caution, ItemScore, Record, Split
+from evomerge.store.database import Database
+from evomerge.store.run_dir import RunDir
+from evomerge.system.figures import gain, percentage
+
+MANY_CUT = 0.1
+"""Where the limit cut more than this share of the answers of a merge and of its best parent, their scores are about cut
+answers."""
+
+MOST = 5
+"""So many rows have a sentence of their own; the others are named together."""
+
+_KINDS = {
+    "repetitive_answers": ("degenerate", "loop", "repeat themselves"),
+    "empty_answers": ("degenerate", "are empty", "say nothing"),
+    FOREIGN_SCRIPT: ("degenerate", "are in another script", "are in a script in which no parent answered"),
+    "cut_answers": ("cut_answers", "do not end", "were cut by the limit of tokens"),
+}
+"""Measure to the kind of caution, and how answers are called."""
+
+LONGER = "raise its generation.max_gen_toks, or see why answers do not end (stop texts, chat template)"
+SHORTER = "use fewer examples (num_fewshot), or leave less room for answers (generation.max_gen_toks)"
+
+Row = Mapping[str, Any]
+Values = dict[str, dict[str, dict[int, float]]]
+"""Task to measure to item to value."""
+
+
+class Degeneration:
+    """The measures of a run's records, each read once.
+
+    Args:
+        run: the run.
+        objectives: those of the run.
+    """
+
+    def __init__(self, run: RunDir, objectives: Objectives) -> None:
+        self._database, self._skills = run.database, Skills(run, objectives)
+        self._scripts: dict[Split, KnownScripts] = {}
+        self._values: dict[tuple[int, Split], Values] = {}
+
+    def rows(self, record: Record) -> list[dict[str, Any]]:
+        """Return a record against the best parent of each task, one row for each measure that both have.
+
+        Returns:
+            `task`, `measure`; `best` and `parent`: the means of the record and of the parent; `against`: the parent's
+            name; `difference`: `best` minus `parent`, with `low` and `high` (95 %, paired); `n` items of the `split`;
+            `share`: whether it is a share, unlike tokens.
+        """
+        found = []
+        for task in self._skills.entries:
+            parent, _ = self._skills.best_parent(task)
+            split = next((one for one in reversed(JUDGED) if task in self._of(record, one)), None)
+            if parent is None or split is None:
+                continue
+            own, other = self._of(record, split)[task], self._of(parent, split).get(task, {})
+            for measure in ALWAYS:
+                values = own.get(measure, {}), other.get(measure, {})
+                both = sorted(values[0].keys() & values[1].keys())
+                if both:
+                    found.append(_row(task, measure, parent.name, split, *([one[i] for i in both] for one in values)))
+        return found
+
+    def foreign(self, record: Record) -> dict[str, float]:
+        """Return for each task the share of a record's answers in a foreign script, on the last split it answered."""
+        split = next((one for one in reversed(Split) if one in (record.scores or {})), None)
+        found = {} if split is None else self._of(record, split)
+        return {task: _mean(own[FOREIGN_SCRIPT]) for task, own in found.items() if FOREIGN_SCRIPT in own}
+
+    def cut_prompts(self, records: Mapping[str, Record]) -> list[dict[str, Any]]:
+        """Return which of some models read cut prompts on the last split that they answered.
+
+        Args:
+            records: what a model is called to its record.
+
+        Returns:
+            `task`, `split`, `models` (those with the same number), and how many of the `n` items: `cut`.
+        """
+        found: dict[tuple[str, str, int, int], list[str]] = {}
+        for name, record in records.items():
+            split = next((one for one in reversed(Split) if one in (record.scores or {})), Split.SEARCH)
+            for task, own in self._of(record, split).items():
+                values = own.get("cut_prompts", {})
+                if any(values.values()):
+                    key = (task, str(split), sum(value > 0.0 for value in values.values()), len(values))
+                    found.setdefault(key, []).append(name)
+        return [
+            {"task": task, "split": split, "models": names, "cut": cut, "n": n}
+            for (task, split, cut, n), names in found.items()
+        ]
+
+    def _of(self, record: Record, split: Split) -> Values:
+        key = (record.number, split)
+        if key not in self._values:
+            self._values[key] = _values(self._items(record, split), self._known(split))
+        return self._values[key]
+
+    def _items(self, record: Record, split: Split) -> Sequence[ItemScore]:
+        return self._database.item_scores(record.number, split) if split in (record.scores or {}) else []
+
+    def _known(self, split: Split) -> KnownScripts:
+        if split not in self._scripts:
+            self._scripts[split] = KnownScripts()
+            for parent in self._skills.parents:
+                self._scripts[split].note(self._items(parent, split))
+        return self._scripts[split]
+
+
+def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a status with how answers degenerate.
+
+    Args:
+        run: the run.
+        objectives: those of the run.
+        found: a status as `evomerge.analysis.skills.with_skills` returns it.
+
+    Returns:
+        The status, with `degeneration`, the rows of the best merge (see `Degeneration.rows`), also in each of
+        `choice.records`; `cut_prompts` (see `Degeneration.cut_prompts`) of the baselines and, where `best` is true,
+        of the best merge; and "foreign_script" among the `measures` of each model.
+    """
+    measured = Degeneration(run, objectives)
+    records = {record.number: record for record in run.database.records(baselines=True)}
+    baselines = {record.name: record for record in records.values() if record.is_baseline}
+    made = {**found, "degeneration": []}
+    made["baselines"] = [_with_foreign(row, measured.foreign(baselines[row["name"]])) for row in found["baselines"]]
+    named = dict(baselines)
+    best = found.get("best")
+    if best is not None and best["id"] in records:
+        made["best"] = _with_foreign(best, measured.foreign(records[best["id"]]))
+        named[""] = records[best["id"]]  # a name that no model has
+    made["cut_prompts"] = [
+        {**row, "models": [name for name in row["models"] if name], "best": "" in row["models"]}
+        for row in measured.cut_prompts(named)
+    ]
+    choice = found.get("choice")
+    if choice is None:
+        return made
+    rows = [
+        {
+            **_with_foreign(row, measured.foreign(records[row["id"]])),
+            "degeneration": measured.rows(records[row["id"]]),
+        }
+        for row in choice["records"]
+    ]
+    made["choice"] = {**choice, "records": rows}
+    made["degeneration"] = rows[0]["degeneration"] if rows else []
+    return made
+
+
+def degenerate(found: Mapping[str, Any]) -> Iterator[Caution]:
+    """Yield what is to be said of answers that degenerate, and of prompts that were cut.
+
+    Args:
+        found: a status with `degeneration` and `cut_prompts`; `choice`, where several merges were chosen, of which each
+            is looked at unless `who` says that the status is about one merge.
+    """
+    who = str(found.get("who") or "the best merge")
+    rows = () if found.get("who") else (found.get("choice") or {}).get("records", ())
+    own = found.get("degeneration") or ()
+    if len(rows) > 1:
+        texts = _of_several(rows, str(found["choice"]["kind"]))
+    else:
+        worse = sorted(filter(_is_worse, own), key=lambda one: -one["low"])
+        texts = [(one["measure"], one["task"], _text(one, who)) for one in worse if not _both_cut(one)]
+    texts += [("cut_answers", one["task"], _both_text(one, who)) for one in own if _both_cut(one)]
+    for kind in dict.fromkeys(kind for kind, *_ in _KINDS.values()):
+        mine = [(task, text) for measure, task, text in texts if _KINDS[measure][0] == kind]
+        for _, text in mine[:MOST]:
+            yield Caution(kind, text)
+        if len(mine) > MOST:
+            names = list(dict.fromkeys(task for task, _ in mine[MOST:]))
+            yield Caution(kind, f"and likewise in {len(mine) - MOST} more cases, of {listed(names)}")
+    for one in found.get("cut_prompts") or ():
+        yield Caution("cut_answers", _prompts_text(one, who))
+
+
+def cut_prompts_of_baselines(database: Database) -> Iterator[str]:
+    """Yield a sentence for each task some of whose search items had prompts that were too long for a baseline."""
+    found: dict[tuple[str, int, int], list[str]] = {}
+    for record in database.records(baselines=True):
+        if record.is_baseline:
+            for task, own in _values(database.item_scores(record.number, Split.SEARCH), KnownScripts()).items():
+                values = own.get("cut_prompts", {})
+                if any(values.values()):
+                    key = (task, sum(value > 0.0 for value in values.values()), len(values))
+                    found.setdefault(key, []).append(record.name)
+    for (task, cut, n), names in found.items():
+        yield _prompts_text(
+            {"task": task, "split": str(Split.SEARCH), "models": names, "best": False, "cut": cut, "n": n}, ""
+        )
+
+
+def _values(scores: Sequence[ItemScore], known: KnownScripts) -> Values:
+    found: Values = {}
+    for one in scores:
+        for measure in ALWAYS:
+            value = known.foreign(one) if measure == FOREIGN_SCRIPT else one.metrics.get(measure, math.nan)
+            if math.isfinite(value):
+                found.setdefault(one.task, {}).setdefault(measure, {})[one.item] = float(value)
+    return found
+
+
+def _row(
+    task: str, measure: str, against: str, split: Split, own: Sequence[float], other: Sequence[float]
+) -> dict[str, Any]:
+    difference = compare({"": own}, {"": other}, {"": 1.0})
+    return {
+        "task": task,
+        "measure": measure,
+        "best": math.fsum(own) / len(own),
+        "parent": math.fsum(other) / len(other),
+        "against": against,
+        "difference": difference.difference,
+        "low": difference.low,
+        "high": difference.high,
+        "n": difference.n,
+        "split": str(split),
+        "share": measure in SHARES,
+    }
+
+
+def _with_foreign(row: Mapping[str, Any], foreign: Mapping[str, float]) -> dict[str, Any]:
+    """Return a model's row with the share of foreign scripts among the measures of its tasks."""
+    tasks = {
+        task: {**one, "measures": {**one["measures"], FOREIGN_SCRIPT: foreign[task]}} if task in foreign else one
+        for task, one in row.get("tasks", {}).items()
+    }
+    return {**row, "tasks": tasks}
+
+
+def _is_worse(one: Row) -> bool:
+    return one["measure"] in _KINDS and one["low"] > 0.0
+
+
+def _both_cut(one: Row) -> bool:
+    return one["measure"] == "cut_answers" and min(one["best"], one["parent"]) > MANY_CUT
+
+
+def _text(one: Row, who: str) -> str:
+    """Return "the best merge's answers to gsm8k loop: 38.0 % repeat themselves, 1.0 % of math's (+37.0 points …)"."""
+    _, verb, what = _KINDS[one["measure"]]
+    remedy = f"; {LONGER}" if one["measure"] == "cut_answers" else ""
+    return (
+        f"{who}'s answers to {one['task']} {verb}: {percentage(one['best'])} % {what}, {percentage(one['parent'])} % "
+        f"of {one['against']}'s ({gain(one).strip()} on {one['n']} {one['split']} items){remedy}"
+    )
+
+
+def _both_text(one: Row, who: str) -> str:
+    own, other = percentage(one["best"]), percentage(one["parent"])
+    return (
+        f"the limit of tokens cut {own} % of {who}'s answers to {one['task']} and {other} % of {one['against']}'s "
+        f"({gain(one).strip()} on {one['n']} {one['split']} items), so their scores are those of cut answers: {LONGER}"
+    )
+
+
+def _prompts_text(one: Row, who: str) -> str:
+    names = listed([*one["models"], *([who] if one["best"] else [])])
+    return (
+        f"{one['cut']} of {one['n']} {one['split']} prompts of {one['task']} were too long for {names}, and lost their "
+        f"beginning: {SHORTER}"
+    )
+
+
+def _of_several(rows: Sequence[Mapping[str, Any]], kind: str) -> list[tuple[str, str, str]]:
+    """Return measure, task and a sentence for what is worse in merges of a front or archive, the commonest first."""
+    found: dict[tuple[str, str], list[tuple[str, Row]]] = {}
+    for row in rows:
+        for one in filter(_is_worse, row["degeneration"]):
+            found.setdefault((one["measure"], one["task"]), []).append((str(row["name"]), one))
+    texts = []
+    for (measure, task), those in sorted(found.items(), key=lambda pair: -len(pair[1])):
+        each = [
+            f"{name} ({percentage(one['best'])} %, {percentage(one['parent'])} % of {one['against']}'s)"
+            for name, one in those
+        ]
+        text = (
+            f"answers to {task} {_KINDS[measure][1]} with {len(those)} of the {len(rows)} merges of the {kind}: "
+            f"{listed(each, 3)} {_KINDS[measure][2]}"
+        )
+        texts.append((measure, task, text))
+    return texts
+
+
+def _mean(values: Mapping[int, float]) -> float:
+    return math.fsum(values.values()) / len(values)
