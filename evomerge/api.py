@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evomerge.export import ExportReport
     from evomerge.export.verify import Verification
     from evomerge.report import Shown
+    from evomerge.workflows.evaluate import RunEvaluation
     from evomerge.workflows.full_evaluation import FullResult
 
 
@@ -314,6 +315,41 @@ def evaluate(
     )
 
 
+def evaluate_run(
+    run_dir: str | Path,
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    allow_unsafe_code: bool | None = None,
+    note: Note | None = None,
+) -> RunEvaluation:
+    """Score a run's best merge on the run's test items, beside what the run has of the parents and the average.
+
+    Args:
+        run_dir: the run.
+        batch_size: as in `evaluate`; so are `device`, `dtype`, `allow_unsafe_code` and `note`.
+
+    Returns:
+        The scores that `evaluate` returns; and for each task the recorded scores of the others, and the paired
+        difference from the parent that is best at it.
+
+    Raises:
+        RunError: if the folder is no run, has no best merge yet, or its models are others now.
+        EvaluationError: if the merge cannot be scored.
+    """
+    from evomerge.workflows.evaluate import evaluate_run as run
+
+    return run(
+        run_dir,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        allow_unsafe_code=allow_unsafe_code,
+        note=note,
+    )
+
+
 def evaluate_full(
     target: str | Path | Mapping[str, Any],
     *,
@@ -343,7 +379,8 @@ def evaluate_full(
         note: called with a sentence about each thing that takes a while.
 
     Returns:
-        Each model's score on all items and on those that the search never saw, and the response matrix.
+        Each model's score on all items and on those that the search never saw, the response matrix, and with both
+        `winner` and `parents` the winner's paired difference from the best parent of each task on the unseen items.
 
     Raises:
         ConfigError: with every mistake of the configuration; if `out` holds other items or models.
@@ -563,6 +600,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "evaluate_full",
+    "evaluate_run",
     "export",
     "measures",
     "merge",

@@ -9,7 +9,7 @@ nothing on the test items. Intervals are those of `evomerge.evaluation.intervals
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from evomerge.analysis.choice import note_baselines
@@ -90,22 +90,23 @@ class Skills:
             for task in self.entries
         }
 
-    def compared(self, record: Record, fresh: Mapping[str, Answers] | None = None) -> list[dict[str, Any]]:
-        """Return a record against the best parent of each task; see `skill`.
+    def compared(self, record: Record) -> list[dict[str, Any]]:
+        """Return a record against the best parent of each task (see `skill`), on the test items, else validation."""
+        return self._compared(lambda split: self.answers(record, split))
 
-        Args:
-            record: the record, on the test items (of a task without any: the validation items).
-            fresh: task to its answers to the test items, where they were taken anew; None: those of the run.
-        """
+    def compared_anew(self, items: Sequence[ItemScore]) -> list[dict[str, Any]]:
+        """Return likewise a model that answered the test items again, against what the run has of the parents."""
+        test = self.of_items(items, Split.TEST)
+        return self._compared(lambda split: test if split is Split.TEST else {})
+
+    def _compared(self, answers: Callable[[Split], Mapping[str, Answers]]) -> list[dict[str, Any]]:
         found = []
         for task, spec in self.entries.items():
             parent, by = self.best_parent(task)
-            test = self.answers(record, Split.TEST) if fresh is None else fresh
-            split = Split.TEST if test.get(task) else Split.VALIDATION
-            own = test if split is Split.TEST else self.answers(record, split)
+            split = Split.TEST if answers(Split.TEST).get(task) else Split.VALIDATION
             other = {} if parent is None else self.answers(parent, split)
             name = None if parent is None else parent.name
-            found.append(skill(spec, name, by, split, own.get(task, {}), other.get(task, {})))
+            found.append(skill(spec, name, by, split, answers(split).get(task, {}), other.get(task, {})))
         return found
 
     def best_parent(self, task: str) -> tuple[Record | None, Split | None]:
@@ -215,7 +216,7 @@ def with_skills(run: RunDir, objectives: Objectives, found: Mapping[str, Any]) -
 
 
 def skill(
-    spec: TaskSpec, parent: str | None, by: Split | None, split: Split, own: Answers, other: Answers
+    spec: TaskSpec, parent: str | None, by: Split | None, split: str, own: Answers, other: Answers
 ) -> dict[str, Any]:
     """Return a merge against the best parent of a task.
 
@@ -223,7 +224,7 @@ def skill(
         spec: the entry that stands for the task.
         parent: the parent's name; None: none was scored.
         by: the split by which that parent was named.
-        split: the split of the items.
+        split: the split of the items, or another word for them.
         own: the merge's values.
         other: the parent's.
 

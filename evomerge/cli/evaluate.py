@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from evomerge.cli.console import make_console, named, print_table, say_note
+from evomerge.cli.skill_table import LOST, loss_word, skill_table
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json
 from evomerge.cli.tables import percent, plain
 from evomerge.errors import ConfigError
-from evomerge.system.figures import percentage
+from evomerge.system.figures import gain, p_text, percentage
 from evomerge.system.text import command
 
 if TYPE_CHECKING:
+    from evomerge.api import Score
     from evomerge.workflows.full_evaluation import FullResult, TaskColumn
 
 RESPONSES = Path("responses.npz")
@@ -38,6 +40,8 @@ def run(words: Sequence[str]) -> int:
     from evomerge import api
 
     target = arguments.target[0]
+    if not arguments.task and (Path(target) / "run.sqlite").is_file():
+        return _winner(arguments)
     scores = api.evaluate(
         target,
         tasks=arguments.task,
@@ -53,13 +57,42 @@ def run(words: Sequence[str]) -> int:
         data = {task: {name: score.to_data() for name, score in found.items()} for task, found in scores.items()}
         say_json(data)
         return 0
+    print_table(make_console(), _metrics(target, scores))
+    return 0
+
+
+def _winner(arguments: argparse.Namespace) -> int:
+    """Score a run's best merge on the run's test items, beside what the run has of the parents and the average."""
+    from evomerge import api
+
+    target = arguments.target[0]
+    found = api.evaluate_run(
+        target,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+        allow_unsafe_code=arguments.allow_unsafe_code or None,
+        note=say_note,
+    )
+    if arguments.json:
+        say_json(found.to_data())
+        return 0
+    console = make_console()
+    print_table(console, _metrics(target, found.scores))
+    if any(one["n"] for one in found.status["skills"]):
+        print_table(console, skill_table(found.status, console.width))
+        console.print("scores of parents and average are those that the run recorded on the same items")
+    return 0
+
+
+def _metrics(target: str, scores: Mapping[str, Mapping[str, Score]]) -> Table:
+    from evomerge import api
+
     table = Table("task", "metric", "score", "items", title=named(target))
     for task, found in scores.items():
         for name, score in found.items():
             shown = percent(score) if api.is_share(name) else plain(score.to_data())
             table.add_row(named(task), named(name), shown, str(score.n))
-    print_table(make_console(), table)
-    return 0
+    return table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,6 +162,8 @@ def _everything(arguments: argparse.Namespace) -> int:
         print_table(console, _table(result, i, column))
         if result.searched:
             console.print(_share(column), highlight=False)
+        if result.skills:
+            console.print(_against(result.skills[i]), style=LOST if result.skills[i]["lost"] else "", highlight=False)
     if out is not None:
         console.print(f"responses: {out}", highlight=False, soft_wrap=True)
     if result.searched and not arguments.full:
@@ -146,6 +181,17 @@ def _table(result: FullResult, i: int, column: TaskColumn) -> Table:
         unseen = [percent(row[i].unseen)] if result.searched else []
         table.add_row(named(name), percent(row[i].everything), *unseen)
     return table
+
+
+def _against(one: Mapping[str, Any]) -> str:
+    """Return what the winner is worth beside the parent that is best at a task, on the items that nobody saw before."""
+    if not one["n"]:
+        return "no unseen items on which the winner and the best parent can be compared"
+    lost = f": {loss_word(one)}" if one["lost"] else ""
+    return (
+        f"winner against {one['best_parent']}, the best parent by its {one['best_parent_by']} items: "
+        f"{gain(one).strip()} on {one['n']} unseen items (paired, {p_text(one['p_value'])}){lost}"
+    )
 
 
 def _share(column: TaskColumn) -> str:

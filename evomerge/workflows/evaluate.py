@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from evomerge.analysis.skills import Skills
+from evomerge.analysis.verdict import objective_of
 from evomerge.assembly.workers import find_device, include_paths, make_harness, running_dtype
 from evomerge.config.reader import from_data
 from evomerge.config.schema import EvaluationConfig, ExecutionConfig
@@ -14,6 +18,7 @@ from evomerge.evaluation.catalog import TaskCatalog
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import MEASURES
+from evomerge.evaluation.objective import metric_key
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -21,6 +26,35 @@ from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import DATABASE, RunDir
 from evomerge.workflows import Note, tell
 from evomerge.workflows.same_models import best_to_build
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """A run's best merge, scored again on the run's test items, beside what the run has of the others.
+
+    Attributes:
+        scores: task to metric to score, as `evomerge.api.evaluate` returns it.
+        status: the merge (`best`) and the `baselines`, each with `tasks`, and `skills`: the merge against the best
+            parent of each task, item by item (see `evomerge.analysis.skills`); as in the status of a run.
+        metrics: task to the key of its own metric in `scores`, by which it is compared.
+    """
+
+    scores: Mapping[str, Mapping[str, Score]]
+    status: Mapping[str, Any]
+    metrics: Mapping[str, str]
+
+    def to_data(self) -> dict[str, Any]:
+        """Return `scores` as JSON data; the score of a task's own metric has `baselines` and `against_best_parent`."""
+        data: dict[str, Any] = {
+            task: {name: score.to_data() for name, score in found.items()} for task, found in self.scores.items()
+        }
+        for one in self.status["skills"]:
+            task = one["task"]
+            own = data.get(task, {}).get(self.metrics.get(task, ""))
+            if own is not None:
+                own["baselines"] = {row["name"]: row["tasks"][task]["test"] for row in self.status["baselines"]}
+                own["against_best_parent"] = {k: v for k, v in one.items() if k not in ("task", "metric")}
+        return data
 
 
 def evaluate(
@@ -38,16 +72,56 @@ def evaluate(
 ) -> dict[str, dict[str, Score]]:
     """Score a model; see `evomerge.api.evaluate`."""
     batch_size = EvaluationConfig.default("batch_size") if batch_size is None else batch_size
-    device = ExecutionConfig.default("device") if device is None else device
     recipe, harness, split = _what_to_score(target, tasks, include_path, limit, seed, batch_size, allow_unsafe_code)
+    return _scored(recipe, harness, split, device, dtype, note)[1]
+
+
+def evaluate_run(
+    run_dir: str | Path,
+    *,
+    batch_size: int | None,
+    device: str | None,
+    dtype: str | None,
+    allow_unsafe_code: bool | None,
+    note: Note | None,
+) -> RunEvaluation:
+    """Score a run's best merge; see `evomerge.api.evaluate_run`."""
+    batch_size = EvaluationConfig.default("batch_size") if batch_size is None else batch_size
+    recipe, harness, split = _what_to_score(run_dir, (), (), None, 0, batch_size, allow_unsafe_code)
+    items, scores = _scored(recipe, harness, split, device, dtype, note)
+    with RunDir.open(run_dir) as run, run.database.snapshot():
+        objectives = objective_of(run)
+        if objectives is None:
+            return RunEvaluation(scores, {"best": {"tasks": {}}, "baselines": [], "skills": []}, {})
+        skills = Skills(run, objectives)
+        baselines = [
+            {"name": name, "parent": record in skills.parents, "tasks": skills.tasks(record)}
+            for name, record in skills.baselines.items()
+        ]
+        compared = skills.compared_anew(items)
+        first = {score.task: score.metrics for score in reversed(items)}
+        metrics = {
+            task: metric_key(spec.metric, spec.filter, first.get(task, {})) for task, spec in skills.entries.items()
+        }
+    known = {task: key for task, key in metrics.items() if key is not None}
+    own = {task: scores.get(task, {}).get(known.get(task, "")) for task in skills.entries}
+    tasks = {task: {"test": None if score is None else score.to_data()} for task, score in own.items()}
+    return RunEvaluation(scores, {"best": {"tasks": tasks}, "baselines": baselines, "skills": compared}, known)
+
+
+def _scored(
+    recipe: Recipe, harness: LmHarness, split: Split, device: str | None, dtype: str | None, note: Note | None
+) -> tuple[Sequence[ItemScore], dict[str, dict[str, Score]]]:
+    """Return the item scores of a recipe, and task to metric to score."""
     if harness.allows_unsafe_code:
         tell([unsafe_code.warning(harness.code_tasks)], note)
+    device = ExecutionConfig.default("device") if device is None else device
     chosen = [find_device(one) for one in device.split(",")]
     live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen)
     live.write(recipe)
-    scores, totals = harness.evaluate(live.model, live.tokenizer, split)
-    means = _means(scores)
-    return {task: {**means.get(task, {}), **totals.get(task, {})} for task in {**means, **totals}}
+    items, totals = harness.evaluate(live.model, live.tokenizer, split)
+    means = _means(items)
+    return items, {task: {**means.get(task, {}), **totals.get(task, {})} for task in {**means, **totals}}
 
 
 def _what_to_score(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.analysis.skills import skill
 from evomerge.assembly.inputs import recipe_contents
 from evomerge.assembly.model_settings import without_template
 from evomerge.assembly.prepare import Prepared, prepare
@@ -27,7 +28,7 @@ from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import find_measure
 from evomerge.evaluation.objective import metric_key
 from evomerge.evaluation.subset import Drawn
-from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, TaskSpec
+from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, Direction, TaskSpec
 from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
@@ -47,6 +48,8 @@ class TaskColumn:
         filter: the filter of the metric, as the configuration says.
         items: all documents of the task.
         splits: document to its split; documents in no split are left out.
+        direction: which values are better.
+        named_by: the lm-eval tasks whose validation items, else search items, say which parent is best at it.
     """
 
     source: str
@@ -54,6 +57,8 @@ class TaskColumn:
     filter: str | None
     items: range
     splits: Mapping[int, Split]
+    direction: Direction | None = None
+    named_by: tuple[str, str] = ("", "")
 
     @property
     def label(self) -> str:
@@ -88,16 +93,22 @@ class FullResult:
         scores: model to one score for each of `columns`.
         responses: the matrix; the file may hold further models.
         searched: whether a search took place, so that some items were seen.
+        skills: for each of `columns` the winner against the parent that is best at it, on the unseen items (see
+            `evomerge.analysis.skills.skill`); empty unless the winner and the parents were scored.
     """
 
     columns: tuple[TaskColumn, ...]
     scores: Mapping[str, tuple[FullScore, ...]]
     responses: Responses
     searched: bool
+    skills: tuple[Mapping[str, Any], ...] = ()
 
     def to_data(self) -> dict[str, Any]:
-        """Return the result as JSON data: `tasks` and `models`, each with one entry per task."""
-        tasks = [
+        """Return the result as JSON data: `tasks` and `models`, each with one entry per task.
+
+        With `skills`, each of `tasks` has them as `against_best_parent`.
+        """
+        tasks: list[dict[str, Any]] = [
             {
                 "task": column.source,
                 "metric": column.label,
@@ -113,6 +124,8 @@ class FullResult:
             ]
             for name, row in self.scores.items()
         }
+        for task, one in zip(tasks, self.skills, strict=False):
+            task["against_best_parent"] = {key: value for key, value in one.items() if key not in ("task", "metric")}
         return {"tasks": tasks, "models": models}
 
 
@@ -176,7 +189,8 @@ def evaluate_full(
     if missing:
         found = _score(missing, known, prepared, rest, columns, found, out, progress, note)
     scores = {name: _summary(columns, found, name, recorded is not None) for name in models}
-    return FullResult(columns, scores, found, recorded is not None)
+    skills = _skills(prepared, columns, found, best[0]) if best is not None and parents else ()
+    return FullResult(columns, scores, found, recorded is not None, skills)
 
 
 def _best(run: RunDir) -> tuple[str, Recipe]:
@@ -218,7 +232,7 @@ def _measured(prepared: Prepared) -> list[TaskSpec]:
 def _columns(prepared: Prepared) -> tuple[TaskColumn, ...]:
     tasks = prepared.harness.split_data()["tasks"]
     found: dict[tuple[str, str], TaskColumn] = {}
-    for spec in _measured(prepared):
+    for spec, direction in zip(_measured(prepared), _directions(prepared), strict=True):
         drawn = {split: Drawn.from_data(tasks[spec.name][str(split)]) for split in Split}
         for source in spec.sources:
             mine = {split: one for split, one in drawn.items() if one.source == source}
@@ -228,14 +242,20 @@ def _columns(prepared: Prepared) -> tuple[TaskColumn, ...]:
                 spec.filter,
                 range(next(iter(mine.values())).n_docs),
                 {item: split for split, one in mine.items() for item in one.items},
+                direction,
+                (spec.source(Split.VALIDATION), spec.name),
             )
             # Tasks may share a test task; an item that any of them searched on counts as searched on.
             earlier = found.get((source, column.label))
             splits = {} if earlier is None else {**column.splits, **earlier.splits}
-            found[source, column.label] = (
-                column if earlier is None else TaskColumn(source, spec.metric, spec.filter, column.items, splits)
-            )
+            found[source, column.label] = column if earlier is None else replace(earlier, splits=splits)
     return tuple(found.values())
+
+
+def _directions(prepared: Prepared) -> list[Direction | None]:
+    """Return which values of each of `_measured` are better."""
+    pairs = zip(prepared.config.evaluation.tasks, prepared.harness.specs, strict=True)
+    return ["maximize" if spec.metric == NEGATIVE_FLIPS else resolved.direction for spec, resolved in pairs]
 
 
 def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None:
@@ -415,17 +435,61 @@ def _row(columns: Sequence[TaskColumn], answers: Mapping[tuple[str, int], Mappin
 
 
 def _summary(columns: Sequence[TaskColumn], found: Responses, name: str, searched: bool) -> tuple[FullScore, ...]:
-    values = found.row(name)
-    assert values is not None, f"{name} was scored"
-    scores, start = [], 0
-    for column in columns:
-        mine = values[start : start + len(column.items)].tolist()
-        start += len(column.items)
-        judged = [(item, value) for item, value in zip(column.items, mine, strict=True) if not math.isnan(value)]
-        unseen = [value for item, value in judged if _unseen(column, item)]
-        everything = mean_score([value for _, value in judged])
+    scores = []
+    for column, judged in zip(columns, _by_column(columns, found, name), strict=True):
+        unseen = [value for item, value in judged.items() if _unseen(column, item)]
+        everything = mean_score(list(judged.values()))
         scores.append(FullScore(everything, mean_score(unseen) if searched and unseen else None))
     return tuple(scores)
+
+
+def _skills(
+    prepared: Prepared, columns: Sequence[TaskColumn], found: Responses, winner: str
+) -> tuple[Mapping[str, Any], ...]:
+    """Return for each column the winner against the parent that is best at it, on the items that nobody saw before."""
+    names = [parent.name for parent in prepared.config.models.parents]
+    values = {name: _by_column(columns, found, name) for name in (*names, winner)}
+    skills = []
+    for i, column in enumerate(columns):
+        parent, by = _best_parent(columns, column, {name: values[name] for name in names})
+        unseen = {
+            name: {item: value for item, value in own[i].items() if _unseen(column, item)}
+            for name, own in values.items()
+        }
+        spec = TaskSpec(column.source, column.metric, column.filter, direction=column.direction)
+        skills.append(skill(spec, parent, by, "unseen", unseen[winner], {} if parent is None else unseen[parent]))
+    return tuple(skills)
+
+
+def _best_parent(
+    columns: Sequence[TaskColumn], column: TaskColumn, values: Mapping[str, Sequence[Mapping[int, float]]]
+) -> tuple[str | None, Split | None]:
+    """Return the parent with the best mean on the validation items of a column's task, else on its search items."""
+    sign = -1.0 if column.direction == "minimize" else 1.0
+    for source, split in zip(column.named_by, (Split.VALIDATION, Split.SEARCH), strict=True):
+        place = next((i for i, c in enumerate(columns) if (c.source, c.label) == (source, column.label)), None)
+        if place is None:
+            continue
+        means = {}
+        for name, own in values.items():
+            mine = [value for item, value in own[place].items() if columns[place].splits.get(item) == split]
+            if mine:
+                means[name] = sign * math.fsum(mine) / len(mine)
+        if means:
+            return max(means, key=lambda name: means[name]), split
+    return None, None
+
+
+def _by_column(columns: Sequence[TaskColumn], found: Responses, name: str) -> list[dict[int, float]]:
+    """Return for each column the values of a model's items; items that are not judged are left out."""
+    row = found.row(name)
+    assert row is not None, f"{name} was scored"
+    made, start = [], 0
+    for column in columns:
+        mine = row[start : start + len(column.items)].tolist()
+        start += len(column.items)
+        made.append({item: value for item, value in zip(column.items, mine, strict=True) if not math.isnan(value)})
+    return made
 
 
 def _unseen(column: TaskColumn, item: int) -> bool:
