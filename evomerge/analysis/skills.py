@@ -16,18 +16,19 @@ from evomerge.analysis.choice import note_baselines
 from evomerge.analysis.comparison import Difference, compare
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.intervals import mean_score
-from evomerge.evaluation.measures.registry import MEASURES
+from evomerge.evaluation.measures.registry import MEASURES, SHARES
 from evomerge.evaluation.metrics import is_share
 from evomerge.evaluation.objective import LARGEST, Objectives, metric_key
-from evomerge.evaluation.task import ENTROPY, NEGATIVE_FLIPS, PYTHON, TaskSpec
+from evomerge.evaluation.scripts import KnownScripts
+from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, PYTHON, TaskSpec
 from evomerge.record import ItemScore, Record, Split
 from evomerge.store.run_dir import RunDir
 
 JUDGED = (Split.VALIDATION, Split.TEST)
 """The splits on which nothing was evolved."""
 
-_WITH_A_UNIT = (ENTROPY, "generated_tokens")
-"""Measures whose values are no shares, however small they are."""
+_RELATIVE = (NEGATIVE_FLIPS, FOREIGN_SCRIPT)
+"""Metrics that are told by other models' answers, so that an item's own scores do not hold them."""
 
 Answers = Mapping[int, float]
 """Item to the value of a task's own metric; items that are not judged are left out."""
@@ -64,12 +65,14 @@ class Skills:
     def __init__(self, run: RunDir, objectives: Objectives) -> None:
         self._run, self._objectives = run, objectives
         self.entries = own_entries(objectives)
-        records = list(run.database.records(baselines=True))
+        records = sorted(run.database.records(baselines=True), key=lambda record: -record.number)
+        # In the order in which they are configured: of equal parents the first one is the best, as everywhere.
         self.baselines = {record.name: record for record in records if record.is_baseline}
         named = (run.config.get("models") or {}).get("parents") or {}
         self.parents = [record for name, record in self.baselines.items() if name in named]
         self._items: dict[tuple[int, Split], list[ItemScore]] = {}
         self._noted: set[Split] = set()
+        self._known: dict[Split, KnownScripts] = {}
         self._own: dict[tuple[int, Split], dict[str, dict[int, float]]] = {}
 
     def tasks(self, record: Record) -> dict[str, dict[str, Any]]:
@@ -131,18 +134,18 @@ class Skills:
         found: dict[str, dict[int, float]] = {}
         for one in items:
             spec = self.entries.get(one.task)
-            if spec is None or spec.metric == NEGATIVE_FLIPS:
+            if spec is None or spec.metric in _RELATIVE:
                 continue
             key = metric_key(spec.metric, spec.filter, one.metrics)
             if key is not None and abs(value := float(one.metrics[key])) <= LARGEST:  # not NaN
                 found.setdefault(one.task, {})[one.item] = value
         for task, spec in self.entries.items():
-            if spec.metric == NEGATIVE_FLIPS and (flips := self._flips(spec, items, split)):
-                found[task] = flips
+            if spec.metric in _RELATIVE and (told := self._relative(spec, items, split)):
+                found[task] = told
         return found
 
-    def _flips(self, spec: TaskSpec, items: Sequence[ItemScore], split: Split) -> dict[int, float]:
-        """Return the values of negative flips, which compare with the reference's answers; none where it has none."""
+    def _relative(self, spec: TaskSpec, items: Sequence[ItemScore], split: Split) -> dict[int, float]:
+        """Return the values of an entry that is told by others' answers; none where these are not known."""
         if not items:
             return {}
         if split not in self._noted:
@@ -155,6 +158,14 @@ class Skills:
             return self._objectives.answers(items, split)[name]
         except EvaluationError:
             return {}
+
+    def _scripts(self, split: Split) -> KnownScripts:
+        """Return the scripts in which the parents answered."""
+        if split not in self._known:
+            self._known[split] = KnownScripts()
+            for parent in self.parents:
+                self._known[split].note(self._read(parent, split))
+        return self._known[split]
 
     def _read(self, record: Record, split: Split) -> list[ItemScore]:
         """Return the item scores of a split; none where the split has no score."""
@@ -175,10 +186,13 @@ class Skills:
             for name, value in one.metrics.items():
                 if name != own and not name.startswith("_") and not math.isnan(value):
                     values.setdefault(one.task, {}).setdefault(name, []).append(float(value))
+            foreign = math.nan if FOREIGN_SCRIPT in (spec.metric, *one.metrics) else self._scripts(split).foreign(one)
+            if not math.isnan(foreign):
+                values.setdefault(one.task, {}).setdefault(FOREIGN_SCRIPT, []).append(foreign)
         for spec in self._objectives.specs:
             further = spec.metric == NEGATIVE_FLIPS and spec != self.entries[spec.name]
-            if further and (flips := self._flips(spec, items, split)):
-                values.setdefault(spec.name, {})[spec.label.removeprefix(f"{spec.name}, ")] = list(flips.values())
+            if further and (told := self._relative(spec, items, split)):
+                values.setdefault(spec.name, {})[spec.label.removeprefix(f"{spec.name}, ")] = list(told.values())
         return {task: {name: _mean(own) for name, own in by_name.items()} for task, by_name in values.items()}
 
 
@@ -276,7 +290,7 @@ def _sign(spec: TaskSpec) -> float:
 
 
 def _shares(metric: str, means: Iterable[float]) -> bool:
-    known = metric.startswith(PYTHON) or (metric not in _WITH_A_UNIT and is_share(metric))
+    known = metric in SHARES if metric in MEASURES.names else metric.startswith(PYTHON) or is_share(metric)
     return known and all(-1.0 <= mean <= 1.0 for mean in means)
 
 

@@ -254,8 +254,8 @@ def _columns(prepared: Prepared) -> tuple[TaskColumn, ...]:
 
 def _directions(prepared: Prepared) -> list[Direction | None]:
     """Return which values of each of `_measured` are better."""
-    pairs = zip(prepared.config.evaluation.tasks, prepared.harness.specs, strict=True)
-    return ["maximize" if spec.metric == NEGATIVE_FLIPS else resolved.direction for spec, resolved in pairs]
+    specs = [spec for spec in prepared.harness.specs if spec.metric != FOREIGN_SCRIPT]
+    return ["maximize" if spec.metric == NEGATIVE_FLIPS else spec.direction for spec in specs]
 
 
 def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None:

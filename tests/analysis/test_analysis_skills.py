@@ -14,7 +14,8 @@ from evomerge.analysis.comparison import mcnemar, tango
 from evomerge.analysis.skills import own_entries
 from evomerge.analysis.verdict import candidate_verdict, with_verdict
 from evomerge.evaluation.objective import Objectives
-from evomerge.evaluation.task import Constraint, TaskSpec
+from evomerge.evaluation.scripts import number_of
+from evomerge.evaluation.task import SCRIPT, Constraint, TaskSpec
 from evomerge.record import Choice, Split
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
@@ -326,3 +327,24 @@ def test_degenerate_answers_speak_against_a_merge(tmp_path: Path) -> None:
         "use": False,
         "text": "do not use it as it is: the best merge repeats itself in 80.0 % of its answers",
     }
+
+
+def test_of_equal_parents_the_first_is_the_best(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run", SPECS[:1])
+    add_model(run, -1, "adder", everywhere(add=20), SPECS[:1])
+    add_model(run, -2, "words", everywhere(add=20), SPECS[:1])
+    add_model(run, 0, "candidate 0", everywhere(add=20), SPECS[:1])
+    run.database.set_choice(Choice("winner", (0,)))
+    status = found(run)
+    assert (status["skills"][0]["best_parent"], status["best_parent"]) == ("adder", "adder")
+
+
+def test_answers_in_another_script_than_the_parents_are_a_measure(tmp_path: Path) -> None:
+    latin, cyrillic = number_of("LATIN"), number_of("CYRILLIC")
+    run = new_run(tmp_path / "run", SPECS[:1], ("adder",))
+    add_model(run, -1, "adder", everywhere(add=20), SPECS[:1], {"add": {SCRIPT: latin}})
+    add_model(run, 0, "candidate 0", everywhere(add=20), SPECS[:1], {"add": {SCRIPT: cyrillic}})
+    run.database.set_choice(Choice("winner", (0,)))
+    status = found(run)
+    assert status["best"]["tasks"]["add"]["measures"] == {"foreign_script": 1.0}
+    assert status["baselines"][0]["tasks"]["add"]["measures"] == {"foreign_script": 0.0}

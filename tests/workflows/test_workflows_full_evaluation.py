@@ -103,7 +103,8 @@ def test_every_item_is_scored_as_in_the_search(run: Path, full) -> None:
 def test_unseen_items_are_those_that_neither_searched_nor_chose(run: Path, full) -> None:
     result, _ = full
     data = result.to_data()
-    assert data["tasks"][0] == {
+    tasks = [{key: value for key, value in one.items() if key != "against_best_parent"} for one in data["tasks"]]
+    assert tasks[0] == {
         "task": "sums",
         "metric": "brier_score",
         "items": 14,
@@ -118,6 +119,25 @@ def test_unseen_items_are_those_that_neither_searched_nor_chose(run: Path, full)
     unseen = [value for value, split in zip(row, result.responses.split, strict=False) if split in ("", "test")]
     assert sums.unseen.mean == pytest.approx(np.mean(unseen))
     assert sums.everything.mean == pytest.approx(row.mean())
+
+
+def test_the_winner_is_compared_with_the_best_parent_on_the_unseen_items(run: Path, full) -> None:
+    result, _ = full
+    parents = ("math", "japanese")
+    rows = {name: result.responses.row(name) for name in (*parents, winner_of(run))}
+    splits = np.array(result.responses.split[:14])
+    chose = {name: rows[name][:14][splits == "validation"].mean() for name in parents}
+    best = min(parents, key=lambda name: chose[name])  # a Brier score: less is better
+    for i, (start, stop) in enumerate(((0, 14), (14, 20))):
+        one = result.skills[i]
+        assert (one["best_parent"], one["best_parent_by"], one["split"]) == (best, "validation", "unseen")
+        unseen = np.array([split in ("", "test") for split in result.responses.split[start:stop]])
+        differences = (rows[best] - rows[winner_of(run)])[start:stop][unseen]
+        assert one["n"] == unseen.sum() and one["difference"] == pytest.approx(differences.mean())
+        assert one["low"] < one["difference"] < one["high"]
+    data = result.to_data()["tasks"]
+    assert [one["against_best_parent"]["n"] for one in data] == [5, 6]
+    assert api.evaluate_full(run, parents=True, out=full[1]).skills == ()
 
 
 def test_models_that_the_file_holds_are_not_scored_again(run: Path, full, tmp_path: Path, monkeypatch) -> None:
@@ -195,6 +215,7 @@ def test_the_command_prints_shares_and_writes_the_matrix(run: Path, full, tmp_pa
     out = capsys.readouterr().out
     assert "searched on 5 of 14 items (36 %), the winner chosen on 4 (29 %), 5 unseen" in out
     assert "unseen items" in out and winner_of(run) in out and "responses: responses.npz" in out
+    assert "the best parent by its validation items: " in out and " on 5 unseen items (paired, p " in out
     assert main(["evaluate", "--all-parents", str(run), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["models"]) == {"math", "japanese", "average", "base"}
     assert main(["records", str(run), "--responses", "run.npz"]) == 0

@@ -1,0 +1,141 @@
+"""What people see of skills: a line on top, a table that fits, and marks that need no colour."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from skill_runs import add_model, everywhere, new_run, right, three_skills
+
+from evomerge.analysis.verdict import with_verdict
+from evomerge.cli.console import make_console
+from evomerge.cli.main import main
+from evomerge.cli.running import show_result
+from evomerge.cli.tables import result_tables, verdict_line
+from evomerge.evaluation.task import TaskSpec
+from evomerge.record import Choice, Split
+from evomerge.store.run_dir import RunDir
+from evomerge.store.status import run_status
+
+
+def status_of(run: RunDir) -> dict[str, Any]:
+    status = with_verdict(run, run_status(run))
+    run.close()
+    return status
+
+
+def printed(status: dict[str, Any], width: int, place: int = 1) -> list[str]:
+    """Return the lines of one of the tables, on a terminal of a width."""
+    console = make_console()
+    console.file, console.width = io.StringIO(), width
+    console.print(list(result_tables(status, width))[place])
+    return console.file.getvalue().rstrip("\n").split("\n")
+
+
+@pytest.fixture
+def status(tmp_path: Path) -> dict[str, Any]:
+    return status_of(three_skills(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("width", "has", "lacks"),
+    [
+        (200, ["97.5 % [87.1, 99.6]", "words", "average"], []),
+        (120, [" 97.5 % ", "words", "average"], ["[87.1"]),
+        (80, ["97.5 % words", "average"], [" caps    ┃", "[87.1"]),
+        (66, ["97.5 % words"], ["average"]),
+    ],
+)
+def test_three_tasks_fit_any_width_in_single_lines(
+    status: dict[str, Any], width: int, has: Sequence[str], lacks: Sequence[str]
+) -> None:
+    lines = printed(status, width)
+    assert max(map(len, lines)) <= width and len(lines) == 8  # title, head, three tasks
+    text = "\n".join(lines)
+    assert all(word in text for word in has) and not any(word in text for word in lacks)
+    (row,) = [line for line in lines if "reverse" in line]
+    assert " lost " in row and "-97.5 [-99.6, -80.2]" in row  # without any colour
+    assert "lost" not in text.replace(row, "")
+
+
+def test_the_verdict_stands_on_top_and_the_lost_skill_before_the_other_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three_skills(tmp_path / "run").close()
+    assert main(["status", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("verdict: do not use it as it is: it has lost reverse (0.0 % against 97.5 % of words)")
+    assert place < next(i for i, line in enumerate(lines) if "score and 95 % interval" in line)
+    notes = [line for line in lines if line.startswith("note: ")]
+    assert notes[0].startswith("note: the best merge has lost reverse: 0.0 % against 97.5 % of words (-97.5 points")
+
+
+def test_the_end_of_a_search_begins_with_the_verdict(
+    status: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Run:
+        def status(self) -> dict[str, Any]:
+            return status
+
+        def warnings(self) -> list[str]:
+            return [one["text"] for one in status["warnings"]]
+
+    assert show_result(Run()) == 0
+    assert capsys.readouterr().out.startswith("verdict: do not use it as it is: it has lost reverse")
+
+
+@pytest.mark.parametrize(("use", "style"), [(True, "green"), (False, "red"), (None, "yellow")])
+def test_the_verdict_has_a_colour_too(use: bool | None, style: str) -> None:
+    line = verdict_line({"choice": {"kind": "winner"}, "verdict": {"use": use, "text": "words"}})
+    assert line is not None and line.plain == "verdict: words" and style in str(line.spans[-1].style)
+    assert verdict_line({"choice": None, "verdict": {"use": None, "text": "no merge is chosen yet"}}) is None
+
+
+def test_of_many_tasks_those_with_the_largest_losses_are_shown(tmp_path: Path) -> None:
+    names = [f"subject_{i:02}" for i in range(57)]
+    specs = tuple(TaskSpec(name, "acc", filter="none", direction="maximize") for name in names)
+    run = new_run(tmp_path / "run", specs, ("a", "b"))
+
+    def answers(n_right: list[int]) -> dict[str, dict[Split, list[float]]]:
+        return {name: dict.fromkeys(Split, right(n, 20)) for name, n in zip(names, n_right, strict=True)}
+
+    add_model(run, -1, "a", answers([15] * 57), specs)
+    add_model(run, -2, "b", answers([5] * 57), specs)
+    add_model(run, 0, "candidate 0", answers([18] * 54 + [2, 3, 4]), specs)
+    run.database.set_choice(Choice("winner", (0,)))
+    lines = printed(status_of(run), 100)
+    assert lines[0].strip().startswith("task by task, 20 test items each; 12 of 57, the largest losses first")
+    assert [line.split()[1] for line in lines[4:7]] == names[-3:] and len(lines) == 17
+
+
+def test_names_stand_as_they_are(tmp_path: Path) -> None:
+    odd = ("[/INST]", "日本語 [red]")
+    specs = tuple(TaskSpec(name, "acc", filter="none", direction="maximize") for name in odd)
+    run = new_run(tmp_path / "run", specs, ("[bold]p", "x\x1b[31m"))
+    for number, name, n in ((-1, "[bold]p", 30), (-2, "x\x1b[31m", 20), (0, "candidate 0", 5)):
+        add_model(run, number, name, {task: dict.fromkeys(Split, right(n)) for task in odd}, specs)
+    run.database.set_choice(Choice("winner", (0,)))
+    status = status_of(run)
+    text = "\n".join(printed(status, 300))
+    assert all(name in text for name in (*odd, "[bold]p", "x\\x1b[31m")) and "\x1b" not in text
+    console = Console(file=io.StringIO(), width=300)
+    console.print(verdict_line(status))
+    assert "[/INST] (12.5 % against 75.0 % of [bold]p)" in console.file.getvalue()
+
+
+def test_a_front_names_what_each_merge_has_lost(tmp_path: Path) -> None:
+    specs = tuple(
+        TaskSpec(name, "acc", filter="none", direction="maximize", objective=name) for name in ("add", "reverse")
+    )
+    run = new_run(tmp_path / "run", specs, ("adder", "words"))
+    add_model(run, -1, "adder", everywhere(add=30, reverse=2), specs)
+    add_model(run, -2, "words", everywhere(add=2, reverse=30), specs)
+    add_model(run, 0, "candidate 0", everywhere(add=38, reverse=3), specs)
+    add_model(run, 1, "candidate 1", everywhere(add=31, reverse=31), specs)
+    run.database.set_choice(Choice("front", (1, 0)))
+    lines = printed(status_of(run), 200, place=2)
+    assert any("lost skills" in line for line in lines)
+    (row,) = [line for line in lines if "candidate 0" in line]
+    assert row.split("│")[-2].strip() == "reverse"
