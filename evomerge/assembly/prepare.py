@@ -22,6 +22,7 @@ from evomerge.assembly.spaces import (
     make_stages,
     recipe_terms,
 )
+from evomerge.assembly.warm_up import Settled, settle
 from evomerge.assembly.workers import (
     device_problems_of,
     find_devices,
@@ -148,6 +149,20 @@ class Prepared:
         """Load the models into which candidates are written; this reads weights for the first time."""
         set_threads(self.config.execution.threads)
         return make_live_models(self.config, self.sources)
+
+    def settle(self, live: LiveModels, before: Settled | None = None) -> Settled:
+        """Set the threads of candidates that run in this process, measured where nobody gave them; see `warm_up`."""
+        evaluation = self.config.evaluation
+        return settle(
+            live,
+            self.harness,
+            self.config.execution,
+            next(iter(self.baselines.values())),
+            items=self.items_per_candidate,
+            batch_size=evaluation.batch_size,
+            engine=evaluation.engine,
+            before=before,
+        )
 
 
 def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | None = None) -> Prepared:

@@ -647,7 +647,7 @@ class ExecutionConfig(Section):
     )
     threads: Annotated[Count, Field(le=MOST_THREADS)] | None = key(
         None,
-        "of torch on the CPU; null: all cores, or those of a Ray worker; on a machine shared with others take fewer",
+        "of torch on the CPU; null: as many as a short measurement finds fastest; in a Ray worker as many as its CPUs",
         at_resume=SPEED,
     )
     cache: str | float = key(

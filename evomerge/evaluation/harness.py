@@ -21,7 +21,8 @@ from evomerge.evaluation.catalog import TaskCatalog, check
 from evomerge.evaluation.chat import TriedTemplate, chat_key
 from evomerge.evaluation.contents import short_hash
 from evomerge.evaluation.engines.base import Answers, Call, Division, Engine, Response
-from evomerge.evaluation.engines.encoding import Encoded, Encoder
+from evomerge.evaluation.engines.batching import by_prefix
+from evomerge.evaluation.engines.encoding import Encoded, Encoder, request_size
 from evomerge.evaluation.engines.registry import ENGINES, make_engine
 from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.measures.base import Measure
@@ -427,6 +428,31 @@ class LmHarness:
             first = next(one.items for one in drawn if one.source == source)
             with suppress(ConfigError):  # what is not the template's fault shows when all prompts are built
                 self._task(task, source).build(first[:1], shots_from=first, chat_template=template)
+
+    def request_sizes(self, model: Any, tokenizer: Any, items_per_task: int) -> list[tuple[int, int]]:
+        """Return how much work the first search items of each task are; no pass is run.
+
+        Args:
+            model: as for `score`; so is `tokenizer`.
+            items_per_task: how many items to look at.
+
+        Returns:
+            For each request the tokens to read, without the beginning that all prompts of its task share, and the most
+            tokens to write. Requests that only lm-eval can answer are left out.
+
+        Raises:
+            ConfigError: if the prompts cannot be built.
+        """
+        self.prepare()
+        items = {task: chosen[:items_per_task] for task, chosen in self.split_items(Split.SEARCH).items()}
+        with quiet():
+            _, calls, _ = self._asked(model, tokenizer, Split.SEARCH, items)
+        sizes = []
+        for call, _ in calls:
+            known = [(task, request_size(one)) for task, one in zip(call.tasks, call.encoded, strict=True) if one]
+            for group in by_prefix([tokens for _, (tokens, _) in known], [task for task, _ in known]) if known else ():
+                sizes += [(len(known[i][1][0]) - len(group.prefix), known[i][1][1]) for i in group.members]
+        return sizes
 
     def share_engine(self, other: LmHarness) -> None:
         """Use the engine of another harness with the same settings, since an engine may hold a copy of the weights."""

@@ -65,6 +65,11 @@ def profile(
     tell([one.text for one in prepared.cautions], note)
     config = prepared.config
     live = prepared.live_models()
+    settled = prepared.settle(live)
+    for sentence in settled.said:
+        if note is not None:
+            note(sentence)
+    tell(settled.doubts, note)
     synchronize = _synchronizer(live)
     if prepared.objectives.compares:
         for name, recipe in prepared.baselines.items():

@@ -18,11 +18,14 @@ from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
+from evomerge.assembly.warm_up import Settled
+from evomerge.assembly.workers import own_threads
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted, RunError
 from evomerge.execution.base import StopSignal
 from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
 from evomerge.search.session import Search
+from evomerge.store.database import Database
 from evomerge.store.log import logging_to
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
@@ -33,6 +36,9 @@ from evomerge.workflows import Note
 from evomerge.workflows.run import Run
 
 log = logging.getLogger("evomerge")
+
+SETTLED = "threads"
+"""The key in the database of the number of threads that was chosen when the run began; None: the user's."""
 
 MANY, SHOWN = 5, 500
 """After how many failures and no success it is said that something is wrong, and most characters of an error then."""
@@ -101,7 +107,7 @@ def carry_out(
     """Run what is left of a search, and record how it ended."""
     stop = stop or StopSignal()
     try:
-        with logging_to(run.log_path) as run_log:
+        with logging_to(run.log_path) as run_log, own_threads():
             _carry_out(run, prepared, _Logged(listener, note, lambda: _doubts(run, prepared)), stop, note)
     except (Interrupted, KeyboardInterrupt) as error:
         raise _stopped(error, run.path) from None
@@ -135,10 +141,18 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
             f"{found.place} holds what looks like a secret ({found.what}): it stands in {run.path / CONFIG}, and the "
             "run cannot be exported like this. Refer to the environment instead, for example ${oc.env:HF_TOKEN}"
         )
+
+    def settled(found: Settled) -> None:
+        database.set_meta(SETTLED, found.threads)
+        for text in found.said:
+            listener.say(text)
+        for text in found.doubts:
+            listener.warn(text)
+
     try:
         if note is not None:
             note("loading the parents")
-        executor = make_executor(prepared, stop)
+        executor = make_executor(prepared, stop, before=_settled(database), tell=settled)
         try:
             winner = Search(
                 run_dir=run,
@@ -183,6 +197,13 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     log.info("complete: the winner is %s", winner.name)
 
 
+def _settled(database: Database) -> Settled | None:
+    """Return what an earlier session settled; None: there was none."""
+    absent = "no session"
+    threads = database.get_meta(SETTLED, absent)
+    return None if threads == absent else Settled(threads)
+
+
 def _stopped(error: BaseException, folder: Path) -> BaseException:
     """Return the error of a stopped search with the command that continues it."""
     if isinstance(error, KeyboardInterrupt):
@@ -221,6 +242,12 @@ class _Logged:
         self._after_baselines = after_baselines
         self._phase = ""
         self._failed: int | None = 0  # candidates that failed since the beginning; None: one was scored
+
+    def say(self, text: str) -> None:
+        """Write a sentence to the log, and say it at once."""
+        log.info("%s", text)
+        if self._note is not None:
+            self._pass_on(lambda: self._note and self._note(text))
 
     def warn(self, text: str) -> None:
         """Write a warning to the log, and say it at once."""

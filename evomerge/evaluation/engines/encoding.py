@@ -69,6 +69,14 @@ def is_cut(request: Encoded | None) -> bool | None:
     return None if request is None else False
 
 
+def request_size(encoded: Encoded) -> tuple[tuple[int, ...], int]:
+    """Return the token ids that a request makes a model read, and the most tokens that it makes it write."""
+    if isinstance(encoded, Completion):
+        return encoded.prompt, encoded.max_new_tokens
+    windows = (encoded,) if isinstance(encoded, Likelihood) else encoded
+    return tuple(token for one in windows for token in (*one.context, *one.continuation)), 0
+
+
 class Encoder:
     """Encodes the requests of one tokenizer, exactly as lm-eval's `HFLM` would.
 

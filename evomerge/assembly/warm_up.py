@@ -1,0 +1,255 @@
+"""How many threads candidates get on a CPU, measured before the first one where nobody said it; and what a dtype costs.
+
+More threads are not always faster: passes of a small model mostly wait for each other, and on a machine that others use
+two threads took ten times as long as one. So a few passes are timed with each number of threads, in turns.
+
+The type in which candidates compute is measured, too, but only said: it decides scores, and no score may depend on how
+busy a machine was for a second. The number of threads decides at most the last bits of a logit (MKL adds up products of
+few rows in another order). It is recorded, so that a search that is continued goes on with the same number.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from evomerge.assembly.timed_passes import Load, TimedPasses, load_of
+from evomerge.assembly.workers import set_threads
+from evomerge.config.schema import ExecutionConfig
+from evomerge.errors import CheckpointError, RecipeError
+from evomerge.evaluation.harness import LmHarness
+from evomerge.merge.live.models import LiveModels
+from evomerge.recipe import Recipe
+from evomerge.system.cores import usable_cores
+from evomerge.system.memory import free_memory
+
+log = logging.getLogger(__name__)
+
+CHEAP = 0.5
+"""Seconds of a candidate's passes below which one thread is taken unmeasured: passes so short gain nothing by more."""
+
+WORTH = 0.9
+"""More threads are taken only if they need less than this share of the time: others may use the cores, too."""
+
+CLEARLY = 1.5
+"""From how many times the time of another dtype on a dtype is said to be slow."""
+
+HOPELESS = (4.0, 1.5)
+"""What took more than so many times as long as the quickest is measured no more: in the first round, which may have
+been a busy moment, and in the best of several."""
+
+FEWEST, MOST = 3, 7
+"""Rounds of measurements."""
+
+SECONDS = 2.0
+"""After so many seconds no further round begins, once there were enough."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was settled before the first candidate.
+
+    Attributes:
+        threads: how many threads were chosen; None: as many as the user or the library says.
+        said: what it was decided by, one sentence each.
+        doubts: what the user should change, one sentence each.
+    """
+
+    threads: int | None = None
+    said: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def settle(
+    live: LiveModels,
+    harness: LmHarness,
+    execution: ExecutionConfig,
+    recipe: Recipe,
+    *,
+    items: int,
+    batch_size: int,
+    engine: str,
+    before: Settled | None = None,
+) -> Settled:
+    """Set the number of torch's threads, and find out what the dtype costs; on a CPU only.
+
+    Args:
+        live: the live models; the recipe is written there.
+        harness: the tasks.
+        execution: the settings; threads that it names are taken.
+        recipe: of a model to measure with.
+        items: how many items a candidate answers.
+        batch_size: most rows of a pass.
+        engine: the name of the engine; vLLM has threads of its own.
+        before: what an earlier session settled, which holds on where there are as many cores.
+    """
+    set_threads(execution.threads)
+    if live.device.type != "cpu" or engine not in ("hf", "lm-eval"):
+        return Settled()
+    cores = usable_cores()
+    if before is not None and (execution.threads is not None or (before.threads or 1) <= cores):
+        if execution.threads is not None or before.threads is None:
+            return Settled(before.threads)
+        set_threads(before.threads)
+        return Settled(before.threads, (f"{_threads(before.threads)}, as when the run began",))
+    load = _load(live, harness, recipe, items=items, batch_size=batch_size)
+    if load is None:
+        return Settled()
+    try:
+        found = _measured_threads(live.model, load, cores) if execution.threads is None else Settled()
+        own = recipe.dtype or str(live.sources.like(recipe.donor.source).dtype).removeprefix("torch.")
+        slow = _measured_dtype(live.model, load, execution.dtype, own)
+    except Exception as error:  # a model's own code may raise anything; the first score will say what
+        log.info("passes could not be timed: %s: %s", type(error).__name__, error)
+        set_threads(execution.threads or cores)
+        return Settled()
+    return Settled(found.threads, (*found.said, *slow.said), slow.doubts)
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """Return the numbers of threads that are tried: powers of two, half of the cores, and all of them; ascending."""
+    powers = {1 << i for i in range(cores.bit_length()) if 1 << i <= cores}
+    return tuple(sorted(powers | {max(1, cores // 2), cores}))
+
+
+def in_turns(
+    measure: Callable[[int], float], choices: Sequence[int], *, clock: Clock = time.perf_counter
+) -> dict[int, list[float]]:
+    """Measure several choices in turns, so that a busy moment strikes all alike.
+
+    Args:
+        measure: returns the seconds of a choice, measured anew.
+        choices: what is compared.
+        clock: seconds since some instant.
+
+    Returns:
+        Choice to its seconds, one for each round; choices that were given up have fewer.
+    """
+    began = clock()
+    found: dict[int, list[float]] = {choice: [] for choice in choices}
+    going = list(choices)
+    for number in range(MOST):
+        if number >= FEWEST and clock() - began > SECONDS:
+            break
+        for choice in going if number % 2 == 0 else reversed(going):
+            found[choice].append(measure(choice))
+        allowed = HOPELESS[min(number, 1)] * min(min(found[choice]) for choice in going)
+        going = [choice for choice in going if min(found[choice]) <= allowed]
+        if len(going) == 1:
+            break
+    return found
+
+
+def fewest_worth(found: Mapping[int, Sequence[float]]) -> int:
+    """Return the number of threads to take: more only where they are clearly faster, round by round.
+
+    Each number is compared with the best so far by the median over rounds of the ratio of both times, so that no single
+    measurement decides.
+
+    Args:
+        found: as `in_turns` returns it, ascending by the number of threads.
+    """
+    best = next(iter(found))
+    for choice in found:
+        if _ratio(found[choice], found[best]) < WORTH:
+            best = choice
+    return best
+
+
+def _ratio(these: Sequence[float], those: Sequence[float]) -> float:
+    """Return the median over common rounds of how many times as long these took as those."""
+    return median(one / max(other, 1e-9) for one, other in zip(these, those, strict=False))
+
+
+def _load(live: LiveModels, harness: LmHarness, recipe: Recipe, *, items: int, batch_size: int) -> Load | None:
+    try:
+        live.write(recipe)
+        return load_of(harness, live.model, live.tokenizer, items=items, batch_size=batch_size)
+    except (CheckpointError, RecipeError):  # the baselines will say so
+        return None
+
+
+def _measured_threads(model: Any, load: Load, cores: int) -> Settled:
+    set_threads(1)
+    passes = TimedPasses(model, load)
+    alone = passes.seconds()
+    if cores == 1 or alone < CHEAP:
+        why = (
+            "there is one core"
+            if cores == 1
+            else f"passes of a candidate take about {_seconds(alone)}, too short for more"
+        )
+        return Settled(1, (f"{_threads(1)}: {why}; execution.threads says otherwise",))
+
+    def measure(threads: int) -> float:
+        set_threads(threads)
+        return passes.seconds()
+
+    found = in_turns(measure, thread_counts(cores))
+    chosen = fewest_worth(found)
+    set_threads(chosen)
+    times = ", ".join(f"{threads}: {_seconds(median(took))}" for threads, took in found.items())
+    return Settled(
+        chosen,
+        (f"{_threads(chosen)}: measured passes of a candidate by number of threads: {times}; "
+         "execution.threads says otherwise",),
+    )  # fmt: skip
+
+
+def _measured_dtype(model: Any, load: Load, given: str | None, own: str) -> Settled:
+    """Compare the dtype in which candidates run with the other one that is likely; nothing is changed.
+
+    Args:
+        model: the live model.
+        load: the work that a candidate is.
+        given: what the user says; None: nothing.
+        own: the type that the merge has on the disk.
+    """
+    import torch
+
+    running = str(model.dtype).removeprefix("torch.")
+    other = "float32" if running != "float32" else own
+    if other == running:
+        return Settled()
+    passes = TimedPasses(model, load)
+    if passes.seconds() < CHEAP:
+        return Settled()
+    size = getattr(torch, other).itemsize
+    if 2 * size * sum(parameter.numel() for parameter in model.parameters()) > free_memory():
+        return Settled(said=(f"{running}: there is no room for a second model to compare its speed with {other}",))
+    second = TimedPasses(copy.deepcopy(model).to(getattr(torch, other)), load, like=passes)
+    found = in_turns(lambda which: (second if which else passes).seconds(), (0, 1))
+    ratio = _ratio(found[0], found[1])  # how many times as long as in the other
+    measured = f"a candidate's passes take {_times(ratio)} as in {other} on this processor (measured)"
+    if running != "float32" and ratio >= CLEARLY:
+        doubt = f"execution.dtype is {given}, in which {measured}; leave it out to compute in float32"
+        return Settled(doubts=(doubt,))
+    if running == "float32" and ratio >= CLEARLY:
+        return Settled(
+            said=(
+                f"float32: {measured}; execution.dtype={other} would be quicker. It is not chosen by itself, since "
+                "scores would then depend on the machine",
+            )
+        )
+    return Settled(said=(f"{running}: {measured}",))
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread{'s' * (n != 1)}"
+
+
+def _seconds(seconds: float) -> str:
+    return (
+        f"{1000 * seconds:.0f} ms" if seconds < 1.0 else f"{seconds:.1f} s" if seconds < 100.0 else f"{seconds:.0f} s"
+    )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g} times as long"
