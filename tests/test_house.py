@@ -309,8 +309,8 @@ def test_search_sees_only_the_contract_of_an_executor() -> None:
 
 def test_config_sees_only_plain_data_and_the_registries_of_names() -> None:
     names = {name for path in (PACKAGE / "config").glob("*.py") for name in imported_names(path)}
-    plain = ("config", "errors", "recipe", "evaluation.task", "evaluation.floor", "search.budget", "system.registry")
-    plain += ("system.references",)
+    plain = ("config", "errors", "recipe", "search.budget", "system.registry", "system.references")
+    plain += ("evaluation.chat", "evaluation.floor", "evaluation.task")
     registries = {
         "evaluation.engines.registry.ENGINES",
         "estimation.run_estimators.RUN_ESTIMATORS",

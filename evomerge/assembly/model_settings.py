@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from evomerge.assembly.spaces import baselines
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError
+from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.engines.decoding import refusal
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import quiet
@@ -106,7 +107,7 @@ def read_settings(config: SearchConfig, sources: Sources, spaces: Sequence[Space
             sources.check_tokens(recipe)
         except CheckpointError as error:
             problems += str(error).splitlines()
-    if config.evaluation.apply_chat_template:
+    if config.evaluation.chat.template:
         problems += _without_template(config, found_tokenizers)
     notes: list[str] = []
     if THE_MERGE in scored and not problems:
@@ -157,10 +158,9 @@ def _kinds(sources: Sources, tokenizers: Tokenizers, generation: GenerationConfi
     )
 
 
-def without_template(recipes: Mapping[str, Recipe], sources: Sources) -> list[str]:
-    """Return the names of the models whose tokenizer has no chat template."""
-    tokenizers = Tokenizers()
-    return [name for name, one in recipes.items() if not _template(tokenizers.of(sources.tokenizer_of(one)))]
+def template_lacking(chat: Chat, recipe: Recipe, sources: Sources) -> str | None:
+    """Return what a model's tokenizer lacks to be asked as `evaluation.chat` says, in words that follow "has"."""
+    return chat.lacking(Tokenizers().of(sources.tokenizer_of(recipe))) if chat.template else None
 
 
 def _merge_of(space: Space) -> Recipe:
@@ -195,22 +195,28 @@ def _vocabulary(opened: OpenModel) -> int:
 
 
 def _without_template(config: SearchConfig, tokenizers: Mapping[Who, Any]) -> list[str]:
+    chat = config.evaluation.chat
+    asked = f"evaluation.chat.template is {str(chat.template).lower() if chat.template is True else chat.template!r}"
     parents = [parent.name for parent in config.models.parents]
-    lacking = [name for name in parents if name in tokenizers and not _template(tokenizers[name])]
-    problems = []
-    if lacking:
-        problems.append(
-            "evaluation.apply_chat_template is set, but there is no chat template in the tokenizer of "
-            f"{_listed([_said(name) for name in lacking])}: give each its template (chat_template.jinja in its "
-            "folder), leave it out, or unset "
-            "apply_chat_template"
+    lacking: dict[str, list[str]] = {}
+    for name in parents:
+        reason = chat.lacking(tokenizers[name]) if name in tokenizers else None
+        if reason is not None:
+            lacking.setdefault(reason, []).append(name)
+    problems = [
+        f"{asked}, but there is {reason} in the tokenizer of {_listed([_said(name) for name in names])}: give each its "
+        "template (chat_template.jinja in its folder), leave it out, or ask without a template"
+        for reason, names in lacking.items()
+    ]
+    reason = chat.lacking(tokenizers[THE_MERGE]) if THE_MERGE in tokenizers else None
+    if reason is not None:
+        have = [name for name in parents if not any(name in names for names in lacking.values())]
+        remedy = (
+            f"set models.tokenizer to a parent that has one: {', '.join(have)}" if have else "ask without a template"
         )
-    if THE_MERGE in tokenizers and not _template(tokenizers[THE_MERGE]):
-        have = [name for name in parents if name not in lacking]
         problems.append(
-            "evaluation.apply_chat_template is set, but the tokenizer that the merge gets "
-            f"(models.tokenizer: {config.models.tokenizer or 'null'}) has no chat template; "
-            + (f"set models.tokenizer to a parent that has one: {', '.join(have)}" if have else "unset it")
+            f"{asked}, but the tokenizer that the merge gets (models.tokenizer: "
+            f"{config.models.tokenizer or 'null'}) has {reason}; {remedy}"
         )
     return problems
 

@@ -76,7 +76,7 @@ def make_harness(
         seed=config.seed,
         include_path=include_paths(evaluation.include_path),
         batch_size=batch_size or evaluation.batch_size,
-        apply_chat_template=evaluation.apply_chat_template,
+        chat=evaluation.chat,
         allow_unsafe_code=evaluation.allow_unsafe_code,
         recorded_splits=recorded_splits,
         engine=evaluation.engine,

@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evomerge.config.schema import ENCODINGS, OF_RAY, ExecutionConfig, FitnessConfig, SearchKeys, StageConfig
+from evomerge.config.schema import (
+    ENCODINGS,
+    OF_RAY,
+    ExecutionConfig,
+    FitnessConfig,
+    SearchKeys,
+    StageConfig,
+    as_template,
+)
+from evomerge.evaluation.chat import chat_problems
 from evomerge.evaluation.task import spec_problems
 
 _PLAIN_MEANS = ("mean", "stratified", "weighted")
@@ -33,8 +42,15 @@ def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
         *_models(keys),
         *_budget(given),
     ]
+    problems += _chat(given)
     if keys.evaluation is not None:
         problems += spec_problems(keys.evaluation.tasks)
+        problems += chat_problems(
+            keys.evaluation.chat,
+            asks="evaluation.chat.template",
+            arguments="evaluation.chat.arguments",
+            marker="evaluation.chat.think_end_token",
+        )
     problems += [*_engine(keys, stages), *_fitness(keys.fitness), *_execution(keys.execution)]
     return problems
 
@@ -102,6 +118,24 @@ def _budget(given: Mapping[str, Any]) -> Iterator[str]:
     budget = given.get("budget") or {}
     if isinstance(budget, Mapping) and all(budget.get(name) is None for name in ("candidates", "items", "seconds")):
         yield "`budget` needs at least one limit: candidates, items or seconds"
+
+
+def _chat(given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield that a short form says something else than what it is short for."""
+    evaluation = given.get("evaluation")
+    if not isinstance(evaluation, Mapping):
+        return
+    said = evaluation.get("chat")
+    try:
+        short = as_template(evaluation.get("apply_chat_template"))
+        template = as_template(said.get("template") if isinstance(said, Mapping) else said)
+    except ValueError:
+        return
+    if isinstance(short, bool) and template is not None and short != bool(template):
+        yield (
+            f"`evaluation.apply_chat_template` is {str(short).lower()}, but `evaluation.chat.template`, for which it "
+            f"is short, is {str(template).lower() if isinstance(template, bool) else repr(template)}; leave it out"
+        )
 
 
 def _engine(keys: SearchKeys, stages: tuple[StageConfig, ...]) -> Iterator[str]:

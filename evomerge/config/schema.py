@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -41,6 +41,7 @@ from evomerge.config.values import (
     section,
 )
 from evomerge.errors import ConfigError, RecipeError
+from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.floor import MOST, Floor, read_floor
 from evomerge.evaluation.task import Constraint, SplitSizes, TaskSpec
 from evomerge.recipe import DTYPES, Parent, Recipe
@@ -410,6 +411,28 @@ class FloorKeys(Section):
         return Floor(self.absolute, self.of_best_parent, self.below_best_parent)
 
 
+class GenerationKeys(Section):
+    """What takes the place of a task's own generation_kwargs; further keys go to transformers' `generate`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    max_gen_toks: Any = key(
+        None,
+        "most tokens of an answer, with its thinking; null: as the task says",
+        json={"type": "integer", "minimum": 1},
+    )
+    until: Any = key(
+        None,
+        "texts that end an answer, instead of the task's; []: the end token alone; null: as the task says",
+        json={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    )
+
+    def build(self) -> Mapping[str, Any] | None:
+        """Return the settings; `evomerge.evaluation.task.spec_problems` checks them."""
+        said = {"max_gen_toks": self.max_gen_toks, "until": self.until, **(self.model_extra or {})}
+        return {name: one for name, one in said.items() if one is not None} or None
+
+
 class TaskKeys(Section):
     """One metric of one task.
 
@@ -438,6 +461,11 @@ class TaskKeys(Section):
     validation: Text | None = key(None, "another task whose items are the validation items; null: this one's")
     test: Text | None = key(None, "another task whose items are the test items; null: this one's")
     num_fewshot: Natural | None = key(None, "solved examples in front of each question; null: as the task says")
+    generation: Annotated[Any, MadeOf(GenerationKeys)] | None = key(
+        None,
+        "{max_gen_toks: 1024, until: []}: instead of what the task says of its answers; null: as the task says",
+        must="be like {max_gen_toks: 1024, until: []}",
+    )
     constraint: Annotated[Constraint, MadeOf(ConstraintKeys)] | None = key(
         None,
         "{max: 0.05} or {min: 0.9}: a limit for the mean, instead of a weight",
@@ -492,6 +520,49 @@ class SplitKeys(Section):
         return SplitSizes(search=self.search, validation=self.validation, test=self.test)
 
 
+def as_template(value: Any) -> Any:
+    """Return a flag or a name; some readers of YAML leave flags as words.
+
+    Raises:
+        ValueError: if it is neither, nor null.
+    """
+    words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
+    if value is not None and (not isinstance(value, (bool, str)) or value == ""):
+        raise ValueError
+    return words.get(value.lower(), value) if isinstance(value, str) else value
+
+
+class ChatKeys(Section):
+    """How models are asked, all in the same way, each by its own tokenizer; a flag or name alone is the template."""
+
+    template: Annotated[Any, BeforeValidator(as_template)] = key(
+        None,
+        "true: by the tokenizer's chat template; NAME: by that one of several; null: false, plain text",
+        must="be true, false or the name of a chat template",
+        json={"anyOf": [{"type": "boolean"}, {"type": "string"}]},
+    )
+    system: Text | None = key(
+        None, "a system message before the task's description (in plain text: the beginning of each prompt)"
+    )
+    arguments: dict[Text, Any] = key(
+        {}, "what else the template is given, like {enable_thinking: false}", must="be a mapping of names to values"
+    )
+    fewshot_as_turns: Switch = key(True, "in a chat: solved examples as turns; false: all in the user's one turn")
+    think_end_token: Text | None = key(
+        None, "</think> or the like, behind which an answer begins; digits: the id of a token; null: at its first token"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, data: Any) -> Any:
+        return {"template": data} if isinstance(data, (bool, str)) else data
+
+    def build(self) -> Chat:
+        """Return the settings; `evomerge.evaluation.chat.chat_problems` checks them."""
+        arguments = {name: one for name, one in self.arguments.items() if one is not None}
+        return Chat(self.template, self.system, arguments, self.fewshot_as_turns, self.think_end_token)
+
+
 def _folders(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -532,7 +603,8 @@ class EvaluationConfig(Section):
     engine: Annotated[str, NameIn(names.engines)] = key("hf", "what runs the forward passes")
     batch_size: Count = key(64, "most sequences in a forward pass", at_resume=SPEED)
     finalists: Count = key(8, "how many of the best candidates are scored again on validation items")
-    apply_chat_template: Switch = key(False, "whether questions are put as a chat, by the tokenizer's template")
+    chat: Annotated[Chat, MadeOf(ChatKeys)] = section(lambda: ChatKeys().build(), "how models are asked")
+    apply_chat_template: Switch | None = key(None, "true is short for chat: {template: true}; null: as `chat` says")
     allow_unsafe_code: Switch = key(False, "whether tasks like HumanEval may run code that models write")
     answers: Annotated[AnswerLimits, MadeOf(AnswersKeys)] = section(
         lambda: AnswersKeys().build(), "which answers stay in the run, to be read (evomerge answers RUN)"
@@ -544,6 +616,12 @@ class EvaluationConfig(Section):
         if not isinstance(value, Sequence) or isinstance(value, str) or not value:
             raise ValueError
         return tuple(value)
+
+    @model_validator(mode="after")
+    def _asked(self) -> EvaluationConfig:
+        """Return the section with the short form spelled out; the rules compare it with what it is short for."""
+        template = self.chat.template if self.chat.template is not None else bool(self.apply_chat_template)
+        return self.model_copy(update={"chat": replace(self.chat, template=template), "apply_chat_template": None})
 
 
 class RaceConfig(Section):

@@ -13,7 +13,7 @@ from typing import Any
 from evomerge.errors import ConfigError, unknown_name
 from evomerge.evaluation.index import Entry, built_in, load, local, version_problem, yaml_files
 from evomerge.evaluation.metrics import declared_metrics
-from evomerge.evaluation.task import TaskSpec, shared, spec_problems
+from evomerge.evaluation.task import TaskSpec, generation_problems, samples, shared, spec_problems
 from evomerge.evaluation.terms import function_problems, resolve
 from evomerge.evaluation.unsafe_code import refusal, runs_code
 from evomerge.record import Split
@@ -99,7 +99,8 @@ def check(
         specs: the entries.
         include_path: folders (or single files) with the user's own task YAML.
         allow_unsafe_code: whether tasks may run what the model writes.
-        every_metric: whether the entries only name tasks, of which all metrics are wanted.
+        every_metric: whether the entries only name tasks, of which all metrics are wanted; settings that one of them
+            cannot follow are then left out for it (`PreparedTask`).
 
     Tasks, metrics and filters are looked up for every task from which a split is drawn. Tasks written in Python, and
     metrics that a task's own function aggregates, can be checked in full only when they are loaded
@@ -128,7 +129,7 @@ def check(
                 problems.append(f"task {name!r}: {error}")
                 continue
             try:
-                problems += _check_task(spec, name, config, allow_unsafe_code)
+                problems += _check_task(spec, name, config, allow_unsafe_code, every_metric)
                 if not every_metric:
                     problems += _check_metric(spec, name, config)
             except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:  # a key of another shape
@@ -153,8 +154,10 @@ def filter_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(one["name"]) for one in config.get("filter_list") or ()) or ("none",)
 
 
-def _check_task(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_unsafe_code: bool) -> list[str]:
-    """Return what keeps a task from being run at all."""
+def _check_task(
+    spec: TaskSpec, name: str, config: Mapping[str, Any], allow_unsafe_code: bool, where_they_fit: bool
+) -> list[str]:
+    """Return what keeps a task from being run at all, or as its entry says."""
     problems = []
     if runs_code(config) and not allow_unsafe_code:
         problems.append(refusal(name))
@@ -165,20 +168,29 @@ def _check_task(spec: TaskSpec, name: str, config: Mapping[str, Any], allow_unsa
         return [f"task {name!r} has output_type {output_type!r}; supported are {', '.join(OUTPUT_TYPES)}"]
     if config.get("doc_to_image") or config.get("doc_to_audio"):
         problems.append(f"task {name!r} shows images or audio to the model; only text tasks are supported")
-    settings = config.get("generation_kwargs") or {}
-    # The rules of lm-eval: a temperature alone turns sampling on, and `do_sample: false` always turns it off.
-    samples = settings.get("do_sample")
-    if float(settings.get("temperature") or 0.0) > 0.0 if samples is None else samples:
+    own = spec.generation or {}
+    if output_type != "generate_until" and own and not where_they_fit:
+        problems.append(no_generation(name, output_type))
+    if not generation_problems(own, "generation") and samples({**(config.get("generation_kwargs") or {}), **own}):
         problems.append(
             f"task {name!r} samples its answers (do_sample or temperature in generation_kwargs), so its scores are "
-            "random; use a greedy task, or a local copy of its YAML with `do_sample: false`"
+            "random; use a greedy task, or give its entry `generation: {do_sample: false}` (in `evaluate`: "
+            "--gen-kwargs do_sample=false)"
         )
-    if config.get("num_fewshot") == 0 and spec.num_fewshot:
+    if config.get("num_fewshot") == 0 and spec.num_fewshot and not where_they_fit:
         problems.append(
             f"task {name!r} fixes num_fewshot to 0 in its YAML (its prompt is complete without examples), "
             f"but num_fewshot={spec.num_fewshot} came; leave it out"
         )
     return problems
+
+
+def no_generation(name: str, output_type: str) -> str:
+    """Return the sentence about `generation` of a task that asks for no texts."""
+    return (
+        f"task {name!r} is of the kind {output_type}, in which no answer is generated, but its entry has `generation`; "
+        "leave that out"
+    )
 
 
 def _check_metric(spec: TaskSpec, name: str, config: Mapping[str, Any]) -> list[str]:

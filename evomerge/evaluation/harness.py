@@ -18,7 +18,7 @@ from typing import Any
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.answers import item_answers
 from evomerge.evaluation.catalog import TaskCatalog, check
-from evomerge.evaluation.chat import TriedTemplate, chat_key
+from evomerge.evaluation.chat import Chat, TriedTemplate, chat_key, settings_tried
 from evomerge.evaluation.contents import short_hash
 from evomerge.evaluation.engines.base import Answers, Call, Division, Engine, Response
 from evomerge.evaluation.engines.batching import by_prefix
@@ -62,7 +62,7 @@ class LmHarness:
         include_path: Sequence[str | Path] = (),
         batch_size: int = 64,
         max_length: int | None = None,
-        apply_chat_template: bool = False,
+        chat: Chat | None = None,
         allow_unsafe_code: bool = False,
         recorded_splits: Mapping[str, Any] | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -81,14 +81,14 @@ class LmHarness:
             include_path: folders (or single files) with the user's own task YAML.
             batch_size: most sequences in a forward pass; fewer where the memory does not suffice.
             max_length: longest prompt with its answer, in tokens; None: what the model's config says.
-            apply_chat_template: whether prompts (with few-shot examples as turns) are put into the tokenizer's chat
-                template.
+            chat: how models are asked; None: in plain text.
             allow_unsafe_code: whether tasks may run code that the model writes.
             recorded_splits: what `split_data` returned when the run began; None: draw the splits.
             should_stop: called before every forward pass; True ends a running `score` with `Interrupted`.
             engine: what runs the model (a name in `ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
             measures: built-in measures to take wherever possible, besides those that the specs name.
-            every_metric: whether the specs only name tasks, so that their metrics and filters mean nothing.
+            every_metric: whether the specs only name tasks, so that their metrics and filters mean nothing, and
+                settings that a task cannot follow are left out for it.
             sharers: how many processes, this one included, take memory for their passes from what is free.
             halvings: how often batch_size is halved, because memory ran out.
 
@@ -111,12 +111,12 @@ class LmHarness:
         self._batch_size = batch_size
         self._sharers, self._halvings = sharers, halvings
         self._max_length = max_length
-        self._apply_chat_template = apply_chat_template
+        self._chat = chat or Chat()
         self._allow_unsafe_code = allow_unsafe_code
         self._recorded = recorded_splits
         self._should_stop = should_stop
         self._specs: tuple[TaskSpec, ...] = ()
-        self._tasks: dict[tuple[str, int | None], PreparedTask] = {}
+        self._tasks: dict[Task, PreparedTask] = {}  # each by its own name, without those of other splits
         self._splits: dict[str, dict[Split, Drawn]] = {}
         self._requests: dict[tuple[Split, str | None], dict[str, Requests]] = {}
         self.timer: Timer = UNTIMED
@@ -191,21 +191,23 @@ class LmHarness:
         items: dict[str, dict[str, Any]] = {task.name: {} for task in self._runs}
         scoring: dict[str, dict[str, str]] = {}
         for split in Split:
-            built = self._build(split, _as_turns if self._apply_chat_template else None)
+            built = self._build(split, self._as_turns if self._chat.template else None)
             for task in self._runs:
                 source = task.source(split)
                 prepared = self._task(task, source)
                 items[task.name][str(split)] = {"source": source, **prepared.item_hashes(built[task.name])}
                 if source not in scoring:
                     scoring[source] = prepared.scoring_contents()
-            if split in keep and not self._apply_chat_template:
+                    if self._chat.think_end is not None and prepared.output_type == "generate_until":
+                        scoring[source]["think_end_token"] = short_hash(self._chat.think_end)
+            if split in keep and not self._chat.template:
                 self._requests[split, None] = built
         return {"items": items, "scoring": scoring}
 
     def pools(self) -> dict[str, list[str]]:
         """Return for each lm-eval task the hashes of all its documents, in order; see `Drawn.documents`."""
         self.prepare()
-        return {name: task.document_hashes() for (name, _), task in self._tasks.items()}
+        return {one.name: task.document_hashes() for one, task in self._tasks.items()}
 
     def score(
         self,
@@ -368,10 +370,7 @@ class LmHarness:
         """
         self.prepare()
         problems = []
-        for (name, _), task in self._tasks.items():
-            settings = task.generation_settings
-            if settings is None:
-                continue
+        for name, settings in self._generation_settings():
             wanted = answer_length(settings)
             rooms = [(who, self._max_length or length) for who, length in lengths]
             short = [(who, length) for who, length in rooms if length <= wanted]
@@ -380,46 +379,94 @@ class LmHarness:
                 problems.append(
                     f"task {name!r} asks for answers of up to {wanted} tokens (max_gen_toks in its generation_kwargs; "
                     f"256 where it says nothing), which leaves no room for a prompt in {names} (prompt and answer "
-                    f"together: {least} tokens); lower it in a copy of its YAML"
+                    f"together: {least} tokens); lower it with `generation: {{max_gen_toks: …}}` in its entry (in "
+                    "`evaluate`: --gen-kwargs)"
                 )
             reason = passed_on_problem(settings) if self._engine_name in ("hf", "lm-eval") else None
             if reason is not None:
                 problems.append(
                     f"task {name!r}: transformers refuses its generation_kwargs: {visible(reason, most=300)}; "
-                    "mend its YAML"
+                    "mend its YAML, or what replaces them"
                 )
         return list(dict.fromkeys(problems))
 
     def tried_templates(self, tokenizers: Sequence[tuple[str, Any]]) -> tuple[list[str], list[str]]:
-        """Build the first prompt of each task with each chat template.
+        """Build the first prompt of each task with each chat template, and try what ends the thinking.
 
         Args:
             tokenizers: who is to be scored, as a sentence calls it, with the tokenizer.
 
         Returns:
-            What fails, and where a template refuses a system message, which lm-eval then leaves out; one sentence each.
+            What fails, and what the user should know (a template takes no system message or does not read an argument,
+            thinking is cut); one sentence each.
         """
         self.prepare()
         failed: dict[str, list[str]] = {}
         refused: dict[str, list[str]] = {}
+        problems, notes = settings_tried(self._chat, tokenizers)
+        notes += self._of_thinking()
         with quiet():
-            for who, tokenizer in tokenizers if self._apply_chat_template else ():
+            for who, tokenizer in tokenizers if self._chat.template else ():
+                arguments = self._chat.arguments_for(tokenizer)
                 for task in self._runs:
-                    tried = TriedTemplate(tokenizer, Encoder(tokenizer, 1).chat_template)
+                    encoder = Encoder(tokenizer, 1, template_arguments=arguments)
+                    tried = TriedTemplate(tokenizer, encoder.chat_template, arguments)
                     self._try_template(task, tried)
                     if tried.error is not None:
                         reason = visible(error_text(tried.error, name=True), most=300)
                         failed.setdefault(f"cannot write the prompts of task {task.name!r}: {reason}", []).append(who)
                     elif tried.refuses_system:
                         refused.setdefault(task.name, []).append(who)
-        return [
-            f"the chat template of {', '.join(names)} {reason}; mend it, or unset apply_chat_template"
+        problems += [
+            f"the chat template of {', '.join(names)} {reason}; mend it, or ask without a template"
             for reason, names in failed.items()
-        ], [
-            f"the chat template of {', '.join(names)} takes no system message: the description of task {task!r} is "
-            "left out there, as lm-eval does"
-            for task, names in refused.items()
         ]
+        if self._chat.system is None:
+            notes += [
+                f"the chat template of {', '.join(names)} takes no system message: the description of task {task!r} is "
+                "left out there, as lm-eval does"
+                for task, names in refused.items()
+            ]
+        elif refused:
+            names = dict.fromkeys(who for found in refused.values() for who in found)
+            problems.append(
+                f"the chat template of {', '.join(names)} takes no system message, so the system text would be left "
+                "out there, as lm-eval does, and other models would be asked otherwise; leave the text out, or give "
+                "each a template that takes it"
+            )
+        return problems, notes
+
+    def _generation_settings(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield the tasks that ask for texts by their generation_kwargs, with these."""
+        for one, task in self._tasks.items():
+            settings = task.generation_settings
+            if settings is not None:
+                yield one.name, settings
+
+    def _of_thinking(self) -> Iterator[str]:
+        """Yield what a user might not expect of models that think before they answer."""
+        thinks = bool(self._chat.arguments.get("enable_thinking"))
+        if thinks and self._chat.think_end is None and self.generates:
+            yield (
+                "enable_thinking is set, but no think_end_token: what a model thinks counts as its answer (often: "
+                "think_end_token: </think>)"
+            )
+        options = [one.name for one, task in self._tasks.items() if task.output_type != "generate_until"]
+        if thinks and options:
+            yield (
+                f"enable_thinking is set, but task {', '.join(map(repr, options))} has no answers written, so that "
+                "options follow the prompt without any thinking (lm-eval refuses that)"
+            )
+        if self._chat.think_end is not None:
+            for name, settings in self._generation_settings():
+                until = settings.get("until") or []
+                texts = [until] if isinstance(until, str) else list(until)
+                if texts:
+                    yield (
+                        f"task {name!r} ends an answer at {' or '.join(map(repr, texts))}, as lm-eval does also where "
+                        "the model still thinks; if it may write that there, say `generation: {until: []}` for the "
+                        "task, and the end token alone ends an answer"
+                    )
 
     def _try_template(self, task: Task, template: Callable[..., str]) -> None:
         """Build the first prompt of a task from each of its sources."""
@@ -427,7 +474,13 @@ class LmHarness:
         for source in dict.fromkeys(one.source for one in drawn):
             first = next(one.items for one in drawn if one.source == source)
             with suppress(ConfigError):  # what is not the template's fault shows when all prompts are built
-                self._task(task, source).build(first[:1], shots_from=first, chat_template=template)
+                self._task(task, source).build(
+                    first[:1],
+                    shots_from=first,
+                    chat_template=template,
+                    system=self._chat.system,
+                    shots_as_turns=self._chat.fewshot_as_turns,
+                )
 
     def request_sizes(self, model: Any, tokenizer: Any, items_per_task: int) -> list[tuple[int, int]]:
         """Return how much work the first search items of each task are; no pass is run.
@@ -556,10 +609,15 @@ class LmHarness:
             entry = catalog.find(name)
             if entry is None or entry.path is None:
                 raise ConfigError(f"task {name!r} was there when it was checked, but its file is gone")
-            key = (name, task.num_fewshot)
+            key = _alone(task, name)
             if key not in self._tasks:
                 self._tasks[key] = PreparedTask(
-                    name, entry.path, num_fewshot=task.num_fewshot, allow_unsafe_code=self._allow_unsafe_code
+                    name,
+                    entry.path,
+                    num_fewshot=task.num_fewshot,
+                    generation=task.generation,
+                    where_they_fit=self._every_metric,
+                    allow_unsafe_code=self._allow_unsafe_code,
                 )
         n_docs = {name: self._task(task, name).n_docs for name in task.sources}
         if self._recorded is None:
@@ -582,7 +640,7 @@ class LmHarness:
         """Check a spec against the tasks of its splits; the main task fills in its filter and direction."""
         if self._every_metric:
             return spec
-        sources = [name for name in spec.sources if (name, spec.num_fewshot) in self._tasks]  # others failed to load
+        sources = [name for name in spec.sources if _alone(spec.task, name) in self._tasks]  # others failed to load
         resolved = [self._task(spec.task, name).resolve(spec) for name in sources]
         return resolved[0] if resolved else spec
 
@@ -595,10 +653,10 @@ class LmHarness:
     def code_tasks(self) -> list[str]:
         """The tasks that say that they run code that the model writes; loads the tasks."""
         self.prepare()
-        return list(dict.fromkeys(name for (name, _), task in self._tasks.items() if task.runs_code))
+        return list(dict.fromkeys(one.name for one, task in self._tasks.items() if task.runs_code))
 
     def _task(self, task: Task, source: str) -> PreparedTask:
-        return self._tasks[source, task.num_fewshot]
+        return self._tasks[_alone(task, source)]
 
     def _measures(self, task: Task, source: str) -> tuple[Measure, ...]:
         """Return what is measured on a task besides its own metrics."""
@@ -609,10 +667,13 @@ class LmHarness:
     def _built(self, split: Split, encoder: Encoder, tokenizer: Any) -> tuple[str | None, dict[str, Requests]]:
         # With a chat template the prompts depend on the tokenizer, which a recipe may choose.
         template = None
-        if self._apply_chat_template:
+        if self._chat.template:
+            lacking = self._chat.lacking(tokenizer)
+            if lacking is not None:
+                raise ConfigError(
+                    f"models are to be asked by their chat template, but the tokenizer has {lacking}; ask without one"
+                )
             template = chat_key(tokenizer)
-            if template is None:
-                raise ConfigError("apply_chat_template is set, but the tokenizer has no chat template; unset it")
         key = (split, template)
         if key not in self._requests:
             self._requests[key] = self._build(split, None if template is None else encoder.chat_template)
@@ -628,9 +689,19 @@ class LmHarness:
             # and from test items for test items only.
             shots_from = next((d.items for d in drawn.values() if d.source == mine.source and d.items), ())
             built[task.name] = self._task(task, mine.source).build(
-                mine.items, shots_from=shots_from, chat_template=chat_template
+                mine.items,
+                shots_from=shots_from,
+                chat_template=chat_template,
+                system=self._chat.system,
+                shots_as_turns=self._chat.fewshot_as_turns,
             )
         return built
+
+    def _as_turns(self, chat: Sequence[Mapping[str, str]], add_generation_prompt: bool = True, **_: Any) -> str:
+        """Stand in for a tokenizer's chat template: the turns as they are, and what else a template is given."""
+        settings = {"template": self._chat.template, **self._chat.arguments}
+        further = [settings] if settings != {"template": True} else []
+        return json.dumps([list(chat), add_generation_prompt, *further], sort_keys=True)
 
     def _engine_made(self) -> Engine:
         if self._engine is None:
@@ -647,7 +718,9 @@ class LmHarness:
         key = (id(tokenizer), engine.context_length(model, tokenizer))
         if key not in self._encoders:
             # The entry holds the tokenizer, so that no other object gets its id.
-            self._encoders[key] = (tokenizer, Encoder(tokenizer, key[1]))
+            arguments = self._chat.arguments_for(tokenizer)
+            encoder = Encoder(tokenizer, key[1], template_arguments=arguments, think_end=self._chat.think_end)
+            self._encoders[key] = (tokenizer, encoder)
             self._encoded[key] = {}
         return self._encoders[key][1], key
 
@@ -669,6 +742,7 @@ class LmHarness:
                 tuple(instance for _, instance in pairs),
                 tuple(name for name, _ in pairs),
                 tuple(known[id(instance)] for _, instance in pairs),
+                self._chat.think_end,
             )
             calls.append((call, engine.prepare(call)))
         self._prepared[key] = calls
@@ -698,9 +772,9 @@ class LmHarness:
         return found
 
 
-def _as_turns(chat: Sequence[Mapping[str, str]], add_generation_prompt: bool = True, **_: Any) -> str:
-    """Stand in for a tokenizer's chat template: the turns as they are."""
-    return json.dumps([list(chat), add_generation_prompt])
+def _alone(task: Task, source: str) -> Task:
+    """Return a task with the settings of another one, and no other task's items."""
+    return replace(task, name=source, validation=None, test=None)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.answers import item_prompts
-from evomerge.evaluation.catalog import OUTPUT_TYPES
+from evomerge.evaluation.catalog import OUTPUT_TYPES, no_generation
 from evomerge.evaluation.contents import document_hashes, item_hashes, scoring_contents
 from evomerge.evaluation.engines.base import Call
 from evomerge.evaluation.engines.encoding import is_cut
@@ -78,8 +78,26 @@ class PreparedTask:
         runs_code: whether it says that it runs code that the model writes.
     """
 
-    def __init__(self, name: str, path: Path, *, num_fewshot: int | None, allow_unsafe_code: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        *,
+        num_fewshot: int | None,
+        generation: Mapping[str, Any] | None = None,
+        where_they_fit: bool = False,
+        allow_unsafe_code: bool,
+    ) -> None:
         """Load the task and its dataset.
+
+        Args:
+            name: its lm-eval name.
+            path: its file.
+            num_fewshot: number of solved examples in front of each question; None: as the task says.
+            generation: settings that take the place of those in the task's generation_kwargs.
+            where_they_fit: whether the two are left out, rather than refused, where the task cannot follow them, as
+                lm-eval does: it fixes the examples at 0, or asks for no texts.
+            allow_unsafe_code: whether the task may run code that the model writes.
 
         Raises:
             ConfigError: if either cannot be loaded, or the task is of a kind that cannot be run; the message says
@@ -97,7 +115,8 @@ class PreparedTask:
         self.runs_code |= bool(getattr(self._task, "UNSAFE_CODE", False))
         if self.runs_code and not allow_unsafe_code:
             raise ConfigError(refusal(name))
-        self._set_shots(num_fewshot)
+        self._set_shots(num_fewshot, where_they_fit)
+        self._set_generation(generation or {}, where_they_fit)
         self._freeze_documents()
         self._shares_shots = self._draws_shots_from_evaluated()
         try:
@@ -142,7 +161,13 @@ class PreparedTask:
         return resolved
 
     def build(
-        self, items: Sequence[int], *, shots_from: Sequence[int], chat_template: Callable[..., str] | None
+        self,
+        items: Sequence[int],
+        *,
+        shots_from: Sequence[int],
+        chat_template: Callable[..., str] | None,
+        system: str | None = None,
+        shots_as_turns: bool = True,
     ) -> Requests:
         """Build the requests of some items: prompts with few-shot examples, and what is asked about them.
 
@@ -153,6 +178,8 @@ class PreparedTask:
             items: indices of documents, ascending.
             shots_from: indices of documents that may serve as examples where the task has no separate ones.
             chat_template: lm-eval's function from a chat to text; None: plain text.
+            system: what stands before the task's description, in the system message or at the beginning of the text.
+            shots_as_turns: whether the examples are turns of a chat, or stand in the user's one turn.
 
         Raises:
             ConfigError: if the task cannot build its prompts, for example for want of examples.
@@ -168,8 +195,9 @@ class PreparedTask:
                 self._task.build_all_requests(
                     # A set, although lm-eval's annotation says a list: it is searched once for each document.
                     samples=set(items),
+                    system_instruction=system,
                     apply_chat_template=chat_template is not None,
-                    fewshot_as_multiturn=chat_template is not None,
+                    fewshot_as_multiturn=chat_template is not None and shots_as_turns,
                     chat_template=chat_template,
                 )
         except ConfigError:
@@ -414,13 +442,33 @@ class PreparedTask:
             return set()  # an empty answer may be too little for a function; the names stay those of the YAML
         return own - reported
 
-    def _set_shots(self, num_fewshot: int | None) -> None:
+    def _set_shots(self, num_fewshot: int | None, where_it_fits: bool) -> None:
         own = self._task.get_config("num_fewshot")
         if num_fewshot is None:
             num_fewshot = own or 0
         elif own == 0 and num_fewshot:
-            raise ConfigError(f"task {self.name!r} fixes num_fewshot to 0, but num_fewshot={num_fewshot} came")
+            if not where_it_fits:
+                raise ConfigError(f"task {self.name!r} fixes num_fewshot to 0, but num_fewshot={num_fewshot} came")
+            log.warning("task %r fixes num_fewshot to 0, so it gets no examples (lm-eval's rule)", self.name)
+            num_fewshot = 0
         self._task.set_config(key="num_fewshot", value=num_fewshot)
+
+    def _set_generation(self, settings: Mapping[str, Any], where_they_fit: bool) -> None:
+        """Put settings in the place of the task's own, as lm-eval does with its `gen_kwargs`."""
+        if not settings:
+            return
+        if self.output_type != "generate_until":
+            if not where_they_fit:
+                raise ConfigError(no_generation(self.name, self.output_type))
+            return
+        if self.generation_settings is None and not where_they_fit:
+            raise ConfigError(
+                f"task {self.name!r} is written in Python and makes its requests itself, so its generation settings "
+                f"cannot be replaced, but {', '.join(settings)} came; leave that out, or change its code"
+            )
+        new = {name: list(one) if isinstance(one, tuple) else one for name, one in settings.items()}
+        own = self._task.config.generation_kwargs or {}
+        self._task.set_config(key="generation_kwargs", value={**own, **copy.deepcopy(new)})
 
     def _freeze_documents(self) -> None:
         """Keep the documents as they were processed at loading.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from evomerge.errors import ConfigError, unknown_name
@@ -51,8 +51,11 @@ NOT_JUDGED = "_not_judged"
 COLLAPSE_MARGIN = 0.1
 """By how much the share of the commonest answer may exceed that of every baseline, unless an entry says otherwise."""
 
-_OF_THE_TASK = ("validation", "test", "num_fewshot")
+_OF_THE_TASK = ("validation", "test", "num_fewshot", "generation")
 """The keys that the entries of one task have in common besides its name."""
+
+_OTHER_LENGTHS = ("max_new_tokens", "max_tokens", "max_completion_tokens", "max_length", "min_length")
+"""Names for an answer's length that lm-eval reads only where there is no `max_gen_toks`, or reads in its own way."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,14 @@ class Task:
         validation: another lm-eval task whose items form the validation split; None: items of `name`.
         test: another lm-eval task whose items form the test split; None: items of `name`.
         num_fewshot: number of solved examples in front of each question; None: as the task says.
+        generation: settings that take the place of those in the task's generation_kwargs; None: all as the task says.
     """
 
     name: str
     validation: str | None = None
     test: str | None = None
     num_fewshot: int | None = None
+    generation: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def source(self, split: Split) -> str:
         """Return the name of the lm-eval task that the items of a split are drawn from."""
@@ -103,8 +108,8 @@ class TaskSpec:
     """One entry of an objective: an lm-eval task, and what is measured on it.
 
     Attributes:
-        name, validation, test, num_fewshot: the task; see `Task`. Entries of the same task need to say the last three
-            once (`shared`).
+        name, validation, test, num_fewshot, generation: the task; see `Task`. Entries of the same task need to say the
+            last four once (`shared`).
         metric: a metric that the task reports per item, for example "exact_match" or "acc"; one of `measures`, for
             example "generated_tokens"; "negative_flips"; or "python:MODULE:FUNCTION", "python:FILE.py:FUNCTION".
         filter: the task's filter after which the metric is taken; None: the only one that the task has.
@@ -127,6 +132,7 @@ class TaskSpec:
     validation: str | None = None
     test: str | None = None
     num_fewshot: int | None = None
+    generation: Mapping[str, Any] | None = field(default=None, hash=False)
     constraint: Constraint | None = None
     reference: str | None = None
     of: str | None = None
@@ -137,7 +143,7 @@ class TaskSpec:
     @property
     def task(self) -> Task:
         """What is run."""
-        return Task(self.name, self.validation, self.test, self.num_fewshot)
+        return Task(self.name, self.validation, self.test, self.num_fewshot, self.generation)
 
     def source(self, split: Split) -> str:
         """Return the name of the lm-eval task that the items of a split are drawn from."""
@@ -215,6 +221,7 @@ def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
         shots: Any = spec.num_fewshot
         if shots is not None and (not isinstance(shots, int) or isinstance(shots, bool) or shots < 0):
             problems.append(f"task {spec.name!r}: num_fewshot must be a whole number of at least 0, but came {shots!r}")
+        problems += [f"task {spec.name!r}: {one}" for one in generation_problems(spec.generation or {}, "generation")]
         problems += _constraint_problems(spec)
         problems += _floor_problems(spec)
         problems += _option_problems(spec)
@@ -233,6 +240,50 @@ def spec_problems(specs: Sequence[TaskSpec]) -> list[str]:
             if weighing and name is not None and name not in weighing
         ]
     return problems + _leaks(specs)
+
+
+def samples(settings: Mapping[str, Any]) -> bool:
+    """Return whether lm-eval draws answers at random by these generation_kwargs, by its own rules.
+
+    A temperature alone turns sampling on, and `do_sample: false` always turns it off.
+
+    Raises:
+        TypeError, ValueError: if the temperature is no number.
+    """
+    said = settings.get("do_sample")
+    return bool(float(settings.get("temperature") or 0.0) > 0.0 if said is None else said)
+
+
+def generation_problems(settings: Mapping[str, Any], where: str) -> list[str]:
+    """Return every mistake of settings that take the place of a task's own generation_kwargs, one clause each.
+
+    Args:
+        settings: the settings; what they mean to transformers is not looked at.
+        where: what the user calls them.
+    """
+    problems = []
+    try:
+        if samples(settings):
+            problems.append(
+                f"`{where}` asks for sampled answers (do_sample or temperature), but answers must be the same each "
+                "time, since models are compared by them; leave it out, or set do_sample: false"
+            )
+    except (TypeError, ValueError):
+        problems.append(f"`{where}`: temperature must be a number, but came {settings['temperature']!r}")
+    length: Any = settings.get("max_gen_toks")
+    if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 1):
+        problems.append(f"`{where}`: max_gen_toks must be a whole number of at least 1, but came {length!r}")
+    until: Any = settings.get("until")
+    texts = until if isinstance(until, (list, tuple)) else [until]
+    if until is not None and not all(isinstance(text, str) for text in texts):
+        problems.append(f"`{where}`: until must be a text or a list of texts, but came {until!r}")
+    problems += [
+        f"`{where}`: {name} is not how lm-eval says how long an answer may be; call it max_gen_toks (its tokens, "
+        "without the prompt)"
+        for name in _OTHER_LENGTHS
+        if name in settings
+    ]
+    return problems
 
 
 def reference_problems(specs: Sequence[TaskSpec], baselines: Collection[str]) -> list[str]:
@@ -264,8 +315,11 @@ def _repeated(specs: Sequence[TaskSpec]) -> Iterator[str]:
             yield f"metric {metric!r} of task {name!r} is listed {count} times; list every metric of a task once"
     for name in dict.fromkeys(spec.name for spec in specs):
         for key in _OF_THE_TASK:
-            values = dict.fromkeys(getattr(spec, key) for spec in specs if spec.name == name)
-            values.pop(None, None)
+            values: list[Any] = []
+            for spec in specs:
+                value = getattr(spec, key)
+                if spec.name == name and value is not None and value not in values:
+                    values.append(value)
             if len(values) > 1:
                 yield (
                     f"task {name!r}: its entries do not agree on `{key}`: {', '.join(map(repr, values))}; they share "

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evomerge.analysis.skills import skill
 from evomerge.assembly.inputs import recipe_contents
-from evomerge.assembly.model_settings import without_template
+from evomerge.assembly.model_settings import template_lacking
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.assembly.workers import include_paths
 from evomerge.errors import ConfigError, EstimationError, EvaluationError, RunError
@@ -213,8 +213,9 @@ def _models(prepared: Prepared, note: Callable[[str], None] | None) -> dict[str,
     found = dict(prepared.baselines)
     if models.base is not None and all(models.base.source != parent.source for parent in models.parents):
         base = Recipe("linear", (Parent("base", models.base.source),), dtype=models.dtype, seed=prepared.config.seed)
-        if prepared.config.evaluation.apply_chat_template and without_template({"base": base}, prepared.sources):
-            tell(["the base has no chat template, so it is left out"], note)
+        lacking = template_lacking(prepared.config.evaluation.chat, base, prepared.sources)
+        if lacking is not None:
+            tell([f"the base has {lacking}, so it is left out"], note)
         else:
             found["base"] = base  # a name that no parent may have
     return found
@@ -268,12 +269,25 @@ def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None
     resolved_specs = [spec for spec in prepared.harness.specs if spec.metric != FOREIGN_SCRIPT]
     for spec, resolved in zip(_measured(prepared), resolved_specs, strict=True):
         for source in spec.sources:
-            one = TaskSpec(source, spec.metric, spec.filter, direction=resolved.direction, num_fewshot=spec.num_fewshot)
-            if specs.setdefault(source, one).num_fewshot != spec.num_fewshot:
-                raise ConfigError(
-                    f"task {source!r} is used with num_fewshot={specs[source].num_fewshot} and {spec.num_fewshot}; "
-                    "all of its items can be scored with one of them only"
-                )
+            n_shots, settings = spec.num_fewshot, spec.generation
+            one = TaskSpec(
+                source,
+                spec.metric,
+                spec.filter,
+                direction=resolved.direction,
+                num_fewshot=n_shots,
+                generation=settings,
+            )
+            earlier = specs.setdefault(source, one)
+            for key, mine, others in (
+                ("num_fewshot", n_shots, earlier.num_fewshot),
+                ("generation", settings, earlier.generation),
+            ):
+                if mine != others:
+                    raise ConfigError(
+                        f"task {source!r} is used with {key}={others} and {mine}; all of its items can be scored with "
+                        "one of them only"
+                    )
     splits = {}
     for name in specs:
         column = next(column for column in columns if column.source == name)
@@ -290,7 +304,7 @@ def _rest(prepared: Prepared, columns: Sequence[TaskColumn]) -> LmHarness | None
         seed=prepared.config.seed,
         include_path=include_paths(evaluation.include_path),
         batch_size=evaluation.batch_size,
-        apply_chat_template=evaluation.apply_chat_template,
+        chat=evaluation.chat,
         allow_unsafe_code=evaluation.allow_unsafe_code,
         recorded_splits={"seed": prepared.config.seed, "tasks": splits},
         engine=evaluation.engine,

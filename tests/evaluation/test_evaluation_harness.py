@@ -20,6 +20,7 @@ from evaluation_helpers import CHOICE, GENERATION, N_TEST, Tiny, continuation, f
 from evomerge.errors import ConfigError, EvaluationError, Interrupted
 from evomerge.evaluation import Objectives, SplitSizes, TaskSpec
 from evomerge.evaluation import quiet as quiet_module
+from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import lm_eval_randomness, quiet
 from evomerge.record import ItemScore, Split
@@ -429,7 +430,7 @@ def test_too_few_documents_are_told_for_all_tasks_at_once(tasks: Path) -> None:
 
 
 def test_prompts_can_go_through_the_chat_template(tiny: Tiny, tasks: Path) -> None:
-    made = harness(tasks, TaskSpec("choice_shots", "acc"), apply_chat_template=True)
+    made = harness(tasks, TaskSpec("choice_shots", "acc"), chat=Chat(True))
     with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
         made.score(tiny.model, tiny.tokenizer, Split.SEARCH)
     chatty = copy.deepcopy(tiny.tokenizer)

@@ -34,12 +34,14 @@ class Call:
         instances: lm-eval's instances; `args` holds the request as text.
         tasks: the task of each request.
         encoded: each request as token ids; None where only lm-eval itself can answer.
+        think_end: the text, or the id of the token, behind which answers begin; None: at their first token.
     """
 
     kind: str
     instances: tuple[Any, ...]
     tasks: tuple[str, ...]
     encoded: tuple[Encoded | None, ...]
+    think_end: str | int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,14 +23,16 @@ class Completion:
     Attributes:
         prompt: token ids, cut from the left to leave room for the answer; at least one.
         until: texts that end the answer; the last one is the tokenizer's end-of-text.
-        max_new_tokens: longest answer, in tokens.
+        max_new_tokens: longest answer, in tokens, with its thinking.
         n_cut: how many tokens of the prompt were cut.
+        think_end: the text, or the id of the token, behind which the answer begins; None: at its first token.
     """
 
     prompt: tuple[int, ...]
     until: tuple[str, ...]
     max_new_tokens: int
     n_cut: int = 0
+    think_end: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,26 @@ class Encoder:
         max_length: context length, in tokens.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int,
+        *,
+        template_arguments: Mapping[str, Any] | None = None,
+        think_end: str | int | None = None,
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            tokenizer: the tokenizer.
+            max_length: context length, in tokens.
+            template_arguments: what else the chat template is given, by name.
+            think_end: see `Completion`.
+        """
         self.max_length = max_length
         self._tokenizer = tokenizer
-        self._lm = _rules(tokenizer, max_length)
+        self._think_end = think_end
+        self._lm = _rules(tokenizer, max_length, dict(template_arguments or {}))
 
     @property
     def chat_template(self) -> Callable[..., str]:
@@ -132,8 +150,10 @@ class Encoder:
         prompt = self._tokenizer(context, **special)["input_ids"]
         if len(prompt) > room:
             _say_cut(len(prompt), room)
+        if not prompt:
+            return None
         n_cut = max(0, len(prompt) - room)
-        return Completion(tuple(prompt[-room:]), tuple(until), max_new_tokens, n_cut) if prompt else None
+        return Completion(tuple(prompt[-room:]), tuple(until), max_new_tokens, n_cut, self._think_end)
 
     def _likelihood(self, context: str, continuation: str) -> Likelihood | None:
         lm = self._lm
@@ -173,7 +193,7 @@ class Encoder:
         return Likelihood(tuple(kept[: -len(continuation)]), tuple(continuation), n_cut)
 
 
-def _rules(tokenizer: Any, max_length: int) -> Any:
+def _rules(tokenizer: Any, max_length: int, template_arguments: dict[str, Any]) -> Any:
     """Return lm-eval's model wrapper without a model; only its methods that turn text into token ids work."""
     from lm_eval.models.huggingface import HFLM
 
@@ -184,7 +204,7 @@ def _rules(tokenizer: Any, max_length: int) -> Any:
             self.backend = "causal"
             self.add_bos_token = None
             self.custom_prefix_token_id = None
-            self.chat_template_args: dict[str, Any] = {}
+            self.chat_template_args = template_arguments
             self._max_length = max_length
 
     return Rules()

@@ -69,7 +69,7 @@ class HfEngine(Engine):
         self._budget = TokenBudget(max(1, batch_size >> halvings), sharers)
         self._unit = batch_size  # the same for all workers, whatever memory each has
         self._support: dict[Hashable, Support] = {}
-        self._stops: dict[tuple[int, tuple[str, ...]], tuple[Any, Stops]] = {}
+        self._stops: dict[tuple[Hashable, ...], tuple[Any, Stops]] = {}
         self._decodings: dict[str, Decoding] = {}
         self._said: set[str] = set()
 
@@ -159,7 +159,7 @@ class HfEngine(Engine):
                     f"{len(left)} of {len(call.instances)} {call.kind} requests sample, use beams or cannot be "
                     "encoded: lm-eval answers them, more slowly"
                 )
-            rest = Call(call.kind, tuple(call.instances[i] for i in left), (), ())
+            rest = Call(call.kind, tuple(call.instances[i] for i in left), (), (), call.think_end)
             own |= zip(left, self._lm_eval.answer(model, tokenizer, rest, should_stop), strict=True)
         return own
 
@@ -237,11 +237,11 @@ class HfEngine(Engine):
             self._decodings[key] = decoding(model)
         return self._decodings[key]
 
-    def stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
-        """Return the stops for some stop texts; the same object for the same texts."""
-        key = (id(tokenizer), until)
-        if key not in self._stops:
-            self._stops[key] = (tokenizer, Stops(tokenizer, until))  # holds the tokenizer, so its id stays its own
+    def stops_of(self, tokenizer: Any, request: Completion) -> Stops:
+        """Return the stops of a request; the same object for the same texts."""
+        key = (id(tokenizer), request.until, request.think_end)
+        if key not in self._stops:  # the entry holds the tokenizer, so its id stays its own
+            self._stops[key] = (tokenizer, Stops(tokenizer, request.until, request.think_end))
         return self._stops[key][1]
 
     def _say(self, text: str) -> None:
@@ -309,7 +309,7 @@ class _Writing(_Rows):
     def begin(self, forward: Forward, tokenizer: Any, engine: HfEngine) -> Callable[[int, int], dict[int, Any]]:
         """Read the common beginning of all prompts; return a function that continues some of them."""
         prefix = read_prefix(forward, self._group.prefix) if self._group.prefix and self._reserved else None
-        stops = [engine.stops_of(tokenizer, request.until) for request in self._requests]
+        stops = [engine.stops_of(tokenizer, request) for request in self._requests]
         how = engine.decoding_of(forward.model)
 
         def run(first: int, last: int) -> dict[int, Any]:

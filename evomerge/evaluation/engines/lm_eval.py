@@ -20,7 +20,8 @@ class LmEvalEngine(Engine):
     def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
         self._batch_size = max(1, batch_size >> halvings)
         self._max_length = max_length
-        self._last: tuple[Any, Any, tuple[int, int], Any] | None = None  # model, tokenizer, sizes, lm-eval's wrapper
+        # model, tokenizer, settings, lm-eval's wrapper
+        self._last: tuple[Any, Any, tuple[int, int, str | int | None], Any] | None = None
 
     def context_length(self, model: Any, tokenizer: Any) -> int:
         """Return the longest prompt with its answer: the one given, or what the model's config says."""
@@ -38,7 +39,7 @@ class LmEvalEngine(Engine):
         alone = self._alone(model, prepared)
         for rows, batch_size in ((sorted(set(range(len(prepared.instances))) - alone), self._batch_size), (alone, 1)):
             if rows:
-                lm = self._lm_for(model, tokenizer, batch_size)
+                lm = self._lm_for(model, tokenizer, batch_size, prepared.think_end)
                 asked = [prepared.instances[i] for i in sorted(rows)]
                 with _watched(model, should_stop), task_limits(model):
                     found |= zip(sorted(rows), getattr(lm, prepared.kind)(asked, disable_tqdm=True), strict=True)
@@ -48,12 +49,13 @@ class LmEvalEngine(Engine):
         """Return the places of the requests whose answers would depend on the rows beside them in a batch.
 
         Penalties and the like count the padding that a batch gives shorter prompts, beams are followed as long as those
-        of another row, some ways of decoding know one row only, and a random draw depends on the draws before it.
+        of another row, some ways of decoding know one row only, and a random draw depends on the draws before it. A row
+        that is over goes on until the last one is, so that the end of its thinking might come after its answer.
         """
         if call.kind != "generate_until":
             return set()
         how = decoding(model)
-        if how.shapes or how.obstacle is not None:
+        if how.shapes or how.obstacle is not None or call.think_end is not None:
             return set(range(len(call.instances)))
         return {i for i, one in enumerate(call.instances) if not is_greedy(one.args[1])}
 
@@ -61,12 +63,12 @@ class LmEvalEngine(Engine):
         """Let go of the last model."""
         self._last = None
 
-    def _lm_for(self, model: Any, tokenizer: Any, batch_size: int) -> Any:
+    def _lm_for(self, model: Any, tokenizer: Any, batch_size: int, think_end: str | int | None) -> Any:
         """Return lm-eval's wrapper of the model, made once for a model that is written in place."""
-        sizes = (batch_size, self.context_length(model, tokenizer))
+        settings = (batch_size, self.context_length(model, tokenizer), think_end)
         if self._last is not None:
-            last_model, last_tokenizer, last_sizes, lm = self._last
-            known = last_model is model and last_tokenizer is tokenizer and last_sizes == sizes
+            last_model, last_tokenizer, last_settings, lm = self._last
+            known = last_model is model and last_tokenizer is tokenizer and last_settings == settings
             if known and lm.device == model.device:
                 model.eval()
                 return lm
@@ -79,9 +81,10 @@ class LmEvalEngine(Engine):
             tokenizer=copy.deepcopy(tokenizer),
             backend="causal",
             batch_size=batch_size,
-            max_length=sizes[1],
+            max_length=settings[1],
+            think_end_token=think_end,
         )
-        self._last = (model, tokenizer, sizes, lm)
+        self._last = (model, tokenizer, settings, lm)
         return lm
 
 

@@ -39,9 +39,17 @@ class Text(str):
 class Stops:
     """The stop texts of one request kind with one tokenizer."""
 
-    def __init__(self, tokenizer: Any, until: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Any, until: Sequence[str], think_end: str | int | None = None) -> None:
+        """Find the lengths of the stop texts.
+
+        Args:
+            tokenizer: the tokenizer.
+            until: the stop texts.
+            think_end: the text, or the id of the token, behind which an answer begins; None: at its first token.
+        """
         self._tokenizer = tokenizer
         self._until = tuple(until)
+        self._think_end = think_end
         self._windows = [(stop, len(tokenizer.encode(stop, add_special_tokens=False)) + 2) for stop in self._until]
         self._possible: dict[int, list[tuple[str, int]]] = {}
         self._anchor = [*tokenizer.encode("a", add_special_tokens=False)[-1:]]
@@ -55,7 +63,7 @@ class Stops:
         return any(stop in self._tokenizer.decode(tokens[-window:]) for stop, window in possible)
 
     def text(self, tokens: Sequence[int], *, limit: int, eos: Collection[int]) -> Text:
-        """Return an answer as lm-eval gives it: without special tokens, cut at the first stop text.
+        """Return an answer as lm-eval gives it: without thinking and special tokens, cut at the first stop text.
 
         Args:
             tokens: what was generated, with the token that ended it; at least one.
@@ -64,9 +72,14 @@ class Stops:
         """
         from lm_eval.models.utils import postprocess_generated_text
 
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        marker, said = self._think_end, tokens
+        if isinstance(marker, int) and marker in tokens:
+            said = tokens[len(tokens) - tokens[::-1].index(marker) :]
+        text = self._tokenizer.decode(said, skip_special_tokens=True)
+        if isinstance(marker, int):  # lm-eval strips the answer's beginning whether or not the token came
+            text, marker = text.lstrip(), None
         cut = len(tokens) >= limit and tokens[-1] not in eos and not self.ended(tokens)
-        return Text(postprocess_generated_text(text, list(self._until), None), len(tokens), cut)
+        return Text(postprocess_generated_text(text, list(self._until), marker), len(tokens), cut)
 
     def _ending_in(self, token: int) -> list[tuple[str, int]]:
         whole: str = self._tokenizer.decode([*self._anchor, token])

@@ -15,7 +15,7 @@ import gc
 import importlib.util
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ class VllmEngine(Engine):
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._watch: _Watch | None = None
         self._length = 0
-        self._stops: dict[tuple[int, tuple[str, ...]], tuple[Any, Stops]] = {}
+        self._stops: dict[tuple[Hashable, ...], tuple[Any, Stops]] = {}
 
     def context_length(self, model: Any, tokenizer: Any) -> int:
         """Return the longest prompt with its answer: the one given, or what the model's config says."""
@@ -303,7 +303,7 @@ class VllmEngine(Engine):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        stops = [self._stops_of(tokenizer, request.until) for request in requests]
+        stops = [self._stops_of(tokenizer, request) for request in requests]
         answers: list[list[int]] = [[] for _ in requests]
 
         def received(i: int, output: Any) -> bool:
@@ -419,10 +419,10 @@ class VllmEngine(Engine):
             self.release()  # vLLM does not say in which state it is
             raise EvaluationError(f"vLLM failed: {_said(error)}", fault=fault_of(error)) from error
 
-    def _stops_of(self, tokenizer: Any, until: tuple[str, ...]) -> Stops:
-        key = (id(tokenizer), until)
-        if key not in self._stops:
-            self._stops[key] = (tokenizer, Stops(tokenizer, until))  # the tokenizer is kept, so its id stays its own
+    def _stops_of(self, tokenizer: Any, request: Completion) -> Stops:
+        key = (id(tokenizer), request.until, request.think_end)
+        if key not in self._stops:  # the tokenizer is kept, so its id stays its own
+            self._stops[key] = (tokenizer, Stops(tokenizer, request.until, request.think_end))
         return self._stops[key][1]
 
 
