@@ -274,9 +274,19 @@ def evaluate(
     device: str | None = None,
     dtype: str | None = None,
     allow_unsafe_code: bool | None = None,
+    apply_chat_template: bool | str | None = None,
+    system_instruction: str | None = None,
+    chat_template_args: Mapping[str, Any] | None = None,
+    fewshot_as_multiturn: bool | None = None,
+    think_end_token: str | int | None = None,
+    num_fewshot: int | None = None,
+    gen_kwargs: Mapping[str, Any] | None = None,
     note: Note | None = None,
 ) -> dict[str, dict[str, Score]]:
     """Score a model on tasks.
+
+    How it is asked has lm-eval's own names and meaning. What is None is as the run says whose best merge is scored
+    (`evaluation.chat`, and the entries of its tasks), else as lm-eval does by default.
 
     Args:
         target: a model folder, Hub id, `zoo:NAME`, recipe (file), or run folder (its best merge).
@@ -289,6 +299,15 @@ def evaluate(
         dtype: in which the model runs; None: float32 on a CPU, its own elsewhere.
         allow_unsafe_code: whether tasks may run, with your rights, code that the model writes; None: as the
             configuration of a run says that is scored on its own tasks, else no.
+        apply_chat_template: whether questions are put as a chat, by the tokenizer's template; a name: by that one of
+            its templates.
+        system_instruction: a system message, before a task's own description.
+        chat_template_args: what else the template is given, like `{"enable_thinking": False}`.
+        fewshot_as_multiturn: whether solved examples are turns of the chat (lm-eval's default), or all in one.
+        think_end_token: the text, or the id of the token, behind which an answer begins, like "</think>".
+        num_fewshot: solved examples in front of each question, of each task that does not fix them at none.
+        gen_kwargs: settings that take the place of those of each task that asks for texts, like
+            `{"max_gen_toks": 1024, "until": []}`; answers stay greedy.
         note: called with a sentence about each thing that the user should know before anything runs.
 
     Returns:
@@ -299,6 +318,7 @@ def evaluate(
         CheckpointError: if the model cannot be read.
         EvaluationError: if it cannot be scored.
     """
+    from evomerge.workflows.asking import Asking
     from evomerge.workflows.evaluate import evaluate as run
 
     return run(
@@ -311,6 +331,15 @@ def evaluate(
         device=device,
         dtype=dtype,
         allow_unsafe_code=allow_unsafe_code,
+        asking=Asking(
+            apply_chat_template,
+            system_instruction,
+            chat_template_args,
+            fewshot_as_multiturn,
+            think_end_token,
+            num_fewshot,
+            gen_kwargs,
+        ),
         note=note,
     )
 

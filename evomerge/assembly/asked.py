@@ -21,7 +21,7 @@ class AskedPrompts:
     def __call__(self, recipe: Recipe, split: Split) -> Asked:
         """Return the name of what decides how prompts are written, and what returns them."""
         harness, tokenizer = self._prepared.harness, None
-        if self._prepared.config.evaluation.apply_chat_template:
+        if self._prepared.config.evaluation.chat.template:
             tokenizer = self._tokenizers.of(self._prepared.sources.tokenizer_of(recipe))
 
         def prompts() -> Sequence[ItemPrompt]:

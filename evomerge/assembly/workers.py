@@ -59,6 +59,7 @@ def make_harness(
     batch_size: int | None = None,
     sharers: int = 1,
     halvings: int = 0,
+    where_they_fit: bool = False,
 ) -> LmHarness:
     """Return the tasks of a configuration.
 
@@ -68,6 +69,7 @@ def make_harness(
         batch_size: instead of the configuration's; None: the configuration's.
         sharers: how many workers, this one included, share the memory in which candidates run.
         halvings: how often the batch size is halved, because workers ran out of memory.
+        where_they_fit: whether settings of a task are left out, rather than refused, where it cannot follow them.
     """
     evaluation = config.evaluation
     return LmHarness(
@@ -83,6 +85,7 @@ def make_harness(
         measures=ALWAYS,
         sharers=sharers,
         halvings=halvings,
+        where_they_fit=where_they_fit,
     )
 
 

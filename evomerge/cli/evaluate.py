@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from evomerge.cli.asking import add_asking, asking_of
 from evomerge.cli.console import make_console, named, print_table, say_note
 from evomerge.cli.skill_table import LOST, loss_word, skill_table
 from evomerge.cli.steps import steps
@@ -33,6 +34,11 @@ def run(words: Sequence[str]) -> int:
     if arguments.full or arguments.all_parents:
         if arguments.task or arguments.include_path or arguments.limit is not None:
             parser.error("--full and --all-parents take all items of the configuration's tasks: name no others")
+        if any(one is not None for one in asking_of(arguments).values()):
+            parser.error(
+                "--full and --all-parents ask as the configuration says (evaluation.chat, and the entries of its "
+                "tasks): say it there"
+            )
         return _everything(arguments)
     if len(arguments.target) > 1 or arguments.out or arguments.force:
         parser.error("several words as a target, --out and --force go with --full or --all-parents")
@@ -41,7 +47,9 @@ def run(words: Sequence[str]) -> int:
 
     target = arguments.target[0]
     if not arguments.task and (Path(target) / "run.sqlite").is_file():
-        return _winner(arguments)
+        if all(one is None for one in asking_of(arguments).values()):
+            return _winner(arguments)
+        say_note("asked in another way than in the run, so the scores stand alone: those of the parents do not compare")
     scores = api.evaluate(
         target,
         tasks=arguments.task,
@@ -51,6 +59,7 @@ def run(words: Sequence[str]) -> int:
         batch_size=arguments.batch_size,
         device=arguments.device,
         allow_unsafe_code=arguments.allow_unsafe_code or None,
+        **asking_of(arguments),
         note=say_note,
     )
     if arguments.json:
@@ -126,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         help="let tasks like HumanEval run, with your rights, code that the model writes",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object with stable keys")
+    add_asking(parser)
     return parser
 
 

@@ -92,6 +92,7 @@ def check(
     *,
     allow_unsafe_code: bool = False,
     every_metric: bool = False,
+    where_they_fit: bool = False,
 ) -> list[str]:
     """Return every mistake in the specs that can be seen without loading a model or a dataset, one sentence each.
 
@@ -99,8 +100,8 @@ def check(
         specs: the entries.
         include_path: folders (or single files) with the user's own task YAML.
         allow_unsafe_code: whether tasks may run what the model writes.
-        every_metric: whether the entries only name tasks, of which all metrics are wanted; settings that one of them
-            cannot follow are then left out for it (`PreparedTask`).
+        every_metric: whether the entries only name tasks, of which all metrics are wanted.
+        where_they_fit: whether `num_fewshot` and `generation` are left out for a task that cannot follow them.
 
     Tasks, metrics and filters are looked up for every task from which a split is drawn. Tasks written in Python, and
     metrics that a task's own function aggregates, can be checked in full only when they are loaded
@@ -129,7 +130,7 @@ def check(
                 problems.append(f"task {name!r}: {error}")
                 continue
             try:
-                problems += _check_task(spec, name, config, allow_unsafe_code, every_metric)
+                problems += _check_task(spec, name, config, allow_unsafe_code, where_they_fit)
                 if not every_metric:
                     problems += _check_metric(spec, name, config)
             except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:  # a key of another shape

@@ -69,6 +69,7 @@ class LmHarness:
         engine: str = "hf",
         measures: Collection[str] = (),
         every_metric: bool = False,
+        where_they_fit: bool = False,
         sharers: int = 1,
         halvings: int = 0,
     ) -> None:
@@ -87,15 +88,22 @@ class LmHarness:
             should_stop: called before every forward pass; True ends a running `score` with `Interrupted`.
             engine: what runs the model (a name in `ENGINES`): "hf", or "lm-eval" for lm-eval's own slower wrapper.
             measures: built-in measures to take wherever possible, besides those that the specs name.
-            every_metric: whether the specs only name tasks, so that their metrics and filters mean nothing, and
-                settings that a task cannot follow are left out for it.
+            every_metric: whether the specs only name tasks, so that their metrics and filters mean nothing.
+            where_they_fit: whether `num_fewshot` and `generation` are left out, rather than refused, for a task that
+                cannot follow them.
             sharers: how many processes, this one included, take memory for their passes from what is free.
             halvings: how often batch_size is halved, because memory ran out.
 
         Raises:
             ConfigError: with every mistake in names, filters, metrics and numbers.
         """
-        problems = check(specs, include_path, allow_unsafe_code=allow_unsafe_code, every_metric=every_metric)
+        problems = check(
+            specs,
+            include_path,
+            allow_unsafe_code=allow_unsafe_code,
+            every_metric=every_metric,
+            where_they_fit=where_they_fit,
+        )
         if not isinstance(batch_size, int) or batch_size < 1:
             problems.append(f"batch_size must be a whole number of at least 1, but came {batch_size!r}")
         problems += ENGINES.problems(engine)
@@ -104,7 +112,7 @@ class LmHarness:
         self._given = shared(specs)
         self._runs = tuple(dict.fromkeys(spec.task for spec in self._given))
         self._extra = tuple(measures)
-        self._every_metric = every_metric
+        self._every_metric, self._where_they_fit = every_metric, where_they_fit
         self._sizes = sizes
         self._seed = seed
         self._include_path = tuple(include_path)
@@ -306,7 +314,7 @@ class LmHarness:
         Args:
             tokenizer: the tokenizer of the model that is asked; it only matters where templates are applied.
         """
-        return short_hash(chat_key(tokenizer)) if self._apply_chat_template else ""
+        return short_hash(chat_key(tokenizer)) if self._chat.template else ""
 
     def prompts(self, split: Split, tokenizer: Any = None) -> list[ItemPrompt]:
         """Return what each item of a split asks.
@@ -319,11 +327,12 @@ class LmHarness:
             ConfigError: if the prompts cannot be built.
         """
         self.prepare()
-        template = chat_key(tokenizer) if self._apply_chat_template else None
+        template = chat_key(tokenizer) if self._chat.template else None
         with quiet():
             built = self._requests.get((split, template))
             if built is None:  # they take memory, and nobody here scores them
-                built = self._build(split, None if template is None else Encoder(tokenizer, 1).chat_template)
+                encoder = Encoder(tokenizer, 1, template_arguments=self._chat.arguments_for(tokenizer))
+                built = self._build(split, None if template is None else encoder.chat_template)
             return [
                 prompt
                 for task in self._runs
@@ -616,7 +625,7 @@ class LmHarness:
                     entry.path,
                     num_fewshot=task.num_fewshot,
                     generation=task.generation,
-                    where_they_fit=self._every_metric,
+                    where_they_fit=self._where_they_fit,
                     allow_unsafe_code=self._allow_unsafe_code,
                 )
         n_docs = {name: self._task(task, name).n_docs for name in task.sources}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,19 @@ from evomerge.config.schema import EvaluationConfig, ExecutionConfig
 from evomerge.errors import ConfigError
 from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.catalog import TaskCatalog
+from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import MEASURES
 from evomerge.evaluation.objective import metric_key
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.merge.live.models import LiveModels
+from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import DATABASE, RunDir
 from evomerge.workflows import Note, tell
+from evomerge.workflows.asking import Asking, check_asking
 from evomerge.workflows.same_models import best_to_build
 
 
@@ -68,12 +71,13 @@ def evaluate(
     device: str | None,
     dtype: str | None,
     allow_unsafe_code: bool | None,
+    asking: Asking,
     note: Note | None,
 ) -> dict[str, dict[str, Score]]:
     """Score a model; see `evomerge.api.evaluate`."""
     batch_size = EvaluationConfig.default("batch_size") if batch_size is None else batch_size
-    recipe, harness, split = _what_to_score(target, tasks, include_path, limit, seed, batch_size, allow_unsafe_code)
-    return _scored(recipe, harness, split, device, dtype, note)[1]
+    asked = _what_to_score(target, tasks, include_path, limit, seed, batch_size, allow_unsafe_code, asking)
+    return _scored(asked, device, dtype, note)[1]
 
 
 def evaluate_run(
@@ -87,8 +91,8 @@ def evaluate_run(
 ) -> RunEvaluation:
     """Score a run's best merge; see `evomerge.api.evaluate_run`."""
     batch_size = EvaluationConfig.default("batch_size") if batch_size is None else batch_size
-    recipe, harness, split = _what_to_score(run_dir, (), (), None, 0, batch_size, allow_unsafe_code)
-    items, scores = _scored(recipe, harness, split, device, dtype, note)
+    asked = _what_to_score(run_dir, (), (), None, 0, batch_size, allow_unsafe_code, Asking())
+    items, scores = _scored(asked, device, dtype, note)
     with RunDir.open(run_dir) as run, run.database.snapshot():
         objectives = objective_of(run)
         if objectives is None:
@@ -110,18 +114,31 @@ def evaluate_run(
 
 
 def _scored(
-    recipe: Recipe, harness: LmHarness, split: Split, device: str | None, dtype: str | None, note: Note | None
+    asked: _Asked, device: str | None, dtype: str | None, note: Note | None
 ) -> tuple[Sequence[ItemScore], dict[str, dict[str, Score]]]:
     """Return the item scores of a recipe, and task to metric to score."""
+    harness, sources = asked.harness, Sources()
     if harness.allows_unsafe_code:
         tell([unsafe_code.warning(harness.code_tasks)], note)
+    tell(check_asking(harness, asked.chat, asked.recipe, asked.who, sources), note)
     device = ExecutionConfig.default("device") if device is None else device
     chosen = [find_device(one) for one in device.split(",")]
-    live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen)
-    live.write(recipe)
-    items, totals = harness.evaluate(live.model, live.tokenizer, split)
+    live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen, sources=sources)
+    live.write(asked.recipe)
+    items, totals = harness.evaluate(live.model, live.tokenizer, asked.split)
     means = _means(items)
     return items, {task: {**means.get(task, {}), **totals.get(task, {})} for task in {**means, **totals}}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The recipe to build with its name in a sentence, the tasks, the split that holds the items, how it is asked."""
+
+    who: str
+    recipe: Recipe
+    harness: LmHarness
+    split: Split
+    chat: Chat
 
 
 def _what_to_score(
@@ -132,9 +149,12 @@ def _what_to_score(
     seed: int,
     batch_size: int,
     allow_unsafe_code: bool | None,
-) -> tuple[Recipe, LmHarness, Split]:
-    """Return the recipe to build, the tasks, and the split that holds the items."""
+    asking: Asking,
+) -> _Asked:
     path = None if isinstance(target, Recipe) else Path(target)
+    who = "the model" if path is None else str(target)
+    own = Chat()
+    entries: dict[str, TaskSpec] = {}
     if path is not None and (path / DATABASE).is_file():
         with RunDir.open(path) as run:
             data = run.config
@@ -143,29 +163,44 @@ def _what_to_score(
             config = from_data(data)
             recipe = best_to_build(run, "these would be the scores of another merge")
             recorded = {"seed": config.seed, "tasks": run.database.splits()}
+        own = config.evaluation.chat
+        entries = {spec.name: spec for spec in config.evaluation.tasks}
         if not tasks:
-            harness = make_harness(config, recorded_splits=recorded, batch_size=batch_size)
-            return recipe, harness, Split.TEST
+            chat = asking.chat(own)
+            changed = {"chat": chat, "tasks": tuple(map(asking.of, config.evaluation.tasks))}
+            config = replace(config, evaluation=config.evaluation.model_copy(update=changed))
+            harness = make_harness(
+                config, recorded_splits=recorded, batch_size=batch_size, where_they_fit=asking.changes_tasks
+            )
+            return _Asked(who, recipe, harness, Split.TEST, chat)
     else:
         recipe = _as_recipe(target)
     if not tasks:
         raise ConfigError("name at least one task to score the model on, for example --task gsm8k")
+    chat = asking.chat(own)
     sizes = SplitSizes(search=limit, validation=0, test=0)
     paths = include_paths(list(include_path))
     catalog = TaskCatalog(paths)
-    # All metrics are reported, so the entries name none.
-    specs = [TaskSpec(_task_name(task, catalog), "", direction="maximize") for task in dict.fromkeys(tasks)]
+    names = dict.fromkeys(_task_name(task, catalog) for task in tasks)
     harness = LmHarness(
-        specs,
+        [asking.of(_entry(name, entries.get(name))) for name in names],
         sizes=sizes,
         seed=seed,
         include_path=paths,
         batch_size=batch_size,
+        chat=chat,
         allow_unsafe_code=bool(allow_unsafe_code),
         measures=MEASURES.names,
         every_metric=True,
+        where_they_fit=True,
     )
-    return recipe, harness, Split.SEARCH
+    return _Asked(who, recipe, harness, Split.SEARCH, chat)
+
+
+def _entry(name: str, own: TaskSpec | None) -> TaskSpec:
+    """Return an entry for a task, asked as a run asks it; it names no metric, since all are reported."""
+    settings = {} if own is None else {"num_fewshot": own.num_fewshot, "generation": own.generation}
+    return TaskSpec(name, "", direction="maximize", **settings)  # type: ignore[arg-type]
 
 
 def _task_name(task: str, catalog: TaskCatalog) -> str:
