@@ -27,7 +27,7 @@ from evomerge.record import Split
 def test_a_spec_survives_json() -> None:
     specs = (
         TaskSpec("a", "acc", objective="skill", floor=Floor(of_best_parent=0.95)),
-        TaskSpec("b", "f", "x", 0.0, "minimize", "c", "d", 3, Constraint(max=0.5), "m", "acc", 0.2),
+        TaskSpec("b", "f", "x", 0.0, "minimize", "c", "d", 3, {"until": ["."]}, Constraint(max=0.5), "m", "acc", 0.2),
     )
     assert specs_from_data(json.loads(json.dumps([spec.to_data() for spec in specs]))) == specs
 
