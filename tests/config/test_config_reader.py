@@ -239,7 +239,7 @@ def test_vllm_and_layer_paths_do_not_go_together(space: str) -> None:
     [
         ("evaluation.include_path", "folder", ("folder",)),
         ("evaluation.include_path", ["a", "b"], ("a", "b")),
-        ("evaluation.apply_chat_template", "yes", True),
+        ("evaluation.allow_unsafe_code", "yes", True),
         ("fitness.fresh", "off", False),
         ("fitness.race", "none", None),
         ("fitness.items", None, None),
