@@ -282,6 +282,7 @@ def evaluate(
     num_fewshot: int | None = None,
     gen_kwargs: Mapping[str, Any] | None = None,
     note: Note | None = None,
+    log_samples: str | Path | None = None,
 ) -> dict[str, dict[str, Score]]:
     """Score a model on tasks.
 
@@ -309,6 +310,8 @@ def evaluate(
         gen_kwargs: settings that take the place of those of each task that asks for texts, like
             `{"max_gen_toks": 1024, "until": []}`; answers stay greedy.
         note: called with a sentence about each thing that the user should know before anything runs.
+        log_samples: a folder into which what was asked and answered is written as `lm_eval --log_samples` does:
+            `MODEL/samples_TASK_TIME.jsonl`; None: it is not.
 
     Returns:
         Task to metric to score with 95 % interval: lm-eval's number for every metric, and the measures.
@@ -341,6 +344,7 @@ def evaluate(
             gen_kwargs,
         ),
         note=note,
+        log_samples=log_samples,
     )
 
 
@@ -352,12 +356,13 @@ def evaluate_run(
     dtype: str | None = None,
     allow_unsafe_code: bool | None = None,
     note: Note | None = None,
+    log_samples: str | Path | None = None,
 ) -> RunEvaluation:
     """Score a run's best merge on the run's test items, beside what the run has of the parents and the average.
 
     Args:
         run_dir: the run.
-        batch_size: as in `evaluate`; so are `device`, `dtype`, `allow_unsafe_code` and `note`.
+        batch_size: as in `evaluate`; so are `device`, `dtype`, `allow_unsafe_code`, `note` and `log_samples`.
 
     Returns:
         The scores that `evaluate` returns; and for each task the recorded scores of the others, and the paired
@@ -376,6 +381,7 @@ def evaluate_run(
         dtype=dtype,
         allow_unsafe_code=allow_unsafe_code,
         note=note,
+        log_samples=log_samples,
     )
 
 
@@ -526,6 +532,7 @@ def export(
     verify: bool = True,
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
+    answers: bool = True,
 ) -> Path:
     """Write the best merge of a run as a Hugging Face folder: weights, config, tokenizer, recipe, model card.
 
@@ -534,6 +541,7 @@ def export(
         verify: whether the finished folder is compared with the live model before it appears.
         tolerance: of that comparison; see `evomerge.export.verify.verify`.
         report: called with what is known of the folder: the comparison, what repeated layers cost.
+        answers: whether the card shows a few answers, with the items that they answer; a benchmark may not allow it.
 
     Raises:
         RunError: if the folder is no run.
@@ -551,6 +559,7 @@ def export(
         verify=verify,
         tolerance=tolerance,
         report=report,
+        answers=answers,
     )
 
 
@@ -597,7 +606,13 @@ def verify(
 
 
 def push(
-    run_dir: str | Path, repo_id: str, *, private: bool = True, dry_run: bool = False, token: str | None = None
+    run_dir: str | Path,
+    repo_id: str,
+    *,
+    private: bool = True,
+    dry_run: bool = False,
+    token: str | None = None,
+    answers: bool = True,
 ) -> list[tuple[str, int]]:
     """Upload the best merge of a run, or a folder made by `export`, to the Hub.
 
@@ -606,6 +621,7 @@ def push(
         private: whether a repository that is made is private.
         dry_run: whether to list what would be uploaded and send nothing.
         token: the Hub's token, which is never printed; None: from HF_TOKEN or the login of the Hub's own command.
+        answers: of a run: as in `export`.
 
     Returns:
         The files: path in the repository and size in bytes.
@@ -616,7 +632,7 @@ def push(
     """
     from evomerge.workflows.push import push as run
 
-    return run(run_dir, repo_id, private=private, dry_run=dry_run, token=token)
+    return run(run_dir, repo_id, private=private, dry_run=dry_run, token=token, answers=answers)
 
 
 __all__ = [
@@ -626,6 +642,7 @@ __all__ = [
     "Score",
     "Split",
     "StopSignal",
+    "answers",
     "estimate",
     "evaluate",
     "evaluate_full",
@@ -639,6 +656,7 @@ __all__ = [
     "records",
     "responses",
     "resume",
+    "save_answers",
     "search",
     "show",
     "space",

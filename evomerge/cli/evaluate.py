@@ -32,6 +32,8 @@ def run(words: Sequence[str]) -> int:
     parser = _parser()
     arguments = parser.parse_intermixed_args(words)
     if arguments.full or arguments.all_parents:
+        if arguments.log_samples is not None:
+            parser.error("--log-samples goes with the items of one model, without --full and --all-parents")
         if arguments.task or arguments.include_path or arguments.limit is not None:
             parser.error("--full and --all-parents take all items of the configuration's tasks: name no others")
         if any(one is not None for one in asking_of(arguments).values()):
@@ -61,6 +63,7 @@ def run(words: Sequence[str]) -> int:
         allow_unsafe_code=arguments.allow_unsafe_code or None,
         **asking_of(arguments),
         note=say_note,
+        log_samples=arguments.log_samples,
     )
     if arguments.json:
         data = {task: {name: score.to_data() for name, score in found.items()} for task, found in scores.items()}
@@ -81,6 +84,7 @@ def _winner(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         allow_unsafe_code=arguments.allow_unsafe_code or None,
         note=say_note,
+        log_samples=arguments.log_samples,
     )
     if arguments.json:
         say_json(found.to_data())
@@ -133,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-unsafe-code",
         action="store_true",
         help="let tasks like HumanEval run, with your rights, code that the model writes",
+    )
+    parser.add_argument(
+        "--log-samples", type=Path, metavar="DIR", help="write what was asked and answered, as lm_eval does"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object with stable keys")
     add_asking(parser)

@@ -22,6 +22,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--candidate", type=int, metavar="N", help="of the run; its best if left out")
     parser.add_argument("--shard-gb", type=float, default=5.0, help="largest weight file, in GB (default 5)")
     parser.add_argument("--no-verify", action="store_true", help="do not compare the folder with the live model")
+    parser.add_argument("--no-answers", action="store_true", help="show no answers in the model card, nor their items")
     parser.add_argument("--tolerance", type=float, help="largest relative logit difference that passes")
     arguments = parser.parse_args(words)
 
@@ -38,6 +39,7 @@ def run(words: Sequence[str]) -> int:
             verify=not arguments.no_verify,
             tolerance=arguments.tolerance,
             report=reports.append,
+            answers=not arguments.no_answers,
         )
     for report in reports:
         if report.repeated is not None:

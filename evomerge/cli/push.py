@@ -20,11 +20,18 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("repo", help="where to: org/name, or name for your own account")
     parser.add_argument("--public", action="store_true", help="make the repository public")
     parser.add_argument("--dry-run", action="store_true", help="list what would go, and send nothing")
+    parser.add_argument("--no-answers", action="store_true", help="show no answers in the model card, nor their items")
     arguments = parser.parse_args(words)
 
     from evomerge import api
 
-    files = api.push(arguments.run, arguments.repo, private=not arguments.public, dry_run=arguments.dry_run)
+    files = api.push(
+        arguments.run,
+        arguments.repo,
+        private=not arguments.public,
+        dry_run=arguments.dry_run,
+        answers=not arguments.no_answers,
+    )
     visibility = "public" if arguments.public else "private"
     say(f"{'would push' if arguments.dry_run else 'pushed'} to {arguments.repo} ({visibility}):")
     for name, size in files:

@@ -67,6 +67,8 @@ def show_result(run: Any) -> int:
         console.print(text, highlight=False)
     for warning in run.warnings():
         console.print(f"note: {warning}", highlight=False)
+    if any(status["answers"]["kept"].values()):
+        console.print(f"what was answered: {command('answers', status['path'])}", highlight=False, soft_wrap=True)
     console.print(f"next: {_next(status)}", highlight=False, soft_wrap=True)
     return 0
 

@@ -55,6 +55,13 @@ def run(words: Sequence[str]) -> int:
         console.print(f"  `{command('resume', status['path'])}` continues it", highlight=False, soft_wrap=True)
     for line in verdict_lines(status):
         console.print(line, highlight=False)
+    answers = status["answers"]
+    if any(answers["kept"].values()):
+        left = ", ".join(f"{n} on {split} items" for split, n in answers["dropped"].items())
+        size = f"{answers['bytes'] / 2**20:.1f} MiB" + (f"; {left} did not fit" if left else "")
+        console.print(
+            f"what was answered ({size}): {command('answers', status['path'])}", highlight=False, soft_wrap=True
+        )
     for warning in found.warnings(status):
         console.print(f"note: {warning}", highlight=False)
     return 0

@@ -171,6 +171,10 @@ class LmHarness:
         self.prepare()
         return {name: drawn[split].items for name, drawn in self._splits.items()}
 
+    def sources(self, split: Split) -> dict[str, str]:
+        """Return the lm-eval task from whose documents the items of a split are: task name to its name."""
+        return {task.name: task.source(split) for task in self._runs}
+
     def split_data(self) -> dict[str, Any]:
         """Return the splits that were drawn, as JSON data; the argument `recorded_splits` takes it."""
         self.prepare()
@@ -331,8 +335,11 @@ class LmHarness:
         with quiet():
             built = self._requests.get((split, template))
             if built is None:  # they take memory, and nobody here scores them
-                encoder = Encoder(tokenizer, 1, template_arguments=self._chat.arguments_for(tokenizer))
-                built = self._build(split, None if template is None else encoder.chat_template)
+                write = None
+                if template is not None:
+                    arguments = self._chat.arguments_for(tokenizer)
+                    write = Encoder(tokenizer, 1, template_arguments=arguments).chat_template
+                built = self._build(split, write)
             return [
                 prompt
                 for task in self._runs
@@ -340,12 +347,13 @@ class LmHarness:
             ]
 
     def evaluate(
-        self, model: Any, tokenizer: Any, split: Split
+        self, model: Any, tokenizer: Any, split: Split, texts: list[ItemAnswer] | None = None
     ) -> tuple[tuple[ItemScore, ...], dict[str, dict[str, Score]]]:
         """Score a live model on a whole split, once.
 
         Args:
             model: as for `score`; so are `tokenizer` and `split`.
+            texts: as for `scores`.
 
         Returns:
             What `score` returns; and for each task the metrics that are no mean of item scores (see `totals`), by the
@@ -358,7 +366,7 @@ class LmHarness:
         kept: dict[str, Results] = {}
         with quiet():
             answers = self._answers(model, tokenizer, split, None, self._should_stop, UnitRange())
-            scores = self._scores(model, tokenizer, split, None, answers, kept)
+            scores = self._scores(model, tokenizer, split, None, answers, kept, texts)
         return scores, {
             task.name: self._task(task, task.source(split)).totals(task.name, kept[task.name])
             for task in self._runs

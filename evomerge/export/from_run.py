@@ -8,6 +8,7 @@ from typing import Any
 
 from evomerge.analysis.verdict import candidate_verdict, with_verdict
 from evomerge.errors import ExportError
+from evomerge.export.card_answers import card_answers
 from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card
@@ -41,6 +42,7 @@ def export_run(
     verify: bool = True,
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
+    answers: bool = True,
 ) -> Path:
     """Write the best candidate of a run (or any other one) as a model folder with a card, and return the folder.
 
@@ -51,6 +53,7 @@ def export_run(
         config: the run's configuration for publication, which says the same as the run's own; None: that.
         title: the model's name in the card; None: the name of the folder.
         shard_size: as in `export_recipe`; so are `progress`, `verify`, `tolerance` and `report`.
+        answers: whether the card shows a few answers, with the items that they answer.
 
     Raises:
         ExportError: if there is no such candidate, the configuration holds what looks like a secret, or the folder
@@ -63,7 +66,9 @@ def export_run(
     return export_recipe(
         record.recipe,
         out,
-        card=lambda known: run_card(run, record, config=config, title=title or out.resolve().name, report=known),
+        card=lambda known: run_card(
+            run, record, config=config, title=title or out.resolve().name, report=known, answers=answers
+        ),
         extra_files={CONFIG_FILE: _config_text(config)},
         shard_size=shard_size,
         progress=progress,
@@ -96,7 +101,13 @@ def chosen_record(run: RunDir, number: int | None = None) -> Record:
 
 
 def run_card(
-    run: RunDir, record: Record, *, config: Mapping[str, Any], title: str, report: ExportReport | None = None
+    run: RunDir,
+    record: Record,
+    *,
+    config: Mapping[str, Any],
+    title: str,
+    report: ExportReport | None = None,
+    answers: bool = True,
 ) -> str:
     """Return the model card of a candidate, compared with the run's parents and plain average.
 
@@ -106,6 +117,7 @@ def run_card(
         config: the run's configuration.
         title: the model's name.
         report: what is known of its folder.
+        answers: as in `export_run`.
     """
     baselines = sorted((r for r in run.database.records(baselines=True) if r.is_baseline), key=lambda r: -r.number)
     scores: dict[str, Mapping[Split, Score]] = {title: record.scores or {}}
@@ -126,6 +138,7 @@ def run_card(
         environment=run.environment,
         report=report,
         verdict=without_folders(_verdict(run, record)),
+        answers=card_answers(run, record) if answers else "",
     )
 
 

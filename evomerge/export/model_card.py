@@ -45,6 +45,7 @@ def model_card(
     environment: Mapping[str, Any] | None = None,
     report: ExportReport | None = None,
     verdict: Mapping[str, Any] | None = None,
+    answers: str = "",
 ) -> str:
     """Return the text of README.md.
 
@@ -59,6 +60,7 @@ def model_card(
         environment: the environment of the run, as `evomerge.store.collect_environment` returns it.
         report: what is known of the folder: how it was verified, what its repeated layers cost.
         verdict: what the scores are worth, as `evomerge.analysis.verdict.with_verdict` returns it.
+        answers: the section with answers of the merge, as `evomerge.export.card_answers.card_answers` returns it.
     """
     parents = describe_parents(recipe) if parents is None else parents
     scores, tasks = scores or {}, tasks or {}
@@ -75,6 +77,7 @@ def model_card(
         _task_table(verdict or {}, title),
         _degeneration_table(verdict or {}, title),
         _objective_table(verdict or {}),
+        answers,
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
         "## How it was found\n\n" + _table(("", ""), [(markdown(key), markdown(value)) for key, value in facts.items()])
         if facts

@@ -14,12 +14,10 @@ from evomerge.errors import ConfigError
 from evomerge.recipe import Recipe
 from evomerge.record import ItemAnswer, ItemPrompt, Record, Split
 from evomerge.search.budget import AnswerLimits
+from evomerge.store.answers import DROPPED
 from evomerge.store.database import Database
 
 log = logging.getLogger(__name__)
-
-DROPPED = "dropped_answers"
-"""The key in the database of how many models' answers did not fit: {split: count}."""
 
 MIB = 1 << 20
 

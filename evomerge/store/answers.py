@@ -13,6 +13,9 @@ from evomerge.system.secrets import hide
 if TYPE_CHECKING:
     from evomerge.store.database import Database
 
+DROPPED = "dropped_answers"
+"""The key in the database of how many models' answers did not fit: {split: count}."""
+
 ANSWERS_SCHEMA = """
 CREATE TABLE answers (
     id INTEGER PRIMARY KEY,

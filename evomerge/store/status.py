@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from evomerge.record import Choice, Record, Split, State, best_scored
+from evomerge.store.answers import DROPPED
+from evomerge.store.database import Database
 from evomerge.store.run_dir import LOCK, RunDir
 from evomerge.system.references import resolved
 
@@ -29,7 +31,9 @@ def run_status(run: RunDir) -> dict[str, Any]:
         `search`, `validation`, `test`) and `best` (`id`, `recipe_hash`, `search`, `validation`, `test`; None before
         the first score), `changed` (what was changed at `resume`, the oldest first: `key`, `before`, `after`, `when`).
         Each score is `{"mean", "low", "high", "n"}` or None. `unscored` lists the baselines and finalists that could
-        not be scored on a split: `id`, `name`, `split`, `error`.
+        not be scored on a split: `id`, `name`, `split`, `error`. `answers`: whose answers can be read (`kept`: by split
+        the ids; baselines have negative ones), what they take in `bytes`, and how many were `dropped` by split since
+        they did not fit.
     """
     database = run.database
     progress = database.progress()
@@ -59,6 +63,17 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "best": _best(proposals, database.choice()),
         "unscored": _unscored(records, database.get_meta(UNSCORED, {})),
         "changed": run.changed,
+        "answers": _answers(database),
+    }
+
+
+def _answers(database: Database) -> dict[str, Any]:
+    """Return whose answers can be read: by split the ids, the bytes that they take, how many did not fit."""
+    kept = database.answers.kept()
+    return {
+        "kept": {str(split): [number for number, own in kept if own == split] for split in Split},
+        "bytes": database.answers.n_bytes(),
+        "dropped": database.get_meta(DROPPED, {}),
     }
 
 

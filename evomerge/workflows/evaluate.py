@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import MEASURES
 from evomerge.evaluation.objective import metric_key
+from evomerge.evaluation.samples import file_name, write_samples
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Score, Split
+from evomerge.record import ItemAnswer, ItemScore, Score, Split
 from evomerge.store.run_dir import DATABASE, RunDir
 from evomerge.workflows import Note, tell
 from evomerge.workflows.asking import Asking, check_asking
@@ -73,11 +75,12 @@ def evaluate(
     allow_unsafe_code: bool | None,
     asking: Asking,
     note: Note | None,
+    log_samples: str | Path | None = None,
 ) -> dict[str, dict[str, Score]]:
     """Score a model; see `evomerge.api.evaluate`."""
     batch_size = EvaluationConfig.default("batch_size") if batch_size is None else batch_size
     asked = _what_to_score(target, tasks, include_path, limit, seed, batch_size, allow_unsafe_code, asking)
-    return _scored(asked, device, dtype, note)[1]
+    return _scored(asked, device, dtype, note, _log_folder(log_samples, target))[1]
 
 
 def evaluate_run(
@@ -88,11 +91,12 @@ def evaluate_run(
     dtype: str | None,
     allow_unsafe_code: bool | None,
     note: Note | None,
+    log_samples: str | Path | None = None,
 ) -> RunEvaluation:
     """Score a run's best merge; see `evomerge.api.evaluate_run`."""
     batch_size = EvaluationConfig.default("batch_size") if batch_size is None else batch_size
     asked = _what_to_score(run_dir, (), (), None, 0, batch_size, allow_unsafe_code, Asking())
-    items, scores = _scored(asked, device, dtype, note)
+    items, scores = _scored(asked, device, dtype, note, _log_folder(log_samples, run_dir))
     with RunDir.open(run_dir) as run, run.database.snapshot():
         objectives = objective_of(run)
         if objectives is None:
@@ -114,9 +118,9 @@ def evaluate_run(
 
 
 def _scored(
-    asked: _Asked, device: str | None, dtype: str | None, note: Note | None
+    asked: _Asked, device: str | None, dtype: str | None, note: Note | None, log_folder: Path | None
 ) -> tuple[Sequence[ItemScore], dict[str, dict[str, Score]]]:
-    """Return the item scores of a recipe, and task to metric to score."""
+    """Return the item scores of a recipe, and task to metric to score; write sample logs into a folder, if one came."""
     harness, sources = asked.harness, Sources()
     if harness.allows_unsafe_code:
         tell([unsafe_code.warning(harness.code_tasks)], note)
@@ -125,9 +129,21 @@ def _scored(
     chosen = [find_device(one) for one in device.split(",")]
     live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen, sources=sources)
     live.write(asked.recipe)
-    items, totals = harness.evaluate(live.model, live.tokenizer, asked.split)
+    texts: list[ItemAnswer] | None = None if log_folder is None else []
+    items, totals = harness.evaluate(live.model, live.tokenizer, asked.split, texts)
+    if texts is not None and log_folder is not None:
+        prompts = {(one.task, one.item): one for one in harness.prompts(asked.split, live.tokenizer)}
+        write_samples(log_folder, texts, prompts, now=datetime.now(), sources=harness.sources(asked.split))
     means = _means(items)
     return items, {task: {**means.get(task, {}), **totals.get(task, {})} for task in {**means, **totals}}
+
+
+def _log_folder(folder: str | Path | None, target: str | Path | Recipe) -> Path | None:
+    """Return the folder of a model's sample logs, named as lm-eval does after what was named."""
+    if folder is None:
+        return None
+    named = f"recipe {target.content_hash[:12]}" if isinstance(target, Recipe) else str(target)
+    return Path(folder).expanduser() / file_name(named)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def export(
     verify: bool = True,
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
+    answers: bool = True,
 ) -> Path:
     """Write the best merge of a run, or another candidate, as a Hugging Face folder; see `evomerge.api.export`."""
     with RunDir.open(run_dir, frozen=True) as run:  # the search may go on while the weights are written
@@ -48,6 +49,7 @@ def export(
             verify=verify,
             tolerance=tolerance,
             report=report,
+            answers=answers,
         )
 
 

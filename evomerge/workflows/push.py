@@ -10,12 +10,12 @@ from evomerge.workflows.export import export
 
 
 def push(
-    run_dir: str | Path, repo_id: str, *, private: bool, dry_run: bool, token: str | None
+    run_dir: str | Path, repo_id: str, *, private: bool, dry_run: bool, token: str | None, answers: bool = True
 ) -> list[tuple[str, int]]:
     """Upload a run's best merge, or a folder made by `export`; see `evomerge.api.push`."""
     folder = Path(run_dir)
     with scratch_folder("evomerge-push-") as scratch:
         if not (folder / "config.json").is_file():
-            folder = export(folder, Path(scratch) / repo_id.rpartition("/")[2])
+            folder = export(folder, Path(scratch) / repo_id.rpartition("/")[2], answers=answers)
         files = push_folder(folder, repo_id, private=private, dry_run=dry_run, token=token)
         return [(file.path, file.size) for file in files]

@@ -203,3 +203,22 @@ def test_a_run_without_answers_says_so(tmp_path: Path) -> None:
         run.database.add(Record(1, "candidate 1", State.FAILED, recipe, error="it broke"))
         with pytest.raises(RunError, match=r"of candidate 1 there are no answers.*could not be scored: it broke"):
             api.answers(run.path, model="candidate 1")
+
+
+def test_evaluate_writes_the_samples_of_what_it_scored(tmp_path: Path, capsys) -> None:
+    from evomerge.estimation import read_responses
+
+    words = ["--task", "zoo_ja_math", "--include-path", "zoo:tasks", "--limit", "4", "--json"]
+    assert main(["evaluate", "zoo:japanese", *words, "--log-samples", str(tmp_path)]) == 0
+    score = json.loads(capsys.readouterr().out)["zoo_ja_math"]["acc"]
+    found = read_responses(tmp_path, metric="acc")
+    assert found.models == ("zoo__japanese",) and found.R.shape == (1, 4)
+    assert found.R.mean() == score["mean"]
+
+
+def test_status_says_what_can_be_read(zoo_run: Path, capsys) -> None:
+    answers = api.status(zoo_run)["answers"]
+    assert set(answers) == {"kept", "bytes", "dropped"} and answers["dropped"] == {}
+    assert set(answers["kept"]) == {"search", "validation", "test"} and 0 < answers["bytes"] < 2**20
+    assert main(["status", str(zoo_run)]) == 0
+    assert "what was answered (0.0 MiB): evomerge answers " in capsys.readouterr().out

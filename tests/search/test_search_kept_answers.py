@@ -9,7 +9,8 @@ from evomerge.errors import ConfigError
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemAnswer, ItemPrompt, Record, Result, Score, Split, State
 from evomerge.search.budget import AnswerLimits
-from evomerge.search.kept_answers import DROPPED, KeptAnswers
+from evomerge.search.kept_answers import KeptAnswers
+from evomerge.store.answers import DROPPED
 from evomerge.store.run_dir import RunDir
 
 pytestmark = pytest.mark.usefixtures("lazy_disk")
