@@ -205,7 +205,7 @@ def test_a_run_without_answers_says_so(tmp_path: Path) -> None:
             api.answers(run.path, model="candidate 1")
 
 
-def test_evaluate_writes_the_samples_of_what_it_scored(tmp_path: Path, capsys) -> None:
+def test_evaluate_writes_the_samples_of_what_it_scored(zoo_run: Path, tmp_path: Path, capsys) -> None:
     from evomerge.estimation import read_responses
 
     words = ["--task", "zoo_ja_math", "--include-path", "zoo:tasks", "--limit", "4", "--json"]
@@ -214,6 +214,12 @@ def test_evaluate_writes_the_samples_of_what_it_scored(tmp_path: Path, capsys) -
     found = read_responses(tmp_path, metric="acc")
     assert found.models == ("zoo__japanese",) and found.R.shape == (1, 4)
     assert found.R.mean() == score["mean"]
+    whole = tmp_path / "whole"
+    assert main(["evaluate", str(zoo_run), "--log-samples", str(whole)]) == 0
+    rows = {row.item: row for row in api.answers(zoo_run, against=[])}
+    (file,) = whole.rglob("*.jsonl")
+    for line in map(json.loads, file.read_text().splitlines()):  # the same answers again
+        assert line["resps"] == [[rows[line["doc_id"]].text("winner")]]
 
 
 def test_status_says_what_can_be_read(zoo_run: Path, capsys) -> None:
