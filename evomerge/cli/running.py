@@ -15,7 +15,10 @@ from evomerge.cli.stopping import stop_on_signals
 from evomerge.cli.streams import unread
 from evomerge.cli.tables import result_tables, verdict_line, verdict_lines
 from evomerge.errors import Interrupted
-from evomerge.system.text import command
+from evomerge.system.text import command, visible
+
+_NAMED = 3
+"""So many lost skills are named in a sentence."""
 
 
 def run_search(data: Mapping[str, Any], folder: Path | None = None) -> int:
@@ -74,10 +77,18 @@ def show_result(run: Any) -> int:
 
 
 def _next(status: Mapping[str, Any]) -> str:
-    """Return the next command: export, or a larger budget where no parent was surpassed."""
+    """Return the next command: export, a larger budget where no parent was surpassed, or a floor for a lost skill."""
     path = status["path"]
     limits = {key: max(value, math.ceil(status[key])) for key, value in status["budget"].items() if value}
     more = [f"budget.{key}={2 * value}" for key, value in limits.items()]
+    export = command("export", path, "--out", "my-merge")
+    lost = [one["task"] for one in status.get("skills", ()) if one["lost"]]
+    against = (status.get("verdict") or {}).get("use") is False and len(status.get("skills", ())) > 1
+    if status["beats_parent"] is not False and lost and against:
+        tasks = ", ".join(map(visible, lost[:_NAMED])) + (
+            f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        )
+        return f"search again with `floor: 95%` for {tasks} (docs/fitness.md), or export it all the same: {export}"
     if status["beats_parent"] is not False or not more:
-        return command("export", path, "--out", "my-merge")
+        return export
     return f"search further, with a larger budget: {command('resume', path, *more)}"

@@ -83,7 +83,9 @@ def test_the_end_of_a_search_begins_with_the_verdict(
             return [one["text"] for one in status["warnings"]]
 
     assert show_result(Run()) == 0
-    assert capsys.readouterr().out.startswith("verdict: do not use it as it is: it has lost reverse")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("verdict: do not use it as it is: it has lost reverse")
+    assert lines[-1].startswith("next: search again with `floor: 95%` for reverse (docs/fitness.md), or export it all")
 
 
 @pytest.mark.parametrize(("use", "style"), [(True, "green"), (False, "red"), (None, "yellow")])
