@@ -156,12 +156,13 @@ def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str,
 
     Returns:
         `searches`: for each `setting`, `path`, `state`, `error`, `best` (name), `test` (its score), `best_parent`,
-        `gain` over that parent (`difference`, `low`, `high`, `p_value`, `n` items) and `seconds`. `groups`: for each
-        setting without the seed the number of `searches` and of those that are `complete`; for each of its `models`
-        ("best merge", parents, average) the `test` score and each of its `tasks` ("task metric") over seeds, and the
-        `gain` likewise, with the number of searches in which it is `above` zero. What is over seeds has `mean`,
-        `spread` (standard deviation), `low` and `high` (95 % interval of the mean, Student's), `p_value` and `n`; the
-        interval and `p_value` are None for one search, and where all are equal.
+        `gain` over that parent (`difference`, `low`, `high`, `p_value`, `n` items), `lost` (names of the tasks whose
+        skill it has lost, see `evomerge.analysis.skills`) and `seconds`. `groups`: for each setting without the seed
+        the number of `searches` and of those that are `complete`; for each of its `models` ("best merge", parents,
+        average) the `test` score and each of its `tasks` ("task metric") over seeds, and the `gain` likewise, with the
+        number of searches in which it is `above` zero. What is over seeds has `mean`, `spread` (standard deviation),
+        `low` and `high` (95 % interval of the mean, Student's), `p_value` and `n`; the interval and `p_value` are None
+        for one search, and where all are equal.
     """
     from evomerge.workflows.sweep import sweep_summary as summary
 

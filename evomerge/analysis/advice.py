@@ -117,9 +117,10 @@ def _of_several(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[bool | No
     if not fine:
         return False, f"each of the {n} merges of the {kind} has lost a skill of a parent, or is worse at it"
     if losers:
+        what = "has lost a skill of a parent or is" if len(losers) == 1 else "have lost a skill of a parent or are"
         return None, (
-            f"choose among the {n} merges of the {kind}: {len(losers)} of them have lost a skill of a parent or are "
-            f"worse at it; {listed(fine, 5)} {'has' if len(fine) == 1 else 'have'} not"
+            f"choose among the {n} merges of the {kind}: {len(losers)} of them {what} worse at it; {listed(fine, 5)} "
+            f"{'has' if len(fine) == 1 else 'have'} not"
         )
     return None, f"choose among the {n} merges of the {kind}: none of them is seen to have lost a skill of a parent"
 

@@ -80,10 +80,11 @@ def lost_skills(found: Mapping[str, Any]) -> Iterator[Caution]:
     for _, text in texts[:MOST]:
         yield Caution("lost_skill", text)
     chance = ""
-    if texts and len(skills) >= MANY and len(rows) < 2:
+    if texts and len(skills) >= MANY:
+        several = f" in {len(rows)} merges" if len(rows) > 1 else ""
         chance = (
-            f"of {len(skills)} tasks, {BY_CHANCE * len(skills):.1f} are called worse by chance, on average, where a "
-            "merge is as good as its parents"
+            f"of {len(skills)} tasks{several}, {BY_CHANCE * len(skills) * max(1, len(rows)):.1f} are called worse by "
+            "chance, on average, where a merge is as good as its parents"
         )
     if len(texts) > MOST:
         rest = [task for task, _ in texts[MOST:]]

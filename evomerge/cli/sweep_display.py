@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.skill_table import LOST
 from evomerge.cli.tables import percent
 from evomerge.system import figures
 from evomerge.system.figures import percentage
@@ -35,18 +36,20 @@ def show_sweep(summary: Mapping[str, Any]) -> None:
 def _searches(searches: list[Mapping[str, Any]]) -> Table:
     what = "score on the test items and gain over the best parent, each with its 95 % interval"
     table = Table(title=f"{len(searches)} searches: {what}")
-    for column in ("search", "winner", "test", "gain", "p", "folder"):
+    losing = any(one["lost"] for one in searches)
+    for column in ("search", "winner", "test", "gain", "p", *(["lost skills"] if losing else []), "folder"):
         table.add_column(column, justify="right" if column in ("test", "gain", "p") else "left")
     for one in searches:
         setting = named(" ".join(one["setting"]) or "as configured")
         if one["best"] is None:
             said = one["state"] + (f": {visible(one['error'], most=200)}" if one["error"] else "")
-            table.add_row(setting, named(said), "–", "–", "–", named(one["path"]))
+            table.add_row(setting, named(said), "–", "–", "–", *(["–"] if losing else []), named(one["path"]))
             continue
         gain = one["gain"]
         shown = "–" if gain is None else f"{figures.gain(gain).strip()} over {visible(one['best_parent'])}"
         p_value = "–" if gain is None else figures.p_number(gain["p_value"])
-        table.add_row(setting, named(one["best"]), percent(one["test"]), shown, p_value, named(one["path"]))
+        lost = [named(", ".join(one["lost"]), LOST)] if losing else []
+        table.add_row(setting, named(one["best"]), percent(one["test"]), shown, p_value, *lost, named(one["path"]))
     return table
 
 

@@ -41,6 +41,7 @@ def _one(setting: tuple[str, ...], path: Path) -> dict[str, Any]:
         "best_parent": None,
         "gain": None,
         "seconds": None,
+        "lost": [],
         "models": {},
         "shares": False,
     }
@@ -63,6 +64,7 @@ def _one(setting: tuple[str, ...], path: Path) -> dict[str, Any]:
                 "test": best["test"],
                 "best_parent": parent,
                 "gain": gains.get(parent),
+                "lost": [one["task"] for one in status["skills"] if one["lost"]],
                 "shares": _all_shares(run.config),
                 "models": {
                     name: {"mean": score["mean"], "tasks": _by_task(run, number, run.config)}

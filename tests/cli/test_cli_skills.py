@@ -9,10 +9,12 @@ import pytest
 from rich.console import Console
 from skill_runs import add_model, everywhere, new_run, right, three_skills
 
+from evomerge import api
 from evomerge.analysis.verdict import with_verdict
 from evomerge.cli.console import make_console
 from evomerge.cli.main import main
 from evomerge.cli.running import show_result
+from evomerge.cli.sweep_display import show_sweep
 from evomerge.cli.tables import result_tables, verdict_line
 from evomerge.evaluation.task import TaskSpec
 from evomerge.record import Choice, Split
@@ -141,3 +143,13 @@ def test_a_front_names_what_each_merge_has_lost(tmp_path: Path) -> None:
     assert any("lost skills" in line for line in lines)
     (row,) = [line for line in lines if "candidate 0" in line]
     assert row.split("│")[-2].strip() == "reverse"
+
+
+def test_a_sweep_names_what_each_winner_has_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    three_skills(tmp_path / "0").close()
+    three_skills(tmp_path / "1", everywhere(add=38, reverse=40, capitals=37)).close()
+    summary = api.sweep_summary([((f"seed={i}",), tmp_path / str(i)) for i in (0, 1, 2)])
+    assert [one["lost"] for one in summary["searches"]] == [["reverse"], [], []]
+    show_sweep(summary)
+    rows = [line.split("│")[-3].strip() for line in capsys.readouterr().out.splitlines() if "seed=" in line]
+    assert rows == ["reverse", "", "–"]
