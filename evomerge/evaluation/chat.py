@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+
+_DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1""")
+"""Where a chat template writes the present time, with its format."""
 
 DEFAULT = "default"
 """The name of the template that is taken where none is named; a tokenizer's only template has it, too."""
@@ -196,21 +200,23 @@ class TriedTemplate:
     Attributes:
         error: the first error.
         refuses_system: whether the template refused a chat with a system message, but took it without.
+        dated: whether the template wrote today's date.
     """
 
-    def __init__(self, tokenizer: Any, template: Callable[..., str], arguments: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: Any, template: Callable[..., str], chat: Chat) -> None:
         """Keep all three.
 
         Args:
             tokenizer: whose template it is.
             template: lm-eval's function, which drops system messages that the template refuses.
-            arguments: what else it gives to the tokenizer's `apply_chat_template`.
+            chat: how models are asked.
         """
         self.error: Exception | None = None
-        self.refuses_system = False
+        self.refuses_system = self.dated = False
         self._tokenizer = tokenizer
         self._template = template
-        self._arguments = dict(arguments)
+        self._arguments = chat.arguments_for(tokenizer)
+        self._dates = _DATE.findall(chat.template_of(tokenizer) or "")
 
     def __call__(self, chat: Sequence[Any], add_generation_prompt: bool = True, **settings: Any) -> str:
         """Return a chat as text.
@@ -223,6 +229,7 @@ class TriedTemplate:
         except Exception as error:  # a template is code of anybody's
             self.error = self.error or error
             raise
+        self.dated |= any(datetime.now().astimezone().strftime(date) in text for _, date in self._dates)
         if any(message["role"] == "system" for message in chat) and not self.refuses_system:
             try:
                 self._tokenizer.apply_chat_template(

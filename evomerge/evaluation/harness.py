@@ -420,15 +420,17 @@ class LmHarness:
         self.prepare()
         failed: dict[str, list[str]] = {}
         refused: dict[str, list[str]] = {}
+        dated: dict[str, None] = {}
         problems, notes = settings_tried(self._chat, tokenizers)
         notes += self._of_thinking()
         with quiet():
             for who, tokenizer in tokenizers if self._chat.template else ():
-                arguments = self._chat.arguments_for(tokenizer)
+                encoder = Encoder(tokenizer, 1, template_arguments=self._chat.arguments_for(tokenizer))
                 for task in self._runs:
-                    encoder = Encoder(tokenizer, 1, template_arguments=arguments)
-                    tried = TriedTemplate(tokenizer, encoder.chat_template, arguments)
+                    tried = TriedTemplate(tokenizer, encoder.chat_template, self._chat)
                     self._try_template(task, tried)
+                    if tried.dated:
+                        dated[who] = None
                     if tried.error is not None:
                         reason = visible(error_text(tried.error, name=True), most=300)
                         failed.setdefault(f"cannot write the prompts of task {task.name!r}: {reason}", []).append(who)
@@ -438,6 +440,11 @@ class LmHarness:
             f"the chat template of {', '.join(names)} {reason}; mend it, or ask without a template"
             for reason, names in failed.items()
         ]
+        if dated:
+            notes.append(
+                f"the chat template of {', '.join(dated)} writes today's date, so that the prompts are others on "
+                "another day; give it a fixed one if it takes that (Llama 3: the argument date_string: 26 Jul 2024)"
+            )
         if self._chat.system is None:
             notes += [
                 f"the chat template of {', '.join(names)} takes no system message: the description of task {task!r} is "

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from evaluation_helpers import CHOICE, GENERATION, WORDS, Tiny, continuation, make_model, questions, write_task
 
 from evomerge.errors import ConfigError
 from evomerge.evaluation import SplitSizes, TaskSpec
 from evomerge.evaluation.chat import RESERVED, Chat
+from evomerge.evaluation.engines.base import Call
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.quiet import lm_eval_randomness, quiet
 from evomerge.record import ItemScore, Split
@@ -455,3 +459,62 @@ def test_arguments_that_lm_eval_sets_itself_are_known_by_name() -> None:
     known = {name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD}
     assert set(RESERVED) <= known
     assert known - set(RESERVED) - {"self", "sanitize_control_tokens"} == {"tools", "documents"}
+
+
+def test_a_template_that_writes_the_date_is_told(chats: Mapping[str, Any], asked: Path) -> None:
+    dated = copy.deepcopy(chats["plain"])
+    dated.chat_template = (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "Today: {{ date_string }} " + PLAIN
+    )
+    (note,) = made(asked, ["choice"], Chat(True)).tried_templates([("it", dated)])[1]
+    assert note.startswith("the chat template of it writes today's date, so that the prompts are others on another day")
+    fixed = Chat(True, arguments={"date_string": "1 Jan 1970"})
+    assert made(asked, ["choice"], fixed).tried_templates([("it", dated)]) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["text", "token"])
+def test_vllm_takes_away_what_is_thought_as_the_default_engine_does(
+    kind: str, model: Any, chats: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tokens are made up here by the model itself; that vLLM makes the same ones is tested beside it."""
+    from evomerge.evaluation.engines.encoding import Encoder
+    from evomerge.evaluation.engines.hf import HfEngine
+    from evomerge.evaluation.engines.vllm import VllmEngine
+
+    tokenizer, texts = chats["plain"], questions(6, seed=9)
+    tiny = Tiny(model, tokenizer)
+    said = [tokenizer(continuation(tiny, text, 24))["input_ids"] for text in texts]
+    tokens = [one for ids in said for one in ids]
+    marker: Any = max(sorted(set(tokens)), key=tokens.count)
+    if kind == "text":
+        marker = tokenizer.decode([marker])
+    settings = {"until": ["e"], "max_gen_toks": 24}
+    encoder = Encoder(tokenizer, 512, think_end=marker)
+    requests = tuple(SimpleNamespace(args=(text, settings), doc_id=i) for i, text in enumerate(texts))
+    encoded = tuple(encoder.encode("generate_until", one.args) for one in requests)
+    call = Call("generate_until", requests, ("t",) * len(texts), encoded, marker)
+    default = HfEngine(batch_size=4, max_length=512)
+    expected = default.answer(model, tokenizer, default.prepare(call), None)
+
+    module, params = ModuleType("vllm"), ModuleType("vllm.sampling_params")
+    module.SamplingParams = lambda **given: SimpleNamespace(**given)  # type: ignore[attr-defined]
+    params.RequestOutputKind = SimpleNamespace(DELTA=0)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
+
+    def run(asked: Any, received: Any, should_stop: Any) -> None:
+        for i, (prompt, given) in enumerate(asked):
+            ids = list(prompt)
+            for _ in range(given.max_tokens):
+                ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+                output = SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids[-1:])])
+                if received(i, output) or ids[-1] in given.stop_token_ids:
+                    break
+
+    engine = object.__new__(VllmEngine)
+    engine._stops = {}
+    monkeypatch.setattr(engine, "_run", run)
+    found = engine._generate(engine.prepare(call).generations, tokenizer, frozenset({0}), 1.0, None)
+    assert found == expected
+    assert len({str(one) for one in found}) > 2

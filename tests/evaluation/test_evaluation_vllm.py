@@ -16,6 +16,7 @@ import json
 import os
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -207,6 +208,18 @@ def test_stop_texts_lengths_and_truncation_follow_lm_eval(zoo: LiveModel, starte
     same(started, zoo.model, zoo.tokenizer, cut)
     full = [(some[0] * 12, some[1]), (some[2] * 12, "?"), (some[3], some[4] * 2), ("", some[5])]
     same(started, zoo.model, zoo.tokenizer, call("loglikelihood", encoder, full))
+
+
+@needs_vllm
+@pytest.mark.parametrize("marker", ["=", "token"])
+def test_what_is_thought_is_taken_away_as_by_lm_eval(marker: Any, zoo: LiveModel, started: VllmEngine) -> None:
+    zoo.write(CANDIDATES["math"])
+    if marker == "token":
+        marker = zoo.tokenizer.encode("=", add_special_tokens=False)[-1]
+    encoder = Encoder(zoo.tokenizer, LENGTH, think_end=marker)
+    for until in ([], ["."]):
+        asked = call("generate_until", encoder, generations(prompts(6), until, 24))
+        same(started, zoo.model, zoo.tokenizer, replace(asked, think_end=marker))
 
 
 @needs_vllm
