@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from evomerge.evaluation.intervals import weighted_sum
 from evomerge.record import Objective, Result, Score, Split
 
 
@@ -34,6 +35,20 @@ class Accuracy:
 
     def result_of(self, means, recipe=None) -> Result:
         return Result((float(np.mean(means)) + self.of_recipe(recipe),))
+
+    def estimate(self, means, errors):
+        return float(np.mean(means)), float(np.hypot.reduce(errors)) / len(errors)
+
+    def estimated_score(self, terms) -> Score:
+        own = terms(1.96)
+        return weighted_sum(own, [1.0 / len(own)] * len(own))
+
+    def difference_error(self, one, other, split=Split.SEARCH) -> float:
+        gaps = [
+            np.array([values[item] - self.answers(other)[task][item] for item in values])
+            for task, values in self.answers(one).items()
+        ]
+        return float(np.sqrt(sum(gap.var(ddof=1) / len(gap) for gap in gaps if len(gap) > 1))) / len(gaps)
 
     def of_recipe(self, recipe) -> float:
         return sum((term.weight * term.of(recipe) for term in self.recipe_terms), 0.0)

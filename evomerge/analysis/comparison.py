@@ -9,6 +9,7 @@ separate intervals suggest: only the items on which they differ count.
   no spread although the next item may differ, the interval of the share of items that do (`intervals.unseen`).
 - A weighted sum of tasks: the tasks' intervals combined by MOVER (see `intervals.weighted_sum`). Tasks are fixed: their
   items are a sample, the tasks themselves and their weights are not.
+- The worst of several entries, each relative to its best parent: see `evaluation.worst`.
 
 The p-value answers the interval's own question, whether the weighted mean difference is 0: it is the smallest p for
 which the interval of level 1 - p leaves 0 outside, so p < 0.05 exactly where the 95 % interval excludes 0. For one 0/1
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.evaluation.intervals import Z, equal, standard_error, student_deviate, student_p, unseen, weighted_sum
+from evomerge.evaluation.worst import Ratio, worst_difference
 from evomerge.record import Score
 
 _LARGEST_Z = 38.0
@@ -92,6 +94,21 @@ def compare(
     score = at(Z)
     p_value = parts[0].p_value if len(parts) == 1 else _inverted(at)
     return Difference(score.mean, score.low, score.high, p_value, score.n)
+
+
+def compare_worst(first: Sequence[Ratio], second: Sequence[Ratio]) -> Difference:
+    """Return the difference of two models' worst entries, each relative to its best parent (see `evaluation.worst`).
+
+    Args:
+        first: the first model's ratios.
+        second: the second model's, of the same entries on the same items in the same order.
+    """
+
+    def at(z: float) -> Score:
+        return worst_difference(first, second, z)
+
+    score = at(Z)
+    return Difference(score.mean, score.low, score.high, _inverted(at), score.n)
 
 
 def tango(only_first: int, only_second: int, n: int, *, z: float = Z) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from evomerge.evaluation.floor import Floor
 from evomerge.evaluation.objective import Objectives
-from evomerge.evaluation.task import ANSWER, Constraint
+from evomerge.evaluation.task import ANSWER, WORST, Constraint
+from evomerge.evaluation.worst import difference_error
 from evomerge.record import Finalist, ItemScore, Split, Standing, first_of
 
 Floats = NDArray[np.float64]
@@ -62,6 +64,8 @@ class Replay:
             )
             for name, spec, weight in zip(objectives.term_names, objectives.specs, objectives.weights, strict=True)
         ]
+        self._worst = objectives.combination == WORST
+        self._ratios = [objectives.ratios(rows, Split.VALIDATION) for rows in answers] if self._worst else []
         self._floors: list[tuple[str, Floor, Floats, Floats | None]] = []
         parents = objectives.parent_answers(Split.VALIDATION) if objectives.compares_with_parents else {}
         for (task, _, _, values), name, spec in zip(self._terms, objectives.term_names, objectives.specs, strict=True):
@@ -69,6 +73,14 @@ class Replay:
                 every = parents[name].values() if spec.floor.is_relative else ()
                 own = np.array([[one.get(item, math.nan) for item in places[task]] for one in every])
                 self._floors.append((task, spec.floor, values, own if spec.floor.is_relative else None))
+        self._skills: list[tuple[str, float, Floats, Floats]] = []
+        if self._worst:
+            for name, spec, (task, weight, _, values) in zip(
+                objectives.term_names, objectives.specs, self._terms, strict=True
+            ):
+                rivals = [[one.get(item, math.nan) for item in places[task]] for one in parents[name].values()]
+                if spec.weight > 0.0:
+                    self._skills.append((task, math.copysign(1.0, weight), values, np.array(rivals)))
         self._guards: list[tuple[str, float, list[Floats], list[Floats]]] = [
             (task, margin, _shares(task, places[task], answers), _shares(task, places[task], baselines))
             for task, margin in objectives.guarded
@@ -85,10 +97,14 @@ class Replay:
         violations = np.zeros_like(scores)
         for task, weight, constraint, values in self._terms:
             means = _means(values, counts[task])
-            if weight:
+            if weight and not self._worst:
                 scores += weight * means
             if constraint is not None:
                 violations += np.vectorize(constraint.violation, otypes=[float])(means)
+        if self._worst:
+            scores = np.min(
+                [self._relative(sign, own, every, counts[task]) for task, sign, own, every in self._skills], axis=0
+            )
         for task, floor, values, parents in self._floors:
             means = _means(values, counts[task])
             best = [None] * draws if parents is None else _means(parents, counts[task]).max(axis=1).tolist()
@@ -102,6 +118,13 @@ class Replay:
         # Equal scores are equal, whatever the order of their sums.
         scores = np.round(scores + [one.added for one in self._finalists], 12)
         return np.array([self._first(counts, i, scores[i], violations[i]) for i in range(draws)], dtype=np.intp)
+
+    @staticmethod
+    def _relative(sign: float, values: Floats, parents: Floats, counts: Floats) -> Floats:
+        """Return the means of an entry relative to each draw's best parent, `(draws, models)` (`floor.relative`)."""
+        best = sign * (sign * _means(parents, counts)).max(axis=1, keepdims=True)
+        unit = np.where(best == 0.0, 1.0, np.abs(best))
+        return np.asarray(1.0 + sign * (_means(values, counts) - best) / unit)
 
     def _first(self, counts: Mapping[str, Floats], draw: int, scores: Floats, violations: Floats) -> int:
         standings = [
@@ -119,6 +142,16 @@ class Replay:
 
     def _error(self, counts: Mapping[str, Floats], draw: int, one: int, other: int) -> float:
         """Return the standard error of a paired difference in one draw (as `Scoring.difference_error`)."""
+        if self._worst:
+            pair = [
+                [
+                    replace(ratio, values=np.repeat(ratio.values, n), best=np.repeat(ratio.best, n))
+                    for ratio in self._ratios[row]
+                    for n in (counts[ratio.task][draw].astype(int),)
+                ]
+                for row in (one, other)
+            ]
+            return difference_error(*pair)
         variance = 0.0
         for task, weight, _, values in self._terms:
             gaps = values[one] - values[other]

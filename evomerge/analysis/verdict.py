@@ -15,22 +15,22 @@ import numpy as np
 from evomerge.analysis.advice import advice
 from evomerge.analysis.cautions import ROUNDING, SAID, cautions
 from evomerge.analysis.choice import note_baselines, with_choice
-from evomerge.analysis.comparison import Difference, compare
+from evomerge.analysis.comparison import Difference, compare, compare_worst
 from evomerge.analysis.degeneration import Degeneration, with_degeneration
 from evomerge.analysis.limits import broken_limits
 from evomerge.analysis.repeats import repeated_items
 from evomerge.analysis.replay import Replay
 from evomerge.analysis.skills import Skills, with_skills
-from evomerge.analysis.winners_curse import adjusted_for_selection
+from evomerge.analysis.winners_curse import adjusted_for_selection, adjusted_worst
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.objective import Objectives
-from evomerge.evaluation.task import specs_from_data
+from evomerge.evaluation.task import SUM, WORST, specs_from_data
 from evomerge.record import Choice, Finalist, Record, Score, Split
 from evomerge.store.run_dir import RunDir
 
-OBJECTIVE, PUBLIC_TASKS, CODE_TASKS = "objective", "public_tasks", "code_tasks"
-"""Keys in the database: the specs of the objectives, the public benchmarks from which the search items come, and the
-tasks that run code which the models write (None: no task may)."""
+OBJECTIVE, COMBINATION, PUBLIC_TASKS, CODE_TASKS = "objective", "combination", "public_tasks", "code_tasks"
+"""Keys in the database: the specs of the objectives, whether their sum or the worst of them counts, the public
+benchmarks from which the search items come, and the tasks that run code which the models write (None: no task may)."""
 Values = Mapping[str, Mapping[int, float]]
 """Task to item to the item's value of the objective's metric."""
 
@@ -61,6 +61,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any], *, who: str | None = No
         - `beats_parent`: whether the winner is ahead of the best parent on the validation items; None where there is no
           winner yet, or one of them has no score there, or a front or archive was chosen
         - `repeated_items`: see `evomerge.analysis.repeats`
+        - `objective`: "sum", or "worst" where scores are the worst task relative to its best parent (1: as good)
         - `public_tasks`: the public benchmarks whose own evaluation items are the search items
         - `code_tasks`: the tasks that say that they run code which the models write; None: no task may
         - `warnings`: what to bear in mind, the gravest first, each `{"kind", "text"}` (see `evomerge.record.Caution`)
@@ -118,6 +119,7 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     found["best_parent"], found["best_parent_by"] = best_parent(run, status)
     found["comparisons"], found["finalists"], found["passed_over"] = [], [], None
     found["beats_parent"] = _beats_parent(found)
+    found["objective"] = run.database.get_meta(COMBINATION, SUM)
     found["public_tasks"] = list(run.database.get_meta(PUBLIC_TASKS, []))
     found["repeated_items"] = repeated_items(run.inputs)
     found["code_tasks"] = run.database.get_meta(CODE_TASKS)
@@ -133,7 +135,7 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     found["comparisons"] = _comparisons(run, objective, status["best"], records)
     finalists = _finalists(run, objective, winner, records)
     found["finalists"] = [
-        {"id": record.number, **_compared(objective, finalists[0][1], values).to_data()}
+        {"id": record.number, **_compared(objective, finalists[0][1], values, Split.VALIDATION).to_data()}
         for record, values in finalists[1:]
     ]
     if choice.kind == "winner":
@@ -147,7 +149,8 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
 def objective_of(run: RunDir) -> Objectives | None:
     """Return the objectives that the run recorded; None: it ended before it recorded them."""
     data = run.database.get_meta(OBJECTIVE)
-    return None if data is None else Objectives(specs_from_data(data), parents=_parents(run))
+    combination = str(run.database.get_meta(COMBINATION, SUM))
+    return None if data is None else Objectives(specs_from_data(data), parents=_parents(run), combination=combination)
 
 
 def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> dict[str, dict[int, float]]:
@@ -213,7 +216,7 @@ def _comparisons(
     run: RunDir, objective: Objectives, best: Mapping[str, Any], records: list[Record]
 ) -> list[dict[str, Any]]:
     return [
-        {"against": record.name, **difference.to_data(), "share": _shares(best, record)}
+        {"against": record.name, **difference.to_data(), "share": _shares(best, record, objective)}
         for record, difference in _against_baselines(run, objective, best["id"], records)
     ]
 
@@ -225,11 +228,16 @@ def _against_baselines(
     for record in sorted((r for r in records if r.is_baseline), key=lambda r: -r.number):
         other = _usable(run, objective, record.number, Split.TEST)
         if own is not None and other is not None and _comparable(objective, own, other):
-            yield record, _compared(objective, own, other)
+            yield record, _compared(objective, own, other, Split.TEST)
 
 
-def _shares(best: Mapping[str, Any], record: Record) -> bool:
-    """Return whether two scores on the test items are shown in per cent; beyond ±1 they are counts or have a unit."""
+def _shares(best: Mapping[str, Any], record: Record, objective: Objectives) -> bool:
+    """Return whether two scores on the test items are shown in per cent; beyond ±1 they are counts or have a unit.
+
+    A ratio to the best parent is no share of right answers.
+    """
+    if objective.combination == WORST:
+        return False
     means = (best["test"]["mean"] if best.get("test") else 0.0, (record.scores or {})[Split.TEST].mean)
     return all(-1.0 <= mean <= 1.0 for mean in means)
 
@@ -282,6 +290,11 @@ def _adjusted(
         return None
     if int(rule({task: np.ones((1, n)) for task, n in rule.sizes.items()})[0]) != winner:
         return None  # chosen by what the run does not tell: by an older version, or by hand
+    if objective.combination == WORST:
+        ratios = [objective.ratios_of(own, Split.VALIDATION) for _, own, _ in known]
+        if any(len(one.values) != rule.sizes[one.task] for row in ratios for one in row):
+            return None  # not every item is judged for all of them
+        return adjusted_worst(ratios, rule, winner)
     values = {
         task: np.array([[own[task][item] for item in sorted(own[task])] for _, own, _ in known]) for task in rule.sizes
     }
@@ -309,7 +322,9 @@ def _comparable(objective: Objectives, one: Values, other: Values) -> bool:
     )
 
 
-def _compared(objective: Objectives, one: Values, other: Values) -> Difference:
+def _compared(objective: Objectives, one: Values, other: Values, split: Split) -> Difference:
+    if objective.combination == WORST:
+        return compare_worst(objective.ratios_of(one, split), objective.ratios_of(other, split))
     rows = [{task: [values[task][item] for item in sorted(values[task])] for task in values} for values in (one, other)]
     return compare(rows[0], rows[1], _weights(objective))
 

@@ -20,13 +20,14 @@ it corrects, since a choice can only flatter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.evaluation.intervals import mean_score, weighted_sum, wilson
+from evomerge.evaluation.worst import Ratio, worst_score
 from evomerge.record import Score
 
 DRAWS = 1000
@@ -93,6 +94,44 @@ def adjusted_for_selection(
     return Score(
         mean, min(float(low), least.low, mean), max(mean, min(max(float(high), least.high), raw.high)), least.n
     )
+
+
+def adjusted_worst(
+    ratios: Sequence[Sequence[Ratio]], rule: Rule, winner: int, *, draws: int = DRAWS, seed: int = 0
+) -> Score:
+    """Return the same where the score is the worst entry relative to its best parent, which is no sum.
+
+    In each draw the ratios of the chosen model are those on the items that were not drawn, by their linear forms. A
+    minimum of noisy ratios is too low, so it is taken once the noise is averaged out: for each model over the draws in
+    which it is chosen, weighted by their share.
+
+    Args:
+        ratios: for each model its ratios, with the same items for each.
+        rule: what chooses.
+        winner: row of the model that was chosen.
+        draws: number of bootstrap draws.
+        seed: of the draws.
+    """
+    sizes = {one.task: len(one.values) for one in ratios[0]}
+    generator = np.random.default_rng(seed)
+    counts = {task: _counts(generator, n, draws) for task, n in sizes.items()}
+    chosen = rule(counts)
+    outside = []
+    for entry in zip(*ratios, strict=True):
+        left_out = (counts[entry[0].task] == 0).astype(float)
+        forms = np.array([one.mean + one.forms for one in entry])
+        means = (left_out @ forms.T) / left_out.sum(axis=1, keepdims=True)
+        outside.append(means[np.arange(draws), chosen])
+    drawn = np.array(outside)
+    total = sum(
+        float((chosen == model).mean()) * float(drawn[:, chosen == model].mean(axis=1).min())
+        for model in np.unique(chosen)
+    )
+    low, high = np.quantile(drawn.min(axis=0), [0.025, 0.975])
+    raw = worst_score(ratios[winner])
+    mean = min(total, raw.mean)
+    least, most = mean - (raw.mean - raw.low), mean + (raw.high - raw.mean)
+    return Score(mean, min(float(low), least, mean), max(mean, min(max(float(high), most), raw.high)), raw.n)
 
 
 def _largest(

@@ -206,7 +206,8 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         raise ConfigError(problems)
     harness = make_harness(config, recorded_splits=recorded_splits)
     parents = [parent.name for parent in config.models.parents]
-    objectives = Objectives(harness.specs, recipe_terms(config, sources), parents=parents)
+    terms, combination = recipe_terms(config, sources), config.evaluation.objective
+    objectives = Objectives(harness.specs, terms, parents=parents, combination=combination)
     problems, notes = settings.with_prompts(harness)
     if problems:
         raise ConfigError(problems)

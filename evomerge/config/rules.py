@@ -17,7 +17,7 @@ from evomerge.config.schema import (
     as_template,
 )
 from evomerge.evaluation.chat import chat_problems
-from evomerge.evaluation.task import spec_problems
+from evomerge.evaluation.task import combination_problems, spec_problems
 
 _PLAIN_MEANS = ("mean", "stratified", "weighted")
 """Estimators that need items which were chosen without regard to the candidate."""
@@ -51,6 +51,7 @@ def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
             arguments="evaluation.chat.arguments",
             marker="evaluation.chat.think_end_token",
         )
+        problems += combination_problems(keys.evaluation.tasks, keys.evaluation.objective)
     problems += [*_engine(keys, stages), *_fitness(keys.fitness), *_execution(keys.execution)]
     return problems
 

@@ -43,7 +43,7 @@ from evomerge.config.values import (
 from evomerge.errors import ConfigError, RecipeError
 from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.floor import MOST, Floor, read_floor
-from evomerge.evaluation.task import Constraint, SplitSizes, TaskSpec
+from evomerge.evaluation.task import SUM, WORST, Constraint, SplitSizes, TaskSpec
 from evomerge.recipe import DTYPES, Parent, Recipe
 from evomerge.search.budget import AnswerLimits, Budget
 
@@ -590,6 +590,15 @@ class EvaluationConfig(Section):
         "what is measured; entries may share a task",
         must="list at least one task, like [{name: gsm8k, metric: exact_match}]",
     )
+    objective: Annotated[
+        str,
+        Words(
+            {
+                SUM: "their weighted sum; entries with an `objective` of their own form one each",
+                WORST: "the worst of them, each relative to the best parent in it",
+            }
+        ),
+    ] = key(SUM, "what is made of the tasks: one number, of which more is better")
     include_path: Annotated[tuple[Text, ...], BeforeValidator(_folders)] = key(
         (),
         "folders with your own lm-eval task YAML files; zoo:tasks is the built-in zoo's",

@@ -2,9 +2,11 @@
 
     objective_o = sum_k  w_k / sum_j w_j  *  s_k  *  mean_i metric_k(i),     s_k = +1 to maximize, -1 to minimize
 
-over the entries k that name the objective o; the entries that name none share one. The direction of an objective is
-fixed here: everywhere else larger is better. With one entry to maximize, the objective is its mean; with one to
-minimize, minus its mean. Metrics are not rescaled: entries on different scales (an accuracy, a number of tokens) need
+over the entries k that name the objective o; the entries that name none share one. Or the one objective is the worst
+of the entries with a weight, each relative to its best parent (`worst`); their weights play no further part then. The
+direction of an objective is fixed here: everywhere else larger is better. With one entry to maximize, the objective is
+its mean; with one to minimize, minus its mean. Metrics are not rescaled: entries on different scales (an accuracy, a
+number of tokens) need
 weights that say what a unit of each is worth. Several entries may measure the same task, whose items are then scored
 once. A number of the recipe itself, such as its layers, is a term like any other (`RecipeTerm`).
 
@@ -27,13 +29,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.best_parent import BestParent, Parents
-from evomerge.evaluation.intervals import mean_score, weighted_sum
+from evomerge.evaluation.floor import relative
+from evomerge.evaluation.intervals import Z, mean_score, standard_error, weighted_sum
 from evomerge.evaluation.scripts import KnownScripts
 from evomerge.evaluation.task import (
     ANSWER,
@@ -41,10 +46,14 @@ from evomerge.evaluation.task import (
     ENTROPY,
     FOREIGN_SCRIPT,
     NEGATIVE_FLIPS,
+    SUM,
+    WORST,
     TaskSpec,
+    combination_problems,
     shared,
     spec_problems,
 )
+from evomerge.evaluation.worst import Ratio, difference_error, estimated_ratio, smallest, upper_z, worst, worst_score
 from evomerge.record import INFEASIBLE, ItemScore, Objective, Result, Score, Split
 
 if TYPE_CHECKING:
@@ -81,23 +90,33 @@ class Objectives:
         weights: signed weights `s_k w_k / sum_j w_j` in the sum of all entries, in the order of `specs`; 0 for
             constraints.
         recipe_terms: numbers of the recipe that are terms of every objective.
+        combination: `SUM`, or `WORST` where the objective is the worst entry relative to its best parent.
     """
 
     def __init__(
-        self, specs: Sequence[TaskSpec], recipe_terms: Sequence[RecipeTerm] = (), *, parents: Sequence[str] = ()
+        self,
+        specs: Sequence[TaskSpec],
+        recipe_terms: Sequence[RecipeTerm] = (),
+        *,
+        parents: Sequence[str] = (),
+        combination: str = SUM,
     ) -> None:
         """Take specs whose directions are known, such as `LmHarness.specs`.
 
         Args:
             specs: the entries.
             recipe_terms: see the attribute.
-            parents: the names of the baselines that are parents, of which the best is what floors may be relative to,
-                and whose answers say which scripts are foreign.
+            parents: the names of the baselines that are parents, to the best of which floors and `WORST` are relative, and
+                whose answers say which scripts are foreign.
+            combination: see the attribute.
 
         Raises:
             ConfigError: on a bad weight or option, or an unknown direction, or if the parents are needed and not given.
         """
         problems = spec_problems(specs)
+        problems += combination_problems(specs, combination)
+        if combination == WORST and not parents:
+            problems.append("the worst task is relative to its best parent, but no parents are given")
         problems += [
             f"task {spec.name!r}: its floor is relative to the best parent, but no parents are given"
             for spec in specs
@@ -116,6 +135,7 @@ class Objectives:
         if problems:
             raise ConfigError(problems)
         self.specs = shared(specs)
+        self.combination = combination
         self.recipe_terms = tuple(recipe_terms)
         total = math.fsum(spec.weight for spec in specs)
         self.weights = self._signed(total, lambda spec: True)
@@ -132,6 +152,9 @@ class Objectives:
             name: self._signed(sums[name], lambda spec, name=name: (spec.objective or SCORE) == name)  # type: ignore[misc]
             for name in groups
         }
+        self._counting = [place for place, spec in enumerate(self.specs) if spec.weight > 0.0]
+        if combination == WORST:
+            self.objectives = (Objective(WORST, "maximize"),)
         self._tasks = tuple(dict.fromkeys(spec.name for spec in self.specs))
         self._baselines: dict[Split, dict[str, dict[tuple[str, int], Mapping[str, float]]]] = {}
         self._parents = Parents(parents, self._value)
@@ -158,7 +181,7 @@ class Objectives:
     @property
     def compares_with_parents(self) -> bool:
         """Whether models are measured by the best parent of each entry, so that all parents must be noted."""
-        return any(spec.floor is not None and spec.floor.is_relative for spec in self.specs)
+        return self.combination == WORST or any(one.floor is not None and one.floor.is_relative for one in self.specs)
 
     @property
     def compares(self) -> bool:
@@ -191,7 +214,8 @@ class Objectives:
                 number; or if there are limits and an objective lies below `-INFEASIBLE`.
         """
         means = _means(self._values(scores, split))
-        return self._result(means, list(self._broken(means, scores, split)), recipe)
+        plain = worst(self.ratios(scores, split)) if self.combination == WORST else None
+        return self._result(means, list(self._broken(means, scores, split)), recipe, plain)
 
     def result_of(self, means: Sequence[float], recipe: Recipe | None = None) -> Result:
         """Return the result of a candidate whose means are known, or estimated, in the order of `specs`.
@@ -202,7 +226,104 @@ class Objectives:
         Raises:
             EvaluationError: as `result` for the objectives.
         """
-        return self._result(means, [*self._beyond(means), *self._below(means, Split.SEARCH, None)], recipe)
+        plain = min(self._relative(means)) if self.combination == WORST else None
+        return self._result(means, [*self._beyond(means), *self._below(means, Split.SEARCH, None)], recipe, plain)
+
+    def estimate(self, means: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+        """Return the sum of the objectives (without recipe terms) of estimated means, and its standard error.
+
+        Of the worst entry the error is the largest of those that may be the worst: within 1.96 errors of it.
+
+        Args:
+            means: in the order of `specs`, over all search items.
+            errors: the standard error of each.
+        """
+        if self.combination == SUM:
+            value = math.fsum(w * mean for w, mean in zip(self.weights, means, strict=True))
+            return value, math.hypot(*(w * error for w, error in zip(self.weights, errors, strict=True)))
+        ratios, units = self._relative(means), self._units()
+        own = [errors[place] / unit for place, unit in zip(self._counting, units, strict=True)]
+        least = min(ratios)
+        return least, max(error for ratio, error in zip(ratios, own, strict=True) if ratio - Z * error <= least)
+
+    def estimated_score(self, terms: Callable[[float], Sequence[Score]]) -> Score:
+        """Return the sum of the objectives (without recipe terms) of estimated means with its 95 % interval.
+
+        The intervals of a weighted sum are combined by MOVER (`intervals.weighted_sum`); for the worst entry see
+        `worst.estimated_ratio`.
+
+        Args:
+            terms: returns the mean of each of `specs` with its interval of the level of a z.
+        """
+        if self.combination == SUM:
+            return weighted_sum(terms(Z), self.weights)
+        best = [self._best_parent(place, Split.SEARCH, None).values for place in self._counting]
+
+        def at(z: float) -> list[Score]:
+            own = terms(z)
+            return [
+                estimated_ratio(own[place], mean_score(list(values.values()), z=z), self._sign(place))
+                for place, values in zip(self._counting, best, strict=True)
+            ]
+
+        return smallest(at(Z), at(upper_z(Z, len(best))))
+
+    def difference_error(
+        self, one: Sequence[ItemScore], other: Sequence[ItemScore], split: Split = Split.SEARCH
+    ) -> float:
+        """Return the standard error of the difference of two models' scores on the same items.
+
+        Raises:
+            EvaluationError: as `result`.
+        """
+        if self.combination == WORST:
+            return difference_error(self.ratios(one, split), self.ratios(other, split))
+        first, second = self.answers(one, split), self.answers(other, split)
+        variance = 0.0
+        for name, weight in zip(self.term_names, self.weights, strict=True):
+            a, b = first.get(name, {}), second.get(name, {})
+            gaps = [a[item] - b[item] for item in a if item in b]
+            if len(gaps) > 1:
+                mean = math.fsum(gaps) / len(gaps)
+                variance += (weight * standard_error(gaps, mean)) ** 2
+        return math.sqrt(variance)
+
+    def _relative(self, means: Sequence[float]) -> list[float]:
+        """Return the means of the entries with a weight relative to the best parents on all search items."""
+        best = [self._best_parent(place, Split.SEARCH, None).mean for place in self._counting]
+        return [
+            relative(means[place], level, self._sign(place)) for place, level in zip(self._counting, best, strict=True)
+        ]
+
+    def _units(self) -> list[float]:
+        """Return what a unit of each ratio is in the metric's own units."""
+        return [abs(self._best_parent(place, Split.SEARCH, None).mean) or 1.0 for place in self._counting]
+
+    def _sign(self, place: int) -> float:
+        return -1.0 if self.specs[place].direction == "minimize" else 1.0
+
+    def ratios(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[Ratio]:
+        """Return the entries with a weight relative to their best parents, on the items that are judged for both.
+
+        Raises:
+            EvaluationError: if there are none in some entry, or a parent was not scored there.
+        """
+        return self.ratios_of(self.task_values(scores, split), split)
+
+    def ratios_of(self, values: Mapping[str, Mapping[int, float]], split: Split) -> list[Ratio]:
+        """Return the same of values as `task_values` returns them where the objective is the worst entry."""
+        found = []
+        for place in self._counting:
+            spec, own = self.specs[place], values[self.term_names[place]]
+            best = self._best_parent(place, split, own).values
+            items = [item for item in sorted(own.keys() & best.keys()) if not math.isnan(own[item])]
+            if not items:
+                raise EvaluationError(
+                    f"task {spec.name!r}: no item has a value of {spec.metric!r} for both the model and its best parent"
+                )
+            pairs = np.array([(own[item], best[item]) for item in items])
+            found.append(Ratio(spec.name, pairs[:, 0], pairs[:, 1], self._sign(place)))
+        return found
 
     def of_recipe(self, recipe: Recipe) -> float:
         """Return what the recipe itself adds to every objective (usually a cost, below 0)."""
@@ -212,7 +333,9 @@ class Objectives:
         return total
 
     def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH, objective: str | None = None) -> Score:
-        """Return a weighted sum of metrics with its 95 % interval (see `intervals`), and the number of items behind it.
+        """Return the score with its 95 % interval (see `intervals`, `worst`), and the number of items behind it.
+
+        It is a weighted sum of metrics, or the worst entry relative to its best parent.
 
         Constraints and recipe terms do not count. Entries of one task are measured on the same items, so they are added
         up item by item, which keeps their correlation; tasks are independent.
@@ -225,6 +348,9 @@ class Objectives:
         Raises:
             EvaluationError: as `result`.
         """
+        if self.combination == WORST:
+            self._values(scores, split)  # refuses what nothing can be said of
+            return worst_score(self.ratios(scores, split))
         weights = self.weights if objective is None else self._shares[objective]
         parts = self._parts(self._values(scores, split), weights)
         if objective is not None:
@@ -265,7 +391,12 @@ class Objectives:
 
     @property
     def task_weights(self) -> dict[str, float]:
-        """Signed weight of each task's `task_values` in the sum; 1 where several entries are added up already."""
+        """Signed weight of each task's `task_values` in the sum; 1 where several entries are added up already.
+
+        Of the worst entry: the sign of each entry with a weight, 1 to maximize and -1 to minimize, by its name.
+        """
+        if self.combination == WORST:
+            return {self.term_names[place]: self._sign(place) for place in self._counting}
         counts = Counter(spec.name for spec, w in zip(self.specs, self.weights, strict=True) if w != 0.0)
         own = {spec.name: w for spec, w in zip(self.specs, self.weights, strict=True) if w != 0.0}
         return {name: 1.0 if counts[name] > 1 else own.get(name, 0.0) for name in self._tasks}
@@ -274,12 +405,19 @@ class Objectives:
         """Return one value per item, so that the weighted sum is the sum over tasks of `task_weights` times their mean.
 
         If one entry of a task has a weight, the value is that entry's; if several have, it is their weighted sum. Tasks
-        without items have no values; NaN: an item that is not judged, so that the mean is that of the others.
+        without items have no values; NaN: an item that is not judged, so that the mean is that of the others. Of the
+        worst entry, these are the values of each entry with a weight, by its name.
 
         Raises:
             EvaluationError: as `result`.
         """
         found: dict[str, dict[int, float]] = {}
+        if self.combination == WORST:
+            for place in self._counting:
+                spec = self.specs[place]
+                rows = [score for score in scores if score.task == spec.name]
+                found[self.term_names[place]] = {score.item: self._value(spec, score, split) for score in rows}
+            return found
         for name in self._tasks:
             mine = [score for score in scores if score.task == name]
             specs = [(s, w) for s, w in zip(self.specs, self.weights, strict=True) if s.name == name]
@@ -352,14 +490,24 @@ class Objectives:
             for name in self._tasks
         ]
 
-    def _result(self, means: Sequence[float], violations: Sequence[tuple[float, str]], recipe: Recipe | None) -> Result:
-        """Return objectives, violation and measures of these means (in the order of `specs`)."""
+    def _result(
+        self,
+        means: Sequence[float],
+        violations: Sequence[tuple[float, str]],
+        recipe: Recipe | None,
+        plain: float | None = None,
+    ) -> Result:
+        """Return objectives, violation and measures of these means (in the order of `specs`).
+
+        Args:
+            plain: the one objective without recipe terms; None: the objectives are weighted sums of the means.
+        """
         measures = dict(zip(self.term_names, means, strict=True))
         if recipe is not None:
             measures |= {term.name: term.of(recipe) for term in self.recipe_terms}
         values = []
-        for shares in self._shares.values():
-            value = math.fsum(w * mean for w, mean in zip(shares, means, strict=True))
+        sums = [math.fsum(w * mean for w, mean in zip(one, means, strict=True)) for one in self._shares.values()]
+        for value in sums if plain is None else [plain]:
             for term in self.recipe_terms:
                 value += term.weight * measures[term.name]
             values.append(value)
@@ -394,17 +542,16 @@ class Objectives:
             floor = spec.floor
             if floor is None:
                 continue
-            best = self._best_parent(place, split, scores) if floor.is_relative else None
+            items = None if scores is None else {score.item for score in scores if score.task == spec.name}
+            best = self._best_parent(place, split, items) if floor.is_relative else None
             level = None if best is None else best.mean
             if (beyond := floor.violation(mean, level)) > 0.0:
                 why = "" if best is None else f" ({floor.text(best.name, best.mean)})"
                 yield beyond, f"{spec.label} is {mean:.4g}, below its floor of {floor.limit(level):.4g}{why}"
 
-    def _best_parent(self, place: int, split: Split, scores: Sequence[ItemScore] | None) -> BestParent:
-        """Return the best parent of an entry on the items of these scores (None: on all of the split)."""
-        spec = self.specs[place]
-        items = None if scores is None else {score.item for score in scores if score.task == spec.name}
-        return self._parents.best(place, spec, split, self._baselines.get(split, {}), items)
+    def _best_parent(self, place: int, split: Split, items: Collection[int] | None) -> BestParent:
+        """Return the best parent of an entry on these items (None: on all of the split)."""
+        return self._parents.best(place, self.specs[place], split, self._baselines.get(split, {}), items)
 
     def parent_answers(self, split: Split) -> dict[str, Mapping[str, Mapping[int, float]]]:
         """Return name of an entry to parent to item to value, of the items that are judged; parents must be noted.

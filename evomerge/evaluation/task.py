@@ -30,6 +30,9 @@ Size: TypeAlias = int | float | None
 NEGATIVE_FLIPS = "negative_flips"
 """Metric: the items that a baseline has right and the candidate has wrong."""
 
+SUM, WORST = "sum", "worst"
+"""How entries become one objective: their weighted sum, or the worst of them, each relative to its best parent."""
+
 ENTROPY = "entropy"
 """Metric: how undecided the model is among the options, in nats; see `measures.entropy`."""
 
@@ -284,6 +287,18 @@ def generation_problems(settings: Mapping[str, Any], where: str) -> list[str]:
         if name in settings
     ]
     return problems
+
+
+def combination_problems(specs: Sequence[TaskSpec], combination: str) -> list[str]:
+    """Return one sentence for each spec that does not fit how the entries become one objective."""
+    if combination not in (SUM, WORST):
+        return [unknown_name("way to make one objective of the tasks", combination, (SUM, WORST))]
+    return [
+        f"task {spec.name!r}: `evaluation.objective: {WORST}` makes one objective of all entries, so an "
+        f"entry has no objective of its own; leave its `objective: {spec.objective}` out"
+        for spec in specs
+        if combination == WORST and spec.objective is not None
+    ]
 
 
 def reference_problems(specs: Sequence[TaskSpec], baselines: Collection[str]) -> list[str]:

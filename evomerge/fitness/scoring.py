@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Items = Mapping[str, tuple[int, ...]]
-
-_Z = 1.959963984540054  # the two-sided 95 % quantile of the standard normal distribution
 
 
 class Judge(Protocol):
@@ -64,12 +62,26 @@ class Judge(Protocol):
         """Return the result of a candidate whose terms have these means."""
         ...
 
+    def estimate(self, means: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+        """Return the sum of the objectives of estimated means, without what the recipe adds, and its standard error."""
+        ...
+
+    def estimated_score(self, terms: Callable[[float], Sequence[Score]]) -> Score:
+        """Return that sum with its 95 % interval, from each term's interval of the level of a z."""
+        ...
+
+    def difference_error(
+        self, one: Sequence[ItemScore], other: Sequence[ItemScore], split: Split = Split.SEARCH
+    ) -> float:
+        """Return the standard error of the difference of two models' scores on the same items."""
+        ...
+
     def of_recipe(self, recipe: Recipe) -> float:
         """Return what the recipe itself adds to every objective."""
         ...
 
     def score(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> Score:
-        """Return the weighted sum of the metrics with its 95 % interval."""
+        """Return the score (a weighted sum, or the worst entry) with its 95 % interval."""
         ...
 
     def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
@@ -369,14 +381,7 @@ class Scoring:
 
     def difference_error(self, one: Sequence[ItemScore], other: Sequence[ItemScore], split: Split) -> float:
         """Return the standard error of the objective's difference between two models on the same items."""
-        first, second = self.judge.answers(one, split), self.judge.answers(other, split)
-        variance = 0.0
-        for term in self._table.terms:
-            a, b = first.get(term.name, {}), second.get(term.name, {})
-            gaps = np.array([a[item] - b[item] for item in a if item in b])
-            if len(gaps) > 1:
-                variance += term.weight**2 * float(gaps.var(ddof=1)) / len(gaps)
-        return math.sqrt(variance)
+        return self.judge.difference_error(one, other, split)
 
     def re_estimate(self, recipes: Mapping[int, Recipe]) -> dict[int, Result]:
         """Return the results of decided candidates, estimated anew from all that the run knows now.
@@ -526,37 +531,29 @@ class Scoring:
         self._verdicts.append(Verdict(entry.number, result, score, answers))
 
     def _estimate(self, entry: _Entry) -> tuple[float, float]:
-        """Return the estimated sum of all terms and its standard error."""
+        """Return the estimated sum of all objectives and its standard error."""
         guesses = [self._guess(k, entry.point, entry.rows[k]) for k in range(len(self._table.terms))]
-        weights = [term.weight for term in self._table.terms]
-        mean = math.fsum(w * guess.mean for w, guess in zip(weights, guesses, strict=True))
-        return mean + self.judge.of_recipe(entry.recipe), math.hypot(
-            *(w * guess.error for w, guess in zip(weights, guesses, strict=True))
-        )
+        mean, error = self.judge.estimate([guess.mean for guess in guesses], [guess.error for guess in guesses])
+        return mean + self.judge.of_recipe(entry.recipe), error
 
     def _estimated_score(self, entry: _Entry) -> Score:
         """Return the estimate with a 95 % interval, which like that of a mean covers items beyond the search items.
 
-        Where the score is a share of right answers, the interval stays within 0 and 1; terms are combined by MOVER
-        (Zou & Donner, Statistics in Medicine 27:1693, 2008).
+        Where a term is a share of right answers, its interval stays within 0 and 1.
         """
-        mean, below, above = 0.0, 0.0, 0.0
-        for k, term in enumerate(self._table.terms):
-            guess = self._guess(k, entry.point, entry.rows[k])
-            n = len(guess.expected)
-            values = guess.expected
-            inside = bool(((values >= 0.0) & (values <= 1.0)).all())
-            spread = guess.mean * (1.0 - guess.mean) if inside else float(values.var())
-            half = _Z * math.sqrt(guess.error**2 + max(spread, 0.0) / n)
-            down, up = (
-                (min(half, max(guess.mean, 0.0)), min(half, max(1.0 - guess.mean, 0.0))) if inside else (half, half)
-            )
-            if term.weight < 0.0:
-                down, up = up, down
-            mean += term.weight * guess.mean
-            below = math.hypot(below, term.weight * down)
-            above = math.hypot(above, term.weight * up)
-        return Score(mean, mean - below, mean + above, entry.answered)
+        guesses = [self._guess(k, entry.point, entry.rows[k]) for k in range(len(self._table.terms))]
+        score = self.judge.estimated_score(lambda z: [_interval(guess, z) for guess in guesses])
+        return replace(score, n=entry.answered)
+
+
+def _interval(guess: Guess, z: float) -> Score:
+    """Return an estimated mean with its interval of the level of a z."""
+    n, values = len(guess.expected), guess.expected
+    inside = bool(((values >= 0.0) & (values <= 1.0)).all())
+    spread = guess.mean * (1.0 - guess.mean) if inside else float(values.var())
+    half = z * math.sqrt(guess.error**2 + max(spread, 0.0) / n)
+    down, up = (min(half, max(guess.mean, 0.0)), min(half, max(1.0 - guess.mean, 0.0))) if inside else (half, half)
+    return Score(guess.mean, guess.mean - down, guess.mean + up, n)
 
 
 def _column_means(rows: Array) -> Array:

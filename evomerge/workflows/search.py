@@ -13,7 +13,7 @@ from typing import Any
 from evomerge.analysis.all_wrong import all_wrong
 from evomerge.analysis.cautions import SAID, public_warning
 from evomerge.analysis.degeneration import cut_prompts_of_baselines
-from evomerge.analysis.verdict import CODE_TASKS, OBJECTIVE, PUBLIC_TASKS
+from evomerge.analysis.verdict import CODE_TASKS, COMBINATION, OBJECTIVE, PUBLIC_TASKS
 from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
@@ -125,6 +125,7 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     database = run.database
     database.set_meta("state", RUNNING)
     database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
+    database.set_meta(COMBINATION, prepared.objectives.combination)
     database.set_meta(CODE_TASKS, prepared.code_tasks)
     database.set_meta(SAID, [one.to_data() for one in prepared.cautions if one.kind in SHOWN_LATER])
     for caution in prepared.cautions:

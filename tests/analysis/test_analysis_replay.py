@@ -44,17 +44,11 @@ def finals_of(run: RunDir, objective: Objectives, kind: str, costs: dict[int, fl
         result=objective.result,
         violated=objective.violated,
         answers=objective.answers,
+        difference_error=objective.difference_error,
         of_recipe=lambda recipe: costs[int(recipe.parameters["weight"])],
     )
-    terms = [
-        SimpleNamespace(name=name, weight=weight)
-        for name, weight in zip(objective.term_names, objective.weights, strict=True)
-    ]
-    scoring: Any = SimpleNamespace(judge=judge, learns=False, _table=SimpleNamespace(terms=terms))
-    scoring.difference_error = lambda *both: Scoring.difference_error(
-        SimpleNamespace(judge=judge, _table=scoring._table),  # type: ignore[arg-type]
-        *both,
-    )
+    scoring: Any = SimpleNamespace(judge=judge, learns=False)
+    scoring.difference_error = lambda *both: Scoring.difference_error(scoring, *both)
     scorer: Any = SimpleNamespace(
         has=lambda split: True, score=lambda numbers, split: None, record=lambda number: run.database.record(number)
     )
