@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evomerge.analysis.lost_skills import Skill, doubtful, kept_in_part, listed, lost, scores_text
+from evomerge.evaluation.task import WORST
 from evomerge.record import Split
 from evomerge.system.figures import gain, percentage
 
@@ -100,7 +101,7 @@ def _without_test(found: Mapping[str, Any]) -> str:
         return "it has no test score, so it is not known whether it gains anything"
     parent = next(row for row in found["baselines"] if row["name"] == found["best_parent"])
     one, other = best["validation"]["mean"], parent["validation"]["mean"]
-    shares = all(-1.0 <= mean <= 1.0 for mean in (one, other))
+    shares = found.get("objective") != WORST and all(-1.0 <= mean <= 1.0 for mean in (one, other))
     scores = f"{percentage(one)} % against {percentage(other)} %" if shares else f"{one:.4g} against {other:.4g}"
     ahead = "ahead of" if found["beats_parent"] else "not ahead of"
     return (

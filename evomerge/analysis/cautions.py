@@ -10,6 +10,7 @@ from evomerge.analysis.limits import limit_cautions
 from evomerge.analysis.lost_skills import doubtful_skills, lost_skills, said_already
 from evomerge.analysis.repeats import repeats_warnings
 from evomerge.evaluation import unsafe_code
+from evomerge.evaluation.task import WORST
 from evomerge.record import Caution, Split
 from evomerge.system.figures import gain, percentage
 from evomerge.system.text import cut
@@ -51,7 +52,7 @@ def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
         yield Caution(
             "behind",
             f"{who} is not ahead of {parent['name']}, the best parent, on the validation items: "
-            f"{_short(one)} against {_short(other)}",
+            f"{_short(one, found)} against {_short(other, found)}",
         )
     yield from doubtful_skills(found)
     if best is None or best.get("test") is None:
@@ -100,7 +101,9 @@ def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
         yield Caution("flattering", text)
 
 
-def _short(mean: float) -> str:
+def _short(mean: float, found: Mapping[str, Any]) -> str:
+    if found.get("objective") == WORST:
+        return f"{mean:.3f} of its best parent in its worst task"
     return f"{percentage(mean)} %" if -1.0 <= mean <= 1.0 else f"{mean:.4g}"
 
 

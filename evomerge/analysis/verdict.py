@@ -54,7 +54,8 @@ def with_verdict(run: RunDir, status: Mapping[str, Any], *, who: str | None = No
         - `best_parent`: the name of the parent with the best validation score (search score, where there are no
           validation items); None before parents are scored. `best_parent_by`: "validation" or "search"
         - `comparisons`: winner against each baseline on the test items, each `{"against", "difference", "low", "high",
-          "p_value", "n", "share"}`, `share` telling whether the scores are shown in per cent; empty before the test
+          "p_value", "n", "share", "worst"}`, `share` telling whether the scores are shown in per cent, `worst` whether
+          they are the worst task relative to its best parent; empty before the test
         - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
         - `passed_over`: where the consensus won, the best finalist that was ahead of it on the validation items (by no
           more than a standard error): `{"id", "name", "validation"}`; else None
@@ -216,7 +217,12 @@ def _comparisons(
     run: RunDir, objective: Objectives, best: Mapping[str, Any], records: list[Record]
 ) -> list[dict[str, Any]]:
     return [
-        {"against": record.name, **difference.to_data(), "share": _shares(best, record, objective)}
+        {
+            "against": record.name,
+            **difference.to_data(),
+            "share": _shares(best, record, objective),
+            "worst": objective.combination == WORST,
+        }
         for record, difference in _against_baselines(run, objective, best["id"], records)
     ]
 

@@ -57,7 +57,12 @@ class Display:
 
     Args:
         console: where to write: a live view if it is a terminal, else plain lines.
+
+    Attributes:
+        worst: whether scores are those of the worst task relative to its best parent.
     """
+
+    worst = False
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or make_console()
@@ -141,8 +146,8 @@ class Display:
         due = time.monotonic() - self._last_line > PLAIN_SECONDS
         searching = split == Split.SEARCH and not record.is_baseline
         if not searching or improved or due or record.error or record.is_consensus:
-            what = visible(record.error, most=ERROR_LENGTH) if record.error else percent(score)
-            best = f"   best {percent(self._search_score(self._best))}" if searching and self._best else ""
+            what = visible(record.error, most=ERROR_LENGTH) if record.error else self._percent(score)
+            best = f"   best {self._percent(self._search_score(self._best))}" if searching and self._best else ""
             self.note(f"  {visible(record.name):<16} {split:<10} {what}{best}")
             self._last_line = time.monotonic()
         else:
@@ -158,6 +163,9 @@ class Display:
         if self._live is not None:
             self._live.update(self._view())
 
+    def _percent(self, score: Score | None) -> str:
+        return percent(score, worst=self.worst)
+
     @staticmethod
     def _search_score(record: Record | None) -> Score | None:
         return None if record is None else (record.scores or {}).get(Split.SEARCH)
@@ -165,13 +173,15 @@ class Display:
     def _view(self) -> Group:
         rows: list[Any] = []
         if self._baselines:
-            scores = ", ".join(f"{name} {percent(score).split('[')[0].strip()}" for name, score in self._baselines)
+            scores = ", ".join(
+                f"{name} {self._percent(score).split('[')[0].strip()}" for name, score in self._baselines
+            )
             rows.append(named(f"on the search items: {scores}", "dim"))
         if self._best is not None:
             rows.append(
                 Text.assemble(
                     (self._course.bars(), "cyan"),
-                    f"  best so far {percent(self._search_score(self._best))} ({visible(self._best.name)})",
+                    f"  best so far {self._percent(self._search_score(self._best))} ({visible(self._best.name)})",
                 )
             )
         rows.append(self._progress)

@@ -13,7 +13,7 @@ from evomerge.cli.console import make_console, print_table
 from evomerge.cli.display import Display
 from evomerge.cli.stopping import stop_on_signals
 from evomerge.cli.streams import unread
-from evomerge.cli.tables import result_tables, verdict_line, verdict_lines
+from evomerge.cli.tables import is_worst, result_tables, verdict_line, verdict_lines
 from evomerge.errors import Interrupted
 from evomerge.system.text import command, visible
 
@@ -26,6 +26,7 @@ def run_search(data: Mapping[str, Any], folder: Path | None = None) -> int:
     run = data.get("run")
     named = run.get("dir") if folder is None and isinstance(run, Mapping) else folder
     with _shown(None if named is None else Path(str(named)).expanduser()) as (display, stop):
+        display.worst = (data.get("evaluation") or {}).get("objective") == "worst"
         run = api.search(data, run_dir=folder, listener=display, stop=stop, note=display.note)
     return show_result(run)
 
@@ -33,6 +34,7 @@ def run_search(data: Mapping[str, Any], folder: Path | None = None) -> int:
 def resume_search(folder: Path, budget: Mapping[str, Any], changes: Mapping[str, Any]) -> int:
     """Continue a run, and show it."""
     with _shown(folder) as (display, stop):
+        display.worst = is_worst(api.Run(folder).status())
         display.take_up(api.records(folder, baselines=True))
         run = api.resume(folder, budget=budget, changes=changes, listener=display, stop=stop, note=display.note)
     return show_result(run)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.streams import say_json
-from evomerge.cli.tables import percent, result_tables, verdict_line, verdict_lines, worker_table
+from evomerge.cli.tables import is_worst, percent, result_tables, verdict_line, verdict_lines, worker_table
 from evomerge.system.text import ERROR_LENGTH, command, cut
 
 
@@ -42,7 +42,8 @@ def run(words: Sequence[str]) -> int:
     if status["error"]:
         console.print(f"  last error: {cut(status['error'], ERROR_LENGTH)}")
     if status["best"]:
-        console.print(f"  best: {status['best']['name']}, search score {percent(status['best']['search'])}")
+        score = percent(status["best"]["search"], worst=is_worst(status))
+        console.print(f"  best: {status['best']['name']}, search score {score}")
     if status["workers"] is not None and status["state"] == "running":
         print_table(console, worker_table(status))
     if (verdict := verdict_line(status)) is not None:

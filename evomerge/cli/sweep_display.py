@@ -47,9 +47,10 @@ def _searches(searches: list[Mapping[str, Any]]) -> Table:
             continue
         gain = one["gain"]
         shown = "–" if gain is None else f"{figures.gain(gain).strip()} over {visible(one['best_parent'])}"
+        score = percent(one["test"], worst=gain is not None and gain["worst"])
         p_value = "–" if gain is None else figures.p_number(gain["p_value"])
         lost = [named(", ".join(one["lost"]), LOST)] if losing else []
-        table.add_row(setting, named(one["best"]), percent(one["test"]), shown, p_value, *lost, named(one["path"]))
+        table.add_row(setting, named(one["best"]), score, shown, p_value, *lost, named(one["path"]))
     return table
 
 

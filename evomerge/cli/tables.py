@@ -19,11 +19,18 @@ _NAMED = 5
 """So many lost skills are named in a cell."""
 
 
-def percent(score: Mapping[str, Any] | Score | None) -> str:
-    """Return a score as "51.2 % [46.1, 56.3]", a dash without a score; numbers beyond ±1 (tokens) as they are."""
+def percent(score: Mapping[str, Any] | Score | None, *, worst: bool = False) -> str:
+    """Return a score as "51.2 % [46.1, 56.3]", a dash without a score; numbers beyond ±1 (tokens) as they are.
+
+    Args:
+        score: the score.
+        worst: whether it is that of the worst task relative to its best parent, "0.932 [0.881, 0.975]".
+    """
     if score is None:
         return "–"
     data = score.to_data() if isinstance(score, Score) else score
+    if worst:
+        return f"{data['mean']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
     if not -1.0 <= data["mean"] <= 1.0:
         return plain(data)
     return f"{percentage(data['mean']):>5} % [{percentage(data['low'])}, {percentage(data['high'])}]"
@@ -32,6 +39,11 @@ def percent(score: Mapping[str, Any] | Score | None) -> str:
 def plain(data: Mapping[str, Any]) -> str:
     """Return a score as "10.60 [10.16, 11.04]", for a count or a number with a unit."""
     return f"{data['mean']:7.4g} [{data['low']:.4g}, {data['high']:.4g}]"
+
+
+def is_worst(status: Mapping[str, Any]) -> bool:
+    """Return whether the scores of a search are those of the worst task relative to its best parent."""
+    return status.get("objective") == "worst"
 
 
 def result_table(status: Mapping[str, Any]) -> Table:
@@ -45,15 +57,17 @@ def result_table(status: Mapping[str, Any]) -> Table:
     if not all(any(row[split] for split in splits) for row in rows):
         splits.insert(0, "search")
     n = next((s["n"] for s in ((best or {}).get("test"), *(b["test"] for b in status["baselines"])) if s), None)
-    table = Table(title=named(f"{status['name']}: score and 95 % interval" + (f", {n} test items" if n else "")))
+    worst = is_worst(status)
+    what = "worst task relative to its best parent (1: as good)" if worst else "score"
+    table = Table(title=named(f"{status['name']}: {what} and 95 % interval" + (f", {n} test items" if n else "")))
     table.add_column("model")
     for split in splits:
         table.add_column(split, justify="right")
     for row in status["baselines"]:
-        table.add_row(named(row["name"]), *(percent(row[split]) for split in splits))
+        table.add_row(named(row["name"]), *(percent(row[split], worst=worst) for split in splits))
     if best is not None:
         name = named(f"best merge ({best['name']})", "bold green")
-        table.add_row(name, *(percent(best[split]) for split in splits), end_section=True)
+        table.add_row(name, *(percent(best[split], worst=worst) for split in splits), end_section=True)
     return table
 
 
@@ -135,6 +149,7 @@ def verdict_line(status: Mapping[str, Any]) -> Text | None:
 def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
     """Yield lines that say what the winner's scores are worth: the gain on the same items, the score without luck."""
     compared = status.get("comparisons", ())
+    worst = is_worst(status)
     if compared:
         yield f"gain on the same {compared[0]['n']} test items (paired, 95 % interval):"
     for one in compared:
@@ -143,12 +158,12 @@ def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
     over = status.get("passed_over")
     if over:
         yield (
-            f"the consensus was chosen over {over['name']} ({percent(over['validation']).strip()} on the validation "
-            "items), which is ahead of it by no more than a standard error"
+            f"the consensus was chosen over {over['name']} ({percent(over['validation'], worst=worst).strip()} on the "
+            "validation items), which is ahead of it by no more than a standard error"
         )
     adjusted = (status.get("best") or {}).get("adjusted")
     if adjusted:
         yield (
             f"validation score without the luck of the best of {len(status['finalists']) + 1}: "
-            f"{percent(adjusted).strip()}"
+            f"{percent(adjusted, worst=worst).strip()}"
         )

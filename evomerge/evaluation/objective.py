@@ -106,8 +106,8 @@ class Objectives:
         Args:
             specs: the entries.
             recipe_terms: see the attribute.
-            parents: the names of the baselines that are parents, to the best of which floors and `WORST` are relative, and
-                whose answers say which scripts are foreign.
+            parents: the names of the baselines that are parents, to the best of which floors and `WORST` are relative,
+                and whose answers say which scripts are foreign.
             combination: see the attribute.
 
         Raises:

@@ -65,7 +65,9 @@ def model_card(
     parents = describe_parents(recipe) if parents is None else parents
     scores, tasks = scores or {}, tasks or {}
     licence, licence_note = merged_licence(parents)
-    metadata = _metadata(recipe, title, parents, licence, _reported(scores.get(title), verdict), tasks)
+    metadata = _metadata(
+        recipe, title, parents, licence, _reported(scores.get(title), verdict), tasks, worst=_is_worst(verdict)
+    )
     parts = [
         "---\n" + write_yaml(metadata) + "---",
         f"# {markdown(title)}",
@@ -73,7 +75,7 @@ def model_card(
         "## Use\n\n" + _usage(title),
         _layer_path(recipe, report) if recipe.path else "",
         _verified(report) if report is not None and report.verification is not None else "",
-        "## Scores\n\n" + _score_table(scores, tasks) + _worth(verdict or {}) if scores else "",
+        "## Scores\n\n" + _score_table(scores, tasks, verdict or {}) + _worth(verdict or {}) if scores else "",
         _task_table(verdict or {}, title),
         _degeneration_table(verdict or {}, title),
         _objective_table(verdict or {}),
@@ -94,6 +96,8 @@ def _metadata(
     licence: Mapping[str, str],
     result: Mapping[Split, Score] | None,
     tasks: Mapping[str, str],
+    *,
+    worst: bool,
 ) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     languages = list(dict.fromkeys(language for parent in parents for language in parent.languages))
@@ -108,7 +112,7 @@ def _metadata(
         metadata["base_model_relation"] = "merge"
     method = recipe.method.replace("_", "-")
     metadata["tags"] = [*TAGS, method] if re.fullmatch(r"[a-z0-9-]{1,50}", method) else [*TAGS]
-    index = _model_index(title, result or {}, tasks)
+    index = _model_index(title, result or {}, tasks, worst=worst)
     if index:
         metadata["model-index"] = index
     return metadata
@@ -122,13 +126,17 @@ def _reported(scores: Mapping[Split, Score] | None, verdict: Mapping[str, Any] |
     return {**scores, Split.VALIDATION: Score(**adjusted, n=scores[Split.VALIDATION].n)}
 
 
-def _model_index(title: str, result: Mapping[Split, Score], tasks: Mapping[str, str]) -> list[dict[str, Any]]:
+def _model_index(
+    title: str, result: Mapping[Split, Score], tasks: Mapping[str, str], *, worst: bool
+) -> list[dict[str, Any]]:
     # A score on the items that the search optimized is not a result.
     split = next((split for split in (Split.TEST, Split.VALIDATION) if split in result), None)
     if split is None or not math.isfinite(result[split].mean):
         return []
     metrics = sorted(set(tasks.values()))
     metric = metrics[0] if len(metrics) == 1 else "mean-score"
+    if worst:  # a ratio, which is no value of the metric
+        metric = "worst-task-relative-to-best-parent"
     score = result[split]
     return [
         {
@@ -205,7 +213,9 @@ def _usage(title: str) -> str:
     )
 
 
-def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str, str]) -> str:
+def _score_table(
+    scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str, str], verdict: Mapping[str, Any]
+) -> str:
     splits = [split for split in _HEADINGS if any(split in row for row in scores.values())]
     rows = []
     for place, (name, row) in enumerate(scores.items()):
@@ -214,9 +224,15 @@ def _score_table(scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str
     measured = "; ".join(f"{markdown_code(task)} ({markdown(metric)})" for task, metric in tasks.items())
     return (
         (f"Objectives over {measured}. " if measured else "")
-        + "Mean over items with its 95 % confidence interval; n is the number of items.\n\n"
+        + ("The worst task relative to its best parent (1: as good)" if _is_worst(verdict) else "Mean over items")
+        + " with its 95 % confidence interval; n is the number of items.\n\n"
         + _table(("model", *(_HEADINGS[split] for split in splits)), rows)
     )
+
+
+def _is_worst(verdict: Mapping[str, Any] | None) -> bool:
+    """Return whether scores are those of the worst task relative to its best parent."""
+    return (verdict or {}).get("objective") == "worst"
 
 
 def _task_table(verdict: Mapping[str, Any], title: str) -> str:

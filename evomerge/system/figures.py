@@ -63,8 +63,13 @@ def gain(one: Mapping[str, Any]) -> str:
     """Return a difference with its interval: "+13.9 points [6.9, 20.3]", or "+12.3 [8.1, 16.5]" if it is no share.
 
     Args:
-        one: `difference`, `low`, `high`, and `share`: whether the scores are shares, which are shown in per cent.
+        one: `difference`, `low`, `high`, and `share`: whether the scores are shares, which are shown in per cent; with
+            `worst`, whether they are those of the worst task relative to its best parent, which is said.
     """
+    if one.get("worst"):
+        return (
+            f"{one['difference']:+.3f} [{one['low']:.3f}, {one['high']:.3f}] (worst task, relative to its best parent)"
+        )
     if one["share"]:
         low, high = percentage(one["low"]), percentage(one["high"])
         return f"{fixed(100 * one['difference'], 1, signed=True):>5} points [{low}, {high}]"

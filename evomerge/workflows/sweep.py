@@ -10,6 +10,7 @@ from typing import Any
 from evomerge.analysis.over_seeds import OverSeeds, over_seeds
 from evomerge.analysis.verdict import with_verdict
 from evomerge.errors import EvomergeError
+from evomerge.evaluation.task import WORST
 from evomerge.record import Split
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import COMPLETE, run_status
@@ -85,7 +86,9 @@ def _over_seeds(values: Sequence[float], shares: bool) -> OverSeeds | None:
 
 
 def _all_shares(config: Mapping[str, Any]) -> bool:
-    """Return whether all metrics of the objective are shares."""
+    """Return whether all metrics of the objective are shares, and so is what is made of them."""
+    if (config.get("evaluation") or {}).get("objective") == WORST:
+        return False
     tasks = (config.get("evaluation") or {}).get("tasks") or ()
     return all(_is_share(f"{task.get('name')} {task.get('metric')}") for task in tasks if task.get("weight", 1.0) != 0)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from evomerge.analysis.replay import Replay
-from evomerge.analysis.verdict import OBJECTIVE, with_verdict
+from evomerge.analysis.verdict import COMBINATION, OBJECTIVE, with_verdict
+from evomerge.evaluation.floor import Floor
 from evomerge.evaluation.objective import Objectives
-from evomerge.evaluation.task import Constraint, TaskSpec
+from evomerge.evaluation.task import WORST, Constraint, TaskSpec
 from evomerge.fitness.scoring import Scoring
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import CONSENSUS, Finalist, ItemScore, Record, Split, State
@@ -139,3 +140,56 @@ def test_a_limit_that_the_draw_breaks_counts_in_that_draw() -> None:
     assert replay("winner", values, safe)(counts).tolist() == [0, 1]
     assert replay("front", values, safe)(counts).tolist() == [0, 1]
     assert replay("archive", values, safe)(counts).tolist() == [0, 0]  # the best of its niche, whatever the limits
+
+
+@pytest.mark.parametrize("kind", ["winner", "archive"])
+def test_the_rule_repeats_the_choice_of_the_worst_task(tmp_path: Path, kind: str) -> None:
+    """Ratios to parents that change from draw to draw, a floor, a metric to minimize, ties, and the consensus."""
+    specs = [
+        TaskSpec("right", "acc", direction="maximize", floor=Floor(of_best_parent=0.7)),
+        TaskSpec("short", "tokens", direction="minimize"),
+        TaskSpec("safe", "acc", direction="maximize", weight=3.0),
+    ]
+
+    def judged(generator: np.random.Generator) -> list[ItemScore]:
+        full = {(one.task, one.item): one for one in scores(generator, 9)}
+        tokens = {i: float(generator.integers(1, 4)) * 10 for i in range(9)}
+        return [
+            ItemScore(task, item, {"tokens": tokens[item]} if task == "short" else one.metrics)
+            for (task, item), one in full.items()
+        ]
+
+    won_by_consensus = broken = 0
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        objective = Objectives(specs, parents=["a", "b"], combination=WORST)
+        config = {"name": "x", "models": {"parents": {"a": "org/a", "b": "org/b"}}}
+        with RunDir.create(tmp_path / f"{kind} {seed}", config=config) as run:
+            run.database.set_meta(OBJECTIVE, [spec.to_data() for spec in specs])
+            run.database.set_meta(COMBINATION, WORST)
+            names = {-1: "a", -2: "b", -3: "average"} | {i: f"candidate {i}" for i in range(5)} | {5: CONSENSUS}
+            rows = {n: {split: judged(generator) for split in (Split.SEARCH, Split.VALIDATION)} for n in names}
+            for number in (-1, -2, -3):
+                for split, items in rows[number].items():
+                    objective.note_baseline(names[number], split, items)
+            for number, name in names.items():
+                result = objective.result(rows[number][Split.SEARCH])
+                record = Record(
+                    number,
+                    name,
+                    State.COMPLETE,
+                    Recipe("linear", (Parent("a", ModelSource("org/a")),), parameters={"weight": float(number) + 3.0}),
+                    fitness=result.scalar([1.0]),
+                    scores={split: objective.score(items, split) for split, items in rows[number].items()},
+                    result=result,
+                )
+                run.database.add(record, scores=rows[number])
+                broken += number >= 0 and bool(objective.violated(rows[number][Split.VALIDATION], Split.VALIDATION))
+            choice = finals_of(run, objective, kind, dict.fromkeys((n + 3 for n in names), 0.0)).choose()
+            run.database.set_choice(choice)
+            won_by_consensus += choice.best == 5
+            status = with_verdict(run, run_status(run))
+        adjusted, raw = status["best"]["adjusted"], status["best"]["validation"]
+        assert adjusted is not None, "the rule did not choose what the search chose"
+        assert adjusted["low"] <= adjusted["mean"] <= raw["mean"] <= adjusted["high"] + 1e-9 or kind == "archive"
+    assert broken > 5 and (kind != "winner" or won_by_consensus)

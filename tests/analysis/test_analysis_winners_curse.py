@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evomerge.analysis.winners_curse import adjusted_for_selection
+from evomerge.analysis.winners_curse import adjusted_for_selection, adjusted_worst
 from evomerge.evaluation.intervals import mean_score, weighted_sum, wilson
+from evomerge.evaluation.worst import Ratio, worst
 
 
 def finalists(generator: np.random.Generator, abilities: np.ndarray, n: int) -> np.ndarray:
@@ -123,3 +124,35 @@ def test_the_same_seed_gives_the_same_numbers_and_few_items_do_no_harm() -> None
 def test_what_cannot_be_compared_is_refused(rows: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"same models|infinite"):
         adjusted_for_selection({"t": rows}, {"t": 1.0})
+
+
+def test_the_luck_of_the_worst_task_is_taken_out_too() -> None:
+    """Eight equal models of three tasks, of which one is the worst: all that the best is ahead is luck."""
+    generator = np.random.default_rng(5)
+    k, n, trials, parent = 8, 80, 120, 0.9
+    truth = 0.55 / parent
+    naive, adjusted, held = [], [], 0
+    for trial in range(trials):
+        ratios: list[list[Ratio]] = [[] for _ in range(k)]
+        for task, rate in {"a": 0.55, "b": 0.85, "c": 0.8}.items():
+            level = generator.random(n)
+            best = (generator.random(n) < parent).astype(float)
+            for model in range(k):
+                own = np.where(generator.random(n) < 0.5, level, generator.random(n))
+                ratios[model].append(Ratio(task, (own < rate).astype(float), best))
+
+        def rule(counts, ratios=ratios):
+            means = [
+                [counts[one.task] @ (one.mean + one.forms) / counts[one.task].sum(axis=1) for one in row]
+                for row in ratios
+            ]
+            return np.argmax(np.min(np.array(means), axis=1), axis=0)
+
+        winner = int(np.argmax([worst(row) for row in ratios]))
+        score = adjusted_worst(ratios, rule, winner, draws=200, seed=trial)
+        naive.append(worst(ratios[winner]) - truth)
+        adjusted.append(score.mean - truth)
+        held += score.low <= truth <= score.high
+        assert score.mean <= worst(ratios[winner])
+    assert np.mean(naive) > 0.06 and abs(np.mean(adjusted)) < 0.4 * np.mean(naive)
+    assert held / trials >= 0.93

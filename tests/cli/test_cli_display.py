@@ -183,3 +183,26 @@ def test_a_search_without_a_gain_is_to_go_on_and_not_to_be_exported(
     status = {**status_of(["o"], "a"), **spent, "path": "a run", "beats_parent": beats}
     assert show_result(SimpleNamespace(path="a run", status=lambda: status, warnings=lambda: [])) == 0
     assert said in capsys.readouterr().out.splitlines()
+
+
+def test_a_ratio_to_the_best_parent_is_called_that_and_no_per_cent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tiny_search import write_tiny
+
+    file, run = write_tiny(tmp_path), tmp_path / "run"
+    words = ["evaluation.objective=worst", "evaluation.split={search: 20, validation: 20, test: 20}"]
+    assert main(["search", str(file), f"run.dir={run}", *words]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "tiny: worst task relative to its best parent (1: as good) and 95 % interval, 20 test items" in said
+    assert "(worst task, relative to its best parent) over" in said
+    scores, _, rest = said.partition("gain on the same")
+    assert " % [" not in scores and " % [" not in rest
+    assert main(["status", str(run)]) == 0
+    assert "worst task relative to its best parent" in capsys.readouterr().out
+    assert main(["resume", str(run), "budget.candidates=8"]) == 0
+    assert main(["resume", str(run), "evaluation.objective=sum"]) == 2  # it decides results
+    assert main(["export", str(run), "--out", str(tmp_path / "merge")]) == 0
+    card = (tmp_path / "merge" / "README.md").read_text(encoding="utf-8")
+    assert "The worst task relative to its best parent (1: as good) with its 95 % confidence interval" in card
+    assert "name: worst-task-relative-to-best-parent" in card

@@ -156,6 +156,17 @@ def test_a_mistake_in_an_entry_is_named(entry: dict, message: str) -> None:
         from_data(changed("evaluation.tasks", tasks))
 
 
+def test_what_is_made_of_the_tasks_is_a_sum_or_the_worst() -> None:
+    assert from_data(changed("evaluation.split.search", 5)).evaluation.objective == "sum"
+    assert from_data(changed("evaluation.objective", "worst")).evaluation.objective == "worst"
+    with pytest.raises(ConfigError, match=r"evaluation.objective.*'wrost'.*did you mean 'worst'"):
+        from_data(changed("evaluation.objective", "wrost"))
+    data = changed("evaluation.objective", "worst")
+    data["evaluation"]["tasks"][0]["objective"] = "skill"
+    with pytest.raises(ConfigError, match="leave its `objective: skill` out"):
+        from_data(data)
+
+
 def test_options_of_an_unknown_encoding_are_no_mistakes_of_their_own() -> None:
     with pytest.raises(ConfigError) as caught:
         from_data(changed("space.path", {"encoding": "segment", "segments": 3}))

@@ -11,11 +11,11 @@ import pytest
 from machines import Killed
 
 from evomerge.analysis.cautions import cautions
-from evomerge.analysis.verdict import OBJECTIVE, with_verdict
+from evomerge.analysis.verdict import COMBINATION, OBJECTIVE, with_verdict
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.floor import Floor
 from evomerge.evaluation.objective import Objectives
-from evomerge.evaluation.task import TaskSpec
+from evomerge.evaluation.task import SUM, WORST, TaskSpec
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
@@ -76,16 +76,17 @@ class Machine(machines.Machine):
         return Outcome(job, State.COMPLETE, tuple(scores), 1.0, "cpu")
 
 
-def objectives(floor: Floor | None, weight: float = 3.0) -> Objectives:
+def objectives(floor: Floor | None, weight: float = 3.0, combination: str = SUM) -> Objectives:
     specs = [
         TaskSpec("left", "acc", direction="maximize", weight=weight),
         TaskSpec("right", "acc", direction="maximize", weight=1.0, floor=floor),
     ]
-    return Objectives(specs, parents=list(PARENTS))
+    return Objectives(specs, parents=list(PARENTS), combination=combination)
 
 
 def make(run: RunDir, machine: Machine, judge: Objectives, scoring: str = "whole", **options: Any) -> Search:
     run.database.set_meta(OBJECTIVE, [spec.to_data() for spec in judge.specs])
+    run.database.set_meta(COMBINATION, judge.combination)
     terms = [Term(*one) for one in zip(judge.term_names, ("left", "right"), judge.weights, strict=True)]
     table = ItemTable({"left": range(N), "right": range(N)}, terms)
     return Search(
@@ -127,17 +128,50 @@ def test_a_sum_sells_the_skill_that_a_floor_keeps(tmp_path: Path) -> None:
     assert kept["floor"] >= 0.6 * best > kept["sum"]
 
 
+@pytest.mark.parametrize("combination", [SUM, WORST])
 @pytest.mark.parametrize("scoring", list(SCORINGS))
-def test_a_killed_search_with_a_floor_continues_with_the_same_records(tmp_path: Path, scoring: str) -> None:
+def test_a_killed_search_continues_with_the_same_records(tmp_path: Path, scoring: str, combination: str) -> None:
+    def judge() -> Objectives:
+        return objectives(Floor(of_best_parent=0.6), combination=combination)
+
     with create(tmp_path / "whole") as run:
-        make(run, machine := Machine(), objectives(Floor(of_best_parent=0.6)), scoring).run()
+        make(run, machine := Machine(), judge(), scoring).run()
         expected, n = everything(run), len(machine.ran)
     for die_at in (0, 1, 2, 4, n // 2, n - 7, n - 3, n - 1):
         with create(tmp_path / str(die_at)) as run:
             with pytest.raises(Killed):
-                make(run, Machine(die_at=die_at), objectives(Floor(of_best_parent=0.6)), scoring).run()
-            make(run, Machine(), objectives(Floor(of_best_parent=0.6)), scoring).run()
+                make(run, Machine(die_at=die_at), judge(), scoring).run()
+            make(run, Machine(), judge(), scoring).run()
             assert everything(run) == expected, die_at
+
+
+@pytest.mark.parametrize("scoring", list(SCORINGS))
+def test_the_worst_task_is_kept_whatever_the_weights_are(tmp_path: Path, scoring: str) -> None:
+    with create(tmp_path / "run") as run:
+        judge = objectives(None, weight=30.0, combination=WORST)
+        winner = make(run, Machine(), judge, scoring).run()
+        records = {one.name: one for one in run.database.records(baselines=True) if one.is_baseline}
+        assert winner.scores[Split.VALIDATION].mean > 0.5
+        assert max(records[name].scores[Split.VALIDATION].mean for name in PARENTS) < 0.45  # each lacks a skill
+        if scoring == "whole":
+            assert (
+                winner.fitness
+                == winner.result.objectives[0]
+                == judge.score(run.database.item_scores(winner.number, Split.SEARCH)).mean
+            )
+        else:
+            assert winner.scores[Split.SEARCH].low < winner.fitness < winner.scores[Split.SEARCH].high
+        status = with_verdict(run, run_status(run))
+        assert status["objective"] == "worst" and status["objectives"] == [{"name": "worst", "direction": "maximize"}]
+        gains = {one["against"]: one for one in status["comparisons"]}
+        for name in PARENTS:
+            gap = winner.scores[Split.TEST].mean - records[name].scores[Split.TEST].mean
+            assert gains[name]["difference"] == pytest.approx(gap) and gains[name]["worst"] and not gains[name]["share"]
+            assert gains[name]["low"] < gap < gains[name]["high"]
+            assert (gains[name]["p_value"] < 0.05) == (gains[name]["low"] > 0.0)
+        adjusted = status["best"]["adjusted"]
+        assert adjusted["low"] < adjusted["mean"] <= winner.scores[Split.VALIDATION].mean
+        assert len(status["finalists"]) == 2 and status["beats_parent"]
 
 
 def test_where_no_finalist_keeps_its_floor_the_winner_is_the_nearest_to_it_and_that_is_told(tmp_path: Path) -> None:
