@@ -14,6 +14,14 @@ SURE = 0.05
 """A loss counts against a merge where its p-value, times the number of tasks, lies below (Bonferroni): of many tasks
 some are called worse by chance."""
 
+_DOUBTS = {
+    "cut_answers": "cut answers",
+    "ancestry": "the parents' ancestry",
+    "public_items": "the public test set",
+    "repeated_items": "repeated items",
+}
+"""Kinds of cautions that leave a doubt about a gain, and what they are called."""
+
 
 def advice(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return whether to use the best merge.
@@ -39,7 +47,9 @@ def _advice(found: Mapping[str, Any]) -> tuple[bool | None, str]:
     against = list(_against(found))
     if against:
         return False, f"do not use it as it is: {'; '.join(against)}"
-    return _gained(found)
+    use, text = _gained(found)
+    doubts = [_DOUBTS[kind] for kind in dict.fromkeys(one["kind"] for one in found["warnings"]) if kind in _DOUBTS]
+    return use, text + (f"; but read the note on {' and '.join(doubts)}" if use and doubts else "")
 
 
 def _against(found: Mapping[str, Any]) -> Iterator[str]:
@@ -52,7 +62,7 @@ def _against(found: Mapping[str, Any]) -> Iterator[str]:
         if sure:
             each = [f"{one['task']} ({scores_text(one)})" for one in sure]
             yield f"it {verb} {listed(each if len(each) <= 3 else [str(one['task']) for one in sure])}"
-    for one in found.get("warnings", ()):
+    for one in found["warnings"]:
         if one["kind"] == "degenerate":
             yield str(one["text"])
     for split, texts in (found["best"].get("broken_limits") or {}).items():

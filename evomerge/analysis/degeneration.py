@@ -82,12 +82,6 @@ class Degeneration:
                     found.append(_row(task, measure, parent.name, split, *([one[i] for i in both] for one in values)))
         return found
 
-    def foreign(self, record: Record) -> dict[str, float]:
-        """Return for each task the share of a record's answers in a foreign script, on the last split it answered."""
-        split = next((one for one in reversed(Split) if one in (record.scores or {})), None)
-        found = {} if split is None else self._of(record, split)
-        return {task: _mean(own[FOREIGN_SCRIPT]) for task, own in found.items() if FOREIGN_SCRIPT in own}
-
     def cut_prompts(self, records: Mapping[str, Record]) -> list[dict[str, Any]]:
         """Return which of some models read cut prompts on the last split that they answered.
 
@@ -137,18 +131,16 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
 
     Returns:
         The status, with `degeneration`, the rows of the best merge (see `Degeneration.rows`), also in each of
-        `choice.records`; `cut_prompts` (see `Degeneration.cut_prompts`) of the baselines and, where `best` is true,
-        of the best merge; and "foreign_script" among the `measures` of each model.
+        `choice.records`; and `cut_prompts` (see `Degeneration.cut_prompts`) of the baselines and, where `best` is
+        true, of the best merge.
     """
     measured = Degeneration(run, objectives)
     records = {record.number: record for record in run.database.records(baselines=True)}
     baselines = {record.name: record for record in records.values() if record.is_baseline}
     made = {**found, "degeneration": []}
-    made["baselines"] = [_with_foreign(row, measured.foreign(baselines[row["name"]])) for row in found["baselines"]]
     named = dict(baselines)
     best = found.get("best")
     if best is not None and best["id"] in records:
-        made["best"] = _with_foreign(best, measured.foreign(records[best["id"]]))
         named[""] = records[best["id"]]  # a name that no model has
     made["cut_prompts"] = [
         {**row, "models": [name for name in row["models"] if name], "best": "" in row["models"]}
@@ -157,13 +149,7 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
     choice = found.get("choice")
     if choice is None:
         return made
-    rows = [
-        {
-            **_with_foreign(row, measured.foreign(records[row["id"]])),
-            "degeneration": measured.rows(records[row["id"]]),
-        }
-        for row in choice["records"]
-    ]
+    rows = [{**row, "degeneration": measured.rows(records[row["id"]])} for row in choice["records"]]
     made["choice"] = {**choice, "records": rows}
     made["degeneration"] = rows[0]["degeneration"] if rows else []
     return made
@@ -239,15 +225,6 @@ def _row(
         "split": str(split),
         "share": measure in SHARES,
     }
-
-
-def _with_foreign(row: Mapping[str, Any], foreign: Mapping[str, float]) -> dict[str, Any]:
-    """Return a model's row with the share of foreign scripts among the measures of its tasks."""
-    tasks = {
-        task: {**one, "measures": {**one["measures"], FOREIGN_SCRIPT: foreign[task]}} if task in foreign else one
-        for task, one in row.get("tasks", {}).items()
-    }
-    return {**row, "tasks": tasks}
 
 
 def _is_worse(one: Row) -> bool:

@@ -348,3 +348,13 @@ def test_answers_in_another_script_than_the_parents_are_a_measure(tmp_path: Path
     status = found(run)
     assert status["best"]["tasks"]["add"]["measures"] == {"foreign_script": 1.0}
     assert status["baselines"][0]["tasks"]["add"]["measures"] == {"foreign_script": 0.0}
+
+
+def test_a_gain_that_is_in_doubt_says_which_note_to_read(tmp_path: Path) -> None:
+    status = found(three_skills(tmp_path / "run", everywhere(add=38, reverse=40, capitals=37)))
+    status["warnings"] = [
+        {"kind": kind, "text": ""} for kind in ("cut_answers", "cut_answers", "noise", "public_items")
+    ]
+    verdict = advice(status)
+    assert verdict["use"] is True
+    assert verdict["text"].endswith("; but read the note on cut answers and the public test set")
