@@ -136,7 +136,7 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
     """
     measured = Degeneration(run, objectives)
     records = {record.number: record for record in run.database.records(baselines=True)}
-    baselines = {record.name: record for record in records.values() if record.is_baseline}
+    baselines = {record.name: record for record in _baselines(run.database)}
     made = {**found, "degeneration": []}
     named = dict(baselines)
     best = found.get("best")
@@ -185,17 +185,21 @@ def degenerate(found: Mapping[str, Any]) -> Iterator[Caution]:
 def cut_prompts_of_baselines(database: Database) -> Iterator[str]:
     """Yield a sentence for each task some of whose search items had prompts that were too long for a baseline."""
     found: dict[tuple[str, int, int], list[str]] = {}
-    for record in database.records(baselines=True):
-        if record.is_baseline:
-            for task, own in _values(database.item_scores(record.number, Split.SEARCH), KnownScripts()).items():
-                values = own.get("cut_prompts", {})
-                if any(values.values()):
-                    key = (task, sum(value > 0.0 for value in values.values()), len(values))
-                    found.setdefault(key, []).append(record.name)
+    for record in _baselines(database):
+        for task, own in _values(database.item_scores(record.number, Split.SEARCH), KnownScripts()).items():
+            values = own.get("cut_prompts", {})
+            if any(values.values()):
+                key = (task, sum(value > 0.0 for value in values.values()), len(values))
+                found.setdefault(key, []).append(record.name)
     for (task, cut, n), names in found.items():
         yield _prompts_text(
             {"task": task, "split": str(Split.SEARCH), "models": names, "best": False, "cut": cut, "n": n}, ""
         )
+
+
+def _baselines(database: Database) -> list[Record]:
+    """Return the baselines in the order in which they are shown."""
+    return sorted((r for r in database.records(baselines=True) if r.is_baseline), key=lambda r: -r.number)
 
 
 def _values(scores: Sequence[ItemScore], known: KnownScripts) -> Values:

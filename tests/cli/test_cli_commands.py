@@ -117,11 +117,13 @@ def test_evaluate_prints_what_can_be_measured_besides_the_tasks_own_metrics(caps
     arguments = ["--task", "zoo_ja_math", "--task", "zoo_ja_reading", "--include-path", "zoo:tasks", "--limit", "4"]
     assert main(["evaluate", "zoo:japanese", *arguments, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert set(scores["zoo_ja_math"]) == {"acc", "right_number", "japanese", "generated_tokens"}
-    assert set(scores["zoo_ja_reading"]) == {"acc", "entropy"}  # and not the answers as numbers
+    shares = {"cut_answers", "empty_answers", "repetitive_answers", "cut_prompts"}
+    assert set(scores["zoo_ja_math"]) == {"acc", "right_number", "japanese", "generated_tokens", *shares}
+    assert set(scores["zoo_ja_reading"]) == {"acc", "entropy", "cut_prompts"}  # and not the answers as numbers
     assert main(["evaluate", "zoo:japanese", *arguments]) == 0
     lines = {line.split("│")[2].strip(): line for line in capsys.readouterr().out.splitlines() if line.count("│") > 3}
     assert "%" in lines["acc"] and "%" not in lines["generated_tokens"] + lines["entropy"]
+    assert "%" in lines["cut_answers"]
 
 
 def test_evaluate_scores_a_model_and_a_run(zoo_run: Path, capsys) -> None:
