@@ -13,8 +13,8 @@ def cut_answers(item: Answered) -> dict[str, float]:
     """Return whether the limit of tokens ended the answer, rather than an end token or a stop text.
 
     lm-eval's wrapper returns texts alone. Its answers count as cut if their text has as many tokens as the limit
-    allows; a text that was generated in more tokens than it is encoded in is missed. Where the limit is not known,
-    either, there is no value.
+    allows; one that was generated in more tokens than its text is encoded in, or whose thinking was taken away, is
+    missed. Where the limit is not known, either, there is no value.
     """
     if item.cut is not None:
         return {"cut_answers": float(item.cut)}
