@@ -11,6 +11,7 @@ from evaluation_helpers import Tiny
 
 from evomerge.estimation import read_responses
 from evomerge.evaluation.answers import PROMPT_LENGTH, as_json, item_prompts
+from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.samples import file_name, sample, write_samples
@@ -113,7 +114,7 @@ def test_prompts_of_a_chat_belong_to_the_template(tiny: Tiny, tasks: Path) -> No
         [TaskSpec("copy", "exact_match")],
         sizes=SplitSizes(search=3, validation=0, test=None),
         include_path=[tasks],
-        apply_chat_template=True,
+        chat=Chat(template=True),
     )
     made = []
     for mark in ("U", "V"):
@@ -122,6 +123,19 @@ def test_prompts_of_a_chat_belong_to_the_template(tiny: Tiny, tasks: Path) -> No
         made.append((harness.variant(tokenizer), harness.prompts(Split.SEARCH, tokenizer)[0].requests[0][0]))
     assert made[0][0] != made[1][0]
     assert [text[:2] for _, text in made] == ["U:", "V:"] and all(text.endswith("A:") for _, text in made)
+
+
+def test_prompts_need_no_model_where_there_is_no_template(tasks: Path) -> None:
+    harness = LmHarness(
+        [TaskSpec("choice_shots", "acc")],
+        sizes=SplitSizes(search=3, validation=3, test=None),
+        include_path=[tasks],
+    )
+    for split in Split:
+        prompts = harness.prompts(split)
+        assert [one.item for one in prompts] == list(harness.split_items(split)["choice_shots"])
+        assert all(len(one.requests) == 4 and one.requests[0][0].count(" :") == 3 for one in prompts)
+    assert harness.variant() == ""
 
 
 def test_long_texts_are_cut_and_the_hashes_are_those_of_the_whole() -> None:
