@@ -115,7 +115,9 @@ def _parts(row: AnsweredItem, console: Console, *, full: bool, full_prompts: boo
     style = {"lost": "bold red", "gained": "bold green"}.get(row.kind, "bold")
     yield Text(f"\n{visible(row.task)}, {row.split} item {row.item}: {SAID.get(row.kind, row.kind)}", style)
     if row.question is not None:
-        yield Padding(Text(_shown(row.question, None if full_prompts else PROMPT), "dim"), (0, 0, 0, 2), expand=False)
+        yield Padding(
+            Text(_shown(row.question.strip(), None if full_prompts else PROMPT), "dim"), (0, 0, 0, 2), expand=False
+        )
     if row.options is not None:
         yield Text(f"  options: {visible(' | '.join(row.options), most=None if full else ANSWER)}")
     if row.target is not None:

@@ -180,7 +180,8 @@ def test_a_search_without_a_gain_is_to_go_on_and_not_to_be_exported(
 ) -> None:
     budget = {"candidates": 5, "items": None, "seconds": 30.0}
     spent = {"candidates": 22, "items": 40, "seconds": 12.5, "budget": budget}
-    status = {**status_of(["o"], "a"), **spent, "path": "a run", "beats_parent": beats}
+    kept = {"answers": {"kept": {"test": [-1, 0]}}}
+    status = {**status_of(["o"], "a"), **spent, **kept, "path": "a run", "beats_parent": beats}
     assert show_result(SimpleNamespace(path="a run", status=lambda: status, warnings=lambda: [])) == 0
     assert said in capsys.readouterr().out.splitlines()
 

@@ -16,7 +16,7 @@ from evomerge.evaluation.engines.units import UnitRange
 from evomerge.execution.base import PartialAnswers, StopSignal, Worker
 from evomerge.execution.pool.actor import WorkerContext
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import ItemScore, Job, Outcome, Split, State
+from evomerge.record import ItemAnswer, ItemScore, Job, Outcome, Split, State
 
 N_ITEMS = 5
 
@@ -33,7 +33,8 @@ def answer(job: Job, device: str = "cpu") -> Outcome:
     weight = float(job.recipe.parameters["weight"])  # type: ignore[arg-type]
     shift = {Split.SEARCH: 0.0, Split.VALIDATION: 0.05, Split.TEST: 0.1}[job.split]
     scores = tuple(ItemScore("t", i, {"acc": float(weight > i / N_ITEMS + shift)}) for i in range(N_ITEMS))
-    return Outcome(job, State.COMPLETE, scores, 0.01, device)
+    texts = tuple(ItemAnswer("t", i, [f"{weight} to {i}"], {"none": [f"{weight}"]}) for i in range(N_ITEMS))
+    return Outcome(job, State.COMPLETE, scores, 0.01, device, answers=texts)
 
 
 @dataclass(frozen=True)

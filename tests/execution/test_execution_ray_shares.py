@@ -59,6 +59,7 @@ def test_idle_workers_take_parts_of_the_candidate_that_is_left(executor, folder)
     executor.submit(job(1))
     outcome = executor.collect()
     assert (outcome.state, outcome.scores) == (State.COMPLETE, answer(job(1)).scores)
+    assert outcome.answers == answer(job(1)).answers
     assert asked(folder, 1) == [1] * UNITS
     assert noted(folder, "ran1") >= 3
     assert executor.pool.steals >= 2

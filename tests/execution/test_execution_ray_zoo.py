@@ -38,4 +38,6 @@ def test_a_real_candidate_shared_by_two_workers_has_the_scores_of_one(ray_cluste
     here = make_executor(prepare(compose(words), recorded_splits=prepared.harness.split_data()), StopSignal())
     here.submit(job)
     assert shared.state == State.COMPLETE
-    assert shared.scores == here.collect().scores
+    alone = here.collect()
+    assert shared.scores == alone.scores
+    assert shared.answers == alone.answers and len(alone.answers) == 160
