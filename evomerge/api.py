@@ -184,6 +184,31 @@ def space(config: Mapping[str, Any], *, note: Note | None = None) -> list[dict[s
     return genes(config, note=note)
 
 
+def inspect(
+    models: Sequence[str | Path | Recipe], *, base: str | Path | Recipe | None = None, note: Note | None = None
+) -> dict[str, Any]:
+    """Say what models are, and whether they are of one ancestry; reads configurations, headers and samples of weights.
+
+    Args:
+        models: model folders, Hub ids, `zoo:NAME`, recipes (files), or run folders, which stand for their parents and
+            base. `NAME=MODEL` gives a name; otherwise it is the last part of the place.
+        base: the model from which task vectors are measured, in the same forms.
+        note: called with a sentence about what takes a while.
+
+    Returns:
+        `models` and `pairs`, the verdict on each model but the base in `ancestry` ("same", "doubtful", "foreign"),
+        `warnings` as `{"kind", "text"}`; see docs/ancestry.md for every key.
+
+    Raises:
+        ConfigError: if no model is named.
+        CheckpointError: with every model that cannot be opened.
+        RecipeError: if a recipe is wrong.
+    """
+    from evomerge.workflows.inspect import inspect as run
+
+    return run(models, base=base, note=note)
+
+
 def profile(
     config: Mapping[str, Any],
     *,
@@ -649,6 +674,7 @@ __all__ = [
     "evaluate_full",
     "evaluate_run",
     "export",
+    "inspect",
     "measures",
     "merge",
     "methods",

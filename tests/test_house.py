@@ -55,6 +55,7 @@ INSIDE = {
         "plan": {"files", "methods"},
         "apply": {"kernels", "methods", "plan"},
         "vocabulary": {"files", "methods", "plan"},
+        "kinship": {"files"},
         "sources": {"apply", "cache", "equality", "family", "files", "paths", "plan", "vocabulary"},
         "live": {"apply", "cache", "family", "files", "methods", "paths", "plan", "sources"},
         "disk": {"apply", "cache", "files", "kernels", "methods", "paths", "plan", "sources", "vocabulary"},

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.assembly.ancestry import ancestry_cautions, search_kinship
 from evomerge.assembly.memory_plan import (
     memory_problems,
 )
@@ -46,6 +47,7 @@ from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Space
+from evomerge.merge.kinship import Kinship
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
@@ -69,6 +71,7 @@ class Prepared:
         objectives: turns item scores into results.
         data: the mapping from which the configuration was read, with the values of its references.
         notes: what the models say differently besides their weights, and whose word the merge gets, one sentence each.
+        kinship: how the models are related, by samples of their weights; None: there is only one.
     """
 
     config: SearchConfig
@@ -79,6 +82,7 @@ class Prepared:
     objectives: Objectives
     data: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    kinship: Kinship | None = None
 
     @property
     def splits(self) -> list[Split]:
@@ -132,7 +136,8 @@ class Prepared:
     def cautions(self) -> list[Caution]:
         """What the user should know before anything is run."""
         code = [] if self.code_tasks is None else [Caution("unsafe_code", unsafe_code.warning(self.code_tasks))]
-        return [*code, *(Caution("settings", text) for text in (*self.sources.warnings, *self.notes))]
+        ancestry = [] if self.kinship is None else ancestry_cautions(self.kinship)
+        return [*ancestry, *code, *(Caution("settings", text) for text in (*self.sources.warnings, *self.notes))]
 
     @property
     def left_out(self) -> list[str]:
@@ -212,7 +217,9 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     if problems:
         raise ConfigError(problems)
     named, plain = baselines(config, sources), resolved(data)[0]
-    prepared = Prepared(config, spaces, sources, named, harness, objectives, plain, [*settings.notes, *notes])
+    kinship = search_kinship(config.models.parents, config.models.base, sources)
+    said = [*settings.notes, *notes]
+    prepared = Prepared(config, spaces, sources, named, harness, objectives, plain, said, kinship)
     pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
     if config.fitness.items is not None and config.fitness.items > pool:
         raise ConfigError(

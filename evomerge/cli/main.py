@@ -22,6 +22,7 @@ COMMANDS = {
     "answers": "what models answered, side by side: the winner beside the best parent, lost items first",
     "explain": "what a key of the configuration means, with its type, range and default; or all keys",
     "space": "list the genes of a configuration with their ranges and starts",
+    "inspect": "what models are, and whether they are of one ancestry, before they are merged",
     "show": "draw the layer path of a run's best merge, or of a recipe, as SVG and PNG",
     "profile": "run a few candidates of a configuration, and say where the time goes",
     "methods": "list the merge methods and their parameters",

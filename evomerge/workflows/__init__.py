@@ -1,6 +1,7 @@
 """What the Python API and the command line do, with one use case in each file.
 
 - `search.py`: one run to its winner; `resume.py`: continues one; `run.py`: a run folder, to be read
+- `inspect.py`: what models are and how they are related
 - `space.py`: the genes of a configuration; `methods.py`, `measures.py`: the methods and measures that exist
 - `merge.py`: a recipe as a model folder; `export.py`, `verify.py`, `push.py`: a run's best merge as one
 - `evaluate.py`: scores one model; `full_evaluation.py`: scores models on all items

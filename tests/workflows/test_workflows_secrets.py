@@ -65,7 +65,7 @@ def test_a_token_that_was_written_out_is_warned_of_and_not_exported_or_pushed(ti
     notes: list[str] = []
     config = {**composed(tiny_file, "budget.candidates=2"), "name": f"for {TOKEN}"}
     run = api.search(config, run_dir=tmp_path / "run", note=notes.append)
-    [warning] = [note for note in notes if note.startswith("warning:")]
+    [warning] = [note for note in notes if note.startswith("warning:") and "secret" in note]
     assert "name holds what looks like a secret (a Hugging Face token)" in warning and TOKEN not in warning
     with pytest.raises(ExportError, match=r"config\.yaml holds what looks like a secret.*\n  - name: a Hugging Face"):
         api.export(run.path, tmp_path / "out", verify=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 
@@ -27,7 +27,7 @@ class Memory(Protocol):
 
 
 # From Linux' uapi headers, since Python's mmap knows only the older constants.
-_DONTNEED, _WILLNEED, _POPULATE_READ = 4, 3, 22
+_NORMAL, _RANDOM, _WILLNEED, _DONTNEED, _POPULATE_READ = 0, 1, 3, 4, 22
 _SYNC_FILE_RANGE_WRITE = 2
 
 
@@ -66,6 +66,28 @@ def release(tensor: Memory) -> None:
     start, stop = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
     if _madvise is not None and stop > start:
         _madvise(start, stop - start, _DONTNEED)
+
+
+def announce(tensor: Memory, parts: Iterable[Memory]) -> None:
+    """Say that only these parts of a mapped tensor will be read, and begin to read them; does not wait.
+
+    Without this, the system reads much around each part. `read_normally` ends it.
+    """
+    _advise(tensor, _RANDOM)
+    for part in parts:
+        _advise(part, _WILLNEED)
+
+
+def read_normally(tensor: Memory) -> None:
+    """End what `announce` began."""
+    _advise(tensor, _NORMAL)
+
+
+def _advise(memory: Memory, advice: int) -> None:
+    start, stop = memory.data_ptr(), memory.data_ptr() + memory.nbytes
+    start -= start % mmap.PAGESIZE
+    if _madvise is not None and stop > start:
+        _madvise(start, stop - start, advice)
 
 
 def start_writing(file: int, offset: int, n: int) -> None:

@@ -1,0 +1,140 @@
+"""`evomerge inspect`: what models are, and whether they are of one ancestry."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from evomerge.cli.console import make_console, named, print_table, say_note
+from evomerge.cli.streams import say_json
+
+_SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
+
+
+def run(words: Sequence[str]) -> int:
+    """Print tables about models and how they are related, then what to bear in mind."""
+    parser = argparse.ArgumentParser(
+        prog="evomerge inspect",
+        description="What models are (architecture, shapes, tokenizer, chat template, licence), and whether they are "
+        "of one ancestry: how far each moved from the base, and how alike their task vectors are. Reads headers and "
+        "samples of the weights only.",
+    )
+    parser.add_argument(
+        "model",
+        nargs="+",
+        help="a folder, Hub id, zoo:NAME, recipe file, or run (its parents and base); NAME=MODEL gives it a name",
+    )
+    parser.add_argument("--base", help="the model from which task vectors are measured")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    arguments = parser.parse_intermixed_args(words)
+
+    from evomerge import api
+
+    found = api.inspect(arguments.model, base=arguments.base, note=say_note)
+    if arguments.json:
+        say_json(found)
+        return 0
+    console = make_console()
+    print_table(console, _models(found))
+    print_table(console, _belongings(found))
+    if found["pairs"]:
+        print_table(console, _ancestry(found) if found["base"] is not None else _pairs(found))
+    if any(pair["cosine"] is not None for pair in found["pairs"]):
+        print_table(console, _deltas(found))
+    for one in found["warnings"]:
+        console.print(f"warning: {one['text']}", soft_wrap=True)
+    return 0
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Return a table whose columns but the first are numbers or short words."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
+
+
+def _models(found: Mapping[str, Any]) -> Table:
+    table = _table("models", "model", "architecture", "layers", "hidden", "vocabulary", "parameters", "type")
+    for one in found["models"]:
+        size = one["parameters"]
+        shown = f"{size / 1e9:.1f} B" if size >= 1e9 else f"{size / 1e6:.1f} M" if size >= 1e5 else str(size)
+        cells = (one["architecture"], one["layers"], one["hidden_size"], one["vocabulary"], shown)
+        table.add_row(_who(one["name"], found), *map(_cell, cells), _SHORT.get(one["dtype"], one["dtype"]))
+    return table
+
+
+def _belongings(found: Mapping[str, Any]) -> Table:
+    table = _table("what belongs to them (the same letter: the same)", "model", "tokenizer", "chat template", "licence")
+    letters: dict[str, dict[str, str]] = {"tokenizer": {}, "chat_template": {}}
+    for one in found["models"]:
+        cells = []
+        for key, known in letters.items():
+            digest = one[key]
+            cells.append("none" if digest is None else known.setdefault(digest, _letter(len(known))))
+        table.add_row(_who(one["name"], found), *cells, _cell(one["licence"] or "not said"))
+    return table
+
+
+def _ancestry(found: Mapping[str, Any]) -> Table:
+    table = _table(
+        f"ancestry: each against {found['base']}",
+        *("model", "ancestry", "correlation", "moved by", "equal tensors", "far out"),
+    )
+    verdicts = found["ancestry"]
+    for pair in found["pairs"]:
+        if pair["b"] == found["base"]:
+            table.add_row(named(pair["a"]), verdicts[pair["a"]], *_numbers(pair), str(len(pair["outliers"])))
+    return table
+
+
+def _pairs(found: Mapping[str, Any]) -> Table:
+    table = _table("ancestry: each pair", "models", "ancestry", "correlation", "apart by", "equal tensors")
+    for pair in found["pairs"]:
+        table.add_row(named(f"{pair['a']}, {pair['b']}"), pair["verdict"], *_numbers(pair))
+    return table
+
+
+def _deltas(found: Mapping[str, Any]) -> Table:
+    table = _table("task vectors", "models", "cosine", "equal signs", "difference")
+    for pair in found["pairs"]:
+        if pair["b"] != found["base"]:
+            cells = (_two(pair["cosine"]), _percent(pair["sign_agreement"]), _percent(pair["delta_difference"]))
+            table.add_row(named(f"{pair['a']}, {pair['b']}"), *cells)
+    return table
+
+
+def _numbers(pair: Mapping[str, Any]) -> tuple[str, str, str]:
+    return _two(pair["correlation"]), _percent(pair["distance"]), _percent(pair["equal_tensors"])
+
+
+def _who(name: str, found: Mapping[str, Any]) -> Any:
+    return named(f"{name} (base)" if name == found["base"] and name != "base" else name)
+
+
+def _cell(value: Any) -> Any:
+    return named("–" if value is None else value)
+
+
+def _letter(n: int) -> str:
+    return chr(ord("A") + n) if n < 26 else str(n + 1)
+
+
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def _percent(value: float | None) -> str:
+    return (
+        "–"
+        if value is None
+        else "0 %"
+        if value == 0
+        else f"{100 * value:.2g} %"
+        if value < 0.995
+        else f"{100 * value:.0f} %"
+    )
