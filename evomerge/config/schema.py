@@ -535,6 +535,14 @@ def as_template(value: Any) -> Any:
 class ChatKeys(Section):
     """How models are asked, all in the same way, each by its own tokenizer; a flag or name alone is the template."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-must": "be true, false, the name of a chat template or a mapping with template, system, arguments, "
+            "fewshot_as_turns, think_end_token"
+        }
+    )
+    WORD: ClassVar[str | None] = "template"
+
     template: Annotated[Any, BeforeValidator(as_template)] = key(
         None,
         "true: by the tokenizer's chat template; NAME: by that one of several; null: false, plain text",
@@ -555,7 +563,7 @@ class ChatKeys(Section):
     @model_validator(mode="before")
     @classmethod
     def _word(cls, data: Any) -> Any:
-        return {"template": data} if isinstance(data, (bool, str)) else data
+        return {cls.WORD: data} if isinstance(data, (bool, str)) else data
 
     def build(self) -> Chat:
         """Return the settings; `evomerge.evaluation.chat.chat_problems` checks them."""
@@ -612,7 +620,9 @@ class EvaluationConfig(Section):
     engine: Annotated[str, NameIn(names.engines)] = key("hf", "what runs the forward passes")
     batch_size: Count = key(64, "most sequences in a forward pass", at_resume=SPEED)
     finalists: Count = key(8, "how many of the best candidates are scored again on validation items")
-    chat: Annotated[Chat, MadeOf(ChatKeys)] = section(lambda: ChatKeys().build(), "how models are asked")
+    chat: Annotated[Chat, MadeOf(ChatKeys)] = section(
+        lambda: ChatKeys().build(), "how models are asked; `chat: true` (or a name) says the template alone"
+    )
     apply_chat_template: Switch | None = key(None, "true is short for chat: {template: true}; null: as `chat` says")
     allow_unsafe_code: Switch = key(False, "whether tasks like HumanEval may run code that models write")
     answers: Annotated[AnswerLimits, MadeOf(AnswersKeys)] = section(
