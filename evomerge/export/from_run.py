@@ -8,6 +8,7 @@ from typing import Any
 
 from evomerge.analysis.verdict import candidate_verdict, with_verdict
 from evomerge.errors import ExportError
+from evomerge.export.asked import how_asked
 from evomerge.export.card_answers import card_answers
 from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.licences import describe_parents
@@ -190,6 +191,7 @@ def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, 
         "item evaluations of candidates": spent.get("items"),
         "time of the search (without baselines and finalists)": seconds,
         "finalists on validation": _section(config, "evaluation").get("finalists"),
+        "how models were asked": how_asked(config),
         "chosen": chosen,
     }
     if choice is None:

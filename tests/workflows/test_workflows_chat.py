@@ -224,6 +224,13 @@ def test_a_system_text_that_a_parent_cannot_be_told_is_refused(folder: Path, tmp
         api.search(made, run_dir=tmp_path / "run")
 
 
+def test_the_card_says_how_models_were_asked(folder: Path, tmp_path: Path) -> None:
+    parents(folder, tmp_path / "run", chat=THOUGHT_AWAY)
+    api.export(tmp_path / "run", tmp_path / "out", verify=False)
+    (line,) = [one for one in (tmp_path / "out/README.md").read_text().splitlines() if "how models were asked" in one]
+    assert "as a chat, by the chat template of each tokenizer; the answer is what follows the last" in line
+
+
 def test_traps_are_told_before_the_search(folder: Path, tmp_path: Path) -> None:
     _, said = parents(folder, tmp_path / "run", chat={"template": True, "think_end_token": "|"})
     assert any(r"task 'says' ends an answer at '\n', as lm-eval does also where" in line for line in said), said
