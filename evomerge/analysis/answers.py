@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.analysis.verdict import OBJECTIVE, best_parent
+from evomerge.analysis.skills import Skills, own_entries
+from evomerge.analysis.verdict import best_parent, objective_of
 from evomerge.errors import RunError
-from evomerge.evaluation.task import TaskSpec, specs_from_data
+from evomerge.evaluation.objective import metric_key
+from evomerge.evaluation.task import TaskSpec
 from evomerge.record import ItemAnswer, ItemPrompt, ItemScore, Record, Split, State, best_scored
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
@@ -190,9 +192,20 @@ def answered_items(
     return sorted(rows, key=lambda row: (KINDS.index(row.kind), place[row.task], row.item))
 
 
-def default_models(run: RunDir) -> list[str]:
-    """Return the winner and the best parent, as far as there are any."""
-    parent, _ = best_parent(run, run_status(run))
+def default_models(run: RunDir, task: str | None = None) -> list[str]:
+    """Return the winner and the best parent, as far as there are any.
+
+    Args:
+        run: the run.
+        task: a task, whose own best parent it is then.
+    """
+    objectives = None if task is None else objective_of(run)
+    parent: str | None = None
+    if task is not None and objectives is not None and task in own_entries(objectives):
+        record, _ = Skills(run, objectives).best_parent(task)
+        parent = None if record is None else record.name
+    if parent is None:
+        parent, _ = best_parent(run, run_status(run))
     return [WINNER] if parent is None else [WINNER, f"{PARENT}{parent}"]
 
 
@@ -269,20 +282,19 @@ def _why_none(run: RunDir, name: str, record: Record, split: Split) -> str:
 
 
 def _counted(run: RunDir, task: str, scores: Iterable[ItemScore]) -> TaskSpec:
-    """Return the entry of the objective by which a task counts, with the key of its metric in item scores."""
+    """Return the entry of the objective that stands for a task; without one, of a metric that its items have."""
     keys = dict.fromkeys(key for score in scores if score.task == task for key in score.metrics)
-    specs = [spec for spec in specs_from_data(run.database.get_meta(OBJECTIVE, [])) if spec.name == task]
-    for spec in sorted(specs, key=lambda spec: not spec.weight):
-        for key in (spec.metric, f"{spec.metric},{spec.filter}"):
-            if key in keys:
-                return spec
-    metric = next((key for key in keys if not key.startswith("_")), "")
-    return TaskSpec(task, metric.partition(",")[0], metric.partition(",")[2] or None, direction="maximize")
+    objectives = objective_of(run)
+    spec = None if objectives is None else own_entries(objectives).get(task)
+    if spec is not None and metric_key(spec.metric, spec.filter, keys) is not None:
+        return spec
+    metric, _, ensemble = next((key for key in keys if not key.startswith("_")), "").partition(",")
+    return TaskSpec(task, metric, ensemble or None, direction="maximize")
 
 
 def _value(score: ItemScore | None, spec: TaskSpec) -> float | None:
     metrics = {} if score is None else score.metrics
-    value = metrics.get(spec.metric, metrics.get(f"{spec.metric},{spec.filter}"))
+    value = metrics.get(metric_key(spec.metric, spec.filter, metrics) or "")
     return None if value is None or math.isnan(value) else float(value)
 
 

@@ -27,7 +27,7 @@ def card_answers(run: RunDir, record: Record) -> str:
     """Return the section of a card that shows answers of a merge; "" where none are kept on items that did not search.
 
     Of each task it shows an item that was gained, one that was lost, and one that both have wrong, as far as there are
-    any; else others.
+    any; else others. The parent beside it is the best one at the task.
 
     Args:
         run: the run.
@@ -36,37 +36,35 @@ def card_answers(run: RunDir, record: Record) -> str:
     if record.is_baseline:
         return ""
     own = str(record.number)
-    names = [own, *default_models(run)[1:]]
     for split in (Split.TEST, Split.VALIDATION):
-        try:
-            rows = answered_items(run, names, split=split)
-        except RunError:  # none are kept there
-            continue
-        return _section(rows, names)
+        tasks = sorted({answer.task for answer in run.database.answers.of(record.number, split)})
+        parts = [
+            f"## Answers\n\nOn {split} items, beside those of the parent that is best at the task: where they differ "
+            "and agree, drawn by a hash of the item's number. Long texts are shown without their middle."
+        ]
+        for task in tasks[:MOST_TASKS]:
+            names = [own, *default_models(run, task)[1:]]
+            try:
+                parts.append(_table(answered_items(run, names, split=split, tasks=[task]), names))
+            except RunError:  # those of the parent were not kept
+                parts.append(_table(answered_items(run, names[:1], split=split, tasks=[task]), names[:1]))
+        if len(tasks) > MOST_TASKS:
+            parts.append(f"Likewise for {len(tasks) - MOST_TASKS} further tasks.")
+        if tasks:
+            return "\n\n".join(parts)
     return ""
 
 
-def _section(rows: Sequence[AnsweredItem], names: Sequence[str]) -> str:
-    parent = names[1].removeprefix(PARENT) if len(names) > 1 else ""
-    tasks = list(dict.fromkeys(row.task for row in sorted(rows, key=lambda row: row.task)))
-    beside = f" beside those of {markdown_code(parent)}, the best parent" if parent else ""
-    split = rows[0].split
-    parts = [
-        f"## Answers\n\nOn {split} items{beside}: where they differ and agree, drawn by a hash of the item's number. "
-        "Long texts are shown without their middle."
-    ]
-    for task in tasks[:MOST_TASKS]:
-        chosen = _drawn([row for row in rows if row.task == task])
-        head = ("item", "asked", "right answer", "this model", *([markdown(parent)] if parent else []))
-        lines = [head, ["---"] * len(head)]
-        for row in chosen:
-            answers = [_answer(row, name) if name in row.answers else "–" for name in names]
-            lines.append((f"{row.item}: {row.kind}", _code(row.question, PROMPT), _code(row.target, ANSWER), *answers))
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"{markdown_code(task)}:\n\n{table}")
-    if len(tasks) > MOST_TASKS:
-        parts.append(f"Likewise for {len(tasks) - MOST_TASKS} further tasks.")
-    return "\n\n".join(parts)
+def _table(rows: Sequence[AnsweredItem], names: Sequence[str]) -> str:
+    """Return the table of one task."""
+    parents = [markdown(name.removeprefix(PARENT)) for name in names[1:]]
+    head = ("item", "asked", "right answer", "this model", *parents)
+    lines: list[Sequence[str]] = [head, ["---"] * len(head)]
+    for row in _drawn(rows):
+        answers = [_answer(row, name) if name in row.answers else "–" for name in names]
+        lines.append((f"{row.item}: {row.kind}", _code(row.question, PROMPT), _code(row.target, ANSWER), *answers))
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{markdown_code(rows[0].task)}:\n\n{table}"
 
 
 def _drawn(rows: Sequence[AnsweredItem]) -> list[AnsweredItem]:
@@ -89,7 +87,7 @@ def _code(value: Any, most: int) -> str:
     """Return a text as code, which means nothing in Markdown; one that looks like a secret is left out."""
     if value is None:
         return "–"
-    text = str(value)
+    text = str(value).strip()
     if looks_secret(text):
         return "(left out: it looks like a secret)"
     if len(text) > most:

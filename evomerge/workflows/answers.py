@@ -31,7 +31,7 @@ def answers(
         if unknown:
             raise ConfigError(f"there is no {what} {unknown[0]!r}; there are {', '.join(known)}")
     with RunDir.open(run_dir) as run, run.database.snapshot():
-        names = default_models(run)
+        names = default_models(run, tasks[0] if len(tasks) == 1 else None)
         if model is not None:
             names[0] = model
         if against is not None:

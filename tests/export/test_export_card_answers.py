@@ -59,7 +59,8 @@ def test_one_gained_one_lost_and_one_that_both_have_wrong_are_shown_each_time(tm
         found = rows(section)
         assert [line.split("|")[1].strip() for line in found[:2]] == ["0: gained", "1: lost"]
         assert len(found) == EACH and found[2].split("|")[1].strip().endswith(": wrong")
-        assert "On test items beside those of `a`, the best parent" in section
+        assert "On test items, beside those of the parent that is best at the task" in section
+        assert "| item | asked | right answer | this model | a |" in section
         assert "right: " in found[0] and "wrong: " in found[0]
         card = run_card(run, record, config=CONFIG, title="mine")
         assert section in card and card.index("## Scores") < card.index("## Answers") < card.index("## Parents")
@@ -94,8 +95,9 @@ def test_a_suite_of_many_tasks_does_not_fill_the_card(tmp_path: Path) -> None:
 def test_without_test_items_validation_items_are_shown_and_search_items_never(tmp_path: Path) -> None:
     with make(tmp_path / "run") as run:
         record = run.database.record(0)
-        for number in (-1, 0):
-            run.database.answers.drop(number, Split.TEST)
+        run.database.answers.drop(-1, Split.TEST)
+        assert "| this model |\n" in card_answers(run, record)  # the parent's are not kept
+        run.database.answers.drop(0, Split.TEST)
         assert "On validation items" in card_answers(run, record)
         for number in (-1, 0):
             run.database.answers.put(
