@@ -32,7 +32,10 @@ SAID = {"equal": "equally good"}
 
 def run(words: Sequence[str]) -> int:
     """Print what models answered to items, those that the first one lost first."""
-    arguments = _parser().parse_args(words)
+    parser = _parser()
+    arguments = parser.parse_args(words)
+    if arguments.limit is not None and arguments.limit < 1:
+        parser.error("--limit takes a number of at least 1")
 
     from evomerge import api
 
@@ -47,7 +50,7 @@ def run(words: Sequence[str]) -> int:
         item=arguments.item,
         which=which,
     )
-    if arguments.out is not None:
+    if arguments.out is not None and rows:
         for path in api.save_answers(arguments.run, rows, arguments.out):
             say(f"wrote {path}")
         return 0

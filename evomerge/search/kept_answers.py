@@ -53,6 +53,9 @@ class KeptAnswers:
             return
         if split == Split.SEARCH and not record.is_baseline and not self._is_among_the_best(record):
             return
+        if self._is_full(split):  # prompts alone may be too much, and take long to build
+            self._note_dropped(split)
+            return
         variant = self._with_prompts(record, split)
         self._tables.put(record.number, split, answers, variant=variant)
         for number in self._tables.candidates(Split.SEARCH)[self._limits.candidates :]:
@@ -104,15 +107,24 @@ class KeptAnswers:
         while self._tables.n_bytes() > self._limits.mib * MIB:
             number, split = self._least()
             self._tables.drop(number, split)
-            dropped = self._db.get_meta(DROPPED, {})
-            self._db.set_meta(DROPPED, {**dropped, str(split): dropped.get(str(split), 0) + 1})
-            if split not in self._told:
-                self._told.add(split)
-                log.warning(
-                    "evaluation.answers.mib (%g) is full: answers to %s items are dropped, of candidates first",
-                    self._limits.mib,
-                    split,
-                )
+            self._note_dropped(split)
+
+    def _note_dropped(self, split: Split) -> None:
+        dropped = self._db.get_meta(DROPPED, {})
+        self._db.set_meta(DROPPED, {**dropped, str(split): dropped.get(str(split), 0) + 1})
+        if split not in self._told:
+            self._told.add(split)
+            log.warning(
+                "evaluation.answers.mib (%g) is full: answers to %s items are dropped, of candidates first",
+                self._limits.mib,
+                split,
+            )
+
+    def _is_full(self, split: Split) -> bool:
+        """Return whether even the baselines' answers on a split had to go, which come first and are dropped last."""
+        if str(split) not in self._db.get_meta(DROPPED, {}):
+            return False
+        return not any(number < 0 and own == split for number, own in self._tables.kept())
 
     def _least(self) -> tuple[int, Split]:
         """Return whose answers on which split are to go next.

@@ -109,6 +109,27 @@ def test_what_does_not_fit_is_dropped_in_order_and_counted(run: RunDir, caplog: 
     assert sum("evaluation.answers.mib (0.06) is full" in text for text in caplog.messages) <= 1
 
 
+def test_prompts_that_are_too_much_are_built_once_and_end_nothing(run: RunDir) -> None:
+    import random
+
+    draw, asked = random.Random(1), []
+
+    def ask(recipe: Recipe, split: Split):
+        def made() -> list[ItemPrompt]:
+            asked.append(split)
+            return [ItemPrompt("t", 1, [[f"{draw.getrandbits(800_000):x}", {}]], "z", {})]
+
+        return "", made
+
+    for session in range(2):
+        kept = KeptAnswers(run.database, AnswerLimits(mib=0.01), ask)
+        for number in (-1, -2, 0, 1) if session == 0 else (2,):
+            add(run, kept, record(number, 0.5 + number), texts(number))
+    assert asked == [Split.SEARCH]
+    assert (run.database.answers.kept(), run.database.answers.n_bytes()) == ([], 0)
+    assert run.database.get_meta(DROPPED) == {Split.SEARCH: 5}
+
+
 def test_prompts_stand_once_for_each_way_of_asking_and_go_with_the_last_answer(run: RunDir) -> None:
     asked = []
 
