@@ -60,6 +60,11 @@ class Degeneration:
         self._scripts: dict[Split, KnownScripts] = {}
         self._values: dict[tuple[int, Split], Values] = {}
 
+    @property
+    def baselines(self) -> dict[str, Record]:
+        """The baselines by name, in the order in which they are shown."""
+        return dict(sorted(self._skills.baselines.items(), key=lambda one: -one[1].number))
+
     def rows(self, record: Record) -> list[dict[str, Any]]:
         """Return a record against the best parent of each task, one row for each measure that both have.
 
@@ -135,13 +140,12 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
         true, of the best merge.
     """
     measured = Degeneration(run, objectives)
-    records = {record.number: record for record in run.database.records(baselines=True)}
-    baselines = {record.name: record for record in _baselines(run.database)}
     made = {**found, "degeneration": []}
-    named = dict(baselines)
+    named = measured.baselines
     best = found.get("best")
-    if best is not None and best["id"] in records:
-        named[""] = records[best["id"]]  # a name that no model has
+    record = None if best is None else run.database.record(best["id"])
+    if record is not None:
+        named[""] = record  # a name that no model has
     made["cut_prompts"] = [
         {**row, "models": [name for name in row["models"] if name], "best": "" in row["models"]}
         for row in measured.cut_prompts(named)
@@ -149,7 +153,11 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
     choice = found.get("choice")
     if choice is None:
         return made
-    rows = [{**row, "degeneration": measured.rows(records[row["id"]])} for row in choice["records"]]
+    rows = []
+    for row in choice["records"]:
+        record = run.database.record(row["id"])
+        assert record is not None, "the choice was read from the same database"
+        rows.append({**row, "degeneration": measured.rows(record)})
     made["choice"] = {**choice, "records": rows}
     made["degeneration"] = rows[0]["degeneration"] if rows else []
     return made
