@@ -139,13 +139,11 @@ def _of_verdicts(kinship: Kinship, found: Mapping[str, Ancestry], base: str) -> 
             yield f"it is doubtful that {name} was fine-tuned from {base} ({one.reason}){fits}"
         elif one.verdict == DOUBTFUL:
             yield f"it is doubtful that {name} was made from the same weights as the other parents ({one.reason})"
-        elif one.likelier is not None:
-            yield f"{name} is much nearer to {one.likelier} than to {base}{fits}"
 
 
 def _of_base(name: str, relation: Relation, base: str) -> Iterator[str]:
     if relation.alike:
-        yield f"{name} is {base} itself: every sampled entry of its {relation.tensors} sampled tensors is equal"
+        yield f"{name} is {base} itself, as far as was sampled: all entries of {relation.tensors} tensors are equal"
     elif relation.alike_rounded:
         yield f"{name} is {base} itself, but for rounding to 16 bits"
     elif relation.matrices and relation.distance < SLIGHT:
@@ -163,7 +161,7 @@ def _of_outliers(name: str, relation: Relation, base: str) -> Iterator[str]:
 def _of_pair(kinship: Kinship, one: str, other: str, relation: Relation) -> Iterator[str]:
     likeness = kinship.likeness.get((one, other))
     if relation.alike:
-        yield f"{one} and {other} are the same model: every sampled entry is equal"
+        yield f"{one} and {other} are the same model, as far as was sampled"
     elif relation.alike_rounded:
         yield f"{one} and {other} are the same model, but for rounding to 16 bits"
     elif likeness is not None and likeness.difference is not None and likeness.difference < TWINS:
@@ -209,10 +207,8 @@ def _by_group(kinship: Kinship, name: str, group: Sequence[str]) -> Ancestry:
     mine = [other for other in others if other in group] or others
     nearest = max(mine, key=lambda other: _closeness(kinship, name, other))
     verdict, reason = verdict_of(kinship.between(name, nearest), kin=KIN**2)
-    if verdict == FOREIGN and len(group) == 1:  # nobody is related to anybody: no one of them is the odd one
-        return Ancestry(FOREIGN, f"to {nearest}: {reason}")
-    if verdict == FOREIGN or name not in group:
-        return Ancestry(FOREIGN, f"to {nearest}: {reason}")
+    # Where nobody is related to anybody, all are foreign; who is not in the group is foreign to it.
+    verdict = verdict if name in group or len(group) == 1 else FOREIGN
     return Ancestry(verdict, f"to {nearest}: {reason}")
 
 

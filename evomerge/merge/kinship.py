@@ -147,7 +147,10 @@ def find_kinship(models: Sequence[tuple[str, OpenModel]], base: str | None = Non
     relations = {pair: _Relating() for pair in pairs}
     likeness = {pair: _Comparing() for pair in pairs if base not in (None, pair[1])}
     not_finite: dict[str, list[str]] = {name: [] for name in names}
-    sampled = _sampled([(name, _tensors(name, model)) for name, model in models])
+    computed = any(not model.tensors.mapped for _, model in models)
+    sampled = _few(
+        _sampled([(name, _tensors(name, model)) for name, model in models]), MOST_COMPUTED if computed else MOST
+    )
     n_bytes = 0
     for tensor, samples in _read(dict(models), sampled):
         n_bytes += sum(one.numel() * one.element_size() for one in samples.values())
@@ -268,10 +271,8 @@ def _few(tensors: Sequence[_Tensor], most: int) -> list[_Tensor]:
     return kept
 
 
-def _read(models: Mapping[str, OpenModel], tensors: list[_Tensor]) -> Iterator[tuple[_Tensor, Samples]]:
-    """Yield each sampled tensor with the samples of the models that have it; `tensors` is cut to those."""
-    computed = any(not model.tensors.mapped for model in models.values())
-    tensors[:] = _few(tensors, MOST_COMPUTED if computed else MOST)
+def _read(models: Mapping[str, OpenModel], tensors: Sequence[_Tensor]) -> Iterator[tuple[_Tensor, Samples]]:
+    """Yield each tensor with the samples of the models that have it."""
     opened: list[torch.Tensor] = []
     for tensor in tensors:  # the system fetches all blocks at once, while the first are looked at
         places = tensor.places()

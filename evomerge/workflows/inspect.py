@@ -61,7 +61,7 @@ def _named(
     """Return the models with the shortest names that tell them apart, and the base.
 
     Raises:
-        ConfigError: if there is no model, or two have one name that was given.
+        ConfigError: if there is no model.
     """
     found: list[Parent] = []
     origin: Parent | None = None
@@ -74,6 +74,7 @@ def _named(
             origin = origin or run[1]
     if base is not None:
         origin = _source(base)
+        found = [one for one in found if one.source != origin.source] or found  # it is listed anyway
     if not found:
         raise ConfigError("name at least one model: a folder, a Hub id, zoo:NAME, a recipe file or a run")
     taken: set[str] = {origin.name} if origin is not None else set()

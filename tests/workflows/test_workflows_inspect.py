@@ -123,10 +123,13 @@ def test_the_command_prints_json_and_tables_of_100_columns(
 
 def test_a_foreign_model_is_told_by_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     other, own = tiny_model(tmp_path / "other", 5), tiny_model(tmp_path / "own", 6)
-    assert main(["inspect", str(other), f"mine={own}", "--base", str(own)]) == 0
+    copy = shutil.copytree(own, tmp_path / "copy")
+    assert main(["inspect", str(other), f"mine={copy}", "--base", f"base={own}"]) == 0
     out = capsys.readouterr().out
-    assert "warning: other was not fine-tuned from own" in out
-    assert "warning: mine is own itself: every sampled entry" in out
+    assert "warning: other was not fine-tuned from this base" in out
+    assert "warning: mine is this base itself, as far as was sampled" in out
+    assert main(["inspect", f"mine={own}", str(other), "--base", str(own), "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["models"]] == ["other", "own"]
     assert main(["inspect", str(other), str(own)]) == 0
     assert "foreign" in capsys.readouterr().out
 
@@ -135,7 +138,7 @@ def test_names_tell_models_apart(tmp_path: Path) -> None:
     one, other = tiny_model(tmp_path / "x" / "model", 1), tiny_model(tmp_path / "y" / "model", 1)
     found = api.inspect([one, other, f"third={one}"])
     assert [each["name"] for each in found["models"]] == ["model", "model (2)", "third"]
-    assert "model and model (2) are the same model: every sampled entry is equal" in str(found["warnings"])
+    assert "model and model (2) are the same model, as far as was sampled" in str(found["warnings"])
 
 
 def test_a_template_and_another_vocabulary_show(tmp_path: Path) -> None:
