@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evomerge.merge.kinship import UNLIKE, Kinship, Relation, find_kinship
+from evomerge.merge.kinship import UNLIKE, Kinship, Likeness, Relation, find_kinship
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Parent
 from evomerge.record import Caution
@@ -119,7 +119,9 @@ def _sentences(kinship: Kinship) -> Iterator[str]:
             yield from _of_base(name, kinship.relations[(name, kinship.base)], base)
     for (one, other), relation in kinship.relations.items():
         if other != kinship.base:
-            yield from _of_pair(kinship, one, other, relation)
+            # Task vectors from a foreign base are alike, since they share that base.
+            foreign = FOREIGN in (found[one].verdict, found[other].verdict)
+            yield from _of_pair(one, other, relation, None if foreign else kinship.likeness.get((one, other)))
     for name, tensors in kinship.not_finite.items():
         yield f"{name} holds NaN or Inf in {_few(tensors)}"
     if kinship.base is not None:
@@ -158,19 +160,14 @@ def _of_outliers(name: str, relation: Relation, base: str) -> Iterator[str]:
         yield f"{name}: {tensor} moved {ratio:.0f} times as far from {base} as the median of its matrices{rest}"
 
 
-def _of_pair(kinship: Kinship, one: str, other: str, relation: Relation) -> Iterator[str]:
-    likeness = kinship.likeness.get((one, other))
+def _of_pair(one: str, other: str, relation: Relation, likeness: Likeness | None) -> Iterator[str]:
     if relation.alike:
         yield f"{one} and {other} are the same model, as far as was sampled"
     elif relation.alike_rounded:
         yield f"{one} and {other} are the same model, but for rounding to 16 bits"
     elif likeness is not None and likeness.difference is not None and likeness.difference < TWINS:
-        yield (
-            f"{one} and {other} hardly differ: their task vectors have cosine {likeness.cosine:.3f}"
-            if likeness.cosine is not None
-            else f"{one} and {other} hardly differ"
-        )
-    elif kinship.base is None and relation.matrices and relation.distance < SLIGHT:
+        yield f"{one} and {other} hardly differ: by {percent(likeness.difference)} of their task vectors"
+    elif relation.matrices and relation.distance < SLIGHT:
         yield f"{one} and {other} hardly differ: by {percent(relation.distance)} of the weights"
 
 
