@@ -228,3 +228,30 @@ def test_status_says_what_can_be_read(zoo_run: Path, capsys) -> None:
     assert set(answers["kept"]) == {"search", "validation", "test"} and 0 < answers["bytes"] < 2**20
     assert main(["status", str(zoo_run)]) == 0
     assert "what was answered (0.0 MiB): evomerge answers " in capsys.readouterr().out
+
+
+def test_each_model_was_asked_by_its_own_template(tmp_path: Path) -> None:
+    """The prompts that are kept are those of each model's tokenizer; models that share a template share them."""
+    from tiny_search import composed, write_tiny
+    from transformers import AutoTokenizer
+
+    file = write_tiny(tmp_path)
+    for name, mark in (("base", "M"), ("a", "A"), ("b", "M")):
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "models" / name)
+        tokenizer.chat_template = mark + "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
+        tokenizer.save_pretrained(tmp_path / "models" / name)
+    run = api.search(composed(file, "evaluation.chat.template=true"), run_dir=tmp_path / "run")
+    (first, *_) = api.answers(run.path, model="a", against=["b"])
+    assert first.question is not None and first.question.startswith("A[")
+    for name in ("b", "winner"):
+        rows = api.answers(run.path, model=name, against=["a"])
+        assert len(rows) == 4 and {row.question[:2] for row in rows} == {"M["}
+        assert all(row.options and row.text(name) in row.options and row.target in row.options for row in rows)
+    with RunDir.open(run.path) as opened:
+        (n,) = opened.database._one("SELECT COUNT(DISTINCT variant) FROM prompts")
+    assert n == 2
+    paths = api.save_answers(run.path, api.answers(run.path, model="a", against=["b"]), tmp_path / "samples")
+    marks = {
+        path.parent.name: json.loads(path.read_text().splitlines()[0])["arguments"]["gen_args_0"] for path in paths
+    }
+    assert {name: one["arg_0"][:2] for name, one in marks.items()} == {"a": "A[", "b": "M["}
