@@ -62,9 +62,9 @@ def _against(found: Mapping[str, Any]) -> Iterator[str]:
         if sure:
             each = [f"{one['task']} ({scores_text(one)})" for one in sure]
             yield f"it {verb} {listed(each if len(each) <= 3 else [str(one['task']) for one in sure])}"
-    for one in found["warnings"]:
-        if one["kind"] == "degenerate":
-            yield str(one["text"])
+    degenerate = [str(one["text"]) for one in found["warnings"] if one["kind"] == "degenerate"]
+    if degenerate:
+        yield degenerate[0] + (f" (and {len(degenerate) - 1} more such notes)" if len(degenerate) > 1 else "")
     for split, texts in (found["best"].get("broken_limits") or {}).items():
         if split != Split.TEST:
             yield f"it breaks a limit on the {split} items, as every finalist does: {texts[0]}"

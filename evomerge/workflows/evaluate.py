@@ -107,11 +107,12 @@ def evaluate_run(
             for name, record in skills.baselines.items()
         ]
         compared = skills.compared_anew(items)
-        first = {score.task: score.metrics for score in reversed(items)}
-        metrics = {
-            task: metric_key(spec.metric, spec.filter, first.get(task, {})) for task, spec in skills.entries.items()
-        }
-    known = {task: key for task, key in metrics.items() if key is not None}
+    known: dict[str, str] = {}
+    for one in items:  # the first may not be judged
+        spec = skills.entries.get(one.task)
+        key = None if spec is None else metric_key(spec.metric, spec.filter, one.metrics)
+        if key is not None:
+            known.setdefault(one.task, key)
     own = {task: scores.get(task, {}).get(known.get(task, "")) for task in skills.entries}
     tasks = {task: {"test": None if score is None else score.to_data()} for task, score in own.items()}
     return RunEvaluation(scores, {"best": {"tasks": tasks}, "baselines": baselines, "skills": compared}, known)

@@ -327,6 +327,8 @@ def test_degenerate_answers_speak_against_a_merge(tmp_path: Path) -> None:
         "use": False,
         "text": "do not use it as it is: the best merge repeats itself in 80.0 % of its answers",
     }
+    status["warnings"] *= 3
+    assert advice(status)["text"].endswith("80.0 % of its answers (and 2 more such notes)")
 
 
 def test_of_equal_parents_the_first_is_the_best(tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report
     run.database.set_meta(OBJECTIVE, None)
     told: list[str] = []
 
-    def no_executor(prepared: object, stop: object) -> None:
+    def no_executor(prepared: object, stop: object, **_: object) -> None:
         raise EvaluationError("the models could not be loaded")
 
     monkeypatch.setattr("evomerge.workflows.search.make_executor", no_executor)
