@@ -6,33 +6,23 @@ shows in the weights themselves: the matrices of two trainings from different st
 fine-tuned one that moved by r = ‖τ‖/‖θ0‖ keeps a correlation of about 1/√(1 + r²) with its base. Norms and biases tell
 nothing, since they are alike in all models.
 
-Samples are blocks at places that follow from a tensor's name alone, so that they are the same for every model and on
-every machine, and a large model costs a few megabytes. Sums are in float64.
+Sums are in float64; samples of a large model cost a few megabytes (`evomerge.merge.samples`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import median
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evomerge.errors import CheckpointError
 from evomerge.merge.files.model import OpenModel
-from evomerge.merge.files.pages import announce, read_normally
-
-BLOCKS, BLOCK = 16, 2048
-"""How many blocks of a tensor are read, and how many entries each has."""
-
-MOST, MOST_COMPUTED = 512, 24
-"""How many matrices are sampled at most; and if a model is a recipe, whose tensors are computed whole for it."""
+from evomerge.merge.samples import SampledTensor, Samples, choose_samples, read_samples
 
 FAR = 5.0
 """A matrix that moved more than so many times as far as the median of its model is an outlier."""
@@ -42,9 +32,6 @@ UNLIKE = 0.25
 by 0.05."""
 
 _HALVES = (torch.bfloat16, torch.float16)
-
-Samples: TypeAlias = Mapping[str, torch.Tensor]
-"""Name of a model to the sampled entries of one of its tensors, in its own type."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +134,9 @@ def find_kinship(models: Sequence[tuple[str, OpenModel]], base: str | None = Non
     relations = {pair: _Relating() for pair in pairs}
     likeness = {pair: _Comparing() for pair in pairs if base not in (None, pair[1])}
     not_finite: dict[str, list[str]] = {name: [] for name in names}
-    computed = any(not model.tensors.mapped for _, model in models)
-    sampled = _few(
-        _sampled([(name, _tensors(name, model)) for name, model in models]), MOST_COMPUTED if computed else MOST
-    )
+    sampled = choose_samples(models)
     n_bytes = 0
-    for tensor, samples in _read(dict(models), sampled):
+    for tensor, samples in read_samples(dict(models), sampled):
         n_bytes += sum(one.numel() * one.element_size() for one in samples.values())
         finite: dict[str, NDArray[np.float64]] = {}
         for name, entries in samples.items():
@@ -180,119 +164,6 @@ def find_kinship(models: Sequence[tuple[str, OpenModel]], base: str | None = Non
     )
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """One tensor that some models have.
-
-    Attributes:
-        name: of the parameter that it fills, or where several fill one, its own.
-        is_matrix: whether it is a matrix of weights.
-        own: model to its name in the model's files.
-        rows: the model's number of rows (entries of a vector), by model; all have the same further sizes.
-        row: how many entries a row has.
-    """
-
-    name: str
-    is_matrix: bool
-    own: Mapping[str, str]
-    rows: Mapping[str, int]
-    row: int
-
-    @property
-    def size(self) -> int:
-        """How many entries all of the models have: some have more rows for further tokens."""
-        return min(self.rows.values()) * self.row
-
-    def places(self) -> list[tuple[int, int]]:
-        """Return the blocks that are read: first entry, and the entry after the last one."""
-        if self.size <= BLOCKS * BLOCK:
-            return [(0, self.size)]
-        words = np.frombuffer(hashlib.sha256(f"{self.name}\0{self.size}".encode()).digest(), dtype="<u2")
-        stride = self.size / BLOCKS  # one block in each stretch of the tensor
-        starts = [int(i * stride + float(words[i]) / 65536 * (stride - BLOCK)) for i in range(BLOCKS)]
-        return [(start, start + BLOCK) for start in starts]
-
-
-@dataclass(frozen=True)
-class _Own:
-    """One tensor of one model: its name in the files, its shape, and its role."""
-
-    name: str
-    shape: tuple[int, ...]
-    role: str
-
-    @property
-    def fit(self) -> tuple[int, ...]:
-        """What is equal in comparable tensors: the shape; of embedding and head but for the rows, one for a token."""
-        return (-1, *self.shape[1:]) if self.role in ("embedding", "head") and self.shape else self.shape
-
-
-def _tensors(name: str, model: OpenModel) -> dict[str, _Own]:
-    """Return the floating-point tensors of a model by a name that is common to all models of its class."""
-    found = {}
-    try:
-        naming, places = model.naming, model.architecture.places
-    except CheckpointError as error:
-        raise CheckpointError(f"{name}: {error}") from error
-    for own, target in naming.targets.items():
-        info, place = model.tensors.infos[own], places[target]
-        if info.dtype.is_floating_point and not place.buffer and math.prod(info.shape) > 0:
-            found[own if target in naming.parts else target] = _Own(own, info.shape, place.role)
-    return found
-
-
-def _sampled(models: Sequence[tuple[str, dict[str, _Own]]]) -> list[_Tensor]:
-    """Return the tensors to sample, in the order of the first model that has them; of each shape one."""
-    found: list[_Tensor] = []
-    for common in dict.fromkeys(name for _, tensors in models for name in tensors):
-        shapes: dict[tuple[int, ...], dict[str, _Own]] = {}
-        for name, tensors in models:
-            if common in tensors:
-                shapes.setdefault(tensors[common].fit, {})[name] = tensors[common]
-        for members in shapes.values():
-            first = next(iter(members.values()))
-            own = {name: one.name for name, one in members.items()}
-            rows = {name: one.shape[0] if one.shape else 1 for name, one in members.items()}
-            is_matrix = len(first.shape) > 1 and first.role != "norm"
-            found.append(_Tensor(common, is_matrix, own, rows, math.prod(first.shape[1:])))
-    return found
-
-
-def _few(tensors: Sequence[_Tensor], most: int) -> list[_Tensor]:
-    """Return at most so many matrices, evenly from first to last, and the vectors between them in the same share."""
-    matrices = [one for one in tensors if one.is_matrix]
-    share = min(1.0, most / max(1, len(matrices)))
-    kept, counts = [], {True: 0, False: 0}
-    for one in tensors:
-        n = counts[one.is_matrix]
-        counts[one.is_matrix] += 1
-        if math.floor((n + 1) * share) > math.floor(n * share):
-            kept.append(one)
-    return kept
-
-
-def _read(models: Mapping[str, OpenModel], tensors: Sequence[_Tensor]) -> Iterator[tuple[_Tensor, Samples]]:
-    """Yield each tensor with the samples of the models that have it."""
-    opened: list[torch.Tensor] = []
-    for tensor in tensors:  # the system fetches all blocks at once, while the first are looked at
-        places = tensor.places()
-        for name, own in tensor.own.items():
-            if models[name].tensors.mapped and len(places) > 1:
-                flat = models[name].tensors.load(own).view(-1)
-                announce(flat, [flat[start:stop] for start, stop in places])
-                opened.append(flat)
-    try:
-        for tensor in tensors:
-            places, samples = tensor.places(), {}
-            for name, own in tensor.own.items():
-                flat = models[name].tensors.load(own).reshape(-1)
-                samples[name] = torch.cat([flat[start:stop] for start, stop in places])
-            yield tensor, samples
-    finally:
-        for flat in opened:
-            read_normally(flat)
-
-
 @dataclass
 class _Relating:
     """Gathers a `Relation`."""
@@ -307,7 +178,7 @@ class _Relating:
     matrices: int = 0
 
     def add(
-        self, tensor: _Tensor, pair: tuple[str, str], samples: Samples, finite: Mapping[str, NDArray[np.float64]]
+        self, tensor: SampledTensor, pair: tuple[str, str], samples: Samples, finite: Mapping[str, NDArray[np.float64]]
     ) -> None:
         """Take one tensor of both models."""
         one, other = pair

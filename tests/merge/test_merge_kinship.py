@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import llama, make, random_tensors, recipe, write_checkpoint
 
 from evomerge.assembly.ancestry import DOUBTFUL, FOREIGN, SAME, ancestry_cautions, judged
-from evomerge.merge import kinship as module
+from evomerge.merge import samples as module
 from evomerge.merge.kinship import Kinship, Relation, find_kinship
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe
