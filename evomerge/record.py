@@ -238,6 +238,7 @@ class Outcome:
         error: the reason, where the state is not COMPLETE.
         fault: what failed, if it was the worker's memory or device; None: the candidate failed itself, or nothing did.
         answers: what was answered to each of the scored items; empty where the worker does not tell.
+        build_seconds: the part of the seconds that building took; 0 where several workers shared the job.
     """
 
     job: Job
@@ -248,6 +249,7 @@ class Outcome:
     error: str | None = None
     fault: Fault | None = None
     answers: tuple[ItemAnswer, ...] = ()
+    build_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

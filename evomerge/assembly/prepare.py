@@ -116,6 +116,20 @@ class Prepared:
             scoring.observe_others(other_answers(fitness.responses, terms, self.harness.split_items(Split.SEARCH)))
         return scoring
 
+    def n_items(self, split: Split) -> int:
+        """Return how many items a split has, over all tasks."""
+        return sum(map(len, self.harness.split_items(split).values()))
+
+    @property
+    def parent_names(self) -> list[str]:
+        """The names of the parents, by which they stand among the baselines."""
+        return [parent.name for parent in self.config.models.parents]
+
+    def typical_recipes(self, n: int) -> list[Recipe]:
+        """Return merges such as the first stage proposes: at random points of its space, the same ones each time."""
+        space, draw = self.spaces[0], np.random.default_rng(self.config.seed)
+        return [space.decode(space.genome(draw.random(space.n_dims))) for _ in range(n)]
+
     @property
     def items_per_candidate(self) -> int:
         """How many search items one candidate costs; in a race, at most and on average."""

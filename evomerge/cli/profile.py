@@ -46,6 +46,7 @@ def run(words: Sequence[str]) -> int:
     for stage in found["stages"]:
         print_table(console, _table(stage))
         console.print(_closing(stage), highlight=False, soft_wrap=True)
+    console.print(found["plan"]["text"], highlight=False, soft_wrap=True)
     return 0
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.streams import say_json
 from evomerge.cli.tables import is_worst, percent, result_tables, verdict_line, verdict_lines, worker_table
-from evomerge.system.text import ERROR_LENGTH, command, cut
+from evomerge.system.text import ERROR_LENGTH, command, cut, duration
 
 
 def run(words: Sequence[str]) -> int:
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
         f"{status['items']} items, {status['seconds']:.0f} s; budget: {budget}"
     )
     if status["state"] == "running" and status["per_minute"]:
-        left = "" if status["seconds_left"] is None else f", about {_duration(status['seconds_left'])} left"
+        left = "" if status["seconds_left"] is None else f", about {duration(status['seconds_left'])} left"
         console.print(f"  {status['per_minute']:.1f} candidates a minute{left}", highlight=False)
     if status["error"]:
         console.print(f"  last error: {cut(status['error'], ERROR_LENGTH)}")
@@ -66,11 +66,3 @@ def run(words: Sequence[str]) -> int:
     for warning in found.warnings(status):
         console.print(f"note: {warning}", highlight=False)
     return 0
-
-
-def _duration(seconds: float) -> str:
-    """Return "2 h 05 min", "7 min" or "40 s"."""
-    minutes = round(seconds / 60.0)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min" if seconds >= 60.0 else f"{seconds:.0f} s"

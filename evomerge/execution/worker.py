@@ -63,6 +63,7 @@ class LiveWorker(Worker):
                 self._live.write(job.recipe)
             except (RecipeError, CheckpointError) as error:
                 return self._failed(job, State.INVALID, error, start)
+            built = time.perf_counter() - start
             model, tokenizer = self._live.model, self._live.tokenizer
             asked = (model, tokenizer, job.split, job.items)
             answers = self._harness.answers(*asked, units, should_stop=self._stop.now)
@@ -76,7 +77,7 @@ class LiveWorker(Worker):
                 raise
             return self._failed(job, State.FAILED, error, start)
         seconds = time.perf_counter() - start
-        return Outcome(job, State.COMPLETE, scores, seconds, self.device, answers=tuple(texts))
+        return Outcome(job, State.COMPLETE, scores, seconds, self.device, answers=tuple(texts), build_seconds=built)
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
         """Score a candidate by the answers to all of its units; see `Worker`.

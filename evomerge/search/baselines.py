@@ -61,11 +61,7 @@ class Baselines:
         scored = len(missing) < len(named)
         for outcome in scorer.run(Job(number, named[number][1], Split.SEARCH) for number in missing):
             name, recipe = named[outcome.job.candidate]
-            if outcome.state == State.INVALID:
-                # Every candidate is made of the parents, so a parent that cannot be built ends the search.
-                raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
-            if outcome.fault == Fault.DEVICE:  # another process may well score it
-                raise ExecutionError(f"the device failed while baseline {name!r} was scored: {outcome.error}")
+            refuse_broken(outcome, name)
             scorer.note(name, Split.SEARCH, outcome.scores)
             if outcome.state != State.COMPLETE:  # before another one is compared with it
                 self._check_reference(name, outcome.error)
@@ -106,3 +102,16 @@ class Baselines:
         except EvaluationError as error:
             return replace(record, state=State.FAILED, error=str(error))
         return replace(record, result=result, fitness=result.scalar(self._weights), scores={Split.SEARCH: score})
+
+
+def refuse_broken(outcome: Outcome, name: str) -> None:
+    """Raise the error of a baseline without which no search is possible.
+
+    Raises:
+        CheckpointError: if it cannot be built: every candidate is made of the parents.
+        ExecutionError: if the device failed; another process may well score it.
+    """
+    if outcome.state == State.INVALID:
+        raise CheckpointError(f"baseline {name!r} cannot be built: {outcome.error}")
+    if outcome.fault == Fault.DEVICE:
+        raise ExecutionError(f"the device failed while baseline {name!r} was scored: {outcome.error}")

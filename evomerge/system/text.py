@@ -171,3 +171,13 @@ def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 codecs.register_error(VISIBLE, _replace)
+
+
+def duration(seconds: float) -> str:
+    """Return "2 h 05 min", "7 min", "40 s", "4.2 s" or "0.12 s"."""
+    minutes = round(seconds / 60.0)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    if seconds >= 60.0:
+        return f"{minutes} min"
+    return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s" if seconds >= 1.0 else f"{seconds:.2g} s"

@@ -10,8 +10,9 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from evomerge.merge.live.writer import Written
 from evomerge.recipe import Recipe, Step
 from evomerge.record import Record, Score, Split, State
 from evomerge.search.budget import Budget
+from evomerge.search.plan import Cost, Plan
 from evomerge.search.session import Search
 from evomerge.search.stage import Stage
 from evomerge.store.run_dir import RunDir
@@ -36,6 +38,7 @@ from evomerge.system.leftovers import scratch_folder
 from evomerge.system.memory import free_memory
 from evomerge.system.stopwatch import Stopwatch, TimedInterval
 from evomerge.workflows import Note, Progress, tell
+from evomerge.workflows.probe import plan_of
 
 PARTS = ("decode_genome", "merge", "prefill", "decode", "engine", "scoring", "database", "optimizer", "rest")
 """What the time is divided into; each instant belongs to one part.
@@ -77,12 +80,14 @@ def profile(
             scores = prepared.harness.score(live.model, live.tokenizer, Split.SEARCH)
             prepared.objectives.note_baseline(name, Split.SEARCH, scores)
     stages, elite = [], None
-    plan = _Plan(candidates, len(config.stages), progress)
+    steps = _Plan(candidates, len(config.stages), progress)
     folder = _place((data.get("run") or {}).get("dir"))
     for stage, settings in zip(prepared.stages(), config.stages, strict=True):
-        taken, elite = _run_stage(prepared, live, stage, elite, Stopwatch(synchronize=synchronize), plan, folder)
+        taken, elite = _run_stage(prepared, live, stage, elite, Stopwatch(synchronize=synchronize), steps, folder)
         stages.append((settings, taken))
     bandwidth = memory_bandwidth(live.device, synchronize)
+    reports = [_report(taken, bandwidth) for _, taken in stages]
+    plan = _plan(prepared, reports)
     return {
         "name": config.name,
         "device": " + ".join(map(str, live.devices)),
@@ -94,10 +99,25 @@ def profile(
         "items": prepared.items_per_candidate,
         "memory_bandwidth": bandwidth,
         "stages": [
-            {"name": settings.name, "space": settings.space.name, **_report(taken, bandwidth)}
-            for settings, taken in stages
+            {"name": settings.name, "space": settings.space.name, **report}
+            for (settings, _), report in zip(stages, reports, strict=True)
         ],
+        "plan": {**plan.to_data(), "text": plan.sentence(datetime.now())},
     }
+
+
+def _plan(prepared: Prepared, reports: Sequence[Mapping[str, Any]]) -> Plan:
+    """Return how long the search will take, from what a candidate of each stage took here."""
+    config, items = prepared.config, prepared.items_per_candidate
+    shares = [stage.share for stage in config.stages]
+
+    def mean(part: str) -> float:
+        return sum(share * report["seconds"][part] for share, report in zip(shares, reports, strict=True))
+
+    build, batch_size = mean("merge"), config.evaluation.batch_size
+    cost = Cost(build, 0.0, max(0.0, mean("total") - build) / items, batch_size)
+    workers = config.execution.workers if config.execution.name == "ray" else 1
+    return plan_of(prepared, cost, workers=workers or 1)
 
 
 def memory_bandwidth(device: Any, synchronize: Callable[[], None] = lambda: None) -> float:

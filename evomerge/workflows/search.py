@@ -13,6 +13,7 @@ from typing import Any
 from evomerge.analysis.all_wrong import all_wrong
 from evomerge.analysis.cautions import SAID, public_warning
 from evomerge.analysis.degeneration import cut_prompts_of_baselines
+from evomerge.analysis.probed_answers import probed_cautions
 from evomerge.analysis.verdict import CODE_TASKS, COMBINATION, OBJECTIVE, PUBLIC_TASKS
 from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
@@ -21,7 +22,7 @@ from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.assembly.warm_up import Settled
 from evomerge.assembly.workers import own_threads
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted, RunError
-from evomerge.execution.base import StopSignal
+from evomerge.execution.base import Executor, StopSignal
 from evomerge.record import Record, Score, Split
 from evomerge.search.events import Listener
 from evomerge.search.session import Search
@@ -33,9 +34,13 @@ from evomerge.system.references import resolved
 from evomerge.system.secrets import secrets_in_data
 from evomerge.system.text import command, cut, error_text
 from evomerge.workflows import Note
+from evomerge.workflows.probe import probe_parents
 from evomerge.workflows.run import Run
 
 log = logging.getLogger("evomerge")
+
+PROBED = "probed"
+"""The key in the database of what a probe of the parents called for; missing where there was none."""
 
 SETTLED = "threads"
 """The key in the database of the number of threads that was chosen when the run began; None: the user's."""
@@ -119,15 +124,23 @@ def _doubts(run: RunDir, prepared: Prepared) -> Iterator[str]:
     """Yield what is to be said once the baselines are scored."""
     yield from all_wrong(run.database, prepared.objectives)
     yield from cut_prompts_of_baselines(run.database)
+    if run.database.get_meta(PROBED) is None:
+        scores = {
+            record.name: run.database.item_scores(record.number, Split.SEARCH)
+            for record in run.database.records(baselines=True)
+            if record.name in prepared.parent_names and record.is_baseline
+        }
+        yield from (one.text for one in probed_cautions(scores, what="answers"))
 
 
 def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSignal, note: Note | None) -> None:
-    database = run.database
+    database, before = run.database, _settled(run.database)
     database.set_meta("state", RUNNING)
     database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
     database.set_meta(COMBINATION, prepared.objectives.combination)
     database.set_meta(CODE_TASKS, prepared.code_tasks)
-    database.set_meta(SAID, [one.to_data() for one in prepared.cautions if one.kind in SHOWN_LATER])
+    said = [one.to_data() for one in prepared.cautions if one.kind in SHOWN_LATER]
+    database.set_meta(SAID, [*said, *(database.get_meta(PROBED) or [])])
     for caution in prepared.cautions:
         listener.warn(caution.text)
     for text in prepared.left_out:
@@ -153,8 +166,10 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     try:
         if note is not None:
             note("loading the parents")
-        executor = make_executor(prepared, stop, before=_settled(database), tell=settled)
+        executor = make_executor(prepared, stop, before=before, tell=settled)
         try:
+            if before is None:
+                _probe(database, prepared, executor, stop, listener)
             winner = Search(
                 run_dir=run,
                 stages=prepared.stages(),
@@ -196,6 +211,18 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     database.set_meta("error", None)
     database.set_meta("state", COMPLETE)
     log.info("complete: the winner is %s", winner.name)
+
+
+def _probe(database: Database, prepared: Prepared, executor: Executor, stop: StopSignal, listener: _Logged) -> None:
+    """Warn of parents whose answers are cut or empty before anything long begins, and say how long the search takes."""
+    found = probe_parents(prepared, executor, stop, listener.say)
+    if found is None:
+        return
+    for caution in found:
+        listener.warn(caution.text)
+    data = [one.to_data() for one in found]
+    database.set_meta(PROBED, data)
+    database.set_meta(SAID, [*database.get_meta(SAID, []), *data])
 
 
 def _settled(database: Database) -> Settled | None:

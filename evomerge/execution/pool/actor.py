@@ -6,7 +6,7 @@ import os
 import platform
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ class RayWorker:
             give_back()  # the next job may take a while to come, and other workers share the memory
         if isinstance(found, PartialAnswers):
             return found
-        return JobDone(found.state, found.scores, found.seconds, found.device, found.error, found.fault, found.answers)
+        return JobDone(**{one.name: getattr(found, one.name) for one in fields(JobDone)})
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -56,6 +56,7 @@ class JobDone:
     error: str | None = None
     fault: Fault | None = None
     answers: tuple[ItemAnswer, ...] = ()
+    build_seconds: float = 0.0
 
 
 StartAnswer: TypeAlias = WorkerReady | WorkerRefused | WorkerBroken

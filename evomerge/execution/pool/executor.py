@@ -277,7 +277,11 @@ class RayExecutor(Executor):
             self._deadline.note(job, seconds)
         self._queue.withdraw(pool_job)
         where = f"{done.device}, {worker.label}"
-        self._outcomes.append(Outcome(job, done.state, done.scores, seconds, where, done.error, answers=done.answers))
+        built = done.build_seconds if not pool_job.partials else 0.0
+        outcome = Outcome(
+            job, done.state, done.scores, seconds, where, done.error, answers=done.answers, build_seconds=built
+        )
+        self._outcomes.append(outcome)
 
     def _refuse(self, worker: WorkerHandle, message: str) -> None:
         """Handle a worker that cannot work on its machine: a mistake of the user's, unless other workers can."""
