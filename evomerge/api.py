@@ -233,7 +233,7 @@ def profile(
         (`evomerge.workflows.profile.PARTS`) and in `total`, `share` of each part, `share_outside_passes` (None for an
         engine whose passes cannot be timed, such as vLLM: its part "engine" contains them), what the `merge` moved,
         `tokens_per_second` of `prefill` and `decode` (positions computed, padding included), `cache_hits` among the
-        `proposals`.
+        `proposals`. `plan` says how long the search would take (`evomerge.search.plan.Plan`, with `text`, a sentence).
 
     Raises:
         ConfigError: with every mistake, before a model is loaded.

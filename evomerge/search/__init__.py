@@ -6,5 +6,6 @@
 - `turns.py`: who is asked for, taken and told when; `journal.py`: what is written when
 - `baselines.py`: parents and average; `splits.py`: recorded models on a whole split
 - `winner.py`, `consensus.py`: how a search ends
+- `probe.py`: a few answers before the baselines; `plan.py`: how long a search will take
 - `budget.py`: when it ends; `events.py`: what it reports while it runs
 """

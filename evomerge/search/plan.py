@@ -57,7 +57,7 @@ class Plan:
         candidate_seconds: of one candidate.
         merge_share: the share of it that is the merge; None: not known.
         search_seconds: of all candidates; None: nothing limits them.
-        baselines_seconds: of the parents and the plain average, on the search and validation items.
+        baselines_seconds: of the parents and the plain average, on the search and validation items; 0: they are done.
         finals_seconds: of the finalists and the test.
         by_time: whether `budget.seconds` ends the search first.
     """
@@ -97,8 +97,8 @@ class Plan:
             said += f", so {self.candidates} take about {duration(self.search_seconds)}"
         ends = now + timedelta(seconds=self.seconds)
         day = "" if ends.date() == now.date() else f"{ends:%a} " if self.seconds < 6 * 86400 else f"{ends:%Y-%m-%d} "
-        around = f"baselines {duration(self.baselines_seconds)}, finalists and test {duration(self.finals_seconds)}"
-        return f"{said}; {around}; ends about {day}{ends:%H:%M}"
+        first = f"baselines {duration(self.baselines_seconds)}, " if self.baselines_seconds else ""
+        return f"{said}; {first}finalists and test {duration(self.finals_seconds)}; ends about {day}{ends:%H:%M}"
 
 
 def plan(

@@ -1,5 +1,6 @@
 """What the Python API and the command line do, with one use case in each file.
 
+- `probe.py`: what is found before a search's baselines, and its plan
 - `search.py`: one run to its winner; `resume.py`: continues one; `run.py`: a run folder, to be read
 - `inspect.py`: what models are and how they are related
 - `space.py`: the genes of a configuration; `methods.py`, `measures.py`: the methods and measures that exist

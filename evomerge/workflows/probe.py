@@ -7,8 +7,9 @@ no record. A search so short that its baselines are there at once has none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 
 from evomerge.analysis.probed_answers import probed_cautions
 from evomerge.assembly.prepare import Prepared
@@ -16,23 +17,36 @@ from evomerge.execution.base import Executor, StopSignal
 from evomerge.record import Caution, Split
 from evomerge.search.plan import Cost, Plan, plan
 from evomerge.search.probe import RECIPES, probe, probe_items
+from evomerge.store.database import Database
 
 log = logging.getLogger("evomerge")
 
 
-def probe_parents(
-    prepared: Prepared, executor: Executor, stop: StopSignal, say: Callable[[str], None]
-) -> list[Caution] | None:
-    """Ask the parents a few items, and say how long the search will take.
+MUCH, LONG = 1.25, 60.0
+"""By which factor the baselines must show that a plan was wrong, and how many seconds a search must have left, for
+another plan to be said."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a probe found.
+
+    Attributes:
+        cautions: what is to be borne in mind about the answers; None: the search is too short for a probe.
+        cost: what a candidate costs; None: not known.
+    """
+
+    cautions: Sequence[Caution] | None = None
+    cost: Cost | None = None
+
+
+def probe_parents(prepared: Prepared, executor: Executor, stop: StopSignal) -> Found:
+    """Ask the parents a few items, if the search is long enough for that.
 
     Args:
         prepared: the configuration.
         executor: runs the jobs.
         stop: by which the user can stop.
-        say: called with the plan, a sentence.
-
-    Returns:
-        What is to be borne in mind about the answers; None: the search is too short for a probe.
 
     Raises:
         CheckpointError: if a parent cannot be built.
@@ -50,13 +64,33 @@ def probe_parents(
         batch_size=config.evaluation.batch_size,
     )
     if items is None:
-        return None
+        return Found()
     log.info("probing the parents with %d items each", sum(map(len, items.values())))
     recipes = prepared.typical_recipes(RECIPES)
     found = probe(executor, parents, recipes, items, batch_size=config.evaluation.batch_size, stop=stop)
-    if found.cost is not None:
-        say(plan_of(prepared, found.cost, workers=executor.capacity).sentence(datetime.now()))
-    return list(probed_cautions(found.scores))
+    return Found(list(probed_cautions(found.scores)), found.cost)
+
+
+def corrected_plan(prepared: Prepared, database: Database, probed: Cost | None, *, workers: int) -> Plan | None:
+    """Return the plan that follows from what the baselines took, where it differs much from the one that was said.
+
+    Args:
+        prepared: the configuration.
+        database: of the run, in which the baselines are.
+        probed: what the probe found that a candidate costs; None: no plan was said.
+        workers: how many candidates run at a time.
+    """
+    took = [record.seconds for record in database.records(baselines=True) if record.is_baseline and record.result]
+    asked = prepared.n_items(Split.SEARCH)
+    if not took:
+        return None
+    build = 0.0 if probed is None else probed.build
+    each = max(median(took), 1e-9)  # of all search items, with a copy of a parent in place of a merge
+    if probed is not None and 1 / MUCH <= each / max(probed.seconds(asked) - build, 1e-9) <= MUCH:
+        return None
+    cost = Cost(build, 0.0, each / asked, prepared.config.evaluation.batch_size)
+    found = replace(plan_of(prepared, cost, workers=workers), baselines_seconds=0.0)
+    return None if found.seconds is None or found.seconds < LONG else found
 
 
 def plan_of(prepared: Prepared, cost: Cost, *, workers: int = 1) -> Plan:

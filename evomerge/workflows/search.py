@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from evomerge.system.references import resolved
 from evomerge.system.secrets import secrets_in_data
 from evomerge.system.text import command, cut, error_text
 from evomerge.workflows import Note
-from evomerge.workflows.probe import probe_parents
+from evomerge.workflows.probe import corrected_plan, plan_of, probe_parents
 from evomerge.workflows.run import Run
 
 log = logging.getLogger("evomerge")
@@ -125,10 +126,12 @@ def _doubts(run: RunDir, prepared: Prepared) -> Iterator[str]:
     yield from all_wrong(run.database, prepared.objectives)
     yield from cut_prompts_of_baselines(run.database)
     if run.database.get_meta(PROBED) is None:
+        baselines = {record.name: record.number for record in run.database.records(baselines=True)
+                     if record.is_baseline}  # fmt: skip
         scores = {
-            record.name: run.database.item_scores(record.number, Split.SEARCH)
-            for record in run.database.records(baselines=True)
-            if record.name in prepared.parent_names and record.is_baseline
+            name: run.database.item_scores(baselines[name], Split.SEARCH)
+            for name in prepared.parent_names
+            if name in baselines
         }
         yield from (one.text for one in probed_cautions(scores, what="answers"))
 
@@ -215,14 +218,21 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
 
 def _probe(database: Database, prepared: Prepared, executor: Executor, stop: StopSignal, listener: _Logged) -> None:
     """Warn of parents whose answers are cut or empty before anything long begins, and say how long the search takes."""
-    found = probe_parents(prepared, executor, stop, listener.say)
-    if found is None:
-        return
-    for caution in found:
-        listener.warn(caution.text)
-    data = [one.to_data() for one in found]
-    database.set_meta(PROBED, data)
-    database.set_meta(SAID, [*database.get_meta(SAID, []), *data])
+    found = probe_parents(prepared, executor, stop)
+    if found.cautions is not None:
+        for caution in found.cautions:
+            listener.warn(caution.text)
+        data = [one.to_data() for one in found.cautions]
+        database.set_meta(PROBED, data)
+        database.set_meta(SAID, [*database.get_meta(SAID, []), *data])
+    if found.cost is not None:
+        listener.say(plan_of(prepared, found.cost, workers=executor.capacity).sentence(datetime.now()))
+
+    def corrected() -> str | None:
+        plan = corrected_plan(prepared, database, found.cost, workers=executor.capacity)
+        return None if plan is None else plan.sentence(datetime.now())
+
+    listener.corrected = corrected
 
 
 def _settled(database: Database) -> Settled | None:
@@ -262,12 +272,16 @@ class _Logged:
 
     Args:
         after_baselines: returns what is to be warned of once the baselines are scored.
+
+    Attributes:
+        corrected: returns the plan of the search by what the baselines took; None: it needs no correction.
     """
 
     def __init__(self, listener: Listener | None, note: Note | None, after_baselines: Doubts) -> None:
         self._listener = listener
         self._note = note
         self._after_baselines = after_baselines
+        self.corrected: Callable[[], str | None] = lambda: None
         self._phase = ""
         self._failed: int | None = 0  # candidates that failed since the beginning; None: one was scored
 
@@ -287,6 +301,9 @@ class _Logged:
         if self._phase == "baselines":
             for text in self._after_baselines():
                 self.warn(text)
+            plan = self.corrected()
+            if plan is not None:
+                self.say(plan)
         self._phase = name
         log.info("%s: %s candidates, %d done before", name, "unbounded" if total is None else total, done)
         if self._listener is not None:
