@@ -28,7 +28,7 @@ another plan to be said."""
 
 
 @dataclass(frozen=True)
-class Found:
+class ProbeFindings:
     """What a probe found.
 
     Attributes:
@@ -40,7 +40,7 @@ class Found:
     cost: Cost | None = None
 
 
-def probe_parents(prepared: Prepared, executor: Executor, stop: StopSignal) -> Found:
+def probe_parents(prepared: Prepared, executor: Executor, stop: StopSignal) -> ProbeFindings:
     """Ask the parents a few items, if the search is long enough for that.
 
     Args:
@@ -64,11 +64,11 @@ def probe_parents(prepared: Prepared, executor: Executor, stop: StopSignal) -> F
         batch_size=config.evaluation.batch_size,
     )
     if items is None:
-        return Found()
+        return ProbeFindings()
     log.info("probing the parents with %d items each", sum(map(len, items.values())))
     recipes = prepared.typical_recipes(RECIPES)
     found = probe(executor, parents, recipes, items, batch_size=config.evaluation.batch_size, stop=stop)
-    return Found(list(probed_cautions(found.scores)), found.cost)
+    return ProbeFindings(list(probed_cautions(found.scores)), found.cost)
 
 
 def corrected_plan(prepared: Prepared, database: Database, probed: Cost | None, *, workers: int) -> Plan | None:

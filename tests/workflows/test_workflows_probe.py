@@ -12,7 +12,7 @@ from evomerge.analysis.probed_answers import probed_cautions
 from evomerge.errors import CheckpointError
 from evomerge.record import ItemScore
 from evomerge.workflows import probe as probing
-from evomerge.workflows.probe import Found
+from evomerge.workflows.probe import ProbeFindings
 from tests.tiny_search import composed, write_tiny
 
 LONG = ("budget.candidates=60", "evaluation.split={search:12,validation:4,test:4}")
@@ -96,7 +96,7 @@ def test_records_are_the_same_with_and_without_a_probe(tmp_path: Path, monkeypat
     probe = probing.probe
     monkeypatch.setattr(probing, "probe", lambda *rest, **more: probed.append(1) or probe(*rest, **more))
     api.search(data, run_dir=tmp_path / "with")
-    monkeypatch.setattr("evomerge.workflows.search.probe_parents", lambda *_: Found())
+    monkeypatch.setattr("evomerge.workflows.search.probe_parents", lambda *_: ProbeFindings())
     api.search(data, run_dir=tmp_path / "without")
     assert probed == [1]
     assert rows(tmp_path / "with") == rows(tmp_path / "without")
