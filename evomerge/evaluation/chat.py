@@ -91,7 +91,9 @@ class Chat:
     def unread(self, tokenizer: Any) -> list[str]:
         """Return the arguments of which the template's text has no word, so that they change nothing."""
         text = self.template_of(tokenizer)
-        return [] if text is None else [name for name in self.arguments if not re.search(rf"\b{re.escape(name)}\b", text)]
+        if text is None:
+            return []
+        return [name for name in self.arguments if not re.search(rf"\b{re.escape(name)}\b", text)]
 
 
 def chat_problems(chat: Chat, *, asks: str, arguments: str, marker: str) -> list[str]:
