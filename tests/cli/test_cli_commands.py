@@ -44,7 +44,7 @@ def test_status_prints_stable_keys(zoo_run: Path, capsys) -> None:
     assert set(status["best"]["adjusted"]) == {"mean", "low", "high"}
     assert [one["against"] for one in status["comparisons"]] == ["math", "japanese", "average"]
     for one in status["comparisons"]:
-        assert set(one) == {"against", "difference", "low", "high", "p_value", "n", "share"}
+        assert set(one) == {"against", "difference", "low", "high", "p_value", "n", "share", "worst"}
         assert one["low"] <= one["difference"] <= one["high"] and 0 < one["p_value"] <= 1 and one["n"] == 6
     assert [set(one) for one in status["finalists"]] == [{"id", "difference", "low", "high", "p_value", "n"}]
     assert status["best_parent"] in ("math", "japanese")
