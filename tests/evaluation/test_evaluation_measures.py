@@ -93,7 +93,7 @@ def test_a_generated_text_knows_its_tokens_and_is_a_plain_text_to_the_task(tiny:
     text = stops.text(tokens, limit=99, eos=())
     assert text == "red blue" and text.n_tokens == len(tokens)
     for copied in (copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
-        assert (copied, copied.n_tokens) == (text, text.n_tokens)
+        assert (copied, copied.n_tokens, copied.cut) == (text, text.n_tokens, False)
     assert type(str(text)) is str
 
 
