@@ -548,6 +548,46 @@ def estimate(
     )
 
 
+def negative_items(
+    responses: str | Path | Responses,
+    *,
+    models: Sequence[str] | None = None,
+    task: str | None = None,
+    metric: str | None = None,
+) -> dict[str, Any]:
+    """Find items that better models fail more often than worse ones: likely a wrong key, or an ambiguous question.
+
+    Args:
+        responses: a response matrix, or a file or folder of one; see `evomerge.estimation.read_responses`.
+        models: names of the models that are looked at; None: all.
+        task: use only the items named "task/…"; None: use all.
+        metric: the metric to read from lm-eval's sample logs.
+
+    Returns:
+        `tested`, the number of items with enough answers for a test; `below_zero`, how many of these have a negative
+        discrimination, most of them by chance; `items`, those of which a test says so (false discovery rate 5 %): each
+        with `item`, `discrimination`, `q`, `right` and `models`, the most negative first. See
+        `evomerge.estimation.discrimination`.
+
+    Raises:
+        EstimationError: if names or the file are wrong.
+    """
+    from evomerge.workflows.estimate import negative_items as run
+
+    return run(responses, models=models, task=task, metric=metric)
+
+
+def read_responses(path: str | Path, *, metric: str | None = None) -> Responses:
+    """Return the response matrix in a file or folder; see `evomerge.estimation.read_responses`.
+
+    Raises:
+        EstimationError: if there is none.
+    """
+    from evomerge.estimation import read_responses as run
+
+    return run(path, metric=metric)
+
+
 def export(
     run_dir: str | Path,
     out: str | Path,

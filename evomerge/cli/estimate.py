@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from evomerge.cli.console import make_console, named, print_table
@@ -15,6 +17,9 @@ from evomerge.cli.streams import say_json
 from evomerge.errors import EstimationError
 from evomerge.system.files import read_text
 from evomerge.system.text import visible
+
+SHOWN = 10
+"""Most items that are listed in the terminal."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -48,23 +53,25 @@ def run(words: Sequence[str]) -> int:
 
     from evomerge import api
 
+    calibration = _names(arguments.calibration)
+    responses = api.read_responses(arguments.responses, metric=arguments.metric)
     found = api.estimate(
-        arguments.responses,
-        calibration=_names(arguments.calibration),
+        responses,
+        calibration=calibration,
         targets=_names(arguments.targets),
         items=arguments.items,
         task=arguments.task,
         select=arguments.select,
         estimator=arguments.estimator,
         parents=_parents(arguments.parents) if arguments.parents else None,
-        metric=arguments.metric,
         level=arguments.level,
         seed=arguments.seed,
         note=lambda text: print(f"evomerge: {visible(text, lines=True)}", file=sys.stderr),
     )
+    negative = api.negative_items(responses, models=calibration, task=arguments.task)
     if arguments.json:
         head = {"estimator": arguments.estimator, "select": arguments.select, "n_items": arguments.items}
-        told = {**head, "seed": arguments.seed, "level": arguments.level, "targets": found}
+        told = {**head, "seed": arguments.seed, "level": arguments.level, "targets": found, "negative_items": negative}
         say_json(told)
         return 0
     table = Table("target", "estimate", "standard error", f"{100 * arguments.level:g} % interval", "items")
@@ -73,8 +80,27 @@ def run(words: Sequence[str]) -> int:
         interval = f"{100 * low:.1f} to {100 * high:.1f} %"
         shown = f"{100 * one['estimate']:.1f} %", f"{100 * one['standard_error']:.1f}"
         table.add_row(named(name), *shown, interval, str(len(one["items"])))
-    print_table(make_console(), table)
+    console = make_console()
+    print_table(console, table)
+    if negative["items"]:
+        _show_negative(console, negative)
     return 0
+
+
+def _show_negative(console: Console, negative: Mapping[str, Any]) -> None:
+    """Print the items that better models fail more often."""
+    items, tested = negative["items"], negative["tested"]
+    share = f"{len(items)} of {tested} items ({100 * len(items) / tested:.1f} %)"
+    print(f"\nbetter calibration models fail {share} more often than worse ones:")
+    print("likely a wrong key, or a question that can be read in two ways")
+    table = Table("item", "discrimination", "right", "models")
+    for one in items[:SHOWN]:
+        table.add_row(
+            named(one["item"]), f"{one['discrimination']:.2f}", f"{100 * one['right']:.0f} %", str(one["models"])
+        )
+    print_table(console, table)
+    if len(items) > SHOWN:
+        print(f"and {len(items) - SHOWN} more: --json lists all")
 
 
 def _names(path: str) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evomerge.errors import EstimationError
 from evomerge.estimation.base import Estimate, Mask, Parents
 from evomerge.estimation.irt import IRT, fit_irt
-from evomerge.estimation.posterior import CHUNK, Posterior
+from evomerge.estimation.posterior import CHUNK, Posterior, offer
 from evomerge.estimation.prior import Atoms, families, kin, population, rows_of
 from evomerge.estimation.responses import Floats, Responses
 from evomerge.estimation.widening import Widening, clusters_of, fit_widening
@@ -120,6 +120,12 @@ class Mixture:
             for name in ("mean", "se", "low", "high"):
                 getattr(found, name)[some] = getattr(part, name)
         return found
+
+    def offers(self) -> Iterator[NDArray[np.int64] | None]:
+        """Yield, for one answer after the other, the items from which the next one is chosen; None: all."""
+        rng = np.random.default_rng([self._seed, 4])
+        while True:
+            yield offer(len(self.irt.items), self.calibration.n_models, rng)
 
     def widening(self, seen: Floats) -> Widening:
         """Return the factor on standard errors for these answers, to a fixed set of items or chosen for each target."""
@@ -231,8 +237,9 @@ class Mixture:
         if items is not None:
             posterior.tell(np.where(items, R, np.nan))
         else:
+            draw = self.offers()
             for _ in range(number):
-                chosen = posterior.next_items()
+                chosen = posterior.next_items(next(draw))
                 posterior.tell_one(chosen, np.nan_to_num(R[np.arange(len(R)), chosen]))
         found, (distance, _) = posterior.estimate(), posterior.distance()
         truth = np.nansum(R, 1) / known.sum(1)

@@ -5,6 +5,8 @@ relatives fail. So the prior is a sample, and Bayes' rule over it is a weighted 
 
 - the calibration models themselves, between their IRT prediction and their own answers (`OWN`);
 - blends of two calibration models with a normal deviation in ability, which fill the gaps between few models;
+- models better than all of these: the best calibration models, raised by some logits. Merges are searched for because
+  they are better than what is known, and a prior that ends at the best known model cannot say so (`beyond`);
 - where the parents of a target are known, blends of the parents, which solve and fail the items that they do.
 
 This is p-IRT (Maia Polo et al. 2024) with a nonparametric prior (Laird 1978) in place of a point estimate.
@@ -19,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.estimation.irt import IRT, map_ability
+from evomerge.estimation.irt import IRT, map_ability, sigmoid
 from evomerge.estimation.responses import Floats, Responses
 
 OWN = 0.3
@@ -34,6 +36,17 @@ BLEND_MASS = 300.0
 WIDTHS = (0.15, 0.3, 0.6)
 """Possible deviations of a merge from the blends of its parents, in units of ability; the answers show which fits."""
 POPULATION_WIDTHS = (0.3, 0.6)
+
+BEYOND_ATOMS = 500
+BEYOND_SHARE, BEYOND_FEW, BEYOND_HALF = 0.2, 0.3, 40.0
+"""Prior mass of models that are better than the best known ones, with very many calibration models; what is added to it
+with very few, whose best one is no bound; and with how many half of that is added."""
+BEYOND_LOGITS = 1.0
+"""By how much they are raised on average; the height is exponential, so few are raised by three times that."""
+BEYOND_FROM = 0.25
+"""The part of the calibration models, the best ones, that are raised."""
+LEAST_SPREAD = 0.3
+"""Scores of calibration models that spread less than so many logits do not show in which direction ability grows."""
 
 Singles = NDArray[np.float32]
 
@@ -89,7 +102,35 @@ def population(irt: IRT, R: Floats, rng: np.random.Generator) -> Atoms:
     blend = _bounded(irt.probability(ability + width * rng.standard_normal((J, D))))
     real = m / (m + BLEND_MASS)
     mass = np.concatenate([np.full(m, real / m), np.full(J, (1 - real) / J)])
-    return Atoms(np.concatenate([own, blend]), np.log(mass).astype(np.float32), np.concatenate([rows, pair]))
+    among = Atoms(np.concatenate([own, blend]), np.log(mass).astype(np.float32), np.concatenate([rows, pair]))
+    share = BEYOND_SHARE + BEYOND_FEW * BEYOND_HALF / (BEYOND_HALF + m)
+    return among.and_these(beyond(irt, completed(R, P).mean(1), rng), share)
+
+
+def beyond(irt: IRT, score: Floats, rng: np.random.Generator) -> Atoms:
+    """Return atoms for models that are better than the best calibration models.
+
+    Half of them are raised alike on all items, half along the direction in which the abilities of better calibration
+    models lie, so that items that tell better models from worse ones rise more. Real models are in between.
+
+    Args:
+        irt: the item parameters.
+        score: `(n_models,)` mean scores of the calibration models.
+        rng: the source of all draws.
+    """
+    m, D = irt.theta.shape
+    z = np.log(np.clip(score, 0.01, 0.99) / (1 - np.clip(score, 0.01, 0.99)))
+    spread = max(float(z.var()), LEAST_SPREAD**2)
+    upward = (irt.theta - irt.theta.mean(0)).T @ (z - z.mean()) / (m * spread)  # (n_dims,) abilities a logit
+    best = np.argsort(-score, kind="stable")[: max(2, int(np.ceil(BEYOND_FROM * m)))]
+    base = rng.choice(best, size=BEYOND_ATOMS)
+    width = rng.choice(POPULATION_WIDTHS, size=(BEYOND_ATOMS, 1))
+    height = rng.exponential(BEYOND_LOGITS, size=(BEYOND_ATOMS, 1))
+    ability = irt.theta[base] + width * rng.standard_normal((BEYOND_ATOMS, D))
+    alike = rng.random((BEYOND_ATOMS, 1)) < 0.5
+    logit = ability @ irt.a.T - irt.b + np.where(alike, height, height * (irt.a @ upward))
+    mass = np.full(BEYOND_ATOMS, -np.log(BEYOND_ATOMS), dtype=np.float32)
+    return Atoms(_bounded(sigmoid(logit)), mass, np.stack([base, base], 1))
 
 
 def kin(irt: IRT, parents: Floats, count: int, rng: np.random.Generator, rows: Sequence[int] = ()) -> Atoms:

@@ -13,6 +13,8 @@ GROUP = "evomerge.estimators"
 """The entry-point group in which an installed package offers estimators."""
 
 BUILT_IN = {
+    "aipw": "evomerge.estimation.aipw:AIPW",
+    "aipw-ridge": "evomerge.estimation.aipw:RidgeAIPW",
     "calibrated-mean": "evomerge.estimation.regression:CalibratedMean",
     "gmp-irt": "evomerge.estimation.mpirt:GMPIRT",
     "gp-irt": "evomerge.estimation.pirt:GPIRT",

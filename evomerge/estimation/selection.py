@@ -178,10 +178,12 @@ def ask_adaptively(mixture: Mixture, answer: Answer, n: int, pool: Mask, parents
     """
     check_number(n, pool.shape[1])
     ready = list(mixture.posteriors(pool, parents))
+    draw = mixture.offers()
     for _ in range(n):
         chosen = np.full(len(pool), -1, dtype=np.int64)
+        offered = next(draw)
         for targets, posterior in ready:
-            chosen[targets] = posterior.next_items()
+            chosen[targets] = posterior.next_items(offered)
         scores = answer(chosen)
         for targets, posterior in ready:
             posterior.tell_one(chosen[targets], scores[targets])

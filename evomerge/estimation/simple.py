@@ -33,7 +33,7 @@ def sampling_se(rate: Floats, seen: Seen) -> Floats:
     Coull 1998), so that three right answers out of three do not count as certainty.
     """
     n = np.maximum(seen.n, 1)
-    p = (rate * seen.n + 2) / (seen.n + 4)
+    p = (np.clip(rate, 0.0, 1.0) * seen.n + 2) / (seen.n + 4)  # a regression may leave the possible range
     finite = np.clip((seen.size - seen.n) / np.maximum(seen.size - 1, 1), 0, 1)
     return np.asarray(np.sqrt(p * (1 - p) / n * finite))
 

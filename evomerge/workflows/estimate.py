@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import EstimationError
 from evomerge.estimation import AskPlan, Responses, estimate_from_few, read_responses
+from evomerge.estimation.discrimination import discriminations
 from evomerge.workflows import Note
 
 
@@ -29,12 +31,7 @@ def estimate(
     """Estimate targets from a few of their answers; see `evomerge.api.estimate`."""
     if not 0 < level < 1:
         raise EstimationError(f"the level of an interval lies between 0 and 1; got {level}")
-    known = responses if isinstance(responses, Responses) else read_responses(responses, metric=metric)
-    if task is not None:
-        kept = [name for name in known.items if name.startswith(f"{task}/")]
-        if not kept:
-            raise EstimationError(f"no item is named {task}/...; items are named like {known.items[0]!r}")
-        known = known.of_items(kept)
+    known = _of_task(responses, task, metric)
     wanted, calibrating = known.of_models(targets), known.of_models(calibration)
     rows = _rows_of_parents(parents, known, wanted.models, note)
     plan = AskPlan(items, select, estimator, seed)
@@ -49,6 +46,30 @@ def estimate(
         }
         for row, name in enumerate(wanted.models)
     }
+
+
+def negative_items(
+    responses: str | Path | Responses, *, models: Sequence[str] | None, task: str | None, metric: str | None
+) -> dict[str, Any]:
+    """Test which items better models fail more often; see `evomerge.api.negative_items`."""
+    known = _of_task(responses, task, metric)
+    found = discriminations(known if models is None else known.of_models(models))
+    return {
+        "tested": found.tested,
+        "below_zero": int((found.r < 0).sum()),
+        "items": [asdict(item) for item in found.negative()],
+    }
+
+
+def _of_task(responses: str | Path | Responses, task: str | None, metric: str | None) -> Responses:
+    """Return the responses to the items of a task, or to all items."""
+    known = responses if isinstance(responses, Responses) else read_responses(responses, metric=metric)
+    if task is None:
+        return known
+    kept = [name for name in known.items if name.startswith(f"{task}/")]
+    if not kept:
+        raise EstimationError(f"no item is named {task}/...; items are named like {known.items[0]!r}")
+    return known.of_items(kept)
 
 
 def _rows_of_parents(

@@ -69,3 +69,35 @@ def test_parents_without_responses_are_left_out_and_named(files: list[str], caps
 def test_mistakes_exit_with_2(words: list[str], message: str, files: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main([*files, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def with_wrong_keys(files: list[str]) -> None:
+    path = Path(files[2])
+    known = Responses.load(path)
+    R = known.R.copy()
+    R[:, :2] = 1.0 - (R.mean(1) > np.median(R.mean(1)))[:, None]
+    Responses(known.models, known.items, R).save(path)
+
+
+def test_items_that_better_models_fail_are_listed(files: list[str], capsys: pytest.CaptureFixture) -> None:
+    with_wrong_keys(files)
+    assert main([*files, "--items", "6", "--estimator", "mean", "--select", "uniform", "--json"]) == 0
+    negative = json.loads(capsys.readouterr().out)["negative_items"]
+    assert negative["tested"] == 40
+    assert negative["below_zero"] >= 2
+    assert [one["item"] for one in negative["items"]][:2] == ["t/0", "t/1"]
+    one = negative["items"][0]
+    assert one["discrimination"] < -0.5
+    assert one["q"] <= 0.05
+    assert one["models"] == 55, "only the calibration models are looked at"
+    assert main([*files, "--items", "6", "--estimator", "mean", "--select", "uniform"]) == 0
+    out = capsys.readouterr().out
+    share = f"{len(negative['items'])} of 40 items ({2.5 * len(negative['items']):.1f} %)"
+    assert f"better calibration models fail {share} more often than worse ones" in out
+    assert "likely a wrong key" in out
+    assert "t/1" in out
+
+
+def test_nothing_is_said_of_items_where_none_is_negative(files: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main([*files, "--items", "6", "--estimator", "mean", "--select", "uniform"]) == 0
+    assert "wrong key" not in capsys.readouterr().out

@@ -8,6 +8,8 @@ from evomerge.estimation.prior import Atoms, families
 from evomerge.estimation.simple import filled
 
 NAMES = [
+    "aipw",
+    "aipw-ridge",
     "calibrated-mean",
     "gmp-irt",
     "gp-irt",

@@ -81,10 +81,10 @@ def test_models_without_kin_get_wider_intervals_which_hold_as_often_as_they_say(
 def test_a_merge_near_its_known_parents_gets_a_narrower_interval(worlds) -> None:
     mixture, known, _, _ = worlds[1]
     rng = np.random.default_rng(0)
-    pairs = [known.of_models(known.models[2 * row : 2 * row + 2]) for row in range(20)]
-    take = rng.random((20, N_ITEMS)) < 0.5
+    pairs = [known.of_models(known.models[2 * row : 2 * row + 2]) for row in range(60)]
+    take = rng.random((60, N_ITEMS)) < 0.5
     R = np.where(take, [pair.R[0] for pair in pairs], [pair.R[1] for pair in pairs])
-    merges = Responses(tuple(f"merge/{row}" for row in range(20)), known.items, R)
+    merges = Responses(tuple(f"merge/{row}" for row in range(60)), known.items, R)
     told, truth, with_parents = estimated(mixture, merges, parents=pairs)
     _, _, without = estimated(mixture, merges)
     assert (with_parents <= without + 0.4).all() and np.median(with_parents) < 0.9 * np.median(without)
