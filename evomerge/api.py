@@ -583,9 +583,9 @@ def read_responses(path: str | Path, *, metric: str | None = None) -> Responses:
     Raises:
         EstimationError: if there is none.
     """
-    from evomerge.estimation import read_responses as run
+    from evomerge.workflows.estimate import load
 
-    return run(path, metric=metric)
+    return load(path, metric)
 
 
 def export(

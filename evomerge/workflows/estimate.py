@@ -48,6 +48,11 @@ def estimate(
     }
 
 
+def load(path: str | Path, metric: str | None) -> Responses:
+    """Read a response matrix; see `evomerge.api.read_responses`."""
+    return read_responses(path, metric=metric)
+
+
 def negative_items(
     responses: str | Path | Responses, *, models: Sequence[str] | None, task: str | None, metric: str | None
 ) -> dict[str, Any]:
