@@ -31,6 +31,7 @@ def test_a_profile_divides_the_whole_time(empty: Path, capsys) -> None:
     assert set(found) == {
         *("name", "device", "dtype", "threads", "engine", "cache", "cache_bytes", "items", "memory_bandwidth"),
         "stages",
+        "plan",
     }
     assert (found["name"], found["device"], found["engine"], found["items"]) == ("zoo_ja_math", "cpu", "hf", 6)
     (stage,) = found["stages"]
