@@ -300,7 +300,7 @@ def _adjusted(
         ratios = [objective.ratios_of(own, Split.VALIDATION) for _, own, _ in known]
         if any(len(one.values) != rule.sizes[one.task] for row in ratios for one in row):
             return None  # not every item is judged for all of them
-        return adjusted_worst(ratios, rule, winner)
+        return adjusted_worst(ratios, rule, winner, sizes=rule.sizes)
     values = {
         task: np.array([[own[task][item] for item in sorted(own[task])] for _, own, _ in known]) for task in rule.sizes
     }

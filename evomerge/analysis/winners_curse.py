@@ -97,7 +97,13 @@ def adjusted_for_selection(
 
 
 def adjusted_worst(
-    ratios: Sequence[Sequence[Ratio]], rule: Rule, winner: int, *, draws: int = DRAWS, seed: int = 0
+    ratios: Sequence[Sequence[Ratio]],
+    rule: Rule,
+    winner: int,
+    *,
+    sizes: Mapping[str, int],
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Score:
     """Return the same where the score is the worst entry relative to its best parent, which is no sum.
 
@@ -109,10 +115,10 @@ def adjusted_worst(
         ratios: for each model its ratios, with the same items for each.
         rule: what chooses.
         winner: row of the model that was chosen.
+        sizes: each task to its number of items; the rule gets draws of tasks without a weight too, for their limits.
         draws: number of bootstrap draws.
         seed: of the draws.
     """
-    sizes = {one.task: len(one.values) for one in ratios[0]}
     generator = np.random.default_rng(seed)
     counts = {task: _counts(generator, n, draws) for task, n in sizes.items()}
     chosen = rule(counts)

@@ -148,7 +148,7 @@ def test_the_rule_repeats_the_choice_of_the_worst_task(tmp_path: Path, kind: str
     specs = [
         TaskSpec("right", "acc", direction="maximize", floor=Floor(of_best_parent=0.7)),
         TaskSpec("short", "tokens", direction="minimize"),
-        TaskSpec("safe", "acc", direction="maximize", weight=3.0),
+        TaskSpec("safe", "acc", direction="maximize", weight=0.0),
     ]
 
     def judged(generator: np.random.Generator) -> list[ItemScore]:

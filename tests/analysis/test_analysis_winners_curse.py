@@ -149,7 +149,7 @@ def test_the_luck_of_the_worst_task_is_taken_out_too() -> None:
             return np.argmax(np.min(np.array(means), axis=1), axis=0)
 
         winner = int(np.argmax([worst(row) for row in ratios]))
-        score = adjusted_worst(ratios, rule, winner, draws=200, seed=trial)
+        score = adjusted_worst(ratios, rule, winner, sizes=dict.fromkeys("abc", n), draws=200, seed=trial)
         naive.append(worst(ratios[winner]) - truth)
         adjusted.append(score.mean - truth)
         held += score.low <= truth <= score.high
