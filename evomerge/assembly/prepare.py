@@ -89,8 +89,12 @@ class Prepared:
         """The splits that have items."""
         return [split for split in Split if any(self.harness.split_items(split).values())]
 
-    def scoring(self) -> Scoring:
-        """Return the scoring, which asks candidates and estimates what their answers are worth."""
+    def scoring(self, *, races: bool = True) -> Scoring:
+        """Return the scoring, which asks candidates and estimates what their answers are worth.
+
+        Args:
+            races: whether candidates race where the configuration says so; else each is decided by itself.
+        """
         terms = [
             Term(name, spec.name, weight)
             for name, spec, weight in zip(
@@ -99,7 +103,7 @@ class Prepared:
         ]
         fitness = self.config.fitness
         race = None
-        if fitness.race is not None:
+        if fitness.race is not None and races:
             block = fitness.race.block or max(1, (fitness.items or 1) // 3)
             race = Race(fitness.race.rule, block=block, level=fitness.race.level, most=fitness.race.most)
         scoring = Scoring(

@@ -23,11 +23,12 @@ from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Inter
 from evomerge.execution.base import StopSignal
 from evomerge.execution.local import LocalExecutor
 from evomerge.execution.worker import LiveWorker
+from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Space
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.live.writer import Written
 from evomerge.recipe import Recipe, Step
-from evomerge.record import Record, Score, Split, State
+from evomerge.record import ItemScore, Record, Score, Split, State
 from evomerge.search.budget import Budget
 from evomerge.search.plan import Cost, Plan
 from evomerge.search.session import Search
@@ -74,16 +75,16 @@ def profile(
             note(sentence)
     tell(settled.doubts, note)
     synchronize = _synchronizer(live)
-    if prepared.objectives.compares:
-        for name, recipe in prepared.baselines.items():
-            live.write(recipe)
-            scores = prepared.harness.score(live.model, live.tokenizer, Split.SEARCH)
-            prepared.objectives.note_baseline(name, Split.SEARCH, scores)
+    answers = _baseline_answers(prepared, live)
     stages, elite = [], None
     steps = _Plan(candidates, len(config.stages), progress)
     folder = _place((data.get("run") or {}).get("dir"))
     for stage, settings in zip(prepared.stages(), config.stages, strict=True):
-        taken, elite = _run_stage(prepared, live, stage, elite, Stopwatch(synchronize=synchronize), steps, folder)
+        scoring = prepared.scoring(races=False)  # a race decides many at once, and each shall be timed alone
+        for i, scores in enumerate(answers):
+            scoring.observe(-1 - i, None, scores)
+        stopwatch = Stopwatch(synchronize=synchronize)
+        taken, elite = _run_stage(prepared, live, scoring, stage, elite, stopwatch, steps, folder)
         stages.append((settings, taken))
     bandwidth = memory_bandwidth(live.device, synchronize)
     reports = [_report(taken, bandwidth) for _, taken in stages]
@@ -104,6 +105,22 @@ def profile(
         ],
         "plan": {**plan.to_data(), "text": plan.sentence(datetime.now())},
     }
+
+
+def _baseline_answers(prepared: Prepared, live: LiveModels) -> list[list[ItemScore]]:
+    """Return the baselines' answers to the search items where candidates need them; else nothing is asked.
+
+    The objectives may compare with them, and a candidate that answers some items only is estimated by them.
+    """
+    if not prepared.objectives.compares and not prepared.scoring().learns:
+        return []
+    found = []
+    for name, recipe in prepared.baselines.items():
+        live.write(recipe)
+        scores = prepared.harness.score(live.model, live.tokenizer, Split.SEARCH)
+        prepared.objectives.note_baseline(name, Split.SEARCH, scores)
+        found.append(list(scores))
+    return found
 
 
 def _plan(prepared: Prepared, reports: Sequence[Mapping[str, Any]]) -> Plan:
@@ -206,6 +223,7 @@ class _Listener:
 def _run_stage(
     prepared: Prepared,
     live: LiveModels,
+    scoring: Scoring,
     stage: Stage,
     elite: Recipe | None,
     stopwatch: Stopwatch,
@@ -232,7 +250,7 @@ def _run_stage(
             run_dir=stopwatch.timed(run, "database", "write_best"),
             stages=[Stage(stage.name, 1.0, begin)],
             executor=LocalExecutor(worker),
-            scoring=prepared.scoring(),
+            scoring=scoring,
             baselines={},
             budget=Budget(candidates=_TRIES * (plan.candidates + 1)),
             splits=(Split.SEARCH,),

@@ -54,6 +54,14 @@ def test_what_compares_with_baselines_is_profiled_too(empty: Path) -> None:
     assert (found["stages"][0]["candidates"], found["stages"][0]["failed"]) == (1, 0)
 
 
+@pytest.mark.parametrize("race", [[], ["fitness.race={rule: halving, block: 2}"]])
+def test_candidates_that_answer_some_items_only_are_profiled_too(empty: Path, race: list[str]) -> None:
+    found = api.profile(compose(["experiment=zoo_ja_math", *SMALL, "fitness.items=4", *race]), candidates=1)
+    (stage,) = found["stages"]
+    assert (found["items"], stage["candidates"], stage["failed"]) == (4, 1, 0)
+    assert stage["prefill"]["passes"] > 0  # its own, also where a race would decide all of a generation at once
+
+
 def test_bytes_and_tokens_are_those_of_the_candidates(empty: Path) -> None:
     found = api.profile(compose(["experiment=zoo_ja_math", *SMALL, "execution.dtype=float32"]), candidates=1)
     (stage,) = found["stages"]
