@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evomerge.analysis.degeneration import degenerated, telling, worse_text
 from evomerge.analysis.lost_skills import Skill, doubtful, kept_in_part, listed, lost, scores_text
 from evomerge.evaluation.task import WORST
 from evomerge.record import Split
 from evomerge.system.figures import gain, percentage
 
 SURE = 0.05
-"""A loss counts against a merge where its p-value, times the number of tasks, lies below (Bonferroni): of many tasks
-some are called worse by chance."""
+"""What is worse than a parent's (a skill, or a measure of degenerate answers) counts against a merge where its p-value,
+times the number of such comparisons, lies below (Bonferroni): of many some are called worse by chance."""
 
 _DOUBTS = {
     "cut_answers": "cut answers",
@@ -31,8 +32,8 @@ def advice(found: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `use`: True (ahead of the best parent beyond the noise of the test items, behind no baseline, no skill lost),
-        False (a skill is lost beyond what chance does to so many tasks; a limit is broken on the items that chose; its
-        answers are degenerate; or a baseline is better), or None (not known, or for the user to weigh); and `text`.
+        False (a skill is lost, or answers are degenerate, beyond what chance does to so many tasks; a limit is broken
+        on the items that chose; or a baseline is better), or None (not known, or for the user to weigh); and `text`.
     """
     use, text = _advice(found)
     return {"use": use, "text": text}
@@ -62,9 +63,10 @@ def _against(found: Mapping[str, Any]) -> Iterator[str]:
         if sure:
             each = [f"{one['task']} ({scores_text(one)})" for one in sure]
             yield f"it {verb} {listed(each if len(each) <= 3 else [str(one['task']) for one in sure])}"
-    degenerate = [str(one["text"]) for one in found["warnings"] if one["kind"] == "degenerate"]
-    if degenerate:
-        yield degenerate[0] + (f" (and {len(degenerate) - 1} more such notes)" if len(degenerate) > 1 else "")
+    worse = _degenerate_for_certain(found.get("degeneration") or ())
+    if worse:
+        more = f" (and {len(worse) - 1} more such note{'s' * (len(worse) > 2)})" if len(worse) > 1 else ""
+        yield worse_text(worse[0], str(found.get("who") or "the best merge")) + more
     for split, texts in (found["best"].get("broken_limits") or {}).items():
         if split != Split.TEST:
             yield f"it breaks a limit on the {split} items, as every finalist does: {texts[0]}"
@@ -94,6 +96,10 @@ def _gained(found: Mapping[str, Any]) -> tuple[bool | None, str]:
     if perhaps:
         names = listed([str(row["task"]) for row in perhaps])
         return None, f"look at {names} first, where it is behind a parent; on the whole it gains {what}"
+    perhaps_worse = list(dict.fromkeys(str(row["task"]) for row in degenerated(found.get("degeneration") or ())))
+    if perhaps_worse:
+        names = listed(perhaps_worse)
+        return None, f"look at its answers to {names} first, which may be degenerate; on the whole it gains {what}"
     unsure = doubtful(skills) if len(skills) > 1 else []
     if unsure:
         names = listed([str(row["task"]) for row in unsure])
@@ -121,19 +127,27 @@ def _without_test(found: Mapping[str, Any]) -> str:
 
 
 def _of_several(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[bool | None, str]:
-    """Return how many merges of a front or archive lose nothing."""
-    losers = [row for row in rows if _for_certain(row["skills"])]
-    fine = [str(row["name"]) for row in rows if row not in losers]
-    n = len(rows)
+    """Return how many merges of a front or archive lose nothing, and answer as their parents do."""
+    behind = [row for row in rows if _for_certain(row["skills"])]
+    strange = [row for row in rows if row not in behind and _degenerate_for_certain(row.get("degeneration") or ())]
+    fine = [str(row["name"]) for row in rows if row not in behind and row not in strange]
+    n, n_bad = len(rows), len(behind) + len(strange)
+    has, is_ = ("has", "is") if n_bad == 1 or not fine else ("have", "are")
+    whats = [f"{has} lost a skill of a parent", f"{is_} worse at it"] if behind else []
+    whats += [f"{'gives' if has == 'has' else 'give'} degenerate answers"] if strange else []
+    what = " or ".join([", ".join(whats[:-1]), whats[-1]] if len(whats) > 1 else whats)
     if not fine:
-        return False, f"each of the {n} merges of the {kind} has lost a skill of a parent, or is worse at it"
-    if losers:
-        what = "has lost a skill of a parent or is" if len(losers) == 1 else "have lost a skill of a parent or are"
+        return False, f"each of the {n} merges of the {kind} {what}"
+    if n_bad:
         return None, (
-            f"choose among the {n} merges of the {kind}: {len(losers)} of them {what} worse at it; {listed(fine, 5)} "
-            f"{'has' if len(fine) == 1 else 'have'} not"
+            f"choose among the {n} merges of the {kind}: {n_bad} of them {what}; {listed(fine, 5)} "
+            + _not(len(fine), does=bool(strange))
         )
     return None, f"choose among the {n} merges of the {kind}: none of them is seen to have lost a skill of a parent"
+
+
+def _not(n: int, *, does: bool) -> str:
+    return ("does not" if n == 1 else "do not") if does else ("has not" if n == 1 else "have not")
 
 
 def _for_certain(skills: Sequence[Skill], *, whole: bool | None = None) -> list[Skill]:
@@ -145,6 +159,12 @@ def _for_certain(skills: Sequence[Skill], *, whole: bool | None = None) -> list[
     """
     sure = [one for one in lost(skills) if one["p_value"] * len(skills) < SURE]
     return [one for one in sure if whole is None or kept_in_part(one) is not whole]
+
+
+def _degenerate_for_certain(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of a merge by which answers are degenerate beyond chance, also where there are many tasks."""
+    n = len(telling(rows))
+    return [one for one in degenerated(rows) if one["p_value"] * n < SURE]
 
 
 def _named(name: str, found: Mapping[str, Any]) -> str:

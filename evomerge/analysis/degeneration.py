@@ -70,8 +70,8 @@ class Degeneration:
 
         Returns:
             `task`, `measure`; `best` and `parent`: the means of the record and of the parent; `against`: the parent's
-            name; `difference`: `best` minus `parent`, with `low` and `high` (95 %, paired); `n` items of the `split`;
-            `share`: whether it is a share, unlike tokens.
+            name; `difference`: `best` minus `parent`, with `low` and `high` (95 %, paired) and `p_value`; `n` items of
+            the `split`; `share`: whether it is a share, unlike tokens.
         """
         found = []
         for task in self._skills.entries:
@@ -177,7 +177,7 @@ def degenerate(found: Mapping[str, Any]) -> Iterator[Caution]:
         texts = _of_several(rows, str(found["choice"]["kind"]))
     else:
         worse = sorted(filter(_is_worse, own), key=lambda one: -one["low"])
-        texts = [(one["measure"], one["task"], _text(one, who)) for one in worse if not _both_cut(one)]
+        texts = [(one["measure"], one["task"], worse_text(one, who)) for one in worse if not _both_cut(one)]
     texts += [("cut_answers", one["task"], _both_text(one, who)) for one in own if _both_cut(one)]
     for kind in dict.fromkeys(kind for kind, *_ in _KINDS.values()):
         mine = [(task, text) for measure, task, text in texts if _KINDS[measure][0] == kind]
@@ -233,10 +233,21 @@ def _row(
         "difference": difference.difference,
         "low": difference.low,
         "high": difference.high,
+        "p_value": difference.p_value,
         "n": difference.n,
         "split": str(split),
         "share": measure in SHARES,
     }
+
+
+def telling(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that tell whether answers are degenerate; those of cut answers and of tokens do not."""
+    return [one for one in rows if _KINDS.get(one["measure"], ("",))[0] == "degenerate"]
+
+
+def degenerated(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows by which answers are degenerate: worse than the parent's by more than the interval."""
+    return sorted(filter(_is_worse, telling(rows)), key=lambda one: -one["low"])
 
 
 def _is_worse(one: Row) -> bool:
@@ -247,7 +258,7 @@ def _both_cut(one: Row) -> bool:
     return one["measure"] == "cut_answers" and min(one["best"], one["parent"]) > MANY_CUT
 
 
-def _text(one: Row, who: str) -> str:
+def worse_text(one: Row, who: str) -> str:
     """Return "the best merge's answers to gsm8k loop: 38.0 % repeat themselves, 1.0 % of math's (+37.0 points …)"."""
     _, verb, what = _KINDS[one["measure"]]
     remedy = f"; {LONGER}" if one["measure"] == "cut_answers" else ""

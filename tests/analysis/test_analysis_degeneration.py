@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from evomerge.analysis.comparison import tango
+from evomerge.analysis.cautions import SAID
+from evomerge.analysis.comparison import mcnemar, tango
 from evomerge.analysis.degeneration import cut_prompts_of_baselines
 from evomerge.analysis.verdict import OBJECTIVE, candidate_verdict, with_verdict
 from evomerge.cli.degeneration_table import MOST, degeneration_table
@@ -19,7 +21,7 @@ from evomerge.evaluation.scripts import NO_SCRIPT, number_of
 from evomerge.evaluation.task import SCRIPT, Constraint, TaskSpec
 from evomerge.export.model_card import model_card
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Choice, ItemScore, Record, Split, State
+from evomerge.record import Caution, Choice, ItemScore, Record, Split, State
 from evomerge.store import RunDir
 from evomerge.store.status import run_status
 
@@ -103,6 +105,7 @@ def test_a_merge_that_loops_is_warned_of_by_name_although_another_parent_loops_m
         "difference": 0.375,
         "low": low,
         "high": high,
+        "p_value": mcnemar(15, 0),
         "n": N,
         "split": "test",
         "share": True,
@@ -113,6 +116,58 @@ def test_a_merge_that_loops_is_warned_of_by_name_although_another_parent_loops_m
     ]
     assert status["warnings"][0]["kind"] == "degenerate"
     assert status["choice"]["records"][0]["degeneration"] == status["degeneration"]
+    assert status["verdict"]["use"] is False
+    assert status["verdict"]["text"] == f"do not use it as it is: {said(status, 'degenerate')[0]}"
+
+
+def test_of_many_tasks_some_answers_are_called_degenerate_by_chance_which_does_not_decide(tmp_path: Path) -> None:
+    # Seven answers more that loop: p = 0.008, which is beyond chance for three measures of one task, not for 60 of 20.
+    many = tuple(replace(SPEC, name=f"gsm8k_{i}" if i else "gsm8k") for i in range(20))
+    for specs, use in (((SPEC,), False), (many, None)):
+        status = finished(tmp_path / str(len(specs)), specs=specs, right=40, repetitive_answers=8)
+        assert row(status, "repetitive_answers")["p_value"] == mcnemar(7, 0)
+        assert said(status, "degenerate")
+        assert status["verdict"]["use"] is use
+
+
+def test_answers_that_may_be_degenerate_are_to_be_looked_at(tmp_path: Path) -> None:
+    verdict = finished(tmp_path / "run", right=40, repetitive_answers=6)["verdict"]
+    assert verdict["use"] is None
+    assert verdict["text"].startswith("look at its answers to gsm8k first, which may be degenerate; on the whole it ")
+
+
+def test_what_the_parents_did_before_the_search_is_no_verdict_on_the_merge(tmp_path: Path) -> None:
+    with new_run(tmp_path / "run") as run:
+        add(run, -1, "math", right=20)
+        add(run, -2, "code", right=8)
+        add(run, 0, "candidate 0", right=40)
+        run.database.set_choice(Choice("winner", (0,)))
+        run.database.set_meta(SAID, [Caution("degenerate", "probe answers to gsm8k are empty").to_data()])
+        status = with_verdict(run, run_status(run))
+    assert said(status, "degenerate") == ["probe answers to gsm8k are empty"]
+    assert status["verdict"]["use"] is True
+
+
+@pytest.mark.parametrize(
+    ("loops", "use", "text"),
+    [
+        ((0, 16, 0), None, "1 of them gives degenerate answers; candidate 2, candidate 0 do not"),
+        ((20, 16, 0), None, "2 of them give degenerate answers; candidate 2 does not"),
+        ((20, 16, 9), False, "each of the 3 merges of the front gives degenerate answers"),
+        ((0, 0, 5), None, "none of them is seen"),
+    ],
+)
+def test_a_front_says_how_many_of_its_merges_answer_as_their_parents_do(
+    tmp_path: Path, loops: tuple[int, int, int], use: bool | None, text: str
+) -> None:
+    with new_run(tmp_path / "run") as run:
+        add(run, -1, "math", right=20)
+        add(run, -2, "code", right=8)
+        for i, n in enumerate(loops):
+            add(run, i, f"candidate {i}", right=30 + i, repetitive_answers=n)
+        run.database.set_choice(Choice("front", (2, 1, 0)))
+        verdict = with_verdict(run, run_status(run))["verdict"]
+    assert verdict["use"] is use and text in verdict["text"]
 
 
 @pytest.mark.parametrize(

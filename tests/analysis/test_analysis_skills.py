@@ -320,17 +320,6 @@ def test_what_else_the_items_have_is_a_measure(tmp_path: Path) -> None:
     assert status["skills"] == [] and status["verdict"] == {"use": None, "text": "no merge is chosen yet"}
 
 
-def test_degenerate_answers_speak_against_a_merge(tmp_path: Path) -> None:
-    status = found(three_skills(tmp_path / "run", everywhere(add=38, reverse=40, capitals=37)))
-    status["warnings"] = [{"kind": "degenerate", "text": "the best merge repeats itself in 80.0 % of its answers"}]
-    assert advice(status) == {
-        "use": False,
-        "text": "do not use it as it is: the best merge repeats itself in 80.0 % of its answers",
-    }
-    status["warnings"] *= 3
-    assert advice(status)["text"].endswith("80.0 % of its answers (and 2 more such notes)")
-
-
 def test_of_equal_parents_the_first_is_the_best(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run", SPECS[:1])
     add_model(run, -1, "adder", everywhere(add=20), SPECS[:1])
