@@ -1,4 +1,4 @@
-"""How many threads candidates get on a CPU, measured before the first one where nobody said it; and what a dtype costs.
+"""How many threads models get on a CPU, measured before the first one where nobody said it; and what a dtype costs.
 
 More threads are not always faster: passes of a small model mostly wait for each other, and on a machine that others use
 two threads took ten times as long as one. So a few passes are timed with each number of threads, in turns.
@@ -25,10 +25,14 @@ from evomerge.errors import CheckpointError, RecipeError
 from evomerge.evaluation.harness import LmHarness
 from evomerge.merge.live.models import LiveModels
 from evomerge.recipe import Recipe
+from evomerge.store.database import Database
 from evomerge.system.cores import usable_cores
 from evomerge.system.memory import free_memory
 
 log = logging.getLogger(__name__)
+
+SETTLED = "threads"
+"""The key in a run's database of the number of threads that was chosen when it began; None: the user's."""
 
 CHEAP = 0.5
 """Seconds of a candidate's passes below which one thread is taken unmeasured: passes so short gain nothing by more."""
@@ -91,26 +95,107 @@ def settle(
         before: what an earlier session settled, which holds on where there are as many cores.
     """
     set_threads(execution.threads)
-    if live.device.type != "cpu" or engine not in ("hf", "lm-eval"):
+    if not _measurable(live, engine):
         return Settled()
-    cores = usable_cores()
-    if before is not None and (execution.threads is not None or (before.threads or 1) <= cores):
-        if execution.threads is not None or before.threads is None:
-            return Settled(before.threads)
-        set_threads(before.threads)
-        return Settled(before.threads, (f"{_threads(before.threads)}, as when the run began",))
-    load = _load(live, harness, recipe, items=items, batch_size=batch_size)
+    if before is not None and execution.threads is not None:
+        return Settled(before.threads)
+    if before is not None and before.threads is None:
+        return Settled()
+    again = _again(before)
+    if again is not None:
+        return again
+    try:
+        live.write(recipe)
+    except (CheckpointError, RecipeError):  # the baselines will say so
+        return Settled()
+    own = recipe.dtype or str(live.sources.like(recipe.donor.source).dtype).removeprefix("torch.")
+
+    def measured(load: Load) -> Settled:
+        cores = usable_cores()
+        found = _measured_threads(live.model, load, cores) if execution.threads is None else Settled()
+        slow = _measured_dtype(live.model, load, execution.dtype, own)
+        return Settled(found.threads, (*found.said, *slow.said), slow.doubts)
+
+    return _timed(live, harness, measured, items=items, batch_size=batch_size, otherwise=execution.threads)
+
+
+def settle_threads(
+    live: LiveModels,
+    harness: LmHarness,
+    threads: int | None,
+    *,
+    items: int,
+    batch_size: int,
+    engine: str,
+    before: Settled | None = None,
+) -> int | None:
+    """Set the number of torch's threads for models that are scored outside of a search; on a CPU only.
+
+    Args:
+        live: the live models; the first model is written already.
+        harness: the tasks.
+        threads: how many the user says; None: that is measured.
+        items: how many items a model answers.
+        batch_size: most rows of a pass.
+        engine: the name of the engine; vLLM has threads of its own.
+        before: what the run settled whose items they are, since the last bits of a logit go with the number of threads.
+
+    Returns:
+        The number; None: as many as the library says.
+    """
+    set_threads(threads)
+    if threads is not None or not _measurable(live, engine):
+        return threads
+    found = _again(before)
+    if found is None:
+
+        def measured(load: Load) -> Settled:
+            return _measured_threads(live.model, load, usable_cores())
+
+        found = _timed(live, harness, measured, items=items, batch_size=batch_size, otherwise=None)
+    for text in found.said:
+        log.info("%s", text)
+    return found.threads
+
+
+def _measurable(live: LiveModels, engine: str) -> bool:
+    return live.device.type == "cpu" and engine in ("hf", "lm-eval")
+
+
+def _again(before: Settled | None) -> Settled | None:
+    """Take the number of threads of an earlier session; None: there is none, or there are fewer cores than that."""
+    if before is None or before.threads is None or before.threads > usable_cores():
+        return None
+    set_threads(before.threads)
+    return Settled(before.threads, (f"{_threads(before.threads)}, as when the run began",))
+
+
+def _timed(
+    live: LiveModels,
+    harness: LmHarness,
+    measure: Callable[[Load], Settled],
+    *,
+    items: int,
+    batch_size: int,
+    otherwise: int | None,
+) -> Settled:
+    """Return what passes of the live model say; where none can be timed, all cores or `otherwise` threads are used."""
+    load = load_of(harness, live.model, live.tokenizer, items=items, batch_size=batch_size)
     if load is None:
         return Settled()
     try:
-        found = _measured_threads(live.model, load, cores) if execution.threads is None else Settled()
-        own = recipe.dtype or str(live.sources.like(recipe.donor.source).dtype).removeprefix("torch.")
-        slow = _measured_dtype(live.model, load, execution.dtype, own)
+        return measure(load)
     except Exception as error:  # a model's own code may raise anything; the first score will say what
         log.info("passes could not be timed: %s: %s", type(error).__name__, error)
-        set_threads(execution.threads or cores)
+        set_threads(otherwise or usable_cores())
         return Settled()
-    return Settled(found.threads, (*found.said, *slow.said), slow.doubts)
+
+
+def settled_of(database: Database) -> Settled | None:
+    """Return what the first session of a run settled; None: there was none."""
+    absent = "no session"
+    threads = database.get_meta(SETTLED, absent)
+    return None if threads == absent else Settled(threads)
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
@@ -166,14 +251,6 @@ def fewest_worth(found: Mapping[int, Sequence[float]]) -> int:
 def _ratio(these: Sequence[float], those: Sequence[float]) -> float:
     """Return the median over common rounds of how many times as long these took as those."""
     return median(one / max(other, 1e-9) for one, other in zip(these, those, strict=False))
-
-
-def _load(live: LiveModels, harness: LmHarness, recipe: Recipe, *, items: int, batch_size: int) -> Load | None:
-    try:
-        live.write(recipe)
-        return load_of(harness, live.model, live.tokenizer, items=items, batch_size=batch_size)
-    except (CheckpointError, RecipeError):  # the baselines will say so
-        return None
 
 
 def _measured_threads(model: Any, load: Load, cores: int) -> Settled:

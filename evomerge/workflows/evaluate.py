@@ -10,7 +10,14 @@ from typing import Any
 
 from evomerge.analysis.skills import Skills
 from evomerge.analysis.verdict import objective_of
-from evomerge.assembly.workers import find_device, include_paths, make_harness, running_dtype
+from evomerge.assembly.warm_up import Settled, settle_threads, settled_of
+from evomerge.assembly.workers import (
+    find_device,
+    include_paths,
+    make_harness,
+    own_threads,
+    running_dtype,
+)
 from evomerge.config.reader import from_data
 from evomerge.config.schema import EvaluationConfig, ExecutionConfig
 from evomerge.errors import ConfigError
@@ -118,6 +125,7 @@ def evaluate_run(
     return RunEvaluation(scores, {"best": {"tasks": tasks}, "baselines": baselines, "skills": compared}, known)
 
 
+@own_threads()
 def _scored(
     asked: _Asked, device: str | None, dtype: str | None, note: Note | None, log_folder: Path | None
 ) -> tuple[Sequence[ItemScore], dict[str, dict[str, Score]]]:
@@ -130,6 +138,9 @@ def _scored(
     chosen = [find_device(one) for one in device.split(",")]
     live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen, sources=sources)
     live.write(asked.recipe)
+    n_items = sum(map(len, harness.split_items(asked.split).values()))
+    how: dict[str, Any] = {"items": n_items, "batch_size": asked.batch_size, "engine": asked.engine}
+    settle_threads(live, harness, asked.threads, **how, before=asked.settled)
     texts: list[ItemAnswer] | None = None if log_folder is None else []
     items, totals = harness.evaluate(live.model, live.tokenizer, asked.split, texts)
     if texts is not None and log_folder is not None:
@@ -149,13 +160,29 @@ def _log_folder(folder: str | Path | None, target: str | Path | Recipe) -> Path 
 
 @dataclass(frozen=True)
 class _Asked:
-    """The recipe to build with its name in a sentence, the tasks, the split that holds the items, how it is asked."""
+    """What is scored, and how.
+
+    Attributes:
+        who: what a sentence calls the model.
+        recipe: of the model.
+        harness: the tasks.
+        split: the split that holds the items.
+        chat: how the model is asked.
+        batch_size: most rows of a pass.
+        engine: the name of what runs the model.
+        threads: how many threads a run's configuration names; None: it names none.
+        settled: what the run settled about threads; None: it is no run.
+    """
 
     who: str
     recipe: Recipe
     harness: LmHarness
     split: Split
     chat: Chat
+    batch_size: int
+    engine: str
+    threads: int | None = None
+    settled: Settled | None = None
 
 
 def _what_to_score(
@@ -179,7 +206,7 @@ def _what_to_score(
                 data = {**data, "evaluation": {**data["evaluation"], "allow_unsafe_code": allow_unsafe_code}}
             config = from_data(data)
             recipe = best_to_build(run, "these would be the scores of another merge")
-            recorded = {"seed": config.seed, "tasks": run.database.splits()}
+            recorded, settled = {"seed": config.seed, "tasks": run.database.splits()}, settled_of(run.database)
         own = config.evaluation.chat
         entries = {spec.name: spec for spec in config.evaluation.tasks}
         if not tasks:
@@ -189,7 +216,8 @@ def _what_to_score(
             harness = make_harness(
                 config, recorded_splits=recorded, batch_size=batch_size, where_they_fit=asking.changes_tasks
             )
-            return _Asked(who, recipe, harness, Split.TEST, chat)
+            engine, threads = config.evaluation.engine, config.execution.threads
+            return _Asked(who, recipe, harness, Split.TEST, chat, batch_size, engine, threads, settled)
     else:
         recipe = _as_recipe(target)
     if not tasks:
@@ -211,7 +239,7 @@ def _what_to_score(
         every_metric=True,
         where_they_fit=True,
     )
-    return _Asked(who, recipe, harness, Split.SEARCH, chat)
+    return _Asked(who, recipe, harness, Split.SEARCH, chat, batch_size, EvaluationConfig.default("engine"))
 
 
 def _entry(name: str, own: TaskSpec | None) -> TaskSpec:

@@ -19,7 +19,8 @@ from evomerge.analysis.skills import skill
 from evomerge.assembly.inputs import recipe_contents
 from evomerge.assembly.model_settings import template_lacking
 from evomerge.assembly.prepare import Prepared, prepare
-from evomerge.assembly.workers import include_paths
+from evomerge.assembly.warm_up import Settled, settle_threads, settled_of
+from evomerge.assembly.workers import include_paths, own_threads
 from evomerge.errors import ConfigError, EstimationError, EvaluationError, RunError
 from evomerge.estimation.responses import Responses
 from evomerge.evaluation.contents import ASPECTS, LENGTH
@@ -145,12 +146,12 @@ def evaluate_full(
     """Score models on all items of a configuration's tasks; see `evomerge.api.evaluate_full`."""
     if not winner and not parents:
         raise ConfigError("nothing to score: ask for the winner, the parents, or both")
-    recorded, best = None, None
+    recorded, best, before = None, None, None
     if isinstance(target, Mapping):
         data = dict(target)
     else:
         with RunDir.open(target) as run:
-            data, recorded = run.config, run.database.splits()
+            data, recorded, before = run.config, run.database.splits(), settled_of(run.database)
             best = _best(run) if winner else None
             refuse_other_models(
                 run,
@@ -187,7 +188,7 @@ def evaluate_full(
     if note is not None and len(missing) < len(models):
         note(f"already in {out}: {', '.join(name for name in models if name not in missing)}")
     if missing:
-        found = _score(missing, known, prepared, rest, columns, found, out, progress, note)
+        found = _score(missing, known, prepared, rest, columns, found, out, before, progress, note)
     scores = {name: _summary(columns, found, name, recorded is not None) for name in models}
     skills = _skills(prepared, columns, found, best[0]) if best is not None and parents else ()
     return FullResult(columns, scores, found, recorded is not None, skills)
@@ -381,6 +382,7 @@ def _asked(harnesses: Iterable[LmHarness]) -> str:
     return digest_of([items, scoring])
 
 
+@own_threads()
 def _score(
     models: Mapping[str, Recipe],
     known: Mapping[str, str],
@@ -389,6 +391,7 @@ def _score(
     columns: Sequence[TaskColumn],
     found: Responses,
     out: str | Path | None,
+    before: Settled | None,
     progress: Callable[[int, int], None] | None,
     note: Callable[[str], None] | None,
 ) -> Responses:
@@ -396,6 +399,13 @@ def _score(
     if note is not None:
         note("loading the parents")
     live = prepared.live_models()
+    evaluation = prepared.config.evaluation
+    how: dict[str, Any] = {
+        "items": len(found.items),
+        "batch_size": evaluation.batch_size,
+        "engine": evaluation.engine,
+        "before": before,
+    }
     parts = len(prepared.splits) + (rest is not None)
     done = 0
     try:
@@ -403,6 +413,8 @@ def _score(
             if note is not None:
                 note(f"scoring {name} on {len(found.items)} items")
             live.write(recipe)
+            if done == 0:
+                settle_threads(live, prepared.harness, prepared.config.execution.threads, **how)
             answers: dict[tuple[str, int], Mapping[str, float]] = {}
             for scores, source in _parts(prepared, rest, live):
                 answers.update({(source(score.task), score.item): score.metrics for score in scores})

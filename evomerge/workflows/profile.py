@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from evomerge.assembly.prepare import Prepared, prepare
+from evomerge.assembly.workers import own_threads
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, Interrupted, RecipeError
 from evomerge.execution.base import StopSignal
 from evomerge.execution.local import LocalExecutor
@@ -59,6 +60,7 @@ _COPIED = 256 << 20
 _COPIES = 5
 
 
+@own_threads()
 def profile(
     data: Mapping[str, Any], *, candidates: int, progress: Progress | None, note: Note | None
 ) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
-from evomerge.assembly.warm_up import Settled
+from evomerge.assembly.warm_up import SETTLED, Settled, settled_of
 from evomerge.assembly.workers import own_threads
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted, RunError
 from evomerge.execution.base import Executor, StopSignal
@@ -42,9 +42,6 @@ log = logging.getLogger("evomerge")
 
 PROBED = "probed"
 """The key in the database of what a probe of the parents called for; missing where there was none."""
-
-SETTLED = "threads"
-"""The key in the database of the number of threads that was chosen when the run began; None: the user's."""
 
 MANY, SHOWN = 5, 500
 """After how many failures and no success it is said that something is wrong, and most characters of an error then."""
@@ -137,7 +134,7 @@ def _doubts(run: RunDir, prepared: Prepared) -> Iterator[str]:
 
 
 def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSignal, note: Note | None) -> None:
-    database, before = run.database, _settled(run.database)
+    database, before = run.database, settled_of(run.database)
     database.set_meta("state", RUNNING)
     database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
     database.set_meta(COMBINATION, prepared.objectives.combination)
@@ -233,13 +230,6 @@ def _probe(database: Database, prepared: Prepared, executor: Executor, stop: Sto
         return None if plan is None else plan.sentence(datetime.now())
 
     listener.corrected = corrected
-
-
-def _settled(database: Database) -> Settled | None:
-    """Return what an earlier session settled; None: there was none."""
-    absent = "no session"
-    threads = database.get_meta(SETTLED, absent)
-    return None if threads == absent else Settled(threads)
 
 
 def _stopped(error: BaseException, folder: Path) -> BaseException:

@@ -231,3 +231,42 @@ def test_a_run_records_its_threads_and_gives_them_back(tmp_path: Path) -> None:
     notes.clear()
     api.resume(run.path, budget={"candidates": 3}, note=notes.append)
     assert "1 thread, as when the run began" in notes
+
+
+def test_evaluate_takes_the_threads_of_a_run_else_measures_and_gives_them_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two threads are the quickest here, and a run may have been begun with one.
+    costs(monkeypatch, lambda threads, _: 8.0 / threads, cores=2)
+    told, inner = [], warm_up.set_threads
+
+    def set_threads(threads: int | None) -> None:
+        told.extend([] if threads is None else [threads])
+        inner(threads)
+
+    monkeypatch.setattr(warm_up, "set_threads", set_threads)
+    data = composed(write_tiny(tmp_path), "execution.threads=null", "budget.candidates=1", "execution.device=cpu")
+    run = api.search(data, run_dir=tmp_path / "run")
+    with RunDir.open(run.path, write=True) as opened:
+        opened.database.set_meta("threads", 1)
+    told.clear()
+    api.evaluate_run(run.path, device="cpu")
+    assert told == [1]
+    told.clear()
+    api.evaluate_full(run.path, parents=True)
+    assert told == [1]
+    with RunDir.open(run.path, write=True) as opened:
+        opened.database.set_meta("threads", 64)  # of a larger machine
+    told.clear()
+    api.evaluate_run(run.path, device="cpu")
+    assert set(told) == {1, 2} and told[-1] == 2
+
+
+def test_a_model_is_evaluated_with_as_many_threads_as_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = []
+    monkeypatch.setattr(TimedPasses, "seconds", lambda self: now.append(torch.get_num_threads()) or 8.0)
+    monkeypatch.setattr(warm_up, "usable_cores", lambda: 2)
+    torch.set_num_threads(2)
+    api.evaluate("zoo:math", tasks=["zoo_ja_math"], include_path=["zoo:tasks"], limit=4, device="cpu")
+    assert set(now) == {1, 2}
+    assert torch.get_num_threads() == 2  # given back, although one was taken
