@@ -151,8 +151,13 @@ def test_what_the_parents_did_before_the_search_is_no_verdict_on_the_merge(tmp_p
 @pytest.mark.parametrize(
     ("loops", "use", "text"),
     [
-        ((0, 16, 0), None, "1 of them gives degenerate answers; candidate 2, candidate 0 do not"),
-        ((20, 16, 0), None, "2 of them give degenerate answers; candidate 2 does not"),
+        ((0, 16, 0), None, " keep every skill of the parents; 1 gives degenerate answers"),
+        (
+            (20, 16, 0),
+            None,
+            "front: candidate 2 (better at gsm8k: 80.0 % against 50.0 % of math) keeps every skill of ",
+        ),
+        ((20, 16, 0), None, "; 2 give degenerate answers"),
         ((20, 16, 9), False, "each of the 3 merges of the front gives degenerate answers"),
         ((0, 0, 5), None, "none of them is seen"),
     ],

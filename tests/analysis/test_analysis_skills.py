@@ -227,8 +227,8 @@ def test_a_front_says_which_of_its_merges_lost_what(tmp_path: Path) -> None:
     )
     assert status["verdict"] == {
         "use": None,
-        "text": "choose among the 3 merges of the front: 2 of them have lost a skill of a parent or are worse at it; "
-        "candidate 1 has not",
+        "text": "choose among the 3 merges of the front: candidate 1 keeps every skill of the parents, though the "
+        "items of reverse are too few to be sure; 2 have lost a skill of a parent or are worse at it: reverse (2)",
     }
     assert other is not None
     own = candidate_verdict(run, run_status(run), other, who="this model")
@@ -236,6 +236,47 @@ def test_a_front_says_which_of_its_merges_lost_what(tmp_path: Path) -> None:
         "this model has lost reverse: 0.0 % against 97.5 % of words (-97.5 points [-99.6, -80.2] on 40 test items)"
     ]
     run.close()
+
+
+@pytest.mark.parametrize(
+    ("merges", "use", "text"),
+    [
+        (
+            [(38, 40, 37), (38, 34, 37), (38, 0, 37), (38, 0, 4)],
+            None,
+            "choose among the 4 merges of the front: candidate 0 (better at add: 95.0 % against 50.0 % of adder) keeps "
+            "every skill of the parents; candidate 1 is behind a parent at reverse, which may be chance; 2 have lost a "
+            "skill of a parent or are worse at it: reverse (2), capitals (1)",
+        ),
+        (
+            [(38, 34, 37), (2, 39, 36)],
+            None,
+            "choose among the 2 merges of the front: candidate 0 is behind a parent at reverse, which may be chance; 1 "
+            "has lost a skill of a parent or is worse at it: add",
+        ),
+        (
+            [(38, 0, 37), (2, 0, 36)],
+            False,
+            "each of the 2 merges of the front has lost a skill of a parent or is worse at it: reverse (2), add (1)",
+        ),
+        (
+            [(38, 40, 37), (30, 40, 38)],
+            None,
+            "choose among the 2 merges of the front: none of them is seen to have lost a skill of a parent",
+        ),
+    ],
+)
+def test_the_verdict_of_a_front_names_the_merges_that_keep_every_skill(
+    tmp_path: Path, merges: list[tuple[int, int, int]], use: bool | None, text: str
+) -> None:
+    run = new_run(tmp_path / "run")
+    add_model(run, -1, "adder", everywhere(add=20, reverse=2, capitals=4))
+    add_model(run, -2, "words", everywhere(add=2, reverse=39, capitals=4))
+    add_model(run, -3, "caps", everywhere(add=4, reverse=0, capitals=36))
+    for number, (add, reverse, capitals) in enumerate(merges):
+        add_model(run, number, f"candidate {number}", everywhere(add=add, reverse=reverse, capitals=capitals))
+    run.database.set_choice(Choice("front", tuple(range(len(merges)))))
+    assert found(run)["verdict"] == {"use": use, "text": text}
 
 
 @pytest.mark.parametrize("lost", [2, 30])
