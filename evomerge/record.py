@@ -43,7 +43,7 @@ CAUTIONS = (
     "repeated_items",
     "order",  # of the finalists
     "flattering",  # the best of many noisy scores
-    "settings",  # what belongs to the models besides their weights
+    "settings",  # what belongs to the models besides their weights, and keys that have no effect
 )
 """The kinds of cautions, the gravest first; the words are stable, and more may come."""
 

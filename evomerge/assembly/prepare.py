@@ -42,7 +42,7 @@ from evomerge.evaluation.catalog import public_sources
 from evomerge.evaluation.engines.registry import engine_problems
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.objective import Objectives
-from evomerge.evaluation.task import reference_problems
+from evomerge.evaluation.task import idle_weights, reference_problems
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
@@ -70,7 +70,8 @@ class Prepared:
         harness: tasks with their datasets and splits.
         objectives: turns item scores into results.
         data: the mapping from which the configuration was read, with the values of its references.
-        notes: what the models say differently besides their weights, and whose word the merge gets, one sentence each.
+        notes: what the models say differently besides their weights and whose word the merge gets, and what of the
+            configuration has no effect, one sentence each.
         kinship: how the models are related, by samples of their weights; None: there is only one.
     """
 
@@ -236,7 +237,8 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
         raise ConfigError(problems)
     named, plain = baselines(config, sources), resolved(data)[0]
     kinship = search_kinship(config.models.parents, config.models.base, sources)
-    said = [*settings.notes, *notes]
+    idle = idle_weights(harness.specs, combination)
+    said = [*([] if idle is None else [idle]), *settings.notes, *notes]
     prepared = Prepared(config, spaces, sources, named, harness, objectives, plain, said, kinship)
     pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
     if config.fitness.items is not None and config.fitness.items > pool:

@@ -301,6 +301,18 @@ def combination_problems(specs: Sequence[TaskSpec], combination: str) -> list[st
     ]
 
 
+def idle_weights(specs: Sequence[TaskSpec], combination: str) -> str | None:
+    """Return a sentence if the entries differ in weights that play no part; None: they do not."""
+    weights = [spec.weight for spec in specs if spec.weight > 0.0]
+    if combination != WORST or len(set(weights)) < 2:
+        return None
+    return (
+        f"evaluation.objective is {WORST}, for which every task with a weight counts alike: the weights "
+        f"{', '.join(f'{weight:g}' for weight in weights)} have no effect; make them equal, or choose "
+        f"evaluation.objective: {SUM}"
+    )
+
+
 def reference_problems(specs: Sequence[TaskSpec], baselines: Collection[str]) -> list[str]:
     """Return one sentence for each spec that compares with a baseline that does not exist."""
     return [

@@ -59,3 +59,22 @@ def test_items_of_a_task_with_several_entries_cost_once() -> None:
     prepared = prepare(compose([*SMALL, f"evaluation.tasks={tasks}"]))
     assert prepared.items_per_candidate == 4
     assert [spec.direction for spec in prepared.objectives.specs] == ["maximize", "minimize"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "weights", "said"),
+    [
+        ("worst", (2, 1), "the weights 2, 1 have no effect"),
+        ("worst", (1, 1), None),
+        ("worst", (1, 0), None),
+        ("sum", (2, 1), None),
+    ],
+)
+def test_weights_that_have_no_effect_are_told_before_the_search(
+    objective: str, weights: tuple[int, int], said: str | None
+) -> None:
+    tasks = zip(("zoo_ja_math", "zoo_en_math"), weights, strict=True)
+    entries = [f"{{name: {name}, metric: acc, weight: {weight}}}" for name, weight in tasks]
+    words = [f"evaluation.tasks=[{', '.join(entries)}]", f"evaluation.objective={objective}"]
+    texts = [one.text for one in prepare(compose([*SMALL, *words])).cautions if "no effect" in one.text]
+    assert len(texts) == (said is not None) and all(said in text for text in texts)
