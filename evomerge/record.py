@@ -34,6 +34,7 @@ CAUTIONS = (
     "limits",  # a limit that the merge breaks
     "degenerate",  # answers that loop, are empty, or in another script than the parents'
     "cut_answers",  # answers that the limit of tokens or the context has cut, or prompts that were cut
+    "parent_answers",  # a parent whose answers were mostly cut or empty, so that it may be better than its score
     "ancestry",  # parents that were not fine-tuned from the base, or hardly differ
     "behind",  # not ahead of the best parent
     "unscored",  # a model that could not be scored

@@ -18,6 +18,7 @@ times the number of such comparisons, lies below (Bonferroni): of many some are 
 
 _DOUBTS = {
     "cut_answers": "cut answers",
+    "parent_answers": "a parent's answers",
     "ancestry": "the parents' ancestry",
     "public_items": "the public test set",
     "repeated_items": "repeated items",
@@ -96,7 +97,9 @@ def _gained(found: Mapping[str, Any]) -> tuple[bool | None, str]:
     what = f"{gain(one).strip()} over {who}, on {one['n']} test items"
     if perhaps:
         names = listed([str(row["task"]) for row in perhaps])
-        return None, f"look at {names} first, where it is behind a parent; on the whole it gains {what}"
+        scores = f" ({scores_text(perhaps[0])})" if len(perhaps) == 1 else ""
+        within = " within your floor" if all(row.get("floor") for row in perhaps) else ""
+        return None, f"look at {names} first, where it is behind a parent{within}{scores}; on the whole it gains {what}"
     perhaps_worse = list(dict.fromkeys(str(row["task"]) for row in degenerated(found.get("degeneration") or ())))
     if perhaps_worse:
         names = listed(perhaps_worse)
@@ -191,11 +194,13 @@ def _is(rows: Sequence[Any]) -> str:
 def _for_certain(skills: Sequence[Skill], *, whole: bool | None = None) -> list[Skill]:
     """Return the skills that are lost beyond chance, also where there are many tasks.
 
+    A skill with a floor is judged by the floor, which is a limit: less than the best parent has was allowed.
+
     Args:
         skills: those of a merge.
         whole: only those of which less (True) or not less (False) than half is left; None: both.
     """
-    sure = [one for one in lost(skills) if one["p_value"] * len(skills) < SURE]
+    sure = [one for one in lost(skills) if one["p_value"] * len(skills) < SURE and not one.get("floor")]
     return [one for one in sure if whole is None or kept_in_part(one) is not whole]
 
 

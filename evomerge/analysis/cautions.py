@@ -8,6 +8,7 @@ from typing import Any
 from evomerge.analysis.degeneration import degenerate
 from evomerge.analysis.limits import limit_cautions
 from evomerge.analysis.lost_skills import doubtful_skills, lost_skills, said_already
+from evomerge.analysis.parent_answers import parent_answer_cautions
 from evomerge.analysis.repeats import repeats_warnings
 from evomerge.evaluation import unsafe_code
 from evomerge.evaluation.task import WORST
@@ -30,6 +31,8 @@ def cautions(found: Mapping[str, Any]) -> list[Caution]:
             what the merge is called (None: "the best merge").
     """
     said = [Caution(**one) for one in found.get("said", ())]
+    if found.get("degeneration"):  # all answers are known, and say more than a few did
+        said = [one for one in said if one.kind != "parent_answers"]
     # What is known of the result replaces what was said of the same before the search.
     every = dict.fromkeys([*_of_result(found), *said])
     return sorted(every, key=lambda one: one.rank)
@@ -39,6 +42,7 @@ def _of_result(found: Mapping[str, Any]) -> Iterator[Caution]:
     who = str(found.get("who") or "the best merge")
     yield from lost_skills(found)
     yield from degenerate(found)
+    yield from parent_answer_cautions(found.get("parent_answers") or ())
     if found.get("code_tasks") is not None:
         yield Caution("unsafe_code", code_warning(found["code_tasks"]))
     for task in found.get("public_tasks", ()):

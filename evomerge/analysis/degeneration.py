@@ -14,6 +14,7 @@ from typing import Any
 
 from evomerge.analysis.comparison import compare
 from evomerge.analysis.lost_skills import listed
+from evomerge.analysis.parent_answers import parent_answers
 from evomerge.analysis.skills import JUDGED, Skills
 from evomerge.evaluation.measures.registry import ALWAYS, SHARES
 from evomerge.evaluation.objective import Objectives
@@ -53,17 +54,20 @@ class Degeneration:
     Args:
         run: the run.
         objectives: those of the run.
+
+    Attributes:
+        skills: the scores of the same records, task by task.
     """
 
     def __init__(self, run: RunDir, objectives: Objectives) -> None:
-        self._database, self._skills = run.database, Skills(run, objectives)
+        self._database, self.skills = run.database, Skills(run, objectives)
         self._scripts: dict[Split, KnownScripts] = {}
         self._values: dict[tuple[int, Split], Values] = {}
 
     @property
     def baselines(self) -> dict[str, Record]:
         """The baselines by name, in the order in which they are shown."""
-        return dict(sorted(self._skills.baselines.items(), key=lambda one: -one[1].number))
+        return dict(sorted(self.skills.baselines.items(), key=lambda one: -one[1].number))
 
     def rows(self, record: Record) -> list[dict[str, Any]]:
         """Return a record against the best parent of each task, one row for each measure that both have.
@@ -74,18 +78,22 @@ class Degeneration:
             the `split`; `share`: whether it is a share, unlike tokens.
         """
         found = []
-        for task in self._skills.entries:
-            parent, _ = self._skills.best_parent(task)
-            split = next((one for one in reversed(JUDGED) if task in self._of(record, one)), None)
+        for task in self.skills.entries:
+            parent, _ = self.skills.best_parent(task)
+            split = self.split_of(record, task)
             if parent is None or split is None:
                 continue
-            own, other = self._of(record, split)[task], self._of(parent, split).get(task, {})
+            own, other = self.values(record, split)[task], self.values(parent, split).get(task, {})
             for measure in ALWAYS:
                 values = own.get(measure, {}), other.get(measure, {})
                 both = sorted(values[0].keys() & values[1].keys())
                 if both:
                     found.append(_row(task, measure, parent.name, split, *([one[i] for i in both] for one in values)))
         return found
+
+    def split_of(self, record: Record, task: str) -> Split | None:
+        """Return the last judged split on which a record answered a task; None: there is none."""
+        return next((one for one in reversed(JUDGED) if task in self.values(record, one)), None)
 
     def cut_prompts(self, records: Mapping[str, Record]) -> list[dict[str, Any]]:
         """Return which of some models read cut prompts on the last split that they answered.
@@ -99,7 +107,7 @@ class Degeneration:
         found: dict[tuple[str, str, int, int], list[str]] = {}
         for name, record in records.items():
             split = next((one for one in reversed(Split) if one in (record.scores or {})), Split.SEARCH)
-            for task, own in self._of(record, split).items():
+            for task, own in self.values(record, split).items():
                 values = own.get("cut_prompts", {})
                 if any(values.values()):
                     key = (task, str(split), sum(value > 0.0 for value in values.values()), len(values))
@@ -109,7 +117,8 @@ class Degeneration:
             for (task, split, cut, n), names in found.items()
         ]
 
-    def _of(self, record: Record, split: Split) -> Values:
+    def values(self, record: Record, split: Split) -> Values:
+        """Return a record's measures of each item that it answered."""
         key = (record.number, split)
         if key not in self._values:
             self._values[key] = _values(self._items(record, split), self._known(split))
@@ -121,7 +130,7 @@ class Degeneration:
     def _known(self, split: Split) -> KnownScripts:
         if split not in self._scripts:
             self._scripts[split] = KnownScripts()
-            for parent in self._skills.parents:
+            for parent in self.skills.parents:
                 self._scripts[split].note(self._items(parent, split))
         return self._scripts[split]
 
@@ -136,11 +145,11 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
 
     Returns:
         The status, with `degeneration`, the rows of the best merge (see `Degeneration.rows`), also in each of
-        `choice.records`; and `cut_prompts` (see `Degeneration.cut_prompts`) of the baselines and, where `best` is
-        true, of the best merge.
+        `choice.records`; `parent_answers` (see `evomerge.analysis.parent_answers`); and `cut_prompts` (see
+        `Degeneration.cut_prompts`) of the baselines and, where `best` is true, of the best merge.
     """
     measured = Degeneration(run, objectives)
-    made = {**found, "degeneration": []}
+    made = {**found, "degeneration": [], "parent_answers": []}
     named = measured.baselines
     best = found.get("best")
     record = None if best is None else run.database.record(best["id"])
@@ -153,11 +162,13 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
     choice = found.get("choice")
     if choice is None:
         return made
-    rows = []
+    rows, chosen = [], []
     for row in choice["records"]:
         record = run.database.record(row["id"])
         assert record is not None, "the choice was read from the same database"
         rows.append({**row, "degeneration": measured.rows(record)})
+        chosen.append(record)
+    made["parent_answers"] = parent_answers(measured, chosen)
     made["choice"] = {**choice, "records": rows}
     made["degeneration"] = rows[0]["degeneration"] if rows else []
     return made

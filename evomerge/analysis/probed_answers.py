@@ -11,32 +11,34 @@ MANY = 0.5
 
 
 def probed_cautions(scores: Mapping[str, Sequence[ItemScore]], *, what: str = "probe answers") -> Iterator[Caution]:
-    """Yield one for each task whose answers were mostly cut by the limit, or empty, of at least one model.
+    """Yield one if answers to some tasks were mostly cut by the limit, of at least one model, and one if empty.
 
     Args:
         scores: name of a model to the scores of its answers.
         what: what the answers are called.
     """
-    tasks = dict.fromkeys(score.task for own in scores.values() for score in own)
-    for task in tasks:
+    cut, empty = [], []
+    for task in dict.fromkeys(score.task for own in scores.values() for score in own):
         answers = {name: [score for score in own if score.task == task] for name, own in scores.items()}
-        cut = _mostly("cut_answers", answers)
-        if cut:
+        if whose := _mostly("cut_answers", answers):
             lengths = [score.metrics.get("generated_tokens", 0.0) for own in answers.values() for score in own
                        if score.metrics.get("cut_answers")]  # fmt: skip
-            yield Caution(
-                "cut_answers",
-                f"{what} to {task} were cut at {max(lengths):.0f} tokens: {cut}; raise "
-                "evaluation.tasks[].generation.max_gen_toks, set what ends an answer (until, a chat template), or, for "
-                "a model that thinks before it answers, evaluation.chat.arguments.enable_thinking: false",
-            )
-        empty = _mostly("empty_answers", answers)
-        if empty:
-            yield Caution(
-                "degenerate",
-                f"{what} to {task} are empty: {empty}; see whether the prompt, its chat template and the stop texts "
-                "fit these models",
-            )
+            cut.append(f"{whose} to {task} at {max(lengths):.0f} tokens")
+        if whose := _mostly("empty_answers", answers):
+            empty.append(f"{whose} to {task}")
+    if cut:
+        yield Caution(
+            "parent_answers",
+            f"{what} were cut: {'; '.join(cut)}. Where the model should be good at the task, raise "
+            "evaluation.tasks[].generation.max_gen_toks, set what ends an answer (until, a chat template), or, if it "
+            "thinks before it answers, evaluation.chat.arguments.enable_thinking: false",
+        )
+    if empty:
+        yield Caution(
+            "parent_answers",
+            f"{what} are empty: {'; '.join(empty)}. See whether the prompt, its chat template and the stop texts fit "
+            "the model",
+        )
 
 
 def _mostly(measure: str, answers: Mapping[str, Sequence[ItemScore]]) -> str:

@@ -244,7 +244,8 @@ def skill(
 
     Returns:
         `task`, `metric` ("metric,filter" after a filter), `direction`, `share` (whether the scores are shown in per
-        cent), `best_parent`, `best_parent_by`, `split`; over the `n` items that are judged for both: `mean` and
+        cent), `best_parent`, `best_parent_by`, `split`, `floor` (whether the entry has one, which says what may be
+        lost); over the `n` items that are judged for both: `mean` and
         `parent_mean` in the metric's own direction, `difference` with `low` and `high` (95 %), signed so that above 0
         the merge is better, also where less is better, and `p_value`; `lost`: whether the merge is worse by more than
         the interval (`high` below 0); `kept`: which part of the parent's score is left, of a share of which more is
@@ -259,6 +260,7 @@ def skill(
         "best_parent": parent,
         "best_parent_by": None if by is None else str(by),
         "split": str(split),
+        "floor": spec.floor is not None,
         "n": len(both),
     }
     if not both:

@@ -18,6 +18,7 @@ from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare, compare_worst
 from evomerge.analysis.degeneration import Degeneration, with_degeneration
 from evomerge.analysis.limits import broken_limits
+from evomerge.analysis.parent_answers import parent_answers
 from evomerge.analysis.repeats import repeated_items
 from evomerge.analysis.replay import Replay
 from evomerge.analysis.skills import Skills, with_skills
@@ -68,7 +69,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any], *, who: str | None = No
         - `warnings`: what to bear in mind, the gravest first, each `{"kind", "text"}` (see `evomerge.record.Caution`)
         - `verdict`: whether to use the best merge, in one sentence (see `evomerge.analysis.advice`)
         - `objectives`, `choice`, and `objectives` of each baseline: see `evomerge.analysis.choice`
-        - `degeneration` and `cut_prompts`: see `evomerge.analysis.degeneration`
+        - `degeneration`, `parent_answers` and `cut_prompts`: see `evomerge.analysis.degeneration`
         - `skills`, and `tasks` of the best merge, each baseline and each chosen record: see `evomerge.analysis.skills`
     """
     found = _with_warnings(run, _with_worth(run, status), who)
@@ -100,7 +101,9 @@ def candidate_verdict(run: RunDir, status: Mapping[str, Any], record: Record, *,
         skills = Skills(run, objective)
         row |= {"tasks": skills.tasks(record), "broken_limits": broken_limits(run, objective, record.number)}
         found["skills"] = [] if record.is_baseline else skills.compared(record)
-        found["degeneration"] = [] if record.is_baseline else Degeneration(run, objective).rows(record)
+        if not record.is_baseline:
+            measured = Degeneration(run, objective)
+            found["degeneration"], found["parent_answers"] = measured.rows(record), parent_answers(measured, [record])
         if not record.is_baseline:
             found["comparisons"] = _comparisons(run, objective, row, list(run.database.records(baselines=True)))
     return _with_warnings(run, found, who)
@@ -113,7 +116,8 @@ def _with_warnings(run: RunDir, found: Mapping[str, Any], who: str | None) -> di
 
 def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     objective = objective_of(run)
-    found = {**status, "objectives": [], "choice": None, "skills": [], "degeneration": [], "cut_prompts": []}
+    found = {**status, "objectives": [], "choice": None, "skills": [], "degeneration": [], "parent_answers": []}
+    found["cut_prompts"] = []
     if objective is not None:
         found = with_skills(run, objective, with_choice(run, objective, found))
         found = with_degeneration(run, objective, found)

@@ -62,6 +62,18 @@ def print_table(console: Console, table: Table) -> None:
         console.print(line, soft_wrap=True)
 
 
+def print_hanging(console: Console, label: Text, text: Text) -> None:
+    """Print a label and a text; on a terminal its further lines begin below its first one."""
+    text = named(text.plain, str(text.style))
+    if not console.is_terminal:
+        console.print(Text.assemble(label, text))
+        return
+    width = max(console.width - label.cell_len, 20)
+    for number, line in enumerate(text.wrap(console, width)):
+        line.rstrip()
+        console.print(Text.assemble(label if number == 0 else " " * label.cell_len, line), soft_wrap=True)
+
+
 def fits(table: Table, width: int) -> bool:
     """Return whether a table can be printed without breaking a line of its cells."""
     console = make_console()

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from evomerge.cli.console import WIDEST, fits, named
-from evomerge.system.figures import gain, mean_text
+from evomerge.system.figures import fixed, gain, mean_text
 
 MOST = 20
 """So many rows are shown, of more those that are furthest beyond their intervals."""
@@ -49,17 +49,28 @@ def _table(rows: Sequence[Row], models: Sequence[Mapping[str, Any]]) -> Table:
     for one in shown:
         worse = one["share"] and one["low"] > 0.0
         style = WORSE if worse else ""
-        parent = str(one["against"]) if models else f"{mean_text(one['parent'], one['share'])} {one['against']}"
-        cells = ("–" if (mean := _mean(row, one)) is None else mean_text(mean, one["share"]) for row in models)
+        parent = str(one["against"]) if models else f"{_number(one['parent'], one)} {one['against']}"
+        cells = ("–" if (mean := _mean(row, one)) is None else _number(mean, one) for row in models)
         table.add_row(
             named(one["task"], style),
             str(one["measure"]).replace("_", " ").removesuffix(" answers"),
-            named(mean_text(one["best"], one["share"]) + (" more" if worse else ""), style),
+            named(_number(one["best"], one) + (" more" if worse else ""), style),
             *cells,
             named(parent),
-            named(gain(one).strip().replace(" points", ""), style),
+            named(_more(one), style),
         )
     return table
+
+
+def _number(mean: float, one: Row) -> str:
+    """Return a share in per cent, or a number of tokens with one digit after the point."""
+    return mean_text(mean, True) if one["share"] else fixed(mean, 1)
+
+
+def _more(one: Row) -> str:
+    if one["share"]:
+        return gain(one).strip().replace(" points", "")
+    return f"{fixed(one['difference'], 1, signed=True)} [{fixed(one['low'], 1)}, {fixed(one['high'], 1)}]"
 
 
 def _mean(model: Mapping[str, Any], one: Row) -> float | None:

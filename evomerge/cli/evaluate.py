@@ -101,8 +101,9 @@ def _metrics(target: str, scores: Mapping[str, Mapping[str, Score]]) -> Table:
     from evomerge import api
 
     table = Table("task", "metric", "score", "items", title=named(target))
+    measures = api.measures()
     for task, found in scores.items():
-        for name, score in found.items():
+        for name, score in sorted(found.items(), key=lambda one: one[0] in measures):  # what the task reports first
             shown = percent(score) if api.is_share(name) else plain(score.to_data())
             table.add_row(named(task), named(name), shown, str(score.n))
     return table

@@ -8,12 +8,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from evomerge import api
-from evomerge.cli.console import make_console, print_table
+from evomerge.cli.console import make_console, print_hanging, print_table
 from evomerge.cli.display import Display
 from evomerge.cli.stopping import stop_on_signals
 from evomerge.cli.streams import unread
-from evomerge.cli.tables import is_worst, result_tables, verdict_line, verdict_lines
+from evomerge.cli.tables import (
+    NOTE,
+    VERDICT,
+    answers_command,
+    is_worst,
+    result_tables,
+    verdict_line,
+    verdict_lines,
+)
 from evomerge.errors import Interrupted
 from evomerge.system.text import command, visible
 
@@ -65,26 +75,33 @@ def show_result(run: Any) -> int:
     console = make_console()
     status = run.status()
     if (line := verdict_line(status)) is not None:
-        console.print(line)
+        print_hanging(console, VERDICT, line)
     for table in result_tables(status, console.width):
         print_table(console, table)
     for text in verdict_lines(status):
         console.print(text, highlight=False)
     for warning in run.warnings():
-        console.print(f"note: {warning}", highlight=False)
+        print_hanging(console, NOTE, Text(warning))
     if any(status["answers"]["kept"].values()):
-        console.print(f"what was answered: {command('answers', status['path'])}", highlight=False, soft_wrap=True)
+        console.print(f"what was answered: {answers_command(status)}", highlight=False, soft_wrap=True)
     console.print(f"next: {_next(status)}", highlight=False, soft_wrap=True)
     return 0
 
 
 def _next(status: Mapping[str, Any]) -> str:
-    """Return the next command: export, a larger budget where no parent was surpassed, or a floor for a lost skill."""
+    """Return the next command: export, a floor for a lost skill, or a larger budget.
+
+    That is where no parent was surpassed, or where no finalist kept the limits, or every skill by `objective: worst`.
+    """
     path = status["path"]
     limits = {key: max(value, math.ceil(status[key])) for key, value in status["budget"].items() if value}
     more = [f"budget.{key}={2 * value}" for key, value in limits.items()]
     export = command("export", path, "--out", "my-merge")
-    lost = [one["task"] for one in status.get("skills", ()) if one["lost"]]
+    further = f"search further, with a larger budget: {command('resume', path, *more)}"
+    broken = bool((status.get("best") or {}).get("broken_limits", {}).get("validation"))
+    if more and (broken or (is_worst(status) and (status.get("verdict") or {}).get("use") is False)):
+        return f"{further}, or export it all the same: {export}"  # what to keep was said, and was not found yet
+    lost = [one["task"] for one in status.get("skills", ()) if one["lost"] and not one.get("floor")]
     against = (status.get("verdict") or {}).get("use") is False and len(status.get("skills", ())) > 1
     if status["beats_parent"] is not False and lost and against:
         tasks = ", ".join(map(visible, lost[:_NAMED])) + (
@@ -93,4 +110,4 @@ def _next(status: Mapping[str, Any]) -> str:
         return f"search again with `floor: 95%` for {tasks} (docs/fitness.md), or export it all the same: {export}"
     if status["beats_parent"] is not False or not more:
         return export
-    return f"search further, with a larger budget: {command('resume', path, *more)}"
+    return further

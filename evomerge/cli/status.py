@@ -8,9 +8,19 @@ from pathlib import Path
 
 from rich.text import Text
 
-from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.console import make_console, named, print_hanging, print_table
 from evomerge.cli.streams import say_json
-from evomerge.cli.tables import is_worst, percent, result_tables, verdict_line, verdict_lines, worker_table
+from evomerge.cli.tables import (
+    NOTE,
+    VERDICT,
+    answers_command,
+    is_worst,
+    percent,
+    result_tables,
+    verdict_line,
+    verdict_lines,
+    worker_table,
+)
 from evomerge.system.text import ERROR_LENGTH, command, cut, duration
 
 
@@ -47,7 +57,7 @@ def run(words: Sequence[str]) -> int:
     if status["workers"] is not None and status["state"] == "running":
         print_table(console, worker_table(status))
     if (verdict := verdict_line(status)) is not None:
-        console.print(verdict)
+        print_hanging(console, VERDICT, verdict)
     for table in result_tables(status, console.width):
         print_table(console, table)
     if not status["baselines"] and not status["best"]:
@@ -60,9 +70,7 @@ def run(words: Sequence[str]) -> int:
     if any(answers["kept"].values()):
         left = ", ".join(f"{n} on {split} items" for split, n in answers["dropped"].items())
         size = f"{answers['bytes'] / 2**20:.1f} MiB" + (f"; {left} did not fit" if left else "")
-        console.print(
-            f"what was answered ({size}): {command('answers', status['path'])}", highlight=False, soft_wrap=True
-        )
+        console.print(f"what was answered ({size}): {answers_command(status)}", highlight=False, soft_wrap=True)
     for warning in found.warnings(status):
-        console.print(f"note: {warning}", highlight=False)
+        print_hanging(console, NOTE, Text(warning))
     return 0

@@ -14,6 +14,10 @@ from evomerge.cli.console import WIDEST, named
 from evomerge.cli.degeneration_table import degeneration_table
 from evomerge.cli.skill_table import LOST, skill_table
 from evomerge.system.figures import gain, p_text, percentage
+from evomerge.system.text import command
+
+VERDICT, NOTE = Text("verdict: ", "bold"), Text("note: ")
+"""What stands before the line that says whether to use the best merge, and before what to bear in mind."""
 
 _NAMED = 5
 """So many lost skills are named in a cell."""
@@ -143,7 +147,13 @@ def verdict_line(status: Mapping[str, Any]) -> Text | None:
     if verdict is None or status.get("choice") is None:
         return None
     style = {True: "bold green", False: "bold red", None: "bold yellow"}[verdict["use"]]
-    return Text.assemble(("verdict: ", "bold"), named(verdict["text"], style))
+    return named(verdict["text"], style)
+
+
+def answers_command(status: Mapping[str, Any]) -> str:
+    """Return the command that shows what was answered; where a skill is lost, where it was lost."""
+    lost = [str(one["task"]) for one in status.get("skills", ()) if one["lost"]]
+    return command("answers", status["path"], *(("--task", lost[0], "--lost") if lost else ()))
 
 
 def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:

@@ -185,6 +185,7 @@ def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, 
         chosen += f", one of a front of {len(choice.records)} merges, none of them better in every objective"
     seconds = f"{spent['seconds']:.0f} s" if "seconds" in spent else None
     facts = {
+        "optimized": _optimized(config),
         "optimizer": name,
         "seed": config.get("seed"),
         "candidates tried": run.database.count(),
@@ -197,6 +198,31 @@ def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, 
     if choice is None:
         facts["state"] = "exported before the search ended; chosen on the search items alone"
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def _optimized(config: Mapping[str, Any]) -> str | None:
+    """Return "3 x gsm8k (exact_match) + 1 x mmlu (acc, floor 95%)": what a stranger needs to read a weighted sum."""
+    evaluation = _section(config, "evaluation")
+    entries = [task for task in evaluation.get("tasks") or () if isinstance(task, Mapping)]
+    if len(entries) < 2:
+        return None
+    worst = evaluation.get("objective") == "worst"
+    parts = []
+    for task in entries:
+        named = [str(task.get("metric", "score"))]
+        for key in ("objective", "floor", "constraint"):
+            if task.get(key) is not None:
+                named.append(f"{key} {_plain(task[key])}")
+        weight = "" if worst or task.get("constraint") is not None else f"{task.get('weight', 1):g} × "
+        parts.append(f"{weight}{task['name']} ({', '.join(named)})")
+    return ("the worst of " if worst else "") + "; ".join(parts)
+
+
+def _plain(value: object) -> str:
+    """Return a floor or a constraint as it may be written: "95%", "max 0.02"."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {one}" for key, one in value.items() if one is not None)
+    return str(value)
 
 
 def _section(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -213,6 +213,10 @@ def _usage(title: str) -> str:
     )
 
 
+_MEANS = ("Mean over items", "The tasks' means over items, added up by their weights,")
+"""What scores are, with one task and with several."""
+
+
 def _score_table(
     scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str, str], verdict: Mapping[str, Any]
 ) -> str:
@@ -224,7 +228,7 @@ def _score_table(
     measured = "; ".join(f"{markdown_code(task)} ({markdown(metric)})" for task, metric in tasks.items())
     return (
         (f"Objectives over {measured}. " if measured else "")
-        + ("The worst task relative to its best parent (1: as good)" if _is_worst(verdict) else "Mean over items")
+        + ("The worst task relative to its best parent (1: as good)" if _is_worst(verdict) else _MEANS[len(tasks) > 1])
         + " with its 95 % confidence interval; n is the number of items.\n\n"
         + _table(("model", *(_HEADINGS[split] for split in splits)), rows)
     )

@@ -46,7 +46,7 @@ PROBED = "probed"
 MANY, SHOWN = 5, 500
 """After how many failures and no success it is said that something is wrong, and most characters of an error then."""
 
-SHOWN_LATER = ("ancestry", "cut_answers", "degenerate")
+SHOWN_LATER = ("ancestry",)
 """The kinds of what is said before the search that are said again with its result."""
 
 Doubts = Callable[[], Iterable[str]]

@@ -225,6 +225,64 @@ def test_scores_of_answers_that_the_limit_cuts_for_all_are_called_that(tmp_path:
     assert "max_gen_toks" in text
 
 
+def with_parent(folder: Path, *, right: int, **parent: int) -> dict[str, Any]:
+    """Return the status of a run with a best parent that is fine and another one with 40 answers as given."""
+    with new_run(folder) as run:
+        add(run, -1, "math", right=20)
+        add(run, -2, "code", right=right, **parent)
+        add(run, 0, "candidate 0", right=36)
+        run.database.set_choice(Choice("winner", (0,)))
+        probed = Caution("parent_answers", "probe answers were cut: 8 of 8 of code to gsm8k at 9 tokens")
+        run.database.set_meta(SAID, [probed.to_data()])
+        return with_verdict(run, run_status(run))
+
+
+def test_a_parent_whose_answers_are_all_cut_may_be_better_than_its_score_says(tmp_path: Path) -> None:
+    status = with_parent(tmp_path / "run", right=0, cut_answers=N)
+    expected = {"task": "gsm8k", "parent": "code", "measure": "cut_answers", "mean": 1.0, "n": N, "split": "test"}
+    assert status["parent_answers"] == [expected]
+    (text,) = said(status, "parent_answers")  # in place of what the probe said
+    assert text.startswith("100.0 % of code's answers to gsm8k were cut by the limit of tokens (40 test items), so it")
+    assert status["verdict"]["use"] is True
+    assert status["verdict"]["text"].endswith("; but read the note on a parent's answers")
+
+
+@pytest.mark.parametrize(
+    ("parent", "doubt"),
+    [
+        ({"right": 0, "cut_answers": 20}, False),  # the other 20 are wrong
+        ({"right": 40, "cut_answers": 20}, True),  # the other 20 are right
+        ({"right": 0, "cut_answers": 38}, False),  # two wrong ones: at most 66 %, 90 % has the merge
+        ({"right": 40, "cut_answers": 19}, False),  # less than half of them
+        ({"right": 0, "empty_answers": 40}, True),
+    ],
+)
+def test_answers_that_ended_say_whether_the_cut_ones_may_hide_a_better_parent(
+    tmp_path: Path, parent: dict[str, int], doubt: bool
+) -> None:
+    status = with_parent(tmp_path / "run", **parent)
+    assert bool(status["parent_answers"]) is doubt
+    assert bool(said(status, "parent_answers")) is doubt
+    if not parent["right"]:
+        assert status["verdict"]["use"] is True  # a parent that says nothing does not speak against the merge
+
+
+def test_where_the_merge_is_cut_as_well_that_is_said_once(tmp_path: Path) -> None:
+    with new_run(tmp_path / "run") as run:
+        add(run, -1, "math", right=0, cut_answers=N)
+        add(run, -2, "code", right=0, cut_answers=N)
+        add(run, 0, "candidate 0", right=36, cut_answers=N)
+        run.database.set_choice(Choice("winner", (0,)))
+        status = with_verdict(run, run_status(run))
+    assert len(said(status, "cut_answers")) == 1 and not said(status, "parent_answers")
+
+
+def test_tokens_have_one_digit_after_the_point(tmp_path: Path) -> None:
+    line = next(one for one in shown(finished(tmp_path / "run"), 150).splitlines() if "generated tokens" in one)
+    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
+    assert cells[2:6] == ["29.5", "29.5", "29.5", "29.5"] and cells[7] == "+0.0 [-6.8, 6.8]"
+
+
 def test_prompts_that_were_cut_are_counted_by_model(tmp_path: Path) -> None:
     with new_run(tmp_path / "run") as run:
         add(run, -1, "math", right=20, cut_prompts=7)

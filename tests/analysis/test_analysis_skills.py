@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from evomerge.analysis.advice import advice
 from evomerge.analysis.comparison import mcnemar, tango
 from evomerge.analysis.skills import own_entries
 from evomerge.analysis.verdict import candidate_verdict, with_verdict
+from evomerge.evaluation.floor import Floor
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.scripts import number_of
 from evomerge.evaluation.task import SCRIPT, Constraint, TaskSpec
@@ -190,6 +192,21 @@ def test_a_merge_that_keeps_all_skills_and_gains_is_to_be_used(tmp_path: Path) -
         status["verdict"]["text"].startswith("use it: +")
         and "no skill of a parent is lost" in status["verdict"]["text"]
     )
+
+
+def test_what_a_floor_allows_to_be_lost_is_told_and_does_not_speak_against_the_merge(tmp_path: Path) -> None:
+    floored = [SPECS[0], *(replace(spec, floor=Floor(absolute=0.5)) for spec in SPECS[1:])]
+    run = new_run(tmp_path / "run", floored)
+    add_model(run, -1, "adder", everywhere(add=20, reverse=0, capitals=20), floored)
+    add_model(run, -2, "words", everywhere(add=0, reverse=39, capitals=20), floored)
+    add_model(run, 0, "candidate 0", everywhere(add=40, reverse=28, capitals=30), floored)
+    run.database.set_choice(Choice("winner", (0,)))
+    status = found(run)
+    assert [one["floor"] for one in status["skills"]] == [False, True, True]
+    assert status["skills"][1]["lost"] and kinds(status)[0] == "lost_skill"
+    assert status["verdict"]["use"] is None
+    text = "look at reverse first, where it is behind a parent within your floor (70.0 % against 97.5 % of words); on "
+    assert status["verdict"]["text"].startswith(text)
 
 
 def test_a_gain_within_the_noise_is_neither_for_nor_against(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from evomerge.cli.running import show_result
 from evomerge.cli.tables import result_tables
 from evomerge.errors import EvaluationError
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Record, Score, Split, State
+from evomerge.record import Record, Result, Score, Split, State
 from evomerge.search.session import Search
 from evomerge.store.run_dir import RunDir
 
@@ -140,6 +141,18 @@ def test_the_course_of_a_search_stays_short_and_shows_the_best_of_equal_stretche
     top = max([*best, 1e-9])
     assert course.bars() == "".join(BARS[int(value / top * (len(BARS) - 1) + 0.5)] for value in best)
     assert len(course.bars()) <= 6
+
+
+def test_a_candidate_that_breaks_a_limit_is_marked_so_that_a_better_score_is_no_riddle() -> None:
+    console = shown()
+    with Display(console) as display:
+        display._last_line = -1e9  # so that a line is due
+        record = scored(0, 0.9)
+        broken = replace(record, result=Result((0.9,), violation=0.2))
+        display.scored(broken, Split.SEARCH, (record.scores or {})[Split.SEARCH])
+        display.scored(record, Split.SEARCH, (record.scores or {})[Split.SEARCH])
+    first, second = text_of(console).splitlines()[:2]
+    assert "] breaks a limit   best " in first and "breaks" not in second
 
 
 def test_candidates_without_a_line_of_their_own_are_counted() -> None:

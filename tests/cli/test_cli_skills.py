@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 from skill_runs import add_model, everywhere, new_run, right, three_skills
 
 from evomerge import api
 from evomerge.analysis.verdict import with_verdict
-from evomerge.cli.console import make_console
+from evomerge.cli.console import make_console, print_hanging
 from evomerge.cli.main import main
-from evomerge.cli.running import show_result
+from evomerge.cli.running import _next, show_result
 from evomerge.cli.sweep_display import show_sweep
-from evomerge.cli.tables import result_tables, verdict_line
+from evomerge.cli.tables import answers_command, result_tables, verdict_line
 from evomerge.evaluation.task import TaskSpec
 from evomerge.record import Choice, Split
 from evomerge.store.run_dir import RunDir
@@ -90,10 +91,34 @@ def test_the_end_of_a_search_begins_with_the_verdict(
     assert lines[-1].startswith("next: search again with `floor: 95%` for reverse (docs/fitness.md), or export it all")
 
 
+def test_a_lost_skill_leads_to_its_answers_and_a_limit_that_nobody_keeps_to_a_larger_budget(
+    status: dict[str, Any],
+) -> None:
+    status = {**status, "path": "runs/1", "budget": {"candidates": 12, "items": None}, "candidates": 12}
+    assert answers_command(status) == "evomerge answers runs/1 --task reverse --lost"
+    assert answers_command({**status, "skills": []}) == "evomerge answers runs/1"
+    further = "search further, with a larger budget: evomerge resume runs/1 budget.candidates=24, or export it all the"
+    assert _next(status).startswith("search again with `floor: 95%` for reverse")
+    best = {**status["best"], "broken_limits": {"validation": ["reverse, acc is 0.5, below its floor of 0.9"]}}
+    assert _next({**status, "best": best}).startswith(further)
+    assert _next({**status, "objective": "worst"}).startswith(further)
+    floors = [{**one, "floor": True} for one in status["skills"]]
+    assert _next({**status, "skills": floors}) == "evomerge export runs/1 --out my-merge"  # so much may be lost
+
+
+def test_notes_hang_below_their_first_line_on_a_terminal() -> None:
+    console = Console(width=30, file=io.StringIO(), force_terminal=True, color_system=None)
+    print_hanging(console, Text("note: "), Text("one two three four five six seven \x1b eight"))
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "note: one two three four five",
+        "      six seven \\x1b eight",
+    ]
+
+
 @pytest.mark.parametrize(("use", "style"), [(True, "green"), (False, "red"), (None, "yellow")])
 def test_the_verdict_has_a_colour_too(use: bool | None, style: str) -> None:
     line = verdict_line({"choice": {"kind": "winner"}, "verdict": {"use": use, "text": "words"}})
-    assert line is not None and line.plain == "verdict: words" and style in str(line.spans[-1].style)
+    assert line is not None and line.plain == "words" and style in str(line.style)
     assert verdict_line({"choice": None, "verdict": {"use": None, "text": "no merge is chosen yet"}}) is None
 
 

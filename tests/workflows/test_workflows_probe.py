@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from evomerge import api
+from evomerge.analysis.cautions import SAID, cautions
 from evomerge.analysis.probed_answers import probed_cautions
 from evomerge.errors import CheckpointError
 from evomerge.record import ItemScore
@@ -45,16 +46,16 @@ def test_answers_that_are_mostly_cut_are_told_with_the_length_and_the_remedy() -
         "math": answers("gsm8k", cut_answers=[1.0] * 3 + [0.0] * 5, generated_tokens=[256.0] * 8),
     }
     (caution,) = probed_cautions(scores)
-    assert caution.kind == "cut_answers"
-    assert caution.text.startswith("probe answers to gsm8k were cut at 256 tokens: 8 of 8 of thinker; raise ")
+    assert caution.kind == "parent_answers"
+    assert caution.text.startswith("probe answers were cut: 8 of 8 of thinker to gsm8k at 256 tokens. Where the ")
     assert "max_gen_toks" in caution.text and "enable_thinking: false" in caution.text
 
 
 def test_empty_answers_are_told_and_answers_of_another_kind_are_not() -> None:
     scores = {"mute": answers("gsm8k", cut_answers=[0.0] * 4, empty_answers=[1.0, 1.0, 0.0, 1.0])}
     (caution,) = probed_cautions(scores, what="answers")
-    assert caution.kind == "degenerate"
-    assert caution.text.startswith("answers to gsm8k are empty: 3 of 4 of mute; ")
+    assert caution.kind == "parent_answers"
+    assert caution.text.startswith("answers are empty: 3 of 4 of mute to gsm8k. ")
     assert not list(probed_cautions({"a": answers("arc", acc=[0.0] * 4)}))
     assert not list(probed_cautions({}))
 
@@ -63,23 +64,27 @@ def test_a_search_says_before_the_baselines_that_answers_are_cut_and_when_it_end
     notes: list[str] = []
     run = api.search(composed(generating(tmp_path), *LONG), run_dir=tmp_path / "run", note=notes.append)
     log = (run.path / "run.log").read_text()
-    cut = next(note for note in notes if "probe answers to tiny were cut at 6 tokens: " in note)
-    assert cut.startswith("warning: ") and "of a" in cut
+    cut = next(note for note in notes if note.startswith("warning: probe answers were cut: "))
+    assert "of a" in cut and " to tiny at 6 tokens" in cut
     plan = next(note for note in notes if note.startswith("plan: a candidate takes about "))
     assert "so 60 take about" in plan and "ends about" in plan
-    assert log.index("probe answers to tiny") < log.index("baselines: 3 candidates")
-    said = [one for one in run.status()["warnings"] if one["kind"] == "cut_answers"]
-    assert any("probe answers" in one["text"] for one in said)
+    assert log.index("probe answers were cut") < log.index("baselines: 3 candidates")
+    with sqlite3.connect(run.path / "run.sqlite") as database:
+        (text,) = database.execute("SELECT value FROM meta WHERE key = ?", (SAID,)).fetchone()
+    said = cautions({**run.status(), "degeneration": [], "said": json.loads(text)})
+    assert any("probe answers" in one.text for one in said)  # what a search that goes on shows
     notes.clear()
     api.resume(run.path, budget={"candidates": 62}, note=notes.append)
     assert not any("probe answers" in note or note.startswith("plan:") for note in notes)
-    assert any("probe answers" in one["text"] for one in run.status()["warnings"])  # it holds on
+    texts = [one["text"] for one in run.status()["warnings"]]
+    assert not any("probe answers" in text for text in texts)  # the answers to all items say it better
+    assert any(text.startswith("the limit of tokens cut 100.0 % of the best merge's answers") for text in texts)
 
 
 def test_a_search_too_short_for_a_probe_says_it_after_the_baselines(tmp_path: Path) -> None:
     notes: list[str] = []
     api.search(composed(generating(tmp_path), "budget.candidates=2"), run_dir=tmp_path / "run", note=notes.append)
-    assert any("answers to tiny were cut at 6 tokens: 6 of 6 of a" in note for note in notes)
+    assert any("answers were cut: 6 of 6 of a" in note and " to tiny at 6 tokens" in note for note in notes)
     assert not any("probe" in note or note.startswith("plan:") for note in notes)
 
 
