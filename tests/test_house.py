@@ -76,7 +76,11 @@ INSIDE = {
         "metrics": {"index", "task"},
         "scripts": {"task"},
         "worst": {"floor", "intervals"},
-        "objective": {"best_parent", "floor", "intervals", "scripts", "task", "worst"},
+        "item_values": {"task"},
+        "collapse": {"task"},
+        "objective": {
+            *("best_parent", "collapse", "floor", "intervals", "item_values", "scripts", "task", "worst"),
+        },
         "measures": {"engines", "scripts", "task"},
         "terms": {"measures", "metrics", "task"},
         "contents": set(),

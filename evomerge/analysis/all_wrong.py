@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from evomerge.evaluation.objective import Objectives, metric_key
+from evomerge.evaluation.item_values import metric_key
+from evomerge.evaluation.objective import Objectives
 from evomerge.record import Split
 from evomerge.store.database import Database
 

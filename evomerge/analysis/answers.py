@@ -15,7 +15,7 @@ from typing import Any
 from evomerge.analysis.skills import Skills, own_entries
 from evomerge.analysis.verdict import best_parent, objective_of
 from evomerge.errors import RunError
-from evomerge.evaluation.objective import metric_key
+from evomerge.evaluation.item_values import metric_key
 from evomerge.evaluation.task import TaskSpec
 from evomerge.record import ItemAnswer, ItemPrompt, ItemScore, Record, Split, State, best_scored
 from evomerge.store.run_dir import RunDir

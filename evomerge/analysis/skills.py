@@ -16,9 +16,10 @@ from evomerge.analysis.choice import note_baselines
 from evomerge.analysis.comparison import Difference, compare
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.intervals import mean_score
+from evomerge.evaluation.item_values import LARGEST, metric_key
 from evomerge.evaluation.measures.registry import MEASURES, SHARES
 from evomerge.evaluation.metrics import is_share
-from evomerge.evaluation.objective import LARGEST, Objectives, metric_key
+from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.scripts import KnownScripts
 from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, PYTHON, TaskSpec
 from evomerge.record import ItemScore, Record, Split

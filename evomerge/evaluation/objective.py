@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,13 +37,12 @@ import numpy as np
 
 from evomerge.errors import ConfigError, EvaluationError
 from evomerge.evaluation.best_parent import BestParent, Parents
+from evomerge.evaluation.collapse import collapse, is_guarded, margin_of
 from evomerge.evaluation.floor import relative
 from evomerge.evaluation.intervals import Z, mean_score, standard_error, weighted_sum
+from evomerge.evaluation.item_values import is_right, judged, means_of, nothing_judged, together, value_of
 from evomerge.evaluation.scripts import KnownScripts
 from evomerge.evaluation.task import (
-    ANSWER,
-    COLLAPSE_MARGIN,
-    ENTROPY,
     FOREIGN_SCRIPT,
     NEGATIVE_FLIPS,
     SUM,
@@ -61,9 +60,6 @@ if TYPE_CHECKING:
 
 SCORE = "score"
 """Name of the objective of the entries that name none."""
-
-LARGEST = 1e150
-"""Values beyond are refused like infinite ones: their squares, which intervals are made of, would be infinite."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +182,7 @@ class Objectives:
     @property
     def compares(self) -> bool:
         """Whether candidates are compared with any baseline, by its name or with all of them."""
-        return bool(self.references) or self._asks_for_scripts or any(map(_guarded, self.specs))
+        return bool(self.references) or self._asks_for_scripts or any(map(is_guarded, self.specs))
 
     @property
     def _asks_for_scripts(self) -> bool:
@@ -213,7 +209,7 @@ class Objectives:
                 (or beyond `LARGEST`), or a baseline that an entry compares with was not noted; if an objective is not a
                 number; or if there are limits and an objective lies below `-INFEASIBLE`.
         """
-        means = _means(self._values(scores, split))
+        means = means_of(self._values(scores, split))
         plain = worst(self.ratios(scores, split)) if self.combination == WORST else None
         return self._result(means, list(self._broken(means, scores, split)), recipe, plain)
 
@@ -355,7 +351,7 @@ class Objectives:
         parts = self._parts(self._values(scores, split), weights)
         if objective is not None:
             parts = [(part, w) for part, w in parts if w != 0.0]
-        return weighted_sum([mean_score(_judged(part)) for part, _ in parts], [w for _, w in parts])
+        return weighted_sum([mean_score(judged(part)) for part, _ in parts], [w for _, w in parts])
 
     def violated(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> list[str]:
         """Return the limits that a candidate breaks, one sentence each; none if it is feasible.
@@ -363,7 +359,7 @@ class Objectives:
         Raises:
             EvaluationError: as `result`.
         """
-        means = _means(self._values(scores, split))
+        means = means_of(self._values(scores, split))
         return [text for _, text in self._broken(means, scores, split)]
 
     def answers(self, scores: Sequence[ItemScore], split: Split = Split.SEARCH) -> dict[str, dict[int, float]]:
@@ -387,7 +383,7 @@ class Objectives:
     @property
     def guarded(self) -> tuple[tuple[str, float], ...]:
         """The task and the margin of each entry whose entropy may be low by giving one answer to everything."""
-        return tuple((spec.name, _margin(spec)) for spec in self.specs if _guarded(spec))
+        return tuple((spec.name, margin_of(spec)) for spec in self.specs if is_guarded(spec))
 
     @property
     def task_weights(self) -> dict[str, float]:
@@ -422,7 +418,7 @@ class Objectives:
             mine = [score for score in scores if score.task == name]
             specs = [(s, w) for s, w in zip(self.specs, self.weights, strict=True) if s.name == name]
             values = [[self._value(spec, score, split) for score in mine] for spec, _ in specs]
-            part, _ = _together(values, [w for _, w in specs])
+            part, _ = together(values, [w for _, w in specs])
             found[name] = dict(zip([score.item for score in mine], part, strict=True))
         return found
 
@@ -441,7 +437,7 @@ class Objectives:
         values = [[self._value(spec, score, split) for score in rows[spec.name]] for spec in self.specs]
         for spec, own in zip(self.specs, values, strict=True):
             if all(map(math.isnan, own)):
-                raise EvaluationError(_nothing_judged(spec, rows[spec.name]))
+                raise EvaluationError(nothing_judged(spec, rows[spec.name]))
         return values
 
     def _value(self, spec: TaskSpec, score: ItemScore, split: Split) -> float:
@@ -454,7 +450,7 @@ class Objectives:
                 )
             return self._scripts[split].foreign(score)
         if spec.metric != NEGATIVE_FLIPS:
-            return _value(spec, spec.metric, score)
+            return value_of(spec, spec.metric, score)
         assert spec.reference is not None and spec.of is not None  # checked with the specs
         noted = self._baselines.get(split, {}).get(spec.reference)
         if noted is None:
@@ -467,8 +463,8 @@ class Objectives:
                 f"task {spec.name!r}, item {score.item}: negative flips need the score of {spec.reference!r}, which "
                 "was not scored on this item"
             )
-        before = _right(spec, ItemScore(score.task, score.item, noted[score.task, score.item]))
-        now = _right(spec, score)
+        before = is_right(spec, ItemScore(score.task, score.item, noted[score.task, score.item]))
+        now = is_right(spec, score)
         return math.nan if before is None or now is None else float(before and not now)
 
     def _signed(self, total: float, counts: Callable[[TaskSpec], bool]) -> tuple[float, ...]:
@@ -483,7 +479,7 @@ class Objectives:
     ) -> list[tuple[Sequence[float], float]]:
         """Return for each task the values of its items and their weight in the sum."""
         return [
-            _together(
+            together(
                 [own for spec, own in zip(self.specs, values, strict=True) if spec.name == name],
                 [w for spec, w in zip(self.specs, weights, strict=True) if spec.name == name],
             )
@@ -514,7 +510,7 @@ class Objectives:
         if not all(map(math.isfinite, values)):
             what = "not a number (NaN)" if any(map(math.isnan, values)) else "infinite"
             raise EvaluationError(f"the objective is {what} on the search items")
-        limited = any(spec.constraint or spec.floor or _guarded(spec) for spec in self.specs)
+        limited = any(spec.constraint or spec.floor or is_guarded(spec) for spec in self.specs)
         if limited and not violations and min(values) < -INFEASIBLE:
             raise EvaluationError(
                 f"the objective is {min(values):g}, but with limits it must stay above {-INFEASIBLE:g}, where "
@@ -526,7 +522,8 @@ class Objectives:
         """Yield, for each limit that a model breaks, the excess in units of the limit, and a sentence."""
         yield from self._beyond(means)
         yield from self._below(means, split, scores)
-        yield from self._collapsed(scores, split)
+        for spec in filter(is_guarded, self.specs):
+            yield from collapse(spec, scores, self._baselines.get(split, {}), split)
 
     def _beyond(self, means: Sequence[float]) -> Iterator[tuple[float, str]]:
         """Yield, for each broken constraint, the excess in units of the limit, and a sentence."""
@@ -565,122 +562,6 @@ class Objectives:
             for place, (name, spec) in enumerate(zip(self.term_names, self.specs, strict=True))
         }
 
-    def _collapsed(self, scores: Sequence[ItemScore], split: Split) -> Iterator[tuple[float, str]]:
-        """Yield the same for each task on which the entropy is low by collapse."""
-        for spec in filter(_guarded, self.specs):
-            yield from self._collapse(spec, [score for score in scores if score.task == spec.name], split)
-
-    def _collapse(self, spec: TaskSpec, scores: Sequence[ItemScore], split: Split) -> list[tuple[float, str]]:
-        """Compare the share of the commonest answer with the largest that a baseline has on the same items."""
-        found = self._baselines.get(split, {})
-        answers = [[rows[spec.name, s.item] for s in scores if (spec.name, s.item) in rows] for rows in found.values()]
-        largest = max((_commonest(own) for own in answers if own), default=None)
-        if largest is None:
-            raise EvaluationError(
-                f"task {spec.name!r}: whether {ENTROPY!r} is low by giving one answer to everything is told by the "
-                f"baselines' {split} answers, but none was scored before (collapse_margin: 1 asks for no such guard)"
-            )
-        margin = _margin(spec)
-        limit, share = largest + margin, _commonest([score.metrics for score in scores])
-        if share <= limit:
-            return []
-        text = (
-            f"task {spec.name!r}: {share:.1%} of the answers are the same, but at most {limit:.1%} may be "
-            f"({largest:.1%} with a baseline, and a margin of {margin:.1%}): the entropy is low by collapse"
-        )
-        return [(share / limit - 1.0, text)]
-
-
-def metric_key(metric: str, filter_name: str | None, metrics: Mapping[str, object]) -> str | None:
-    """Return the key of a metric in an item's `metrics`: "metric", or "metric,filter" in a task with several filters.
-
-    Returns:
-        None if the item has no such metric.
-    """
-    full = f"{metric},{filter_name}"
-    if filter_name is not None and full in metrics:
-        return full
-    return metric if metric in metrics else None
-
-
-def _together(values: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[Sequence[float], float]:
-    """Return one value per item for the entries of a task, and its weight in the sum; NaN: not judged."""
-    weighing = [(own, w) for own, w in zip(values, weights, strict=True) if w != 0.0]
-    if len(weighing) < 2:  # unchanged, since a 0/1 metric has an interval of its own
-        return weighing[0] if weighing else (values[0], 0.0)
-    rows = zip(*(_spread(own) for own, _ in weighing), strict=True)
-    return [math.fsum(w * value for (_, w), value in zip(weighing, row, strict=True)) for row in rows], 1.0
-
-
-def _means(values: Sequence[Sequence[float]]) -> list[float]:
-    return [math.fsum(own) / len(own) for own in map(_judged, values)]
-
-
-def _judged(values: Sequence[float]) -> Sequence[float]:
-    return [value for value in values if not math.isnan(value)] if any(map(math.isnan, values)) else values
-
-
-def _spread(values: Sequence[float]) -> Sequence[float]:
-    """Return numbers for all items with the mean, and the error of the mean, of those that are judged.
-
-    The mean of a part is a ratio, of which this is the linear form: an item that is not judged adds nothing to its
-    error, and each of the others weighs more than if all were judged.
-    """
-    judged = _judged(values)
-    if len(judged) == len(values):
-        return values
-    mean, more = math.fsum(judged) / len(judged), len(values) / len(judged)
-    return [mean if math.isnan(value) else mean + more * (value - mean) for value in values]
-
-
-def _nothing_judged(spec: TaskSpec, scores: Sequence[ItemScore]) -> str:
-    metric = spec.of if spec.metric == NEGATIVE_FLIPS else spec.metric
-    others = sorted({name for score in scores for name in score.metrics if not name.startswith("_")})
-    return (
-        f"task {spec.name!r}: none of {len(scores)} items has a value of {metric!r}, so there is nothing to judge by; "
-        f"they have {', '.join(others) or 'none of any metric'}"
-    )
-
-
-def _value(spec: TaskSpec, metric: str, score: ItemScore) -> float:
-    """Return the value of an item, NaN where it has none."""
-    key = metric_key(metric, spec.filter, score.metrics)
-    if key is None:
-        return math.nan
-    value = float(score.metrics[key])
-    if not abs(value) <= LARGEST:  # NaN too
-        raise EvaluationError(f"task {spec.name!r}, item {score.item}: metric {metric!r} is {value}")
-    return value
-
-
-def _right(spec: TaskSpec, score: ItemScore) -> bool | None:
-    """Return whether an answer is right, which must be 0 or 1 for flips; None: it is not judged."""
-    value = _value(spec, spec.of or "", score)
-    if math.isnan(value):
-        return None
-    if value not in (0.0, 1.0):
-        raise EvaluationError(
-            f"task {spec.name!r}, item {score.item}: {spec.of!r} is {value:g}, but negative flips need a metric that "
-            "is 0 or 1 for each item"
-        )
-    return value == 1.0
-
 
 def _all_minimized(specs: Sequence[TaskSpec]) -> bool:
     return all(spec.direction == "minimize" for spec in specs)
-
-
-def _guarded(spec: TaskSpec) -> bool:
-    """Return whether a spec pushes the entropy down, so that collapse would pay."""
-    pushes = spec.direction == "minimize" and (spec.weight > 0.0 or spec.constraint is not None)
-    return spec.metric == ENTROPY and pushes and spec.collapse_margin != 1.0
-
-
-def _margin(spec: TaskSpec) -> float:
-    return COLLAPSE_MARGIN if spec.collapse_margin is None else spec.collapse_margin
-
-
-def _commonest(rows: Iterable[Mapping[str, float]]) -> float:
-    """Return the share of the commonest answer."""
-    counts = Counter(row[ANSWER] for row in rows if ANSWER in row)
-    return max(counts.values()) / counts.total() if counts else 0.0

@@ -26,8 +26,8 @@ from evomerge.evaluation.catalog import TaskCatalog
 from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
+from evomerge.evaluation.item_values import metric_key
 from evomerge.evaluation.measures.registry import MEASURES
-from evomerge.evaluation.objective import metric_key
 from evomerge.evaluation.samples import file_name, write_samples
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.merge.live.models import LiveModels

@@ -26,8 +26,8 @@ from evomerge.estimation.responses import Responses
 from evomerge.evaluation.contents import ASPECTS, LENGTH
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
+from evomerge.evaluation.item_values import metric_key
 from evomerge.evaluation.measures.registry import find_measure
-from evomerge.evaluation.objective import metric_key
 from evomerge.evaluation.subset import Drawn
 from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, Direction, TaskSpec
 from evomerge.merge.live.models import LiveModels
