@@ -23,6 +23,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ from evomerge.record import Score
 
 _LARGEST_Z = 38.0
 """Where p is the smallest number that a float can hold; beyond it p is shown as that number."""
+
+_SMALLEST_Z = 1e-9
+"""Where p is 1."""
+
+_SLOW = 3
+"""After so many steps that did not halve the bracket it is halved."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ class _Part:
             a - b, bool(np.isin(both, (0.0, 1.0)).all()), 1.0 if low >= 0.0 and high <= 1.0 else 2.0 * (high - low)
         )
 
-    @property
+    @cached_property
     def discordant(self) -> tuple[int, int]:
         """The number of items that only the first model has right, and that only the second has."""
         return int(np.count_nonzero(self.values > 0.0)), int(np.count_nonzero(self.values < 0.0))
@@ -222,23 +229,24 @@ def _inverted(at: Callable[[float], Score]) -> float:
         score = at(z)
         return score.low if score.mean > 0.0 else -score.high
 
-    # Nearly a line in z, so the secant needs few rounds; a step that does not shrink the bracket is replaced by a half.
     (low, above), (high, below) = (0.0, abs(score.mean)), (_LARGEST_Z, nearest(_LARGEST_Z))
     if below > 0.0:
         return _two_sided(high)
-    z = Z
-    for _ in range(100):
-        found = nearest(z)
+    # Nearly a line in z, so the secant needs few rounds. Where it is not, an end that stays has its value halved, which
+    # sends the next step to its side (the Illinois rule, Dowell & Jarratt 1971), and then the bracket is halved. Below
+    # the smallest z nothing is left outside, since upper ends that hold together do not meet their estimates.
+    z, slow = Z, 0
+    while high - low > 1e-9 * high and high > _SMALLEST_Z:
+        found, width = nearest(z), high - low
         if found > 0.0:
-            low, above = z, found
+            low, above, below = z, found, below / 2 if slow else below
         else:
-            high, below = z, found
-        if high - low < 1e-9 * high:
-            break
-        step = low + (high - low) * above / (above - below) if math.isfinite(below) else high
+            high, below, above = z, found, above / 2 if slow else above
+        slow = slow + 1 if high - low > width / 2 else 0
+        step = low + (high - low) * above / (above - below) if math.isfinite(below) else low
         # Towards the end that moved last, too, so that the other end moves as well.
         step += 1e-6 * (high - low) * (1.0 if found > 0.0 else -1.0)
-        z = step if low < step < high else (low + high) / 2
+        z = step if slow < _SLOW and low < step < high else (low + high) / 2
     return _two_sided(low)
 
 

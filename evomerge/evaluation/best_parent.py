@@ -48,11 +48,13 @@ class Parents:
         self.names = tuple(names)
         self._value_of = value_of
         self._values: dict[tuple[int, Split], dict[str, dict[int, float]]] = {}
+        self._rows: dict[tuple[str, Split], dict[str, list[ItemScore]]] = {}
         self._best: dict[tuple[int, Split], BestParent] = {}
 
     def forget(self) -> None:
         """Compute values anew, since further scores were noted."""
         self._values.clear()
+        self._rows.clear()
         self._best.clear()
 
     def values(
@@ -105,11 +107,10 @@ class Parents:
     def _of(self, name: str, spec: TaskSpec, split: Split, rows: Rows) -> dict[int, float]:
         found = {}
         try:
-            for (task, item), metrics in rows.items():
-                if task == spec.name:
-                    value = self._value_of(spec, ItemScore(task, item, metrics), split)
-                    if not math.isnan(value):
-                        found[item] = value
+            for score in self._by_task(name, split, rows).get(spec.name, ()):
+                value = self._value_of(spec, score, split)
+                if not math.isnan(value):
+                    found[score.item] = value
         except EvaluationError as error:
             raise EvaluationError(f"parent {name!r}, which may be the best of the parents: {error}") from error
         if not found:
@@ -118,6 +119,15 @@ class Parents:
                 f"{split} scores of it"
             )
         return found
+
+    def _by_task(self, name: str, split: Split, rows: Rows) -> Mapping[str, Sequence[ItemScore]]:
+        """Return a parent's scores by task, sorted once for all entries."""
+        if (name, split) not in self._rows:
+            found: dict[str, list[ItemScore]] = {}
+            for (task, item), metrics in rows.items():
+                found.setdefault(task, []).append(ItemScore(task, item, metrics))
+            self._rows[name, split] = found
+        return self._rows[name, split]
 
 
 def _best(every: Mapping[str, Mapping[int, float]], spec: TaskSpec) -> BestParent:

@@ -191,7 +191,10 @@ class Objectives:
     def note_baseline(self, name: str, split: Split, scores: Sequence[ItemScore]) -> None:
         """Remember a baseline's scores, with which models are compared; call it before judging the baseline itself."""
         rows = self._baselines.setdefault(split, {}).setdefault(name, {})
-        rows.update({(score.task, score.item): score.metrics for score in scores})
+        new = {(score.task, score.item): score.metrics for score in scores}
+        if new.items() <= rows.items():
+            return  # known already, and so is what follows from it
+        rows.update(new)
         self._parents.forget()
         if self._asks_for_scripts and name in self._parents.names:
             self._scripts.setdefault(split, KnownScripts()).note(scores)
@@ -308,9 +311,9 @@ class Objectives:
 
     def ratios_of(self, values: Mapping[str, Mapping[int, float]], split: Split) -> list[Ratio]:
         """Return the same of values as `task_values` returns them where the objective is the worst entry."""
-        found = []
+        found, names = [], self.term_names
         for place in self._counting:
-            spec, own = self.specs[place], values[self.term_names[place]]
+            spec, own = self.specs[place], values[names[place]]
             best = self._best_parent(place, split, own).values
             items = [item for item in sorted(own.keys() & best.keys()) if not math.isnan(own[item])]
             if not items:
@@ -371,14 +374,23 @@ class Objectives:
         Raises:
             EvaluationError: as `result`.
         """
+        rows = self._by_task(scores)
         return {
             name: {
                 score.item: value
-                for score in scores
-                if score.task == spec.name and not math.isnan(value := self._value(spec, score, split))
+                for score in rows[spec.name]
+                if not math.isnan(value := self._value(spec, score, split))
             }
             for name, spec in zip(self.term_names, self.specs, strict=True)
         }
+
+    def _by_task(self, scores: Sequence[ItemScore]) -> dict[str, list[ItemScore]]:
+        """Return the item scores of each task, in the order in which they came; those of other tasks are left out."""
+        rows: dict[str, list[ItemScore]] = {name: [] for name in self._tasks}
+        for score in scores:
+            if score.task in rows:
+                rows[score.task].append(score)
+        return rows
 
     @property
     def guarded(self) -> tuple[tuple[str, float], ...]:
@@ -408,14 +420,14 @@ class Objectives:
             EvaluationError: as `result`.
         """
         found: dict[str, dict[int, float]] = {}
+        rows = self._by_task(scores)
         if self.combination == WORST:
+            names = self.term_names
             for place in self._counting:
                 spec = self.specs[place]
-                rows = [score for score in scores if score.task == spec.name]
-                found[self.term_names[place]] = {score.item: self._value(spec, score, split) for score in rows}
+                found[names[place]] = {score.item: self._value(spec, score, split) for score in rows[spec.name]}
             return found
-        for name in self._tasks:
-            mine = [score for score in scores if score.task == name]
+        for name, mine in rows.items():
             specs = [(s, w) for s, w in zip(self.specs, self.weights, strict=True) if s.name == name]
             values = [[self._value(spec, score, split) for score in mine] for spec, _ in specs]
             part, _ = together(values, [w for _, w in specs])
@@ -535,11 +547,12 @@ class Objectives:
         self, means: Sequence[float], split: Split, scores: Sequence[ItemScore] | None
     ) -> Iterator[tuple[float, str]]:
         """Yield the same for each floor; without scores, the best parents are those on all items of the split."""
+        rows = None if scores is None else self._by_task(scores)
         for place, (spec, mean) in enumerate(zip(self.specs, means, strict=True)):
             floor = spec.floor
             if floor is None:
                 continue
-            items = None if scores is None else {score.item for score in scores if score.task == spec.name}
+            items = None if rows is None else {score.item for score in rows[spec.name]}
             best = self._best_parent(place, split, items) if floor.is_relative else None
             level = None if best is None else best.mean
             if (beyond := floor.violation(mean, level)) > 0.0:

@@ -69,39 +69,57 @@ class Ratio:
         own = self.values - m
         return self.sign * (own if b == 0.0 else (own - m / b * (self.best - b)) / abs(b))
 
+    @cached_property
+    def _best_mean(self) -> float:
+        return _mean(self.best)
+
+    @cached_property
+    def _counts(self) -> tuple[float, float, float, float] | None:
+        """What `paired_ratio` goes by; None: not all values are 0 or 1."""
+        one, two = self.values, self.best
+        if not np.isin(np.concatenate([one, two]), (0.0, 1.0)).all():
+            return None
+        some, apart = np.count_nonzero((one > 0.0) | (two > 0.0)), np.count_nonzero(one != two)
+        return float(one.sum()), float(two.sum()), float(some), float(apart)
+
+    @cached_property
+    def _spread(self) -> float | None:
+        """The standard error of the linear form; None: it is the same for all items, or there is one item."""
+        forms = self.forms.tolist()
+        varies = len(forms) > 1 and not equal([1.0 + one for one in forms])
+        return standard_error(forms, 0.0) if varies else None
+
     def interval(self, z: float = Z) -> Score:
         """Return the ratio with its interval of the level of `z`."""
-        b, n = _mean(self.best), len(self.values)
+        b, n = self._best_mean, len(self.values)
         if b == 0.0:
             plain = mean_score(self.values.tolist(), z=z)
             ends = 1.0 + self.sign * plain.low, 1.0 + self.sign * plain.high
             return Score(self.mean, min(ends), max(ends), n)
-        both = np.concatenate([self.values, self.best])
-        if np.isin(both, (0.0, 1.0)).all():
-            low, high = paired_ratio(self.values, self.best, z=z)
+        if self._counts is not None:
+            low, high = paired_ratio(*self._counts, z=z)
             low, high = (low, high) if self.sign > 0.0 else (2.0 - high, 2.0 - low)
             return Score(self.mean, min(low, self.mean), max(high, self.mean), n)
-        forms = self.forms.tolist()
-        if n > 1 and not equal([1.0 + one for one in forms]):
-            half = student_deviate(z, n - 1) * standard_error(forms, 0.0)
+        if self._spread is not None:
+            half = student_deviate(z, n - 1) * self._spread
         else:  # no spread, although the next item may differ
-            least, most = float(both.min()), float(both.max())
+            least = float(min(self.values.min(), self.best.min()))
+            most = float(max(self.values.max(), self.best.max()))
             within = least >= 0.0 and most <= 1.0
             half = math.inf if n == 1 and not within else unseen(n, z=z) * (1.0 if within else most - least) / abs(b)
         return Score(self.mean, self.mean - half, self.mean + half, n)
 
 
-def paired_ratio(first: Floats, second: Floats, *, z: float = Z) -> tuple[float, float]:
+def paired_ratio(one: float, two: float, some: float, apart: float, *, z: float = Z) -> tuple[float, float]:
     """Return the interval of a ratio of paired proportions by Bonett & Price (2006), for 0/1 values.
 
     Args:
-        first: `(n_items,)`, of the numerator.
-        second: `(n_items,)`, of the denominator; at least one is 1.
+        one: how many items the model of the numerator has right.
+        two: how many that of the denominator has right; at least one.
+        some: how many at least one of them has right.
+        apart: how many just one of them has right.
         z: of the interval's level.
     """
-    one, two = float(first.sum()), float(second.sum())
-    some = float(np.count_nonzero((first > 0.0) | (second > 0.0)))  # items that at least one has right
-    apart = float(np.count_nonzero(first != second))
     both = math.sqrt((apart + 2.0) / ((one + 1.0) * (two + 1.0)))
     each = [math.sqrt((1.0 - (n + 1.0) / (some + 2.0)) / (n + 1.0)) for n in (one, two)]
     z = z * both / sum(each)
@@ -116,7 +134,8 @@ def worst(ratios: Sequence[Ratio]) -> float:
 
 def worst_score(ratios: Sequence[Ratio], z: float = Z) -> Score:
     """Return the worst of the ratios with its interval of the level of `z`, and how many items are behind them all."""
-    return smallest([one.interval(z) for one in ratios], [one.interval(upper_z(z, len(ratios))) for one in ratios])
+    upper = upper_z(z, len(ratios))
+    return smallest([one.interval(z) for one in ratios], [one.interval(upper) for one in ratios])
 
 
 def smallest(lower: Sequence[Score], upper: Sequence[Score]) -> Score:

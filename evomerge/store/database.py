@@ -110,6 +110,7 @@ class Database:
         self._write = write
         self._together = False
         self._reading = False
+        self._read: dict[tuple[int, Split], list[ItemScore]] = {}  # in this snapshot
         self.answers = AnswerTables(self)
         # A reader, too, asks for write access: a transaction that a killed writer left must be undone before anything
         # can be read. Without the right to write, SQLite falls back to read-only access. `query_only` prevents writes.
@@ -337,8 +338,11 @@ class Database:
     def item_scores(self, number: int, split: Split) -> list[ItemScore]:
         """Return a candidate's item scores on one split, task by task, in the order in which they were added.
 
-        A candidate that took over the scores of an earlier one (`same_as`) has that one's, unless it has its own.
+        A candidate that took over the scores of an earlier one (`same_as`) has that one's, unless it has its own. In a
+        snapshot, where nothing changes, they are read once.
         """
+        if (number, split) in self._read:
+            return list(self._read[number, split])
         sql = (
             'SELECT s.task, s.metric, i.items, s."values" FROM item_scores s JOIN item_sets i ON i.id = s.items '
             "WHERE s.candidate = ? AND s.split = ? ORDER BY s.id"
@@ -349,9 +353,12 @@ class Database:
             if earlier is not None and earlier[0] is not None:
                 rows = self._all(sql, earlier[0], str(split))
         with self._explain_damage():
-            return from_columns(
+            found = from_columns(
                 Column(task, metric, unpack_items(items), unpack_values(values)) for task, metric, items, values in rows
             )
+        if self._reading:
+            self._read[number, split] = list(found)
+        return found
 
     def response_matrix(
         self, task: str, metric: str, split: Split = Split.SEARCH, *, baselines: bool = True
@@ -499,7 +506,8 @@ class Database:
     def snapshot(self) -> Iterator[None]:
         """Let all reads within see the state of the same commit.
 
-        The writer cannot commit meanwhile, so nothing that takes long may stand in it.
+        The writer cannot commit meanwhile, so nothing that takes long may stand in it. Item scores that were read stay
+        in memory until it ends.
         """
         if self._reading or self._together:
             yield
@@ -511,6 +519,7 @@ class Database:
             yield
         finally:
             self._reading = False
+            self._read.clear()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from evomerge.analysis import comparison
 from evomerge.analysis.comparison import Difference, compare, mcnemar, tango
 from evomerge.evaluation.intervals import Z, mean_score, weighted_sum
+from evomerge.evaluation.worst import Ratio, worst_difference
+from evomerge.record import Score
 
 
 def binary_pair(both: int, only_first: int, only_second: int, neither: int) -> tuple[list[float], list[float]]:
@@ -214,3 +218,30 @@ def test_models_that_answered_other_items_are_refused(first: list[float], second
 def test_the_data_has_stable_keys() -> None:
     data = Difference(0.1, -0.1, 0.3, 0.5, 20)
     assert data.to_data() == {"difference": 0.1, "low": -0.1, "high": 0.3, "p_value": 0.5, "n": 20}
+
+
+@pytest.mark.parametrize(("n", "k"), [(18, 5), (40, 3), (250, 57)])
+def test_the_p_value_of_the_worst_task_is_where_its_interval_meets_0(n: int, k: int) -> None:
+    """Its ends are no lines in z, and those of many tasks that hold together do not meet at the difference itself."""
+    generator = np.random.default_rng(3)
+    best = [(generator.random(n) < 0.7).astype(float) for _ in range(k)]
+    better, worse = (
+        [Ratio(f"task {i}", (generator.random(n) < right).astype(float), own) for i, own in enumerate(best)]
+        for right in (0.65, 0.55)
+    )
+    asked = []
+
+    def difference(first: Sequence[Ratio], second: Sequence[Ratio], z: float) -> Score:
+        asked.append(z)
+        return worst_difference(first, second, z)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "worst_difference", difference)
+        found = comparison.compare_worst(better, worse)
+    low, high = 0.0, 38.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        score = worst_difference(better, worse, middle)
+        low, high = (middle, high) if score.low > 0.0 or score.high < 0.0 else (low, middle)
+    assert found.p_value == pytest.approx(math.erfc(low / math.sqrt(2.0)), rel=1e-6)
+    assert len(asked) < 60

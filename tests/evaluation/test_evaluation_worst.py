@@ -119,7 +119,7 @@ def test_the_interval_of_a_ratio_of_shares_is_that_of_bonett_and_price() -> None
     b, c = math.sqrt((1 - 11 / 14) / 11), math.sqrt((1 - 9 / 14) / 9)
     z = Z * a / (b + c)
     (l1, u1), (l2, u2) = wilson(10, 12, z=z), wilson(8, 12, z=z)
-    assert paired_ratio(first, second) == pytest.approx((l1 / u2, u1 / l2))
+    assert paired_ratio(10.0, 8.0, 12.0, 6.0) == pytest.approx((l1 / u2, u1 / l2))
     score = Ratio("t", first, second).interval()
     assert (score.mean, score.low, score.high) == pytest.approx((1.25, l1 / u2, u1 / l2))
     fewer = Ratio("t", first, second, -1.0).interval()  # the same values, of which less is better

@@ -89,6 +89,17 @@ def test_more_records_than_one_page_come_back_once_each_with_their_scores(databa
     assert list(database.records()) == records
 
 
+def test_a_snapshot_reads_item_scores_once_and_forgets_them(database):
+    items = make_items(3, "a")
+    database.add(make_record(0), scores={Split.SEARCH: items})
+    with database.snapshot():
+        first, second = (database.item_scores(0, Split.SEARCH) for _ in range(2))
+        assert first == second == items and first[0] is second[0]
+        first.clear()
+        assert database.item_scores(0, Split.SEARCH) == items
+    assert database.item_scores(0, Split.SEARCH)[0] is not second[0]
+
+
 def test_item_scores_come_back_in_order_and_tasks_may_differ_in_metrics(database):
     search = [*make_items(4, "b"), *make_items(3, "a"), ItemScore("c", 0, {"f1": 0.5}), ItemScore("c", 9, {"acc": 1.0})]
     database.add(make_record(0), scores={Split.SEARCH: search, Split.VALIDATION: make_items(2, "b", start=100)})
