@@ -43,7 +43,7 @@ def _table(rows: Sequence[Row], models: Sequence[Mapping[str, Any]]) -> Table:
     splits = " or ".join(sorted({str(one["split"]) for one in rows}))
     part = f"; {len(shown)} of {len(rows)}" if len(shown) < len(rows) else ""
     table = Table(title=named(f"answers to {n} {splits} items each, less is better{part}"))
-    heads = ("task", "answers", "best merge", *(row["name"] for row in models), "best parent", "more than it [95 %]")
+    heads = ("task", "answers", "best merge", *(row["name"] for row in models), "best parent", "more by [95 %]")
     for head in heads:
         table.add_column(named(head), justify="left" if head in ("task", "answers") else "right")
     for one in shown:
