@@ -53,7 +53,7 @@ def _table(rows: Sequence[Row], models: Sequence[Mapping[str, Any]]) -> Table:
         cells = ("–" if (mean := _mean(row, one)) is None else _number(mean, one) for row in models)
         table.add_row(
             named(one["task"], style),
-            str(one["measure"]).replace("_", " ").removesuffix(" answers"),
+            str(one["measure"]).replace("_", " ").removesuffix(" answers").removeprefix("generated "),
             named(_number(one["best"], one) + (" more" if worse else ""), style),
             *cells,
             named(parent),
