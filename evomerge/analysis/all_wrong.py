@@ -13,7 +13,7 @@ from evomerge.store.database import Database
 
 def all_wrong(database: Database, objectives: Objectives) -> Iterator[str]:
     """Yield a sentence for each metric to maximize that is 0 on every search item for every baseline."""
-    numbers = [record.number for record in database.records(baselines=True) if record.is_baseline]
+    numbers = [record.number for record in database.baselines()]
     scores = [score for number in numbers for score in database.item_scores(number, Split.SEARCH)]
     for spec in objectives.specs:
         if spec.direction != "maximize":

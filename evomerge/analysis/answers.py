@@ -217,7 +217,7 @@ def model_named(run: RunDir, name: str) -> Record:
     """
     database = run.database
     found: Record | None = None
-    baselines = [record for record in database.records(baselines=True) if record.is_baseline]
+    baselines = database.baselines()
     if name.startswith(PARENT):
         found = next((one for one in baselines if one.name == name.removeprefix(PARENT)), None)
     elif name == WINNER:

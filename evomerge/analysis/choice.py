@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evomerge.errors import EvaluationError
@@ -71,14 +71,13 @@ def objective_scores(run: RunDir, objectives: Objectives, record: Record) -> dic
 
 def note_baselines(run: RunDir, objectives: Objectives, split: Split) -> None:
     """Tell the objectives the baselines' scores on a split, with which others are compared."""
-    for record in run.database.records(baselines=True):
-        if record.is_baseline:
-            objectives.note_baseline(record.name, split, run.database.item_scores(record.number, split))
+    for record in run.database.baselines():
+        objectives.note_baseline(record.name, split, run.database.item_scores(record.number, split))
 
 
 def with_choice(run: RunDir, objectives: Objectives, status: Mapping[str, Any]) -> dict[str, Any]:
     """Return a status with `objectives`, `choice`, and in each of `baselines` its `objectives`."""
-    baselines = {record.name: record for record in run.database.records(baselines=True) if record.is_baseline}
+    baselines = {record.name: record for record in run.database.baselines()}
     return {
         **status,
         "objectives": objectives_data(objectives),
@@ -87,6 +86,32 @@ def with_choice(run: RunDir, objectives: Objectives, status: Mapping[str, Any]) 
             {**row, "objectives": objective_scores(run, objectives, baselines[row["name"]])}
             for row in status["baselines"]
         ],
+    }
+
+
+def with_each_chosen(
+    run: RunDir, status: Mapping[str, Any], more: Callable[[Record], Mapping[str, Any]], first: Sequence[str]
+) -> dict[str, Any]:
+    """Return a status with more in each of `choice.records`; as it is before the end of the search.
+
+    Args:
+        run: the run.
+        status: with its `choice`.
+        more: returns what a chosen record gets.
+        first: which of that the status itself gets of the first record.
+    """
+    choice = status.get("choice")
+    if choice is None:
+        return dict(status)
+    rows = []
+    for row in choice["records"]:
+        record = run.database.record(row["id"])
+        assert record is not None, "the choice was read from the same database"
+        rows.append({**row, **more(record)})
+    return {
+        **status,
+        "choice": {**choice, "records": rows},
+        **({name: rows[0][name] for name in first} if rows else {}),
     }
 
 

@@ -12,12 +12,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evomerge.analysis.choice import with_each_chosen
 from evomerge.analysis.comparison import compare
 from evomerge.analysis.lost_skills import listed
 from evomerge.analysis.parent_answers import parent_answers
 from evomerge.analysis.skills import JUDGED, Skills
 from evomerge.evaluation.measures.registry import ALWAYS, SHARES
-from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.scripts import KnownScripts
 from evomerge.evaluation.task import FOREIGN_SCRIPT
 from evomerge.record import Caution, ItemScore, Record, Split
@@ -51,23 +51,13 @@ Values = dict[str, dict[str, dict[int, float]]]
 class Degeneration:
     """The measures of a run's records, each read once.
 
-    Args:
-        run: the run.
-        objectives: those of the run.
-
     Attributes:
         skills: the scores of the same records, task by task.
     """
 
-    def __init__(self, run: RunDir, objectives: Objectives) -> None:
-        self._database, self.skills = run.database, Skills(run, objectives)
-        self._scripts: dict[Split, KnownScripts] = {}
+    def __init__(self, skills: Skills) -> None:
+        self.skills = skills
         self._values: dict[tuple[int, Split], Values] = {}
-
-    @property
-    def baselines(self) -> dict[str, Record]:
-        """The baselines by name, in the order in which they are shown."""
-        return dict(sorted(self.skills.baselines.items(), key=lambda one: -one[1].number))
 
     def rows(self, record: Record) -> list[dict[str, Any]]:
         """Return a record against the best parent of each task, one row for each measure that both have.
@@ -121,26 +111,16 @@ class Degeneration:
         """Return a record's measures of each item that it answered."""
         key = (record.number, split)
         if key not in self._values:
-            self._values[key] = _values(self._items(record, split), self._known(split))
+            self._values[key] = _values(self.skills.items(record, split), self.skills.scripts(split))
         return self._values[key]
 
-    def _items(self, record: Record, split: Split) -> Sequence[ItemScore]:
-        return self._database.item_scores(record.number, split) if split in (record.scores or {}) else []
 
-    def _known(self, split: Split) -> KnownScripts:
-        if split not in self._scripts:
-            self._scripts[split] = KnownScripts()
-            for parent in self.skills.parents:
-                self._scripts[split].note(self._items(parent, split))
-        return self._scripts[split]
-
-
-def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, Any]) -> dict[str, Any]:
+def with_degeneration(run: RunDir, skills: Skills, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return a status with how answers degenerate.
 
     Args:
         run: the run.
-        objectives: those of the run.
+        skills: those of the run.
         found: a status as `evomerge.analysis.skills.with_skills` returns it.
 
     Returns:
@@ -148,9 +128,9 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
         `choice.records`; `parent_answers` (see `evomerge.analysis.parent_answers`); and `cut_prompts` (see
         `Degeneration.cut_prompts`) of the baselines and, where `best` is true, of the best merge.
     """
-    measured = Degeneration(run, objectives)
+    measured = Degeneration(skills)
     made = {**found, "degeneration": [], "parent_answers": []}
-    named = measured.baselines
+    named = dict(skills.baselines)
     best = found.get("best")
     record = None if best is None else run.database.record(best["id"])
     if record is not None:
@@ -159,18 +139,14 @@ def with_degeneration(run: RunDir, objectives: Objectives, found: Mapping[str, A
         {**row, "models": [name for name in row["models"] if name], "best": "" in row["models"]}
         for row in measured.cut_prompts(named)
     ]
-    choice = found.get("choice")
-    if choice is None:
-        return made
-    rows, chosen = [], []
-    for row in choice["records"]:
-        record = run.database.record(row["id"])
-        assert record is not None, "the choice was read from the same database"
-        rows.append({**row, "degeneration": measured.rows(record)})
+    chosen: list[Record] = []
+
+    def rows(record: Record) -> dict[str, Any]:
         chosen.append(record)
-    made["parent_answers"] = parent_answers(measured, chosen)
-    made["choice"] = {**choice, "records": rows}
-    made["degeneration"] = rows[0]["degeneration"] if rows else []
+        return {"degeneration": measured.rows(record)}
+
+    made = with_each_chosen(run, made, rows, first=("degeneration",))
+    made["parent_answers"] = parent_answers(measured, chosen) if chosen else []
     return made
 
 
@@ -204,7 +180,7 @@ def degenerate(found: Mapping[str, Any]) -> Iterator[Caution]:
 def cut_prompts_of_baselines(database: Database) -> Iterator[str]:
     """Yield a sentence for each task some of whose search items had prompts that were too long for a baseline."""
     found: dict[tuple[str, int, int], list[str]] = {}
-    for record in _baselines(database):
+    for record in database.baselines():
         for task, own in _values(database.item_scores(record.number, Split.SEARCH), KnownScripts()).items():
             values = own.get("cut_prompts", {})
             if any(values.values()):
@@ -214,11 +190,6 @@ def cut_prompts_of_baselines(database: Database) -> Iterator[str]:
         yield _prompts_text(
             {"task": task, "split": str(Split.SEARCH), "models": names, "best": False, "cut": cut, "n": n}, ""
         )
-
-
-def _baselines(database: Database) -> list[Record]:
-    """Return the baselines in the order in which they are shown."""
-    return sorted((r for r in database.records(baselines=True) if r.is_baseline), key=lambda r: -r.number)
 
 
 def _values(scores: Sequence[ItemScore], known: KnownScripts) -> Values:

@@ -12,7 +12,7 @@ from typing import Any
 from evomerge.analysis.choice import note_baselines
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.objective import Objectives
-from evomerge.record import Caution, Record, Split
+from evomerge.record import Caution, Split
 from evomerge.store.run_dir import RunDir
 
 _SHOWN = 3
@@ -50,12 +50,10 @@ def broken_limits(run: RunDir, objectives: Objectives, number: int) -> dict[str,
 
 def _answered_all(run: RunDir, number: int) -> bool:
     """Return whether a candidate answered as many search items as a baseline, which answers all."""
-    baseline = max((len(run.database.item_scores(one.number, Split.SEARCH)) for one in _baselines(run)), default=0)
+    baseline = max(
+        (len(run.database.item_scores(one.number, Split.SEARCH)) for one in run.database.baselines()), default=0
+    )
     return len(run.database.item_scores(number, Split.SEARCH)) >= baseline
-
-
-def _baselines(run: RunDir) -> list[Record]:
-    return [record for record in run.database.records(baselines=True) if record.is_baseline]
 
 
 def limit_cautions(found: Mapping[str, Any]) -> Iterator[Caution]:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from evomerge.analysis.choice import note_baselines
+from evomerge.analysis.choice import note_baselines, with_each_chosen
 from evomerge.analysis.comparison import Difference, compare
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.intervals import mean_score
@@ -66,9 +66,8 @@ class Skills:
     def __init__(self, run: RunDir, objectives: Objectives) -> None:
         self._run, self._objectives = run, objectives
         self.entries = own_entries(objectives)
-        records = sorted(run.database.records(baselines=True), key=lambda record: -record.number)
         # In the order in which they are configured: of equal parents the first one is the best, as everywhere.
-        self.baselines = {record.name: record for record in records if record.is_baseline}
+        self.baselines = {record.name: record for record in run.database.baselines()}
         named = (run.config.get("models") or {}).get("parents") or {}
         self.parents = [record for name, record in self.baselines.items() if name in named]
         self._items: dict[tuple[int, Split], list[ItemScore]] = {}
@@ -127,7 +126,7 @@ class Skills:
         """Return a record's values of each task's own metric by item; tasks without judged items are left out."""
         key = (record.number, split)
         if key not in self._own:
-            self._own[key] = self.of_items(self._read(record, split), split)
+            self._own[key] = self.of_items(self.items(record, split), split)
         return self._own[key]
 
     def of_items(self, items: Sequence[ItemScore], split: Split) -> dict[str, dict[int, float]]:
@@ -145,6 +144,22 @@ class Skills:
                 found[task] = told
         return found
 
+    def scripts(self, split: Split) -> KnownScripts:
+        """Return the scripts in which the parents answered on a split."""
+        if split not in self._known:
+            self._known[split] = KnownScripts()
+            for parent in self.parents:
+                self._known[split].note(self.items(parent, split))
+        return self._known[split]
+
+    def items(self, record: Record, split: Split) -> list[ItemScore]:
+        """Return a record's item scores on a split; none where the split has no score."""
+        key = (record.number, split)
+        if key not in self._items:
+            scored = split in (record.scores or {})
+            self._items[key] = self._run.database.item_scores(record.number, split) if scored else []
+        return self._items[key]
+
     def _relative(self, spec: TaskSpec, items: Sequence[ItemScore], split: Split) -> dict[int, float]:
         """Return the values of an entry that is told by others' answers; none where these are not known."""
         if not items:
@@ -160,25 +175,9 @@ class Skills:
         except EvaluationError:
             return {}
 
-    def _scripts(self, split: Split) -> KnownScripts:
-        """Return the scripts in which the parents answered."""
-        if split not in self._known:
-            self._known[split] = KnownScripts()
-            for parent in self.parents:
-                self._known[split].note(self._read(parent, split))
-        return self._known[split]
-
-    def _read(self, record: Record, split: Split) -> list[ItemScore]:
-        """Return the item scores of a split; none where the split has no score."""
-        key = (record.number, split)
-        if key not in self._items:
-            scored = split in (record.scores or {})
-            self._items[key] = self._run.database.item_scores(record.number, split) if scored else []
-        return self._items[key]
-
     def _measures(self, record: Record, split: Split) -> dict[str, dict[str, float]]:
         values: dict[str, dict[str, list[float]]] = {}
-        items = self._read(record, split)
+        items = self.items(record, split)
         for one in items:
             spec = self.entries.get(one.task)
             if spec is None:
@@ -187,7 +186,7 @@ class Skills:
             for name, value in one.metrics.items():
                 if name != own and not name.startswith("_") and not math.isnan(value):
                     values.setdefault(one.task, {}).setdefault(name, []).append(float(value))
-            foreign = math.nan if FOREIGN_SCRIPT in (spec.metric, *one.metrics) else self._scripts(split).foreign(one)
+            foreign = math.nan if FOREIGN_SCRIPT in (spec.metric, *one.metrics) else self.scripts(split).foreign(one)
             if not math.isnan(foreign):
                 values.setdefault(one.task, {}).setdefault(FOREIGN_SCRIPT, []).append(foreign)
         for spec in self._objectives.specs:
@@ -197,8 +196,13 @@ class Skills:
         return {task: {name: _mean(own) for name, own in by_name.items()} for task, by_name in values.items()}
 
 
-def with_skills(run: RunDir, objectives: Objectives, found: Mapping[str, Any]) -> dict[str, Any]:
+def with_skills(run: RunDir, skills: Skills, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return a status with the scores by task.
+
+    Args:
+        run: the run.
+        skills: those of the run.
+        found: a status with its `choice`.
 
     Returns:
         The status, with `tasks` in `best`, in each of `baselines` and of `choice.records` (see `Skills.tasks`);
@@ -206,7 +210,6 @@ def with_skills(run: RunDir, objectives: Objectives, found: Mapping[str, Any]) -
         `choice.records` and, of the best one, in the status: a list with one entry for each task (see `skill`), empty
         before the search has ended.
     """
-    skills = Skills(run, objectives)
     made = {**found, "skills": []}
     parents = {record.name for record in skills.parents}
     made["baselines"] = [
@@ -217,17 +220,9 @@ def with_skills(run: RunDir, objectives: Objectives, found: Mapping[str, Any]) -
     record = None if best is None else run.database.record(best["id"])
     if best is not None and record is not None:
         made["best"] = {**best, "tasks": skills.tasks(record)}
-    choice = found.get("choice")
-    if choice is None:
-        return made
-    rows = []
-    for row in choice["records"]:
-        one = run.database.record(row["id"])
-        assert one is not None, "the choice was read from the same database"
-        rows.append({**row, "tasks": skills.tasks(one), "skills": skills.compared(one)})
-    made["choice"] = {**choice, "records": rows}
-    made["skills"] = rows[0]["skills"] if rows else []
-    return made
+    return with_each_chosen(
+        run, made, lambda one: {"tasks": skills.tasks(one), "skills": skills.compared(one)}, first=("skills",)
+    )
 
 
 def skill(

@@ -102,10 +102,9 @@ def candidate_verdict(run: RunDir, status: Mapping[str, Any], record: Record, *,
         row |= {"tasks": skills.tasks(record), "broken_limits": broken_limits(run, objective, record.number)}
         found["skills"] = [] if record.is_baseline else skills.compared(record)
         if not record.is_baseline:
-            measured = Degeneration(run, objective)
+            measured = Degeneration(skills)
             found["degeneration"], found["parent_answers"] = measured.rows(record), parent_answers(measured, [record])
-        if not record.is_baseline:
-            found["comparisons"] = _comparisons(run, objective, row, list(run.database.records(baselines=True)))
+            found["comparisons"] = _comparisons(run, objective, row)
     return _with_warnings(run, found, who)
 
 
@@ -119,8 +118,9 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     found = {**status, "objectives": [], "choice": None, "skills": [], "degeneration": [], "parent_answers": []}
     found["cut_prompts"] = []
     if objective is not None:
-        found = with_skills(run, objective, with_choice(run, objective, found))
-        found = with_degeneration(run, objective, found)
+        skills = Skills(run, objective)
+        found = with_skills(run, skills, with_choice(run, objective, found))
+        found = with_degeneration(run, skills, found)
     found["best_parent"], found["best_parent_by"] = best_parent(run, status)
     found["comparisons"], found["finalists"], found["passed_over"] = [], [], None
     found["beats_parent"] = _beats_parent(found)
@@ -137,7 +137,7 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     winner = choice.best
     found["best"]["broken_limits"] = broken_limits(run, objective, winner)
     records = list(run.database.records(baselines=True))
-    found["comparisons"] = _comparisons(run, objective, status["best"], records)
+    found["comparisons"] = _comparisons(run, objective, status["best"])
     finalists = _finalists(run, objective, winner, records)
     found["finalists"] = [
         {"id": record.number, **_compared(objective, finalists[0][1], values, Split.VALIDATION).to_data()}
@@ -217,9 +217,7 @@ def _passed_over(
     }
 
 
-def _comparisons(
-    run: RunDir, objective: Objectives, best: Mapping[str, Any], records: list[Record]
-) -> list[dict[str, Any]]:
+def _comparisons(run: RunDir, objective: Objectives, best: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "against": record.name,
@@ -227,15 +225,13 @@ def _comparisons(
             "share": _shares(best, record, objective),
             "worst": objective.combination == WORST,
         }
-        for record, difference in _against_baselines(run, objective, best["id"], records)
+        for record, difference in _against_baselines(run, objective, best["id"])
     ]
 
 
-def _against_baselines(
-    run: RunDir, objective: Objectives, winner: int, records: list[Record]
-) -> Iterator[tuple[Record, Difference]]:
+def _against_baselines(run: RunDir, objective: Objectives, winner: int) -> Iterator[tuple[Record, Difference]]:
     own = _usable(run, objective, winner, Split.TEST)
-    for record in sorted((r for r in records if r.is_baseline), key=lambda r: -r.number):
+    for record in run.database.baselines():
         other = _usable(run, objective, record.number, Split.TEST)
         if own is not None and other is not None and _comparable(objective, own, other):
             yield record, _compared(objective, own, other, Split.TEST)
@@ -282,11 +278,7 @@ def _adjusted(
     if objective.compares:
         note_baselines(run, objective, Split.VALIDATION)
     items = [run.database.item_scores(record.number, Split.VALIDATION) for record, _, _ in known]
-    baselines = [
-        run.database.item_scores(record.number, Split.VALIDATION)
-        for record in run.database.records(baselines=True)
-        if record.is_baseline
-    ]
+    baselines = [run.database.item_scores(record.number, Split.VALIDATION) for record in run.database.baselines()]
     rule = Replay(
         objective,
         choice.kind,

@@ -120,7 +120,7 @@ def run_card(
         report: what is known of its folder.
         answers: as in `export_run`.
     """
-    baselines = sorted((r for r in run.database.records(baselines=True) if r.is_baseline), key=lambda r: -r.number)
+    baselines = run.database.baselines()
     scores: dict[str, Mapping[Split, Score]] = {title: record.scores or {}}
     for baseline in baselines:
         name = baseline.name if baseline.name not in scores else f"{baseline.name} (baseline)"

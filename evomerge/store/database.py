@@ -325,6 +325,10 @@ class Database:
             yield from page
             last = page[-1].number
 
+    def baselines(self) -> list[Record]:
+        """Return the baselines in the order in which they are configured and shown."""
+        return self._read_records("number < 0", (), {})[::-1]
+
     def record(self, number: int) -> Record | None:
         """Return one record, or None where there is none of that number."""
         found = self._read_records("number = ?", (number,), {})

@@ -80,7 +80,7 @@ def corrected_plan(prepared: Prepared, database: Database, probed: Cost | None, 
         probed: what the probe found that a candidate costs; None: no plan was said.
         workers: how many candidates run at a time.
     """
-    took = [record.seconds for record in database.records(baselines=True) if record.is_baseline and record.result]
+    took = [record.seconds for record in database.baselines() if record.result]
     asked = prepared.n_items(Split.SEARCH)
     if not took:
         return None

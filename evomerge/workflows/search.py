@@ -123,8 +123,7 @@ def _doubts(run: RunDir, prepared: Prepared) -> Iterator[str]:
     yield from all_wrong(run.database, prepared.objectives)
     yield from cut_prompts_of_baselines(run.database)
     if run.database.get_meta(PROBED) is None:
-        baselines = {record.name: record.number for record in run.database.records(baselines=True)
-                     if record.is_baseline}  # fmt: skip
+        baselines = {record.name: record.number for record in run.database.baselines()}
         scores = {
             name: run.database.item_scores(baselines[name], Split.SEARCH)
             for name in prepared.parent_names

@@ -50,9 +50,7 @@ def _one(setting: tuple[str, ...], path: Path) -> dict[str, Any]:
     try:
         with RunDir.open(path) as run, run.database.snapshot():
             status = with_verdict(run, run_status(run))
-            numbers = {
-                record.name: record.number for record in run.database.records(baselines=True) if record.is_baseline
-            }
+            numbers = {record.name: record.number for record in run.database.baselines()}
             best, parent = status["best"], status["best_parent"]
             made |= {"state": status["state"], "error": status["error"], "seconds": status["seconds"]}
             if status["state"] != COMPLETE or best is None:
