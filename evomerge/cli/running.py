@@ -71,17 +71,17 @@ def _shown(folder: Path | None) -> Iterator[tuple[Display, api.StopSignal]]:
 
 
 def show_result(run: Any) -> int:
-    """Print the closing table and the next command; return the exit status."""
+    """Print what was found, and at its end, where a terminal shows it, the verdict and the next command; return 0."""
     console = make_console()
     status = run.status()
-    if (line := verdict_line(status)) is not None:
-        print_hanging(console, VERDICT, line)
     for table in result_tables(status, console.width):
         print_table(console, table)
     for text in verdict_lines(status):
         console.print(text, highlight=False)
     for warning in run.warnings():
         print_hanging(console, NOTE, Text(warning))
+    if (line := verdict_line(status)) is not None:
+        print_hanging(console, VERDICT, line)
     if any(status["answers"]["kept"].values()):
         console.print(f"what was answered: {answers_command(status)}", highlight=False, soft_wrap=True)
     console.print(f"next: {_next(status)}", highlight=False, soft_wrap=True)

@@ -56,8 +56,6 @@ def run(words: Sequence[str]) -> int:
         console.print(f"  best: {status['best']['name']}, search score {score}")
     if status["workers"] is not None and status["state"] == "running":
         print_table(console, worker_table(status))
-    if (verdict := verdict_line(status)) is not None:
-        print_hanging(console, VERDICT, verdict)
     for table in result_tables(status, console.width):
         print_table(console, table)
     if not status["baselines"] and not status["best"]:
@@ -66,11 +64,13 @@ def run(words: Sequence[str]) -> int:
         console.print(f"  `{command('resume', status['path'])}` continues it", highlight=False, soft_wrap=True)
     for line in verdict_lines(status):
         console.print(line, highlight=False)
+    for warning in found.warnings(status):
+        print_hanging(console, NOTE, Text(warning))
+    if (verdict := verdict_line(status)) is not None:  # at the end, where a terminal shows it
+        print_hanging(console, VERDICT, verdict)
     answers = status["answers"]
     if any(answers["kept"].values()):
         left = ", ".join(f"{n} on {split} items" for split, n in answers["dropped"].items())
         size = f"{answers['bytes'] / 2**20:.1f} MiB" + (f"; {left} did not fit" if left else "")
         console.print(f"what was answered ({size}): {answers_command(status)}", highlight=False, soft_wrap=True)
-    for warning in found.warnings(status):
-        print_hanging(console, NOTE, Text(warning))
     return 0

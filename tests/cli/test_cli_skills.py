@@ -1,4 +1,4 @@
-"""What people see of skills: a line on top, a table that fits, and marks that need no colour."""
+"""What people see of skills: a line at the end, a table that fits, and marks that need no colour."""
 
 import io
 from collections.abc import Sequence
@@ -63,19 +63,20 @@ def test_three_tasks_fit_any_width_in_single_lines(
     assert "lost" not in text.replace(row, "")
 
 
-def test_the_verdict_stands_on_top_and_the_lost_skill_before_the_other_notes(
+def test_the_verdict_stands_below_the_notes_of_which_the_lost_skill_is_the_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     three_skills(tmp_path / "run").close()
     assert main(["status", str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
     place = lines.index("verdict: do not use it as it is: it has lost reverse (0.0 % against 97.5 % of words)")
-    assert place < next(i for i, line in enumerate(lines) if "score and 95 % interval" in line)
+    assert place >= len(lines) - 2 and sum(line.startswith("verdict:") for line in lines) == 1
+    assert place > max(i for i, line in enumerate(lines) if line.startswith("note: "))
     notes = [line for line in lines if line.startswith("note: ")]
     assert notes[0].startswith("note: the best merge has lost reverse: 0.0 % against 97.5 % of words (-97.5 points")
 
 
-def test_the_end_of_a_search_begins_with_the_verdict(
+def test_a_search_ends_with_the_verdict_and_the_next_command(
     status: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Run:
@@ -87,7 +88,8 @@ def test_the_end_of_a_search_begins_with_the_verdict(
 
     assert show_result(Run()) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("verdict: do not use it as it is: it has lost reverse")
+    assert lines[-2].startswith("verdict: do not use it as it is: it has lost reverse")
+    assert sum(line.startswith("verdict:") for line in lines) == 1
     assert lines[-1].startswith("next: search again with `floor: 95%` for reverse (docs/fitness.md), or export it all")
 
 
