@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evomerge.analysis.answers import AnsweredItem
 from evomerge.analysis.verdict import with_verdict
 from evomerge.recipe import Recipe
 from evomerge.record import Record
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
-from evomerge.workflows.answers import answers
+
+if TYPE_CHECKING:
+    from evomerge.analysis.answers import AnsweredItem
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Run:
         which: Sequence[str] = (),
     ) -> list[AnsweredItem]:
         """Return what models answered, side by side; see `evomerge.api.answers`."""
+        from evomerge.workflows.answers import answers  # a status reads none
+
         return answers(self.path, model=model, against=against, tasks=tasks, split=split, item=item, which=which)
 
     def best(self) -> Recipe | None:
