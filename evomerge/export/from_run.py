@@ -131,6 +131,7 @@ def run_card(
         parents=describe_parents(record.recipe),
         scores=scores,
         tasks=without_folders(_tasks(config)),
+        datasets=_test_tasks(run),
         facts=without_folders(_facts(run, config, record)),
         commands=(
             "evomerge merge recipe.yaml DIR  # builds these weights again",
@@ -164,6 +165,12 @@ def _config_text(config: Mapping[str, Any]) -> str:
     note = "" if shown == config else CUT_NOTE
     # `evomerge search FILE` composes a file over the defaults, all of which this one overrides.
     return "defaults: [search, _self_]\n" + note + write_yaml(shown)
+
+
+def _test_tasks(run: RunDir) -> dict[str, str]:
+    """Return task name to the lm-eval task whose items are its test items."""
+    tests = {task: one.get(str(Split.TEST)) or {} for task, one in run.database.splits().items()}
+    return {task: str(test["task"]) for task, test in tests.items() if "task" in test}
 
 
 def _tasks(config: Mapping[str, Any]) -> dict[str, str]:

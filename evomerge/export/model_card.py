@@ -6,13 +6,13 @@ The YAML block on top follows the Hub's model card metadata
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
+from evomerge.export.model_index import model_index
 from evomerge.export.publishing import published_recipe
 from evomerge.recipe import Recipe
 from evomerge.recipe.layer_path import runs
@@ -40,6 +40,7 @@ def model_card(
     parents: Sequence[ParentModel] | None = None,
     scores: Mapping[str, Mapping[Split, Score]] | None = None,
     tasks: Mapping[str, str] | None = None,
+    datasets: Mapping[str, str] | None = None,
     facts: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
     environment: Mapping[str, Any] | None = None,
@@ -55,6 +56,7 @@ def model_card(
         parents: the checkpoints of which the recipe is made; None: `describe_parents(recipe)`.
         scores: model name to its scores: the merge itself first, under `title`, then the models to compare with.
         tasks: task name to metric name, of the objective that `scores` measure.
+        datasets: task name to the lm-eval task whose items are the test items, where that is another one.
         facts: how the merge was found, as rows of a table: optimizer, seed, candidates, …
         commands: the command lines that make it again.
         environment: the environment of the run, as `evomerge.store.collect_environment` returns it.
@@ -66,7 +68,7 @@ def model_card(
     scores, tasks = scores or {}, tasks or {}
     licence, licence_note = merged_licence(parents)
     metadata = _metadata(
-        recipe, title, parents, licence, _reported(scores.get(title), verdict), tasks, worst=_is_worst(verdict)
+        recipe, parents, licence, model_index(title, scores.get(title) or {}, tasks, verdict or {}, datasets)
     )
     parts = [
         "---\n" + write_yaml(metadata) + "---",
@@ -91,13 +93,9 @@ def model_card(
 
 def _metadata(
     recipe: Recipe,
-    title: str,
     parents: Sequence[ParentModel],
     licence: Mapping[str, str],
-    result: Mapping[Split, Score] | None,
-    tasks: Mapping[str, str],
-    *,
-    worst: bool,
+    index: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     languages = list(dict.fromkeys(language for parent in parents for language in parent.languages))
@@ -112,49 +110,9 @@ def _metadata(
         metadata["base_model_relation"] = "merge"
     method = recipe.method.replace("_", "-")
     metadata["tags"] = [*TAGS, method] if re.fullmatch(r"[a-z0-9-]{1,50}", method) else [*TAGS]
-    index = _model_index(title, result or {}, tasks, worst=worst)
     if index:
         metadata["model-index"] = index
     return metadata
-
-
-def _reported(scores: Mapping[Split, Score] | None, verdict: Mapping[str, Any] | None) -> Mapping[Split, Score] | None:
-    """Return the scores of the merge for its metadata: the validation score without the luck of having been chosen."""
-    adjusted = ((verdict or {}).get("best") or {}).get("adjusted")
-    if not scores or not adjusted or Split.VALIDATION not in scores:
-        return scores
-    return {**scores, Split.VALIDATION: Score(**adjusted, n=scores[Split.VALIDATION].n)}
-
-
-def _model_index(
-    title: str, result: Mapping[Split, Score], tasks: Mapping[str, str], *, worst: bool
-) -> list[dict[str, Any]]:
-    # A score on the items that the search optimized is not a result.
-    split = next((split for split in (Split.TEST, Split.VALIDATION) if split in result), None)
-    if split is None or not math.isfinite(result[split].mean):
-        return []
-    metrics = sorted(set(tasks.values()))
-    metric = metrics[0] if len(metrics) == 1 else "mean-score"
-    if worst:  # a ratio, which is no value of the metric
-        metric = "worst-task-relative-to-best-parent"
-    score = result[split]
-    return [
-        {
-            "name": title,
-            "results": [
-                {
-                    "task": {"type": "text-generation", "name": "Text generation"},
-                    "dataset": {
-                        "type": next(iter(tasks)) if len(tasks) == 1 else "evomerge-objective",
-                        "name": ", ".join(tasks) or "objective",
-                        "split": str(split),
-                    },
-                    # The name is what the Hub shows; the interval stands in the table of scores.
-                    "metrics": [{"type": metric, "name": metric, "value": score.mean}],
-                }
-            ],
-        }
-    ]
 
 
 def _summary(recipe: Recipe, parents: Sequence[ParentModel], *, searched: bool) -> str:
@@ -217,6 +175,14 @@ _MEANS = ("Mean over items", "The tasks' means over items, added up by their wei
 """What scores are, with one task and with several."""
 
 
+def _said(verdict: Mapping[str, Any]) -> str:
+    """Return the verdict, in bold; "" where none is known, or the search chose several merges, of which it speaks."""
+    choice = verdict.get("choice")
+    if choice is None or len(choice["records"]) > 1 or "verdict" not in verdict:
+        return ""
+    return f"**Verdict: {markdown(verdict['verdict']['text'])}.**\n\n"
+
+
 def _score_table(
     scores: Mapping[str, Mapping[Split, Score]], tasks: Mapping[str, str], verdict: Mapping[str, Any]
 ) -> str:
@@ -227,7 +193,8 @@ def _score_table(
         rows.append((shown, *(_score(row.get(split)) for split in splits)))
     measured = "; ".join(f"{markdown_code(task)} ({markdown(metric)})" for task, metric in tasks.items())
     return (
-        (f"Objectives over {measured}. " if measured else "")
+        _said(verdict)
+        + (f"Objectives over {measured}. " if measured else "")
         + ("The worst task relative to its best parent (1: as good)" if _is_worst(verdict) else _MEANS[len(tasks) > 1])
         + " with its 95 % confidence interval; n is the number of items.\n\n"
         + _table(("model", *(_HEADINGS[split] for split in splits)), rows)

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 from rich.console import Console
 
+from evomerge import api
 from evomerge.cli.console import make_console
 from evomerge.cli.display import BARS, Course, Display
 from evomerge.cli.main import main
@@ -219,4 +221,6 @@ def test_a_ratio_to_the_best_parent_is_called_that_and_no_per_cent(
     assert main(["export", str(run), "--out", str(tmp_path / "merge")]) == 0
     card = (tmp_path / "merge" / "README.md").read_text(encoding="utf-8")
     assert "The worst task relative to its best parent (1: as good) with its 95 % confidence interval" in card
-    assert "name: worst-task-relative-to-best-parent" in card
+    (result,) = ModelCard(card, ignore_metadata_errors=False).data.eval_results
+    (scores_of_it,) = api.Run(run).status()["best"]["tasks"].values()
+    assert result.metric_name.startswith("acc") and result.metric_value == scores_of_it["test"]["mean"]

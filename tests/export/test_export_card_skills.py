@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+from huggingface_hub import ModelCard
 from skill_runs import SPECS, add_model, everywhere, three_skills
 
 from evomerge.analysis.verdict import CODE_TASKS, PUBLIC_TASKS
@@ -10,11 +12,12 @@ from evomerge.export.licences import ParentModel
 from evomerge.record import Choice
 
 
-def card(folder: Path, number: int, monkeypatch) -> str:
+def card(folder: Path, number: int, monkeypatch, *chosen: int) -> str:
     monkeypatch.setattr("evomerge.export.from_run.describe_parents", lambda recipe: [ParentModel("a", "parent", "a")])
     run = three_skills(folder)
     add_model(run, 1, "candidate 1", everywhere(add=30, reverse=38, capitals=10), SPECS)
-    run.database.set_choice(Choice("winner", (0,)))
+    run.database.set_choice(Choice("archive" if chosen else "winner", chosen or (0,)))
+    monkeypatch.setattr(type(run.database), "splits", lambda self: {"add": {"test": {"task": "addition_test"}}})
     run.database.set_meta(CODE_TASKS, ["humaneval"])
     run.database.set_meta(PUBLIC_TASKS, ["gsm8k"])
     record = run.database.record(number)
@@ -55,3 +58,22 @@ def test_another_candidate_has_its_own_tasks_and_notes(tmp_path: Path, monkeypat
     assert not any("reverse: 0.0 %" in note for note in notes)
     assert any("humaneval" in note for note in notes)
     assert "Paired difference on the same 120 test items" in text and "flatters; with the choice" not in text
+
+
+def test_the_verdict_is_the_first_line_below_the_scores(tmp_path: Path, monkeypatch) -> None:
+    lines = card(tmp_path / "run", 0, monkeypatch).splitlines()
+    first = lines[lines.index("## Scores") + 2]
+    assert first == "**Verdict: do not use it as it is: it has lost reverse (0.0 % against 97.5 % of words).**"
+    assert "**Verdict" not in card(tmp_path / "other", 1, monkeypatch)  # it speaks of the winner
+    assert "**Verdict" not in card(tmp_path / "several", 0, monkeypatch, 0, 1)  # and there of all of them
+
+
+@pytest.mark.parametrize(("number", "values"), [(0, [0.95, 0.0, 0.925]), (1, [0.75, 0.95, 0.25])])
+def test_the_metadata_has_each_task_by_its_own_metric(tmp_path: Path, monkeypatch, number: int, values) -> None:
+    data = ModelCard(card(tmp_path / "run", number, monkeypatch), ignore_metadata_errors=False).data
+    found = [
+        (one.dataset_type, one.dataset_name, one.dataset_split, one.metric_type, one.metric_value)
+        for one in data.eval_results
+    ]
+    names = ["addition_test", "reverse", "capitals"]  # the first one's test items are those of another lm-eval task
+    assert found == [(name, name, "test", "exact_match", value) for name, value in zip(names, values, strict=True)]

@@ -63,7 +63,7 @@ def full_card(**changes):
 
 
 def test_the_metadata_survives_the_hubs_own_reader_and_writer():
-    card = ModelCard(full_card(), ignore_metadata_errors=False)
+    card = ModelCard(full_card(tasks={"gsm8k_ja": "exact_match"}), ignore_metadata_errors=False)
     data = card.data
     assert data.license == "llama3"
     assert data.base_model == ["org/base", "org/math", "org/ja"]
@@ -75,7 +75,7 @@ def test_the_metadata_survives_the_hubs_own_reader_and_writer():
     assert data.model_name == "my-merge"
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_split) == ("exact_match", 0.55, "test")
-    assert result.dataset_name == "gsm8k_ja, mgsm"
+    assert result.dataset_name == "gsm8k_ja"
     assert result.metric_name == result.metric_type
     again = ModelCard(str(card), ignore_metadata_errors=False)
     assert again.data.to_dict() == data.to_dict()
@@ -115,6 +115,12 @@ def test_only_items_that_were_not_optimized_make_a_result(split):
         assert data.eval_results is None
     else:
         assert (data.eval_results[0].dataset_type, data.eval_results[0].dataset_split) == ("mgsm", "validation")
+
+
+def test_a_sum_over_several_tasks_is_no_result():
+    assert ModelCard(full_card()).data.eval_results is None
+    worst = {"objective": "worst"}
+    assert ModelCard(full_card(tasks={"mgsm": "acc"}, verdict=worst)).data.eval_results is None
 
 
 def test_a_card_of_a_recipe_alone_has_no_empty_sections():
