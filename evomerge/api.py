@@ -113,7 +113,7 @@ def answers(
         run_dir: the folder of the run; another process may be running it.
         model: "winner" (while the search goes on: the best so far), a baseline's name, a candidate's number,
             "consensus", or "parent:NAME" for a baseline whose name is one of those; None: the winner.
-        against: the models that stand beside it; None: the best parent.
+        against: the models that stand beside it; None: the best parent of each task.
         tasks: names of tasks; none: all.
         split: "search", "validation" or "test"; None: the last on which answers of all these models are kept.
         item: number of an item; None: all.

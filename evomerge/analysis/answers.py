@@ -137,7 +137,13 @@ class AnsweredItem:
 
 
 def answered_items(
-    run: RunDir, names: Sequence[str], *, split: Split | None = None, tasks: Sequence[str] = (), item: int | None = None
+    run: RunDir,
+    names: Sequence[str],
+    *,
+    split: Split | None = None,
+    tasks: Sequence[str] = (),
+    item: int | None = None,
+    beside: Mapping[str, str] | None = None,
 ) -> list[AnsweredItem]:
     """Return the items that the first model answered, those that it lost to the second first (see `KINDS`).
 
@@ -147,6 +153,8 @@ def answered_items(
         split: the split; None: the last one on which answers of all of them are kept.
         tasks: these tasks only; none: all.
         item: this item only.
+        beside: task to the only one of the models that stands beside the first one there; tasks that are not named have
+            all of them.
 
     Raises:
         RunError: if the run has no such model, task or item, or a model's answers are not kept; the message says which
@@ -183,13 +191,28 @@ def answered_items(
         answers = {
             name: _model_answer(own[key], scores[name].get(key), counted[key[0]], share=shares[key[0]])
             for name, own in found.items()
-            if key in own
+            if key in own and name in (first, (beside or {}).get(key[0], name))
         }
         kind = _kind(list(answers.values()), counted[key[0]])
         spec = counted[key[0]]
         rows.append(AnsweredItem(*key, chosen, prompts.get(key), answers, kind, (spec.metric, spec.filter)))
     place = {task: i for i, task in enumerate(known)}
     return sorted(rows, key=lambda row: (KINDS.index(row.kind), place[row.task], row.item))
+
+
+def best_parents(run: RunDir, tasks: Sequence[str] = ()) -> dict[str, str]:
+    """Return the parent that is best at each task, as `parent:NAME`; tasks of which none is known are left out.
+
+    Args:
+        run: the run.
+        tasks: these tasks only; none: all.
+    """
+    objectives = objective_of(run)
+    if objectives is None:
+        return {}
+    skills = Skills(run, objectives)
+    found = {task: skills.best_parent(task)[0] for task in skills.entries if not tasks or task in tasks}
+    return {task: f"{PARENT}{record.name}" for task, record in found.items() if record is not None}
 
 
 def default_models(run: RunDir, task: str | None = None) -> list[str]:
@@ -199,13 +222,10 @@ def default_models(run: RunDir, task: str | None = None) -> list[str]:
         run: the run.
         task: a task, whose own best parent it is then.
     """
-    objectives = None if task is None else objective_of(run)
-    parent: str | None = None
-    if task is not None and objectives is not None and task in own_entries(objectives):
-        record, _ = Skills(run, objectives).best_parent(task)
-        parent = None if record is None else record.name
-    if parent is None:
-        parent, _ = best_parent(run, run_status(run))
+    own = {} if task is None else best_parents(run, [task])
+    if task in own:
+        return [WINNER, own[task]]
+    parent, _ = best_parent(run, run_status(run))
     return [WINNER] if parent is None else [WINNER, f"{PARENT}{parent}"]
 
 

@@ -74,15 +74,17 @@ def run(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="evomerge answers",
-        description="What models of a run answered, side by side; by default the winner beside the best parent. "
-        "Models: winner, a parent's name, average, consensus, or a candidate's number; parent:NAME for a parent that "
-        "is called like one of the others.",
+        description="What models of a run answered, side by side; by default the winner beside the best parent of each "
+        "task. Models: winner, a parent's name, average, consensus, or a candidate's number; parent:NAME for a parent "
+        "that is called like one of the others.",
     )
     parser.add_argument("run", type=Path, help="the run folder, outputs/<name>/<time>; the search may go on")
     parser.add_argument("--task", action="append", default=[], help="only this task; may be repeated")
     parser.add_argument("--model", help="whose answers are shown; default: winner")
     parser.add_argument(
-        "--against", action="append", help="beside whose; may be repeated, or none; default: the best parent"
+        "--against",
+        action="append",
+        help="beside whose; may be repeated, or none; default: the best parent of each task",
     )
     parser.add_argument("--split", choices=["search", "validation", "test"], help="default: the last that all answered")
     parser.add_argument("--item", type=int, metavar="N", help="only the item with this number in its task's documents")
@@ -108,9 +110,10 @@ def _summary(rows: Sequence[AnsweredItem]) -> str:
         return "no such items; leave out --lost, --gained, --wrong and --right for all"
     counts = Counter(row.kind for row in rows)  # in the order of the rows
     shown = ", ".join(f"{n} {SAID.get(kind, kind)}" for kind, n in counts.items())
-    names = [visible(name) for name in rows[0].answers]
-    beside = f" beside {', '.join(names[1:])}" if len(names) > 1 else ""
-    return f"{names[0]}{beside} on {len(rows)} {rows[0].split} items: {shown}"
+    first, *others = [visible(name) for name in dict.fromkeys(name for row in rows for name in row.answers)]
+    each = "the best parent of each task, " if any(len(row.answers) <= len(others) for row in rows) else ""
+    beside = f" beside {each}{', '.join(others)}" if others else ""
+    return f"{first}{beside} on {len(rows)} {rows[0].split} items: {shown}"
 
 
 def _parts(row: AnsweredItem, console: Console, *, full: bool, full_prompts: bool) -> Iterator[RenderableType]:

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from evomerge.analysis.answers import PARENT, AnsweredItem, answered_items, default_models, model_named
+from evomerge.analysis.answers import (
+    PARENT,
+    WINNER,
+    AnsweredItem,
+    answered_items,
+    best_parents,
+    default_models,
+    model_named,
+)
 from evomerge.errors import ConfigError, RunError
 from evomerge.evaluation.samples import file_name, write_samples
 from evomerge.record import Split
@@ -31,17 +39,18 @@ def answers(
         if unknown:
             raise ConfigError(f"there is no {what} {unknown[0]!r}; there are {', '.join(known)}")
     with RunDir.open(run_dir) as run, run.database.snapshot():
-        names = default_models(run, tasks[0] if len(tasks) == 1 else None)
-        if model is not None:
-            names[0] = model
-        if against is not None:
-            names[1:] = against
-        elif len(names) > 1 and model_named(run, names[1]).number == model_named(run, names[0]).number:
-            names = names[:1]
-        names = list(dict.fromkeys(names))
-        if against is None and len(names) > 1 and _is_clear(run, names[1].removeprefix(PARENT)):
-            names[1] = names[1].removeprefix(PARENT)
-        rows = answered_items(run, names, split=None if split is None else Split(split), tasks=tasks, item=item)
+        first, beside = WINNER if model is None else model, {}
+        if against is None:
+            beside = {task: _called(run, name, first) for task, name in best_parents(run, tasks).items()}
+            against = list(beside.values()) or [_called(run, name, first) for name in default_models(run)[1:]]
+        rows = answered_items(
+            run,
+            list(dict.fromkeys([first, *against])),
+            split=None if split is None else Split(split),
+            tasks=tasks,
+            item=item,
+            beside=beside,
+        )
     return [row for row in rows if not which or _is_one_of(row, which)]
 
 
@@ -65,6 +74,14 @@ def save_answers(run_dir: str | Path, rows: Sequence[AnsweredItem], out: str | P
                 sources=sources,
             )
     return written
+
+
+def _called(run: RunDir, parent: str, first: str) -> str:
+    """Return what a `parent:NAME` is called: as the first model, which it may be, and without the prefix if clear."""
+    if model_named(run, parent).number == model_named(run, first).number:
+        return first
+    name = parent.removeprefix(PARENT)
+    return name if _is_clear(run, name) else parent
 
 
 def _is_clear(run: RunDir, name: str) -> bool:

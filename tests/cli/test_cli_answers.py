@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from skill_runs import PLACES, SKILLS, N, three_skills
 
 from evomerge import api
 from evomerge.analysis.verdict import OBJECTIVE
@@ -255,3 +256,28 @@ def test_each_model_was_asked_by_its_own_template(tmp_path: Path) -> None:
         path.parent.name: json.loads(path.read_text().splitlines()[0])["arguments"]["gen_args_0"] for path in paths
     }
     assert {name: one["arg_0"][:2] for name, one in marks.items()} == {"a": "A[", "b": "M["}
+
+
+def test_each_task_stands_beside_the_parent_that_is_best_at_it(tmp_path: Path, capsys) -> None:
+    with three_skills(tmp_path / "run") as run:
+        for number in (-1, -2, -3, 0):
+            texts = [ItemAnswer(task, PLACES[Split.TEST] + i, ["words"]) for task in SKILLS for i in range(N)]
+            run.database.answers.put(number, Split.TEST, texts, variant="")
+
+    def beside(*words: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for line in lines(capsys, tmp_path / "run", *words):
+            found.setdefault(line["task"], set()).add(line["model"])
+        return found
+
+    assert beside() == {task: {"winner", parent} for task, parent in SKILLS.items()}
+    assert beside("--lost") == {"reverse": {"winner", "words"}}  # "adder", the best on the whole, has but two right
+    assert beside("--task", "add", "--task", "reverse") == {"add": {"winner", "adder"}, "reverse": {"winner", "words"}}
+    assert beside("--model", "words") == {
+        "add": {"words", "adder"},
+        "reverse": {"words"},
+        "capitals": {"words", "caps"},
+    }
+    assert main(["answers", str(tmp_path / "run"), "--limit", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("winner beside the best parent of each task, ") and "on 120 test items: 39 lost" in said
