@@ -37,9 +37,10 @@ def run(words: Sequence[str]) -> int:
         say_json(found)
         return 0
     console = make_console()
+    threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
     console.print(
         f"{found['name']}: {found['items']} items a candidate, {found['device']}, {found['dtype']}, "
-        f"{found['threads']} threads, engine {found['engine']}; memory: {found['memory_bandwidth'] / 1e9:.1f} GB/s",
+        f"{threads}, engine {found['engine']}; memory: {found['memory_bandwidth'] / 1e9:.1f} GB/s",
         highlight=False,
         soft_wrap=True,
     )

@@ -81,11 +81,11 @@ class Plan:
             return None
         return self.baselines_seconds + self.search_seconds + self.finals_seconds
 
-    def sentence(self, now: datetime) -> str:
+    def sentence(self, now: datetime | None = None) -> str:
         """Return the plan in a sentence.
 
         Args:
-            now: when the search begins, in local time.
+            now: when the search begins, in local time; None: it does not, so it says how long all takes, not its end.
         """
         share = "" if self.merge_share is None else f" (merge {100 * self.merge_share:.0f} %)"
         said = f"plan: a candidate takes about {duration(self.candidate_seconds)}{share}"
@@ -95,10 +95,13 @@ class Plan:
             said += f", so budget.seconds ({duration(self.search_seconds)}) has room for about {self.candidates}"
         else:
             said += f", so {self.candidates} take about {duration(self.search_seconds)}"
+        first = f"baselines {duration(self.baselines_seconds)}, " if self.baselines_seconds else ""
+        said = f"{said}; {first}finalists and test {duration(self.finals_seconds)}"
+        if now is None:
+            return f"{said}; about {duration(self.seconds)} together"
         ends = now + timedelta(seconds=self.seconds)
         day = "" if ends.date() == now.date() else f"{ends:%a} " if self.seconds < 6 * 86400 else f"{ends:%Y-%m-%d} "
-        first = f"baselines {duration(self.baselines_seconds)}, " if self.baselines_seconds else ""
-        return f"{said}; {first}finalists and test {duration(self.finals_seconds)}; ends about {day}{ends:%H:%M}"
+        return f"{said}; ends about {day}{ends:%H:%M}"
 
 
 def plan(

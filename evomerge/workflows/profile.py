@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,7 @@ def profile(
             {"name": settings.name, "space": settings.space.name, **report}
             for (settings, _), report in zip(stages, reports, strict=True)
         ],
-        "plan": {**plan.to_data(), "text": plan.sentence(datetime.now())},
+        "plan": {**plan.to_data(), "text": plan.sentence()},
     }
 
 

@@ -59,6 +59,7 @@ def test_the_first_limit_of_the_budget_counts() -> None:
     )
     assert not plan(COST, Budget(candidates=20, seconds=3600.0), **SIZES).by_time
     endless = plan(COST, Budget(), **SIZES)
+    assert timed.sentence().endswith("; about 1 h 01 min together") and "ends" not in timed.sentence()
     assert endless.seconds is None and endless.sentence(NOW).endswith("nothing limits the search")
 
 
