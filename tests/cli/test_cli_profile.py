@@ -111,6 +111,7 @@ def test_an_engine_whose_passes_are_not_seen_is_timed_as_a_whole(empty: Path, ca
     assert stage["share"]["engine"] > 0.1
     assert main(["profile", *words]) == 0
     out = capsys.readouterr().out
+    assert ", 1 thread, engine" in out and "plan: " in out and "ends about" not in out  # no search runs
     assert "engine, passes and all" in out and "outside of forward passes" not in out
 
 
