@@ -6,13 +6,23 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
+from rich.text import Text
 
-from evomerge.cli.console import make_console, named, print_table, say_note
+from evomerge.cli.console import make_console, named, print_hanging, print_table, say_note
 from evomerge.cli.streams import say_json
 
 _SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
+
+
+_FIGURES = """\
+correlation: of a model's weights with the base's (1: alike; 0: another start)
+moved by: the size of what was added to the base, relative to the base
+far out: matrices that moved more than 5 times as far as the others"""
+_APART = """\
+correlation: of the weights of both (1: alike; 0: another start)
+apart by: the size of their difference, relative to the second one"""
+"""What the columns of the table of ancestry mean."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -43,18 +53,32 @@ def run(words: Sequence[str]) -> int:
     print_table(console, _belongings(found))
     if found["pairs"]:
         print_table(console, _ancestry(found) if found["base"] is not None else _pairs(found))
+        console.print(_FIGURES if found["base"] is not None else _APART, highlight=False, soft_wrap=True)
     if any(pair["cosine"] is not None for pair in found["pairs"]):
         print_table(console, _deltas(found))
     for one in found["warnings"]:
-        console.print(f"warning: {one['text']}", soft_wrap=True)
+        print_hanging(console, Text("warning: "), Text(one["text"]))
+    if not found["warnings"] and found["pairs"]:
+        console.print(_kin(found), highlight=False, soft_wrap=True)
     return 0
+
+
+def _kin(found: Mapping[str, Any]) -> str:
+    """Return what to conclude where nothing speaks against it."""
+    *most, last = found["ancestry"]
+    names = f"{', '.join(most)} and {last}" if most else last
+    were = "were" if most else "was"
+    if found["base"] is None:
+        return f"{names} were made from the same weights"
+    base = "the base" if found["base"] == "base" else found["base"]
+    return f"{names} {were} fine-tuned from {base}"
 
 
 def _table(title: str, *columns: str) -> Table:
     """Return a table whose columns but the first are numbers or short words."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
+    table = Table(title=named(title))
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(named(column), justify="left" if i == 0 else "right")
     return table
 
 

@@ -119,6 +119,10 @@ def test_the_command_prints_json_and_tables_of_100_columns(
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
     assert "LlamaForCausalLM" in out and "same" in out and "0.11" in out
+    assert all(f"\n{name}: " in out for name in ("correlation", "moved by", "far out"))
+    assert out.splitlines()[-1] == "math and japanese were fine-tuned from the base"
+    assert main(["inspect", *ZOO]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "math and japanese were made from the same weights"
 
 
 def test_a_foreign_model_is_told_by_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -128,6 +132,7 @@ def test_a_foreign_model_is_told_by_the_command(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "warning: other was not fine-tuned from this base" in out
     assert "warning: mine is this base itself, as far as was sampled" in out
+    assert out.splitlines()[-1].startswith("warning: ")
     assert main(["inspect", f"mine={own}", str(other), "--base", str(own), "--json"]) == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["models"]] == ["other", "own"]
     assert main(["inspect", str(other), str(own)]) == 0
