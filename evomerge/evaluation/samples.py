@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.record import ItemAnswer, ItemPrompt
-from evomerge.system.files import write_atomically
+from evomerge.system.files import explain_os_errors, user_path, write_atomically
 from evomerge.system.secrets import hide
 
 
@@ -40,7 +40,8 @@ def write_samples(
         if (answer.task, answer.item) in prompts:
             by_task.setdefault(answer.task, []).append(answer)
     written = []
-    folder.mkdir(parents=True, exist_ok=True)
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for task, own in by_task.items():
         own.sort(key=lambda answer: answer.item)
         lines = [line for each in _filters(own) for answer in own for line in _line(answer, prompts, each)]
@@ -50,6 +51,20 @@ def write_samples(
         write_atomically(path, "".join(f"{line}\n" for line in lines))
         written.append(path)
     return written
+
+
+def samples_folder(named: str | Path, model: str) -> Path:
+    """Return the folder of a model's logs in a folder that a user names, where files can be written.
+
+    It is made at once, so that a mistake shows before a model is scored.
+
+    Raises:
+        RunError: if there can be no such folder.
+    """
+    folder = user_path(named) / file_name(model)
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def file_name(name: str) -> str:

@@ -16,7 +16,7 @@ from evomerge.analysis.answers import (
     model_named,
 )
 from evomerge.errors import ConfigError, RunError
-from evomerge.evaluation.samples import file_name, write_samples
+from evomerge.evaluation.samples import samples_folder, write_samples
 from evomerge.record import Split
 from evomerge.store.run_dir import RunDir
 
@@ -67,7 +67,7 @@ def save_answers(run_dir: str | Path, rows: Sequence[AnsweredItem], out: str | P
             # With chat templates each model may have been asked in words of its own.
             own = run.database.answers.prompts(model_named(run, name).number, rows[0].split)
             written += write_samples(
-                Path(out).expanduser() / file_name(name),
+                samples_folder(out, name),
                 [row.answers[name].answer for row in rows if name in row.answers],
                 own,
                 now=now,

@@ -28,7 +28,7 @@ from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.item_values import metric_key
 from evomerge.evaluation.measures.registry import MEASURES
-from evomerge.evaluation.samples import file_name, write_samples
+from evomerge.evaluation.samples import samples_folder, write_samples
 from evomerge.evaluation.task import SplitSizes, TaskSpec
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
@@ -155,7 +155,7 @@ def _log_folder(folder: str | Path | None, target: str | Path | Recipe) -> Path 
     if folder is None:
         return None
     named = f"recipe {target.content_hash[:12]}" if isinstance(target, Recipe) else str(target)
-    return Path(folder).expanduser() / file_name(named)
+    return samples_folder(folder, named)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,17 @@ def test_the_winner_stands_beside_the_best_parent_on_the_test_items(zoo_run: Pat
     assert kinds == sorted(kinds, key=["lost", "gained", "wrong", "right"].index)
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+def test_logs_are_not_written_where_a_file_stands(zoo_run: Path, tmp_path: Path, capsys, below: str) -> None:
+    (tmp_path / "file").write_text("kept")
+    out = tmp_path / "file" / below
+    assert main(["answers", str(zoo_run), "--out", str(out)]) == 2
+    assert "something that is not a folder is in the way" in capsys.readouterr().err
+    with pytest.raises(RunError, match="not a folder"):
+        api.evaluate_run(zoo_run, log_samples=out)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_what_is_kept_and_what_is_not(zoo_run: Path, capsys) -> None:
     with RunDir.open(zoo_run) as run:
         kept, best = run.database.answers.kept(), run.database.choice().best
