@@ -17,7 +17,7 @@ from evomerge.analysis.cautions import ROUNDING, SAID, cautions
 from evomerge.analysis.choice import note_baselines, with_choice
 from evomerge.analysis.comparison import Difference, compare, compare_worst
 from evomerge.analysis.degeneration import Degeneration, with_degeneration
-from evomerge.analysis.limits import broken_limits
+from evomerge.analysis.limits import broken_limits, excluded
 from evomerge.analysis.parent_answers import parent_answers
 from evomerge.analysis.repeats import repeated_items
 from evomerge.analysis.replay import Replay
@@ -60,6 +60,8 @@ def with_verdict(run: RunDir, status: Mapping[str, Any], *, who: str | None = No
         - `finalists`: winner against each other finalist on the validation items, each `{"id", "difference", …}`
         - `passed_over`: where the consensus won, the best finalist that was ahead of it on the validation items (by no
           more than a standard error): `{"id", "name", "validation"}`; else None
+        - `excluded`: the best finalist that is ahead of the winner on the validation items, but breaks a limit there:
+          `{"id", "name", "validation", "broken_limits"}`; None where there is none
         - `beats_parent`: whether the winner is ahead of the best parent on the validation items; None where there is no
           winner yet, or one of them has no score there, or a front or archive was chosen
         - `repeated_items`: see `evomerge.analysis.repeats`
@@ -123,7 +125,7 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         found = with_degeneration(run, skills, found)
     found["best_parent"], found["best_parent_by"] = best_parent(run, status)
     found["comparisons"], found["finalists"], found["passed_over"] = [], [], None
-    found["beats_parent"] = _beats_parent(found)
+    found["excluded"], found["beats_parent"] = None, _beats_parent(found)
     found["objective"] = run.database.get_meta(COMBINATION, SUM)
     found["public_tasks"] = list(run.database.get_meta(PUBLIC_TASKS, []))
     found["repeated_items"] = repeated_items(run.inputs)
@@ -145,6 +147,7 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if choice.kind == "winner":
         found["passed_over"] = _passed_over(run, objective, finalists)
+        found["excluded"] = excluded(run, objective, winner, [record for record, _ in finalists])
     adjusted = _adjusted(run, objective, choice, finalists)
     if adjusted is not None:
         found["best"]["adjusted"] = {"mean": adjusted.mean, "low": adjusted.low, "high": adjusted.high}

@@ -148,7 +148,8 @@ class Display:
         if not searching or improved or due or record.error or record.is_consensus:
             what = visible(record.error, most=ERROR_LENGTH) if record.error else self._percent(score)
             best = f"   best {self._percent(self._search_score(self._best))}" if searching and self._best else ""
-            broken = searching and record.result is not None and record.result.violation > 0.0
+            judged = split != Split.TEST and not record.is_baseline and not record.error
+            broken = judged and record.result is not None and record.result.violation > 0.0
             limit = " breaks a limit" if broken else ""
             self.note(f"  {visible(record.name):<16} {split:<10} {what}{limit}{best}")
             self._last_line = time.monotonic()

@@ -14,7 +14,7 @@ from evomerge.cli.console import WIDEST, named
 from evomerge.cli.degeneration_table import degeneration_table
 from evomerge.cli.skill_table import LOST, skill_table
 from evomerge.system.figures import gain, p_text, percentage
-from evomerge.system.text import command
+from evomerge.system.text import command, visible
 
 VERDICT, NOTE = Text("verdict: ", "bold"), Text("note: ")
 """What stands before the line that says whether to use the best merge, and before what to bear in mind."""
@@ -170,6 +170,13 @@ def verdict_lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"the consensus was chosen over {over['name']} ({percent(over['validation'], worst=worst).strip()} on the "
             "validation items), which is ahead of it by no more than a standard error"
+        )
+    out = status.get("excluded")
+    if out:
+        yield (
+            f"{visible(out['name'])} is ahead of it on the validation items "
+            f"({percent(out['validation'], worst=worst).strip()}), but breaks a limit there: "
+            f"{visible(out['broken_limits'][0])}"
         )
     adjusted = (status.get("best") or {}).get("adjusted")
     if adjusted:

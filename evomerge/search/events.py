@@ -21,7 +21,10 @@ class Listener(Protocol):
         ...
 
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
-        """Take note that a candidate was scored on a split; score None: it failed."""
+        """Take note that a candidate was scored on a split; score None: it failed.
+
+        The record's `result` is that on the search items; of a finalist on the validation items it is that on those.
+        """
         ...
 
 

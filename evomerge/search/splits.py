@@ -101,12 +101,13 @@ class SplitScorer:
         if outcome.state != State.COMPLETE:
             self._unscored(record, split, outcome.error or str(outcome.state))
             return
+        shown = record
         try:
             score = self._judge.score(outcome.scores, split)
             if split == Split.VALIDATION and not record.is_baseline:
                 # Where it is compared with the other finalists, its limits and objectives must be known, too.
                 self._judge.violated(outcome.scores, split)
-                self._judge.result(outcome.scores, split, record.recipe)
+                shown = replace(record, result=self._judge.result(outcome.scores, split, record.recipe))
         except EvaluationError as unusable:  # a metric that is NaN, say
             self._unscored(record, split, str(unusable))
             return
@@ -114,7 +115,7 @@ class SplitScorer:
             self._db.add_scores(record.number, split, score, outcome.scores)
             self._kept.keep(record, split, outcome.answers)
         self._note_reason(record, split, None)
-        self._listener.scored(record, split, score)
+        self._listener.scored(shown, split, score)
 
     def _unscored(self, record: Record, split: Split, error: str) -> None:
         """Note why a record has no score on a split; when the run is continued, it is tried again."""

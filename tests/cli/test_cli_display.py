@@ -153,8 +153,12 @@ def test_a_candidate_that_breaks_a_limit_is_marked_so_that_a_better_score_is_no_
         broken = replace(record, result=Result((0.9,), violation=0.2))
         display.scored(broken, Split.SEARCH, (record.scores or {})[Split.SEARCH])
         display.scored(record, Split.SEARCH, (record.scores or {})[Split.SEARCH])
-    first, second = text_of(console).splitlines()[:2]
-    assert "] breaks a limit   best " in first and "breaks" not in second
+        display.scored(broken, Split.VALIDATION, Score(0.8, 0.7, 0.9, 10))
+        display.scored(record, Split.VALIDATION, Score(0.7, 0.6, 0.8, 10))
+        display.scored(broken, Split.TEST, Score(0.8, 0.7, 0.9, 10))  # what it kept there the record does not say
+    first, *others = text_of(console).splitlines()[:4]  # the second one was not due
+    assert "] breaks a limit   best " in first
+    assert [line.endswith("] breaks a limit") for line in others] == [True, False, False]
 
 
 def test_candidates_without_a_line_of_their_own_are_counted() -> None:

@@ -17,7 +17,7 @@ from evomerge.cli.main import main
 from evomerge.cli.running import _next, show_result
 from evomerge.cli.sweep_display import show_sweep
 from evomerge.cli.tables import answers_command, result_tables, verdict_line
-from evomerge.evaluation.task import TaskSpec
+from evomerge.evaluation.task import Constraint, TaskSpec
 from evomerge.record import Choice, Split
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
@@ -106,6 +106,29 @@ def test_a_lost_skill_leads_to_its_answers_and_a_limit_that_nobody_keeps_to_a_la
     assert _next({**status, "objective": "worst"}).startswith(further)
     floors = [{**one, "floor": True} for one in status["skills"]]
     assert _next({**status, "skills": floors}) == "evomerge export runs/1 --out my-merge"  # so much may be lost
+
+
+def test_a_finalist_that_only_a_limit_kept_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    specs = (
+        TaskSpec("add", "exact_match", filter="none", direction="maximize"),
+        TaskSpec(
+            "reverse", "exact_match", filter="none", weight=0.0, direction="maximize", constraint=Constraint(min=0.5)
+        ),
+    )
+    run = new_run(tmp_path / "run", specs, ("adder", "words"))
+    models = {"adder": (20, 30), "words": (2, 39), "candidate 0": (25, 30), "candidate 1": (39, 4)}
+    for number, (name, (add, reverse)) in zip((-1, -2, 0, 1), models.items(), strict=True):
+        add_model(run, number, name, everywhere(add=add, reverse=reverse), specs)
+    run.database.set_choice(Choice("winner", (0,)))
+    run.close()
+    out = api.Run(tmp_path / "run").status()["excluded"]
+    assert (out["id"], out["validation"]["mean"]) == (1, 0.975) and "reverse" in out["broken_limits"][0]
+    assert main(["status", str(tmp_path / "run")]) == 0
+    said = "candidate 1 is ahead of it on the validation items (97.5 % [87.1, 99.6]), but breaks a limit there: reverse"
+    assert sum(line.startswith(said) for line in capsys.readouterr().out.splitlines()) == 1
+    with RunDir.open(tmp_path / "run", write=True) as again:  # one that breaks it, too, was kept out by nothing
+        again.database.set_choice(Choice("winner", (1,)))
+    assert api.Run(tmp_path / "run").status()["excluded"] is None
 
 
 def test_notes_hang_below_their_first_line_on_a_terminal() -> None:
