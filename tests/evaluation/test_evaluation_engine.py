@@ -410,6 +410,16 @@ def test_rows_leave_the_batch_when_their_answer_ends(tiny: Tiny) -> None:
     assert sizes[-6:] == [5, 3, 3, 3, 2, 2]
 
 
+@pytest.mark.parametrize("make", [HfEngine, LmEvalEngine])
+@pytest.mark.parametrize("context", ["", "the cat"])
+def test_an_answer_to_choose_from_that_is_longer_than_the_context_is_named(tiny: Tiny, make: Any, context: str) -> None:
+    long = " cat" * 17
+    engine = make(batch_size=4, max_length=16)
+    assert len(answers(engine, tiny, call_of(engine, tiny, "loglikelihood", [(context, " cat" * 16)]))) == 1
+    with pytest.raises(EvaluationError, match=r"has 17 tokens, but the model's context has 16.*begins: cat cat"):
+        answers(engine, tiny, call_of(engine, tiny, "loglikelihood", [(context, " cat"), (context, long)]))
+
+
 def test_not_a_number_and_the_stop_signal_reach_the_caller(tiny: Tiny) -> None:
     broken = copy.deepcopy(tiny.model)
     with torch.no_grad():

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from evomerge.errors import Interrupted
+from evomerge.errors import EvaluationError, Interrupted
 from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
 from evomerge.evaluation.engines.decoding import decoding, task_limits
 from evomerge.evaluation.engines.encoding import is_greedy
 from evomerge.evaluation.engines.finite import require_finite
+from evomerge.system.text import visible
 
 
 class LmEvalEngine(Engine):
@@ -41,6 +42,7 @@ class LmEvalEngine(Engine):
             if rows:
                 lm = self._lm_for(model, tokenizer, batch_size, prepared.think_end)
                 asked = [prepared.instances[i] for i in sorted(rows)]
+                _refuse_too_long(lm, prepared.kind, asked)
                 with _watched(model, should_stop), task_limits(model):
                     found |= zip(sorted(rows), getattr(lm, prepared.kind)(asked, disable_tqdm=True), strict=True)
         return [found[i] for i in range(len(found))]
@@ -86,6 +88,29 @@ class LmEvalEngine(Engine):
         )
         self._last = (model, tokenizer, settings, lm)
         return lm
+
+
+def _refuse_too_long(lm: Any, kind: str, asked: Sequence[Any]) -> None:
+    """Refuse answers whose likelihood no pass can give; lm-eval would fail without saying why.
+
+    Raises:
+        EvaluationError: if an answer to choose from is longer than the context.
+    """
+    if kind != "loglikelihood":
+        return
+    for one in asked:
+        context, answer = one.args
+        if context:
+            tokens = lm._encode_pair(context, answer)[1]
+        else:
+            tokens = lm.tok_encode(answer, add_special_tokens=False)
+            tokens = tokens[tokens[:1] == [lm.prefix_token_id] :]  # it then stands for the context
+        if len(tokens) > lm.max_length:
+            raise EvaluationError(
+                f"an answer to choose from has {len(tokens)} tokens, but the model's context has {lm.max_length}: "
+                "leave its item out, shorten it, or take models with a longer context; it begins: "
+                f"{visible(answer.strip(), most=60)}"
+            )
 
 
 @contextmanager
