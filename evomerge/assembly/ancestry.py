@@ -70,7 +70,11 @@ def verdict_of(relation: Relation, *, kin: float = KIN) -> tuple[str, str]:
             moved, it is that of one of them squared.
     """
     found = relation.correlation
-    if found is None or not relation.matrices:
+    if found is None and relation.matrices:
+        return DOUBTFUL, "no weight matrix has entries that differ in both"
+    if found is None and relation.not_finite:
+        return DOUBTFUL, "every weight matrix of the same name and shape holds NaN or Inf"
+    if found is None:
         return FOREIGN, "no weight matrix has the same name and shape"
     if relation.alike:
         return SAME, "every sampled entry is equal"

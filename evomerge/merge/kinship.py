@@ -50,6 +50,7 @@ class Relation:
         scale: ‖θ‖ / ‖θ_ref‖ over all matrices.
         outliers: matrices that moved more than `FAR` times as far, for their size, as the median of those that moved,
             with that ratio; the farthest first.
+        not_finite: how many further matrices hold NaN or Inf in one of the models.
     """
 
     tensors: int
@@ -62,6 +63,7 @@ class Relation:
     distance: float
     scale: float
     outliers: tuple[tuple[str, float], ...] = ()
+    not_finite: int = 0
 
     @property
     def alike(self) -> bool:
@@ -176,6 +178,7 @@ class _Relating:
     moves: dict[str, float] = field(default_factory=dict)
     squares: tuple[float, float, float] = (0.0, 0.0, 0.0)
     matrices: int = 0
+    not_finite: int = 0
 
     def add(
         self, tensor: SampledTensor, pair: tuple[str, str], samples: Samples, finite: Mapping[str, NDArray[np.float64]]
@@ -190,7 +193,10 @@ class _Relating:
         is_equal = torch.equal(samples[one].float(), samples[other].float())
         self.equal += is_equal
         self.rounded += is_equal or any(torch.equal(samples[one].to(t), samples[other].to(t)) for t in _HALVES)
-        if not tensor.is_matrix or one not in finite or other not in finite:
+        if not tensor.is_matrix:
+            return
+        if one not in finite or other not in finite:
+            self.not_finite += 1
             return
         self.matrices += 1
         x, y = finite[one], finite[other]
@@ -219,6 +225,7 @@ class _Relating:
             distance=_ratio(moved, theirs),
             scale=_ratio(mine, theirs),
             outliers=tuple(sorted(far.items(), key=lambda one: -one[1])),
+            not_finite=self.not_finite,
         )
 
 

@@ -175,8 +175,8 @@ def _pairs(kinship: Kinship) -> Iterator[dict[str, Any]]:
 def _measured(relation: Relation) -> dict[str, Any]:
     return {
         "correlation": relation.correlation,
-        "distance": relation.distance if math.isfinite(relation.distance) else None,
-        "scale": relation.scale if math.isfinite(relation.scale) else None,
+        "distance": relation.distance if relation.matrices and math.isfinite(relation.distance) else None,
+        "scale": relation.scale if relation.matrices and math.isfinite(relation.scale) else None,
         "equal_tensors": relation.equal / relation.tensors if relation.tensors else None,
         "equal_rounded": relation.rounded / relation.tensors if relation.tensors else None,
         "tensors": relation.tensors,

@@ -61,6 +61,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("base") / "base", 0, **SHAPE)
 
 
+@pytest.mark.parametrize(("factor", "said"), [(math.nan, "holds NaN or Inf"), (0.0, "no weight matrix has entries")])
+def test_weights_that_cannot_be_compared_are_not_called_of_another_shape(
+    base: Path, tmp_path: Path, factor: float, said: str
+) -> None:
+    broken = derived(tmp_path / "broken", base, lambda _, tensor: tensor * factor)
+    found = judged(kinship(base, a=broken))["a"]
+    assert found.verdict == DOUBTFUL and said in found.reason
+
+
 def test_the_sums_are_those_of_the_whole_task_vectors(base: Path, tmp_path: Path) -> None:
     """These tensors are small, so all of their entries are read."""
     a = derived(tmp_path / "a", base, lambda name, t: moved_by(1, 0.1)(name, t) + 0.001)
