@@ -69,10 +69,13 @@ def read_settings(
         for name in genes
         if name not in known
     ]
-    return [
-        _read(parameter, parents, parameters.get(parameter.name), genes.get(parameter.name), problems)
+    found: list[str] = []
+    settings = [
+        _read(parameter, parents, parameters.get(parameter.name), genes.get(parameter.name), found)
         for parameter in method.parameters
     ]
+    problems += dict.fromkeys(found)  # what holds for all parents is found for each
+    return settings
 
 
 def _read(parameter: Parameter, parents: Sequence[str], fixed: Any, override: Any, problems: list[str]) -> Setting:

@@ -174,6 +174,12 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert len(caught.value.problems) == 6
 
 
+def test_a_mistake_in_what_holds_for_all_parents_is_named_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(genes={"weight": {"low": 1, "high": 1}, "density": {"low": 2}})
+    assert len(caught.value.problems) == len(set(caught.value.problems)) == 2
+
+
 def test_fixing_everything_leaves_nothing_to_evolve() -> None:
     with pytest.raises(ConfigError, match=r"every parameter of one is fixed.*`evomerge merge`"):
         make(method=only("weight"), parameters={"weight": 1.0})
