@@ -30,7 +30,7 @@ def inspect(
     parents, origin = _named(models, base)
     everyone = [*parents, *([origin] if origin is not None else [])]
     if note is not None:
-        note(f"opening {len(everyone)} models")
+        note(f"opening {len(everyone)} model{'s' * (len(everyone) != 1)}")
     sources, problems = Sources(tell=False), []
     opened: dict[str, OpenModel] = {}
     for one in everyone:
