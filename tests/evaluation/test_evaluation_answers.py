@@ -1,5 +1,6 @@
 """Answers and prompts in words equal the sample logs of lm-eval itself, field by field."""
 
+import copy
 import json
 import math
 from datetime import datetime
@@ -26,7 +27,7 @@ def lm_eval_samples(
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    lm = HFLM(pretrained=tiny.model, tokenizer=tiny.tokenizer, batch_size=8)
+    lm = HFLM(pretrained=tiny.model, tokenizer=copy.deepcopy(tiny.tokenizer), batch_size=8)
     found = lm_eval.simple_evaluate(
         lm,
         tasks=list(items),
