@@ -22,16 +22,14 @@ import os
 import re
 import sys
 import time
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from leaderboard import sample, with_parents
+from leaderboard import responses_folder, sample, with_parents
 
 from evomerge.estimation import Mixture, Responses, ask_adaptively, read_responses
 
-ROOT = Path(__file__).parents[2]
 BASES = {
     "yi": "yi-|yi_|-34b",
     "mistral": "mistral|zephyr|hermes-2|openhermes|neural",
@@ -54,9 +52,8 @@ def main() -> int:
     parser.add_argument("--numbers", type=int, nargs="+", default=NUMBERS, help="of items asked")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    data = Path(os.environ.get("EVOMERGE_DATA", ROOT.parent / "shared" / "data")) / "responses"
-    if not data.is_dir():
-        print(f"no response matrices at {data}: set EVOMERGE_DATA to the folder that holds responses/", file=sys.stderr)
+    data = responses_folder()
+    if data is None:
         return 2
     numbers = tuple(arguments.numbers)[: 2 if arguments.quick else None]
     bases = list(BASES)[: 2 if arguments.quick else None]

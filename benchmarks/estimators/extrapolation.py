@@ -25,6 +25,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from leaderboard import responses_folder
 
 from evomerge.estimation import Estimate, Mixture, Responses, ask_adaptively, choose, make_estimator, read_responses
 from evomerge.fitness.items import ItemTable, Term
@@ -54,9 +55,8 @@ def main() -> int:
     parser.add_argument("--intervals", action="store_true", help="measure how wide those of mixture must be; slow")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    data = Path(os.environ.get("EVOMERGE_DATA", ROOT.parent / "shared" / "data")) / "responses"
-    if not data.is_dir():
-        print(f"no response matrices at {data}: set EVOMERGE_DATA to the folder that holds responses/", file=sys.stderr)
+    data = responses_folder()
+    if data is None:
         return 2
     numbers = arguments.numbers[:2] if arguments.quick else arguments.numbers
     table: Table = {}

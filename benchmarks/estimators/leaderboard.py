@@ -51,6 +51,15 @@ DRAWN = {"uniform": 5, "anchors": 2}
 LOOKS_MERGED = re.compile("slerp|merge|ties|dare|moe|frank|blend|linear|passthrough|mix", re.IGNORECASE)
 
 
+def responses_folder() -> Path | None:
+    """Return the folder of the response matrices; None, and say so, where there is none."""
+    data = Path(os.environ.get("EVOMERGE_DATA", ROOT.parent / "shared" / "data")) / "responses"
+    if data.is_dir():
+        return data
+    print(f"no response matrices at {data}: set EVOMERGE_DATA to the folder that holds responses/", file=sys.stderr)
+    return None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -59,9 +68,8 @@ def main() -> int:
     parser.add_argument("--splits", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    data = Path(os.environ.get("EVOMERGE_DATA", ROOT.parent / "shared" / "data")) / "responses"
-    if not data.is_dir():
-        print(f"no response matrices at {data}: set EVOMERGE_DATA to the folder that holds responses/", file=sys.stderr)
+    data = responses_folder()
+    if data is None:
         return 2
     everything = read_responses(data / "leaderboard_gsm8k_arc.npz")
     responses = everything.of_items(name for name in everything.items if name.startswith("gsm8k/"))

@@ -69,6 +69,11 @@ def objective_scores(run: RunDir, objectives: Objectives, record: Record) -> dic
     return found
 
 
+def parent_names(run: RunDir) -> list[str]:
+    """Return the names of the parents of a run, in order."""
+    return [str(name) for name in (run.config.get("models") or {}).get("parents") or {}]
+
+
 def note_baselines(run: RunDir, objectives: Objectives, split: Split) -> None:
     """Tell the objectives the baselines' scores on a split, with which others are compared."""
     for record in run.database.baselines():

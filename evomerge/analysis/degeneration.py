@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evomerge.analysis.choice import with_each_chosen
-from evomerge.analysis.comparison import compare
 from evomerge.analysis.lost_skills import listed
 from evomerge.analysis.parent_answers import parent_answers
-from evomerge.analysis.skills import JUDGED, Skills
+from evomerge.analysis.skills import JUDGED, Skills, paired
 from evomerge.evaluation.measures.registry import ALWAYS, SHARES
 from evomerge.evaluation.scripts import KnownScripts
 from evomerge.evaluation.task import FOREIGN_SCRIPT
@@ -205,7 +204,7 @@ def _values(scores: Sequence[ItemScore], known: KnownScripts) -> Values:
 def _row(
     task: str, measure: str, against: str, split: Split, own: Sequence[float], other: Sequence[float]
 ) -> dict[str, Any]:
-    difference = compare({"": own}, {"": other}, {"": 1.0})
+    difference = paired(own, other, None)
     return {
         "task": task,
         "measure": measure,
@@ -284,7 +283,3 @@ def _of_several(rows: Sequence[Mapping[str, Any]], kind: str) -> list[tuple[str,
         )
         texts.append((measure, task, text))
     return texts
-
-
-def _mean(values: Mapping[int, float]) -> float:
-    return math.fsum(values.values()) / len(values)

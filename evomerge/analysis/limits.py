@@ -6,14 +6,13 @@ that are kept on the items that chose may be broken on others. Both are said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import takewhile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evomerge.analysis.choice import note_baselines
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.objective import Objectives
-from evomerge.record import Caution, Record, Split
+from evomerge.record import Caution, Split
 from evomerge.store.run_dir import RunDir
 
 _SHOWN = 3
@@ -47,43 +46,6 @@ def broken_limits(run: RunDir, objectives: Objectives, number: int) -> dict[str,
         if broken:
             found[str(split)] = broken
     return found
-
-
-def excluded(run: RunDir, objectives: Objectives, winner: int, finalists: Iterable[Record]) -> dict[str, Any] | None:
-    """Return the best finalist that is ahead of the winner on the validation items, but out since it breaks limits.
-
-    Args:
-        run: the run.
-        objectives: those of the run.
-        winner: number of the winner.
-        finalists: the winner and the others, all with a validation score.
-
-    Returns:
-        `{"id", "name", "validation", "broken_limits"}`, the last one a list of sentences; None where there is no such
-        finalist, or the winner breaks a limit there itself.
-    """
-    added = {one.number: one.added for one in run.database.finalists() or ()}
-    if objectives.compares:
-        note_baselines(run, objectives, Split.VALIDATION)
-
-    def score(record: Record) -> float:
-        return (record.scores or {})[Split.VALIDATION].mean + added.get(record.number, 0.0)
-
-    def broken(record: Record) -> list[str]:
-        try:
-            return objectives.violated(run.database.item_scores(record.number, Split.VALIDATION), Split.VALIDATION)
-        except EvaluationError:
-            return []  # recorded under other objectives, or a parent has no scores there
-
-    best_first = sorted(finalists, key=lambda record: (-score(record), record.number))
-    own = next((record for record in best_first if record.number == winner), None)
-    if own is None or broken(own):
-        return None
-    for record in takewhile(lambda record: score(record) > score(own), best_first):
-        if texts := broken(record):
-            validation = (record.scores or {})[Split.VALIDATION].to_data()
-            return {"id": record.number, "name": record.name, "validation": validation, "broken_limits": texts}
-    return None
 
 
 def _answered_all(run: RunDir, number: int) -> bool:

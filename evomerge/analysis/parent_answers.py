@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from evomerge.analysis.probed_answers import MANY
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.task import TaskSpec
 from evomerge.record import Caution, Record, Split
@@ -17,9 +18,6 @@ from evomerge.system.figures import percentage
 
 if TYPE_CHECKING:
     from evomerge.analysis.degeneration import Degeneration
-
-MANY = 0.5
-"""From which share of a parent's answers on it is looked at."""
 
 TOO = 0.1
 """From which share of each merge's own answers on the parents are not looked at: what is said of the merges says it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from evomerge.record import Caution, ItemScore
 
 MANY = 0.5
-"""From which share of a parent's answers on it is said."""
+"""From which share of a parent's answers on it is looked at, before the search and with its result."""
 
 
 def probed_cautions(scores: Mapping[str, Sequence[ItemScore]], *, what: str = "probe answers") -> Iterator[Caution]:

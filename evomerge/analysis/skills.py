@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from evomerge.analysis.choice import note_baselines, with_each_chosen
+from evomerge.analysis.choice import note_baselines, parent_names, with_each_chosen
 from evomerge.analysis.comparison import Difference, compare
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.intervals import mean_score
@@ -58,17 +58,20 @@ def _rank(spec: TaskSpec) -> int:
 class Skills:
     """The task scores of a run's records, each read once.
 
+    Attributes:
+        objectives: those of the run.
+
     Args:
         run: the run.
         objectives: those of the run.
     """
 
     def __init__(self, run: RunDir, objectives: Objectives) -> None:
-        self._run, self._objectives = run, objectives
+        self._run, self.objectives = run, objectives
         self.entries = own_entries(objectives)
         # In the order in which they are configured: of equal parents the first one is the best, as everywhere.
         self.baselines = {record.name: record for record in run.database.baselines()}
-        named = (run.config.get("models") or {}).get("parents") or {}
+        named = parent_names(run)
         self.parents = [record for name, record in self.baselines.items() if name in named]
         self._items: dict[tuple[int, Split], list[ItemScore]] = {}
         self._noted: set[Split] = set()
@@ -165,13 +168,11 @@ class Skills:
         if not items:
             return {}
         if split not in self._noted:
-            note_baselines(self._run, self._objectives, split)
+            note_baselines(self._run, self.objectives, split)
             self._noted.add(split)
-        name = next(
-            n for n, one in zip(self._objectives.term_names, self._objectives.specs, strict=True) if one == spec
-        )
+        name = next(n for n, one in zip(self.objectives.term_names, self.objectives.specs, strict=True) if one == spec)
         try:
-            return self._objectives.answers(items, split)[name]
+            return self.objectives.answers(items, split)[name]
         except EvaluationError:
             return {}
 
@@ -189,7 +190,7 @@ class Skills:
             foreign = math.nan if FOREIGN_SCRIPT in (spec.metric, *one.metrics) else self.scripts(split).foreign(one)
             if not math.isnan(foreign):
                 values.setdefault(one.task, {}).setdefault(FOREIGN_SCRIPT, []).append(foreign)
-        for spec in self._objectives.specs:
+        for spec in self.objectives.specs:
             further = spec.metric == NEGATIVE_FLIPS and spec != self.entries[spec.name]
             if further and (told := self._relative(spec, items, split)):
                 values.setdefault(spec.name, {})[spec.label.removeprefix(f"{spec.name}, ")] = list(told.values())

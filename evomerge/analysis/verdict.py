@@ -7,17 +7,18 @@ parent is the one with the best validation score, so that naming it does not cho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from evomerge.analysis.advice import advice
-from evomerge.analysis.cautions import ROUNDING, SAID, cautions
-from evomerge.analysis.choice import note_baselines, with_choice
+from evomerge.analysis.cautions import SAID, cautions
+from evomerge.analysis.choice import note_baselines, parent_names, with_choice
 from evomerge.analysis.comparison import Difference, compare, compare_worst
 from evomerge.analysis.degeneration import Degeneration, with_degeneration
-from evomerge.analysis.limits import broken_limits, excluded
+from evomerge.analysis.limits import broken_limits
+from evomerge.analysis.not_chosen import Ahead
 from evomerge.analysis.parent_answers import parent_answers
 from evomerge.analysis.repeats import repeated_items
 from evomerge.analysis.replay import Replay
@@ -32,6 +33,7 @@ from evomerge.store.run_dir import RunDir
 OBJECTIVE, COMBINATION, PUBLIC_TASKS, CODE_TASKS = "objective", "combination", "public_tasks", "code_tasks"
 """Keys in the database: the specs of the objectives, whether their sum or the worst of them counts, the public
 benchmarks from which the search items come, and the tasks that run code which the models write (None: no task may)."""
+
 Values = Mapping[str, Mapping[int, float]]
 """Task to item to the item's value of the objective's metric."""
 
@@ -74,7 +76,7 @@ def with_verdict(run: RunDir, status: Mapping[str, Any], *, who: str | None = No
         - `degeneration`, `parent_answers` and `cut_prompts`: see `evomerge.analysis.degeneration`
         - `skills`, and `tasks` of the best merge, each baseline and each chosen record: see `evomerge.analysis.skills`
     """
-    found = _with_warnings(run, _with_worth(run, status), who)
+    found = _with_warnings(run, _with_worth(run, status, _skills_of(run)), who)
     return {**found, "verdict": advice(found)}
 
 
@@ -94,13 +96,13 @@ def candidate_verdict(run: RunDir, status: Mapping[str, Any], record: Record, *,
     row = {"id": record.number, "name": record.name, "recipe_hash": record.recipe.content_hash}
     row |= {str(split): scores.get(str(split)) for split in Split}
     unscored = [one for one in status["unscored"] if one["id"] < 0 or one["id"] == record.number]
-    found = _with_worth(run, {**status, "best": None, "unscored": unscored})
+    skills = _skills_of(run)
+    found = _with_worth(run, {**status, "best": None, "unscored": unscored}, skills)
     found["best"] = row
     if record.number not in [one["id"] for one in (found["choice"] or {"records": ()})["records"]]:
         found |= {"choice": None, "objectives": []}
-    objective = objective_of(run)
-    if objective is not None:
-        skills = Skills(run, objective)
+    if skills is not None:
+        objective = skills.objectives
         row |= {"tasks": skills.tasks(record), "broken_limits": broken_limits(run, objective, record.number)}
         found["skills"] = [] if record.is_baseline else skills.compared(record)
         if not record.is_baseline:
@@ -115,13 +117,17 @@ def _with_warnings(run: RunDir, found: Mapping[str, Any], who: str | None) -> di
     return {**found, "warnings": [one.to_data() for one in warnings]}
 
 
-def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
-    objective = objective_of(run)
+def _skills_of(run: RunDir) -> Skills | None:
+    objectives = objective_of(run)
+    return None if objectives is None else Skills(run, objectives)
+
+
+def _with_worth(run: RunDir, status: Mapping[str, Any], skills: Skills | None) -> dict[str, Any]:
+    objective = None if skills is None else skills.objectives
     found = {**status, "objectives": [], "choice": None, "skills": [], "degeneration": [], "parent_answers": []}
     found["cut_prompts"] = []
-    if objective is not None:
-        skills = Skills(run, objective)
-        found = with_skills(run, skills, with_choice(run, objective, found))
+    if skills is not None:
+        found = with_skills(run, skills, with_choice(run, skills.objectives, found))
         found = with_degeneration(run, skills, found)
     found["best_parent"], found["best_parent_by"] = best_parent(run, status)
     found["comparisons"], found["finalists"], found["passed_over"] = [], [], None
@@ -145,9 +151,9 @@ def _with_worth(run: RunDir, status: Mapping[str, Any]) -> dict[str, Any]:
         {"id": record.number, **_compared(objective, finalists[0][1], values, Split.VALIDATION).to_data()}
         for record, values in finalists[1:]
     ]
-    if choice.kind == "winner":
-        found["passed_over"] = _passed_over(run, objective, finalists)
-        found["excluded"] = excluded(run, objective, winner, [record for record, _ in finalists])
+    if choice.kind == "winner" and finalists and finalists[0][0].number == winner:
+        ahead = Ahead(run, objective, finalists[0][0], [record for record, _ in finalists])
+        found["passed_over"], found["excluded"] = ahead.passed_over(), ahead.excluded()
     adjusted = _adjusted(run, objective, choice, finalists)
     if adjusted is not None:
         found["best"]["adjusted"] = {"mean": adjusted.mean, "low": adjusted.low, "high": adjusted.high}
@@ -158,7 +164,9 @@ def objective_of(run: RunDir) -> Objectives | None:
     """Return the objectives that the run recorded; None: it ended before it recorded them."""
     data = run.database.get_meta(OBJECTIVE)
     combination = str(run.database.get_meta(COMBINATION, SUM))
-    return None if data is None else Objectives(specs_from_data(data), parents=_parents(run), combination=combination)
+    return (
+        None if data is None else Objectives(specs_from_data(data), parents=parent_names(run), combination=combination)
+    )
 
 
 def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> dict[str, dict[int, float]]:
@@ -170,17 +178,12 @@ def values_of(run: RunDir, objective: Objectives, number: int, split: Split) -> 
 
 def best_parent(run: RunDir, status: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Return the name of the parent that was best before the test, and the split that says so; or None twice."""
-    parents = _parents(run)
+    parents = parent_names(run)
     for split in (Split.VALIDATION, Split.SEARCH):
         scored = [row for row in status["baselines"] if row["name"] in parents and row[split] is not None]
         if scored:
             return str(max(scored, key=lambda row: row[split]["mean"])["name"]), str(split)
     return None, None
-
-
-def _parents(run: RunDir) -> list[str]:
-    """Return the names of the parents of a run, in order."""
-    return [str(name) for name in (run.config.get("models") or {}).get("parents") or {}]
 
 
 def _beats_parent(found: Mapping[str, Any]) -> bool | None:
@@ -190,34 +193,6 @@ def _beats_parent(found: Mapping[str, Any]) -> bool | None:
         return None
     one, other = best["validation"], parent["validation"]
     return None if one is None or other is None else bool(one["mean"] > other["mean"])
-
-
-def _passed_over(
-    run: RunDir, objective: Objectives, finalists: Sequence[tuple[Record, Values]]
-) -> dict[str, Any] | None:
-    """Return the finalist that would have won but for the consensus: it keeps the limits, and is ahead of it."""
-    if not finalists or not finalists[0][0].is_consensus:
-        return None
-    added = {one.number: one.added for one in run.database.finalists() or ()}
-    score = {
-        record.number: (record.scores or {})[Split.VALIDATION].mean + added.get(record.number, 0.0)
-        for record, _ in finalists
-    }
-    winner = finalists[0][0].number
-    ahead = [
-        record
-        for record, _ in finalists
-        if score[record.number] > score[winner] + ROUNDING
-        and not objective.violated(run.database.item_scores(record.number, Split.VALIDATION), Split.VALIDATION)
-    ]
-    if not ahead:
-        return None
-    best = max(ahead, key=lambda record: (score[record.number], -record.number))
-    return {
-        "id": best.number,
-        "name": best.name,
-        "validation": (best.scores or {})[Split.VALIDATION].to_data(),
-    }
 
 
 def _comparisons(run: RunDir, objective: Objectives, best: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -240,7 +240,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     idle = idle_weights(harness.specs, combination)
     said = [*([] if idle is None else [idle]), *settings.notes, *notes]
     prepared = Prepared(config, spaces, sources, named, harness, objectives, plain, said, kinship)
-    pool = sum(map(len, harness.split_items(Split.SEARCH).values()))
+    pool = prepared.n_items(Split.SEARCH)
     if config.fitness.items is not None and config.fitness.items > pool:
         raise ConfigError(
             f"fitness.items is {config.fitness.items}, but there are {pool} search items (evaluation.split.search); "

@@ -58,11 +58,8 @@ def run(words: Sequence[str]) -> int:
         include_path=arguments.include_path,
         limit=arguments.limit,
         seed=arguments.seed,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        allow_unsafe_code=arguments.allow_unsafe_code or None,
         **asking_of(arguments),
-        note=say_note,
+        **_running(arguments),
         log_samples=arguments.log_samples,
     )
     if arguments.json:
@@ -73,6 +70,16 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
+def _running(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of every way to evaluate: how models are run, and who is told."""
+    return {
+        "batch_size": arguments.batch_size,
+        "device": arguments.device,
+        "allow_unsafe_code": arguments.allow_unsafe_code or None,
+        "note": say_note,
+    }
+
+
 def _winner(arguments: argparse.Namespace) -> int:
     """Score a run's best merge on the run's test items, beside what the run has of the parents and the average."""
     from evomerge import api
@@ -80,10 +87,7 @@ def _winner(arguments: argparse.Namespace) -> int:
     target = arguments.target[0]
     found = api.evaluate_run(
         target,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        allow_unsafe_code=arguments.allow_unsafe_code or None,
-        note=say_note,
+        **_running(arguments),
         log_samples=arguments.log_samples,
     )
     if arguments.json:
@@ -166,11 +170,8 @@ def _everything(arguments: argparse.Namespace) -> int:
             parents=arguments.all_parents,
             out=out,
             force=arguments.force,
-            batch_size=arguments.batch_size,
-            device=arguments.device,
-            allow_unsafe_code=arguments.allow_unsafe_code or None,
             progress=progress,
-            note=say_note,
+            **_running(arguments),
         )
     if arguments.json:
         say_json(result.to_data())

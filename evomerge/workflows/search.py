@@ -92,7 +92,7 @@ def item_contents(prepared: Prepared, note: Note | None) -> dict[str, Any]:
     Raises:
         ConfigError: if prompts cannot be built.
     """
-    n_items = sum(len(items) for split in Split for items in prepared.harness.split_items(split).values())
+    n_items = sum(map(prepared.n_items, Split))
     if note is not None and n_items >= MANY_ITEMS:
         note(f"reading all {n_items} items once, to know them again")
     # The requests that this process will score soon are kept; those of workers are built there.
@@ -138,9 +138,10 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
     database.set_meta(COMBINATION, prepared.objectives.combination)
     database.set_meta(CODE_TASKS, prepared.code_tasks)
-    said = [one.to_data() for one in prepared.cautions if one.kind in SHOWN_LATER]
+    cautions = prepared.cautions
+    said = [one.to_data() for one in cautions if one.kind in SHOWN_LATER]
     database.set_meta(SAID, [*said, *(database.get_meta(PROBED) or [])])
-    for caution in prepared.cautions:
+    for caution in cautions:
         listener.warn(caution.text)
     for text in prepared.left_out:
         log.info("%s", text)
