@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.errors import unknown_name
-from evomerge.recipe.method import MethodSpec, Parameter
+from evomerge.recipe.method import SCOPES, MethodSpec, Parameter
 
 _KEYS = ("low", "high", "start", "log", "fixed", "scope", "parents")
 _PARENT_KEYS = ("low", "high", "start", "log", "fixed")
 _RANGE_KEYS = ("low", "high", "start", "log")
-SCOPES = ("global", "group")
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ def read_settings(
 
 def _read(parameter: Parameter, parents: Sequence[str], fixed: Any, override: Any, problems: list[str]) -> Setting:
     where = f"`space.genes.{parameter.name}`"
-    # λ scales a whole merge; a λ per group would only repeat what the weights of the group can do.
-    scope = "global" if parameter.name == "lambda" else "group"
+    scope = parameter.scope
     keys = parents if parameter.per_parent else (None,)
     is_number = isinstance(parameter.default, (int, float)) and not isinstance(parameter.default, bool)
     if override is not None and not isinstance(override, Mapping):

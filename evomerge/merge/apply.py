@@ -14,7 +14,8 @@ from evomerge.errors import RecipeError
 from evomerge.merge.kernels.engine import KernelEngine, engine_for
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import BASE, Inputs
-from evomerge.merge.plan import MergePlan, TensorTask
+from evomerge.merge.methods.tensor_at import TensorAt
+from evomerge.merge.plan import MergePlan, TensorTask, place_of
 
 if TYPE_CHECKING:
     import torch
@@ -82,11 +83,11 @@ def start_tensor(
             out.copy_(source)  # bit for bit, and known to be finite
             return 0
         return engine.run(_COPY, None, [_on(out.device, source)], out, roundings=roundings)
-    if plan.method.program is not None:
-        program, base, parents = program_of(plan, task, engine, out.device)
-        return engine.run(program, base, parents, out, roundings=roundings)
     inputs = _inputs(plan, task, engine, out.device)
-    made = plan.method.merge(
+    program = None if task.method.program is None else task.method.program(inputs)
+    if program is not None:
+        return engine.run(program, inputs.base, inputs.parents, out, roundings=roundings)
+    made = task.method.merge(
         replace(
             inputs,
             base=None if inputs.base is None else inputs.base.float(),
@@ -103,24 +104,27 @@ def program_of(
 
     Raises:
         CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
+        LookupError: if the method has no program for this tensor.
     """
     if task.copy_of is not None:
         return _COPY, None, [_on(device, plan.family.near(device, task.copy_of, task.name))]
-    assert plan.method.program is not None
     inputs = _inputs(plan, task, engine, device)
-    return plan.method.program(inputs), inputs.base, list(inputs.parents)
+    program = None if task.method.program is None else task.method.program(inputs)
+    if program is None:
+        raise LookupError(f"{task.method.spec.name} has no program for {task.name}")
+    return program, inputs.base, list(inputs.parents)
 
 
 def _inputs(plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device) -> Inputs:
     """Return the method's inputs, in the types of the files, with what its preparation finds."""
     assert task.values is not None  # a task is either copied or merged
     family, name = plan.family, task.name
-    base = _on(device, family.near(device, BASE, name)) if plan.method.spec.needs_base else None
+    base = _on(device, family.near(device, BASE, name)) if task.reads_base else None
     parents = [_on(device, family.near(device, index, name)) for index in task.inputs]
-    inputs = Inputs(base, parents, task.values, task.seeds)
-    if plan.method.prepare is None:
+    inputs = Inputs(base, parents, task.values, task.seeds, at=place_of(family, task.tensor))
+    if task.method.prepare is None:
         return inputs
-    return replace(inputs, prepared=plan.method.prepare(inputs, _TaskTensors(plan, task, engine, device)))
+    return replace(inputs, prepared=task.method.prepare(inputs, _TaskTensors(plan, task, engine, device)))
 
 
 class _TaskTensors:
@@ -132,7 +136,7 @@ class _TaskTensors:
         self._family = plan.family
         self._inputs = task.inputs
         self._device = device
-        self._base = (BASE,) if plan.method.spec.needs_base else ()
+        self._base = (BASE,) if task.reads_base else ()
 
     def once(
         self,
@@ -152,18 +156,19 @@ class _TaskTensors:
         wanted = self._inputs if of is None else [self._inputs[i] for i in of]
         return tuple(self._family.model(index).serial for index in (*self._base, *wanted))
 
-    def sizes(self) -> Mapping[str, int]:
+    def tensors(self) -> Mapping[str, TensorAt]:
         return {
-            each.name: math.prod(each.info.shape)
+            each.name: place_of(self._family, each)
             for each in self._family.tensors
             if each.info.dtype.is_floating_point and not each.place.buffer
         }
 
-    def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         family, wanted = self._family, self._inputs if which is None else [self._inputs[i] for i in which]
-        device = family.home(BASE, name) or self._device  # the base's tensors may lie on several devices
-        base, *parents = (_on(device, family.near(device, index, name)) for index in (BASE, *wanted))
-        return base, parents
+        first = [*self._base, *self._inputs][0]
+        device = family.home(first, name) or self._device  # a model's tensors may lie on several devices
+        loaded = [_on(device, family.near(device, index, name)) for index in (*self._base, *wanted)]
+        return (loaded[0], loaded[1:]) if self._base else (None, loaded)
 
 
 def refuse(plan: MergePlan, task: TensorTask, out: torch.Tensor, rounded: torch.dtype | None = None) -> None:
@@ -175,7 +180,7 @@ def refuse(plan: MergePlan, task: TensorTask, out: torch.Tensor, rounded: torch.
     import torch
 
     made = torch.empty(out.shape, dtype=torch.float32, device=out.device)
-    exact = TensorTask(task.tensor, torch.float32, task.copy_of, task.inputs, task.values, task.seeds)
+    exact = replace(task, dtype=torch.float32)
     start_tensor(plan, exact, made)
     finite = made[made.isfinite()].abs()
     largest = finite.max().item() if finite.numel() else math.nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from evomerge.errors import RecipeError, unknown_name
 from evomerge.merge.files.places import Merged
 from evomerge.merge.methods.base import Method, Values
 from evomerge.merge.methods.registry import find_method
+from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe import Group, Recipe
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -27,18 +28,22 @@ class TensorTask:
     Attributes:
         tensor: its name, place, shape (and the donor's type).
         dtype: its type in the result.
+        method: the method that merges it.
         copy_of: index of the member (-1: the base) that the tensor equals; None if it is merged.
         inputs: indices of the parents that are read, in the order of summation.
         values: the parameters; per-parent numbers are in the order of `inputs`.
         seeds: one per input, for random masks.
+        reads_base: whether the base is read beside the inputs.
     """
 
     tensor: Merged
     dtype: torch.dtype
+    method: Method
     copy_of: int | None = None
     inputs: tuple[int, ...] = ()
     values: Values | None = None
     seeds: tuple[int, ...] = ()
+    reads_base: bool = False
 
     @property
     def name(self) -> str:
@@ -62,18 +67,54 @@ class MergePlan:
 
     recipe: Recipe
     family: Family
-    method: Method
     tasks: tuple[TensorTask, ...]
 
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods of its tensors, without repeats."""
+        return tuple({task.method.spec.name: task.method for task in self.tasks}.values())
 
-def check_recipe(recipe: Recipe) -> Method:
-    """Check everything about a recipe that can be checked without its models, and return its method.
+
+def check_recipe(recipe: Recipe) -> dict[str, Method]:
+    """Check everything about a recipe that can be checked without its models.
+
+    Returns:
+        The method of each name that the recipe and its groups use.
 
     Raises:
-        RecipeError: with every mistake: method, number of parents, base, names and kinds of parameters.
+        RecipeError: with every mistake: methods, number of parents, base, names and kinds of parameters.
     """
-    method = find_method(recipe.method)
-    spec = method.spec
+    problems: list[str] = []
+    methods: dict[str, Method] = {}
+    for name in recipe.methods:
+        try:
+            methods[name] = find_method(name)
+        except RecipeError as error:
+            problems.append(str(error))
+            continue
+        problems += _member_problems(methods[name].spec, recipe)
+    for key, lender in (("tokenizer", recipe.tokenizer), ("generation_config", recipe.generation_config)):
+        if lender == "base" and recipe.base is None:
+            problems.append(f"{key} is 'base', but the recipe has no base; name a parent instead")
+    for i, group in enumerate((None, *recipe.groups)):
+        method = methods.get(recipe.method_of(group))
+        if method is not None:
+            where = "" if group is None else _where(i - 1, group)
+            given = recipe.parameters if group is None else group.parameters
+            problems += [where + text for text in _parameter_problems(method.spec, given, recipe, group is not None)]
+    if not problems:  # otherwise the numbers cannot be resolved
+        for i, group in enumerate((None, *recipe.groups)):
+            method = methods[recipe.method_of(group)]
+            where = "" if group is None else _where(i - 1, group)
+            values = _resolve(method.spec, recipe.parameters_in(group), recipe)
+            # Groups inherit mistakes of the recipe's parameters, and parents may have the same, so each counts once.
+            found = dict.fromkeys(_value_problems(method, values, recipe, group))
+            problems.extend(f"{where}{problem}" for problem in found if problem not in problems)
+    _raise(problems)
+    return methods
+
+
+def _member_problems(spec: MethodSpec, recipe: Recipe) -> list[str]:
     problems = []
     low, high = spec.n_parents
     if len(recipe.parents) < low or (high is not None and len(recipe.parents) > high):
@@ -82,67 +123,89 @@ def check_recipe(recipe: Recipe) -> Method:
                         f"{', '.join(parent.name for parent in recipe.parents)}")  # fmt: skip
     if spec.needs_base and recipe.base is None:
         problems.append(f"{spec.name} measures task vectors from a base; name one with `base:`")
-    for key, lender in (("tokenizer", recipe.tokenizer), ("generation_config", recipe.generation_config)):
-        if lender == "base" and recipe.base is None:
-            problems.append(f"{key} is 'base', but the recipe has no base; name a parent instead")
-    for where, values in (
-        ("", recipe.parameters),
-        *((_where(i, g), g.parameters) for i, g in enumerate(recipe.groups)),
-    ):
-        for name, value in values.items():
-            parameter = spec.parameter(name)
-            if parameter is None:
-                kind = f"parameter of {spec.name}"
-                problems.append(where + unknown_name(kind, name, [known.name for known in spec.parameters]))
-            else:
-                problems.extend(f"{where}{text}" for text in _kind_problems(parameter, value, recipe))
-    if not problems:  # otherwise the numbers cannot be resolved
-        for where, given in _parameter_sets(recipe):
-            # Groups inherit mistakes of the recipe's parameters, and parents may have the same, so each counts once.
-            found = dict.fromkeys(method.problems(_resolve(spec, given, recipe)))
-            problems.extend(f"{where}{problem}" for problem in found if problem not in problems)
-    _raise(problems)
-    return method
+    return problems
 
 
-def make_plan(recipe: Recipe, method: Method, family: Family) -> MergePlan:
+def _parameter_problems(spec: MethodSpec, given: Mapping[str, Any], recipe: Recipe, in_group: bool) -> list[str]:
+    """Return the mistakes in names and kinds of the parameters that a recipe or a group gives."""
+    problems = []
+    for name, value in given.items():
+        parameter = spec.parameter(name)
+        if parameter is None:
+            problems.append(unknown_name(f"parameter of {spec.name}", name, [known.name for known in spec.parameters]))
+        elif in_group and not parameter.in_groups:
+            problems.append(f"{name} of {spec.name} holds for the whole model; set it in `parameters`, not in a group")
+        else:
+            problems += _kind_problems(parameter, value, recipe)
+    return problems
+
+
+def _value_problems(method: Method, values: Values, recipe: Recipe, group: Group | None) -> list[str]:
+    """Return what is wrong with the values of parameters of the right kind."""
+    problems = []
+    given = recipe.parameters if group is None else group.parameters
+    for parameter in method.spec.parameters:
+        if parameter.name in given:
+            asleep = [other for other, awake in parameter.when.items() if values[other] not in awake]
+            problems += [
+                f"{parameter.name} has no meaning with {other}: {_word(values[other])}; it counts where {other} is "
+                f"{' or '.join(map(_word, parameter.when[other]))}"
+                for other in asleep
+            ]
+    if method.uses_base(values) and recipe.base is None and not method.spec.needs_base:
+        problems.append(f"{method.spec.name} measures task vectors from a base with these parameters, so name one with "
+                        "`base:`")  # fmt: skip
+    return problems + method.problems(values)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def make_plan(recipe: Recipe, methods: Mapping[str, Method], family: Family) -> MergePlan:
     """Return the plan of a merge, in which every tensor is decided.
 
     Args:
         recipe: a checked recipe.
-        method: what `check_recipe` returned for it.
+        methods: what `check_recipe` returned for it.
         family: its models.
 
     Raises:
-        RecipeError: if the recipe names layers that its models do not have.
+        RecipeError: if the recipe names layers or tensors that its models do not have.
     """
     n_layers = family.n_layers
-    _raise([
+    problems = [
         f"{_where(i, group)}layers {list(group.layers)} reach beyond the {n_layers} layers of the model"
         for i, group in enumerate(recipe.groups)
         if group.layers is not None and group.layers[1] > n_layers
-    ])  # fmt: skip
-    order = list(range(len(recipe.parents)))
-    if method.order_free:
-        order.sort(key=lambda index: recipe.parents[index].name)
-    resolved: dict[tuple[str, int | None], _Resolved] = {}
-    tasks = []
-    for tensor in family.tensors:
-        place = tensor.place
-        key = (place.role, place.layer)
-        if key not in resolved:
-            resolved[key] = _Resolved.of(method, _resolve(method.spec, recipe.parameters_of(*key), recipe), order)
-        tasks.append(_task(tensor, resolved[key], recipe, family))
-    return MergePlan(recipe, family, method, tuple(tasks))
+    ]
+    names = [tensor.name for tensor in family.tensors]
+    problems += [
+        f"{_where(i, group)}no tensor's name holds {part!r}; names are like {names[len(names) // 2]}"
+        for i, group in enumerate(recipe.groups)
+        for part in group.tensors or ()
+        if not any(part in name for name in names)
+    ]
+    _raise(problems)
+    resolver = _Resolver(recipe, methods, family)
+    return MergePlan(recipe, family, tuple(_task(tensor, resolver, recipe, family) for tensor in family.tensors))
+
+
+def place_of(family: Family, tensor: Merged) -> TensorAt:
+    """Return what a method may know about a tensor."""
+    place = tensor.place
+    return TensorAt(tensor.name, place.role, place.layer, family.n_layers, tuple(tensor.info.shape), place.transposed)
 
 
 @dataclass(frozen=True)
 class _Resolved:
-    """The common part of all tensors of one role in one layer."""
+    """The common part of all tensors of one group."""
 
+    method: Method
     copy_of: int | None
     inputs: tuple[int, ...]
     values: Values
+    reads_base: bool
 
     @classmethod
     def of(cls, method: Method, values: Values, order: Sequence[int]) -> _Resolved:
@@ -152,17 +215,60 @@ class _Resolved:
             name: tuple(value[index] for index in inputs) if isinstance(value, tuple) else value
             for name, value in values.items()
         }
-        return cls(method.one_input(values), inputs, chosen)
+        return cls(method, method.one_input(values), inputs, chosen, method.uses_base(values))
 
 
-def _task(tensor: Merged, resolved: _Resolved, recipe: Recipe, family: Family) -> TensorTask:
+class _Resolver:
+    """Finds the method and the numbers of each tensor; those of a group only once, unless they depend on the tensor."""
+
+    def __init__(self, recipe: Recipe, methods: Mapping[str, Method], family: Family) -> None:
+        self._recipe, self._methods, self._family = recipe, methods, family
+        self._by_name = any(group.tensors is not None for group in recipe.groups)
+        self._groups: dict[Hashable, Group | None] = {}
+        self._values: dict[int | None, Values] = {}
+        self._found: dict[int | None, _Resolved] = {}
+
+    def find(self, tensor: Merged) -> _Resolved:
+        """Return the method and the numbers of a tensor."""
+        recipe, place = self._recipe, tensor.place
+        here = (place.role, place.layer, tensor.name if self._by_name else "")
+        if here not in self._groups:
+            self._groups[here] = recipe.group_of(*here)
+        group = self._groups[here]
+        key, method = None if group is None else id(group), self._methods[recipe.method_of(group)]
+        if key not in self._values:
+            self._values[key] = _resolve(method.spec, recipe.parameters_in(group), recipe)
+        values = self._values[key]
+        if method.values_at is not None:
+            return _Resolved.of(method, method.values_at(values, place_of(self._family, tensor)), self._order(method))
+        if key not in self._found:
+            self._found[key] = _Resolved.of(method, values, self._order(method))
+        return self._found[key]
+
+    def _order(self, method: Method) -> list[int]:
+        order = list(range(len(self._recipe.parents)))
+        if method.order_free:
+            order.sort(key=lambda index: self._recipe.parents[index].name)
+        return order
+
+
+def _task(tensor: Merged, resolver: _Resolver, recipe: Recipe, family: Family) -> TensorTask:
+    found = resolver.find(tensor)
     if tensor.place.buffer or not tensor.info.dtype.is_floating_point:
-        return TensorTask(tensor, tensor.info.dtype, copy_of=family.donor)
+        return TensorTask(tensor, tensor.info.dtype, found.method, copy_of=family.donor)
     dtype = tensor.info.dtype if recipe.dtype is None else family.dtype(recipe.dtype)
-    if resolved.copy_of is not None:
-        return TensorTask(tensor, dtype, copy_of=resolved.copy_of)
-    seeds = tuple(mask_seed(recipe.seed, recipe.parents[i].name, tensor.name) for i in resolved.inputs)
-    return TensorTask(tensor, dtype, inputs=resolved.inputs, values=resolved.values, seeds=seeds)
+    if found.copy_of is not None:
+        return TensorTask(tensor, dtype, found.method, copy_of=found.copy_of)
+    seeds = tuple(mask_seed(recipe.seed, recipe.parents[i].name, tensor.name) for i in found.inputs)
+    return TensorTask(
+        tensor,
+        dtype,
+        found.method,
+        inputs=found.inputs,
+        values=found.values,
+        seeds=seeds,
+        reads_base=found.reads_base,
+    )
 
 
 def mask_seed(seed: int, parent: str, tensor: str) -> int:
@@ -173,13 +279,6 @@ def mask_seed(seed: int, parent: str, tensor: str) -> int:
 
 def _where(index: int, group: Group) -> str:
     return f"groups[{index}]{f' ({group.name})' if group.name else ''}: "
-
-
-def _parameter_sets(recipe: Recipe) -> list[tuple[str, dict[str, Any]]]:
-    """Return the parameters outside of all groups and in each group, each with the place where they are written."""
-    sets = [("", dict(recipe.parameters))]
-    sets += [(_where(i, group), {**recipe.parameters, **group.parameters}) for i, group in enumerate(recipe.groups)]
-    return sets
 
 
 def _kind_problems(parameter: Parameter, value: Any, recipe: Recipe) -> list[str]:
@@ -197,6 +296,9 @@ def _kind_problems(parameter: Parameter, value: Any, recipe: Recipe) -> list[str
         return [f"{name} gives no number for {', '.join(lost)}, but came {_plain(value)}"] if lost else []
     if isinstance(value, (bool, str)):
         return [f"{name} must be a number{' (or one per parent)' if parameter.per_parent else ''}, but came {value!r}"]
+    if parameter.integer:
+        numbers = value.values() if isinstance(value, Mapping) else (value,)
+        return [f"{name} must be a whole number, but came {each!r}" for each in numbers if not float(each).is_integer()]
     return []
 
 

@@ -135,8 +135,8 @@ class Sources:
         """
         if recipe.path:
             raise ValueError("a recipe with a layer path merges no tensors; ask for its path_plan")
-        method = check_recipe(recipe)  # before models are opened
-        plan = make_plan(recipe, method, self.family(recipe))
+        methods = check_recipe(recipe)  # before models are opened
+        plan = make_plan(recipe, methods, self.family(recipe))
         members = plan.family.members
         self._check_tokens(recipe, [members[index] for index in row_givers(plan)], plan.family.architecture)
         return plan

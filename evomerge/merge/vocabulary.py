@@ -27,7 +27,7 @@ def row_givers(plan: MergePlan) -> list[int]:
         if task.copy_of is not None:
             found[task.copy_of % len(family.members)] = None
             continue
-        members = (*task.inputs, BASE) if plan.method.spec.needs_base else task.inputs
+        members = (*task.inputs, BASE) if task.reads_base else task.inputs
         found.update(dict.fromkeys(index % len(family.members) for index in members))
     return list(found)
 

@@ -228,6 +228,8 @@ def _is_linear(recipe: Recipe) -> bool:
     """Return whether a recipe adds weights, with numbers that its method would accept."""
     if recipe.method not in DEFAULTS or recipe.path or (recipe.method == TASK_ARITHMETIC and recipe.base is None):
         return False
+    if len(recipe.methods) > 1 or any(group.tensors is not None for group in recipe.groups):
+        return False  # a group by names cannot be joined with others, since no recipe knows the names of tensors
     return all(_is_sound(recipe, {**recipe.parameters, **group}) for group in _parameter_sets(recipe))
 
 

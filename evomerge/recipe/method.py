@@ -6,18 +6,44 @@ The arithmetic of each method, and its `MethodSpec`, are in `evomerge.merge.meth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+SCOPES = ("group", "global")
+"""Where a parameter may differ: in each group of tensors, or only between merges."""
+
+TOPICS = (
+    "averages",
+    "angles",
+    "task vectors",
+    "sparse task vectors",
+    "subspaces",
+    "one model",
+    "alignment",
+    "layers",
+    "others",
+)
+"""What methods work on, in the order of listings."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a merge method: its default, and the range of a search if the user states none.
+    """One parameter of a merge method, declared once: spaces, checks, listings and the docs are made from it.
 
     Attributes:
-        per_parent: whether it is one number per parent (a weight) rather than one per tensor (lambda, t).
+        default: its value where a recipe gives none; its type is the parameter's (a flag, a word or a number).
+        low, high: the range of a search if the user states none; whole numbers if `integer`.
+        per_parent: whether it is one number per parent (a weight) rather than one for all (lambda, t).
         log: whether a search should move it on a logarithmic scale.
-        choices: the words that it accepts if it is not a number; empty for numbers.
+        choices: the words that it accepts if it is not a number; empty for numbers. Their order means nothing.
         gene: whether a search evolves it by default.
+        doc: what it does, for people.
+        scope: "group": groups of tensors may have values of their own, and a search gives each of its groups a gene;
+            "global": a search gives the whole model one gene.
+        integer: whether it is a whole number.
+        when: other parameters of the method to the values with one of which this one counts, for example
+            `{"sparsify": ("random",)}`. Where they have others, it sleeps: it is not searched there, and a recipe that
+            gives it is refused.
+        in_groups: whether a recipe's groups may set it. False for what the method must know for the whole model.
     """
 
     name: str
@@ -29,6 +55,19 @@ class Parameter:
     choices: tuple[str, ...] = ()
     gene: bool = True
     doc: str = ""
+    scope: str = "group"
+    integer: bool = False
+    when: Mapping[str, tuple[float | bool | str, ...]] = field(default_factory=dict)
+    in_groups: bool = True
+
+    @property
+    def kind(self) -> str:
+        """What its values are: "flag", "choice", "integer" or "float"."""
+        if self.choices:
+            return "choice"
+        if isinstance(self.default, bool):
+            return "flag"
+        return "integer" if self.integer else "float"
 
 
 @dataclass(frozen=True)
@@ -36,7 +75,10 @@ class MethodSpec:
     """What a recipe must say to use a merge method; the arithmetic itself is in `evomerge.merge.methods`.
 
     Attributes:
-        needs_base: whether task vectors are measured from a base.
+        name: by which recipes name it.
+        summary: what it does, in one line.
+        paper: a link to its source.
+        needs_base: whether task vectors are measured from a base, whatever the parameters.
         n_parents: the smallest and the largest number of parents; None: there is no upper limit.
         share: the per-parent parameter that is 0 for a parent which takes no part. With a base it says more: where a
             parent equals the base, no value of its parameters changes the result, so that 0 may as well stand there.
@@ -44,6 +86,9 @@ class MethodSpec:
         of_equals: without a base, parameters with which equal parents give that very tensor, as they would with any
             value of the parameters that a search evolves (but for the last bit of fp32). Where parameters are fixed to
             other values than these, this does not hold. None: it never does.
+        formula: the result in one line, with θ0 the base, θ_i a parent, τ_i = θ_i − θ0, w_i its weight.
+        notes: what a user should know beyond the formula: edge cases, cost, differences from the authors' code.
+        topic: one of `TOPICS`.
     """
 
     name: str
@@ -54,6 +99,9 @@ class MethodSpec:
     n_parents: tuple[int, int | None] = (1, None)
     share: str | None = None
     of_equals: Mapping[str, float | bool] | None = None
+    formula: str = ""
+    notes: str = ""
+    topic: str = "others"
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the parameter of that name, or None."""

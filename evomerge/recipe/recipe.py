@@ -10,6 +10,7 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
     parameters: {lambda: 1.0, weight: 0.5}     # for every tensor; a per-parent parameter takes one number for all
     groups:                                    # the first group that matches a tensor overrides `parameters`
       - {layers: [0, 8], roles: [attention], parameters: {weight: {math: 0.8, japanese: 0.3}}}
+  - {tensors: [lm_head, q_proj], method: linear, parameters: {weight: 0.5}}   # by parts of names; another method
     dtype: bfloat16                            # of the result; left out: the base's (or the first parent's)
     tokenizer: japanese                        # whose tokenizer the result carries; left out: the base's or first
     generation_config: japanese                # whose end tokens, penalties …; left out: the tokenizer's lender's
@@ -91,19 +92,32 @@ class Group:
         layers: half-open range `(start, stop)` of layer indices; None matches any layer and tensors outside layers.
         roles: names from `ROLES`; None matches every role.
         name: a label for people; not part of the recipe's hash.
+        method: a merge method of its own for these tensors; the group then inherits no parameters. None: the recipe's.
+        tensors: parts of the names of tensors in the result, for example "q_proj"; a tensor matches if its name holds
+            one of them. None matches every name.
     """
 
     parameters: Mapping[str, Value]
     layers: tuple[int, int] | None = None
     roles: tuple[str, ...] | None = None
     name: str = field(default="", compare=False)
+    method: str | None = None
+    tensors: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", _freeze(self.parameters))
 
-    def matches(self, role: str, layer: int | None) -> bool:
-        """Return whether a tensor with this role in this layer (None: outside of all layers) belongs to the group."""
+    def matches(self, role: str, layer: int | None, tensor: str = "") -> bool:
+        """Return whether a tensor belongs to the group.
+
+        Args:
+            role: its role.
+            layer: its layer; None: outside of all layers.
+            tensor: its name in the result; needed only where a group names parts of names.
+        """
         if self.roles is not None and role not in self.roles:
+            return False
+        if self.tensors is not None and not any(part in tensor for part in self.tensors):
             return False
         if self.layers is None:
             return True
@@ -205,12 +219,32 @@ class Recipe:
             else:
                 yield member.source
 
-    def parameters_of(self, role: str, layer: int | None) -> dict[str, Value]:
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of the methods of the recipe and its groups, without repeats."""
+        return tuple(dict.fromkeys((self.method, *(group.method or self.method for group in self.groups))))
+
+    def group_of(self, role: str, layer: int | None, tensor: str = "") -> Group | None:
+        """Return the first group that matches a tensor, or None; see `Group.matches`."""
+        return next((group for group in self.groups if group.matches(role, layer, tensor)), None)
+
+    def method_of(self, group: Group | None) -> str:
+        """Return the merge method of the tensors of a group (None: of those that no group matches)."""
+        return self.method if group is None or group.method is None else group.method
+
+    def parameters_of(self, role: str, layer: int | None, tensor: str = "") -> dict[str, Value]:
         """Return the parameters of a tensor: the recipe's own, overridden by the first group that matches."""
-        for group in self.groups:
-            if group.matches(role, layer):
-                return {**self.parameters, **group.parameters}
-        return dict(self.parameters)
+        return self.parameters_in(self.group_of(role, layer, tensor))
+
+    def parameters_in(self, group: Group | None) -> dict[str, Value]:
+        """Return the parameters of the tensors of a group: the recipe's own, overridden by the group's.
+
+        A group with another method than the recipe's inherits none.
+        """
+        if group is None:
+            return dict(self.parameters)
+        inherited = self.parameters if self.method_of(group) == self.method else {}
+        return {**inherited, **group.parameters}
 
     @cached_property
     def content_hash(self) -> str:
@@ -336,7 +370,7 @@ def recipe_text_at(place: Place) -> bool:
             return key in ("path", "revision", "recipe")
         case ("method" | "dtype" | "tokenizer",) | ("order", int()) | ("path", int(), "parent"):
             return True
-        case ("groups", int(), "name") | ("groups", int(), "roles", int()):
+        case ("groups", int(), "name" | "method") | ("groups", int(), "roles" | "tensors", int()):
             return True
         case _:
             return False
@@ -409,14 +443,24 @@ def _group_to_data(group: Group) -> dict[str, Any]:
         data["layers"] = list(group.layers)
     if group.roles is not None:
         data["roles"] = list(group.roles)
+    if group.tensors is not None:
+        data["tensors"] = list(group.tensors)
+    if group.method is not None:
+        data["method"] = group.method
     data["parameters"] = _thaw(group.parameters)
     return data
 
 
 def _group_from_data(data: Any) -> Group:
-    if not isinstance(data, Mapping) or set(data) - {"name", "layers", "roles", "parameters"}:
-        raise RecipeError(f"a group has the keys layers, roles, parameters (and name), but came {data!r}")
-    layers, roles = data.get("layers"), data.get("roles")
+    if not isinstance(data, Mapping) or set(data) - {"name", "layers", "roles", "tensors", "method", "parameters"}:
+        raise RecipeError(
+            f"a group has the keys layers, roles, tensors, method, parameters and name, but came {data!r}"
+        )
+    layers, roles, tensors = data.get("layers"), data.get("roles"), data.get("tensors")
+    if tensors is not None and not (isinstance(tensors, (list, tuple)) and tensors and all(map(_is_part, tensors))):
+        raise RecipeError(
+            f"`tensors` of a group lists parts of the names of tensors, like [q_proj], but came {tensors!r}"
+        )
     if layers is not None:
         whole = isinstance(layers, (list, tuple)) and len(layers) == 2 and all(isinstance(i, int) for i in layers)
         if not whole or not 0 <= layers[0] < layers[1]:
@@ -430,4 +474,10 @@ def _group_from_data(data: Any) -> Group:
         layers=None if layers is None else (layers[0], layers[1]),
         roles=None if roles is None else tuple(roles),
         name=str(data.get("name", "")),
+        method=None if data.get("method") is None else str(data["method"]),
+        tensors=None if tensors is None else tuple(tensors),
     )
+
+
+def _is_part(text: Any) -> bool:
+    return isinstance(text, str) and text != ""

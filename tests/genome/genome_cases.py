@@ -16,7 +16,7 @@ METHOD = MethodSpec(
         Parameter("weight", 1.0, 0.0, 1.5, per_parent=True, doc="how much"),
         Parameter("density", 0.2, 0.05, 1.0, per_parent=True, log=True),
         Parameter("t", 0.5),
-        Parameter("lambda", 1.0, 0.5, 2.5),
+        Parameter("lambda", 1.0, 0.5, 2.5, scope="global"),
         Parameter("epsilon", 0.1, 0.0, 0.3, gene=False),
         Parameter("normalize", True, gene=False),
         Parameter("election", "sum", choices=("sum", "count"), gene=False),

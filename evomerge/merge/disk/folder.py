@@ -171,7 +171,7 @@ def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]
     def inputs(task: TensorTask) -> list[tuple[Any, str]]:
         if task.copy_of is not None:
             return [family.source(task.copy_of, task.name)]
-        members = (*task.inputs, BASE) if plan.method.spec.needs_base else task.inputs
+        members = (*task.inputs, BASE) if task.reads_base else task.inputs
         return [family.source(index, task.name) for index in members]
 
     def copied(task: TensorTask) -> bool:

@@ -204,11 +204,11 @@ class PlainMerge:
         vocabularies: the models' tokenizers.
     """
 
-    def __init__(self, recipe: Recipe, method: Method, family: PlainFamily) -> None:
+    def __init__(self, recipe: Recipe, methods: Mapping[str, Method], family: PlainFamily) -> None:
         self.family = family
         self.vocabularies = Vocabularies(lambda model: read_tokens_quickly(model.tokenizer_folder))
-        self.plan: MergePlan = make_plan(recipe, method, cast("Family", family))
-        family.shows_bad = self.plan.method.shows_bad
+        self.plan: MergePlan = make_plan(recipe, methods, cast("Family", family))
+        family.shows_bad = all(method.shows_bad for method in self.plan.methods)
         names = {parent.name: i for i, parent in enumerate(recipe.parents)}
         self.tokenizer = family.model(names.get(recipe.tokenizer or "", family.donor))
         self.generation = family.model(names.get(recipe.generation_config or recipe.tokenizer or "", family.donor))
@@ -252,8 +252,8 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
     """
     if recipe.path or not compiled():
         return None
-    method = check_recipe(recipe)
-    if method.program is None or not (method.prepare is None or method.prepare_without_torch):
+    methods = check_recipe(recipe)
+    if not all(m.program is not None and (m.prepare is None or m.prepare_without_torch) for m in methods.values()):
         return None
     try:
         opened: dict[ModelSource, PlainModel] = {}
@@ -268,7 +268,7 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
         layout = find_layout(models[-1 if recipe.base is not None else 0].config)
         if layout is None or not all(_fits(model, models[0].config, layout.shapes) for model in models):
             return None
-        made = PlainMerge(recipe, method, PlainFamily(recipe, models, layout))
+        made = PlainMerge(recipe, methods, PlainFamily(recipe, models, layout))
         made.vocabularies.check(
             [made.family.members[index] for index in row_givers(made.plan)],
             (recipe.tokenizer or recipe.donor.name, made.tokenizer),

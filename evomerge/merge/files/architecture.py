@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.places import TensorPlace
@@ -74,7 +75,11 @@ class Architecture:
         roles = _RoleFinder(self.model, embeddings, prefix)
         buffers = {name for name, _ in self.model.named_buffers()}
         self.places: Mapping[str, TensorPlace] = {
-            name: TensorPlace(*roles.find(name), buffer=name in buffers and _COMPUTED.search(name) is not None)
+            name: TensorPlace(
+                *roles.find(name),
+                buffer=name in buffers and _COMPUTED.search(name) is not None,
+                transposed=isinstance(self.model.get_submodule(name.rpartition(".")[0]), Conv1D),
+            )
             for name, first in self.canonical.items()
             if name == first
         }

@@ -16,11 +16,14 @@ class TensorPlace:
         layer: index of its layer; None outside of the layers.
         buffer: whether it is computed rather than trained (a mask, a rotary cache), so that it is copied and never
             merged; False for buffers that training changes (a router's correction bias).
+        transposed: whether it is the matrix of a linear map stored as inputs × outputs (GPT-2's `Conv1D`) rather than
+            outputs × inputs.
     """
 
     role: str
     layer: int | None
     buffer: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True)

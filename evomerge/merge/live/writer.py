@@ -143,7 +143,7 @@ class Writer:
 
     def _count(self, plan: MergePlan, task: TensorTask, out: torch.Tensor) -> None:
         inputs = task.inputs if task.copy_of is None else (task.copy_of,)
-        if task.copy_of is None and plan.method.spec.needs_base:
+        if task.copy_of is None and task.reads_base:
             inputs = (*inputs, BASE)
         read = sum(plan.family.info(index, task.name).n_bytes for index in inputs)
         self.written += Written(1, 0, read + out.numel() * out.element_size())
@@ -178,8 +178,8 @@ def _signature(plan: MergePlan, task: TensorTask, rounded: torch.dtype | None) -
     return (
         task.dtype,
         rounded,
-        plan.method.spec.name,
-        family.model(BASE).serial if plan.method.spec.needs_base else None,
+        task.method.spec.name,
+        family.model(BASE).serial if task.reads_base else None,
         tuple(family.model(index).serial for index in task.inputs),
         tuple(sorted(task.values.items())),
         task.seeds,

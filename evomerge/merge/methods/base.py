@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 from evomerge.merge.kernels.engine import KernelEngine
 from evomerge.merge.kernels.program import Program
+from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ class Inputs:
     """What a method gets for one tensor. It must not change the tensors, which may be memory-mapped files.
 
     Attributes:
-        base: fp32; None for methods that need no base.
+        base: fp32; None for methods that read no base.
         parents: fp32, each of the base's shape; only the parents that have an effect.
         values: parameters; per-parent tuples are in the order of `parents`.
         seeds: one per parent, for the random mask of this tensor.
         prepared: what the method's preparation returned; None: the method finds it from the tensors.
+        at: the tensor's name, role, layer and shape.
     """
 
     base: torch.Tensor | None
@@ -39,6 +41,7 @@ class Inputs:
     values: Values
     seeds: Sequence[int] = ()
     prepared: Any = None
+    at: TensorAt | None = None
 
     def number(self, name: str) -> float:
         """Return a parameter that is one number."""
@@ -53,9 +56,15 @@ class Inputs:
         return cast(str, self.values[name])
 
     @property
+    def place(self) -> TensorAt:
+        """Which tensor it is."""
+        assert self.at is not None  # set for every tensor of a model
+        return self.at
+
+    @property
     def origin(self) -> torch.Tensor:
         """The base, for methods that need one."""
-        assert self.base is not None  # the plan refuses recipes without a base if the method needs one
+        assert self.base is not None  # the plan refuses recipes without a base if the method reads one
         return self.base
 
 
@@ -95,15 +104,21 @@ class ParentTensors(Protocol):
         """Return something small that the tensors of one candidate share; only the latest few are kept."""
         ...
 
-    def sizes(self) -> Mapping[str, int]:
-        """Return the number of entries of every tensor that is merged, by name, in the order of the models."""
+    def tensors(self) -> Mapping[str, TensorAt]:
+        """Return every tensor that is merged, by name, in the order of the models.
+
+        It holds all tensors of the model but buffers and integers, also those that another group of the recipe merges
+        with other parameters or another method.
+        """
         ...
 
-    def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return one tensor of the base and of some parents, contiguous; do not change them.
+    def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        """Return one tensor of the base (None for methods that read none) and of some parents, contiguous.
+
+        Do not change them.
 
         Args:
-            name: a name in `sizes`.
+            name: a name in `tensors`.
             which: positions in `Inputs.parents`; None: all of them.
 
         Raises:
@@ -145,8 +160,9 @@ class Method:
     Attributes:
         merge: the reference: the arithmetic of the paper, for one tensor, in plain torch. If the method has no
             `program`, it gets what was prepared.
-        program: returns the same as a program for the fused kernels. It must not read the tensors, only values, seeds
-            and what was prepared. None: the reference is run, several times slower.
+        program: returns the same as a program for the fused kernels. It must not read the tensors, only values, seeds,
+            the tensor's place and what was prepared. None, or a program that is None for some tensors: the reference is
+            run, several times slower.
         prepare: finds `Inputs.prepared`; None: there is nothing to find.
         prepare_without_torch: whether `prepare` reads tensors through the engine alone, so that common checkpoints can
             be merged to disk without torch (`evomerge.merge.disk.plain`).
@@ -158,6 +174,10 @@ class Method:
         problems: returns the mistakes in these values, one sentence each, for example a negative density.
         order_free: whether the order of the parents has no meaning. They are then taken in the order of their names, so
             that any order in the recipe gives the same bytes.
+        values_at: returns the values for one tensor, where they depend on which tensor it is (its layer, its role);
+            everything else is then asked with these. None: the recipe's values hold as they are.
+        reads_base: whether task vectors are measured from a base with these values; None: `spec.needs_base` says so.
+            The recipe is refused if it has no base then.
     """
 
     spec: MethodSpec
@@ -167,9 +187,15 @@ class Method:
     problems: Callable[[Values], list[str]]
     order_free: bool = True
     shows_bad: bool = False
-    program: Callable[[Inputs], Program] | None = None
+    program: Callable[[Inputs], Program | None] | None = None
     prepare: Preparation | None = None
     prepare_without_torch: bool = False
+    values_at: Callable[[Values, TensorAt], Values] | None = None
+    reads_base: Callable[[Values], bool] | None = None
+
+    def uses_base(self, values: Values) -> bool:
+        """Return whether the base's tensors are read with these values."""
+        return self.spec.needs_base if self.reads_base is None else self.reads_base(values)
 
 
 def nonzero(values: Values, *names: str) -> tuple[int, ...]:
@@ -206,9 +232,16 @@ def task_vectors(inputs: Inputs) -> list[torch.Tensor]:
 
 WEIGHT = Parameter("weight", 1.0, 0.0, 1.5, per_parent=True, doc="w_i, how much of each parent's task vector is added")
 SUM_LAMBDA = Parameter(
-    "lambda", 1.0, 0.0, 2.0, gene=False, doc="λ, scales the summed task vectors; a search moves the weights instead"
+    "lambda",
+    1.0,
+    0.0,
+    2.0,
+    gene=False,
+    scope="global",
+    doc="λ, scales the summed task vectors; a search moves the weights instead",
 )
-MEAN_LAMBDA = Parameter("lambda", 1.0, 0.5, 2.5, doc="λ, scales the merged task vector")
+# A λ in each group would only repeat what the weights of the group can do.
+MEAN_LAMBDA = Parameter("lambda", 1.0, 0.5, 2.5, scope="global", doc="λ, scales the merged task vector")
 ELECTION = Parameter(
     "election",
     "sum",

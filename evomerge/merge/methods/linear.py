@@ -54,6 +54,7 @@ METHOD = Method(
         name="linear",
         summary="weighted average of the parents",
         paper="https://arxiv.org/abs/2203.05482",
+        topic="averages",
         parameters=(
             Parameter("weight", 1.0, 0.0, 1.0, per_parent=True, doc="w_i, each parent's share"),
             Parameter("normalize", True, gene=False, doc="divide by the sum of the weights"),

@@ -15,6 +15,7 @@ METHOD = Method(
         name=PASSTHROUGH,
         summary="layers of the parents in a new order, with scales (a layer path)",
         paper="https://arxiv.org/abs/2403.13187",
+        topic="layers",
         parameters=(),
         needs_base=False,
     ),

@@ -73,6 +73,7 @@ METHOD = Method(
         name="slerp",
         summary="point on the arc between two parents",
         paper="https://doi.org/10.1145/325334.325242",
+        topic="angles",
         parameters=(Parameter("t", 0.5, 0.0, 1.0, doc="0 is the first parent, 1 the second"),),
         needs_base=False,
         n_parents=(2, 2),

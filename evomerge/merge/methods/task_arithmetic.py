@@ -41,6 +41,7 @@ METHOD = Method(
         name="task_arithmetic",
         summary="base plus the weighted sum of task vectors",
         paper="https://arxiv.org/abs/2212.04089",
+        topic="task vectors",
         parameters=(WEIGHT, SUM_LAMBDA),
         share=WEIGHT.name,
     ),

@@ -176,10 +176,10 @@ def _model_cuts(tensors: ParentTensors, densities: Sequence[float]) -> dict[str,
     """
 
     def find() -> dict[str, list[Cut]]:
-        sizes = tensors.sizes()
+        sizes = {name: math.prod(at.shape) for name, at in tensors.tensors().items()}
 
         def deltas(which: Sequence[int] | None = None) -> list[Deltas]:
-            return [Deltas(n, partial(tensors.load, name, which)) for name, n in sizes.items()]
+            return [Deltas(n, partial(_load, tensors, name, which)) for name, n in sizes.items()]
 
         tables = [_table(tensors, i, None, deltas([i])) for i in range(len(densities))]
         ks = [math.floor(density * table.n) for density, table in zip(densities, tables, strict=True)]
@@ -187,6 +187,14 @@ def _model_cuts(tensors: ParentTensors, densities: Sequence[float]) -> dict[str,
         return {name: list(row) for name, row in zip(sizes, zip(*found, strict=True), strict=True)}
 
     return tensors.lately(("cuts", tuple(densities)), find)
+
+
+def _load(
+    tensors: ParentTensors, name: str, which: Sequence[int] | None
+) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+    base, parents = tensors.load(name, which)
+    assert base is not None  # the method needs one
+    return base, parents
 
 
 def _table(
@@ -219,6 +227,7 @@ METHOD = Method(
         name="ties",
         summary="trim task vectors, elect a sign per entry, average those that agree",
         paper="https://arxiv.org/abs/2306.01708",
+        topic="sparse task vectors",
         parameters=(
             WEIGHT,
             Parameter("density", 0.2, 0.05, 1.0, per_parent=True, doc="share of entries kept, the largest |τ|"),
