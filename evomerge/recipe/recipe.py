@@ -19,8 +19,10 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
 or, where whole layers are stacked rather than weights mixed (the data-flow space)::
 
     method: passthrough
-    parents: {math: org/math-model, japanese: org/ja-model}   # the first one lends embeddings, final norm and head
+    parents: {math: org/math-model, japanese: org/ja-model}
     path: [{parent: math, layers: [0, 8]}, {parent: japanese, layers: [4, 6], scale: 0.9}, …]   # see layer_path.py
+    embeddings: math                           # whose embeddings the result has; left out: the first parent's
+    head: japanese                             # whose final norm and head; left out: the first parent's
 
 No torch here: recipes are made, hashed and stored by processes that never load a model.
 """
@@ -141,7 +143,11 @@ class Recipe:
             the result carries; None: the model that lends the tokenizer, since the template says how a turn ends.
         seed: of random masks; together with the parent's name and the tensor's name it fixes every mask.
         path: for the method "passthrough", the layers of the result, in order; empty: the one parent as it is. The
-            first parent lends everything outside of the layers.
+            first parent lends everything outside of the layers, unless `embeddings` or `head` say otherwise.
+        embeddings: name of the parent that lends what stands before the layers of a path; None: the first (also where
+            it was given by its name, since both are one recipe).
+        head: name of the parent that lends what stands behind the layers of a path, final norm and head; None: the
+            first.
 
     Raises:
         RecipeError: if parents, dtype, lenders, parameters or path contradict each other.
@@ -157,6 +163,8 @@ class Recipe:
     seed: int = 0
     path: tuple[Step, ...] = ()
     generation_config: str | None = None
+    embeddings: str | None = None
+    head: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", tuple(self.path))
@@ -192,6 +200,13 @@ class Recipe:
         unknown = sorted({step.parent for step in self.path} - set(names))
         if unknown:
             raise RecipeError(f"the path names {', '.join(unknown)}, but the parents are {', '.join(names)}")
+        for key, lender in (("embeddings", self.embeddings), ("head", self.head)):
+            if lender is not None and not self.path:
+                raise RecipeError(f"{key} says who lends a part of a layer path, but the recipe has no `path`")
+            if lender is not None and lender not in names:
+                raise RecipeError(f"{key} must name a parent ({', '.join(names)}), not {lender!r}")
+            if lender == names[0]:
+                object.__setattr__(self, key, None)
 
     def __hash__(self) -> int:
         return hash(self.content_hash)
@@ -266,6 +281,9 @@ class Recipe:
             data["groups"] = [_group_to_data(group) for group in self.groups]
         if self.path:
             data["path"] = path_to_data(self.path)
+        for key, lender in (("embeddings", self.embeddings), ("head", self.head)):
+            if lender is not None:
+                data[key] = lender
         if self.dtype is not None:
             data["dtype"] = self.dtype
         if self.tokenizer is not None:
@@ -289,7 +307,7 @@ class Recipe:
             raise RecipeError(f"a recipe is a mapping with `method` and `parents`, but came {type(data).__name__}")
         known = {
             *("method", "base", "parents", "parameters", "groups", "path", "dtype", "tokenizer", "generation_config"),
-            *("order", "seed"),
+            *("order", "seed", "embeddings", "head"),
         }
         foreign = foreign_problem(data)
         if foreign is not None:
@@ -324,6 +342,8 @@ class Recipe:
             generation_config=data.get("generation_config"),
             seed=int(data.get("seed", 0)),
             path=path_from_data(data.get("path")),
+            embeddings=data.get("embeddings"),
+            head=data.get("head"),
         )
 
     def to_yaml(self) -> str:
@@ -368,7 +388,7 @@ def recipe_text_at(place: Place) -> bool:
             return True
         case ("base", key) | ("parents", str(), key):
             return key in ("path", "revision", "recipe")
-        case ("method" | "dtype" | "tokenizer",) | ("order", int()) | ("path", int(), "parent"):
+        case ("method" | "dtype" | "tokenizer" | "embeddings" | "head",) | ("order", int()) | ("path", int(), "parent"):
             return True
         case ("groups", int(), "name" | "method") | ("groups", int(), "roles" | "tensors", int()):
             return True

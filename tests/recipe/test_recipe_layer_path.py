@@ -75,3 +75,29 @@ def test_a_recipe_with_a_path_makes_the_round_trip_and_its_hash_knows_the_path()
 def test_a_path_belongs_to_passthrough_and_to_its_parents(arguments: dict, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Recipe(**arguments)
+
+
+def test_a_path_says_who_lends_embeddings_and_head() -> None:
+    plain = Recipe("passthrough", (A, B), path=PATH)
+    recipe = Recipe("passthrough", (A, B), path=PATH, embeddings="b", head="b")
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    hashes = {
+        Recipe("passthrough", (A, B), path=PATH, **lent).content_hash
+        for lent in ({"embeddings": "b"}, {"head": "b"}, {})
+    }
+    assert len({recipe.content_hash, *hashes}) == 4
+    assert Recipe("passthrough", (A, B), path=PATH, embeddings="a", head="a") == plain
+    assert Recipe("passthrough", (A, B), path=PATH, embeddings="a", head="a").content_hash == plain.content_hash
+
+
+def test_a_lender_called_like_a_number_stays_a_name() -> None:
+    text = "method: passthrough\nparents: {a: org/a, '1e3': org/b}\npath: [{parent: a, layer: 0}]\nhead: 1e3\n"
+    assert Recipe.from_yaml(text).head == "1e3"
+
+
+@pytest.mark.parametrize("key", ["embeddings", "head"])
+def test_a_lender_that_is_no_parent_of_a_path_is_refused(key: str) -> None:
+    with pytest.raises(RecipeError, match=rf"{key} must name a parent \(a, b\), not 'c'"):
+        Recipe("passthrough", (A, B), path=PATH, **{key: "c"})
+    with pytest.raises(RecipeError, match=f"{key} says who lends a part of a layer path, but the recipe has no `path`"):
+        Recipe("linear", (A, B), **{key: "b"})
