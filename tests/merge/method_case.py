@@ -24,6 +24,10 @@ Reference: TypeAlias = Callable[
 """(base, parents, values, seeds, at) → the result: float64 in, float64 out, written from the formula alone."""
 
 
+ARITHMETIC = ("dare_linear", "dare_ties", "linear", "slerp", "task_arithmetic", "ties")
+"""A method of each kind, whose parameters are weights, densities and a place on an arc, for tests of other things."""
+
+
 @dataclass(frozen=True)
 class MethodCase:
     """The case of one method.

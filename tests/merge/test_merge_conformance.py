@@ -1,4 +1,8 @@
-"""What every merge method must keep, through the whole way from recipe to tensors (P1 to P10 of the specification)."""
+"""What merge methods must keep, through the whole way from recipe to tensors (P1 to P10 of the specification).
+
+These are the methods whose parameters are weights, densities and a place on an arc; `test_merge_properties.py` holds
+all methods to the same properties, tensor by tensor.
+"""
 
 import tempfile
 from itertools import permutations
@@ -9,13 +13,14 @@ from typing import Any
 import pytest
 import torch
 from documented import write_example
+from method_case import ARITHMETIC
 from safetensors.torch import load_file
 from tiny_models import llama, random_tensors, recipe, same_bytes, tensors_of, write_checkpoint
 
 from evomerge.merge.apply import merge_tensor
-from evomerge.merge.methods.registry import METHODS, find_method
+from evomerge.merge.methods.registry import find_method
 from evomerge.merge.sources import Sources
-from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
+from evomerge.recipe import ModelSource, Parent, Recipe
 
 OWN = "my_merge:METHOD"
 """The method of docs/methods.md, from a module of the user's."""
@@ -24,7 +29,7 @@ with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as pa
     patch.syspath_prepend(folder)
     find_method(OWN)  # from now on it is imported
 
-ALL = [*sorted(set(METHODS) - {PASSTHROUGH}), OWN]  # passthrough mixes no weights: tests of layer paths hold it
+ALL = [*ARITHMETIC, OWN]
 WITH_BASE = [name for name in ALL if find_method(name).spec.needs_base]
 ORDER_FREE = [name for name in ALL if find_method(name).order_free]
 SPARSE = [name for name in ALL if find_method(name).spec.parameter("density")]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from method_case import ARITHMETIC
 from pretended_devices import pretended_devices
 from safetensors.torch import load_file, save_file
 from tiny_models import make, near, recipe
@@ -21,7 +22,7 @@ from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.live import model as resident
 from evomerge.merge.live.models import LiveModels
-from evomerge.merge.methods.registry import METHODS, find_method
+from evomerge.merge.methods.registry import find_method
 from evomerge.recipe import ModelSource, Recipe
 
 GPU = torch.device("cuda:0")
@@ -51,9 +52,6 @@ def candidate(models: SimpleNamespace, method: str, weight: float) -> Recipe:
     )
 
 
-MERGES = [method for method in METHODS if method != "passthrough"]
-
-
 def keeping(models: SimpleNamespace, device: Any) -> LiveModels:
     live = LiveModels(device=device)
     live.load(ModelSource(str(models.base)))
@@ -73,7 +71,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
         assert torch.equal(tensor.view(torch.uint8), other[name].view(torch.uint8)), name
 
 
-@pytest.mark.parametrize("method", MERGES)
+@pytest.mark.parametrize("method", ARITHMETIC)
 def test_candidates_are_the_same_bits_and_the_second_copies_nothing(
     models: SimpleNamespace, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +168,7 @@ def test_nothing_crosses_to_the_devices_once_the_copies_are_there(
         assert homes == set(devices)
         live.write(candidate(models, "task_arithmetic", 0.4))
         monkeypatch.setattr(SafetensorsCheckpoint, "load", lambda *_: pytest.fail("a parent was read again"))
-        for one in (*scoped, *(candidate(models, method, 0.6) for method in MERGES)):
+        for one in (*scoped, *(candidate(models, method, 0.6) for method in ARITHMETIC)):
             live.write(one)
         live.write(scoped[0])
         found = state(live)
@@ -181,7 +179,7 @@ def test_nothing_crosses_to_the_devices_once_the_copies_are_there(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("method", MERGES)
+@pytest.mark.parametrize("method", ARITHMETIC)
 def test_on_a_gpu_the_copies_change_no_bit(models: SimpleNamespace, method: str) -> None:
     live, plain, cpu = keeping(models, GPU), LiveModels(device=GPU), LiveModels()
     for weight in (0.3, 0.8):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from method_case import ARITHMETIC
 from tiny_models import make, near, recipe, same_bytes, tensors_of
 
 from evomerge.errors import RecipeError
@@ -17,11 +18,9 @@ from evomerge.merge.kernels import parallel
 from evomerge.merge.live import writer as writing
 from evomerge.merge.live.model import LiveModel
 from evomerge.merge.methods import ties
-from evomerge.merge.methods.registry import METHODS, find_method
+from evomerge.merge.methods.registry import find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
-
-FUSED = [name for name in METHODS if find_method(name).program is not None]
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +77,7 @@ def test_in_place_is_disk_for_every_method_engine_and_number_of_threads(
     """The disk's bytes come from the other engine and one thread; the live model's from two threads, chunk by chunk."""
     threads = torch.get_num_threads()
     live = LiveModel(ModelSource(str(mixed_family.base)))
-    for number, method in enumerate(FUSED):
+    for number, method in enumerate(ARITHMETIC):
         of = genome(method, mixed_family, random.Random(number), dtype=(None, "float16", "float32")[number % 3])
         monkeypatch.setenv(engines.VARIABLE, "torch" if engine == "numba" else "numba")
         torch.set_num_threads(1)
@@ -119,7 +118,7 @@ def test_after_500_genomes_the_bytes_are_a_fresh_models_and_memory_has_not_grown
     parameters = {name: tensor.data_ptr() for name, tensor in live.model.state_dict().items()}
     after_warming, of = 0, None
     for number in range(500):
-        of = genome(draw.choice(FUSED), family, draw)
+        of = genome(draw.choice(ARITHMETIC), family, draw)
         live.write(of)
         if number == 250:
             after_warming = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -208,7 +207,7 @@ def test_a_copied_tensor_is_the_parents_bit_for_bit_even_minus_zero(tmp_path: Pa
         for tensor in live.model.state_dict().values():
             tensor.view(-1)[:2] = -0.0
     live.model.save_pretrained(tmp_path / "zeros")
-    for method in FUSED:
+    for method in ARITHMETIC:
         if find_method(method).spec.n_parents[0] == 1:
             known = (
                 {"weight": 1.0, "density": 1.0} if find_method(method).spec.parameter("density") else {"weight": 1.0}

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from method_case import ARITHMETIC
 
 from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel, philox, torch_engine
 from evomerge.merge.kernels.program import Cut, Drop, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 from evomerge.merge.methods.base import Inputs
-from evomerge.merge.methods.registry import METHODS, find_method
+from evomerge.merge.methods.registry import find_method
+from evomerge.merge.methods.tensor_at import TensorAt
 
 numba_engine = pytest.importorskip("evomerge.merge.kernels.numba_engine")
 
@@ -70,21 +72,14 @@ class OneTensor:
     def lately(self, key: Hashable, find: Callable[[], Any]) -> Any:
         return find()
 
-    def sizes(self) -> dict[str, int]:
+    def tensors(self) -> dict[str, TensorAt]:
         raise AssertionError("one tensor is all there is")
 
     def load(self, name: str, which: Sequence[int] | None = None) -> Any:
         raise AssertionError("one tensor is all there is")
 
 
-FUSED = [name for name in METHODS if find_method(name).program is not None]
-
-
-def test_every_method_with_arithmetic_is_fused() -> None:
-    assert set(METHODS) - set(FUSED) == {"passthrough"}
-
-
-@pytest.mark.parametrize("method", FUSED)
+@pytest.mark.parametrize("method", ARITHMETIC)
 @pytest.mark.parametrize("dtypes", ["ffff", "bbbb", "hhhh", "fbhd"])
 def test_both_engines_give_the_bits_of_the_reference(method: str, dtypes: str, threads: int) -> None:
     for n, variant in product(SIZES, (0, 1)):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from method_case import ARITHMETIC
 
 from evomerge.merge.kernels.philox import words
 from evomerge.merge.kernels.program import Drop
@@ -235,7 +236,7 @@ def test_dare_ties_elects_and_averages_what_the_masks_leave(n: int) -> None:
 # ---- inputs
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ARITHMETIC)
 def test_the_inputs_are_not_changed_and_the_shape_is_kept(method: str) -> None:
     base, parents = random(24, 9).view(2, 3, 4), [random(24, seed).view(2, 3, 4) for seed in range(2)]
     before = [tensor.clone() for tensor in (base, *parents)]
@@ -244,7 +245,7 @@ def test_the_inputs_are_not_changed_and_the_shape_is_kept(method: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:SLERP of opposite")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ARITHMETIC)
 @pytest.mark.parametrize(
     "tensor",
     [
@@ -281,7 +282,7 @@ def test_every_parameter_is_documented_and_its_default_is_legal() -> None:
                 assert parameter.low <= parameter.default <= parameter.high
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if find_method(name).spec.needs_base])
+@pytest.mark.parametrize("method", [name for name in ARITHMETIC if find_method(name).spec.needs_base])
 def test_task_vector_weights_may_sum_to_more_than_one(method: str) -> None:
     weight = find_method(method).spec.parameter("weight")
     assert weight is not None

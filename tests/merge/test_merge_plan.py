@@ -1,10 +1,12 @@
 """What is refused before a weight is read, and with which words."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from method_case import ARITHMETIC
 from safetensors.torch import load_file, save_file
 from tiny_models import edit_config, make, near, recipe
 
@@ -13,10 +15,11 @@ from evomerge.merge import plan as planning
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.live.models import LiveModels
-from evomerge.merge.methods.registry import METHODS, find_method
+from evomerge.merge.methods.registry import find_method
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, Group, ModelSource, Parent, Recipe, Step
+from evomerge.recipe.method import MethodSpec, Parameter
 
 
 def refused(of: Recipe) -> str:
@@ -45,7 +48,7 @@ def test_slerp_takes_two_parents(n: int) -> None:
     assert f"slerp takes exactly 2 parents, but came {n}: m0" in refused(of("slerp", parents=n))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if find_method(name).spec.needs_base])
+@pytest.mark.parametrize("method", [name for name in ARITHMETIC if find_method(name).spec.needs_base])
 def test_a_missing_base_is_asked_for(method: str) -> None:
     assert refused(of(method, base=False)) == f"{method} measures task vectors from a base; name one with `base:`"
 
@@ -219,3 +222,54 @@ def test_each_recipe_of_a_candidate_is_checked_once(
     path = Recipe(PASSTHROUGH, (Parent("a", ModelSource(str(family.math))),), path=(Step("a", 1), Step("a", 0)))
     Sources().path_plan(path)
     assert looked_up == ["ties", "linear", "ties", "ties", PASSTHROUGH]
+
+
+def test_a_group_may_have_a_method_of_its_own_and_inherits_nothing_then(family: SimpleNamespace) -> None:
+    parents = {"math": family.math, "japanese": family.japanese}
+    plain = recipe("linear", family.base, parents, parameters={"weight": 1.0})
+    groups = (Group({"t": 0.25}, layers=(0, 1), method="slerp"), Group({"weight": {"math": 0.0, "japanese": 1.0}}))
+    tasks = {task.name: task for task in Sources().plan(replace(plain, groups=groups)).tasks}
+    inner, outer = tasks["model.layers.0.mlp.up_proj.weight"], tasks["model.layers.1.mlp.up_proj.weight"]
+    assert (inner.method.spec.name, dict(inner.values or {})) == ("slerp", {"t": 0.25})
+    assert outer.copy_of == 1, "weight 0 leaves one parent"
+    text = refused(replace(plain, groups=(Group({"weight": 1.0}, method="slerp"), Group({}, method="tie"))))
+    assert "groups[0]: unknown parameter of slerp 'weight'" in text
+    assert "unknown merge method 'tie'; did you mean 'ties'" in text
+
+
+def test_a_group_matches_by_parts_of_names_and_a_part_of_none_is_refused(family: SimpleNamespace) -> None:
+    parents = {"math": family.math, "japanese": family.japanese}
+    first = {"weight": {"math": 1.0, "japanese": 0.0}}
+    second = {"weight": {"math": 0.0, "japanese": 1.0}}
+    of = recipe("linear", None, parents, groups=(Group(first, tensors=("q_proj", "lm_head")), Group(second)))
+    assert Recipe.from_yaml(of.to_yaml()) == of
+    for task in Sources().plan(of).tasks:
+        assert task.copy_of == (0 if "q_proj" in task.name or task.name == "lm_head.weight" else 1), task.name
+    with pytest.raises(RecipeError, match=r"groups\[0\]: no tensor's name holds 'qproj'; names are like model\.layers"):
+        Sources().plan(replace(of, groups=(Group(first, tensors=("qproj",)),)))
+
+
+def test_a_parameter_that_sleeps_or_holds_for_the_whole_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = MethodSpec(
+        "trial",
+        "",
+        "",
+        (
+            Parameter("mode", "a", choices=("a", "b")),
+            Parameter("depth", 1, 1, 9, integer=True, when={"mode": ("b",)}),
+            Parameter("order", 0.5, per_parent=True, in_groups=False),
+        ),
+        needs_base=False,
+    )
+    method = replace(find_method("linear"), spec=spec, problems=lambda values: [])
+    monkeypatch.setattr(planning, "find_method", lambda name: method)
+    parents = (Parent("m", ModelSource("x")),)
+    check_recipe(Recipe("trial", parents, parameters={"mode": "b", "depth": 3}))
+    text = refused(Recipe("trial", parents, parameters={"depth": 3}))
+    assert text == "depth has no meaning with mode: a; it counts where mode is b"
+    assert "depth must be a whole number, but came 1.5" in refused(
+        Recipe("trial", parents, parameters={"mode": "b", "depth": 1.5})
+    )
+    assert refused(Recipe("trial", parents, groups=(Group({"order": 1.0}),))) == (
+        "groups[0]: order of trial holds for the whole model; set it in `parameters`, not in a group"
+    )
