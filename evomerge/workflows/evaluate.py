@@ -30,6 +30,7 @@ from evomerge.evaluation.item_values import metric_key
 from evomerge.evaluation.measures.registry import MEASURES
 from evomerge.evaluation.samples import samples_folder, write_samples
 from evomerge.evaluation.task import SplitSizes, TaskSpec
+from evomerge.interop import load_recipe
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -258,7 +259,7 @@ def _as_recipe(target: str | Path | Recipe) -> Recipe:
     if isinstance(target, Recipe):
         return target
     if Path(target).suffix in (".yaml", ".yml"):
-        return Recipe.load(target)
+        return load_recipe(target)
     return Recipe("linear", (Parent("model", ModelSource(str(target))),))
 
 

@@ -13,6 +13,7 @@ from evomerge.assembly.ancestry import KIN, Ancestry, ancestry_cautions, judged,
 from evomerge.config.reader import from_data
 from evomerge.errors import CheckpointError, ConfigError
 from evomerge.export.licences import describe_parents
+from evomerge.interop import load_recipe
 from evomerge.merge.files.belongings import has_tokenizer
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.files.tokens import files_digest, read_tokens
@@ -106,7 +107,7 @@ def _source(target: str | Path | Recipe) -> Parent:
     if not equals or "/" in name or Path(text).exists():
         name, place = "", text
     if Path(place).suffix in (".yaml", ".yml"):
-        return Parent(name or Path(place).stem, Recipe.load(place))
+        return Parent(name or Path(place).stem, load_recipe(place))
     return Parent(name or _last_part(place), ModelSource(place))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evomerge.assembly.inputs import changed_models
 from evomerge.errors import EvomergeError, RunError
+from evomerge.interop import load_recipe
 from evomerge.recipe import Recipe
 from evomerge.store.run_dir import RunDir
 from evomerge.system.text import command
@@ -48,7 +49,7 @@ def recipe_of(target: str | Path | Recipe) -> Recipe:
     if Path(target).is_dir():
         with RunDir.open(target) as run:
             return best_to_build(run, "the model is not the run's")
-    return Recipe.load(target)
+    return load_recipe(target)
 
 
 def best_to_build(run: RunDir, consequence: str) -> Recipe:

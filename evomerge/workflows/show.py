@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evomerge.errors import RecipeError, RunError
+from evomerge.interop import load_recipe
 from evomerge.recipe import Recipe
 from evomerge.record import Score, Split
 from evomerge.report import Shown, path_text
@@ -46,7 +47,7 @@ def _what_to_show(target: str | Path | Recipe, number: int | None) -> tuple[Reci
     if isinstance(target, Recipe):
         return target, None, path
     file = path / "recipe.yaml" if path.is_dir() else path
-    return Recipe.load(file), None, file.parent
+    return load_recipe(file), None, file.parent
 
 
 def _percent(score: Score) -> str:
