@@ -41,6 +41,9 @@ from evomerge.strategies.registry import check_strategy, make_strategy
 MERGED = "merged"
 """The name, among the parents of a layer path, of the merge that an earlier stage (or the same genome) made."""
 
+_INSIDE = 1e-3
+"""How far inside of the unit cube the corners are tried."""
+
 _ENCODINGS = {"indicators": PathSpace, "segments": SegmentSpace}
 
 
@@ -376,8 +379,11 @@ def _path_problems(config: SearchConfig, sources: Sources) -> list[str]:
 
 
 def _refused_corners(space: Space) -> list[str]:
-    """Return the method's objections at the corners of the ranges, where values that it refuses would show."""
-    for x in (space.start, np.zeros(space.n_dims), np.ones(space.n_dims)):
+    """Return the method's objections just inside of the ranges' corners, where values that it refuses would show.
+
+    At the corners themselves all weights may be 0 at once, which a candidate may fail by, but not a search.
+    """
+    for x in (space.start, np.full(space.n_dims, _INSIDE), np.full(space.n_dims, 1.0 - _INSIDE)):
         problems: list[str] = []
         _try(problems, lambda x=x: check_recipe(_innermost(space.decode(space.genome(x)))))  # type: ignore[misc]
         if problems:

@@ -164,6 +164,14 @@ def test_parents_that_do_not_fit_are_named_with_all_their_differences(tmp_path: 
     assert list(stages.baselines(configuration, Sources())) == ["a", "c"]  # no average of unequal depths
 
 
+def test_every_weight_may_have_a_range_that_begins_at_zero_but_none_that_the_method_refuses() -> None:
+    linear = {**MERGE, "method": {"name": "linear"}, "space": {"blocks": 1}}
+    assert problems_of(config(**linear)) == "", "only at the corner itself do the weights sum to 0"
+    ties = {**MERGE, "method": {"name": "ties"}}
+    wide = config(**ties, space={"blocks": 1, "genes": {"density": {"low": -0.5}}})
+    assert "density must be between 0 and 1, but came -0.49" in problems_of(wide)
+
+
 def test_all_is_refused_at_once_by_the_front_door() -> None:
     from evomerge import api
 
