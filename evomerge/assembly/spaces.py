@@ -174,6 +174,7 @@ def average(config: SearchConfig) -> Recipe:
         dtype=models.dtype,
         tokenizer=models.tokenizer,
         generation_config=models.generation_config,
+        chat_template=models.chat_template,
     )
 
 
@@ -232,6 +233,7 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
         dtype=models.dtype,
         tokenizer=models.tokenizer,
         generation_config=models.generation_config,
+        chat_template=models.chat_template,
         seed=config.seed,
     )
 

@@ -45,6 +45,7 @@ from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.floor import MOST, Floor, read_floor
 from evomerge.evaluation.task import SUM, WORST, Constraint, SplitSizes, TaskSpec
 from evomerge.recipe import DTYPES, Parent, Recipe
+from evomerge.recipe.tokenizer import Tokenizer
 from evomerge.search.budget import AnswerLimits, Budget
 
 MOST_GPUS = 8
@@ -78,6 +79,32 @@ _MODEL = {
 }
 
 
+_ROW_KEYS: dict[str, Any] = {
+    **{name: {"type": "string"} for name in ("kind", "model", "token")},
+    "token_id": {"type": "integer"},
+    "force": {"type": "boolean"},
+}
+_ROW = {"type": "object", "properties": _ROW_KEYS, "additionalProperties": False}
+_ROW_OF = {**_ROW, "properties": {**_ROW_KEYS, "source": {"anyOf": [{"type": "string"}, _ROW]}}}
+
+_TOKENIZER = {
+    "anyOf": [
+        {"type": ["string", "null"]},
+        {
+            "type": "object",
+            "properties": {
+                "source": {"type": "string"},
+                "tokens": {
+                    "type": ["object", "null"],
+                    "additionalProperties": {"anyOf": [{"type": "string"}, _ROW_OF]},
+                },
+                "pad_to_multiple_of": {"type": ["integer", "null"]},
+            },
+            "additionalProperties": False,
+        },
+    ]
+}
+
 _NUMBER = {"type": ["number", "string", "null"]}
 
 _GENE = {
@@ -105,8 +132,9 @@ class ModelsConfig:
     parents: tuple[Parent, ...]
     base: Parent | None
     dtype: str | None
-    tokenizer: str | None
+    tokenizer: Tokenizer | None
     generation_config: str | None = None
+    chat_template: str | None = None
 
     @property
     def members(self) -> tuple[Parent, ...]:
@@ -128,12 +156,17 @@ class ModelsKeys(Section):
         at_resume=PLACE,
     )
     dtype: Dtype | None = key(None, "of the merged model; null: the base's, or else the first parent's")
-    tokenizer: Text | None = key(
+    tokenizer: Any = key(
         None,
-        "whose tokenizer and chat template the merge gets: a parent or base; null: base, else the first parent",
+        "whose tokenizer the merge gets: a parent or base; null: base, else first parent; {source: union} builds one",
+        must="be a parent's name, base, or a mapping like {source: union}",
+        json=_TOKENIZER,
     )
     generation_config: Text | None = key(
         None, "whose end tokens, penalties … it gets: a parent or base; null: the model that lends the tokenizer"
+    )
+    chat_template: Text | None = key(
+        None, "its chat template: auto, a parent or base, a built-in one or a text; null: the tokenizer's own"
     )
 
     @field_validator("parents")
@@ -160,12 +193,14 @@ class ModelsKeys(Section):
             "dtype": self.dtype,
             "tokenizer": self.tokenizer,
             "generation_config": self.generation_config,
+            "chat_template": self.chat_template,
         }
         try:
             recipe = Recipe.from_data({"method": "linear", **{name: one for name, one in said.items() if one}})
         except RecipeError as error:
             raise ConfigError(f"models: {error}") from error
-        return ModelsConfig(recipe.parents, recipe.base, recipe.dtype, recipe.tokenizer, recipe.generation_config)
+        lent = (recipe.tokenizer, recipe.generation_config, recipe.chat_template)
+        return ModelsConfig(recipe.parents, recipe.base, recipe.dtype, *lent)
 
 
 class MethodConfig(Section):

@@ -16,6 +16,7 @@ from evomerge.genome.frame import PathFrame, PathGenes, is_whole
 from evomerge.genome.scales import SCALES, LayerSequence, hidden_problems, make_rule, range_problems
 from evomerge.genome.space import Gene, check_genome, name_problems
 from evomerge.recipe import Parent, Recipe, Step
+from evomerge.recipe.tokenizer import Tokenizer
 
 
 class PathSpace(PathGenes):
@@ -40,7 +41,7 @@ class PathSpace(PathGenes):
         offset: how far from 0 the indicators start, as a share of their range, up to 0.5. The paper starts 2 sigma
             away, which is 0.4 at the default step size 0.2.
         max_layers, min_layers: limits on the length of a path, its first and last layer included; None: no limit.
-        dtype, tokenizer, generation_config, seed: of the recipes.
+        dtype, tokenizer, generation_config, chat_template, seed: of the recipes.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -60,8 +61,9 @@ class PathSpace(PathGenes):
         max_layers: int | None = None,
         min_layers: int | None = None,
         dtype: str | None = None,
-        tokenizer: str | None = None,
+        tokenizer: Tokenizer | None = None,
         generation_config: str | None = None,
+        chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
         problems = _problems(repeats, scales, offset) + range_problems(scale_low, scale_high) + hidden_problems(hidden)
@@ -78,6 +80,7 @@ class PathSpace(PathGenes):
                 dtype=dtype,
                 tokenizer=tokenizer,
                 generation_config=generation_config,
+                chat_template=chat_template,
                 seed=seed,
             )
         except ConfigError as error:

@@ -13,6 +13,7 @@ from typing import Any
 from evomerge.errors import ConfigError, RecipeError, unknown_name
 from evomerge.genome.space import GeneSpace
 from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
+from evomerge.recipe.tokenizer import Tokenizer
 
 
 class PathFrame:
@@ -23,7 +24,7 @@ class PathFrame:
         n_layers: parent name to its depth.
         longest: how many inner steps the genes can spell at most.
         min_layers, max_layers: limits on the length of the whole path; None: no limit.
-        dtype, tokenizer, generation_config, seed: of the recipes.
+        dtype, tokenizer, generation_config, chat_template, seed: of the recipes.
 
     Attributes:
         parents, n_layers: as given, in the order of the parents.
@@ -42,8 +43,9 @@ class PathFrame:
         min_layers: int | None = None,
         max_layers: int | None = None,
         dtype: str | None = None,
-        tokenizer: str | None = None,
+        tokenizer: Tokenizer | None = None,
         generation_config: str | None = None,
+        chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
         problems = depth_problems(parents, n_layers)
@@ -60,6 +62,7 @@ class PathFrame:
                 dtype=dtype,
                 tokenizer=tokenizer,
                 generation_config=generation_config,
+                chat_template=chat_template,
                 seed=seed,
                 path=(step,) if parents else (),
             )
@@ -91,8 +94,9 @@ class PathFrame:
 
         With a first parent of a single layer and no inner steps, the path is that layer once. Parents that no step uses
         are left out, so that equal paths have equal hashes whatever parents the space has; the first one stays, and so
-        do those whose tokenizer and generation config the result carries. If the first parent is itself a recipe (the
-        best merge of an earlier stage), the path over all its layers becomes that recipe, which was scored before.
+        do those whose tokenizer, generation config and chat template the result carries. If the first parent is itself
+        a recipe (the best merge of an earlier stage), the path over all its layers becomes that recipe, which was
+        scored before.
         """
         path = [Step(self.first, 0), *inner]
         if self.depth > 1 or inner:
@@ -100,16 +104,18 @@ class PathFrame:
         shape, source = self._shape, self.parents[0].source
         if isinstance(source, Recipe) and tuple(path) == self.whole:
             lenders = {shape.tokenizer, shape.generation_config}
-            same_form = shape.dtype in (None, source.dtype) and lenders <= {None, self.first}
+            same_template = shape.chat_template in (None, source.chat_template)
+            same_form = shape.dtype in (None, source.dtype) and lenders <= {None, self.first} and same_template
             if same_form:
                 return source
-        used = {step.parent for step in path} | {shape.tokenizer, shape.generation_config}
+        used = {step.parent for step in path} | {shape.tokenizer, shape.generation_config, shape.chat_template}
         return Recipe(
             method=PASSTHROUGH,
             parents=tuple(parent for parent in self.parents if parent.name in used),
             dtype=shape.dtype,
             tokenizer=shape.tokenizer,
             generation_config=shape.generation_config,
+            chat_template=shape.chat_template,
             seed=shape.seed,
             path=tuple(path),
         )

@@ -17,6 +17,7 @@ from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
 from evomerge.genome.unmoved import Idle, LeftOut, Unmoved
 from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe, Value
 from evomerge.recipe.method import MethodSpec
+from evomerge.recipe.tokenizer import Tokenizer
 
 
 class ParameterSpace(GeneSpace):
@@ -44,7 +45,7 @@ class ParameterSpace(GeneSpace):
         parameters: per parameter a fixed value; per-parent ones may name only some parents.
         unmoved: where parents equal the base (see `Unmoved`); genes that could change nothing for that reason are left
             out. None: that is not known.
-        dtype, tokenizer, generation_config, seed: of the recipes.
+        dtype, tokenizer, generation_config, chat_template, seed: of the recipes.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -65,8 +66,9 @@ class ParameterSpace(GeneSpace):
         parameters: Mapping[str, Any] | None = None,
         unmoved: Unmoved | None = None,
         dtype: str | None = None,
-        tokenizer: str | None = None,
+        tokenizer: Tokenizer | None = None,
         generation_config: str | None = None,
+        chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
         problems = _parent_problems(method, parents, base)
@@ -84,6 +86,7 @@ class ParameterSpace(GeneSpace):
                 dtype=dtype,
                 tokenizer=tokenizer,
                 generation_config=generation_config,
+                chat_template=chat_template,
                 seed=seed,
             )
         except RecipeError as error:
@@ -144,6 +147,7 @@ class ParameterSpace(GeneSpace):
             dtype=frame.dtype,
             tokenizer=frame.tokenizer,
             generation_config=frame.generation_config,
+            chat_template=frame.chat_template,
             seed=frame.seed,
         )
 

@@ -14,6 +14,7 @@ from evomerge.genome.frame import PathFrame, PathGenes, is_whole
 from evomerge.genome.scales import range_problems, scale_gene, snapped
 from evomerge.genome.space import Gene, check_genome, name_problems
 from evomerge.recipe import Parent, Recipe, Step
+from evomerge.recipe.tokenizer import Tokenizer
 
 SCALES = ("none", "segment")
 
@@ -38,7 +39,7 @@ class SegmentSpace(PathGenes):
         scales: "none", or "segment": one per segment and one for the last layer.
         scale_low, scale_high: range of a scale; it starts at 1 and moves on a logarithmic scale.
         max_layers, min_layers: limits on the length of a path, its first and last layer included; None: no limit.
-        dtype, tokenizer, generation_config, seed: of the recipes.
+        dtype, tokenizer, generation_config, chat_template, seed: of the recipes.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -57,8 +58,9 @@ class SegmentSpace(PathGenes):
         max_layers: int | None = None,
         min_layers: int | None = None,
         dtype: str | None = None,
-        tokenizer: str | None = None,
+        tokenizer: Tokenizer | None = None,
         generation_config: str | None = None,
+        chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
         problems = [
@@ -82,6 +84,7 @@ class SegmentSpace(PathGenes):
                 dtype=dtype,
                 tokenizer=tokenizer,
                 generation_config=generation_config,
+                chat_template=chat_template,
                 seed=seed,
             )
         except ConfigError as error:

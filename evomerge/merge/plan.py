@@ -12,8 +12,10 @@ from evomerge.merge.files.places import Merged
 from evomerge.merge.methods.base import Method, Values
 from evomerge.merge.methods.registry import find_method
 from evomerge.merge.methods.tensor_at import TensorAt
-from evomerge.recipe import Group, Recipe
+from evomerge.merge.tokens.templates import syntax_problem
+from evomerge.recipe import PASSTHROUGH, Group, Recipe, TokenizerBuild
 from evomerge.recipe.method import MethodSpec, Parameter
+from evomerge.recipe.tokenizer import models_named
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +95,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Method]:
             problems.append(str(error))
             continue
         problems += _member_problems(methods[name].spec, recipe)
-    for key, lender in (("tokenizer", recipe.tokenizer), ("generation_config", recipe.generation_config)):
-        if lender == "base" and recipe.base is None:
-            problems.append(f"{key} is 'base', but the recipe has no base; name a parent instead")
+    problems += _lender_problems(recipe)
     for i, group in enumerate((None, *recipe.groups)):
         method = methods.get(recipe.method_of(group))
         if method is not None:
@@ -112,6 +112,31 @@ def check_recipe(recipe: Recipe) -> dict[str, Method]:
             problems.extend(f"{where}{problem}" for problem in found if problem not in problems)
     _raise(problems)
     return methods
+
+
+def _lender_problems(recipe: Recipe) -> list[str]:
+    """Return what is wrong with what a recipe says about tokenizer, generation config and chat template."""
+    named = [("generation_config", recipe.generation_config), ("chat_template", recipe.chat_template)]
+    if isinstance(recipe.tokenizer, TokenizerBuild):
+        named.append(("tokenizer.source", recipe.tokenizer.source))
+        named += [(f"tokenizer.tokens.{token}", name) for token, name in models_named(recipe.tokenizer)]
+    else:
+        named.append(("tokenizer", recipe.tokenizer))
+    problems = [
+        f"{key} is 'base', but the recipe has no base; name a parent instead"
+        for key, lender in named
+        if lender == "base" and recipe.base is None
+    ]
+    if recipe.builds_vocabulary and recipe.method == PASSTHROUGH:
+        problems.append(
+            f"{PASSTHROUGH} takes embedding and head of its first parent as they are, so no vocabulary can be built; "
+            "let `tokenizer` name a parent"
+        )
+    text = recipe.chat_template
+    if text is not None and "{" in text and not recipe.names_template:
+        wrong = syntax_problem(text)
+        problems += [f"chat_template is no template that Jinja can read: {wrong}"] if wrong else []
+    return problems
 
 
 def _member_problems(spec: MethodSpec, recipe: Recipe) -> list[str]:

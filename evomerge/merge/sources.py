@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import torch
 
-from evomerge.errors import CheckpointError
+from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import Latest, ParentCache
 from evomerge.merge.equality import equal_parents
@@ -136,6 +136,8 @@ class Sources:
         if recipe.path:
             raise ValueError("a recipe with a layer path merges no tensors; ask for its path_plan")
         methods = check_recipe(recipe)  # before models are opened
+        if recipe.builds_vocabulary or recipe.chat_template is not None:
+            raise RecipeError("a `tokenizer` that is built and a `chat_template` are not supported yet")
         plan = make_plan(recipe, methods, self.family(recipe))
         members = plan.family.members
         self._check_tokens(recipe, [members[index] for index in row_givers(plan)], plan.family.architecture)
@@ -251,13 +253,13 @@ class Sources:
         self._check_tokens(recipe, [(first.name, lender)], self.like(first.source).architecture)
 
     def _check_tokens(self, recipe: Recipe, givers: list[tuple[str, OpenModel]], architecture: Architecture) -> None:
-        lender = recipe.tokenizer or ("base" if recipe.base is not None else recipe.parents[0].name)
+        lender = recipe.tokenizer_lender or ("base" if recipe.base is not None else recipe.parents[0].name)
         self.vocabularies.check(givers, (lender, self.tokenizer_of(recipe)), architecture.n_embeddings)
         self._warn()
 
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose tokenizer (`tokenizer_folder`) the recipe's result carries."""
-        return self._lender(recipe, lambda one: one.tokenizer)
+        return self._lender(recipe, lambda one: one.tokenizer_lender)
 
     def generation_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose generation config (`generation_folder`) the recipe's result carries.
@@ -265,7 +267,7 @@ class Sources:
         Without a word of the recipe it is the model that lends the tokenizer: the chat template says which token ends a
         turn, and the generation config that this token ends an answer.
         """
-        return self._lender(recipe, lambda one: one.generation_config or one.tokenizer)
+        return self._lender(recipe, lambda one: one.generation_config or one.tokenizer_lender)
 
     def _lender(self, recipe: Recipe, name_in: Callable[[Recipe], str | None]) -> OpenModel:
         """Return the member that a recipe names (None: its donor); `name_in` finds the name."""

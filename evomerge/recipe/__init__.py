@@ -4,10 +4,23 @@
 - `layer_path.py`: which layer of which parent comes next
 - `lineage.py`: the checkpoints below a recipe; a linear lineage as one flat recipe
 - `foreign.py`: what files of other tools are, where a recipe was expected
+- `tokenizer.py`: the tokenizer that a recipe builds of several, and its chat template
 - `method.py`: a merge method's name, parameters and paper, without its arithmetic
 """
 
 from evomerge.recipe.layer_path import Step
 from evomerge.recipe.recipe import DTYPES, PASSTHROUGH, ROLES, Group, ModelSource, Parent, Recipe, Value
+from evomerge.recipe.tokenizer import TokenizerBuild
 
-__all__ = ["DTYPES", "PASSTHROUGH", "ROLES", "Group", "ModelSource", "Parent", "Recipe", "Step", "Value"]
+__all__ = [
+    "DTYPES",
+    "PASSTHROUGH",
+    "ROLES",
+    "Group",
+    "ModelSource",
+    "Parent",
+    "Recipe",
+    "Step",
+    "TokenizerBuild",
+    "Value",
+]

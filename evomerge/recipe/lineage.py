@@ -70,9 +70,9 @@ def flatten(recipe: Recipe) -> Recipe:
         `task_arithmetic` over the same base if the recipe has that method and all coefficients sum to 1, else `linear`
         without normalisation; the recipe itself if there is nothing to flatten. Configuration, dtype, tokenizer and
         generation config come from the same checkpoints as before. Checkpoints whose coefficients are all 0 are left
-        out.
+        out. A recipe that builds a vocabulary, or takes its chat template by other models' names, stays.
     """
-    if not _is_linear(recipe):
+    if not _is_linear(recipe) or recipe.names_template:
         return _with_sources(recipe, _flat_source)
     leaf = _Leaves(recipe)
     if not leaf.opened:
@@ -103,7 +103,8 @@ class _Leaves:
         return self._of[source]
 
     def _opens(self, recipe: Recipe) -> bool:
-        return _is_linear(recipe) and recipe.dtype in (None, "float32", self._dtype)
+        # Of a template that a parent was given, the flat recipe would know nothing.
+        return _is_linear(recipe) and recipe.chat_template is None and recipe.dtype in (None, "float32", self._dtype)
 
     def _find(self, recipe: Recipe) -> None:
         for member in _members(recipe):
@@ -157,6 +158,7 @@ def _flat(recipe: Recipe, leaves: _Leaves) -> Recipe:
         tokenizer=None if tokenizer == donor else leaves.names[tokenizer],
         seed=recipe.seed,
         generation_config=None if generation == tokenizer else own_name,
+        chat_template=recipe.chat_template,
     )
 
 
@@ -228,6 +230,8 @@ def _is_linear(recipe: Recipe) -> bool:
     """Return whether a recipe adds weights, with numbers that its method would accept."""
     if recipe.method not in DEFAULTS or recipe.path or (recipe.method == TASK_ARITHMETIC and recipe.base is None):
         return False
+    if recipe.builds_vocabulary:  # its rows are no sums of the checkpoints' rows of the same numbers
+        return False
     if len(recipe.methods) > 1 or any(group.tensors is not None for group in recipe.groups):
         return False  # a group by names cannot be joined with others, since no recipe knows the names of tensors
     return all(_is_sound(recipe, {**recipe.parameters, **group}) for group in _parameter_sets(recipe))
@@ -285,11 +289,11 @@ def _flat_member(source: Source, leaves: _Leaves, below: Callable[[Recipe], Sour
 
 
 def _lends_tokenizer(recipe: Recipe) -> Source:
-    return _lender(recipe, recipe.tokenizer)
+    return _lender(recipe, recipe.tokenizer_lender)
 
 
 def _lends_generation(recipe: Recipe) -> Source:
-    return _lender(recipe, recipe.generation_config or recipe.tokenizer)
+    return _lender(recipe, recipe.generation_config or recipe.tokenizer_lender)
 
 
 def _lender(recipe: Recipe, name: str | None) -> Source:

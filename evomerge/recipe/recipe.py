@@ -12,7 +12,9 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
       - {layers: [0, 8], roles: [attention], parameters: {weight: {math: 0.8, japanese: 0.3}}}
   - {tensors: [lm_head, q_proj], method: linear, parameters: {weight: 0.5}}   # by parts of names; another method
     dtype: bfloat16                            # of the result; left out: the base's (or the first parent's)
-    tokenizer: japanese                        # whose tokenizer the result carries; left out: the base's or first
+    tokenizer: japanese                        # whose tokenizer the result carries; left out: the base's or first;
+                                               # or, where vocabularies differ, {source: union}: see tokenizer.py
+    chat_template: auto                        # what most parents have; or a parent, chatml …, the text of a template
     generation_config: japanese                # whose end tokens, penalties …; left out: the tokenizer's lender's
     seed: 0                                    # of the random masks (DARE)
 
@@ -42,6 +44,17 @@ from typing import Any, TypeAlias
 from evomerge.errors import RecipeError
 from evomerge.recipe.foreign import foreign_problem
 from evomerge.recipe.layer_path import Step, path_from_data, path_to_data
+from evomerge.recipe.tokenizer import (
+    AUTO,
+    BASE_NAME,
+    Tokenizer,
+    TokenizerBuild,
+    template_problem,
+    tokenizer_from_data,
+    tokenizer_problems,
+    tokenizer_text_at,
+    tokenizer_to_data,
+)
 from evomerge.system.files import read_file
 from evomerge.system.yaml_text import Place, YamlError, read_yaml, write_yaml
 
@@ -138,10 +151,12 @@ class Recipe:
         groups: in order; the first that matches a tensor counts.
         dtype: of the result, one of `DTYPES`; None: the base's (or the first parent's) own.
         tokenizer: name of the parent (or "base") whose tokenizer, with its chat template, the result carries; None:
-            base, else first parent.
+            base, else first parent. Or how to build one of several, where the models' vocabularies differ.
         generation_config: name of the parent (or "base") whose generation config (end tokens, repetition penalty, …)
             the result carries; None: the model that lends the tokenizer, since the template says how a turn ends.
         seed: of random masks; together with the parent's name and the tensor's name it fixes every mask.
+        chat_template: the result's chat template in place of the tokenizer's own: "auto" (what most parents have), the
+            name of a parent (or "base") or of one that evomerge brings along, or the text of a Jinja template.
         path: for the method "passthrough", the layers of the result, in order; empty: the one parent as it is. The
             first parent lends everything outside of the layers, unless `embeddings` or `head` say otherwise.
         embeddings: name of the parent that lends what stands before the layers of a path; None: the first (also where
@@ -159,12 +174,13 @@ class Recipe:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
     dtype: str | None = None
-    tokenizer: str | None = None
+    tokenizer: Tokenizer | None = None
     seed: int = 0
     path: tuple[Step, ...] = ()
     generation_config: str | None = None
     embeddings: str | None = None
     head: str | None = None
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", tuple(self.path))
@@ -178,9 +194,14 @@ class Recipe:
             raise RecipeError(f"parent names must differ, but came {names}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise RecipeError(f"dtype must be one of {', '.join(DTYPES)}, but came {self.dtype!r}")
-        for key, lender in (("tokenizer", self.tokenizer), ("generation_config", self.generation_config)):
-            if lender is not None and lender not in {*names, "base"}:
-                raise RecipeError(f"{key} must name a parent ({', '.join(names)}) or 'base', not {lender!r}")
+        lender = self.generation_config
+        problems = tokenizer_problems(self.tokenizer, names)
+        if lender is not None and lender not in {*names, "base"}:
+            problems.append(f"generation_config must name a parent ({', '.join(names)}) or 'base', not {lender!r}")
+        about_template = template_problem(self.chat_template, names)
+        problems += [about_template] if about_template else []
+        if problems:
+            raise RecipeError("; ".join(problems))
         self._check_path(names)
         for values in (self.parameters, *(group.parameters for group in self.groups)):
             for key, value in values.items():
@@ -220,6 +241,21 @@ class Recipe:
     def members(self) -> tuple[Parent, ...]:
         """The parents in order, then the base, if there is one."""
         return self.parents if self.base is None else (*self.parents, self.base)
+
+    @property
+    def builds_vocabulary(self) -> bool:
+        """Whether the rows of its models are put in the order of a tokenizer that is built."""
+        return isinstance(self.tokenizer, TokenizerBuild)
+
+    @property
+    def tokenizer_lender(self) -> str | None:
+        """The name of the model whose tokenizer the result has, or that is extended; None: the donor's."""
+        return self.tokenizer.lender if isinstance(self.tokenizer, TokenizerBuild) else self.tokenizer
+
+    @property
+    def names_template(self) -> bool:
+        """Whether its chat template is one of its models', named or counted."""
+        return self.chat_template in {AUTO, BASE_NAME, *(parent.name for parent in self.parents)}
 
     def with_members(self, change: Callable[[Parent], Parent]) -> Recipe:
         """Return the recipe with each of its members changed."""
@@ -287,9 +323,11 @@ class Recipe:
         if self.dtype is not None:
             data["dtype"] = self.dtype
         if self.tokenizer is not None:
-            data["tokenizer"] = self.tokenizer
+            data["tokenizer"] = tokenizer_to_data(self.tokenizer)
         if self.generation_config is not None:
             data["generation_config"] = self.generation_config
+        if self.chat_template is not None:
+            data["chat_template"] = self.chat_template
         # The order of parents matters (SLERP, first tokenizer), but canonical JSON sorts keys, so it is written out.
         if len(self.parents) > 1:
             data["order"] = [parent.name for parent in self.parents]
@@ -307,7 +345,7 @@ class Recipe:
             raise RecipeError(f"a recipe is a mapping with `method` and `parents`, but came {type(data).__name__}")
         known = {
             *("method", "base", "parents", "parameters", "groups", "path", "dtype", "tokenizer", "generation_config"),
-            *("order", "seed", "embeddings", "head"),
+            *("chat_template", "order", "seed", "embeddings", "head"),
         }
         foreign = foreign_problem(data)
         if foreign is not None:
@@ -338,8 +376,9 @@ class Recipe:
             parameters=_values_from_data(data.get("parameters"), "parameters"),
             groups=tuple(_group_from_data(group) for group in data.get("groups") or ()),
             dtype=data.get("dtype"),
-            tokenizer=data.get("tokenizer"),
+            tokenizer=tokenizer_from_data(data.get("tokenizer")),
             generation_config=data.get("generation_config"),
+            chat_template=data.get("chat_template"),
             seed=int(data.get("seed", 0)),
             path=path_from_data(data.get("path")),
             embeddings=data.get("embeddings"),
@@ -388,7 +427,11 @@ def recipe_text_at(place: Place) -> bool:
             return True
         case ("base", key) | ("parents", str(), key):
             return key in ("path", "revision", "recipe")
-        case ("method" | "dtype" | "tokenizer" | "embeddings" | "head",) | ("order", int()) | ("path", int(), "parent"):
+        case ("tokenizer", *inner):
+            return tokenizer_text_at(tuple(inner))
+        case ("method" | "dtype" | "chat_template" | "embeddings" | "head",):
+            return True
+        case ("order", int()) | ("path", int(), "parent"):
             return True
         case ("groups", int(), "name" | "method") | ("groups", int(), "roles" | "tensors", int()):
             return True

@@ -210,8 +210,10 @@ class PlainMerge:
         self.plan: MergePlan = make_plan(recipe, methods, cast("Family", family))
         family.shows_bad = all(method.shows_bad for method in self.plan.methods)
         names = {parent.name: i for i, parent in enumerate(recipe.parents)}
-        self.tokenizer = family.model(names.get(recipe.tokenizer or "", family.donor))
-        self.generation = family.model(names.get(recipe.generation_config or recipe.tokenizer or "", family.donor))
+        self.tokenizer = family.model(names.get(recipe.tokenizer_lender or "", family.donor))
+        self.generation = family.model(
+            names.get(recipe.generation_config or recipe.tokenizer_lender or "", family.donor)
+        )
 
     def load(self, task: TensorTask) -> Flat:
         """Return the tensor of a task that copies it bit for bit: a parent's own memory.
@@ -250,7 +252,7 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
     Raises:
         RecipeError: with every mistake of the recipe.
     """
-    if recipe.path or not compiled():
+    if recipe.path or recipe.builds_vocabulary or recipe.chat_template is not None or not compiled():
         return None
     methods = check_recipe(recipe)
     if not all(m.program is not None and (m.prepare is None or m.prepare_without_torch) for m in methods.values()):
@@ -271,7 +273,7 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
         made = PlainMerge(recipe, methods, PlainFamily(recipe, models, layout))
         made.vocabularies.check(
             [made.family.members[index] for index in row_givers(made.plan)],
-            (recipe.tokenizer or recipe.donor.name, made.tokenizer),
+            (recipe.tokenizer_lender or recipe.donor.name, made.tokenizer),
             models[0].config["vocab_size"],
         )
     except (UnusualError, UnusualTokenizerError, CheckpointError):

@@ -1,0 +1,85 @@
+"""Chat templates: those that evomerge brings along, those of a model's folder, and whether Jinja can read one.
+
+The built-in ones are written from the formats that their models' makers publish. Where a format knows no system
+message, it stands in front of the first user's message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_FIRST_SYSTEM = """\
+{%- if messages and messages[0]['role'] == 'system' -%}
+{%- set system = messages[0]['content'] | trim -%}{%- set turns = messages[1:] -%}
+{%- else -%}
+{%- set system = '' -%}{%- set turns = messages -%}
+{%- endif -%}
+"""
+
+BUILT_IN: Mapping[str, str] = {
+    "alpaca": _FIRST_SYSTEM
+    + """\
+{{- system if system else 'Below is an instruction that describes a task. \
+Write a response that appropriately completes the request.' -}}
+{%- for turn in turns -%}
+{{- '\\n\\n### ' + ('Response' if turn['role'] == 'assistant' else 'Instruction') + ':\\n' + turn['content'] | trim -}}
+{%- if turn['role'] == 'assistant' and eos_token is defined -%}{{- eos_token -}}{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '\\n\\n### Response:\\n' -}}{%- endif -%}
+""",
+    "chatml": """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+""",
+    "exaone": """\
+{%- for message in messages -%}
+{{- '[|' + message['role'] + '|]' + message['content'] | trim -}}
+{{- '\\n' if message['role'] == 'user' else '[|endofturn|]\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '[|assistant|]' -}}{%- endif -%}
+""",
+    "llama3": """\
+{%- if bos_token is defined -%}{{- bos_token -}}{%- endif -%}
+{%- for message in messages -%}
+{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}{%- endif -%}
+""",
+    "mistral": _FIRST_SYSTEM
+    + """\
+{%- if bos_token is defined -%}{{- bos_token -}}{%- endif -%}
+{%- for turn in turns -%}
+{%- if turn['role'] == 'assistant' -%}
+{{- ' ' + turn['content'] | trim -}}{%- if eos_token is defined -%}{{- eos_token -}}{%- endif -%}
+{%- else -%}
+{{- '[INST] ' + (system + '\\n\\n' if system and loop.first else '') + turn['content'] | trim + ' [/INST]' -}}
+{%- endif -%}
+{%- endfor -%}
+""",
+}
+"""Name to the text of a template."""
+
+
+def syntax_problem(text: str) -> str | None:
+    """Return why Jinja cannot read a chat template; None: it can."""
+    from jinja2 import TemplateSyntaxError, nodes
+    from jinja2.ext import Extension
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """Transformers' own tag, around what the model writes."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
+
+    try:
+        ImmutableSandboxedEnvironment(extensions=[Generation, "jinja2.ext.loopcontrols"]).parse(text)
+    except TemplateSyntaxError as error:
+        return f"{error.message} (line {error.lineno})"
+    return None
