@@ -89,7 +89,8 @@ _ROW_OF = {**_ROW, "properties": {**_ROW_KEYS, "source": {"anyOf": [{"type": "st
 
 _TOKENIZER = {
     "anyOf": [
-        {"type": ["string", "null"]},
+        {"type": "string"},
+        {"type": "null"},
         {
             "type": "object",
             "properties": {
@@ -175,6 +176,13 @@ class ModelsKeys(Section):
         if not parents:
             raise ValueError
         return parents
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _named_or_built(cls, tokenizer: Any) -> Any:
+        if tokenizer is not None and not isinstance(tokenizer, (str, Mapping)):
+            raise ValueError
+        return tokenizer
 
     @model_validator(mode="after")
     def _readable(self) -> ModelsKeys:

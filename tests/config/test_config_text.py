@@ -66,7 +66,7 @@ def test_a_name_that_another_reader_made_a_flag_is_refused_rather_than_renamed()
         "`name` must be a text",
     ):
         assert part in problems
-    assert "`models.tokenizer` must be a text, but came False" in problems
+    assert "`models.tokenizer` must be a parent's name, base, or a mapping" in problems
     for name in (False, 1e3, None):
         with pytest.raises(RecipeError, match="names of parents are text, but came"):
             Recipe.from_data({"method": "linear", "parents": {name: "a"}})
