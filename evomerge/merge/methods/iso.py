@@ -15,8 +15,25 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values, nonzero, out_of_range, weighted_sum
-from evomerge.merge.methods.matrices import TOLERANCE, Slot, holds_matrices, over_matrices, polar, thin_svd
+from evomerge.merge.methods.base import (
+    Inputs,
+    Method,
+    ParentTensors,
+    Values,
+    nonzero,
+    out_of_range,
+    task_vectors,
+    weighted_sum,
+)
+from evomerge.merge.methods.matrices import (
+    TOLERANCE,
+    Slot,
+    exact_task_vectors,
+    holds_matrices,
+    over_matrices,
+    polar,
+    thin_svd,
+)
 from evomerge.merge.methods.mean_elsewhere import (
     as_mean,
     as_sum,
@@ -39,7 +56,7 @@ def iso(delta: torch.Tensor, at: TensorAt, *, beta: float = 1.0, tolerance: floa
     """Return a merged delta with the singular values of each matrix moved to their mean: Σ' = (1 − β) Σ + β σ̄.
 
     Args:
-        delta: Δ, fp32; it is not changed.
+        delta: Δ, fp32 (or wider); it is not changed.
         at: its place. What holds no matrices is returned as it is.
         beta: β; 0 changes nothing, 1 makes all singular values equal.
         tolerance: singular values up to this share of the largest stay 0 and do not count in the mean.
@@ -108,13 +125,8 @@ def _problems(values: Values) -> list[str]:
 
 
 def _even_of(inputs: Inputs) -> torch.Tensor:
-    return iso(_merged(inputs), inputs.place, tolerance=inputs.number("tolerance"))
-
-
-def _merged(inputs: Inputs) -> torch.Tensor:
-    """Return Σ w_i τ_i in fp32, whatever the types of the files."""
-    base = inputs.origin.float()
-    return weighted_sum([parent.float() - base for parent in inputs.parents], inputs.numbers("weight"))
+    total = weighted_sum(exact_task_vectors(inputs), inputs.numbers("weight"))
+    return iso(total, inputs.place, tolerance=inputs.number("tolerance"))
 
 
 def _prepare_iso_c(inputs: Inputs, tensors: ParentTensors) -> torch.Tensor | None:
@@ -133,17 +145,16 @@ def _iso_c(inputs: Inputs) -> torch.Tensor:
         return merge_sum(inputs)
     even = _even_of(inputs) if inputs.prepared is None else inputs.prepared.to(inputs.origin.device)
     beta = inputs.number("beta")
-    delta = even if beta == 1.0 else _between(_merged(inputs), even, beta)
+    delta = even if beta == 1.0 else _between(weighted_sum(task_vectors(inputs), inputs.numbers("weight")), even, beta)
     return delta * inputs.number("alpha") + inputs.origin
 
 
 def _pair_of(inputs: Inputs) -> list[torch.Tensor]:
     fraction, tolerance, weight = inputs.number("fraction"), inputs.number("tolerance"), inputs.numbers("weight")
-    base = inputs.origin.float()
     return over_matrices(
         lambda task: common_and_specific(task, fraction=fraction, tolerance=tolerance),
         inputs.place,
-        [(parent.float() - base) * w for parent, w in zip(inputs.parents, weight, strict=True)],
+        [tau * w for tau, w in zip(exact_task_vectors(inputs), weight, strict=True)],
     )
 
 

@@ -10,7 +10,14 @@ import math
 from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.methods.base import BASE, Inputs, Method, ParentTensors, Values, out_of_range
-from evomerge.merge.methods.matrices import Svd, holds_matrices, kept_svds, low_rank_sum, smaller_side
+from evomerge.merge.methods.matrices import (
+    Svd,
+    exact_task_vectors,
+    holds_matrices,
+    kept_svds,
+    low_rank_sum,
+    smaller_side,
+)
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -22,7 +29,7 @@ def laser(delta: torch.Tensor, at: TensorAt, *, rank: float) -> torch.Tensor:
     """Return a merged delta (or a weight) whose matrices are cut to their largest singular values.
 
     Args:
-        delta: fp32; it is not changed.
+        delta: fp32 (or wider); it is not changed.
         at: its place. What holds no matrices is returned as it is.
         rank: ρ, the share of singular values that stay: k = ⌊ρ·r⌋ of the r of each matrix.
 
@@ -43,9 +50,8 @@ def _on_delta(values: Values) -> bool:
 
 
 def _whole(inputs: Inputs) -> torch.Tensor:
-    """Return what is decomposed: θ, or τ, in fp32."""
-    weight = inputs.parents[0].float()
-    return weight - inputs.origin.float() if _on_delta(inputs.values) else weight
+    """Return what is decomposed: θ, or τ."""
+    return exact_task_vectors(inputs)[0] if _on_delta(inputs.values) else inputs.parents[0]
 
 
 def _prepare(inputs: Inputs, tensors: ParentTensors) -> list[Svd]:

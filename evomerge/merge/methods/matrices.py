@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from evomerge.merge.methods.base import Inputs
 from evomerge.merge.methods.tensor_at import TensorAt
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ def one_thread() -> Iterator[None]:
 def holds_matrices(at: TensorAt) -> bool:
     """Return whether a tensor is one linear map, or a stack of them; embeddings, vectors and kernels are not."""
     return at.kind in ("matrix", "stack")
+
+
+def exact_task_vectors(inputs: Inputs) -> list[torch.Tensor]:
+    """Return τ_i = θ_i − θ0 in float64, where the difference of two numbers of the files is exact or nearly so."""
+    base = inputs.origin.double()
+    return [parent.double() - base for parent in inputs.parents]
 
 
 def matrices(tensor: torch.Tensor, at: TensorAt) -> list[torch.Tensor]:

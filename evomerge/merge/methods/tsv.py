@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.methods.base import WEIGHT, Inputs, Method, ParentTensors, Values, nonzero
-from evomerge.merge.methods.matrices import holds_matrices, over_matrices, polar, smaller_side, thin_svd
+from evomerge.merge.methods.matrices import (
+    exact_task_vectors,
+    holds_matrices,
+    over_matrices,
+    polar,
+    smaller_side,
+    thin_svd,
+)
 from evomerge.merge.methods.mean_elsewhere import (
     as_mean,
     as_sum,
@@ -64,8 +71,7 @@ def _active(values: Values) -> tuple[int, ...]:
 
 
 def _parts(inputs: Inputs) -> list[torch.Tensor]:
-    base = inputs.origin.float()
-    return over_matrices(decorrelated, inputs.place, [parent.float() - base for parent in inputs.parents])
+    return over_matrices(decorrelated, inputs.place, exact_task_vectors(inputs))
 
 
 def _prepare(inputs: Inputs, tensors: ParentTensors) -> list[torch.Tensor] | None:
