@@ -139,10 +139,14 @@ def _recipe_text(recipe: Recipe) -> dict[str, str]:
 def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
     """Return the recipe as a file for mergekit, by name; nothing if mergekit cannot express it."""
     from evomerge.interop.mergekit import passthrough_problems, passthrough_yaml
+    from evomerge.merge.paths.ends import Lenders
 
     if not recipe.path or passthrough_problems(recipe):
         return {}
-    own = str(sources.compatible_parents(recipe).first.dtype).removeprefix("torch.")
+    compatible = sources.compatible_parents(recipe)
+    if compatible.untied(Lenders.of(recipe)) is not None:  # mergekit would keep the tie
+        return {}
+    own = str(compatible.first.dtype).removeprefix("torch.")
     return {MERGEKIT_FILE: passthrough_yaml(published_recipe(recipe), dtype=own)}
 
 

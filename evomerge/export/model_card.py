@@ -141,16 +141,26 @@ def _layer_path(recipe: Recipe, report: ExportReport | None) -> str:
         for parent, start, stop, scale in runs(recipe.path)
     ]
     parts = [
-        f"Embeddings, final norm and head are those of {markdown_code(recipe.parents[0].name)}. From input to output:",
+        f"{_ends(recipe)} From input to output:",
         _table(("from", "layers", "input scale"), rows),
     ]
     if any(step.scale != 1.0 for step in recipe.path):
         parts.append("The input scales are divided into the weights that write to the residual stream.")
+    if any("scale" in values for values in (recipe.parameters, *(group.parameters for group in recipe.groups))):
+        parts.append("Some tensors are multiplied by the numbers that the recipe calls `scale`.")
     if report is not None and report.repeated is not None and report.repeated.layers:
         parts.append(f"Of these layers, {report.repeated}.")
     if report is not None and MERGEKIT_FILE in report.files:
         parts.append(f"`{MERGEKIT_FILE}` says the same to mergekit.")
     return "## Layers\n\n" + "\n\n".join(parts)
+
+
+def _ends(recipe: Recipe) -> str:
+    first = recipe.parents[0].name
+    embeddings, head = markdown_code(recipe.embeddings or first), markdown_code(recipe.head or first)
+    if embeddings == head:
+        return f"Embeddings, final norm and head are those of {head}."
+    return f"The embeddings are those of {embeddings}, final norm and head those of {head}."
 
 
 def _verified(report: ExportReport) -> str:

@@ -38,10 +38,19 @@ def passthrough_problems(recipe: Recipe, *, models: Mapping[str, str | Path] | N
     ]
     first, given = recipe.parents[0].name, models or {}
     start, end = recipe.path[0].parent, recipe.path[-1].parent
-    if start != first:
-        problems.append(f"mergekit takes the embeddings from the first step's model, {start}, instead of {first}")
-    if end != first:
-        problems.append(f"mergekit takes final norm and head from the last step's model, {end}, instead of {first}")
+    embeddings, head = recipe.embeddings or first, recipe.head or first
+    if start != embeddings:
+        problems.append(
+            f"mergekit takes the embeddings from the first step's model, {start}, instead of {embeddings}; "
+            f"`embeddings: {start}` says so"
+        )
+    if end != head:
+        problems.append(
+            f"mergekit takes final norm and head from the last step's model, {end}, instead of {head}; `head: {end}` "
+            "says so"
+        )
+    if any(values.get("scale", 1.0) != 1.0 for values in (recipe.parameters, *(g.parameters for g in recipe.groups))):
+        problems.append("scales of tensors are not written into this YAML")
     if recipe.tokenizer not in (None, first):
         problems.append(
             f"with the tokenizer of {recipe.tokenizer}, mergekit would sort {first}'s embeddings anew by its tokens"

@@ -14,6 +14,7 @@ from evomerge.merge.methods.registry import find_method
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.merge.tokens.templates import syntax_problem
 from evomerge.recipe import PASSTHROUGH, Group, Recipe, TokenizerBuild
+from evomerge.recipe.groups import group_problems, group_words, raise_problems
 from evomerge.recipe.method import MethodSpec, Parameter
 from evomerge.recipe.tokenizer import models_named
 
@@ -99,18 +100,18 @@ def check_recipe(recipe: Recipe) -> dict[str, Method]:
     for i, group in enumerate((None, *recipe.groups)):
         method = methods.get(recipe.method_of(group))
         if method is not None:
-            where = "" if group is None else _where(i - 1, group)
+            where = "" if group is None else group_words(i - 1, group)
             given = recipe.parameters if group is None else group.parameters
             problems += [where + text for text in _parameter_problems(method.spec, given, recipe, group is not None)]
     if not problems:  # otherwise the numbers cannot be resolved
         for i, group in enumerate((None, *recipe.groups)):
             method = methods[recipe.method_of(group)]
-            where = "" if group is None else _where(i - 1, group)
+            where = "" if group is None else group_words(i - 1, group)
             values = _resolve(method.spec, recipe.parameters_in(group), recipe)
             # Groups inherit mistakes of the recipe's parameters, and parents may have the same, so each counts once.
             found = dict.fromkeys(_value_problems(method, values, recipe, group))
             problems.extend(f"{where}{problem}" for problem in found if problem not in problems)
-    _raise(problems)
+    raise_problems(problems)
     return methods
 
 
@@ -198,20 +199,7 @@ def make_plan(recipe: Recipe, methods: Mapping[str, Method], family: Family) -> 
     Raises:
         RecipeError: if the recipe names layers or tensors that its models do not have.
     """
-    n_layers = family.n_layers
-    problems = [
-        f"{_where(i, group)}layers {list(group.layers)} reach beyond the {n_layers} layers of the model"
-        for i, group in enumerate(recipe.groups)
-        if group.layers is not None and group.layers[1] > n_layers
-    ]
-    names = [tensor.name for tensor in family.tensors]
-    problems += [
-        f"{_where(i, group)}no tensor's name holds {part!r}; names are like {names[len(names) // 2]}"
-        for i, group in enumerate(recipe.groups)
-        for part in group.tensors or ()
-        if not any(part in name for name in names)
-    ]
-    _raise(problems)
+    raise_problems(group_problems(recipe, family.n_layers, [tensor.name for tensor in family.tensors]))
     resolver = _Resolver(recipe, methods, family)
     return MergePlan(recipe, family, tuple(_task(tensor, resolver, recipe, family) for tensor in family.tensors))
 
@@ -302,10 +290,6 @@ def mask_seed(seed: int, parent: str, tensor: str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def _where(index: int, group: Group) -> str:
-    return f"groups[{index}]{f' ({group.name})' if group.name else ''}: "
-
-
 def _kind_problems(parameter: Parameter, value: Any, recipe: Recipe) -> list[str]:
     name = parameter.name
     if parameter.choices:
@@ -341,10 +325,3 @@ def _resolve(spec: MethodSpec, given: Mapping[str, Any], recipe: Recipe) -> dict
             value = tuple(float(rows[parent.name]) for parent in recipe.parents)
         values[parameter.name] = value
     return values
-
-
-def _raise(problems: Sequence[str]) -> None:
-    if len(problems) == 1:
-        raise RecipeError(problems[0])
-    if problems:
-        raise RecipeError("\n".join([f"{len(problems)} mistakes in the recipe:", *(f"  - {one}" for one in problems)]))

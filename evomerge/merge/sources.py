@@ -19,6 +19,7 @@ from evomerge.merge.files.code_words import other_code
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.paths.compatible import CompatibleParents
+from evomerge.merge.paths.ends import Lenders
 from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import MergePlan, check_recipe, make_plan
 from evomerge.merge.vocabulary import Vocabularies, row_givers
@@ -143,8 +144,12 @@ class Sources:
         self._check_tokens(recipe, [members[index] for index in row_givers(plan)], plan.family.architecture)
         return plan
 
-    def path_plan(self, recipe: Recipe) -> PathPlan:
+    def path_plan(self, recipe: Recipe, *, fold: bool = True) -> PathPlan:
         """Return the plan of a recipe with a path, checked against its models; no weights are read.
+
+        Args:
+            recipe: the recipe.
+            fold: whether its tensors carry the scales of the path's inputs.
 
         Raises:
             RecipeError: with every mistake of the recipe itself.
@@ -153,7 +158,7 @@ class Sources:
         """
         check_recipe(recipe)
         self.check_tokens(recipe)
-        return make_path_plan(recipe, self.compatible_parents(recipe))
+        return make_path_plan(recipe, self.compatible_parents(recipe), fold=fold)
 
     def compatible_parents(self, recipe: Recipe) -> CompatibleParents:
         """Return the parents of a recipe with a path, checked to fit into one model.
@@ -244,13 +249,16 @@ class Sources:
             RecipeError: if the recipe is wrong.
             CheckpointError: with every mismatch.
         """
-        if recipe.method != PASSTHROUGH:
+        if recipe.method != PASSTHROUGH or not recipe.path:
             self.plan(recipe)
             return
-        first = recipe.parents[0]  # it lends embedding and head
-        inner = first.source
-        lender = self.tokenizer_of(inner) if isinstance(inner, Recipe) else self.open(inner)
-        self._check_tokens(recipe, [(first.name, lender)], self.like(first.source).architecture)
+        lenders = Lenders.of(recipe)
+        givers = {}
+        for parent in recipe.parents:
+            if parent.name in (lenders.embeddings, lenders.head):
+                inner = parent.source
+                givers[parent.name] = self.tokenizer_of(inner) if isinstance(inner, Recipe) else self.open(inner)
+        self._check_tokens(recipe, list(givers.items()), self.like(recipe.parents[0].source).architecture)
 
     def _check_tokens(self, recipe: Recipe, givers: list[tuple[str, OpenModel]], architecture: Architecture) -> None:
         lender = recipe.tokenizer_lender or ("base" if recipe.base is not None else recipe.parents[0].name)

@@ -3,6 +3,7 @@
 - `recipe.py`: the recipe itself, its YAML form and its content hash
 - `layer_path.py`: which layer of which parent comes next
 - `lineage.py`: the checkpoints below a recipe; a linear lineage as one flat recipe
+- `groups.py`: mistakes in what groups name
 - `foreign.py`: what files of other tools are, where a recipe was expected
 - `tokenizer.py`: the tokenizer that a recipe builds of several, and its chat template
 - `method.py`: a merge method's name, parameters and paper, without its arithmetic

@@ -212,6 +212,9 @@ class Recipe:
     def _check_path(self, names: list[str]) -> None:
         if self.path and self.method != PASSTHROUGH:
             raise RecipeError(f"a layer path is built by the method {PASSTHROUGH}, but the method is {self.method}")
+        others = [name for name in self.methods if name != PASSTHROUGH]
+        if self.path and others:
+            raise RecipeError(f"the groups of a layer path can scale tensors, but not merge them with {others[0]}")
         if self.method == PASSTHROUGH and not self.path and len(names) > 1:
             raise RecipeError(
                 f"{PASSTHROUGH} with {len(names)} parents needs a `path` that says which layer comes next"

@@ -211,8 +211,8 @@ class _Picture:
     def _draw_moves(self) -> None:
         steps = self.layout.steps
         first = steps[0]
-        self._pill(0, 0, "in")
-        self._move((0, 0, 0), (0, 1, first.lane), Move.NEXT)
+        self._pill(0, 0, self.layout.embeddings, "in")
+        self._move((0, 0, self.layout.embeddings), (0, 1, first.lane), Move.NEXT)
         for before, after, move in zip(steps, steps[1:], self.moves, strict=False):
             start = (before.row, before.column, before.lane)
             if after.row != before.row:  # the line leaves the row, and enters the next row in the same lane
@@ -222,8 +222,9 @@ class _Picture:
                 self._dot(*start)
             self._move(start, (after.row, after.column, after.lane), move)
         last = steps[-1]
-        self._pill(last.row, last.column + 1, "out")
-        self._move((last.row, last.column, last.lane), (last.row, last.column + 1, 0), Move.NEXT)
+        end = (last.row, last.column + 1, self.layout.head)
+        self._pill(*end, "out")
+        self._move((last.row, last.column, last.lane), end, Move.NEXT)
 
     def _move(self, start: tuple[int, int, int], end: tuple[int, int, int], move: Move) -> None:
         """Draw a line between two places (row, column, lane) of one row."""
@@ -258,8 +259,8 @@ class _Picture:
         )
         self.axes.add_patch(patch)
 
-    def _pill(self, row: int, column: int, text: str) -> None:
-        x, y = self.x(column), self.y(row, 0)
+    def _pill(self, row: int, column: int, lane: int, text: str) -> None:
+        x, y = self.x(column), self.y(row, lane)
         self._box(x - BOX_W / 2 + 0.02, y - 0.1, BOX_W - 0.04, 0.2, 0.1, "#d1d9e0", MUTED, 0.6)
         self.axes.text(x, y, text, size=6.5, color=INK, **_CENTRE)
 
@@ -270,11 +271,16 @@ class _Picture:
 
     def _legend_lines(self) -> list[list[tuple[Move | str, str]]]:
         """Return the entries that this path needs, in lines that fit the width."""
-        first = self.layout.lanes[0]
+        lent_in, lent_out = (
+            _fit(self.layout.lanes[lane], 2.0, 7.5) for lane in (self.layout.embeddings, self.layout.head)
+        )
         entries: list[tuple[Move | str, str]] = [(move, move.value) for move in Move if move in self.moves]
         if any(placed.use > 1 for placed in self.layout.steps):
             entries.append(("2nd", "a layer used again"))
-        entries.append(("in, out", f"embeddings, final norm and head of {_fit(first, 2.0, 7.5)}"))
+        if self.layout.embeddings == self.layout.head:
+            entries.append(("in, out", f"embeddings, final norm and head of {lent_in}"))
+        else:
+            entries += [("in", f"embeddings of {lent_in}"), ("out", f"final norm and head of {lent_out}")]
         lines: list[list[tuple[Move | str, str]]] = [[]]
         x = MARGIN
         for entry in entries:

@@ -46,7 +46,8 @@ class PathLayout:
     """A path laid out.
 
     Attributes:
-        lanes: parent names from top to bottom: the first parent, then the others that the path uses.
+        lanes: parent names from top to bottom: the first parent, then the others that lend layers or an end.
+        embeddings, head: the lanes of the parents that lend the ends.
         steps: in order.
         n_rows, n_columns: how many rows, and steps in the longest one.
     """
@@ -55,12 +56,16 @@ class PathLayout:
     steps: tuple[Placed, ...]
     n_rows: int
     n_columns: int
+    embeddings: int = 0
+    head: int = 0
 
 
 def lay_out(recipe: Recipe) -> PathLayout:
     """Return the layout of a recipe's path, with rows whose lengths differ by at most one."""
     path = recipe.path
-    used = {step.parent for step in path}
+    first = recipe.parents[0].name
+    embeddings, head = recipe.embeddings or first, recipe.head or first
+    used = {step.parent for step in path} | {embeddings, head}
     lanes = tuple(p.name for i, p in enumerate(recipe.parents) if i == 0 or p.name in used)
     n_rows = math.ceil(len(path) / STEPS_PER_ROW)
     lengths = [len(path) // n_rows + (row < len(path) % n_rows) for row in range(n_rows)]
@@ -70,7 +75,7 @@ def lay_out(recipe: Recipe) -> PathLayout:
     for step, (row, column) in zip(path, places, strict=True):
         uses[step.parent, step.layer] += 1
         steps.append(Placed(step, row, column + 1, lanes.index(step.parent), uses[step.parent, step.layer]))
-    return PathLayout(lanes, tuple(steps), n_rows, max(lengths))
+    return PathLayout(lanes, tuple(steps), n_rows, max(lengths), lanes.index(embeddings), lanes.index(head))
 
 
 def moves(path: Sequence[Step]) -> list[Move]:

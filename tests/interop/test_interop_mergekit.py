@@ -61,6 +61,17 @@ def test_remote_code_is_asked_for_in_the_command() -> None:
     )
 
 
+def test_a_path_that_takes_its_ends_where_mergekit_does_is_written() -> None:
+    path = (("b", 0, 2), ("a", 1, 3))
+    assert passthrough_problems(stack(*path, embeddings="b")) == []
+    assert yaml.safe_load(passthrough_yaml(stack(*path, embeddings="b")))["base_model"] == "org/a"
+    (wrong,) = passthrough_problems(stack(*path, embeddings="b", head="b"))
+    assert "head from the last step's model, a, instead of b" in wrong
+    (scaled,) = passthrough_problems(stack(("a", 0, 2), parameters={"scale": 0.5}))
+    assert "scales of tensors" in scaled
+    assert passthrough_problems(stack(("a", 0, 2), parameters={"scale": 1.0})) == []
+
+
 def test_all_that_mergekit_cannot_say_is_said_at_once() -> None:
     inner = Recipe("linear", (Parent("x", ModelSource("org/x")),))
     recipe = Recipe(

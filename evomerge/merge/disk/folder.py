@@ -151,7 +151,7 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
             path.tasks,
             path.load,
             lambda task: [(path.compatible.model(task.parent), task.source)],
-            lambda task: task.divisor == 1.0 and task.dtype == task.info.dtype,
+            lambda task: task.copied,
             path.compatible.first,
             path.config,
             tokenizer,

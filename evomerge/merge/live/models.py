@@ -22,7 +22,9 @@ from evomerge.merge.live.model import Devices, LiveModel, as_devices
 from evomerge.merge.live.settings import GenerationConfigs, Tokenizers
 from evomerge.merge.live.writer import Written
 from evomerge.merge.paths.compatible import CompatibleParents
+from evomerge.merge.paths.ends import Lenders
 from evomerge.merge.paths.live_path import PathModel, path_problems
+from evomerge.merge.paths.scaled import ScaledTensors
 from evomerge.merge.plan import MergePlan, check_recipe
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
@@ -79,6 +81,7 @@ class LiveModels:
         self._compatible: Latest[tuple[tuple[str, int], ...], CompatibleParents] = Latest()
         self._paths: dict[tuple[tuple[str, int], ...], PathModel] = {}
         self._dtypes: dict[ModelSource, str | None] = {}
+        self._scaled = ScaledTensors()
         self._lender: OpenModel | None = None
         self._tokenizers, self._generation = Tokenizers(), GenerationConfigs()
 
@@ -142,7 +145,7 @@ class LiveModels:
         """
         self.recipe = None
         self.written = Written()
-        if recipe.method != PASSTHROUGH:
+        if recipe.method != PASSTHROUGH or (not recipe.path and (recipe.groups or recipe.parameters)):
             model = self._merge(self.sources.plan(recipe)).model
         else:
             check_recipe(recipe)
@@ -171,7 +174,12 @@ class LiveModels:
         compatible = self.compatible_parents(recipe.parents)
         compatible.check_path(recipe.path)
         self._drop_paths_beside(recipe)
-        used = {step.parent for step in recipe.path} | {recipe.parents[0].name}
+        lenders = Lenders.of(recipe)
+        used = {step.parent for step in recipe.path} | {recipe.parents[0].name, lenders.embeddings, lenders.head}
+        # Before anything is written, since the plan finds mistakes in groups.
+        scaled = (
+            self._scaled.of(self.sources.path_plan(recipe, fold=False)) if recipe.groups or recipe.parameters else {}
+        )
         before: Counter[int] = Counter()
         slots: dict[str, LiveModel] = {}
         for parent in recipe.parents:
@@ -184,7 +192,7 @@ class LiveModels:
         key = tuple((name, id(slot)) for name, slot in slots.items())
         if key not in self._paths:
             self._paths[key] = PathModel(compatible, {name: slot.model for name, slot in slots.items()})
-        self._paths[key].follow(recipe.path)
+        self._paths[key].follow(recipe.path, lenders, scaled)
         return self._paths[key].model
 
     def compatible_parents(self, parents: Sequence[Parent]) -> CompatibleParents:

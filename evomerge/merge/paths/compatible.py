@@ -10,11 +10,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.files.settings import setting_differences
+from evomerge.merge.paths.ends import Lenders, tensors_before_layers
 from evomerge.recipe import Step
 
 # A list with as many entries as layers need not be about layers ([eos, end_of_turn] of a model with two layers).
@@ -25,7 +28,8 @@ class CompatibleParents:
     """Models whose layers can stand in one model.
 
     Attributes:
-        members: name and model of each parent, in order; the first lends everything outside of the layers.
+        members: name and model of each parent, in order; the first lends the configuration and, where a recipe names
+            nobody else, everything outside of the layers.
         layers_name: name of the list of layers in the model's module tree, "model.layers" for a Llama.
         n_layers: parent name to its number of layers.
 
@@ -54,8 +58,50 @@ class CompatibleParents:
 
     @property
     def first(self) -> OpenModel:
-        """The parent that lends embeddings, final norm, head and configuration."""
+        """The parent that lends the configuration."""
         return self.members[0][1]
+
+    @cached_property
+    def before_layers(self) -> frozenset[str]:
+        """The saved tensors that are used before the first layer, by their names in the model class.
+
+        Raises:
+            CheckpointError: if the class does not show them.
+        """
+        return tensors_before_layers(self.first)
+
+    def lender_of(self, tensor: str, lenders: Lenders) -> str:
+        """Return the parent that lends a tensor outside of the layers, which is named as in the model class.
+
+        Raises:
+            CheckpointError: if the lenders differ and the class does not show what stands before the layers.
+        """
+        if lenders.embeddings == lenders.head:
+            return lenders.head
+        return lenders.embeddings if tensor in self.before_layers else lenders.head
+
+    def untied(self, lenders: Lenders) -> Architecture | None:
+        """Return the architecture of a result whose head cannot be its embedding any more; None: ties stay as they are.
+
+        Its depth is the first parent's.
+
+        Raises:
+            CheckpointError: if the class ties them, whatever its configuration says.
+        """
+        ties = self.first.architecture.tied and lenders.embeddings != lenders.head
+        return self._untied if ties else None
+
+    @cached_property
+    def _untied(self) -> Architecture:
+        config = copy.deepcopy(self.first.config)
+        config.tie_word_embeddings = False
+        made = Architecture(config, trust_remote_code=self.first.trust_remote_code)
+        if made.tied:
+            raise CheckpointError(
+                f"{self.members[0][0]} ({self.first.label}): its class makes one tensor of embedding and head, so that "
+                "no two parents can lend them; name the same parent in `embeddings` and `head`"
+            )
+        return made
 
     def model(self, parent: str) -> OpenModel:
         """Return a parent by its name."""
@@ -75,10 +121,11 @@ class CompatibleParents:
         if lost:
             raise CheckpointError(f"the path leaves its parents: {'; '.join(lost)}")
 
-    def config(self, path: Sequence[Step]) -> Any:
+    def config(self, path: Sequence[Step], lenders: Lenders | None = None) -> Any:
         """Return the configuration of the model that a path describes, as a new object.
 
-        Its depth is that of the path, and settings with one entry per layer follow the layers.
+        Its depth is that of the path, and settings with one entry per layer follow the layers. Embedding and head are
+        not tied if two parents lend them.
         """
         self.check_path(path)
         config = copy.deepcopy(self.first.config)
@@ -87,6 +134,8 @@ class CompatibleParents:
             setattr(config, key, [lists[step.parent][key][step.layer] for step in path])
         for key in _depth_keys(self.first.config, self.first.architecture.n_layers):
             setattr(config, key, len(path))
+        if lenders is not None and self.untied(lenders) is not None:
+            config.tie_word_embeddings = False
         return config
 
 

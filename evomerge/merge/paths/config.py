@@ -9,9 +9,12 @@ from typing import Any
 from evomerge.errors import CheckpointError
 from evomerge.merge.paths.compatible import per_layer_settings
 
+TIES = "tie_word_embeddings"
+"""The setting by which the head is the embedding."""
+
 
 def config_json(folder: Path, config: Any) -> dict[str, Any]:
-    """Return the config.json of a folder, with the depth and the per-layer settings of a configuration.
+    """Return the config.json of a folder, with the depth, the per-layer settings and the tie of a configuration.
 
     Args:
         folder: the checkpoint that lends the file.
@@ -21,11 +24,14 @@ def config_json(folder: Path, config: Any) -> dict[str, Any]:
         CheckpointError: if config.json of this family cannot express the depth or the per-layer settings.
     """
     data: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not _differences(data, config):
+    differences = _differences(data, config)
+    if not differences:
         return data
     depth = config.num_hidden_layers
     name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     data[name if name in data or "num_hidden_layers" not in data else "num_hidden_layers"] = depth
+    if any(difference.startswith(TIES) for difference in differences):
+        data[TIES] = getattr(config, TIES)
     # A family may derive the types of its layers from the depth, so the path's own are written out.
     data.update(per_layer_settings(config, depth))
     wrong = _differences(data, config)
@@ -59,6 +65,8 @@ def _compare(read: Any, config: Any) -> list[str]:
     if depth is None:  # a family without the setting; its checkpoints are never used at another depth
         return []
     wanted = {"num_hidden_layers": depth, **per_layer_settings(config, depth)}
+    if hasattr(config, TIES):
+        wanted[TIES] = getattr(config, TIES)
     return [
         f"{key} would be {got!r} instead of {value!r}"
         for key, value in wanted.items()

@@ -1,9 +1,11 @@
 """A layer path as a live model: a list of references to the layers of live parents, without weights of its own.
 
-The path model is a shell around the first parent: new module objects that hold the same parameters, with a
-configuration of their own. For each path, its list of layers is filled with such structural copies of the parents'
-layers, one for each occurrence of a layer, so that every occurrence has its own slot in the KV cache. A copy knows its
-place only by its index there (`layer_idx`); everything else, such as sliding or full attention, belongs to the layer.
+The path model is a shell around the first parent: new module objects that hold the same parameters (outside of the
+layers: those of the parents that lend embeddings and head), with a configuration of their own. For each path, its list
+of layers is filled with such structural copies of the parents' layers, one for each occurrence of a layer, so that
+every occurrence has its own slot in the KV cache. A copy knows its place only by its index there (`layer_idx`);
+everything else, such as sliding or full attention, belongs to the layer. Tensors that the recipe scales are put in
+place of the parents' own.
 
 No model family is named here. Whether the layers of a class work at another place is found without weights, by
 comparing copies with what the class itself builds for the same path (`path_problems`).
@@ -15,6 +17,7 @@ import copy
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,6 +27,9 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.paths.compatible import CompatibleParents, per_layer_settings
+from evomerge.merge.paths.config import TIES
+from evomerge.merge.paths.ends import Lenders
+from evomerge.merge.paths.scaled import Scaled
 from evomerge.recipe import Step
 
 _INDEX = "layer_idx"
@@ -62,18 +68,37 @@ class PathModel:
         self.model.generation_config = copy.deepcopy(first.generation_config)
         self._layers: nn.ModuleList = self.model.get_submodule(compatible.layers_name)
         self._layers._modules.clear()
-        self._shell = [module for _, module in _outside(self.model, compatible.layers_name)]
+        self._shell = dict(_outside(self.model, compatible.layers_name))
         self._settings = _settings_of_layers(compatible)
         self._depths = self._follow_kinds()
 
-    def follow(self, path: Sequence[Step]) -> None:
+    def follow(
+        self, path: Sequence[Step], lenders: Lenders | None = None, scaled: Scaled = MappingProxyType({})
+    ) -> None:
         """Make `model` run a path. No tensor is made, read or changed.
 
+        Args:
+            path: its layers.
+            lenders: who lends what stands before and behind them; None: the first parent.
+            scaled: tensors in place of the parents' own.
+
         Raises:
-            CheckpointError: if the parents do not have all layers of the path; the model is then unchanged.
+            CheckpointError: if the parents do not have all layers of the path, or it is not known which tensors a
+                lender lends; the model is then unchanged.
         """
-        wanted = self._compatible.config(path)
+        first = self._compatible.members[0][0]
+        lenders = lenders or Lenders(first, first)
+        wanted = self._compatible.config(path, lenders)
+        outside = self._ends(lenders, scaled.get(None, {}))
         self._forget_captures()
+        for (module_name, key), tensor in outside.items():
+            module = self._shell[module_name]
+            if isinstance(tensor, nn.Parameter):
+                module._parameters[key] = tensor
+            else:
+                module._buffers[key] = tensor
+        if hasattr(wanted, TIES):  # which is read again by whoever ties the weights anew
+            setattr(self.model.config, TIES, getattr(wanted, TIES))
         for key in self._settings:
             setattr(self.model.config, key, getattr(wanted, key))
         for module, key in self._depths:
@@ -85,6 +110,7 @@ class PathModel:
             occurrence = self._occurrence(step, seen[step.parent, step.layer])
             seen[step.parent, step.layer] += 1
             occurrence.place(position, step.scale)
+            occurrence.hold(scaled.get(position, {}))
             modules[str(position)] = occurrence.module
         self.path = tuple(path)
 
@@ -94,6 +120,23 @@ class PathModel:
             layers = self._parents[step.parent].get_submodule(self._compatible.layers_name)
             self._copies[key] = _Occurrence(_structural_copy(layers[step.layer], self._configs))
         return self._copies[key]
+
+    def _ends(self, lenders: Lenders, scaled: Mapping[str, torch.Tensor]) -> dict[tuple[str, str], torch.Tensor]:
+        """Return the saved tensors outside of the layers, by module and name there."""
+        compatible, found = self._compatible, {}
+        untied = compatible.untied(lenders)
+        made: dict[str, nn.Parameter] = {}
+        for name, canonical in compatible.first.architecture.canonical.items():
+            if name.startswith(f"{compatible.layers_name}."):
+                continue
+            module, _, key = name.rpartition(".")
+            own = name if untied is not None else canonical
+            owner = self._parents[compatible.lender_of(own, lenders)].get_submodule(module)
+            lent = owner._parameters.get(key, owner._buffers.get(key))
+            if own in scaled:
+                lent = made.setdefault(own, _like(lent, scaled[own]))
+            found[module, key] = lent
+        return found
 
     def _follow_kinds(self) -> list[tuple[nn.Module, str]]:
         """Give the shell what it needs for every kind of layer of all parents.
@@ -134,7 +177,7 @@ class PathModel:
 
     def _forget_captures(self) -> None:
         """Drop the hooks in the layers by which transformers records hidden states that were asked for."""
-        for module in self._shell:
+        for module in self._shell.values():
             if vars(module).pop(_HOOKED, False):
                 for occurrence in self._copies.values():
                     occurrence.drop_hooks()
@@ -148,6 +191,19 @@ class _Occurrence:
         self._numbered = _numbered(module)
         self._scale = 1.0
         self._handle: Any = None
+        self._own: dict[str, nn.Parameter] = {}
+
+    def hold(self, scaled: Mapping[str, torch.Tensor]) -> None:
+        """Take other parameters in place of the parent's own, which all others are again."""
+        for name, own in self._own.items():
+            self._put(name, own)
+        self._own = {name: self.module.get_parameter(name) for name in scaled}
+        for name, tensor in scaled.items():
+            self._put(name, _like(self._own[name], tensor))
+
+    def _put(self, name: str, parameter: nn.Parameter) -> None:
+        module, _, key = name.rpartition(".")
+        self.module.get_submodule(module)._parameters[key] = parameter
 
     def place(self, position: int, scale: float) -> None:
         """Put the copy at a position of the path (and of the KV cache), with a scale for its input."""
@@ -166,6 +222,10 @@ class _Occurrence:
         """Drop all forward hooks but the scale's."""
         for part in self.module.modules():
             part._forward_hooks.clear()
+
+
+def _like(own: Any, tensor: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.to(own.device, own.dtype), requires_grad=False)
 
 
 def path_problems(opened: OpenModel) -> list[str]:

@@ -1,16 +1,17 @@
 """The plan of a layer path's checkpoint: every tensor is decided and all checks are made, but no tensor is read.
 
-Everything outside of the layers comes from the first parent. Layer t of the result is the layer of the path's step t,
-under the first parent's names. If the path has scales, the weights that carry them are divided (see `fold.py`).
+Everything outside of the layers comes from the first parent, unless the recipe says who lends embeddings or head.
+Layer t of the result is the layer of the path's step t, under the first parent's names. If the path has scales, the
+weights that carry them are divided (see `fold.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,8 +21,10 @@ from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.files.weights import few
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.config import config_json
+from evomerge.merge.paths.ends import Lenders
 from evomerge.merge.paths.fold import Fold, find_fold
 from evomerge.recipe import Recipe, Step
+from evomerge.recipe.groups import group_problems, raise_problems
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,11 @@ class PathTask:
         info: its shape and type there.
         dtype: its type in the result.
         step: the step of the path to which it belongs; None outside of the layers.
-        divisor: c; the tensor w becomes (w + offset)/c - offset. With 1.0 it is copied bit for bit (except the type).
+        divisor: c; the tensor w becomes (s·w + offset)/c - offset. If both are 1.0, it is copied bit for bit (except
+            the type).
         offset: the number that the model adds to the tensor before it multiplies by it.
+        scale: s, the recipe's parameter of that name.
+        target: the parameter that it fills, as it is called inside of its layer (outside of layers: in the model).
     """
 
     name: str
@@ -47,6 +53,13 @@ class PathTask:
     step: int | None = None
     divisor: float = 1.0
     offset: float = 0.0
+    scale: float = 1.0
+    target: str = ""
+
+    @property
+    def copied(self) -> bool:
+        """Whether it is the parent's tensor, bit for bit."""
+        return self.divisor == 1.0 and self.scale == 1.0 and self.dtype == self.info.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,17 +129,20 @@ class PathPlan:
             tensor = self.compatible.model(task.parent).load(task.source)
         except CheckpointError as error:
             raise CheckpointError(f"parent {task.parent!r}: {error}") from error
-        if task.divisor == 1.0 and tensor.dtype == task.dtype:
+        if task.copied:
             return tensor
         made = tensor
+        if task.scale != 1.0:
+            made = tensor.float() * task.scale
         if task.divisor != 1.0:
-            made = (tensor.float() + task.offset) / task.divisor - task.offset
+            made = (made.float() + task.offset) / task.divisor - task.offset
         result = made.to(task.dtype)
         if result.is_floating_point() and not result.isfinite().all():
-            folded = f" divided by {task.divisor:g}" if task.divisor != 1.0 else ""
+            folded = f" times {task.scale:g}" if task.scale != 1.0 else ""
+            folded += f" divided by {task.divisor:g}" if task.divisor != 1.0 else ""
             raise RecipeError(
                 f"{task.name} ({task.source} of {task.parent}{folded}) does not fit "
-                f"{str(task.dtype).removeprefix('torch.')}: its values are not finite there; use larger scales, or a "
+                f"{str(task.dtype).removeprefix('torch.')}: its values are not finite there; use other scales, or a "
                 f"type with a wider range"
             )
         return result
@@ -139,7 +155,7 @@ class PathPlan:
         for task in self.tasks:
             if task.step is None:
                 continue
-            same = (task.parent, task.source, task.divisor, task.dtype)
+            same = (task.parent, task.source, task.divisor, task.scale, task.dtype)
             if same in seen:
                 layers.add(task.step)
                 n_bytes += task.n_bytes
@@ -147,20 +163,25 @@ class PathPlan:
         return RepeatedLayers(len(layers), n_bytes)
 
 
-def make_path_plan(recipe: Recipe, compatible: CompatibleParents) -> PathPlan:
+def make_path_plan(recipe: Recipe, compatible: CompatibleParents, *, fold: bool = True) -> PathPlan:
     """Decide every tensor of the unrolled path.
 
     Args:
         recipe: a checked recipe with a path.
         compatible: its parents.
+        fold: whether weights carry the scales of the inputs, as on disk; a live path has them between its layers.
 
     Raises:
-        RecipeError: if the product of its scales is too large or too small for float32.
+        RecipeError: if the product of its scales is too large or too small for float32, or groups name layers or
+            tensors that the result does not have.
         CheckpointError: if the parents do not have all layers of the path, its scales cannot be folded, or the names or
             configuration of this family cannot express it.
     """
-    config = compatible.config(recipe.path)
+    lenders = Lenders.of(recipe)
+    config = compatible.config(recipe.path, lenders)
     divisors = _divisors(recipe.path)
+    if not fold:
+        divisors = (1.0,) * len(divisors)
     used = {step.parent for step in recipe.path}
     folds = (
         {name: _fold(compatible, name) for name in compatible.n_layers if name in used}
@@ -169,25 +190,63 @@ def make_path_plan(recipe: Recipe, compatible: CompatibleParents) -> PathPlan:
     )
     config_json(compatible.first.folder, config)  # raises now, before anything is written, if it cannot express this
     names = {
-        name: _LayerNames(model) for name, model in compatible.members if name in used or model is compatible.first
+        name: _LayerNames(model)
+        for name, model in compatible.members
+        if model is compatible.first or name in {*used, lenders.embeddings, lenders.head}
     }
     first_name = compatible.members[0][0]
     first = names[first_name]
     dtypes = {name: _dtype(recipe, model, compatible.first) for name, model in compatible.members}
-    tasks = [_task(dtypes[first_name], name, first_name, name, compatible.first) for name in first.outside]
+    scales = _Scales(recipe)
+    tasks = [
+        _task(compatible, dtypes, lender, source, name, scales, target=target)
+        for name, target, lender, source in _outside(compatible, lenders, names)
+    ]
     for t, (step, divisor) in enumerate(zip(recipe.path, divisors, strict=True)):
-        donor, model = names[step.parent], compatible.model(step.parent)
+        donor = names[step.parent]
         for source, (target, inside) in donor.layers[step.layer].items():
             name = f"{first.prefix}{t}.{first.by_target.get(target, inside)}"
             scaled = folds[step.parent].layers[step.layer] if divisor != 1.0 else {}
             tasks.append(
-                _task(dtypes[step.parent], name, step.parent, source, model, t, divisor if target in scaled else 1.0,
-                      scaled.get(target, 0.0))
+                _task(compatible, dtypes, step.parent, source, name, scales, step=t, target=target,
+                      divisor=divisor if target in scaled else 1.0, offset=scaled.get(target, 0.0))
             )  # fmt: skip
     twice = [name for name, count in Counter(task.name for task in tasks).items() if count > 1]
     if twice:
         raise CheckpointError(f"the files of the parents split {few(twice)} in different ways")
+    raise_problems(group_problems(recipe, len(recipe.path), [task.name for task in tasks]))
     return PathPlan(recipe, compatible, config, divisors, tuple(tasks))
+
+
+def _outside(
+    compatible: CompatibleParents, lenders: Lenders, names: Mapping[str, _LayerNames]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each tensor outside of the layers: its name in the result, its parameter, its lender, its name there."""
+    first = names[compatible.members[0][0]].outside
+    there = [first, names[lenders.embeddings].outside, names[lenders.head].outside]
+    for target in dict.fromkeys(target for each in there for target in each):
+        lender = compatible.lender_of(target, lenders)
+        for i, source in enumerate(names[lender].outside.get(target, ())):
+            known = first.get(target, ())
+            yield known[i] if len(known) == len(names[lender].outside[target]) else source, target, lender, source
+    untied = compatible.untied(lenders)
+    canonical = compatible.first.architecture.canonical
+    for name in () if untied is None else untied.places:
+        if canonical[name] != name:  # it was one tensor with another, and has now a name of its own
+            for source in names[lenders.head].outside.get(canonical[name], ()):
+                yield name, name, lenders.head, source
+
+
+class _Scales:
+    """The parameter `scale` of each tensor of a path."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._any = bool(recipe.groups or recipe.parameters)
+
+    def of(self, role: str, layer: int | None, name: str) -> float:
+        """Return the factor of a tensor of the result."""
+        return float(cast(float, self._recipe.parameters_of(role, layer, name).get("scale", 1.0))) if self._any else 1.0
 
 
 def _dtype(recipe: Recipe, model: OpenModel, first: OpenModel) -> torch.dtype | None:
@@ -198,20 +257,36 @@ def _dtype(recipe: Recipe, model: OpenModel, first: OpenModel) -> torch.dtype | 
 
 
 def _task(
-    dtype: torch.dtype | None,
-    name: str,
+    compatible: CompatibleParents,
+    dtypes: Mapping[str, torch.dtype | None],
     parent: str,
     source: str,
-    model: OpenModel,
+    name: str,
+    scales: _Scales,
+    *,
     step: int | None = None,
+    target: str,
     divisor: float = 1.0,
     offset: float = 0.0,
 ) -> PathTask:
+    model, dtype = compatible.model(parent), dtypes[parent]
     info = model.tensors.infos[source]
     place = model.architecture.places[model.naming.targets[source]]
-    keeps = place.buffer or not info.dtype.is_floating_point or dtype is None
-    dtype = info.dtype if keeps or dtype is None else dtype
-    return PathTask(name, parent, source, info, dtype, step, divisor, offset)
+    keeps = place.buffer or not info.dtype.is_floating_point
+    # A tensor that is tied in the lender and alone in the result is the head there.
+    role = "head" if step is None and target != model.naming.targets[source] else place.role
+    return PathTask(
+        name,
+        parent,
+        source,
+        info,
+        info.dtype if keeps or dtype is None else dtype,
+        step,
+        divisor,
+        offset,
+        1.0 if keeps else scales.of(role, step, name),
+        target,
+    )
 
 
 def _divisors(path: Sequence[Step]) -> tuple[float, ...]:
@@ -248,7 +323,7 @@ class _LayerNames:
 
     Attributes:
         prefix: the text before a layer's index in the files.
-        outside: names of the tensors outside of the layers.
+        outside: parameter outside of the layers to the names of its tensors.
         layers: for each layer, a tensor's name in the files to (parameter inside of the layer, inside name in the
             files).
         by_target: parameter inside of the layer to its inside name in the files, if one tensor fills it.
@@ -257,14 +332,14 @@ class _LayerNames:
     def __init__(self, model: OpenModel) -> None:
         naming, architecture = model.naming, model.architecture
         layer_prefix = f"{architecture.layers_name}."
-        self.outside: list[str] = []
+        self.outside: dict[str, list[str]] = {}
         self.layers: list[dict[str, tuple[str, str]]] = [{} for _ in range(architecture.n_layers)]
         self.by_target: dict[str, str] = {}
         prefixes: set[str] = set()
         strange = []
         for name, target in naming.targets.items():
             if not target.startswith(layer_prefix):
-                self.outside.append(name)
+                self.outside.setdefault(target, []).append(name)
                 continue
             index, _, inside = target.removeprefix(layer_prefix).partition(".")
             prefix, number, rest = _take_apart(name)
