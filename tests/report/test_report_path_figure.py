@@ -11,6 +11,7 @@ from path_recipes import example, path_recipe, random_recipe
 from evomerge.errors import RecipeError, RunError
 from evomerge.recipe import ModelSource, Parent, Recipe, Step
 from evomerge.report.path_figure import _nice_limit, _short, draw_path, save_path_figure
+from evomerge.report.path_layout import lay_out
 
 
 def words_of(figure) -> list[str]:
@@ -117,3 +118,20 @@ def test_names_and_titles_are_drawn_as_they_are(tmp_path: Path) -> None:
     words = words_of(draw_path(recipe, title="$\\bad{$ [/red]\ud800"))
     assert "$x_{$ a$b" in words and r"\x1b[2J\ud800" in words and r"$\bad{$ [/red]\ud800" in words
     assert all(path.stat().st_size > 1000 for path in save_path_figure(recipe, tmp_path / "odd"))
+
+
+def test_the_ends_are_drawn_in_the_lanes_of_their_lenders() -> None:
+    recipe = Recipe(
+        "passthrough",
+        tuple(Parent(name, ModelSource(f"org/{name}")) for name in ("a", "b", "idle", "c")),
+        path=(Step("a", 0), Step("b", 1)),
+        embeddings="c",
+        head="b",
+    )
+    layout = lay_out(recipe)
+    assert (layout.lanes, layout.embeddings, layout.head) == (("a", "b", "c"), 2, 1)
+    picture = draw_path(recipe)
+    assert {"embeddings of c", "final norm and head of b"} <= set(words_of(picture))
+    height = {text.get_text(): text.get_position()[1] for text in picture.axes[0].texts if text.get_fontsize() == 6.5}
+    assert height["in"] < height["out"]
+    assert "embeddings, final norm and head of a" in words_of(draw_path(path_recipe([Step("a", 0)])))
