@@ -103,6 +103,7 @@ def _read(parameter: Parameter, parents: Sequence[str], fixed: Any, override: An
         place = f"`space.genes.{parameter.name}.parents.{key}`" if key in by_parent else where
         # A range for all parents and a fixed value for one of them (or the reverse) do not contradict each other.
         nearest = by_parent.get(key, own) if key is not None else own
+        first = key in parents[:1]
         if "fixed" in nearest:
             said = {name: value for name, value in said.items() if name == "fixed" or name in nearest}
         elif any(name in nearest for name in _RANGE_KEYS):
@@ -112,7 +113,7 @@ def _read(parameter: Parameter, parents: Sequence[str], fixed: Any, override: An
                 whose = f"{parameter.name} of {key}" if key else parameter.name
                 problems.append(f"{whose} is fixed in `method.parameters` and set in {place}; keep one of the two")
             values[key] = fixed_of[key]
-        elif not is_number or (not parameter.gene and override is None):
+        elif not is_number or (not parameter.gene and override is None) or (first and not parameter.for_first):
             values[key] = parameter.default
         elif "fixed" in said:
             values[key] = _fixed(said, place, problems)

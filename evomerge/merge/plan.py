@@ -301,7 +301,8 @@ def _kind_problems(parameter: Parameter, value: Any, recipe: Recipe) -> list[str
     if isinstance(value, Mapping):
         if not parameter.per_parent:
             return [f"{name} is one number for all parents, but came {_plain(value)}"]
-        lost = [parent.name for parent in recipe.parents if parent.name not in value]
+        needed = recipe.parents if parameter.for_first else recipe.parents[1:]
+        lost = [parent.name for parent in needed if parent.name not in value]
         return [f"{name} gives no number for {', '.join(lost)}, but came {_plain(value)}"] if lost else []
     if isinstance(value, (bool, str)):
         return [f"{name} must be a number{' (or one per parent)' if parameter.per_parent else ''}, but came {value!r}"]
@@ -322,6 +323,6 @@ def _resolve(spec: MethodSpec, given: Mapping[str, Any], recipe: Recipe) -> dict
         value = given.get(parameter.name, parameter.default)
         if parameter.per_parent:
             rows = value if isinstance(value, Mapping) else dict.fromkeys((p.name for p in recipe.parents), value)
-            value = tuple(float(rows[parent.name]) for parent in recipe.parents)
+            value = tuple(float(rows.get(parent.name, parameter.default)) for parent in recipe.parents)
         values[parameter.name] = value
     return values

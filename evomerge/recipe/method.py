@@ -44,6 +44,9 @@ class Parameter:
             `{"sparsify": ("random",)}`. Where they have others, it sleeps: it is not searched there, and a recipe that
             gives it is refused.
         in_groups: whether a recipe's groups may set it. False for what the method must know for the whole model.
+        for_first: of a per-parent parameter: whether the first parent has one, too. False where the first parent is
+            what the others are added to, so that recipes need not name it, its number counts for nothing and no search
+            gives it a gene.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Parameter:
     integer: bool = False
     when: Mapping[str, tuple[float | bool | str, ...]] = field(default_factory=dict)
     in_groups: bool = True
+    for_first: bool = True
 
     @property
     def kind(self) -> str:

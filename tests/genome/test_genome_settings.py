@@ -207,6 +207,13 @@ def test_genes_with_the_same_name_are_refused() -> None:
         make(method=only("weight"), parents=parents, roles={"head": ["attention"], "mlp": ["mlp"]})
 
 
+def test_the_first_parent_has_no_gene_where_the_others_are_added_to_it() -> None:
+    weight = Parameter("weight", 1.0, 0.0, 1.5, per_parent=True, for_first=False)
+    space = make(method=MethodSpec("m", "", "", (weight,)), blocks=1, embeddings="block", genes={"weight": {"high": 2}})
+    assert [gene.name for gene in space.genes] == ["weight.ja.layers0-3"]
+    assert space.decode(space.genome(space.start)).groups[0].parameters["weight"] == {"math": 1.0, "ja": 1.0}
+
+
 def test_a_method_that_mixes_no_weights_has_no_parameter_space() -> None:
     with pytest.raises(ConfigError, match=r"^passthrough mixes no weights, so its path is all there is to evolve"):
         make(method=MethodSpec("passthrough", "", "", ()))
@@ -221,7 +228,7 @@ def test_every_method_that_mixes_weights_has_a_space() -> None:
         space = make(method=method.spec, parents=PARENTS[: method.spec.n_parents[1]])
         recipe = space.decode(space.genome(space.start))
         assert recipe.method == method.spec.name
-        given = {*recipe.parameters, *recipe.groups[0].parameters}
+        given = {*recipe.parameters, *(name for group in recipe.groups for name in group.parameters)}
         assert given == {parameter.name for parameter in method.spec.parameters}
         for gene in space.genes:
             assert gene.low < gene.start < gene.high

@@ -13,7 +13,14 @@
 ``iso``              all singular values equal: Iso-C and Iso-CTS
 ``tsv``              TSV-Merge: an equal share of singular directions for each parent
 ``laser``            matrices cut to their largest singular values
+``rebase``           the first parent plus the others' task vectors
+``expo``             one model, moved further along its way from the base
+``consensus_ta``     what serves several tasks (TALL masks)
+``compeft``          task vectors as signs and one number
+``pcb``              entries compete within and between task vectors
+``layer_swap``       the ends of one model, the middle of another
 ``passthrough``      layers as they are: the method of layer paths
+``ranks``            entries by rank among those of many tensors
 ===================  ==========================================================================
 
 To add a method, write its file and list it in `registry`; the conformance tests then pick it up. A method of one's own

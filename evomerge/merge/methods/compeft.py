@@ -1,0 +1,154 @@
+"""ComPEFT: a task vector as signs and one number, τ̃ = α·std(τ)·sign(τ) on its largest entries.
+https://arxiv.org/abs/2311.13171.
+
+Kept are the top ⌊density·q⌋ of its q entries by |τ|; std is that of all q entries (divided by q − 1). Two bits an entry
+and one number store such a vector. The result is θ0 + Σ w_i τ̃_i.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from evomerge.merge.kernels.program import Cut
+from evomerge.merge.methods.base import (
+    BASE,
+    WEIGHT,
+    Inputs,
+    Method,
+    ParentTensors,
+    Values,
+    nonzero,
+    out_of_range,
+    task_vectors,
+)
+from evomerge.merge.methods.ties import METHOD as TIES
+from evomerge.merge.methods.ties import cut_of, trim
+from evomerge.recipe.method import MethodSpec, Parameter
+
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.merge.kernels.engine import KernelEngine
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Number, sum and sum of squares of the entries of a task vector, in float64."""
+
+    n: int
+    total: float
+    squares: float
+
+    @property
+    def std(self) -> float:
+        """The standard deviation, divided by n − 1; 0 for one entry alone."""
+        if self.n < 2:
+            return 0.0
+        return math.sqrt(max(0.0, self.squares - self.total * self.total / self.n) / (self.n - 1))
+
+
+def moments(engine: KernelEngine, task_vector: torch.Tensor) -> Moments:
+    """Return the moments of a task vector's entries."""
+    import torch
+
+    flat = task_vector.contiguous()
+    squares, total, _ = engine.dots(flat, torch.ones_like(flat))
+    return Moments(flat.numel(), total, squares)
+
+
+def compress(task_vector: torch.Tensor, *, cut: Cut, level: float) -> torch.Tensor:
+    """Return level·sign(τ) where a cut keeps the entry and 0 elsewhere, as a new tensor."""
+    return trim(task_vector.clone(), cut).sign_().mul_(level)
+
+
+def _merge(inputs: Inputs) -> torch.Tensor:
+    taus = task_vectors(inputs)
+    cuts, stds = inputs.prepared or _of_tensor(taus, inputs.numbers("density"))
+    out = inputs.origin.clone()
+    for tau, w, cut, std in zip(taus, inputs.numbers("weight"), cuts, stds, strict=True):
+        out += compress(tau, cut=cut, level=w * inputs.number("alpha") * std)
+    return out
+
+
+def _of_tensor(taus: Sequence[torch.Tensor], densities: Sequence[float]) -> tuple[list[Cut], list[float]]:
+    from evomerge.merge.kernels.torch_engine import TorchEngine
+
+    engine = TorchEngine()
+    cuts = [cut_of(tau, density) for tau, density in zip(taus, densities, strict=True)]
+    return cuts, [moments(engine, tau).std for tau in taus]
+
+
+def _prepare(inputs: Inputs, tensors: ParentTensors) -> tuple[list[Cut], list[float]]:
+    """Return each parent's cut, found as for TIES, and its standard deviation, which is found once per search."""
+    assert TIES.prepare is not None
+    whole = inputs.values["scope"] == "model"
+    return (
+        TIES.prepare(inputs, tensors),
+        [_std(inputs, tensors, i, None if whole else tensors.name) for i in range(len(inputs.parents))],
+    )
+
+
+def _std(inputs: Inputs, tensors: ParentTensors, parent: int, name: str | None) -> float:
+    def find() -> float:
+        if name is not None:
+            return moments(tensors.engine, inputs.parents[parent].float() - inputs.origin.float()).std
+        found = []
+        for each in tensors.tensors():
+            base, (theta,) = tensors.load(each, [parent])
+            assert base is not None  # the method needs one
+            found.append(moments(tensors.engine, theta.float() - base.float()))
+        return Moments(
+            sum(one.n for one in found), sum(one.total for one in found), sum(one.squares for one in found)
+        ).std
+
+    return tensors.once(
+        ("standard deviation", name),
+        find,
+        lambda std: 8,
+        what="the standard deviations of the parents' task vectors",
+        of=[parent],
+    )
+
+
+def _problems(values: Values) -> list[str]:
+    alpha = cast(float, values["alpha"])
+    negative = [f"alpha must not be negative, but came {alpha:g}; a negative weight subtracts"] if alpha < 0 else []
+    return out_of_range(values, "density", 0.0, 1.0) + negative
+
+
+METHOD = Method(
+    spec=MethodSpec(
+        name="compeft",
+        summary="base plus the weighted sum of task vectors that were compressed to signs and one number",
+        paper="https://arxiv.org/abs/2311.13171",
+        topic="sparse task vectors",
+        parameters=(
+            WEIGHT,
+            Parameter("density", 0.2, 0.05, 0.5, per_parent=True, doc="share of entries kept, the largest |τ|"),
+            Parameter("alpha", 1.0, 0.5, 10.0, log=True, scope="global", doc="α, scales the standard deviation"),
+            Parameter(
+                "scope",
+                "tensor",
+                choices=("tensor", "model"),
+                gene=False,
+                in_groups=False,
+                doc="rank |τ| and take its standard deviation within each tensor, or over the whole model (the paper)",
+            ),
+        ),
+        share=WEIGHT.name,
+        formula="θ = θ0 + Σ w_i τ̃_i, τ̃_i = α std(τ_i) sign(τ_i) on the top ⌊density·q⌋ of q entries, 0 elsewhere",
+        notes="Of equal entries the first are kept. One entry alone and equal entries have no deviation and give 0. "
+        "The smaller the density, the larger the α that keeps a model's skill (0.5 to 10 in the paper, chosen on "
+        "validation items). One parent is not reproduced: that is what compression costs. mergekit has no such "
+        "method. Deviations and quantiles are found once per search; no fused kernel, so a candidate takes several "
+        "passes.",
+    ),
+    merge=_merge,
+    prepare=_prepare,
+    active=lambda values: nonzero(values, "weight", "density"),
+    one_input=lambda values: BASE if not nonzero(values, "weight", "density") or values["alpha"] == 0.0 else None,
+    problems=_problems,
+)
