@@ -13,6 +13,8 @@
 ``iso``              all singular values equal: Iso-C and Iso-CTS
 ``tsv``              TSV-Merge: an equal share of singular directions for each parent
 ``laser``            matrices cut to their largest singular values
+``knots``            KnOTS: TIES in a basis that the task vectors share
+``twin``             Twin-Merging: a shared model and low-rank parts of the parents
 ``rebase``           the first parent plus the others' task vectors
 ``expo``             one model, moved further along its way from the base
 ``consensus_ta``     what serves several tasks (TALL masks)

@@ -24,6 +24,8 @@ METHODS: Registry[Method] = Registry(
         "iso_cts": f"{_HERE}.iso:ISO_CTS",
         "tsv_m": f"{_HERE}.tsv:METHOD",
         "laser": f"{_HERE}.laser:METHOD",
+        "knots": f"{_HERE}.knots:METHOD",
+        "twin": f"{_HERE}.twin:METHOD",
         "rebase": f"{_HERE}.rebase:METHOD",
         "expo": f"{_HERE}.expo:METHOD",
         "consensus_ta": f"{_HERE}.consensus_ta:METHOD",

@@ -128,6 +128,59 @@ def laser(
     return base + by_matrix(cut, [theta - base], at)
 
 
+def ties_of(task: Sequence[np.ndarray], values: Values) -> np.ndarray:
+    """Trim, elect and average, entry by entry."""
+    trimmed = []
+    for tau, density in zip(task, values["density"], strict=True):
+        order = np.argsort(-np.abs(tau.reshape(-1)), kind="stable")[: math.floor(density * tau.size)]
+        kept = np.zeros(tau.size)
+        kept[order] = tau.reshape(-1)[order]
+        trimmed.append(kept.reshape(tau.shape))
+    votes = [np.sign(t) * (w != 0) if values["election"] == "count" else w * t
+             for w, t in zip(values["weight"], trimmed, strict=True)]  # fmt: skip
+    sign = np.where(sum(votes) >= 0, 1, -1)
+    agree = [(np.sign(t) == sign) & (t != 0) for t in trimmed]
+    total = sum(w * t * a for w, t, a in zip(values["weight"], trimmed, agree, strict=True))
+    divisor = sum(w * a for w, a in zip(values["weight"], agree, strict=True))
+    if not values["normalize"]:
+        return np.asarray(total)
+    return np.where(divisor == 0, 0.0, total / np.where(divisor == 0, 1.0, divisor))
+
+
+def knots(
+    base: torch.Tensor | None, parents: Sequence[torch.Tensor], values: Values, seeds: Sequence[int], at: TensorAt
+) -> torch.Tensor:
+    assert base is not None
+    task = [x - base for x in parents]
+    if values["combine"] == "sum":
+        return base + values["lambda"] * sum(w * t for w, t in zip(values["weight"], task, strict=True))
+    if not is_matrix(at):
+        return base + values["lambda"] * torch.tensor(ties_of([t.numpy() for t in task], values))
+
+    def merge(found: Matrices) -> np.ndarray:
+        u = svd(np.hstack(found))[0]
+        u = u * np.sign(u[np.abs(u).argmax(0), range(u.shape[1])])
+        return u @ ties_of([u.T @ t for t in found], values)
+
+    return base + values["lambda"] * by_matrix(merge, task, at)
+
+
+def twin(
+    base: torch.Tensor | None, parents: Sequence[torch.Tensor], values: Values, seeds: Sequence[int], at: TensorAt
+) -> torch.Tensor:
+    assert base is not None
+    shared = base + sum(g * (x - base) for g, x in zip(values["gamma"], parents, strict=True))
+    rest = [x - shared for x in parents]
+    if not is_matrix(at):
+        return shared + sum(w * x for w, x in zip(values["weight"], rest, strict=True))
+
+    def merge(found: Matrices) -> np.ndarray:
+        parts = [svd(x, math.floor(values["rank"] * min(x.shape))) for x in found]
+        return np.asarray(sum(w * (u * s @ vt) for w, (u, s, vt) in zip(values["weight"], parts, strict=True)))
+
+    return shared + by_matrix(merge, rest, at)
+
+
 WEIGHTS = {"weight": (0.7, 1.2, 0.3)}
 
 CASES = {
@@ -168,6 +221,40 @@ CASES = {
             "P1": {},
             "P3": {"on": "delta", "rank": 0.4},
             "P10": {"on": "delta", "rank": 0.5},
+        },
+        jumps=True,
+    ),
+    "knots": MethodCase(
+        knots,
+        values=(
+            {**WEIGHTS, "density": (0.5, 0.9, 1.0), "lambda": 1.3},
+            {"density": 1.0, "weight": (1.0, 0.0, 0.4), "election": "count"},
+            {"density": 0.6, "normalize": False, **WEIGHTS},
+            {"combine": "sum", "weight": (0.6, 0.0, -0.2), "lambda": 0.8},
+        ),
+        holds={
+            "P1": {"density": 1.0},
+            "P2": {"density": 1.0},
+            "P3": {},
+            "P4": {"weight": (0.0, 0.0, 0.0)},
+            "P10": {"density": 0.5, **WEIGHTS},
+        },
+        jumps=True,
+    ),
+    "twin": MethodCase(
+        twin,
+        values=(
+            {"rank": 0.5, **WEIGHTS},
+            {"rank": 0.7, "gamma": (0.0, 0.5, 0.2), "weight": (1.0, 0.0, 0.4)},
+            {"rank": 1.0, "weight": (0.0, 1.0, 0.0)},
+            {"rank": 0.0},
+            {"weight": (0.0, 0.0, 0.0)},
+        ),
+        holds={
+            "P1": {"rank": 1.0, "weight": (1.0, 1.0, 1.0)},
+            "P3": {"rank": 0.5},
+            "P4": {"weight": (0.0, 0.0, 0.0), "gamma": (0.0, 0.0, 0.0)},
+            "P10": {"rank": 0.5, **WEIGHTS},
         },
         jumps=True,
     ),
