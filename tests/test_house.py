@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "recipe": set(),
     "record": {"recipe"},
     "genome": {"recipe"},
-    "interop": {"recipe"},
+    "interop": {"recipe", "merge"},  # of merge only the files: how many layers a model has
     "optimizers": {"record"},
     "strategies": {"recipe", "record", "genome", "optimizers"},
     "estimation": set(),

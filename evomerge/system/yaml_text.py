@@ -11,7 +11,7 @@ Only plain data is read: no tags of other languages, and no file whose anchors u
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import yaml
@@ -88,12 +88,37 @@ def read_yaml(text: str | bytes, *, text_at: Callable[[Place], bool] | None = No
     Raises:
         YamlError: if it is not YAML, repeats a key, or is no plain data.
     """
+    return _read(text, text_at, lenient, lambda loader: [loader.get_single_node()])[0]
+
+
+def read_yaml_documents(
+    text: str | bytes, *, text_at: Callable[[Place], bool] | None = None, lenient: bool = False
+) -> list[Any]:
+    """Read all YAML documents of a text, which `---` divides; see `read_yaml`.
+
+    Raises:
+        YamlError: as `read_yaml`.
+    """
+
+    def nodes(loader: _Loader) -> Iterator[yaml.Node | None]:
+        while loader.check_node():
+            yield loader.get_node()
+
+    return _read(text, text_at, lenient, nodes)
+
+
+def _read(
+    text: str | bytes,
+    text_at: Callable[[Place], bool] | None,
+    lenient: bool,
+    nodes: Callable[[_Loader], Iterable[yaml.Node | None]],
+) -> list[Any]:
     shown = _decoded(text)
     loader = None
     try:
         loader = _Loader(shown)
-        node = loader.get_single_node()
-        return None if node is None else _Data(text_at or (lambda place: False), lenient).of(node, ())
+        data = _Data(text_at or (lambda place: False), lenient)  # one, so that all documents share its limit of values
+        return [None if node is None else data.of(node, ()) for node in nodes(loader)]
     except yaml.MarkedYAMLError as error:
         raise YamlError(_said(error, shown)) from error
     except yaml.reader.ReaderError as error:
