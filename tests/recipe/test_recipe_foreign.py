@@ -20,12 +20,15 @@ SEARCH = "defaults: [search, _self_]\nmodels: {base: org/a}\nevaluation: {tasks:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (TIES, "this is a recipe of mergekit; `evomerge merge` and .* take it as it is, .* `evomerge convert FILE.yaml"),
+        (
+            TIES,
+            "a recipe of mergekit; `evomerge merge` and .* take it as it is, .* `evomerge convert FILE.yaml",
+        ),
         (SLICES, "this is a recipe of mergekit"),
         (EXPERTS, "mixture of experts of mergekit"),
         (SEARCH, "configuration of a search, not a recipe; `evomerge search FILE.yaml` runs it"),
         (f"{SEARCH}merge_method: ties\n", "configuration of a search, not a recipe"),
-        (f"{TIES}---\n{TIES}", "not valid YAML: .*; a file of several merges of mergekit is read by `evomerge merge`"),
+        (f"{TIES}---\n{TIES}", "not valid YAML: .*; `evomerge merge` reads several merges of mergekit"),
         ("method: ties\nparents: {a: org/a}\nmerge_method: ties\n", "unknown keys in the recipe: ['merge_method']"),
     ],
 )
@@ -44,5 +47,6 @@ def test_merge_and_evaluate_say_it_with_the_name_of_the_file(
         assert main(words) == 2
         assert f"{file}: this is a mixture of experts of mergekit" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    file.write_text(TIES)
     assert main(["search", str(file)]) == 2
     assert "mergekit" in capsys.readouterr().err

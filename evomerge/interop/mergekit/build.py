@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from evomerge.errors import RecipeError, unknown_name
-from evomerge.interop.mergekit.columns import Column, Names, columns_of, stack
+from evomerge.interop.mergekit.columns import InputColumn, Names, columns_of, stack
 from evomerge.interop.mergekit.groups import Key, Numbers, Rows, groups_of, missing, rows_at
 from evomerge.interop.mergekit.models import Models, Source
-from evomerge.interop.mergekit.schema import Document, Input, Reference, Slice, read_reference
-from evomerge.interop.mergekit.tokens import tokens_of
+from evomerge.interop.mergekit.schema import Input, MergeDocument, Reference, Slice, read_reference
+from evomerge.interop.mergekit.tokens import TokenReader
 from evomerge.interop.mergekit.values import Decision, Setting, decide, depth
 from evomerge.interop.mergekit.vocabulary import IDLE, METHODS, BaseUse, MethodWords, Word
 from evomerge.recipe import PASSTHROUGH, Group, ModelSource, Parent, Recipe, Value
@@ -36,7 +36,7 @@ class Built:
 
 
 def build(
-    document: Document, stages: Mapping[str, Recipe], models: Models, where: str, *, words_only: bool = False
+    document: MergeDocument, stages: Mapping[str, Recipe], models: Models, where: str, *, words_only: bool = False
 ) -> Built:
     """Return the recipe of a merge.
 
@@ -69,7 +69,7 @@ def build(
 class _Builder:
     def __init__(
         self,
-        document: Document,
+        document: MergeDocument,
         words: MethodWords,
         stages: Mapping[str, Recipe],
         models: Models,
@@ -78,7 +78,7 @@ class _Builder:
     ) -> None:
         self._document, self._words, self._stages, self._built = document, words, stages, built
         self._models, self._where = models, where
-        self._names = Names()
+        self._names = Names(document.chat_template)
         self._bases = [one.base or document.base for one in document.slices]
 
     def recipe(self) -> Recipe | None:
@@ -94,7 +94,7 @@ class _Builder:
             for base, row in zip(self._bases, rows, strict=True)
         ]
         if self._document.whole:
-            columns = [Column((one,), ((one.model, 0, 0),)) for one in rows[0]]
+            columns = [InputColumn((one,), ((one.model, 0, 0),)) for one in rows[0]]
         else:
             self._check_layers()
             if self._built.problems:
@@ -173,7 +173,7 @@ class _Builder:
 
     # The recipe
 
-    def _assemble(self, columns: Sequence[Column]) -> Recipe | None:
+    def _assemble(self, columns: Sequence[InputColumn]) -> Recipe | None:
         document, use = self._document, self._words.base
         whole = document.whole or all(column.whole(self._n_layers) for column in columns)
         base = self._base_column(whole)
@@ -206,7 +206,7 @@ class _Builder:
             **fields,
         )
 
-    def _passthrough(self, column: Column, whole: bool) -> Recipe | None:
+    def _passthrough(self, column: InputColumn, whole: bool) -> Recipe | None:
         donor = self._document.base
         models = [*([] if donor is None else [donor]), *column.models]
         if whole and len(set(models)) == 1:
@@ -228,18 +228,18 @@ class _Builder:
             parameters = {}
         return Recipe(PASSTHROUGH, parents, None, parameters, groups, dtype=self._document.dtype, **fields)
 
-    def _parent(self, column: Column, whole: bool, donor: Reference | None) -> Parent:
+    def _parent(self, column: InputColumn, whole: bool, donor: Reference | None) -> Parent:
         if whole:
             return Parent(self._names.of(column.models[0]), self._source(column.models[0]))
         source = stack(column.runs, self._source, Names(), donor)
         joined = "_".join(Names().of(model) for model in column.models)
         return Parent(self._names.new(f"{joined}_layers"), source)
 
-    def _base_column(self, whole: bool) -> Column | None:
+    def _base_column(self, whole: bool) -> InputColumn | None:
         if self._words.base not in (BaseUse.ORIGIN, BaseUse.OPTIONAL) or self._bases[0] is None:
             return None
         if self._document.whole:
-            return Column((None,), ((self._bases[0], 0, 0),))
+            return InputColumn((None,), ((self._bases[0], 0, 0),))
         runs = []
         for one, base in zip(self._document.slices, self._bases, strict=True):
             assert base is not None  # asked for above
@@ -250,15 +250,18 @@ class _Builder:
                                        f"ranges differ; list it among the sources with its layer_range")  # fmt: skip
                 return None
             runs.append((base, *ranges[0]))
-        return Column((None,) * len(runs), tuple(runs))
+        return InputColumn((None,) * len(runs), tuple(runs))
 
     def _lent(self, parents: Sequence[Parent], base: Parent | None) -> dict[str, Any]:
         """Return whose tokenizer and chat template the result carries, as keywords of a recipe."""
-        return tokens_of(self._document, parents, base, self._source, self._reference, self._wrong)
+        tokens = TokenReader(parents, base, self._source, self._reference, self._wrong)
+        return {"tokenizer": tokens.read(self._document), "chat_template": self._document.chat_template}
 
     # Values
 
-    def _values(self, columns: Sequence[Column], names: Sequence[str]) -> tuple[Mapping[str, Value], tuple[Group, ...]]:
+    def _values(
+        self, columns: Sequence[InputColumn], names: Sequence[str]
+    ) -> tuple[Mapping[str, Value], tuple[Group, ...]]:
         slices = self._document.slices
         keyed: list[tuple[Key, Word, int | None]] = []
         for word in self._words.words:
@@ -283,7 +286,7 @@ class _Builder:
             layers += [rows(s, depth(i, length), len(layers) + i) for i in range(length)]
         return groups_of(rows(0, 0.0, PRE), layers, rows(last, 1.0, POST))
 
-    def _tensor_names(self, column: Column) -> Mapping[int | str, Sequence[str]] | None:
+    def _tensor_names(self, column: InputColumn) -> Mapping[int | str, Sequence[str]] | None:
         """Return the names of tensors by where they lie in the result; None: no filter asks, or no model tells."""
         if not self._filters():
             return None
@@ -339,7 +342,7 @@ class _Builder:
         layers = one.inputs[0].layers
         return self._n_layers(one.inputs[0].model) if layers is None else layers[1] - layers[0]
 
-    def _decision(self, columns: Sequence[Column], word: Word, column: int | None, s: int, t: float) -> Decision:
+    def _decision(self, columns: Sequence[InputColumn], word: Word, column: int | None, s: int, t: float) -> Decision:
         one = self._document.slices[s]
         own = None if column is None else columns[column].inputs[s]
         if column is not None and own is None:

@@ -17,7 +17,7 @@ Resolve = Callable[[Reference], Source]
 
 
 @dataclass(frozen=True)
-class Column:
+class InputColumn:
     """One input of each slice. Where a slice has none, layers of another model stand in, and take no part."""
 
     inputs: tuple[Input | None, ...]
@@ -38,7 +38,7 @@ class Column:
         )
 
 
-def columns_of(rows: Sequence[Sequence[Input]], fill: Sequence[Reference]) -> list[Column]:
+def columns_of(rows: Sequence[Sequence[Input]], fill: Sequence[Reference]) -> list[InputColumn]:
     """Return the columns of some slices.
 
     Args:
@@ -57,7 +57,7 @@ def columns_of(rows: Sequence[Sequence[Input]], fill: Sequence[Reference]) -> li
             chosen = one or next((each for each in row if each.model == stand_in), row[0])
             assert chosen.layers is not None  # the schema asks for them
             runs.append((chosen.model if one else stand_in, *chosen.layers))
-        columns.append(Column(inputs, tuple(runs)))
+        columns.append(InputColumn(inputs, tuple(runs)))
     return columns
 
 
@@ -84,11 +84,15 @@ def stack(
 
 
 class Names:
-    """Short names of models, which differ: the last part of a path."""
+    """Short names of models, which differ: the last part of a path.
 
-    def __init__(self) -> None:
+    Args:
+        template: the chat template of the recipe, which must not seem to be a model's.
+    """
+
+    def __init__(self, template: str | None = None) -> None:
         self._of: dict[Reference, str] = {}
-        self._taken = {"base"}  # which recipes say for the base
+        self._taken = {"base", "union", template}  # words with which a recipe says something else
 
     def of(self, model: Reference) -> str:
         """Return the name of a model."""

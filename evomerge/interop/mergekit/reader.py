@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evomerge.errors import RecipeError
 from evomerge.interop.mergekit.build import build
 from evomerge.interop.mergekit.models import Models
-from evomerge.interop.mergekit.schema import Document, is_mergekit, read_document, text_at
+from evomerge.interop.mergekit.schema import MergeDocument, is_mergekit, read_document, text_at
 from evomerge.recipe import Recipe
 from evomerge.system.yaml_text import YamlError, read_yaml_documents
 
@@ -71,7 +71,7 @@ def read_mergekit(text: str | bytes) -> Reading:
     return Reading(result, tuple(notes))
 
 
-def _in_order(documents: Sequence[tuple[str, Document]]) -> list[tuple[str, Document]]:
+def _in_order(documents: Sequence[tuple[str, MergeDocument]]) -> list[tuple[str, MergeDocument]]:
     """Return the merges in an order in which each comes after those that it uses, the result last.
 
     Raises:
@@ -91,9 +91,9 @@ def _in_order(documents: Sequence[tuple[str, Document]]) -> list[tuple[str, Docu
     if len(last) > 1:
         listed = ", ".join(document.name or where.rstrip(": ") for where, document in last)
         raise RecipeError(f"one merge must be the result, but no other uses any of these: {listed}")
-    order: dict[str | None, tuple[str, Document]] = {}
+    order: dict[str | None, tuple[str, MergeDocument]] = {}
 
-    def add(one: tuple[str, Document], above: tuple[str, ...]) -> None:
+    def add(one: tuple[str, MergeDocument], above: tuple[str, ...]) -> None:
         for name in _uses(one[1], named):
             if name in above:
                 circle = " → ".join((*above[above.index(name) :], name))
@@ -106,7 +106,7 @@ def _in_order(documents: Sequence[tuple[str, Document]]) -> list[tuple[str, Docu
     return list(order.values())
 
 
-def _uses(document: Document, named: dict[str, tuple[str, Document]]) -> Iterator[str]:
+def _uses(document: MergeDocument, named: dict[str, tuple[str, MergeDocument]]) -> Iterator[str]:
     references = [document.base, *(one.base for one in document.slices)]
     references += [each.model for one in document.slices for each in one.inputs]
     for reference in references:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import unknown_name
-from evomerge.interop.mergekit.values import Choice, Setting
+from evomerge.interop.mergekit.values import Conditional, Setting
 from evomerge.system.yaml_text import Place
 
 _MODEL_KEYS = ("model", "parameters")
@@ -64,7 +64,7 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Document:
+class MergeDocument:
     """One merge. `whole` says that it was written with `models`, so that its one slice is all layers."""
 
     method: str
@@ -90,7 +90,7 @@ def text_at(place: Place) -> bool:
     return bool(place) and place[-1] in _TEXT_KEYS and "tokens" not in place[:-2]
 
 
-def read_document(data: Any, where: str, problems: list[str]) -> Document | None:
+def read_document(data: Any, where: str, problems: list[str]) -> MergeDocument | None:
     """Read one document; mistakes are added to `problems`, and None comes back where nothing can be made of it."""
     return _Reader(where, problems).document(data)
 
@@ -112,7 +112,7 @@ class _Reader:
             if key not in known:
                 self.wrong(place, unknown_name("key", str(key), known))
 
-    def document(self, data: Any) -> Document | None:
+    def document(self, data: Any) -> MergeDocument | None:
         if not isinstance(data, Mapping):
             self.wrong("", f"a merge is a mapping with merge_method and models or slices, but came {_shown(data)}")
             return None
@@ -142,7 +142,7 @@ class _Reader:
             self.wrong("name", f"text is needed, but came {_shown(name)}")
             name = None
         types = [self._dtype(data.get(key), key) for key in ("out_dtype", "dtype")]
-        return Document(
+        return MergeDocument(
             method=method,
             slices=slices,
             whole=whole,
@@ -283,9 +283,9 @@ class _Reader:
         if isinstance(data, list) and any(isinstance(one, Mapping) for one in data):
             found = [self._choice(one, f"{place}[{i}]") for i, one in enumerate(data)]
             return tuple(one for one in found if one is not None)
-        return (Choice(None, self._numbers(data, place), place),)
+        return (Conditional(None, self._numbers(data, place), place),)
 
-    def _choice(self, data: Any, place: str) -> Choice | None:
+    def _choice(self, data: Any, place: str) -> Conditional | None:
         if not isinstance(data, Mapping) or "value" not in data:
             self.wrong(place, f"{{filter: PART OF A NAME, value: NUMBER}} is needed, but came {_shown(data)}")
             return None
@@ -294,7 +294,7 @@ class _Reader:
         if part is not None and not isinstance(part, str):
             self.wrong(f"{place}.filter", f"a part of tensors' names is needed, but came {_shown(part)}")
             return None
-        return Choice(None if part in (None, "*") else part, self._numbers(data["value"], f"{place}.value"), place)
+        return Conditional(None if part in (None, "*") else part, self._numbers(data["value"], f"{place}.value"), place)
 
     def _numbers(self, data: Any, place: str) -> tuple[float, ...]:
         listed = data if isinstance(data, list) and data else [data]

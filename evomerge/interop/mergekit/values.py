@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 
 @dataclass(frozen=True)
-class Choice:
+class Conditional:
     """A value (one number, or the anchors of a gradient) for tensors whose name holds `part`; None: for all."""
 
     part: str | None
@@ -33,7 +33,7 @@ class Choice:
         return (1.0 - share) * self.anchors[k] + share * self.anchors[k + 1]
 
 
-Setting: TypeAlias = tuple[Choice, ...]
+Setting: TypeAlias = tuple[Conditional, ...]
 """The value of a parameter at one level."""
 
 Decision: TypeAlias = tuple[tuple[str | None, float | None], ...]
