@@ -222,7 +222,7 @@ class _Resolved:
 
     @classmethod
     def of(cls, method: Method, values: Values, order: Sequence[int]) -> _Resolved:
-        active = set(method.active(values))
+        active = set(order if method.active is None else method.active(values))
         inputs = tuple(index for index in order if index in active)
         chosen = {
             name: tuple(value[index] for index in inputs) if isinstance(value, tuple) else value

@@ -14,7 +14,7 @@ from method_case import ARITHMETIC
 
 from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel, philox, torch_engine
-from evomerge.merge.kernels.program import Cut, Drop, Program
+from evomerge.merge.kernels.program import Clip, Cut, Drop, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 from evomerge.merge.methods.base import Inputs
 from evomerge.merge.methods.registry import find_method
@@ -158,6 +158,11 @@ def test_dot_products_are_those_of_float64_and_the_same_in_both_engines(threads:
         assert found == PLAIN.dots(a, b)
         x, y = a.double(), b.double()
         assert found == pytest.approx([(x @ x).item(), (x @ y).item(), (y @ y).item()], rel=1e-12)
+        for base in (tensors(n, "bfh")[2], tensors(n, "bff")[2]):
+            found = FAST.dots(a, b, base)
+            assert found == PLAIN.dots(a, b, base)
+            x, y = (a.float() - base.float()).double(), (b - base.float()).double()
+            assert found == pytest.approx([(x @ x).item(), (x @ y).item(), (y @ y).item()], rel=1e-12, abs=1e-30)
 
 
 def test_counting_and_finding_magnitudes(threads: int) -> None:
@@ -275,12 +280,25 @@ def test_the_entries_that_equal_the_threshold_are_kept_by_index() -> None:
             assert out.nonzero()[:, 0].tolist() == list(range(limit))
 
 
+@pytest.mark.parametrize("parents", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["b", "f"])
+def test_a_clip_bounds_what_a_task_vector_moves(parents: int, dtype: str, threads: int) -> None:
+    base, *others = tensors(5003, dtype * (parents + 1))
+    others[0][7] = torch.nan
+    wanted = base.float() + sum((each.float() - base.float()).clamp(-0.01, 0.01) for each in others)
+    for engine in (FAST, PLAIN):
+        out = torch.empty(5003)
+        assert engine.run(Program((1.0,) * parents, masks=(Clip(0.01),) * parents), base, others, out)
+        assert out[7].isnan()
+        torch.testing.assert_close(out, wanted, rtol=0, atol=1e-8, equal_nan=True)
+
+
 @pytest.mark.parametrize("n_parents", [1, 2, 3, 4, 5])
 def test_an_election_of_any_number_of_parents_and_masks(n_parents: int, threads: int) -> None:
     for n, dtype, (by_count, normalize) in product((7, 1024, 5003), "bf", product((False, True), repeat=2)):
         base, *parents = tensors(n, dtype * (n_parents + 1))
         level = (parents[0].float() - base.float()).abs().sort().values[n // 3].item()
-        masks = [Cut(level, n // 2 + 1), Drop(0.4, 9), Cut(level, n), Drop(1.0, 2), Cut(float("inf"), 0)]
+        masks = [Cut(level, n // 2 + 1), Drop(0.4, 9), Clip(level), Drop(1.0, 2), Cut(float("inf"), 0)]
         program = Program(
             tuple(0.3 + 0.2 * k for k in range(n_parents)), scale=1.1, masks=tuple(masks[:n_parents]),
             disjoint=True, by_count=by_count, normalize=normalize,

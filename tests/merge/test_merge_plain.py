@@ -19,8 +19,9 @@ from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.files.naming import find_naming
 from evomerge.merge.kernels.engine import VARIABLE
+from evomerge.merge.methods.registry import find_method
 from evomerge.merge.sources import Sources
-from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.recipe import Group, ModelSource, Parent, Recipe
 
 SIZES: dict[str, Any] = {
     "vocab_size": 24, "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 11, "num_attention_heads": 4,
@@ -75,12 +76,31 @@ def test_each_layout_merges_to_the_bytes_of_the_general_way(kind: str, tmp_path:
     both_ways(recipe("ties", folders["c"], {"a": folders["a"], "b": folders["b"]}), tmp_path, shard_size=5000)
 
 
-@pytest.mark.parametrize("method", ["linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties"])
+FUSED = ["linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "nuslerp", "multislerp", "karcher",
+         "model_stock", "geometric_median", "nearswap"]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", FUSED)
 def test_every_method_writes_the_bytes_of_the_general_way(
     method: str, tmp_path: Path, typed_family: SimpleNamespace
 ) -> None:
     parents = {"math": typed_family.math, "japanese": typed_family.japanese}
-    both_ways(recipe(method, None if method in ("linear", "slerp") else typed_family.base, parents), tmp_path)
+    if method == "nearswap":
+        parents.pop("japanese")
+    base = typed_family.base if find_method(method).spec.needs_base else None
+    both_ways(recipe(method, base, parents), tmp_path)
+
+
+def test_rows_that_the_kernels_do_not_compute_go_the_general_way(tmp_path: Path, family: SimpleNamespace) -> None:
+    parents = {"math": family.math, "japanese": family.japanese}
+    by_row = {"groups": (Group({"scope": "row", "weight": {"math": 0.2, "japanese": 0.5}}, roles=("mlp",)),)}
+    of = recipe("nuslerp", None, parents, **by_row)
+    assert plain_merge(of) is None
+    merge_to_disk(of, tmp_path / "rows")
+    out, whole = tensors_of(tmp_path / "rows"), tmp_path / "whole"
+    merge_to_disk(recipe("nuslerp", None, parents), whole)
+    differ = {name for name, tensor in tensors_of(whole).items() if not torch.equal(tensor, out[name])}
+    assert differ and all(".mlp." in name for name in differ)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

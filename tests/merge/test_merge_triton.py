@@ -17,7 +17,7 @@ if not torch.cuda.is_available() and not INTERPRETED:
 pytest.importorskip("triton")
 
 from evomerge.merge.kernels import engine as engines
-from evomerge.merge.kernels.program import Cut, Drop, Program
+from evomerge.merge.kernels.program import Clip, Cut, Drop, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 from evomerge.merge.kernels.triton_engine import TritonEngine
 from evomerge.merge.methods.ties import FEW, cut_of
@@ -33,6 +33,7 @@ OUT = OUT[:2] if INTERPRETED else OUT
 MASKS = {
     "none": (),
     "cut": (Cut(0.01, 700), Cut(float("inf"), 0), Cut(0.0, 0), Cut(0.005, 1 << 20)),
+    "clip": tuple(Clip(most) for most in (0.01, 0.0, 1.0, 0.02)),
     "drop": tuple(Drop(density, seed) for density, seed in zip((0.3, 0.75, 1.0, 0.01), SEEDS, strict=True)),
 }
 

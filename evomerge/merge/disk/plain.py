@@ -271,6 +271,8 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
         if layout is None or not all(_fits(model, models[0].config, layout.shapes) for model in models):
             return None
         made = PlainMerge(recipe, methods, PlainFamily(recipe, models, layout))
+        if not all(task.copy_of is not None or _is_fused(task) for task in made.plan.tasks):
+            return None
         made.vocabularies.check(
             [made.family.members[index] for index in row_givers(made.plan)],
             (recipe.tokenizer_lender or recipe.donor.name, made.tokenizer),
@@ -281,6 +283,11 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
     for warning in made.vocabularies.warnings:
         log.warning("%s", warning)
     return made
+
+
+def _is_fused(task: TensorTask) -> bool:
+    fused = task.method.fused
+    return fused is None or (task.values is not None and fused(task.values))
 
 
 def _fits(model: PlainModel, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -49,8 +49,11 @@ class KernelEngine(Protocol):
         """Return whether every entry is finite."""
         ...
 
-    def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
-        """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order."""
+    def dots(self, a: torch.Tensor, b: torch.Tensor, base: torch.Tensor | None = None) -> tuple[float, float, float]:
+        """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩, accumulated in float64 in a fixed order.
+
+        With a base they are those of a − base and b − base, which are rounded to fp32 first, as in programs.
+        """
         ...
 
     def tally(self, base: torch.Tensor, parent: torch.Tensor, most: int) -> tuple[np.ndarray, np.ndarray] | None:

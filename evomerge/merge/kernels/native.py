@@ -23,7 +23,7 @@ from evomerge.merge.kernels import lanes
 from evomerge.merge.kernels.lanes import WIDTH, bits, floats, from_bits, ints, load, store
 
 BF16, F16, F32, F64 = 0, 1, 2, 3
-NO_MASK, CUT, DROP = 0, 1, 2
+NO_MASK, CUT, DROP, CLIP = 0, 1, 2, 3
 BLOCK = 1024
 LANES = 128
 SEGMENT = 64 * BLOCK
@@ -310,6 +310,12 @@ def _drop_pair(i, word, bound, short, factor, raw, into, row):
 
 
 @_inner
+def _clip(n, raw, most, into):
+    for i in range(n):
+        into[i] = most if raw[i] > most else -most if raw[i] < -most else raw[i]
+
+
+@_inner
 def _add(n, total, x, w):
     for i in range(n):
         total[i] += x[i] * w
@@ -555,7 +561,7 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
 
     `start` is a multiple of `BLOCK`. Address 0 stands for no base. `round_1` and `round_2` are dtypes to which the
     result is rounded on the way (`F32`: no rounding). A single parent of weight 1 without base is only converted. For a
-    `DROP`, `limit` is the largest random word that is kept.
+    `DROP`, `limit` is the largest random word that is kept; for a `CLIP`, `threshold` is the largest |τ|.
     """
     n_parents = len(addresses)
     x = np.zeros((n_parents, ROW), np.float32)
@@ -584,6 +590,9 @@ def run(addresses, codes, weight, mask, threshold, limit, seed, rescale, base, b
                 if mask[k] == DROP:
                     _fetch_delta(addresses[k], codes[k], at, n, origin, raw)
                     _drop(at // BLOCK, seed[k], np.int32(limit[k] + 1), rescale[k], raw, x, k * ROW)
+                elif mask[k] == CLIP:
+                    _fetch_delta(addresses[k], codes[k], at, n, origin, raw)
+                    _clip(n, raw, threshold[k], x[k])
                 else:
                     least = np.int32(0) if mask[k] == NO_MASK else _least(at, n, threshold[k], limit[k])
                     if whole and codes[k] == BF16 and least >= 0:
@@ -679,12 +688,16 @@ def finite(address, code, start, stop):
     return flag >> np.uint32(31)
 
 
-DOTS = "void(int64, int64, int64, int64, int64, int64, float64[:, ::1])"
+DOTS = "void(int64, int64, int64, int64, int64, int64, int64, int64, float64[:, ::1])"
 
 
-def dots(a, a_code, b, b_code, start, stop, sums):
-    """Put ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩ of each `SEGMENT` of entries into a row of `sums`, in float64 and a fixed order."""
+def dots(a, a_code, b, b_code, base, base_code, start, stop, sums):
+    """Put ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩ of each `SEGMENT` of entries into a row of `sums`, in float64 and a fixed order.
+
+    A base (address 0: none) is subtracted from both first, in fp32.
+    """
     x, y = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    origin = np.empty(BLOCK, np.float32)
     aa, ab, bb = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     for segment in range(start // SEGMENT, (stop + SEGMENT - 1) // SEGMENT):
         aa[:], ab[:], bb[:] = 0.0, 0.0, 0.0
@@ -692,6 +705,11 @@ def dots(a, a_code, b, b_code, start, stop, sums):
             n = min(BLOCK, stop - at)
             _fetch(a, a_code, at, n, x)
             _fetch(b, b_code, at, n, y)
+            if base != 0:
+                _fetch(base, base_code, at, n, origin)
+                for i in range(n):
+                    x[i] -= origin[i]
+                    y[i] -= origin[i]
             for i in range(n):
                 p, q = np.float64(x[i]), np.float64(y[i])
                 aa[i] += p * p

@@ -15,7 +15,7 @@ import numpy as np
 
 from evomerge.merge.kernels import lanes, native, parallel
 from evomerge.merge.kernels.parallel import over_chunks
-from evomerge.merge.kernels.program import BitRange, Cut, Program, Survey
+from evomerge.merge.kernels.program import BitRange, Clip, Cut, Program, Survey
 
 if TYPE_CHECKING:
     import torch
@@ -122,6 +122,8 @@ class NumbaEngine:
         for k, each in enumerate(program.masks):
             if isinstance(each, Cut):
                 mask[k], threshold[k], limit[k] = native.CUT, each.threshold, each.limit
+            elif isinstance(each, Clip):
+                mask[k], threshold[k] = native.CLIP, each.most
             elif each.below < 65536:
                 mask[k], limit[k] = native.DROP, each.below - 1
                 seed[k], rescale[k] = each.seed, each.rescale
@@ -145,7 +147,8 @@ class NumbaEngine:
         fused = (
             base is not None
             and 2 <= n <= (4 if program.disjoint else 3)
-            and len(set(mask.tolist()) - {native.NO_MASK}) < 2
+            and len(kinds := set(mask.tolist()) - {native.NO_MASK}) < 2
+            and native.CLIP not in kinds
             and not steps
             and all(_CODES[tensor.dtype] == native.BF16 for tensor in tensors)
         )
@@ -174,11 +177,12 @@ class NumbaEngine:
         kernel = self._finite
         return not any(over_chunks(tensor.numel(), lambda start, stop: kernel(*_at(tensor), start, stop)))
 
-    def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
+    def dots(self, a: torch.Tensor, b: torch.Tensor, base: torch.Tensor | None = None) -> tuple[float, float, float]:
         """See `KernelEngine`."""
         n = a.numel()
         sums, kernel = np.zeros((-(-n // native.SEGMENT), 3)), self._dots
-        over_chunks(n, lambda start, stop: kernel(*_at(a), *_at(b), start, stop, sums), size=4 * native.SEGMENT)
+        inputs = (*_at(a), *_at(b), *((0, native.F32) if base is None else _at(base)))
+        over_chunks(n, lambda start, stop: kernel(*inputs, start, stop, sums), size=4 * native.SEGMENT)
         aa, ab, bb = (sum(column) for column in sums.T.tolist())
         return float(aa), float(ab), float(bb)
 

@@ -12,6 +12,7 @@ rounded before it is added, so that numba, torch and a GPU agree to the last bit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -51,6 +52,17 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """Brings the entries of a task vector into [−most, most]."""
+
+    most: float
+
+
+Mask: TypeAlias = Cut | Drop | Clip
+"""What is done to the entries of a task vector before they are weighed."""
+
+
+@dataclass(frozen=True)
 class Program:
     """The element-wise work for one tensor.
 
@@ -65,7 +77,7 @@ class Program:
 
     weight: tuple[float, ...]
     scale: float = 1.0
-    masks: tuple[Cut | Drop, ...] = ()
+    masks: tuple[Mask, ...] = ()
     disjoint: bool = False
     by_count: bool = False
     normalize: bool = True

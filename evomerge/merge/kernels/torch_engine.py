@@ -6,13 +6,14 @@ processors and twice on others. A scalar is never a divisor, since a GPU multipl
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from evomerge.merge.kernels import philox
-from evomerge.merge.kernels.program import BitRange, Cut, Drop, Program, Survey
+from evomerge.merge.kernels.program import BitRange, Clip, Cut, Drop, Mask, Program, Survey
 
 _LANES = 1024
 _ROWS = 64
@@ -58,9 +59,12 @@ class TorchEngine:
         """See `KernelEngine`."""
         return all(bool(piece.isfinite().all()) for piece in _flat(tensor).split(_chunk(tensor.device)))
 
-    def dots(self, a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, float]:
+    def dots(self, a: torch.Tensor, b: torch.Tensor, base: torch.Tensor | None = None) -> tuple[float, float, float]:
         """See `KernelEngine`."""
-        sums = torch.cat([_segments(x, y) for x, y in _chunks(a, b, 64 * _LANES * _ROWS)]).T.tolist()
+        step = 64 * _LANES * _ROWS
+        origins = itertools.repeat(None) if base is None else _flat(base).split(step)
+        pieces = zip(_chunks(a, b, step), origins, strict=False)
+        sums = torch.cat([_segments(x, y, origin) for (x, y), origin in pieces]).T.tolist()
         aa, ab, bb = (sum(column) for column in sums)
         return float(aa), float(ab), float(bb)
 
@@ -126,9 +130,11 @@ def _compute(program: Program, base: torch.Tensor | None, parents: Sequence[torc
     return total if origin is None else total.mul_(program.scale).add_(origin)
 
 
-def _masked(term: torch.Tensor, mask: Cut | Drop, start: int) -> torch.Tensor:
+def _masked(term: torch.Tensor, mask: Mask, start: int) -> torch.Tensor:
     if isinstance(mask, Cut):
         return trimmed(term, mask, start)
+    if isinstance(mask, Clip):
+        return term.clamp(-mask.most, mask.most)
     return dropped(term, mask, start)
 
 
@@ -181,12 +187,13 @@ def _bits(base: torch.Tensor, parent: torch.Tensor) -> Iterator[torch.Tensor]:
         yield (y.float() - x.float()).abs().view(torch.int32)
 
 
-def _segments(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def _segments(a: torch.Tensor, b: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
     """Return ⟨a,a⟩, ⟨a,b⟩ and ⟨b,b⟩ of each segment of 64 × 1024 entries, as the compiled kernel sums them."""
     n = -(-a.numel() // (_LANES * _ROWS))
+    exact = (each.float() if base is None else each.float() - base.float() for each in (a, b))
     x, y = (
-        torch.nn.functional.pad(each.float().double(), (0, n * _LANES * _ROWS - each.numel())).view(n, _ROWS, _LANES)
-        for each in (a, b)
+        torch.nn.functional.pad(each.double(), (0, n * _LANES * _ROWS - each.numel())).view(n, _ROWS, _LANES)
+        for each in exact
     )
     columns = []
     for p, q in ((x, x), (x, y), (y, y)):

@@ -16,11 +16,13 @@ import triton
 import triton.language as tl
 
 from evomerge.merge.kernels import philox
-from evomerge.merge.kernels.program import Cut, Drop, Program
+from evomerge.merge.kernels.program import Clip, Cut, Drop, Mask, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 
 MOST = 4
 """Most parents of a kernel; more are left to plain torch, and so are fp64 and masks of both kinds in one program."""
+
+_MASKS = {Cut: 1, Drop: 2, Clip: 3}
 
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 _BOTH = 1 << 32
@@ -63,7 +65,7 @@ class TritonEngine(TorchEngine):
                 *_four([float(each) for each in program.weight], 0.0), *_masks(program.masks),
             )  # fmt: skip
             words: dict[str, Any] = {
-                "N": len(parents), "BASE": base is not None, "MASK": 0 if not kinds else 2 if dropped else 1,
+                "N": len(parents), "BASE": base is not None, "MASK": _MASKS[kinds.pop()] if kinds else 0,
                 "COPY": base is None and len(parents) == 1 and program.weight[0] == 1.0,
                 "DISJOINT": program.disjoint, "BY_COUNT": program.by_count, "NORMALIZE": program.normalize,
                 "FIRST": rounded[0], "SECOND": rounded[1], "GROUPS": groups,
@@ -81,12 +83,14 @@ def _four(some: list[Any], missing: Any) -> list[Any]:
     return some + [missing] * (MOST - len(some))
 
 
-def _masks(masks: Sequence[Cut | Drop]) -> list[Any]:
+def _masks(masks: Sequence[Mask]) -> list[Any]:
     """Return the masks as four numbers each: threshold or factor, limit or bound, and the halves of the seed."""
     rows: list[tuple[float, int, int, int]] = []
     for mask in masks:
         if isinstance(mask, Cut):
             rows.append((mask.threshold, mask.limit, 0, 0))
+        elif isinstance(mask, Clip):
+            rows.append((mask.most, 0, 0, 0))
         else:
             rows.append((mask.rescale, mask.below, _signed(mask.seed % _BOTH), _signed((mask.seed >> 32) % _BOTH)))
     columns = zip(*_four(rows, (0.0, 0, 0, 0)), strict=True)
@@ -136,6 +140,8 @@ def _term(pointer, index, inside, origin, number, bound, a, b, c, d,
         term = tl.where(keep, term, 0.0)
     if MASK == 2:
         term = tl.where(_half(a, b, c, d, PIECE).to(tl.int32) < bound, term * number, 0.0)
+    if MASK == 3:
+        term = tl.where(term > number, number, tl.where(term < -number, -number, term))
     return term
 
 

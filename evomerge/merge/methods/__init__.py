@@ -1,13 +1,21 @@
 """The merge methods: plain functions on fp32 tensors, one method or family a file.
 
-===================  ==========================================================================
+==================== ==========================================================================
 ``registry``         every method by name; loads no torch
 ``base``             what a `Method` is, what it gets (`Inputs`), parameters that several share
 ``matrices``         decompositions that methods on singular values share
 ``mean_elsewhere``   what these do with all other tensors
 ``linear``           weighted average
 ``task_arithmetic``  base + weighted sum of task vectors
+``geometric_median`` the point with the smallest summed distance
+``gram``             merges in the span of their inputs, by dot products found once per search
 ``slerp``            the arc between two parents
+``nuslerp``          the same by weights, also of rows, columns and task vectors
+``multislerp``       mean direction in one step
+``karcher``          mean direction on the sphere
+``model_stock``      the average, back towards the base by the angles of task vectors
+``nearswap``         task vector clipped to a largest change
+``arcee_fusion``     the entries that matter most
 ``ties``             trim, elect, disjoint mean
 ``dare``             random drop and rescale, then linear or TIES
 ``iso``              all singular values equal: Iso-C and Iso-CTS
@@ -23,7 +31,7 @@
 ``layer_swap``       the ends of one model, the middle of another
 ``passthrough``      layers as they are: the method of layer paths
 ``ranks``            entries by rank among those of many tensors
-===================  ==========================================================================
+==================== ==========================================================================
 
 To add a method, write its file and list it in `registry`; the conformance tests then pick it up. A method of one's own
 needs no change here: see `docs/methods.md`.

@@ -163,10 +163,13 @@ class Method:
         program: returns the same as a program for the fused kernels. It must not read the tensors, only values, seeds,
             the tensor's place and what was prepared. None, or a program that is None for some tensors: the reference is
             run, several times slower.
+        fused: whether `program` gives one for every tensor with these values; None: with any values it does. Merges
+            with others are computed by torch.
         prepare: finds `Inputs.prepared`; None: there is nothing to find.
         prepare_without_torch: whether `prepare` reads tensors through the engine alone, so that common checkpoints can
             be merged to disk without torch (`evomerge.merge.disk.plain`).
-        active: returns the indices of the parents that have an effect with these values; others are not read.
+        active: returns the indices of the parents that have an effect with these values; others are not read. None: all
+            of them always do.
         one_input: returns the index of the input (`BASE` for the base) that the result equals exactly, or None. Such a
             tensor is copied bit for bit, since fp32 arithmetic need not reproduce it: θ0 + (θ − θ0) rounds.
         shows_bad: whether a NaN or Inf in the base or in any parent that is read always shows in the result, so that
@@ -182,12 +185,13 @@ class Method:
 
     spec: MethodSpec
     merge: Callable[[Inputs], torch.Tensor]
-    active: Callable[[Values], tuple[int, ...]]
+    active: Callable[[Values], tuple[int, ...]] | None
     one_input: Callable[[Values], int | None]
     problems: Callable[[Values], list[str]]
     order_free: bool = True
     shows_bad: bool = False
     program: Callable[[Inputs], Program | None] | None = None
+    fused: Callable[[Values], bool] | None = None
     prepare: Preparation | None = None
     prepare_without_torch: bool = False
     values_at: Callable[[Values, TensorAt], Values] | None = None

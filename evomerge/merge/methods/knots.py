@@ -100,9 +100,9 @@ def _values_at(values: Values, at: TensorAt) -> Values:
 
 def _active(values: Values) -> tuple[int, ...]:
     if _sums(values):
-        return SUM.active(values)
+        return nonzero(values, "weight")
     # A parent of weight 0 still shapes the basis: a search meets no jump there, and finds the basis only once.
-    found = TIES.active(values)
+    found = nonzero(values, "weight", "density")
     return tuple(range(len(values["weight"]))) if found and _aligned(values) else found  # type: ignore[arg-type]
 
 
