@@ -17,8 +17,8 @@ def run(words: Sequence[str]) -> int:
     """List every gene of a configuration with its range and start."""
     parser = argparse.ArgumentParser(
         prog="evomerge space",
-        description="List every gene with its range and start, and say which would "
-        "change nothing and are left out, since parents equal the base there.",
+        description="List every gene with its range and start, where it counts if it does not "
+        "everywhere, and say which would change nothing and are left out, since parents equal the base there.",
     )
     parser.add_argument("config", nargs="+", help="as for `evomerge search`: experiment=NAME or FILE.yaml, overrides")
     parser.add_argument("--json", action="store_true", help="a JSON list of genes")
@@ -41,12 +41,14 @@ def run(words: Sequence[str]) -> int:
 
 def _table(title: str, genes: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=named(f"{title}: {len(genes)} genes"))
-    for column in ("gene", "low", "high", "start", "scale"):
-        table.add_column(column, justify="left" if column in ("gene", "scale") else "right")
+    sleeps = any(gene["when"] for gene in genes)
+    for column in ("gene", "low", "high", "start", "scale", *(["counts where"] if sleeps else [])):
+        table.add_column(column, justify="right" if column in ("low", "high", "start") else "left")
     for gene in genes:
         words = gene["choices"] or None
         numbers = [f"{gene[key]:g}" if words is None else words[int(gene[key])] for key in ("low", "high", "start")]
         kind = ("log" if gene["log"] else "linear") if gene["kind"] == "float" else gene["kind"]
         cells = (gene["name"], *numbers, kind if words is None else f"one of {', '.join(words)}")
+        cells = (*cells, gene["when"]) if sleeps else cells
         table.add_row(*map(named, cells))
     return table

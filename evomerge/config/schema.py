@@ -108,10 +108,15 @@ _TOKENIZER = {
 
 _NUMBER = {"type": ["number", "string", "null"]}
 
+_VALUE = {"type": ["number", "boolean", "string", "null"]}
+
 _GENE = {
     "type": ["object", "null"],
     "properties": {
-        **dict.fromkeys(("low", "high", "start", "fixed"), _NUMBER),
+        **dict.fromkeys(("low", "high"), _NUMBER),
+        "start": _VALUE,
+        "fixed": _VALUE,
+        "choices": {"type": ["array", "string", "null"], "items": {"type": ["boolean", "string"]}},
         "log": {"type": ["boolean", "string", "null"]},
         "scope": {"enum": ["group", "global", None]},
         "parents": {"type": ["object", "null"]},
@@ -338,6 +343,7 @@ class SpaceConfig(Section):
     genes: Annotated[dict[Text, dict[Any, Any]], BeforeValidator(_genes)] = key(
         {},
         "parameter and joint: per parameter {low:, high:, start:, log:, scope:, fixed:, parents: {NAME: {start:}}}\n"
+        "Words and flags: {choices: [sum, count], start: sum}; naming one, as in {election: {}}, makes a gene of it. "
         "A gene that is given no start begins at the method's default for its parameter, if that lies strictly inside "
         "of its range; else in the middle of the range (of a logarithmic one: the geometric middle).",
         must="be a mapping like {low:, high:, start:}",

@@ -55,6 +55,16 @@ class JointSpace(PathGenes):
         """The genes of the merge that could change nothing; see `ParameterSpace.left_out`."""
         return self._parameters.left_out
 
+    def awake(self, genome: Sequence[float]) -> tuple[bool, ...]:
+        """Return for each gene whether it counts; those of the path always do.
+
+        Raises:
+            ValueError: as `decode`.
+        """
+        check_genome(self._genes, genome)
+        merge = self._parameters.awake(genome[: self._parameters.n_dims])
+        return (*merge, *(True,) * self._paths.n_dims)
+
     def decode(self, genome: Sequence[float]) -> Recipe:
         """Return the recipe of the path through the merge and the other parents, or of the merge if that is the path.
 

@@ -7,30 +7,57 @@ more than one: those of the paper's best merge sum to about two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from evomerge.errors import ConfigError, RecipeError
+import numpy as np
+
+from evomerge.errors import ConfigError, RecipeError, unknown_name
 from evomerge.genome.layout import Region, make_regions
-from evomerge.genome.settings import Range, Setting, read_settings
+from evomerge.genome.method_layout import MethodLayout, Values
+from evomerge.genome.settings import read_settings
 from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
-from evomerge.genome.unmoved import Idle, LeftOut, Unmoved
-from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe, Value
+from evomerge.genome.unmoved import LeftOut, Unmoved
+from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe
 from evomerge.recipe.method import MethodSpec
 from evomerge.recipe.tokenizer import Tokenizer
 
+FindUnmoved: TypeAlias = Callable[[MethodSpec], "Unmoved | None"]
+"""Returns where parents equal what a method compares them with; None: that is not known."""
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """The merge method as a gene.
+
+    Attributes:
+        methods: those among which a search chooses; at least two, with different names.
+        start: name of the one with which it begins.
+        scope: "group": each region chooses; "global": the whole model.
+    """
+
+    methods: tuple[MethodSpec, ...]
+    start: str
+    scope: str = "group"
+
 
 class ParameterSpace(GeneSpace):
-    """The space of one merge method's parameters.
+    """The space of the parameters of one merge method, or of several among which it chooses.
 
-    A parameter of the method is evolved unless it is fixed, is no number, or the method says that a search should not
-    evolve it (`Parameter.gene`, which naming it in `genes` overrides). Per-parent parameters have one gene per parent.
-    All parameters but `lambda` have one gene per region of the model (see `evomerge.genome.layout`). Genes start at the
-    method's default, or in the middle of their range if the default is not inside. They are ordered by parameter,
-    parent, and region in the order of the forward pass.
+    A parameter of the method is evolved unless it is fixed or the method says that a search should not evolve it
+    (`Parameter.gene`, which naming it in `genes` overrides). Per-parent parameters have one gene per parent. Parameters
+    have one gene per region of the model (see `evomerge.genome.layout`), or one in all, as their scope says. Genes
+    start at the method's default, or in the middle of their range if the default is not inside. They are ordered by
+    parameter, parent, and region in the order of the forward pass.
+
+    With a choice of methods there is a gene "method" (of each region), and the names of the others begin with the
+    method's. Genes of a method that is not chosen sleep: recipes do not hold them. Where every region chooses the same
+    method, the recipe is the one of that method's own space.
 
     Args:
-        method: the merge method.
+        method: the merge method, or a choice of several.
         parents: the models that are merged, in order.
         base: the model from which task vectors are measured; None for methods that need none.
         n_layers: layers of the models.
@@ -40,11 +67,13 @@ class ParameterSpace(GeneSpace):
         roles: roles that share genes within a block: `{attention: [attention], mlp: [mlp, norm, other]}`; None: all.
         embeddings: "own": genes of their own for the embedding and for the head with the final norm; "shared": the same
             ones for both; "block": those of the first and of the last block.
-        genes: per parameter `{low, high, start, log, fixed, scope, parents: {name: {low, high, start, log, fixed}}}`;
-            `scope` is "group" (one gene per region) or "global" (one for the model).
-        parameters: per parameter a fixed value; per-parent ones may name only some parents.
-        unmoved: where parents equal the base (see `Unmoved`); genes that could change nothing for that reason are left
-            out. None: that is not known.
+        genes: per parameter `{low, high, start, log, choices, fixed, scope, parents: {name: {low, high, start, log,
+            fixed}}}`; `scope` is "group" (one gene per region) or "global" (one for the model). With a choice of
+            methods: such a mapping by name of the method.
+        parameters: per parameter a fixed value; per-parent ones may name only some parents. With a choice of methods:
+            such a mapping by name of the method.
+        unmoved: where parents equal the base (see `Unmoved`), or what finds that for a method; genes that could change
+            nothing for that reason are left out. None: that is not known.
         dtype, tokenizer, generation_config, chat_template, seed: of the recipes.
 
     Raises:
@@ -53,7 +82,7 @@ class ParameterSpace(GeneSpace):
 
     def __init__(
         self,
-        method: MethodSpec,
+        method: MethodSpec | MethodChoice,
         parents: Sequence[Parent],
         *,
         n_layers: int,
@@ -64,23 +93,33 @@ class ParameterSpace(GeneSpace):
         embeddings: str = "own",
         genes: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
-        unmoved: Unmoved | None = None,
+        unmoved: Unmoved | FindUnmoved | None = None,
         dtype: str | None = None,
         tokenizer: Tokenizer | None = None,
         generation_config: str | None = None,
         chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
-        problems = _parent_problems(method, parents, base)
+        choice = method if isinstance(method, MethodChoice) else None
+        methods = (method,) if isinstance(method, MethodSpec) else method.methods
+        problems = [problem for one in methods for problem in _parent_problems(one, parents, base)]
         layout: list[str] = []
         self.regions: tuple[Region, ...] = make_regions(n_layers, blocks, roles, embeddings, tied, layout)
         problems += layout
         names = [parent.name for parent in parents]
-        self._settings = read_settings(method, names, dict(parameters or {}), dict(genes or {}), problems)
+        given = [
+            (one, *said)
+            for one, said in zip(methods, _by_method(choice, parameters or {}, genes or {}, problems), strict=True)
+        ]
+        whole = choice is None or choice.scope == "global"
+        settings = [
+            read_settings(one, names, fixed, own, problems, below="" if choice is None else one.name, whole=whole)
+            for one, fixed, own in given
+        ]
         try:
             # The common part of all decoded recipes; making it checks names, dtype and lenders.
             self._frame = Recipe(
-                method.name,
+                methods[0].name if methods[0].name != PASSTHROUGH else "linear",
                 tuple(parents),
                 base,
                 dtype=dtype,
@@ -91,20 +130,35 @@ class ParameterSpace(GeneSpace):
             )
         except RecipeError as error:
             problems.append(str(error))
-        if method.name == PASSTHROUGH:
+        if any(one.name == PASSTHROUGH for one in methods):
+            said = f"{PASSTHROUGH} mixes no weights, so "
             # The other mistakes of a recipe without a path would only mislead.
             problems = [
-                f"{method.name} mixes no weights, so its path is all there is to evolve: set `space.name` to dataflow"
+                f"{said}its path is all there is to evolve: set `space.name` to dataflow"
+                if choice is None
+                else f"{said}it cannot be one of `space.method.choices`; set `space.name` to joint for a layer path"
             ]
-        if not problems and not any(setting.evolves for setting in self._settings):
+        evolve = choice is not None or any(setting.evolves for own in settings for setting in own)
+        if not problems and not evolve:
             problems.append(
-                f"every parameter of {method.name} is fixed, so there is nothing to evolve; free at least one in "
+                f"every parameter of {methods[0].name} is fixed, so there is nothing to evolve; free at least one in "
                 "`space.genes`, or build the one merge with `evomerge merge`"
             )
         if problems:
             raise ConfigError(problems)
-        self._idle = Idle(method, names, self.regions, self._settings, unmoved)
-        self._genes = tuple(self._make_genes())
+        self._layouts = {
+            one.name: MethodLayout(
+                one,
+                names,
+                self.regions,
+                own,
+                unmoved(one) if callable(unmoved) else unmoved,
+                prefix="" if choice is None else one.name,
+            )
+            for one, own in zip(methods, settings, strict=True)
+        }
+        self._choice = choice
+        self._genes = (*self._method_genes(), *(gene for one in self._layouts.values() for gene in one.genes))
         problems = name_problems(self._genes)
         if problems:
             raise ConfigError(problems)
@@ -115,34 +169,29 @@ class ParameterSpace(GeneSpace):
         Raises:
             ValueError: if the genome has another length, or a value is outside its gene's range.
         """
-        check_genome(self._genes, genome)
-        values = {gene.name: float(value) for gene, value in zip(self._genes, genome, strict=True)}
-        everywhere: dict[str, Value] = {}
-        somewhere: list[Setting] = []
-        for setting in self._settings:
-            if setting.evolves and setting.scope == "group":
-                somewhere.append(setting)
-            else:
-                everywhere[setting.parameter.name] = self._value(setting, "", values)
+        values = self._values(genome)
+        chosen = self._chosen(values)
+        # The method of the first region stands for the whole recipe, so that one method alone has its usual recipe.
+        top = next(iter(chosen.values()))
+        regions = self._regions_of(chosen)
         inside: list[Group] = []
         outside: list[Group] = []
-        for region in self.regions if somewhere or any(self._idle.of(one.name) for one in self.regions) else ():
-            here = [
-                setting
-                for setting in self._settings
-                if setting in somewhere or (self._idle.of(region.name) and self._idle.says(setting))
-            ]
-            parameters = {setting.parameter.name: self._value(setting, region.name, values) for setting in here}
+        for region in self.regions if len(regions) > 1 or top.has_groups else ():
+            layout = chosen[region.name]
+            parameters, method = layout.here(region.name, values), None
+            if layout is not top:  # it inherits nothing
+                method = layout.method.name
+                parameters = {**layout.everywhere(values, regions[method]), **parameters}
             for place in region.places:
                 # The first group that matches counts, so groups without layers, which match everywhere, come last.
                 groups = outside if place.layers is None else inside
-                groups.append(Group(parameters, place.layers, place.roles, region.name))
+                groups.append(Group(parameters, place.layers, place.roles, region.name, method))
         frame = self._frame
         return Recipe(
-            method=frame.method,
+            method=top.method.name,
             parents=frame.parents,
             base=frame.base,
-            parameters=everywhere,
+            parameters=top.everywhere(values, regions[top.method.name]),
             groups=(*inside, *outside),
             dtype=frame.dtype,
             tokenizer=frame.tokenizer,
@@ -151,60 +200,108 @@ class ParameterSpace(GeneSpace):
             seed=frame.seed,
         )
 
+    def awake(self, genome: Sequence[float]) -> tuple[bool, ...]:
+        """Return for each gene whether it counts: its method is chosen, and what it depends on is as it asks for.
+
+        Raises:
+            ValueError: as `decode`.
+        """
+        values = self._values(genome)
+        awake = {gene.name for gene in self._method_genes()}
+        for name, regions in self._regions_of(self._chosen(values)).items():
+            awake |= self._layouts[name].awake(values, regions)
+        return tuple(gene.name in awake for gene in self._genes)
+
+    @property
+    def has_mean(self) -> bool:
+        """Always: of choices, the most common one stands for the mean."""
+        return True
+
+    def mean(self, genomes: Sequence[Sequence[float]]) -> tuple[float, ...]:
+        """Return the mean of some genomes, the best first.
+
+        A choice is the most common one, of equally common ones that of the best genome. A number is the mean over the
+        genomes in which it is awake: what sleeps was never tried.
+        """
+        if not any(self.kinds):
+            mean = super().mean(genomes)
+            assert mean is not None  # every gene is a float
+            return mean
+        awake = np.array([self.awake(genome) for genome in genomes])
+        found = []
+        for i, gene in enumerate(self._genes):
+            tried = [float(genome[i]) for genome, counts in zip(genomes, awake[:, i], strict=True) if counts]
+            if not tried:
+                found.append(gene.start)
+            elif gene.kind == "choice":
+                found.append(Counter(tried).most_common(1)[0][0])  # of equally common ones the first
+            else:
+                found.append(gene.value(float(np.mean([gene.unit(value) for value in tried]))))
+        return self.canonical(found)
+
     @property
     def left_out(self) -> list[LeftOut]:
-        """The genes that could change nothing and are left out, by region; of the whole model under the name ""."""
-        found = []
-        for region in (*self.regions, None):
-            name = "" if region is None else region.name
-            parents = tuple(one.name for one in self._frame.parents if self._idle.is_idle(one.name, name))
-            n = sum(
-                self._idle.is_idle(parent, name)
-                for setting in self._settings
-                if (setting.scope == "global") == (region is None)
-                for parent, value in setting.values.items()
-                if isinstance(value, Range)
-            )
-            if n:
-                found.append(LeftOut(name, parents, self._idle.in_whole(name), n))
+        """The genes that could change nothing and are left out, by method and region; see `MethodLayout.left_out`."""
+        return [one for layout in self._layouts.values() for one in layout.left_out]
+
+    def _method_genes(self) -> list[Gene]:
+        if self._choice is None:
+            return []
+        doc = "the merge method"
+        if self._choice.scope == "global":
+            return [Gene.choice("method", tuple(self._layouts), self._choice.start, doc)]
+        return [
+            Gene.choice(f"method.{region.name}", tuple(self._layouts), self._choice.start, doc)
+            for region in self.regions
+            # Where no parent takes part for any method, all of them give a copy of the base.
+            if not all(layout.idle.in_whole(region.name) for layout in self._layouts.values())
+        ]
+
+    def _values(self, genome: Sequence[float]) -> Values:
+        check_genome(self._genes, genome)
+        return {gene.name: float(value) for gene, value in zip(self._genes, genome, strict=True)}
+
+    def _chosen(self, values: Values) -> dict[str, MethodLayout]:
+        """Return the method of each region."""
+        layouts = list(self._layouts.values())
+        if self._choice is None:
+            return dict.fromkeys((region.name for region in self.regions), layouts[0])
+        start = float(list(self._layouts).index(self._choice.start))
+        whole = values.get("method", start)
+        return {region.name: layouts[int(values.get(f"method.{region.name}", whole))] for region in self.regions}
+
+    def _regions_of(self, chosen: Mapping[str, MethodLayout]) -> dict[str, list[str]]:
+        """Return the regions of each method that merges any."""
+        found: dict[str, list[str]] = {}
+        for region, layout in chosen.items():
+            found.setdefault(layout.method.name, []).append(region)
         return found
 
-    def _make_genes(self) -> list[Gene]:
-        genes = []
-        for setting in self._settings:
-            regions = [region.name for region in self.regions] if setting.scope == "group" else [""]
-            for parent, value in setting.values.items():
-                if isinstance(value, Range):
-                    genes += [
-                        Gene(
-                            _gene_name(setting, parent, region),
-                            value.low,
-                            value.high,
-                            value.start,
-                            value.log,
-                            setting.parameter.doc,
-                        )
-                        for region in regions
-                        if not self._idle.is_idle(parent, region)
-                    ]
-        return genes
 
-    def _value(self, setting: Setting, region: str, values: Mapping[str, float]) -> Value:
-        """Return the value of a parameter in a region ("": in the whole model), for all parents or by parent name."""
-        found: dict[str | None, Any] = {}
-        for parent, value in setting.values.items():
-            if self._idle.is_idle(parent, region):
-                found[parent] = self._idle.constant(setting, parent)
-            elif isinstance(value, Range):
-                found[parent] = values[_gene_name(setting, parent, region if setting.scope == "group" else "")]
-            else:
-                found[parent] = value
-        if None in found:
-            return found[None]
-        alike = len(set(found.values())) == 1
-        if alike and (not setting.evolves or self._idle.in_whole(region)):
-            return next(iter(found.values()))
-        return {str(parent): value for parent, value in found.items()}
+def _by_method(
+    choice: MethodChoice | None, parameters: Mapping[str, Any], genes: Mapping[str, Any], problems: list[str]
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Return the fixed parameters and the genes of each method."""
+    if choice is None:
+        return [(parameters, genes)]
+    names = [method.name for method in choice.methods]
+    for where, given in (("method.parameters", parameters), ("space.genes", genes)):
+        for name, own in given.items():
+            if name not in names:
+                owners = [one.name for one in choice.methods if one.parameter(str(name)) is not None]
+                problems.append(
+                    f"`{where}.{name}`: with several methods, parameters stand below their method's name, like "
+                    f"{{{owners[0]}: {{{name}: …}}}}"
+                    if owners
+                    else f"`{where}`: {unknown_name('method of `space.method.choices`', str(name), names)}"
+                )
+            elif own is not None and not isinstance(own, Mapping):
+                problems.append(f"`{where}.{name}` must map parameters of {name} to their values, but came {own!r}")
+    return [tuple(_mapping(given.get(name)) for given in (parameters, genes)) for name in names]  # type: ignore[misc]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _parent_problems(method: MethodSpec, parents: Sequence[Parent], base: Parent | None) -> list[str]:
@@ -216,7 +313,3 @@ def _parent_problems(method: MethodSpec, parents: Sequence[Parent], base: Parent
     if method.needs_base and base is None:
         problems.append(f"{method.name} measures task vectors from a base, but there is none; set `models.base`")
     return problems
-
-
-def _gene_name(setting: Setting, parent: str | None, region: str) -> str:
-    return ".".join(part for part in (setting.parameter.name, parent, region) if part)

@@ -34,6 +34,7 @@ class Gene:
         kind: "float"; "integer": the whole numbers from `low` to `high`; or "choice": the index of one of `choices`,
             whose order means nothing.
         choices: the words of a choice.
+        when: where it counts, in words; empty: everywhere. Elsewhere it sleeps: it changes nothing there.
 
     Raises:
         ValueError: if the kind is unknown, or the range of an integer or a choice is not one.
@@ -47,6 +48,7 @@ class Gene:
     doc: str = ""
     kind: str = "float"
     choices: tuple[str, ...] = ()
+    when: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -63,15 +65,17 @@ class Gene:
             raise ValueError(f"gene {self.name} has {len(self.choices)} choices, but the range {self.low}..{self.high}")
 
     @classmethod
-    def integer(cls, name: str, low: int, high: int, start: int, doc: str = "") -> Gene:
+    def integer(cls, name: str, low: int, high: int, start: int, doc: str = "", when: str = "") -> Gene:
         """Return a gene for the whole numbers from `low` to `high`."""
-        return cls(name, float(low), float(high), float(start), doc=doc, kind="integer")
+        return cls(name, float(low), float(high), float(start), doc=doc, kind="integer", when=when)
 
     @classmethod
-    def choice(cls, name: str, choices: Sequence[str], start: str, doc: str = "") -> Gene:
+    def choice(cls, name: str, choices: Sequence[str], start: str, doc: str = "", when: str = "") -> Gene:
         """Return a gene for one of some words; its value is the word's index."""
         words = tuple(choices)
-        return cls(name, 0.0, len(words) - 1.0, float(words.index(start)), doc=doc, kind="choice", choices=words)
+        return cls(
+            name, 0.0, len(words) - 1.0, float(words.index(start)), doc=doc, kind="choice", choices=words, when=when
+        )
 
     @property
     def n_values(self) -> int:
@@ -113,6 +117,7 @@ class Gene:
             "doc": self.doc,
             "kind": self.kind,
             "choices": list(self.choices),
+            "when": self.when,
         }
 
 
@@ -120,9 +125,9 @@ class Space(Protocol):
     """Turns points of the unit cube, which optimizers move, into genomes, and genomes into recipes.
 
     What callers may assume: both steps are functions of their argument alone (the same point gives an equal recipe in
-    any process). In a parameter space, two different genomes give recipes with different hashes. A space of layer paths
-    ignores some genes (the scale of a layer that the path leaves out), so many genomes may give one path; equal paths
-    give equal recipes, so that they are scored once.
+    any process). In a parameter space, two genomes that differ in an awake gene give recipes with different hashes. A
+    space of layer paths ignores some genes (the scale of a layer that the path leaves out), so many genomes may give
+    one path; equal paths give equal recipes, so that they are scored once.
     """
 
     @property
@@ -164,8 +169,32 @@ class Space(Protocol):
         """
         ...
 
+    def awake(self, genome: Sequence[float]) -> tuple[bool, ...]:
+        """Return for each gene whether it counts, as far as the space can tell.
+
+        The value of a gene that sleeps changes nothing: the recipe is the same with any other. Which genes are awake
+        does not depend on the values of those that sleep.
+
+        Raises:
+            ValueError: as `decode`.
+        """
+        ...
+
+    def canonical(self, genome: Sequence[float]) -> tuple[float, ...]:
+        """Return the genome with every gene that sleeps at its start: equal for genomes that give equal recipes."""
+        ...
+
+    def mean(self, genomes: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
+        """Return the mean of some genomes, the best first; None: this space has none."""
+        ...
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether the mean of genomes makes sense."""
+        ...
+
     def describe(self) -> list[dict[str, Any]]:
-        """Return one row for each gene: name, low, high, start, log, doc, kind, choices."""
+        """Return one row for each gene: name, low, high, start, log, doc, kind, choices, when."""
         ...
 
 
@@ -205,8 +234,35 @@ class GeneSpace:
         """
         return genome_of(self._genes, x)
 
+    def awake(self, genome: Sequence[float]) -> tuple[bool, ...]:
+        """Return for each gene whether it counts; here every gene does."""
+        check_genome(self._genes, genome)
+        return (True,) * len(self._genes)
+
+    def canonical(self, genome: Sequence[float]) -> tuple[float, ...]:
+        """Return the genome with every gene that sleeps at its start."""
+        return tuple(
+            float(value) if counts else gene.start
+            for gene, value, counts in zip(self._genes, genome, self.awake(genome), strict=True)
+        )
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether every gene is a float."""
+        return not any(self.kinds)
+
+    def mean(self, genomes: Sequence[Sequence[float]]) -> tuple[float, ...] | None:
+        """Return the genome at the mean of some genomes' points; None where a gene is no float."""
+        if not self.has_mean:
+            return None
+        points = np.array(
+            [[gene.unit(value) for gene, value in zip(self._genes, one, strict=True)] for one in genomes],
+            dtype=np.float64,
+        )
+        return self.genome(np.clip(points.mean(axis=0), 0.0, 1.0))
+
     def describe(self) -> list[dict[str, Any]]:
-        """Return one row for each gene: name, low, high, start, log, doc, kind, choices."""
+        """Return one row for each gene: name, low, high, start, log, doc, kind, choices, when."""
         return [gene.to_data() for gene in self._genes]
 
 

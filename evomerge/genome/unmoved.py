@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from evomerge.genome.gene_values import EVOLVED
 from evomerge.genome.layout import Region
-from evomerge.genome.settings import Range, Setting
+from evomerge.genome.settings import Setting
 from evomerge.recipe.method import MethodSpec
 
 Unmoved: TypeAlias = Mapping[tuple[str, int | None], Collection[str]]
@@ -29,12 +30,14 @@ class LeftOut:
         parents: those that nobody moved there: their genes are left out.
         whole: whether these are all parents, so that the region has no genes at all.
         n_genes: how many genes are left out.
+        method: the merge method whose genes they are.
     """
 
     region: str
     parents: tuple[str, ...]
     whole: bool
     n_genes: int
+    method: str
 
 
 class Idle:
@@ -57,7 +60,7 @@ class Idle:
         settings: Sequence[Setting],
         unmoved: Unmoved | None,
     ) -> None:
-        self._method, self._parents, self._all = method, tuple(parents), frozenset(parents)
+        self._method, self.parents, self._all = method, tuple(parents), frozenset(parents)
         known = unmoved if unmoved is not None and _holds(method, settings) else None
         self._of = {region.name: frozenset[str]() if known is None else self._find(region, known) for region in regions}
         self._everywhere = self._all.intersection(*self._of.values())
@@ -78,18 +81,18 @@ class Idle:
 
     def says(self, setting: Setting) -> bool:
         """Return whether a parameter is one by which a recipe says that a parent takes no part."""
-        name = setting.parameter.name
+        name = setting.name
         return name == self._method.share or (setting.evolves and name in (self._method.of_equals or ()))
 
     def constant(self, setting: Setting, parent: str | None) -> Any:
         """Return what stands in a recipe instead of a gene of a parent that takes no part."""
-        name, value = setting.parameter.name, setting.values[parent]
+        name, value = setting.name, setting.values[parent]
         if name == self._method.share:
             # Without a base, equal parents give the first of them.
-            return 1.0 if not self._method.needs_base and parent == self._parents[0] else 0.0
+            return 1.0 if not self._method.needs_base and parent == self.parents[0] else 0.0
         if self._method.of_equals is not None and name in self._method.of_equals:
             return self._method.of_equals[name]
-        return value.start if isinstance(value, Range) else value
+        return value.start if isinstance(value, EVOLVED) else value
 
     def _find(self, region: Region, unmoved: Unmoved) -> frozenset[str]:
         found = self._all.intersection(*(names for key, names in unmoved.items() if _holds_place(region, *key)))
@@ -104,8 +107,11 @@ def _holds(method: MethodSpec, settings: Sequence[Setting]) -> bool:
         return method.share is not None
     if method.of_equals is None:
         return False
-    fixed = {one.parameter.name: one.values[None] for one in settings if None in one.values}
-    return all(isinstance(fixed[name], Range) or fixed[name] == value for name, value in method.of_equals.items())
+    fixed = {one.name: one.values[None] for one in settings if None in one.values}
+    return all(
+        name not in fixed or isinstance(fixed[name], EVOLVED) or fixed[name] == value
+        for name, value in method.of_equals.items()
+    )
 
 
 def _holds_place(region: Region, role: str, layer: int | None) -> bool:

@@ -51,9 +51,9 @@ class VectorStrategy(Strategy):
         return self.optimizer.sure_asks
 
     def ask(self) -> Proposal:
-        """Return the recipe of the optimizer's next point."""
+        """Return the recipe of the optimizer's next point; genes that sleep stand in its genome at their start."""
         asked: Point = self.optimizer.ask()
-        genome = self.space.genome(asked.x)
+        genome = self.space.canonical(self.space.genome(asked.x))
         return Proposal(asked.number, self.space.decode(genome), genome)
 
     def tell(self, number: int, result: Result | None) -> None:
@@ -91,16 +91,13 @@ class VectorStrategy(Strategy):
 
     @property
     def has_mean(self) -> bool:
-        """Whether every gene is a float."""
-        return not any(self.space.kinds)
+        """The space's."""
+        return self.space.has_mean
 
     def mean(self, genomes: Sequence[tuple[float, ...]]) -> Proposal | None:
-        """Return the recipe at the mean of some genomes' points; None where a gene is no float."""
-        if not self.has_mean:
-            return None
-        points = np.array([self.point(genome) for genome in genomes], dtype=np.float64)
-        genome = self.space.genome(np.clip(points.mean(axis=0), 0.0, 1.0))
-        return Proposal(-1, self.space.decode(genome), genome)
+        """Return the recipe of the mean of some genomes, the best first; None where the space has none."""
+        genome = self.space.mean(genomes)
+        return None if genome is None else Proposal(-1, self.space.decode(genome), genome)
 
     def finalists(self, ranked: Sequence[Record], n: int) -> list[Record]:
         """Return the best candidates by fitness; where the search ends with a front, the best fronts, thinned out."""

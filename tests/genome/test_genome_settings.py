@@ -135,8 +135,19 @@ def test_words_and_flags_can_be_fixed() -> None:
         ({"genes": {"weight": {"parents": {"math": {"scope": "group"}}}}}, r"key in .* for math 'scope'"),
         ({"genes": {"weight": {"parents": {"math": {"start": 9}}}}}, r"weight\.parents\.math`: `start` must lie in"),
         ({"genes": {"t": {"parents": {"math": {"start": 0.1}}}}}, r"t is one number for all parents"),
-        ({"genes": {"election": {"low": 0}}}, r"election is one of sum, count, which cannot be evolved"),
-        ({"genes": {"normalize": {}}}, r"normalize is true or false, which cannot be evolved"),
+        ({"genes": {"election": {"low": 0}}}, r"`low` has no meaning for election, which is one of sum, count"),
+        ({"genes": {"normalize": {"log": True}}}, r"`log` has no meaning for normalize, which is true or false"),
+        ({"genes": {"weight": {"choices": [1, 2]}}}, r"`choices` has no meaning for weight, which is a number"),
+        ({"genes": {"election": ["sum"]}}, r"`space\.genes\.election` must be a mapping like \{choices: \[\.\.\.\]\}"),
+        ({"genes": {"election": {"choices": "sum"}}}, r"`choices` must list values .* \[sum, count\], but came 'sum'"),
+        ({"genes": {"election": {"choices": ["sum", "cuont"]}}}, r"unknown value of .* 'cuont'; did you mean 'count'"),
+        ({"genes": {"election": {"choices": ["sum"]}}}, r"two values at least; one alone is \{fixed: sum\}"),
+        ({"genes": {"normalize": {"choices": [1, 0]}}}, r"choices must be true or false, but came 1"),
+        ({"genes": {"election": {"start": "cuont"}}}, r"`start` must be one of sum, count, but came 'cuont'"),
+        ({"genes": {"normalize": {"start": 1}}}, r"`start` must be one of true, false, but came 1"),
+        ({"genes": {"election": {"parents": {"math": {}}}}}, r"election is one value for all parents"),
+        ({"genes": {"election": {"fixed": "sum", "choices": ["sum"]}}}, r"has `fixed` and also choices"),
+        ({"genes": {"election": {"fixed": "cuont"}}}, r"unknown value of .* 'cuont'; did you mean 'count'"),
         ({"parameters": {"election": "counts"}}, r"value of `method\.parameters\.election` 'counts'; .* 'count'"),
         ({"parameters": {"normalize": 1}}, r"`method\.parameters\.normalize` must be true or false, but came 1"),
         ({"parameters": {"weight": "a"}}, r"`method\.parameters\.weight` must be a finite number, but came 'a'"),
@@ -221,14 +232,16 @@ def test_a_method_that_mixes_no_weights_has_no_parameter_space() -> None:
 
 def test_every_method_that_mixes_weights_has_a_space() -> None:
     from evomerge.merge.methods.registry import METHODS, find_method
+    from evomerge.merge.plan import check_recipe
 
     for method in map(find_method, METHODS):
-        if method.spec.name == PASSTHROUGH:
+        spec = method.spec
+        if spec.name == PASSTHROUGH or not any(parameter.gene for parameter in spec.parameters):
             continue
-        space = make(method=method.spec, parents=PARENTS[: method.spec.n_parents[1]])
+        assert all(set(parameter.when) <= {one.name for one in spec.parameters} for parameter in spec.parameters)
+        space = make(method=spec, parents=PARENTS[: spec.n_parents[1]])
         recipe = space.decode(space.genome(space.start))
-        assert recipe.method == method.spec.name
-        given = {*recipe.parameters, *(name for group in recipe.groups for name in group.parameters)}
-        assert given == {parameter.name for parameter in method.spec.parameters}
+        assert recipe.method == spec.name
+        check_recipe(recipe)
         for gene in space.genes:
-            assert gene.low < gene.start < gene.high
+            assert gene.low < gene.start < gene.high or gene.kind != "float"

@@ -200,5 +200,6 @@ def test_the_description_lists_every_gene_with_range_and_start() -> None:
         "doc": "how much",
         "kind": "float",
         "choices": [],
+        "when": "",
     }
     assert len(rows) == 8

@@ -49,7 +49,7 @@ def test_a_block_that_no_parent_moved_has_no_genes() -> None:
     one = space(unmoved=places(at0=BOTH, at1=BOTH))
     assert len(one.genes) == len(space().genes) - 5  # weight and density of each, and t
     assert not any("layers0-1" in name for name in names_of(one))
-    assert one.left_out == [LeftOut("layers0-1", BOTH, True, 5)]
+    assert one.left_out == [LeftOut("layers0-1", BOTH, True, 5, "mix")]
     recipe = one.decode([gene.start for gene in one.genes])
     assert recipe.parameters_of("mlp", 1)["weight"] == 0.0
     assert recipe.parameters_of("mlp", 2)["weight"] == {"math": 1.0, "ja": 1.0}
@@ -64,7 +64,7 @@ def test_a_parent_that_did_not_move_alone_loses_its_own_genes_and_takes_no_part(
     one = space(unmoved=places(at2=["ja"], at3=["ja"]))
     gone = set(names_of(space())) - set(names_of(one))
     assert gone == {"weight.ja.layers2-3", "density.ja.layers2-3"}
-    assert one.left_out == [LeftOut("layers2-3", ("ja",), False, 2)]
+    assert one.left_out == [LeftOut("layers2-3", ("ja",), False, 2, "mix")]
     values = {gene.name: gene.start for gene in one.genes} | {"weight.math.layers2-3": 0.25}
     recipe = one.decode(list(values.values()))
     assert recipe.parameters_of("mlp", 3)["weight"] == {"math": 0.25, "ja": 0.0}
@@ -93,7 +93,7 @@ def test_genes_of_the_whole_model_go_only_where_a_parent_moved_nothing() -> None
     all_of_it = {place: {"ja"} for place in places()}
     none = space(genes=everywhere, unmoved=all_of_it)
     assert "weight.ja" not in names_of(none)
-    assert none.left_out[-1] == LeftOut("", ("ja",), False, 1)
+    assert none.left_out[-1] == LeftOut("", ("ja",), False, 1, "mix")
     assert none.decode([gene.start for gene in none.genes]).parameters["weight"] == {"math": 1.0, "ja": 0.0}
 
 
