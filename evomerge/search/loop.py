@@ -56,7 +56,7 @@ class Loop:
         self.repeats = 0
 
     def evolve(self, strategy: Strategy, limit: Budget) -> None:
-        """Ask, score and tell until the budget is spent, the strategy repeats itself, or someone asks to stop."""
+        """Ask, score and tell until the budget is spent, the strategy has nothing new, or someone asks to stop."""
         candidates = self.candidates
         while True:
             for candidate in self.turns.to_tell(candidates):
@@ -88,7 +88,7 @@ class Loop:
     def _may_ask(self, strategy: Strategy, limit: Budget) -> bool:
         """Return whether another candidate may start now: a worker is free, its turn has come, the budget suffices."""
         candidates = self.candidates
-        if self.stop.stopping or not self.scoring.may_enter:
+        if self.stop.stopping or not self.scoring.may_enter or not strategy.ready:
             return False
         if candidates.n_running + candidates.n_queued >= self.executor.capacity:
             return False

@@ -3,6 +3,7 @@
 - `base.py`: the contract (`Strategy`, `Proposal`), and what a strategy is made from (`StrategySetup`)
 - `registry.py`: strategies by name
 - `vector.py`: a space with an optimizer of arrays
+- `greedy_soup.py`: a uniform average that takes up one parent after the other
 
 Populations and archives, which breed recipes from recipes, are further strategies, one in each file.
 """

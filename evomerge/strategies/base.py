@@ -64,7 +64,7 @@ class Strategy(ABC):
 
     What callers may assume:
 
-    - `ask` may be called any number of times before earlier proposals are told.
+    - While it is `ready`, `ask` may be called any number of times before earlier proposals are told.
     - Each proposal is told at most once, in any order; one that is never told is tolerated.
     - `tell(number, None)` means that the candidate failed: it ranks below every other one.
     - Equal recipes have equal results, so a strategy may propose a recipe again; it is not scored twice.
@@ -99,6 +99,15 @@ class Strategy(ABC):
     def sure_asks(self) -> int:
         """How many further `ask`s return the same proposals, whatever outstanding ones are told in the meantime."""
         return 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a recipe to ask for now.
+
+        False: the next one depends on an outstanding result, or nothing is left to propose. A search whose strategy is
+        not ready although nothing is outstanding is over, whatever is left of its budget.
+        """
+        return True
 
     @abstractmethod
     def ask(self) -> Proposal:

@@ -10,7 +10,12 @@ from evomerge.strategies.base import Strategy, StrategySetup
 from evomerge.system.registry import Registry
 
 STRATEGIES: Registry[type[Strategy]] = Registry(
-    "strategy", {"vector": "evomerge.strategies.vector:VectorStrategy"}, group="evomerge.strategies"
+    "strategy",
+    {
+        "vector": "evomerge.strategies.vector:VectorStrategy",
+        "greedy_soup": "evomerge.strategies.greedy_soup:GreedySoup",
+    },
+    group="evomerge.strategies",
 )
 
 

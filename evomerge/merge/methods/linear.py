@@ -62,6 +62,10 @@ METHOD = Method(
         needs_base=False,
         share="weight",
         of_equals={"normalize": True},  # a sum of equal tensors that is not divided by its weights is another one
+        formula="θ = Σ w_i θ_i / Σ w_i",
+        notes="Equal weights, the default, make the uniform soup of the paper; its greedy soup is a strategy "
+        "(`strategy.name: greedy_soup`). A base takes no part, but lends its configuration and tokenizer. Weights that "
+        "sum to 0 are refused unless normalize is false. One pass of a fused kernel.",
     ),
     merge=lambda inputs: linear(
         inputs.parents, weight=inputs.numbers("weight"), normalize=bool(inputs.values["normalize"])
