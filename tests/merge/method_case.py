@@ -24,6 +24,13 @@ Reference: TypeAlias = Callable[
 """(base, parents, values, seeds, at) → the result: float64 in, float64 out, written from the formula alone."""
 
 
+WholeReference: TypeAlias = Callable[
+    ["Mapping[str, torch.Tensor]", "list[Mapping[str, torch.Tensor]]", Values, "Mapping[str, TensorAt]"],
+    "Mapping[str, torch.Tensor]",
+]
+"""The same for methods that join all tensors of the models: (base, parents, values, places) → the results, by name."""
+
+
 ARITHMETIC = ("dare_linear", "dare_ties", "linear", "slerp", "task_arithmetic", "ties")
 """A method of each kind, whose parameters are weights, densities and a place on an arc, for tests of other things."""
 
@@ -33,7 +40,7 @@ class MethodCase:
     """The case of one method.
 
     Attributes:
-        reference: independent arithmetic in float64; it must share no code with the method.
+        reference: independent arithmetic in float64; it must share no code with the method. None: see `whole`.
         values: sets of parameters to try beside the defaults, from the corners too; of a per-parent parameter three
             numbers, of which the first are taken if there are fewer parents.
         holds: property to the parameters with which it holds. "P1": one parent is the result; "P2": of equal parents
@@ -42,14 +49,16 @@ class MethodCase:
         rtol, atol: how far fp32 may be from the reference, relative to the largest |entry| of the inputs.
         jumps: whether the result jumps where inputs change by rounding (ties in a ranking, a sign of a sum that is 0).
             The contents that have such ties are then left out of the comparison with the reference.
+        whole: the reference where a tensor's result depends on the other tensors of the models.
     """
 
-    reference: Reference
+    reference: Reference | None
     values: tuple[Values, ...] = ()
     holds: Mapping[str, Values] = field(default_factory=dict)
     rtol: float = 1e-5
     atol: float = 1e-6
     jumps: bool = False
+    whole: WholeReference | None = None
 
 
 def all_cases() -> dict[str, MethodCase]:

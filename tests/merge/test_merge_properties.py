@@ -142,11 +142,17 @@ def expected(case: MethodCase, method: str, models: Drawn, values: Values) -> di
         )  # fmt: skip
     uses_base = has_base(method, given)
     out = {}
+    places = {}
     for name, tensor_ in models.base.items():
         place = place_of(name)
-        if place.buffer or not tensor_.is_floating_point():
-            continue
-        at = TensorAt(name, place.role, place.layer, N_LAYERS, tuple(tensor_.shape), place.transposed)
+        if not place.buffer and tensor_.is_floating_point():
+            places[name] = TensorAt(name, place.role, place.layer, N_LAYERS, tuple(tensor_.shape), place.transposed)
+    if case.whole is not None:
+        wide = [{name: model[name].double() for name in places} for model in (models.base, *models.parents.values())]
+        return dict(case.whole(wide[0], wide[1:], full, places))
+    assert case.reference is not None
+    for name, at in places.items():
+        tensor_ = models.base[name]
         seeds = [mask_seed(models.seed, who, name) for who in models.parents]
         parents = [parent[name].double() for parent in models.parents.values()]
         out[name] = case.reference(tensor_.double() if uses_base else None, parents, full, seeds, at)

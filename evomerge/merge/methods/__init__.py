@@ -29,6 +29,7 @@
 ``compeft``          task vectors as signs and one number
 ``pcb``              entries compete within and between task vectors
 ``layer_swap``       the ends of one model, the middle of another
+``opcm``             models merged one after the other, each projected away from what was merged
 ``passthrough``      layers as they are: the method of layer paths
 ``ranks``            entries by rank among those of many tensors
 ==================== ==========================================================================

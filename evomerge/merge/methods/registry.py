@@ -39,6 +39,7 @@ METHODS: Registry[Method] = Registry(
         "layer_swap": f"{_HERE}.layer_swap:METHOD",
         "nearswap": f"{_HERE}.nearswap:METHOD",
         "arcee_fusion": f"{_HERE}.arcee_fusion:METHOD",
+        "opcm": f"{_HERE}.opcm:METHOD",
         PASSTHROUGH: f"{_HERE}.passthrough:METHOD",
     },
     group="evomerge.methods",
