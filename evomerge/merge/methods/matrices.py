@@ -58,19 +58,16 @@ def exact_task_vectors(inputs: Inputs) -> list[torch.Tensor]:
 def matrices(tensor: torch.Tensor, at: TensorAt) -> list[torch.Tensor]:
     """Return the matrix of a tensor, or those of a stack, each outputs × inputs, in float64 on the CPU."""
     wide = tensor.double().cpu()
-    if at.kind == "stack":
-        return list(wide)
-    return [wide.T if at.transposed else wide]
+    wide = wide.mT if at.transposed else wide
+    return list(wide) if at.kind == "stack" else [wide]
 
 
 def rejoin(parts: Sequence[torch.Tensor], at: TensorAt, device: torch.device) -> torch.Tensor:
     """Return the tensor that has these matrices, the reverse of `matrices`, as contiguous fp32."""
     import torch
 
-    if at.kind == "stack":
-        return torch.stack([part.float() for part in parts]).to(device)
-    (part,) = parts
-    return (part.T if at.transposed else part).float().contiguous().to(device)
+    narrow = [(part.mT if at.transposed else part).float().contiguous() for part in parts]
+    return (torch.stack(narrow) if at.kind == "stack" else narrow[0]).to(device)
 
 
 def over_matrices(

@@ -31,10 +31,10 @@ class TensorAt:
 
         "matrix": a linear map, outputs × inputs unless `transposed`; "stack": linear maps one after the other, as of
         experts, one for each index of the first axis; "embedding": rows for tokens or positions, of the embedding or
-        the head; "vector": norms, biases and scalars; "kernel": four or more axes.
+        the head; "vector": norms, scalars and biases, those of several experts too; "kernel": four or more axes.
         """
         n_axes = len(self.shape)
-        if n_axes < 2:
+        if n_axes < 2 or self.name.endswith("bias"):
             return "vector"
         if self.role in ("embedding", "head"):
             return "embedding"
