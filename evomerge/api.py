@@ -271,6 +271,8 @@ def merge(
     *,
     shard_size: int | None = None,
     progress: Progress | None = None,
+    save_state: str | Path | None = None,
+    continue_from: str | Path | None = None,
 ) -> Path:
     """Build the model of a recipe (or of a recipe file) as a Hugging Face folder.
 
@@ -278,15 +280,20 @@ def merge(
         out: the folder to make; it must not exist, or be empty.
         shard_size: largest weight file, in bytes; None: 5 GB.
         progress: called with (tensors done, tensors in all).
+        save_state: a folder to make for the state of a merge by `opcm`, so that it can be continued with further models
+            when these are gone; None: none.
+        continue_from: such a folder of an earlier merge, whose models the recipe names first; they need not exist.
 
     Raises:
-        RecipeError: if the recipe is wrong.
+        RecipeError: if the recipe is wrong, or does not agree with the state.
         CheckpointError: if its models cannot be read or do not fit together.
         ExportError: if the folder cannot be written.
     """
     from evomerge.workflows.merge import merge as run
 
-    return run(recipe, out, shard_size=shard_size, progress=progress)
+    return run(
+        recipe, out, shard_size=shard_size, progress=progress, save_state=save_state, continue_from=continue_from
+    )
 
 
 def evaluate(

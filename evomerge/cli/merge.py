@@ -16,11 +16,29 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("recipe", type=Path, help="a recipe YAML file")
     parser.add_argument("out", type=Path, help="the folder to write; must not exist or be empty")
     parser.add_argument("--shard-gb", type=float, default=5.0, help="largest weight file, in GB (default 5)")
+    parser.add_argument(
+        "--save-state", type=Path, metavar="DIR", help="also write the state of a merge by opcm, to continue it later"
+    )
+    parser.add_argument(
+        "--continue-from",
+        type=Path,
+        metavar="DIR",
+        help="go on from such a state with the models that it has not seen; the others need not exist any more",
+    )
     arguments = parser.parse_args(words)
 
     from evomerge import api
 
     with steps("merging") as progress:
-        out = api.merge(arguments.recipe, arguments.out, shard_size=int(arguments.shard_gb * 1e9), progress=progress)
+        out = api.merge(
+            arguments.recipe,
+            arguments.out,
+            shard_size=int(arguments.shard_gb * 1e9),
+            progress=progress,
+            save_state=arguments.save_state,
+            continue_from=arguments.continue_from,
+        )
     say(f"wrote {out}")
+    if arguments.save_state is not None:
+        say(f"the state of the merge is in {arguments.save_state}; continue it with --continue-from")
     return 0

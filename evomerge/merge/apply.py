@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from evomerge.errors import RecipeError
 from evomerge.merge.kernels.engine import KernelEngine, engine_for
@@ -113,6 +113,18 @@ def program_of(
     if program is None:
         raise LookupError(f"{task.method.spec.name} has no program for {task.name}")
     return program, inputs.base, list(inputs.parents)
+
+
+def prepared(plan: MergePlan, task: TensorTask) -> Any:
+    """Return what the method of a task finds for it before it merges, on the CPU.
+
+    Raises:
+        CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
+    """
+    import torch
+
+    device = torch.device("cpu")
+    return _inputs(plan, task, engine_for(device), device).prepared
 
 
 def _inputs(plan: MergePlan, task: TensorTask, engine: KernelEngine, device: torch.device) -> Inputs:

@@ -107,7 +107,7 @@ def check_recipe(recipe: Recipe) -> dict[str, Method]:
         for i, group in enumerate((None, *recipe.groups)):
             method = methods[recipe.method_of(group)]
             where = "" if group is None else group_words(i - 1, group)
-            values = _resolve(method.spec, recipe.parameters_in(group), recipe)
+            values = resolve_values(method.spec, recipe.parameters_in(group), recipe)
             # Groups inherit mistakes of the recipe's parameters, and parents may have the same, so each counts once.
             found = dict.fromkeys(_value_problems(method, values, recipe, group))
             problems.extend(f"{where}{problem}" for problem in found if problem not in problems)
@@ -250,7 +250,7 @@ class _Resolver:
         group = self._groups[here]
         key, method = None if group is None else id(group), self._methods[recipe.method_of(group)]
         if key not in self._values:
-            self._values[key] = _resolve(method.spec, recipe.parameters_in(group), recipe)
+            self._values[key] = resolve_values(method.spec, recipe.parameters_in(group), recipe)
         values = self._values[key]
         if method.values_at is not None:
             return _Resolved.of(method, method.values_at(values, place_of(self._family, tensor)), self._order(method))
@@ -316,7 +316,7 @@ def _plain(value: Any) -> str:
     return repr(dict(value)) if isinstance(value, Mapping) else repr(value)
 
 
-def _resolve(spec: MethodSpec, given: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+def resolve_values(spec: MethodSpec, given: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Return the parameters with defaults, per-parent ones as tuples in the order of the recipe's parents."""
     values: dict[str, Any] = {}
     for parameter in spec.parameters:

@@ -10,7 +10,26 @@ from evomerge.recipe import Recipe
 from evomerge.workflows import Progress
 
 
-def merge(recipe: Recipe | str | Path, out: str | Path, *, shard_size: int | None, progress: Progress | None) -> Path:
+def merge(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    shard_size: int | None,
+    progress: Progress | None,
+    save_state: str | Path | None,
+    continue_from: str | Path | None,
+) -> Path:
     """Build the model of a recipe (or of a recipe file) as a Hugging Face folder; see `evomerge.api.merge`."""
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if save_state is not None or continue_from is not None:
+        from evomerge.merge.disk.continual import merge_with_state
+
+        return merge_with_state(
+            loaded,
+            out,
+            save_state=save_state,
+            continue_from=continue_from,
+            shard_size=shard_size or SHARD_BYTES,
+            progress=progress,
+        )
     return merge_to_disk(loaded, out, shard_size=shard_size or SHARD_BYTES, progress=progress)

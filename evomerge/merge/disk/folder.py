@@ -44,6 +44,7 @@ def merge_to_disk(
     shard_size: int = SHARD_BYTES,
     progress: Progress | None = None,
     sources: Sources | None = None,
+    plan: MergePlan | None = None,
 ) -> Path:
     """Build the model of a recipe as a Hugging Face folder, which `from_pretrained` loads.
 
@@ -61,6 +62,8 @@ def merge_to_disk(
         shard_size: largest weight file, in bytes (a larger tensor gets a file of its own).
         progress: called after each tensor.
         sources: opened models to share.
+        plan: what is done in place of the recipe's own plan, made with these sources; its recipe says who lends
+            tokenizer and generation config.
 
     Returns:
         The folder.
@@ -83,7 +86,7 @@ def merge_to_disk(
         from evomerge.merge.sources import Sources
 
         sources = Sources()
-    _write(_build(recipe, sources), recipe, folder, shard_size, progress)
+    _write(_build(recipe, sources, plan), recipe, folder, shard_size, progress)
     return folder
 
 
@@ -138,8 +141,11 @@ def _plain_build(plain: PlainMerge) -> _Build:
     return _Build(plain.plan.tasks, plain.load, *reads, donor, None, tokenizer, generation, blocks=plain.blocks)
 
 
-def _build(recipe: Recipe, sources: Sources) -> _Build:
+def _build(recipe: Recipe, sources: Sources, plan: MergePlan | None = None) -> _Build:
     from evomerge.merge.apply import merge_tensor
+
+    if plan is not None:
+        recipe = plan.recipe
 
     lender = sources.tokenizer_of(recipe)
     generation = sources.generation_of(recipe).generation_folder
@@ -158,7 +164,7 @@ def _build(recipe: Recipe, sources: Sources) -> _Build:
             generation,
             its_code,
         )
-    plan = sources.plan(recipe)
+    plan = plan or sources.plan(recipe)
     donor = plan.family.model(plan.family.donor)
     load = partial(merge_tensor, plan)
     return _Build(plan.tasks, load, *_reads(plan), donor, donor.config, tokenizer, generation, its_code)
@@ -181,7 +187,7 @@ def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]
 
 
 def _write(build: _Build, recipe: Recipe, out: Path, shard_size: int, progress: Progress | None) -> None:
-    with _appearing(out) as folder:
+    with appearing(out) as folder:
         _write_config(build, folder)
         _write_weights(build, folder, shard_size, progress)
         _write_tokenizer(build, folder)
@@ -189,8 +195,12 @@ def _write(build: _Build, recipe: Recipe, out: Path, shard_size: int, progress: 
 
 
 @contextlib.contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Yield a new folder beside `out`, which becomes `out` at the end or is removed if anything goes wrong."""
+def appearing(out: Path) -> Iterator[Path]:
+    """Yield a new folder beside `out`, which becomes `out` at the end or is removed if anything goes wrong.
+
+    Raises:
+        ExportError: if it cannot be written.
+    """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with hidden_folder(out) as folder:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -404,3 +404,14 @@ METHOD = Method(
     shows_bad=True,
     values_at=_ranked,
 )
+
+
+def continued(start: Start) -> Method:
+    """Return the method that goes on from an earlier merge; no tensor of its result is a copy of a parent."""
+    base_alone: Callable[[Values], int | None] = lambda values: BASE if values["norm"] == 0.0 else None  # noqa: E731
+    return replace(METHOD, prepare=partial(_prepare, start=start), one_input=base_alone)
+
+
+def directions_of(method: Method) -> Method:
+    """Return a method of this file so that every tensor has its direction prepared, also where it would be copied."""
+    return replace(method, one_input=lambda values: None)
