@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from evomerge.merge.live.model import LiveModel
+from evomerge.merge.methods.registry import find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
 
@@ -36,12 +37,20 @@ LIMITS = {
     "linear": 2.0,
     "task_arithmetic": 2.0,
     "slerp": 2.5,
+    "nuslerp": 2.5,
+    "multislerp": 2.0,
+    "karcher": 2.0,
+    "geometric_median": 2.0,
+    "model_stock": 2.0,
+    "nearswap": 2.0,
+    "nuslerp (scope: row)": None,
+    "arcee_fusion": None,
     "dare_linear": 3.5,
     "ties": 3.5,
     "dare_ties": 3.5,
     "ties (scope: model)": 3.5,
 }
-"""What each method must stay under, in times of the floor."""
+"""What each method must stay under, in times of the floor; None: there is no fused kernel, so there is no limit."""
 
 
 def shapes(quick: bool) -> Qwen2Config:
@@ -80,18 +89,21 @@ def write_models(folder: Path, config: Qwen2Config, device: str = "cpu") -> dict
 def candidate(method: str, folders: dict[str, Path], number: int) -> Recipe:
     """A recipe of a method whose every gene differs from the last one's."""
     step = 0.01 * (number % 20)
-    name, _, scope = method.partition(" ")
+    name, _, words = method.partition(" ")
+    spec = find_method(name).spec
     weights = {who: 0.3 + 0.1 * i + step for i, who in enumerate("abc")}
     densities = {who: 0.15 + 0.2 * i + step for i, who in enumerate("abc")}
-    values = {
-        "linear": {"weight": weights},
-        "task_arithmetic": {"weight": weights, "lambda": 0.8},
-        "slerp": {"t": 0.3 + step},
-    }.get(name, {"weight": weights, "density": densities, "lambda": 1.1})
-    if scope:
-        values["scope"] = "model"
-    parents = tuple(Parent(who, ModelSource(str(folders[who]))) for who in ("ab" if name == "slerp" else "abc"))
-    base = None if name in ("linear", "slerp") else Parent("base", ModelSource(str(folders["base"])))
+    given = {"weight": weights, "density": densities, "lambda": 1.1, "t": 0.3 + step, "exponent": 1.0 + step,
+             "iqr_factor": 1.5 + step}  # fmt: skip
+    given |= {"nearswap": {"t": 1e-3 + 1e-4 * step}, "task_arithmetic": {"lambda": 0.8}}.get(name, {})
+    names = "abc"[: spec.n_parents[1]]
+    values = {key: {who: value[who] for who in names} if isinstance(value, dict) else value
+              for key, value in given.items() if spec.parameter(key)}  # fmt: skip
+    if words:
+        key, value = words.strip("()").split(": ")
+        values[key] = value
+    parents = tuple(Parent(who, ModelSource(str(folders[who]))) for who in names)
+    base = Parent("base", ModelSource(str(folders["base"]))) if spec.needs_base else None
     return Recipe(name, parents, base, values)
 
 
@@ -181,7 +193,8 @@ def main() -> None:
     print("| method | × floor | limit | floor (s) | candidate (s) | first (s) | prepared in all (MiB) |")
     print("|---|---|---|---|---|---|---|")
     for method, row in figures.items():
-        print(f"| {method} | {row['ratio']:.2f} | {LIMITS[method]} | {row['floor']:.3f} | {row['seconds']:.3f} | "
+        limit = LIMITS[method] or "–"
+        print(f"| {method} | {row['ratio']:.2f} | {limit} | {row['floor']:.3f} | {row['seconds']:.3f} | "
               f"{row['first']:.2f} | {row['prepared']:.1f} |")  # fmt: skip
 
 

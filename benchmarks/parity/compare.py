@@ -8,8 +8,8 @@ bfloat16, in one file and in several, and every recipe of `recipes.py` is merged
 to compute in float32, as evomerge always does.
 
 A row says how many entries differ, and the largest difference in units in the last place: of the largest of the result
-and its inputs, and of the result alone, which says little where a sum cancels. Methods that draw at random are compared by
-the share of entries that left the base, the mean and the norm of what was added to it, as evomerge / mergekit.
+and its inputs, and of the result alone, which says little where a sum cancels. Methods that draw at random are compared
+by the share of entries that left the base, the mean and the norm of what was added to it, as evomerge / mergekit.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Return the rows as Markdown."""
     exact = [
-        f"| recipe | dtype | entries that differ | by more than {NEAR:g} ulps of the inputs | largest, ulps of the inputs | "
-        "of the result |",
+        f"| recipe | dtype | entries that differ | by more than {NEAR:g} ulps of the inputs "
+        "| largest, ulps of the inputs | of the result |",
         "|---|---|---:|---:|---:|---:|",
     ]
     drawn = ["| recipe | dtype | kept share | mean size | norm |", "|---|---|---:|---:|---:|"]
@@ -192,9 +192,10 @@ def table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
                 sizes = " | ".join(f"{figures[key]:.3g}" for key in ("ulps of inputs", "ulps"))
                 exact.append(f"| {name} | {dtype} | {shares} | {sizes} |")
             elif "kept" in figures:
-                drawn.append(f"| {name} | {dtype} | " + " | ".join(f"{figures[k]:.4f}" for k in ("kept", "mean", "norm")) + " |")
+                ratios = " | ".join(f"{figures[key]:.4f}" for key in ("kept", "mean", "norm"))
+                drawn.append(f"| {name} | {dtype} | {ratios} |")
             else:
-                (who, text), = figures.items()
+                ((who, text),) = figures.items()
                 failed.append(f"| {name} | {dtype} | {who}: {' '.join(text.split())[:200]} |")
     return "\n\n".join("\n".join(part) for part in (exact, drawn, failed) if len(part) > 2)
 

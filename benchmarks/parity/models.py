@@ -22,8 +22,8 @@ SIZES = {
 def write_family(folder: Path, family: str, dtype: str, *, sharded: bool) -> dict[str, Path]:
     """Write the checkpoints, each in one file or in several.
 
-    Entries have a standard deviation of 0.05, those of task vectors 0.004. A fifth of each task vector is 0, and half of
-    its square is common to all three, so that their cosines are about a half.
+    Entries have a standard deviation of 0.05, those of task vectors 0.004. A fifth of each task vector is 0, and half
+    of its variance is common to all three, so that their cosines are above 0.
 
     Args:
         folder: where they are written.

@@ -8,6 +8,9 @@ only slowly, Vardi and Zhang's condition (https://doi.org/10.1073/pnas.97.4.1423
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -58,15 +61,26 @@ def median_of(squares: np.ndarray, weight: np.ndarray, *, max_iter: int, tol: fl
         inner = (squares[k, others][:, None] + squares[k, others] - squares[np.ix_(others, others)]) / 2.0
         if np.sqrt(max(0.0, float((pull[:, None] * pull * inner).sum()))) < weight[~others].sum() * _CLEARLY:
             return np.eye(len(weight))[k]
+    return np.array(_weiszfeld(squares.tolist(), weight.tolist(), max_iter, tol * largest, smoothing * largest))
+
+
+def _weiszfeld(
+    squares: list[list[float]], weight: list[float], max_iter: int, shortest: float, nearest: float
+) -> list[float]:
+    """Return the shares of the points, from the weighted mean on; in Python's numbers, since arrays are too small."""
+
+    def dot(x: Sequence[float], y: Sequence[float]) -> float:
+        return math.fsum(map(operator.mul, x, y))
+
     share = weight
     for _ in range(max_iter):
-        reach = (squares * share).sum(axis=1)
-        away = np.sqrt(np.maximum(0.0, reach - float((share * reach).sum()) / 2.0))
-        pull = weight / np.maximum(away, smoothing * largest)
-        new = pull / pull.sum()
-        change = new - share
-        share = new
-        if np.sqrt(max(0.0, -float((change[:, None] * change * squares).sum()) / 2.0)) < tol * largest:
+        reach = [dot(row, share) for row in squares]
+        half = dot(share, reach) / 2.0
+        pull = [w / max(nearest, math.sqrt(max(0.0, each - half))) for w, each in zip(weight, reach, strict=True)]
+        total = math.fsum(pull)
+        before, share = share, [each / total for each in pull]
+        change = [new - old for new, old in zip(share, before, strict=True)]
+        if -dot(change, [dot(row, change) for row in squares]) / 2.0 < shortest * shortest:
             break
     return share
 
