@@ -296,6 +296,25 @@ def merge(
     )
 
 
+def convert(source: str | Path, out: str | Path | None = None, *, force: bool = False) -> str:
+    """Write a mergekit YAML as a recipe of evomerge, or a recipe of evomerge as a mergekit YAML; the file tells which.
+
+    Args:
+        source: the file.
+        out: the file to write, which appears whole or not at all; None: none.
+        force: whether `out` is replaced if it is there.
+
+    Returns:
+        The text. In comments it says what was left out, or what mergekit will do otherwise.
+
+    Raises:
+        RecipeError: with every mistake, or everything that mergekit cannot express; or if `out` is there already.
+    """
+    from evomerge.workflows.convert import convert as run
+
+    return run(source, out, force=force)
+
+
 def evaluate(
     target: str | Path | Recipe,
     *,

@@ -27,6 +27,7 @@ COMMANDS = {
     "profile": "run a few candidates of a configuration, and say where the time goes",
     "methods": "list the merge methods and their parameters",
     "merge": "build the model of a recipe on disk",
+    "convert": "a mergekit YAML as a recipe of evomerge, or the other way",
     "evaluate": "score a model, a recipe or a run's best on tasks; or a search's models on all items",
     "export": "write a run's best merge as a Hugging Face folder with a model card",
     "estimate": "scores on all items from answers to a few, with intervals",

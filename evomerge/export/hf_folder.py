@@ -65,8 +65,8 @@ def export_recipe(
         report: called at the end with what is known of the folder.
 
     Returns:
-        `out`, with safetensors, config, tokenizer, recipe.yaml, README.md, and for a layer path without scales
-        mergekit.yaml.
+        `out`, with safetensors, config, tokenizer, recipe.yaml, README.md, and mergekit.yaml where mergekit
+        can build the recipe.
 
     Raises:
         ExportError: if `out` is in use or cannot be written, or the folder does not compute what the recipe does;
@@ -89,7 +89,7 @@ def export_recipe(
                 merge_to_disk(recipe, model, progress=progress, sources=sources, **options)
             except ExportError as error:  # its message names the hidden folder, which means nothing to the user
                 raise ExportError(str(error).replace(str(model), str(out))) from error
-            texts = {**_recipe_text(recipe), **_mergekit(recipe, sources), **(extra_files or {})}
+            texts = {**_recipe_text(recipe), **_mergekit(recipe), **(extra_files or {})}
             known = ExportReport(
                 verification=_verified(recipe, model, sources, tolerance) if verify else None,
                 repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
@@ -136,18 +136,13 @@ def _recipe_text(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
+def _mergekit(recipe: Recipe) -> dict[str, str]:
     """Return the recipe as a file for mergekit, by name; nothing if mergekit cannot express it."""
-    from evomerge.interop.mergekit import passthrough_problems, passthrough_yaml
-    from evomerge.merge.paths.ends import Lenders
+    from evomerge.interop.mergekit import write_mergekit
 
-    if not recipe.path or passthrough_problems(recipe):
-        return {}
-    compatible = sources.compatible_parents(recipe)
-    if compatible.untied(Lenders.of(recipe)) is not None:  # mergekit would keep the tie
-        return {}
-    own = str(compatible.first.dtype).removeprefix("torch.")
-    return {MERGEKIT_FILE: passthrough_yaml(published_recipe(recipe), dtype=own)}
+    public = dict(zip(recipe.checkpoints(), published_recipe(recipe).checkpoints(), strict=True))
+    written = write_mergekit(recipe, places=public)
+    return {} if written.problems else {MERGEKIT_FILE: written.text}
 
 
 def _problem(error: OSError, out: Path) -> str:

@@ -5,10 +5,10 @@
 - `vocabulary.py`: methods and parameters of mergekit in our words
 - `reader.py`: a file of one or several merges as a recipe · `build.py`: one merge · `columns.py`: slices ·
   `groups.py`: parameters · `parts.py`: parts of names · `tokens.py`: tokenizers · `models.py`: what models tell
-- `passthrough.py`: a layer path without scales as mergekit's passthrough YAML
+- `writer.py`: a recipe as such a file, with `settings.py` for its parameters
 """
 
-from evomerge.interop.mergekit.passthrough import passthrough_problems, passthrough_yaml
 from evomerge.interop.mergekit.reader import Reading, looks_like_mergekit, read_mergekit
+from evomerge.interop.mergekit.writer import MergekitFile, write_mergekit
 
-__all__ = ["Reading", "looks_like_mergekit", "passthrough_problems", "passthrough_yaml", "read_mergekit"]
+__all__ = ["MergekitFile", "Reading", "looks_like_mergekit", "read_mergekit", "write_mergekit"]

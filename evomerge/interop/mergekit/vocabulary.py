@@ -45,6 +45,14 @@ class Word:
             return self.words[number != 0.0]
         return number != 0.0 if self.flag else number
 
+    def theirs_of(self, value: float | bool | str) -> float | bool | int:
+        """Return a value here in mergekit's words: true or false, a whole number, or a number."""
+        if self.words:
+            return value in self.words and bool(self.words.index(str(value)))
+        if isinstance(value, str):
+            return False  # a word that mergekit lacks, which is named elsewhere
+        return bool(value) if self.flag else int(value) if self.integer else float(value)
+
 
 @dataclass(frozen=True)
 class MethodWords:
@@ -98,3 +106,7 @@ METHODS: Mapping[str, MethodWords] = {
 IDLE = frozenset(("int8_mask", "rescale", "normalize", "density", "weight", "lambda", "epsilon", "gamma", "t"))
 """Names of parameters that people leave in a file although its method ignores them, as mergekit does. They are left
 out. Every other name that a method does not know is a mistake."""
+
+
+RANDOM = frozenset(("dare_linear", "dare_ties", "della", "della_linear"))
+"""Methods that draw masks."""
