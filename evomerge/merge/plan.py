@@ -207,7 +207,9 @@ def make_plan(recipe: Recipe, methods: Mapping[str, Method], family: Family) -> 
 def place_of(family: Family, tensor: Merged) -> TensorAt:
     """Return what a method may know about a tensor."""
     place = tensor.place
-    return TensorAt(tensor.name, place.role, place.layer, family.n_layers, tuple(tensor.info.shape), place.transposed)
+    return TensorAt(
+        tensor.name, place.role, place.layer, family.n_layers, tuple(tensor.info.shape), place.transposed, place.heads
+    )
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def find_layout(config: Mapping[str, Any]) -> TensorLayout | None:
     places: dict[str, TensorPlace] = {}
 
     def add(name: str, shape: tuple[int, ...], role: str, index: int | None = None) -> None:
-        shapes[name], places[name] = shape, TensorPlace(role, index)
+        shapes[name] = shape
+        places[name] = TensorPlace(role, index, heads=(heads, groups, size) if role == "attention" else None)
 
     if not config["tie_word_embeddings"]:
         add("lm_head.weight", (words, hidden), "head")

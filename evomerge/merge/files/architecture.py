@@ -74,14 +74,17 @@ class Architecture:
         embeddings = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
         roles = _RoleFinder(self.model, embeddings, prefix)
         buffers = {name for name, _ in self.model.named_buffers()}
+        heads = _heads(self.model.config)
+        found = {name: roles.find(name) for name, first in self.canonical.items() if name == first}
         self.places: Mapping[str, TensorPlace] = {
             name: TensorPlace(
-                *roles.find(name),
+                role,
+                layer,
                 buffer=name in buffers and _COMPUTED.search(name) is not None,
                 transposed=isinstance(self.model.get_submodule(name.rpartition(".")[0]), Conv1D),
+                heads=heads if role == "attention" else None,
             )
-            for name, first in self.canonical.items()
-            if name == first
+            for name, (role, layer) in found.items()
         }
 
     @property
@@ -129,6 +132,18 @@ def _build(config: Any, trust_remote_code: bool) -> Any:
         raise CheckpointError(
             f"transformers cannot build a causal language model of type {kind!r} from its config.json: {error}"
         ) from error
+
+
+def _heads(config: Any) -> tuple[int, int, int] | None:
+    """Return how many heads queries have, how many keys and values have, and their width, as the configuration says."""
+    config = config.get_text_config()
+    if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", None) == "alibi":
+        return None  # the slope of a head follows from its number
+    n, hidden = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
+    if not isinstance(n, int) or not isinstance(hidden, int) or n < 1:
+        return None
+    groups, size = getattr(config, "num_key_value_heads", None), getattr(config, "head_dim", None)
+    return n, groups if isinstance(groups, int) else n, size if isinstance(size, int) else hidden // n
 
 
 def _shared(model: nn.Module, names: Mapping[str, Any]) -> dict[str, str]:

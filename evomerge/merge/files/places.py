@@ -18,12 +18,15 @@ class TensorPlace:
             merged; False for buffers that training changes (a router's correction bias).
         transposed: whether it is the matrix of a linear map stored as inputs × outputs (GPT-2's `Conv1D`) rather than
             outputs × inputs.
+        heads: of a tensor of an attention: how many heads its queries have, how many its keys and values have, and how
+            wide a head is; None where the configuration does not say it, or where heads differ by their number (ALiBi).
     """
 
     role: str
     layer: int | None
     buffer: bool = False
     transposed: bool = False
+    heads: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,11 @@
 ``pcb``              entries compete within and between task vectors
 ``layer_swap``       the ends of one model, the middle of another
 ``opcm``             models merged one after the other, each projected away from what was merged
+``git_rebasin``      the average after units were put in one order
 ``passthrough``      layers as they are: the method of layer paths
 ``ranks``            entries by rank among those of many tensors
+``units``            what in a model has no order: hidden units, heads
+``matching``         the order in which one model's units are most like another's
 ==================== ==========================================================================
 
 To add a method, write its file and list it in `registry`; the conformance tests then pick it up. A method of one's own

@@ -40,6 +40,7 @@ METHODS: Registry[Method] = Registry(
         "nearswap": f"{_HERE}.nearswap:METHOD",
         "arcee_fusion": f"{_HERE}.arcee_fusion:METHOD",
         "opcm": f"{_HERE}.opcm:METHOD",
+        "git_rebasin": f"{_HERE}.git_rebasin:METHOD",
         PASSTHROUGH: f"{_HERE}.passthrough:METHOD",
     },
     group="evomerge.methods",

@@ -16,6 +16,8 @@ class TensorAt:
         n_layers: how many layers the model has.
         shape: its shape.
         transposed: whether it is a matrix stored as inputs × outputs.
+        heads: of a tensor of an attention: how many heads its queries have, how many its keys and values have, and how
+            wide a head is; None where this is not known, or where heads differ by their number (ALiBi).
     """
 
     name: str
@@ -24,6 +26,7 @@ class TensorAt:
     n_layers: int
     shape: tuple[int, ...]
     transposed: bool = False
+    heads: tuple[int, int, int] | None = None
 
     @property
     def kind(self) -> str:

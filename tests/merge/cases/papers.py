@@ -1,4 +1,4 @@
-"""`expo`, `rebase`, `layer_swap`, `consensus_ta`, `compeft` and `pcb`, written once more from their formulas."""
+"""`expo`, `rebase`, `layer_swap`, `consensus_ta`, `compeft`, `pcb` and `git_rebasin`, once more from their formulas."""
 
 import math
 from collections.abc import Sequence
@@ -98,7 +98,21 @@ def pcb(
     return base + (above / below.clamp(min=1e-12)).view(base.shape)
 
 
+def git_rebasin(
+    base: torch.Tensor | None, parents: Sequence[torch.Tensor], values: Values, seeds: Sequence[int], at: TensorAt
+) -> torch.Tensor:
+    """No unit of these models is understood, so all of them keep their order."""
+    total = sum(w * x for w, x in zip(values["weight"], parents, strict=True))
+    assert isinstance(total, torch.Tensor)
+    return total / sum(values["weight"])
+
+
 CASES = {
+    "git_rebasin": MethodCase(
+        git_rebasin,
+        values=({"weight": (0.9, 0.4, 0.7)}, {"weight": (0.0, 1.0, -0.3)}, {"weight": (0.0, 0.7, 0.0)}),
+        holds={"P2": {"weight": (0.9, 0.4, 0.7)}, "P3": {}},
+    ),
     "expo": MethodCase(
         expo,
         values=({"alpha": 0.0}, {"alpha": -0.5}, {"alpha": -1.0}, {"alpha": 1.7}),
