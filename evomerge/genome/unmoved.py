@@ -103,11 +103,11 @@ class Idle:
 
 def _holds(method: MethodSpec, settings: Sequence[Setting]) -> bool:
     """Return whether the method says what equal tensors mean, with these settings."""
+    fixed = {one.name: one.values[None] for one in settings if None in one.values}
     if method.needs_base:
-        return method.share is not None
+        return method.share is not None and all(fixed[name] == value for name, value in method.share_with.items())
     if method.of_equals is None:
         return False
-    fixed = {one.name: one.values[None] for one in settings if None in one.values}
     return all(
         name not in fixed or isinstance(fixed[name], EVOLVED) or fixed[name] == value
         for name, value in method.of_equals.items()

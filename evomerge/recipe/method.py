@@ -87,6 +87,7 @@ class MethodSpec:
         share: the per-parent parameter that is 0 for a parent which takes no part. With a base it says more: where a
             parent equals the base, no value of its parameters changes the result, so that 0 may as well stand there.
             None: this is not promised, and every group of tensors keeps its genes.
+        share_with: with a base, parameters with whose values alone `share` says that more.
         of_equals: without a base, parameters with which equal parents give that very tensor, as they would with any
             value of the parameters that a search evolves (but for the last bit of fp32). Where parameters are fixed to
             other values than these, this does not hold. None: it never does.
@@ -102,6 +103,7 @@ class MethodSpec:
     needs_base: bool = True
     n_parents: tuple[int, int | None] = (1, None)
     share: str | None = None
+    share_with: Mapping[str, float | bool | str] = field(default_factory=dict)
     of_equals: Mapping[str, float | bool] | None = None
     formula: str = ""
     notes: str = ""

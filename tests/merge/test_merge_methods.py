@@ -11,10 +11,9 @@ from method_case import ARITHMETIC
 from evomerge.merge.kernels.philox import words
 from evomerge.merge.kernels.program import Drop
 from evomerge.merge.methods.base import Inputs
-from evomerge.merge.methods.dare import drop_and_rescale
+from evomerge.merge.methods.pipeline import sparsify
 from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.methods.slerp import slerp
-from evomerge.merge.methods.ties import cut_of, trim
 
 SIZES = (1, 2, 7, 64)
 
@@ -42,6 +41,10 @@ def random(n: int, seed: int, ties: bool = False) -> torch.Tensor:
     if ties:  # few distinct magnitudes, both signs, zeros
         return torch.randint(-2, 3, (n,), generator=generator).float()
     return torch.randn(n, generator=generator)
+
+
+def drop_and_rescale(tau: torch.Tensor, *, density: float, seed: int) -> torch.Tensor:
+    return sparsify.keep(tau, sparsify.random(density=density, seed=seed, rescaled=True))
 
 
 def close(actual: torch.Tensor, expected: object) -> None:
@@ -141,10 +144,12 @@ def test_trim_keeps_exactly_k_and_ties_fall_to_the_lowest_index(n: int, ties: bo
     for density in (0.0, 0.01, 0.2, 0.5, 0.8, 1.0):
         tau = random(n, 5, ties)
         expected = numpy_trim(tau.double().numpy(), density)
-        np.testing.assert_array_equal(trim(tau.clone(), cut_of(tau, density)).numpy(), expected)
+        np.testing.assert_array_equal(
+            sparsify.keep(tau.clone(), sparsify.top(tau, math.floor(density * n))).numpy(), expected
+        )
     # All magnitudes equal: nothing but the index can decide.
     level = torch.full((n,), -0.5)
-    assert trim(level.clone(), cut_of(level, 0.5)).nonzero().flatten().tolist() == list(range(n // 2))
+    assert sparsify.keep(level.clone(), sparsify.top(level, n // 2)).nonzero().flatten().tolist() == list(range(n // 2))
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -20,7 +20,7 @@ from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels.program import Clip, Cut, Drop, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 from evomerge.merge.kernels.triton_engine import TritonEngine
-from evomerge.merge.methods.ties import FEW, cut_of
+from evomerge.merge.methods.pipeline.sparsify import FEW, top
 
 pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
@@ -112,7 +112,7 @@ def test_nothing_and_more_than_the_kernel_takes() -> None:
 def test_a_cut_is_that_of_the_cpu(n: int) -> None:
     for values in tensors(n, "fb"):
         for density in (0.0, 0.3, 0.5, 1.0):
-            assert cut_of(values.float(), density) == cut_of(values.cpu().float(), density)
+            assert top(values.float(), int(density * n)) == top(values.cpu().float(), int(density * n))
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")

@@ -231,12 +231,15 @@ class PlainMerge:
             lend: returns memory for a block.
 
         Raises:
-            UnusualError: if a parent's tensor or the result is not finite.
+            UnusualError: if a parent's tensor or the result is not finite, or the method has no program for the tensor.
         """
         if task.copy_of is not None:
             self.family.checked(task.copy_of, task.name)
         engine = cast("NumbaEngine", engine_for(cast("torch.device", CPU)))
-        program, base, parents = program_of(self.plan, task, engine, cast("torch.device", CPU))
+        try:
+            program, base, parents = program_of(self.plan, task, engine, cast("torch.device", CPU))
+        except LookupError as error:  # only the method's reference can compute this one, which needs torch
+            raise UnusualError from error
         n, dtype = math.prod(task.shape), cast(DType, task.dtype)
         step = block_entries()
         for start in range(0, max(n, 1), step):

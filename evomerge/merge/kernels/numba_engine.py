@@ -15,7 +15,7 @@ import numpy as np
 
 from evomerge.merge.kernels import lanes, native, parallel
 from evomerge.merge.kernels.parallel import over_chunks
-from evomerge.merge.kernels.program import BitRange, Clip, Cut, Program, Survey
+from evomerge.merge.kernels.program import BitRange, Clip, Cut, Drop, Program, Survey
 
 if TYPE_CHECKING:
     import torch
@@ -116,6 +116,10 @@ class NumbaEngine:
         start: int = 0,
     ) -> int:
         """See `KernelEngine`; `out` gets the entries from `start` on, which is a multiple of `native.BLOCK`."""
+        if not program.simple:
+            from evomerge.merge.kernels.torch_engine import TorchEngine
+
+            return int(TorchEngine().run(program, base, parents, out, roundings=roundings))
         n = len(parents)
         mask, threshold, limit = np.zeros(n, np.int64), np.zeros(n, np.float32), np.zeros(n, np.int64)
         seed, rescale = np.zeros(n, np.uint64), np.ones(n, np.float32)
@@ -124,7 +128,7 @@ class NumbaEngine:
                 mask[k], threshold[k], limit[k] = native.CUT, each.threshold, each.limit
             elif isinstance(each, Clip):
                 mask[k], threshold[k] = native.CLIP, each.most
-            elif each.below < 65536:
+            elif isinstance(each, Drop) and each.below < 65536:
                 mask[k], limit[k] = native.DROP, each.below - 1
                 seed[k], rescale[k] = each.seed, each.rescale
         steps = [_CODES[dtype] for dtype in roundings]

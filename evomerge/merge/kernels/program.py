@@ -3,7 +3,7 @@
 With x_i a parent (or its task vector θ_i − θ0, where there is a base), masked where a mask is given:
 
     sum        Σ w_i x_i
-    disjoint   TIES' sign election and disjoint mean of the x_i
+    disjoint   TIES' sign election and disjoint mean of the x_i, or that mean without an election (RAM)
 
 and then, where there is a base, θ0 + λ · that. All in fp32, in this order and without fused multiply-add: a product is
 rounded before it is added, so that numba, torch and a GPU agree to the last bit.
@@ -12,9 +12,12 @@ rounded before it is added, so that numba, torch and a GPU agree to the last bit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class Drop:
     Attributes:
         density: share that is kept, in (0, 1].
         seed: key of the random numbers; see `evomerge.merge.kernels.philox`.
+        rescaled: whether what is kept is divided by the chance to be kept.
     """
 
     density: float
     seed: int
+    rescaled: bool = True
 
     @property
     def below(self) -> int:
@@ -48,7 +53,34 @@ class Drop:
     @property
     def rescale(self) -> float:
         """One over the chance to be kept, as fp32; the chance is the 16-bit fraction, so the mean stays that of τ."""
-        return float(np.float32(65536 / self.below))
+        return float(np.float32(65536 / self.below)) if self.rescaled else 1.0
+
+
+@dataclass(frozen=True)
+class Band:
+    """Which entries of a task vector Breadcrumbs keeps: those that `kept` keeps, but for those that `removed` keeps."""
+
+    removed: Cut
+    kept: Cut
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Which entries of a task vector are kept by their rank in their row, and what they are multiplied by.
+
+    Attributes:
+        ranks: `(q,)` int16 or int32, on the device of the task vector: how many entries of its row go before each
+            entry, which is 0 for the largest |τ|.
+        below: `(n,)` int32, for each rank of a row of n entries: an entry is kept if its random number (0 without a
+            seed) is below this; 0: never, 2^16: always.
+        rescale: `(n,)` fp32, for each rank: the factor of what is kept.
+        seed: key of the random numbers; None: there is no chance.
+    """
+
+    ranks: torch.Tensor
+    below: np.ndarray
+    rescale: np.ndarray
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +90,7 @@ class Clip:
     most: float
 
 
-Mask: TypeAlias = Cut | Drop | Clip
+Mask: TypeAlias = Cut | Drop | Clip | Band | Ranked
 """What is done to the entries of a task vector before they are weighed."""
 
 
@@ -73,6 +105,9 @@ class Program:
         disjoint: whether TIES' election and disjoint mean replace the sum.
         by_count: whether the majority's sign is elected rather than the weighted sum's.
         normalize: whether to divide by the weights of the parents that agree.
+        votes: the weights of the election, where they are others than `weight`.
+        elect: whether a sign is elected; if not, every x_i that is not 0 agrees.
+        alone: without an election, a factor for each parent where no other x_i is different from 0; empty: 1.
     """
 
     weight: tuple[float, ...]
@@ -81,6 +116,15 @@ class Program:
     disjoint: bool = False
     by_count: bool = False
     normalize: bool = True
+    votes: tuple[float, ...] = ()
+    elect: bool = True
+    alone: tuple[float, ...] = ()
+
+    @property
+    def simple(self) -> bool:
+        """Whether it has nothing but what sums, TIES and DARE need, which every engine has a kernel for."""
+        few = all(isinstance(mask, (Cut, Drop, Clip)) for mask in self.masks)
+        return few and self.elect and not self.votes
 
 
 @dataclass(frozen=True)

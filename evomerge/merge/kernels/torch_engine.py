@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from evomerge.merge.kernels import philox
-from evomerge.merge.kernels.program import BitRange, Clip, Cut, Drop, Mask, Program, Survey
+from evomerge.merge.kernels.program import Band, BitRange, Clip, Cut, Drop, Mask, Program, Ranked, Survey
 
 _LANES = 1024
 _ROWS = 64
@@ -135,18 +135,31 @@ def _masked(term: torch.Tensor, mask: Mask, start: int) -> torch.Tensor:
         return trimmed(term, mask, start)
     if isinstance(mask, Clip):
         return term.clamp(-mask.most, mask.most)
-    return dropped(term, mask, start)
+    if isinstance(mask, Band):
+        return torch.where(_kept(term, mask.removed, start), 0.0, trimmed(term, mask.kept, start))
+    return _ranked(term, mask, start) if isinstance(mask, Ranked) else dropped(term, mask, start)
 
 
 def trimmed(tau: torch.Tensor, cut: Cut, start: int = 0) -> torch.Tensor:
     """Return τ, with 0 for entries that the cut does not keep; `start` is the flat index of its first entry."""
+    return torch.where(_kept(tau, cut, start), tau, 0.0)
+
+
+def _kept(tau: torch.Tensor, cut: Cut, start: int) -> torch.Tensor:
     magnitude = tau.abs()
     keep = magnitude > cut.threshold
     if cut.limit > start:
         equal = (magnitude == cut.threshold).view(-1)
         equal[cut.limit - start :] = False
         keep |= equal.view(keep.shape)
-    return torch.where(keep, tau, 0.0)
+    return keep
+
+
+def _ranked(tau: torch.Tensor, mask: Ranked, start: int) -> torch.Tensor:
+    below, rescale = (torch.from_numpy(each).to(tau.device) for each in (mask.below, mask.rescale))
+    rank = mask.ranks[start : start + tau.numel()].long()
+    word = 0 if mask.seed is None else philox.words(mask.seed, start, tau.numel(), tau.device)
+    return torch.where((below[rank] > word).view(tau.shape), tau * rescale[rank].view(tau.shape), 0.0)
 
 
 def dropped(tau: torch.Tensor, drop: Drop, start: int = 0) -> torch.Tensor:
@@ -166,16 +179,31 @@ def weighted_sum(terms: Sequence[torch.Tensor], weight: Sequence[float]) -> torc
 
 
 def _disjoint(program: Program, terms: Sequence[torch.Tensor]) -> torch.Tensor:
+    if not program.elect:
+        return _pooled(program, terms)
     if program.by_count:
         positive = sum((term.sign() for term in terms), torch.zeros_like(terms[0])) >= 0
     else:
-        positive = weighted_sum(terms, program.weight) >= 0
+        positive = weighted_sum(terms, program.votes or program.weight) >= 0
     total, divisor = torch.zeros_like(terms[0]), torch.zeros_like(terms[0])
     for w, term in zip(program.weight, terms, strict=True):
         agrees = torch.where(positive, term > 0, term < 0)
         total += torch.where(agrees, term * w, 0.0)
         divisor += agrees * w
     return total.div_(divisor.masked_fill_(divisor == 0, 1.0)) if program.normalize else total
+
+
+def _pooled(program: Program, terms: Sequence[torch.Tensor]) -> torch.Tensor:
+    total, divisor, factor, number = (torch.zeros_like(terms[0]) for _ in range(4))
+    for w, alone, term in zip(program.weight, program.alone or program.weight, terms, strict=True):
+        there = term != 0
+        total += term * w
+        divisor += there * w
+        factor += there * alone
+        number += there
+    if program.normalize:
+        total.div_(divisor.masked_fill_(divisor == 0, 1.0))
+    return torch.where(number == 1, total * factor, total) if program.alone else total
 
 
 def _chunks(a: torch.Tensor, b: torch.Tensor, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

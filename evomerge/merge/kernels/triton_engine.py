@@ -20,7 +20,8 @@ from evomerge.merge.kernels.program import Clip, Cut, Drop, Mask, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 
 MOST = 4
-"""Most parents of a kernel; more are left to plain torch, and so are fp64 and masks of both kinds in one program."""
+"""Most parents of a kernel; more are left to plain torch, and so are fp64, masks of both kinds in one program, and
+programs that are not `simple`."""
 
 _MASKS = {Cut: 1, Drop: 2, Clip: 3}
 
@@ -50,7 +51,14 @@ class TritonEngine(TorchEngine):
         known = all(dtype in _TYPES for dtype in (*(each.dtype for each in inputs), *roundings, out.dtype))
         # A subclass of tensors may be something else than a GPU's memory.
         plain = all(type(each) in (torch.Tensor, torch.nn.Parameter) for each in (*inputs, out))
-        if not known or not plain or not 0 < len(parents) <= MOST or len(kinds) > 1 or len(roundings) > 2:
+        if (
+            not program.simple
+            or not known
+            or not plain
+            or not 0 < len(parents) <= MOST
+            or len(kinds) > 1
+            or len(roundings) > 2
+        ):
             return super().run(program, base, parents, out, roundings=roundings)
         bad = torch.zeros((), dtype=torch.uint8, device=out.device)
         n = out.numel()

@@ -18,6 +18,12 @@
 ``arcee_fusion``     the entries that matter most
 ``ties``             trim, elect, disjoint mean
 ``dare``             random drop and rescale, then linear or TIES
+``breadcrumbs``      without the largest and smallest entries, then linear or TIES
+``della``            random drop by rank within rows and rescale, then TIES or linear
+``sce``              select by variance, weigh by mean squares, erase minority signs
+``ram``              what one parent alone changes whole, means of the rest
+``pipeline``         the slots of which ties, dare and the four above are choices, and the method
+                     whose parameters they are
 ``iso``              all singular values equal: Iso-C and Iso-CTS
 ``tsv``              TSV-Merge: an equal share of singular directions for each parent
 ``laser``            matrices cut to their largest singular values

@@ -154,8 +154,6 @@ class Method:
     The contract is "prepare once, apply per candidate". The method's own preparation finds and keeps what can be known
     about the parents without a genome; a candidate then costs one pass of a fused kernel over its inputs, described by
     `program`. Both must give what `merge` gives, to the last bit; tests check that.
-    A method that masks task vectors by another rule (Breadcrumbs' two cuts, DELLA's ranks within rows) needs a further
-    kind of mask beside `Cut` and `Drop`; the election and the sums stay as they are.
 
     Attributes:
         merge: the reference: the arithmetic of the paper, for one tensor, in plain torch. If the method has no
@@ -255,4 +253,7 @@ ELECTION = Parameter(
 )
 NORMALIZE_MEAN = Parameter(
     "normalize", True, gene=False, doc="true: mean of the entries that agree (the paper); false: their weighted sum"
+)
+NORMALIZE_SUM = Parameter(
+    "normalize", False, gene=False, doc="true: divide the sum by Σ w_i; weights that sum to 0 give the base"
 )

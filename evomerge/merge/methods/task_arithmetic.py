@@ -5,54 +5,38 @@ The paper has one λ for all parents and no w_i (all are 1); a negative weight f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
 
-from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import BASE, SUM_LAMBDA, WEIGHT, Method, Values, nonzero, task_vectors, weighted_sum
+from evomerge.merge.methods.base import NORMALIZE_SUM, SUM_LAMBDA, WEIGHT, Values
+from evomerge.merge.methods.pipeline.build import build
 from evomerge.recipe.method import MethodSpec
 
-if TYPE_CHECKING:
-    import torch
+
+def _slots(values: Values) -> Values:
+    return {**values, "aggregate": "mean" if values["normalize"] else "sum"}
 
 
-def add_task_vectors(
-    base: torch.Tensor, task_vectors: Sequence[torch.Tensor], *, weight: Sequence[float], scale: float
-) -> torch.Tensor:
-    """Return θ0 + λ Σ w_i τ_i, with `scale` for λ."""
-    return weighted_sum(task_vectors, weight).mul_(scale).add_(base)
-
-
-def sum_is_base(values: Values, active: Sequence[int]) -> bool:
-    """Return whether the result is the base, because no task vector is left or λ is 0."""
-    return not active or values["lambda"] == 0.0
-
-
-def _one_input(values: Values) -> int | None:
-    active = nonzero(values, "weight")
-    if sum_is_base(values, active):
-        return BASE
-    weight = cast("tuple[float, ...]", values["weight"])
-    return active[0] if len(active) == 1 and weight[active[0]] * cast(float, values["lambda"]) == 1.0 else None
-
-
-METHOD = Method(
-    spec=MethodSpec(
-        name="task_arithmetic",
-        summary="base plus the weighted sum of task vectors",
-        paper="https://arxiv.org/abs/2212.04089",
-        topic="task vectors",
-        parameters=(WEIGHT, SUM_LAMBDA),
-        share=WEIGHT.name,
+# Task vectors are not cached: in fp32 (a narrower type would not be exact) each has twice the bytes of a 16-bit parent,
+# and reading the base, which all parents share, costs only one more tensor.
+METHOD = replace(
+    build(
+        MethodSpec(
+            name="task_arithmetic",
+            summary="base plus the weighted sum of task vectors",
+            paper="https://arxiv.org/abs/2212.04089",
+            topic="task vectors",
+            parameters=(WEIGHT, SUM_LAMBDA, NORMALIZE_SUM),
+            share=WEIGHT.name,
+            share_with={NORMALIZE_SUM.name: False},
+            formula="θ0 + λ Σ w_i τ_i",
+            notes=(
+                "A negative weight subtracts what a parent learned. With one parent and w·λ = 1 it is copied bit for "
+                "bit; with λ = 0 or weights that are all 0, the base. The paper has one λ, found at 0.3 for eight "
+                "tasks, and no weights. A candidate costs one pass."
+            ),
+        ),
+        _slots,
+        without_torch=True,
     ),
-    merge=lambda inputs: add_task_vectors(
-        inputs.origin, task_vectors(inputs), weight=inputs.numbers("weight"), scale=inputs.number("lambda")
-    ),
-    # Task vectors are not cached: in fp32 (a narrower type would not be exact) each has twice the bytes of a 16-bit
-    # parent, and reading the base, which all parents share, costs only one more tensor.
-    program=lambda inputs: Program(weight=inputs.numbers("weight"), scale=inputs.number("lambda")),
-    active=lambda values: nonzero(values, "weight"),
-    one_input=_one_input,
     shows_bad=True,
-    problems=lambda values: [],
 )

@@ -1,0 +1,170 @@
+"""A merge method from a choice of slots: the reference, the program for the fused kernels, and what they prepare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from evomerge.merge.kernels.program import Program
+from evomerge.merge.methods.base import BASE, Inputs, Method, Values, nonzero, out_of_range, task_vectors
+from evomerge.merge.methods.pipeline import aggregate, post, sparsify
+from evomerge.merge.methods.pipeline.consensus import agreeing
+from evomerge.merge.methods.pipeline.prepared import above, overlap_factors, plainly, quickly
+from evomerge.recipe.method import MethodSpec
+
+if TYPE_CHECKING:
+    import torch
+
+Reading: TypeAlias = Callable[[Values], Values]
+"""From the parameters of a method to the slots of the pipeline and their parameters."""
+
+SLOTS: Mapping[str, Any] = {
+    "sparsify": "none",
+    "consensus": "none",
+    "aggregate": "sum",
+    "scope": "tensor",
+    "rescale": "none",
+    "r": 0.0,
+    "lambda": 1.0,
+}
+"""What holds where a reading says nothing."""
+
+
+def build(spec: MethodSpec, read: Reading, *, without_torch: bool = False) -> Method:
+    """Return the method of a choice of slots.
+
+    Args:
+        spec: its parameters; a weight per parent is among them.
+        read: says which slots these parameters mean. The names of the pipeline's parameters are those of the method
+            `pipeline`.
+        without_torch: whether its preparation reads tensors through the engine alone.
+    """
+
+    def slots(values: Values) -> Values:
+        return {**SLOTS, **read(values)}
+
+    def with_slots(inputs: Inputs) -> Inputs:
+        return replace(inputs, values=slots(inputs.values))
+
+    return Method(
+        spec=spec,
+        merge=lambda inputs: _merge(with_slots(inputs)),
+        program=lambda inputs: _program(with_slots(inputs)),
+        prepare=lambda inputs, tensors: quickly(with_slots(inputs), tensors),
+        prepare_without_torch=without_torch,
+        active=lambda values: _active(slots(values)),
+        one_input=lambda values: _one_input(slots(values)),
+        problems=lambda values: _problems(slots(values)),
+    )
+
+
+def _merge(inputs: Inputs) -> torch.Tensor:
+    """Return the result, slot after slot, in plain torch."""
+    task = task_vectors(inputs)
+    prepared = inputs.prepared or plainly(inputs, task)
+    weight, consensus, how = inputs.numbers("weight"), inputs.word("consensus"), inputs.word("aggregate")
+    sparse = _sparse(inputs, task, prepared.masks)
+    counts = None if consensus == "none" else agreeing(sparse, weight=weight, consensus=consensus)
+    if how not in aggregate.DISJOINT:
+        shares = aggregate.mean_weights(weight) if how == "mean" else weight
+        return post.added(inputs.origin, aggregate.summed(sparse, shares, counts), inputs.number("lambda"))
+    alone = prepared.alone
+    if how == "sce":
+        energy = prepared.energy or [aggregate.energy(tau) for tau in sparse]
+        weight = aggregate.energy_weights(weight, energy)
+    elif how == "ram" and inputs.number("r") != 0.0 and not alone:
+        alone = overlap_factors(inputs, sparse)
+    merged = aggregate.disjoint_mean(sparse, weight, counts, alone)
+    return post.added(inputs.origin, merged, inputs.number("lambda"))
+
+
+def _sparse(inputs: Inputs, task: list[torch.Tensor], masks: Sequence[Any]) -> list[torch.Tensor]:
+    """Return the sparse task vectors τ̂_i, in the memory of the τ_i."""
+    if inputs.word("sparsify") == "variance":
+        selected = sparsify.most_varied(task, density=inputs.number("select_topk"))
+        if selected is not None:
+            for tau in task:
+                tau.view(-1).masked_fill_(~selected, 0.0)
+        return task
+    if not masks:
+        return task
+    matched = inputs.word("rescale") == "l1"
+    norms = [sparsify.l1_norm(tau) for tau in task] if matched else []
+    sparse = [sparsify.keep(tau, mask) for tau, mask in zip(task, masks, strict=True)]
+    if matched:
+        sparse = [sparsify.match_l1(tau, norm) for tau, norm in zip(sparse, norms, strict=True)]
+    if inputs.word("aggregate") == "ram" and inputs.word("sparsify") != "none":
+        return [sparsify.keep(tau, above(inputs.number("tolerance"))) for tau in sparse]
+    return sparse
+
+
+def _program(inputs: Inputs) -> Program | None:
+    """Return the same as a program; None where that needs the sparse task vectors of a whole tensor."""
+    how, consensus, plain = inputs.word("aggregate"), inputs.word("consensus"), inputs.word("sparsify") == "none"
+    if inputs.word("sparsify") == "variance" and inputs.number("select_topk") < 1.0:
+        return None
+    if (inputs.word("rescale") == "l1" and not plain) or (how in ("sce", "ram") and not plain):
+        return None
+    if how == "ram" and consensus != "none":
+        return None
+    weight, prepared = inputs.numbers("weight"), inputs.prepared
+    scale, masks = inputs.number("lambda"), prepared.masks
+    votes: tuple[float, ...] = ()
+    if how == "mean":
+        weight, votes = aggregate.mean_weights(weight), weight
+    elif how == "sce":
+        weight, votes = aggregate.energy_weights(weight, prepared.energy), weight
+    if consensus == "none" and how not in aggregate.DISJOINT:
+        return Program(weight, scale, masks)
+    return Program(
+        weight,
+        scale,
+        masks,
+        disjoint=True,
+        by_count=consensus == "count",
+        normalize=how in aggregate.DISJOINT,
+        votes=votes if consensus == "sum" else (),
+        elect=consensus != "none",
+        alone=prepared.alone,
+    )
+
+
+def _active(values: Values) -> tuple[int, ...]:
+    # With density 0 nothing is left of a task vector; in a mean over all weights, its weight still counts.
+    dense = values["sparsify"] in ("none", "variance") or values["aggregate"] == "mean"
+    return nonzero(values, "weight") if dense else nonzero(values, "weight", "density")
+
+
+def _one_input(values: Values) -> int | None:
+    active = _active(values)
+    weight = cast("tuple[float, ...]", values["weight"])
+    vanishes = values["aggregate"] == "mean" and abs(sum(weight)) < aggregate.SMALLEST_SUM
+    if not active or values["lambda"] == 0.0 or vanishes:
+        return BASE
+    only = active[0]
+    scale = cast(float, values["lambda"]) * (weight[only] if values["aggregate"] == "sum" else 1.0)
+    return only if len(active) == 1 and scale == 1.0 and _whole(values, only) else None
+
+
+def _whole(values: Values, parent: int) -> bool:
+    """Return whether the task vector of the only parent goes through the slots as it is."""
+    if values["aggregate"] == "ram" and values["tolerance"] != 0.0:
+        return False
+    if values["sparsify"] in ("none", "variance"):
+        return True
+    dense = cast("tuple[float, ...]", values["density"])[parent] == 1.0
+    return dense and (values["sparsify"] != "outliers" or cast("tuple[float, ...]", values["gamma"])[parent] == 0.0)
+
+
+def _problems(values: Values) -> list[str]:
+    refused = []
+    if values["consensus"] != "none" or values["aggregate"] in aggregate.DISJOINT:
+        refused = [f"weight must not be negative with this method (its mean divides by their sum), but came {w:g}"
+                   for w in cast("tuple[float, ...]", values["weight"]) if w < 0]  # fmt: skip
+    for name in ("density", "gamma", "epsilon", "select_topk"):
+        if name in values:
+            refused += out_of_range(values, name, 0.0, 1.0)
+    if "tolerance" in values and cast(float, values["tolerance"]) < 0.0:
+        refused.append(f"the smallest change that counts must not be negative, but came {values['tolerance']:g}")
+    return refused
