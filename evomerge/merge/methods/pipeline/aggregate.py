@@ -10,6 +10,7 @@ ram            the disjoint mean, where what one parent alone changes may count 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -83,11 +84,12 @@ def energy(task_vector: torch.Tensor) -> float:
 
 
 def overlap_factors(overlaps: Sequence[tuple[int, int]], *, r: float, alpha: float) -> tuple[float, ...]:
-    """Return RAM+'s factor of each parent, 1 + r · min(ρ_i, α), with ρ_i its shared entries over its unique ones.
+    """Return RAM+'s factor of each parent, 1 + r · min(ρ_i, α), with ρ_i its shared entries over its unique ones."""
 
-    A parent without unique entries has nothing to which the factor could apply.
-    """
-    return tuple(1.0 + r * (min(shared / unique, alpha) if unique else 0.0) for shared, unique in overlaps)
+    def rho(shared: int, unique: int) -> float:
+        return shared / unique if unique else math.inf if shared else 0.0
+
+    return tuple(1.0 + r * min(rho(*each), alpha) for each in overlaps)
 
 
 def overlaps(there: Sequence[torch.Tensor]) -> list[tuple[int, int]]:

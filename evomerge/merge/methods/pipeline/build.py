@@ -55,7 +55,7 @@ def build(spec: MethodSpec, read: Reading, *, without_torch: bool = False) -> Me
         prepare_without_torch=without_torch,
         active=lambda values: _active(slots(values)),
         one_input=lambda values: _one_input(slots(values)),
-        problems=lambda values: _problems(slots(values)),
+        problems=lambda values: _problems(values, slots(values)),
     )
 
 
@@ -157,14 +157,11 @@ def _whole(values: Values, parent: int) -> bool:
     return dense and (values["sparsify"] != "outliers" or cast("tuple[float, ...]", values["gamma"])[parent] == 0.0)
 
 
-def _problems(values: Values) -> list[str]:
+def _problems(values: Values, slots: Values) -> list[str]:
+    """Return what is wrong with the parameters of a method that mean these slots."""
     refused = []
-    if values["consensus"] != "none" or values["aggregate"] in aggregate.DISJOINT:
+    if slots["consensus"] != "none" or slots["aggregate"] in aggregate.DISJOINT:
         refused = [f"weight must not be negative with this method (its mean divides by their sum), but came {w:g}"
                    for w in cast("tuple[float, ...]", values["weight"]) if w < 0]  # fmt: skip
-    for name in ("density", "gamma", "epsilon", "select_topk"):
-        if name in values:
-            refused += out_of_range(values, name, 0.0, 1.0)
-    if "tolerance" in values and cast(float, values["tolerance"]) < 0.0:
-        refused.append(f"the smallest change that counts must not be negative, but came {values['tolerance']:g}")
-    return refused
+    names = ("density", "gamma", "epsilon", "select_topk", "tolerance")
+    return refused + [text for name in names if name in values for text in out_of_range(values, name, 0.0, 1.0)]

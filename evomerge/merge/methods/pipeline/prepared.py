@@ -34,7 +34,7 @@ _Ranks: TypeAlias = Callable[[int], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class SlotFacts:
     """What was found for one tensor.
 
     Attributes:
@@ -48,7 +48,7 @@ class Prepared:
     alone: tuple[float, ...] = ()
 
 
-def plainly(inputs: Inputs, task_vectors: Sequence[torch.Tensor]) -> Prepared:
+def plainly(inputs: Inputs, task_vectors: Sequence[torch.Tensor]) -> SlotFacts:
     """Return what the slots need, from the task vectors themselves."""
 
     def tops(sizes: Sequence[_Sizes]) -> list[list[Cut]]:
@@ -57,17 +57,17 @@ def plainly(inputs: Inputs, task_vectors: Sequence[torch.Tensor]) -> Prepared:
 
     masks = _masks(inputs, tops, lambda i: sparsify.row_ranks(task_vectors[i]))
     if needs_energy(inputs):
-        return Prepared(masks, energy=tuple(aggregate.energy(tau) for tau in task_vectors))
+        return SlotFacts(masks, energy=tuple(aggregate.energy(tau) for tau in task_vectors))
     if needs_overlap(inputs):
-        return Prepared(masks, alone=overlap_factors(inputs, task_vectors))
-    return Prepared(masks)
+        return SlotFacts(masks, alone=overlap_factors(inputs, task_vectors))
+    return SlotFacts(masks)
 
 
-def quickly(inputs: Inputs, tensors: ParentTensors) -> Prepared:
+def quickly(inputs: Inputs, tensors: ParentTensors) -> SlotFacts:
     """Return what the slots need, most of it from the parent cache."""
     masks = _masks(inputs, partial(_tops, inputs, tensors), partial(_ranks, inputs, tensors))
     if needs_energy(inputs):
-        return Prepared(masks, energy=tuple(_energy(inputs, tensors, i) for i in range(len(inputs.parents))))
+        return SlotFacts(masks, energy=tuple(_energy(inputs, tensors, i) for i in range(len(inputs.parents))))
     if needs_overlap(inputs):
         tolerance, r, alpha = (inputs.number(name) for name in ("tolerance", "r", "alpha"))
         found = tensors.once(
@@ -76,8 +76,8 @@ def quickly(inputs: Inputs, tensors: ParentTensors) -> Prepared:
             lambda counts: _COUNT_BYTES * len(counts),
             what="how many entries the parents change together",
         )
-        return Prepared(masks, alone=aggregate.overlap_factors(found, r=r, alpha=alpha))
-    return Prepared(masks)
+        return SlotFacts(masks, alone=aggregate.overlap_factors(found, r=r, alpha=alpha))
+    return SlotFacts(masks)
 
 
 def needs_energy(inputs: Inputs) -> bool:
