@@ -22,10 +22,10 @@ from evomerge.merge.methods.base import Inputs
 from evomerge.merge.methods.compeft import compress, moments
 from evomerge.merge.methods.consensus_ta import consensus
 from evomerge.merge.methods.expo import extrapolate
+from evomerge.merge.methods.pipeline.sparsify import magnitude
 from evomerge.merge.methods.ranks import RankSearch, Spread
 from evomerge.merge.methods.registry import find_method
 from evomerge.merge.methods.tensor_at import TensorAt
-from evomerge.merge.methods.ties import cut_of
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
@@ -198,9 +198,9 @@ def test_compressing_twice_keeps_the_support_and_the_signs() -> None:
     tau = torch.randn(101, generator=torch.Generator().manual_seed(0))
     level = moments(TorchEngine(), tau).std
     assert level == pytest.approx(float(tau.double().std()))
-    once = compress(tau, cut=cut_of(tau, 0.3), level=level)
+    once = compress(tau, cut=magnitude(tau, 0.3), level=level)
     assert int((once != 0).sum()) == math.floor(0.3 * 101)
-    twice = compress(once, cut=cut_of(once, 0.3), level=moments(TorchEngine(), once).std)
+    twice = compress(once, cut=magnitude(once, 0.3), level=moments(TorchEngine(), once).std)
     assert torch.equal(once.sign(), twice.sign())
     assert torch.equal(once.sign(), tau.sign() * (once != 0))
 

@@ -24,8 +24,8 @@ from evomerge.merge.methods.base import (
     out_of_range,
     task_vectors,
 )
-from evomerge.merge.methods.ties import METHOD as TIES
-from evomerge.merge.methods.ties import cut_of, trim
+from evomerge.merge.methods.pipeline.prepared import magnitude_cuts
+from evomerge.merge.methods.pipeline.sparsify import keep, magnitude
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def moments(engine: KernelEngine, task_vector: torch.Tensor) -> Moments:
 
 def compress(task_vector: torch.Tensor, *, cut: Cut, level: float) -> torch.Tensor:
     """Return level·sign(τ) where a cut keeps the entry and 0 elsewhere, as a new tensor."""
-    return trim(task_vector.clone(), cut).sign_().mul_(level)
+    return keep(task_vector.clone(), cut).sign_().mul_(level)
 
 
 def _merge(inputs: Inputs) -> torch.Tensor:
@@ -77,16 +77,15 @@ def _of_tensor(taus: Sequence[torch.Tensor], densities: Sequence[float]) -> tupl
     from evomerge.merge.kernels.torch_engine import TorchEngine
 
     engine = TorchEngine()
-    cuts = [cut_of(tau, density) for tau, density in zip(taus, densities, strict=True)]
+    cuts = [magnitude(tau, density) for tau, density in zip(taus, densities, strict=True)]
     return cuts, [moments(engine, tau).std for tau in taus]
 
 
 def _prepare(inputs: Inputs, tensors: ParentTensors) -> tuple[list[Cut], list[float]]:
     """Return each parent's cut, found as for TIES, and its standard deviation, which is found once per search."""
-    assert TIES.prepare is not None
     whole = inputs.values["scope"] == "model"
     return (
-        TIES.prepare(inputs, tensors),
+        magnitude_cuts(inputs, tensors),
         [_std(inputs, tensors, i, None if whole else tensors.name) for i in range(len(inputs.parents))],
     )
 

@@ -37,10 +37,11 @@ from evomerge.merge.methods.matrices import (
     rejoin,
     thin_svd,
 )
+from evomerge.merge.methods.pipeline.sparsify import keep, magnitude
 from evomerge.merge.methods.task_arithmetic import METHOD as SUM
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.merge.methods.ties import METHOD as TIES
-from evomerge.merge.methods.ties import cut_of, disjoint_merge, disjoint_one_input, disjoint_problems, trim
+from evomerge.merge.methods.ties import elect_and_merge
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -94,6 +95,11 @@ def _sums(values: Values) -> bool:
     return values["combine"] == "sum"
 
 
+def _summed(values: Values) -> Values:
+    """Return the parameters of task arithmetic; `normalize` is one of TIES here."""
+    return {**values, "normalize": False}
+
+
 def _values_at(values: Values, at: TensorAt) -> Values:
     return {**values, _ALIGNED: holds_matrices(at) and not _sums(values)}
 
@@ -107,11 +113,11 @@ def _active(values: Values) -> tuple[int, ...]:
 
 
 def _problems(values: Values) -> list[str]:
-    return [] if _sums(values) else disjoint_problems(values)
+    return [] if _sums(values) else TIES.problems(values)
 
 
 def _one_input(values: Values) -> int | None:
-    return SUM.one_input(values) if _sums(values) else disjoint_one_input(values)
+    return SUM.one_input(_summed(values)) if _sums(values) else TIES.one_input(values)
 
 
 def _find(inputs: Inputs) -> list[SharedBasis]:
@@ -138,14 +144,18 @@ def _prepare(inputs: Inputs, tensors: ParentTensors) -> Any:
 def _program(inputs: Inputs) -> Program | None:
     if _aligned(inputs.values):
         return None
-    method = SUM if _sums(inputs.values) else TIES
-    assert method.program is not None
-    return method.program(inputs)
+    assert SUM.program is not None
+    assert TIES.program is not None
+    if _sums(inputs.values):
+        return SUM.program(replace(inputs, values=_summed(inputs.values)))
+    return TIES.program(inputs)
 
 
 def _knots(inputs: Inputs) -> torch.Tensor:
     if not _aligned(inputs.values):
-        return (SUM if _sums(inputs.values) else TIES).merge(inputs)
+        if _sums(inputs.values):
+            return SUM.merge(replace(inputs, values=_summed(inputs.values)))
+        return TIES.merge(inputs)
     counted = nonzero(inputs.values, "weight", "density")
     with one_thread():
         parts = [each.u @ _elected(inputs, each, counted) for each in inputs.prepared or _find(inputs)]
@@ -161,11 +171,9 @@ def _elected(inputs: Inputs, shared: SharedBasis, counted: Sequence[int]) -> tor
     zero = torch.zeros_like(shared.parts[0])
     if not math.prod(zero.shape):
         return zero
-    return disjoint_merge(
-        zero,
-        [trim(part.clone(), cut_of(part, density[i])) for i, part in enumerate(shared.parts) if i in counted],
+    return elect_and_merge(
+        [keep(part.clone(), magnitude(part, density[i])) for i, part in enumerate(shared.parts) if i in counted],
         weight=[weight[i] for i in counted],
-        scale=1.0,
         election=inputs.word("election"),
         normalize=bool(inputs.values["normalize"]),
     )

@@ -5,11 +5,25 @@ The paper has one λ for all parents and no w_i (all are 1); a negative weight f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from evomerge.merge.methods.base import NORMALIZE_SUM, SUM_LAMBDA, WEIGHT, Values
+from evomerge.merge.methods.pipeline.aggregate import summed
 from evomerge.merge.methods.pipeline.build import build
+from evomerge.merge.methods.pipeline.post import added
 from evomerge.recipe.method import MethodSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+def add_task_vectors(
+    base: torch.Tensor, task_vectors: Sequence[torch.Tensor], *, weight: Sequence[float], scale: float
+) -> torch.Tensor:
+    """Return θ0 + λ Σ w_i τ_i, with `scale` for λ."""
+    return added(base, summed(task_vectors, weight, None), scale)
 
 
 def _slots(values: Values) -> Values:

@@ -7,9 +7,17 @@ trim a whole model's task vector at once (`scope: model` here); the default is p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from evomerge.merge.methods.base import ELECTION, MEAN_LAMBDA, NORMALIZE_MEAN, WEIGHT, Values
+from evomerge.merge.methods.pipeline.aggregate import disjoint_mean, summed
 from evomerge.merge.methods.pipeline.build import build
+from evomerge.merge.methods.pipeline.consensus import agreeing
 from evomerge.recipe.method import MethodSpec, Parameter
+
+if TYPE_CHECKING:
+    import torch
 
 MATCH_L1 = Parameter(
     "rescale",
@@ -18,6 +26,21 @@ MATCH_L1 = Parameter(
     gene=False,
     doc="none: as the paper; l1: what is kept gets the l1 norm of the whole τ_i (mergekit's `rescale: true`)",
 )
+
+
+def elect_and_merge(
+    trimmed: Sequence[torch.Tensor], *, weight: Sequence[float], election: str, normalize: bool
+) -> torch.Tensor:
+    """Return Δ: for each entry, the weighted mean (or sum) of the τ̂_i with the elected sign.
+
+    Args:
+        trimmed: τ̂_i.
+        weight: w_i > 0.
+        election: "sum" or "count"; see `evomerge.merge.methods.pipeline.consensus`.
+        normalize: whether to divide by the weights of the parents that agree.
+    """
+    counts = agreeing(trimmed, weight=weight, consensus=election)
+    return disjoint_mean(trimmed, weight, counts) if normalize else summed(trimmed, weight, counts)
 
 
 def elected(values: Values, sparsify: str) -> Values:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 DISJOINT = ("disjoint_mean", "sce", "ram")
 """The aggregates that divide by the weights of the parents that agree."""
 
-SMALLEST_SUM = 1e-8
-"""Weights whose sum is closer to 0 than this count as no weights."""
-
 
 def summed(sparse: Sequence[torch.Tensor], weight: Sequence[float], counts: Sequence[torch.Tensor] | None
            ) -> torch.Tensor:  # fmt: skip
@@ -63,11 +60,6 @@ def disjoint_mean(
         number += here
         factor += here * boost
     return torch.where(number == 1, total * factor, total)
-
-
-def mean_weights(weight: Sequence[float]) -> tuple[float, ...]:
-    """Return the weights divided by their sum."""
-    return tuple(w / sum(weight) for w in weight)
 
 
 def energy_weights(weight: Sequence[float], energy: Sequence[float]) -> tuple[float, ...]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import BASE, Inputs, Method, Values, nonzero, out_of_range, task_vectors
+from evomerge.merge.methods.linear import SMALLEST_SUM, shares
 from evomerge.merge.methods.pipeline import aggregate, post, sparsify
 from evomerge.merge.methods.pipeline.consensus import agreeing
-from evomerge.merge.methods.pipeline.prepared import above, overlap_factors, plainly, quickly
+from evomerge.merge.methods.pipeline.prepared import SlotFacts, above, overlap_factors, plainly, quickly
 from evomerge.recipe.method import MethodSpec
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def _merge(inputs: Inputs) -> torch.Tensor:
     sparse = _sparse(inputs, task, prepared.masks)
     counts = None if consensus == "none" else agreeing(sparse, weight=weight, consensus=consensus)
     if how not in aggregate.DISJOINT:
-        shares = aggregate.mean_weights(weight) if how == "mean" else weight
-        return post.added(inputs.origin, aggregate.summed(sparse, shares, counts), inputs.number("lambda"))
+        weight = shares(weight, normalize=how == "mean")
+        return post.added(inputs.origin, aggregate.summed(sparse, weight, counts), inputs.number("lambda"))
     alone = prepared.alone
     if how == "sce":
         energy = prepared.energy or [aggregate.energy(tau) for tau in sparse]
@@ -108,11 +109,11 @@ def _program(inputs: Inputs) -> Program | None:
         return None
     if how == "ram" and consensus != "none":
         return None
-    weight, prepared = inputs.numbers("weight"), inputs.prepared
+    weight, prepared = inputs.numbers("weight"), inputs.prepared or SlotFacts()
     scale, masks = inputs.number("lambda"), prepared.masks
     votes: tuple[float, ...] = ()
     if how == "mean":
-        weight, votes = aggregate.mean_weights(weight), weight
+        weight, votes = shares(weight, normalize=True), weight
     elif how == "sce":
         weight, votes = aggregate.energy_weights(weight, prepared.energy), weight
     if consensus == "none" and how not in aggregate.DISJOINT:
@@ -139,7 +140,7 @@ def _active(values: Values) -> tuple[int, ...]:
 def _one_input(values: Values) -> int | None:
     active = _active(values)
     weight = cast("tuple[float, ...]", values["weight"])
-    vanishes = values["aggregate"] == "mean" and abs(sum(weight)) < aggregate.SMALLEST_SUM
+    vanishes = values["aggregate"] == "mean" and abs(sum(weight)) < SMALLEST_SUM
     if not active or values["lambda"] == 0.0 or vanishes:
         return BASE
     only = active[0]

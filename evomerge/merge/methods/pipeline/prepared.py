@@ -80,6 +80,12 @@ def quickly(inputs: Inputs, tensors: ParentTensors) -> SlotFacts:
     return SlotFacts(masks)
 
 
+def magnitude_cuts(inputs: Inputs, tensors: ParentTensors) -> list[Cut]:
+    """Return the cuts that keep the share `density` of each parent's entries, ranked as `scope` says."""
+    density = inputs.numbers("density")
+    return _tops(inputs, tensors, [lambda q: [math.floor(d * q) for d in density]])[0]
+
+
 def needs_energy(inputs: Inputs) -> bool:
     """Return whether the aggregate weighs whole task vectors by their energy."""
     return inputs.word("aggregate") == "sce" and inputs.word("sparsify") == "none"

@@ -37,6 +37,11 @@ _SHORT = 1 << 15
 _ALWAYS = 1 << 16
 
 
+def magnitude(task_vector: torch.Tensor, density: float) -> Cut:
+    """Return the mask of TIES' trim (https://arxiv.org/abs/2306.01708): the ⌊density·q⌋ largest of q entries."""
+    return top(task_vector, math.floor(density * task_vector.numel()))
+
+
 def row_outliers(ranks: torch.Tensor, n: int, *, density: float, gamma: float) -> Ranked:
     """Return the mask of Model Breadcrumbs within each row of n entries, as its authors do; γ = 0: TIES' trim."""
     removed, kept = removed_and_kept(n, density, gamma)
