@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from evomerge.merge.kernels.program import Band, BitRange, Cut, Mask
+from evomerge.merge.kernels.program import Band, BitRange, Cut
 from evomerge.merge.methods.base import Inputs, ParentTensors
 from evomerge.merge.methods.pipeline import aggregate, sparsify
 from evomerge.merge.quantiles import Deltas, QuantileTable, cuts, make_table
@@ -43,7 +43,7 @@ class SlotFacts:
         alone: the factor of each parent where it alone changes an entry; empty: not needed.
     """
 
-    masks: tuple[Mask, ...] = ()
+    masks: tuple[sparsify.SlotMask, ...] = ()
     energy: tuple[float, ...] = ()
     alone: tuple[float, ...] = ()
 
@@ -106,7 +106,7 @@ def overlap_factors(inputs: Inputs, task_vectors: Sequence[torch.Tensor]) -> tup
 
 def _masks(
     inputs: Inputs, tops: Callable[[Sequence[_Sizes]], list[list[Cut]]], ranks: Callable[[int], torch.Tensor]
-) -> tuple[Mask, ...]:
+) -> tuple[sparsify.SlotMask, ...]:
     """Return the masks of a choice of sparsifier.
 
     Args:

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from evomerge.merge.kernels.program import Band, Cut, Drop, Mask, Ranked
+from evomerge.merge.kernels.program import Band, Cut, Drop, Ranked
 
 if TYPE_CHECKING:
     import torch
+
+SlotMask: TypeAlias = Cut | Band | Drop | Ranked
+"""What this slot may decide for one task vector."""
 
 FEW = 1 << 14
 """How many entries can be copied from a GPU in less time than it takes to start the kernels of a selection."""
@@ -50,7 +53,7 @@ def row_outliers(ranks: torch.Tensor, n: int, *, density: float, gamma: float) -
     return Ranked(ranks, below, np.ones(n, np.float32))
 
 
-def random(*, density: float, seed: int, rescaled: bool) -> Mask:
+def random(*, density: float, seed: int, rescaled: bool) -> Drop | Cut:
     """Return the mask of DARE (https://arxiv.org/abs/2311.03099): each entry with the chance `density`.
 
     Args:
@@ -137,7 +140,7 @@ def row_ranks(task_vector: torch.Tensor) -> torch.Tensor:
     return torch.empty(rows.shape, dtype=dtype, device=rows.device).scatter_(1, order, places).view(-1)
 
 
-def keep(task_vector: torch.Tensor, mask: Mask) -> torch.Tensor:
+def keep(task_vector: torch.Tensor, mask: SlotMask) -> torch.Tensor:
     """Set to 0, in place, what the mask does not keep, and multiply the rest by the mask's factors."""
     flat = task_vector.view(-1)
     if isinstance(mask, Cut):
