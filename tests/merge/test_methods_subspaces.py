@@ -337,6 +337,27 @@ def test_a_polar_factor_of_full_rank_has_orthonormal_columns() -> None:
     assert thin_svd(x * 0).rank == 0
 
 
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30)])
+def test_a_matrix_for_which_lapack_finds_nothing_is_decomposed_another_way(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = (random(shape[0], 4) @ random(4, shape[1], seed=1)).double()
+    real, wanted = torch.linalg.svd, thin_svd(x)
+
+    def fails(matrix: torch.Tensor, **how: Any) -> Any:
+        if matrix.shape == x.shape:
+            raise torch.linalg.LinAlgError("failed to converge")
+        return real(matrix, **how)
+
+    monkeypatch.setattr(torch.linalg, "svd", fails)
+    found = thin_svd(x)
+    assert found.rank == wanted.rank == 4
+    close(found.sigma, wanted.sigma, atol=1e-12)
+    close((found.u * found.sigma) @ found.vt, x, atol=1e-12)
+    close(found.u.T @ found.u, torch.eye(4).double(), atol=1e-12)
+    close(found.vt @ found.vt.T, torch.eye(4).double(), atol=1e-12)
+
+
 # ---- as operations on a merged delta
 
 

@@ -28,6 +28,7 @@ from evomerge.merge.methods.base import (
 from evomerge.merge.methods.matrices import (
     TOLERANCE,
     Slot,
+    Svd,
     exact_task_vectors,
     holds_matrices,
     over_matrices,
@@ -96,11 +97,11 @@ def common_and_specific(
     common = thin_svd(torch.stack(list(task)).sum(0), tolerance).top(r - s * n)
     parts = []
     if s:
+        # In a basis of what is outside of the common directions: τ_i − U_c U_cᵀ τ_i without its zeros.
+        outside = torch.linalg.qr(common.u, mode="complete").Q[:, common.rank :]
         for tau in task:
-            rest = tau - common.u @ (common.u.T @ tau)
-            # What is left of a task vector in the common directions is rounding, so its own size is the measure.
-            largest = float(torch.linalg.matrix_norm(tau, 2))
-            parts.append(thin_svd(rest, tolerance, largest).top(s))
+            rest = thin_svd(outside.T @ tau, tolerance, float(torch.linalg.matrix_norm(tau, 2))).top(s)
+            parts.append(Svd(outside @ rest.u, rest.sigma, rest.vt))
     parts.append(common)
     sigma = torch.cat([part.sigma for part in parts])
     if not len(sigma):

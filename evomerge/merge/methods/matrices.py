@@ -125,10 +125,6 @@ class Svd:
         made = [each.to(torch.float32).contiguous() for each in (self.u, self.sigma, self.vt)]
         return Svd(made[0], made[1], made[2])
 
-    def matrix(self) -> torch.Tensor:
-        """Return U diag(σ) Vᵀ."""
-        return (self.u * self.sigma) @ self.vt
-
 
 def numerical_rank(sigma: torch.Tensor, tolerance: float = TOLERANCE, largest: float | None = None) -> int:
     """Return how many singular values are above `tolerance` times the largest.
@@ -153,13 +149,31 @@ def thin_svd(matrix: torch.Tensor, tolerance: float = TOLERANCE, largest: float 
     """
     import torch
 
-    if not matrix.any():  # LAPACK would take its time for any number of zeros
-        rank = 0
-        u, sigma, vt = matrix[:, :0], matrix.new_zeros(0), matrix[:0]
-    else:
-        u, sigma, vt = torch.linalg.svd(matrix, full_matrices=False)
-        rank = numerical_rank(sigma, tolerance, largest)
-    return Svd(u, sigma, vt).top(rank)
+    size = float(torch.linalg.matrix_norm(matrix))
+    if size <= tolerance * (largest or 0.0):  # nothing but zeros, for which LAPACK would take its time
+        return Svd(matrix[:, :0], matrix.new_zeros(0), matrix[:0])
+    try:
+        found = Svd(*torch.linalg.svd(matrix, full_matrices=False))
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # with many zeros, LAPACK may find nothing at all
+        found = _svd_of_range(matrix)
+    return found.top(numerical_rank(found.sigma, tolerance, largest))
+
+
+def _svd_of_range(matrix: torch.Tensor) -> Svd:
+    """Return the decomposition without singular values near 0 (below 1e−7 of the largest).
+
+    The eigenvectors of the smaller Gram matrix span what is left; in that basis the matrix has no zeros any more.
+    """
+    import torch
+
+    if matrix.shape[0] < matrix.shape[1]:
+        turned = _svd_of_range(matrix.T)
+        return Svd(turned.vt.T, turned.sigma, turned.u.T)
+    squares, vectors = torch.linalg.eigh(matrix.T @ matrix)
+    basis = vectors[:, squares > 1e-14 * squares[-1]].flip(1)
+    q, r = torch.linalg.qr(matrix @ basis)
+    u, sigma, vt = torch.linalg.svd(r)
+    return Svd(q @ u, sigma, vt @ basis.T)
 
 
 def polar(matrix: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
