@@ -89,7 +89,7 @@ def export_recipe(
                 merge_to_disk(recipe, model, progress=progress, sources=sources, **options)
             except ExportError as error:  # its message names the hidden folder, which means nothing to the user
                 raise ExportError(str(error).replace(str(model), str(out))) from error
-            texts = {**_recipe_text(recipe), **_mergekit(recipe), **(extra_files or {})}
+            texts = {**_recipe_text(recipe), **_mergekit(recipe, sources), **(extra_files or {})}
             known = ExportReport(
                 verification=_verified(recipe, model, sources, tolerance) if verify else None,
                 repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
@@ -136,10 +136,13 @@ def _recipe_text(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def _mergekit(recipe: Recipe) -> dict[str, str]:
+def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
     """Return the recipe as a file for mergekit, by name; nothing if mergekit cannot express it."""
     from evomerge.interop.mergekit import write_mergekit
+    from evomerge.merge.paths.ends import Lenders
 
+    if recipe.path and sources.compatible_parents(recipe).untied(Lenders.of(recipe)) is not None:
+        return {}  # mergekit keeps the tie, so that the head would be the first model's embedding
     public = dict(zip(recipe.checkpoints(), published_recipe(recipe).checkpoints(), strict=True))
     written = write_mergekit(recipe, places=public)
     return {} if written.problems else {MERGEKIT_FILE: written.text}

@@ -248,6 +248,30 @@ def test_a_path_without_scales_is_written_for_mergekit_too(parents: dict[str, Pa
     assert "mergekit.yaml" in (out / "README.md").read_text()
 
 
+def test_a_path_that_unties_its_ends_is_not_written_for_mergekit(parents: dict[str, Path], tmp_path: Path) -> None:
+    """mergekit writes no head for tied models, so that the stack would have the first model's embedding as its head."""
+    tied = {name: tie(shutil.copytree(folder, tmp_path / name)) for name, folder in parents.items()}
+    first, last = list(tied)[:2]
+    path = (Step(first, 0), Step(last, 1))
+    sources = tuple(Parent(name, ModelSource(str(tied[name]))) for name in (first, last))
+    mixed = Recipe("passthrough", sources, path=path, head=last)
+    out = export_recipe(mixed, tmp_path / "mixed")
+    assert not (out / "mergekit.yaml").exists()
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+    one = replace(mixed, path=(*path, Step(first, 1)), head=None)
+    assert (export_recipe(one, tmp_path / "one") / "mergekit.yaml").exists()
+
+
+def tie(folder: Path) -> Path:
+    """Let the head of a checkpoint be its embedding."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("lm_head.weight", None)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def test_an_export_that_fails_its_verification_leaves_nothing(
     parents: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

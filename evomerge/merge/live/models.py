@@ -39,7 +39,8 @@ class LiveModels:
     """Makes one recipe after another live, with as few weights in memory as possible.
 
     Memory: one model for merges (and one for each further architecture or depth), and for paths one model for each
-    parent. Neither a layer path nor switching from one candidate to the next allocates weights.
+    parent. Neither a layer path nor switching from one candidate to the next allocates weights, except for the tensors
+    that a path's recipe scales.
 
     A parent has the values that the recipe has on disk, in the recipe's dtype, converted to the live dtype; see
     `LiveModel`. If the recipe names no dtype, parents of another type than the first are rounded to the first's.
