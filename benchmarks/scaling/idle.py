@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.execution.base import StopSignal, Worker
 from evomerge.execution.pool.actor import WorkerContext
+from evomerge.genome.space import Gene, GeneSpace
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Objective, Outcome, Result, Score, Split, State
 
@@ -50,12 +50,11 @@ class Idle(Worker):
         return answer(job)
 
 
-class IdleSpace:
+class IdleSpace(GeneSpace):
     """As many weights as dimensions."""
 
     def __init__(self, n_dims: int) -> None:
-        self.n_dims = n_dims
-        self.genes: Sequence[Any] = ()
+        self._genes = tuple(Gene(f"weight.p{i}", 0.0, 1.0, 0.5) for i in range(n_dims))
 
     def genome(self, x: NDArray[np.float64]) -> tuple[float, ...]:
         """Return the point."""

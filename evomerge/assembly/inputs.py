@@ -211,7 +211,7 @@ def _files(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, str
 def _own_code(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, Any]]:
     """Yield each module of the user's, or of a package that adds something, with what it is for."""
     names = {
-        "methods": [*([config.method.name] if config.method is not None else []), *_inner_methods(config)],
+        "methods": [*config.methods, *_inner_methods(config)],
         "optimizers": [stage.optimizer.name for stage in config.stages],
         "strategies": [stage.strategy.name for stage in config.stages],
         "estimators": [config.fitness.estimator],

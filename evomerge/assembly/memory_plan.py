@@ -152,10 +152,11 @@ def device_shares(
 
 
 def merged_sources(config: SearchConfig) -> list[ModelSource | Recipe]:
-    """Return the models that merges read: the parents, and the base where the method takes task vectors."""
+    """Return the models that merges read: the parents, and the base where a method takes task vectors."""
     models = config.models
     sources = [parent.source for parent in models.parents]
-    if models.base is not None and config.method is not None and find_method(config.method.name).spec.needs_base:
+    methods = [find_method(name) for name in config.methods]
+    if models.base is not None and any(one.spec.needs_base or one.reads_base is not None for one in methods):
         sources.append(models.base.source)
     return list(dict.fromkeys(sources))
 

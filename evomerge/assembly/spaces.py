@@ -6,6 +6,7 @@ comes first, and its best merge joins the models whose layers the data-flow spac
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,9 +20,9 @@ from evomerge.errors import CheckpointError, ConfigError, RecipeError, nearest_n
 from evomerge.evaluation.objective import RecipeTerm
 from evomerge.genome.dataflow import PathSpace
 from evomerge.genome.joint import JointSpace
+from evomerge.genome.methods import MethodChoice, read_methods
 from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.segments import SegmentSpace
-from evomerge.genome.settings import read_settings
 from evomerge.genome.space import Space
 from evomerge.genome.unmoved import Unmoved
 from evomerge.merge.methods.base import BASE
@@ -31,9 +32,10 @@ from evomerge.merge.paths.fold import find_fold
 from evomerge.merge.paths.live_path import path_problems
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources
-from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.base import Awake, Optimizer
 from evomerge.optimizers.registry import check_optimizer, make_optimizer
 from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
+from evomerge.recipe.method import MethodSpec
 from evomerge.search.stage import Stage
 from evomerge.strategies.base import Strategy, StrategySetup
 from evomerge.strategies.registry import check_strategy, make_strategy
@@ -56,12 +58,11 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
     """
     problems: list[str] = []
     if config.merges:
-        assert config.method is not None  # the configuration says so
-        name = config.method.name
-        if name == PASSTHROUGH:
-            problems.append(f"{PASSTHROUGH} merges no weights; set `space.name: dataflow` to evolve layer paths")
-        else:
-            _try(problems, lambda: find_method(name))
+        for name in config.methods:
+            if name == PASSTHROUGH:
+                problems.append(f"{PASSTHROUGH} merges no weights; set `space.name: dataflow` to evolve layer paths")
+            else:
+                _try(problems, lambda name=name: find_method(name))  # type: ignore[misc]
         _try(problems, lambda: sources.plan(average(config)))
     elif config.models.base is not None:
         problems.append(
@@ -190,6 +191,7 @@ def _beginner(
             start=space.start,
             seed=seed,
             kinds=space.kinds,
+            awake=_awake(space),
             **stage.optimizer.options,
         )
 
@@ -208,6 +210,13 @@ def _beginner(
     return begin
 
 
+def _awake(space: Space) -> Awake | None:
+    """Return what tells an optimizer which coordinates of a point count; None: all of them, always."""
+    if not any(gene.when for gene in space.genes):
+        return None
+    return lambda x: np.array(space.awake(space.genome(x)))
+
+
 def _seed(seed: int, stage: int) -> int:
     """Return the seed of a stage: the run's for the first, another for each further one."""
     if stage == 0:
@@ -219,7 +228,7 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
     assert config.method is not None  # the configuration says so
     models, summary = config.models, sources.family(average(config)).architecture.summary
     return ParameterSpace(
-        method=find_method(config.method.name).spec,
+        method=_method(config, chosen),
         parents=models.parents,
         base=models.base,
         n_layers=summary.n_layers,
@@ -229,13 +238,21 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
         embeddings=chosen.embeddings,
         genes=chosen.genes,
         parameters=config.method.parameters,
-        unmoved=_unmoved(config, sources),
+        unmoved=_find_unmoved(config, sources),
         dtype=models.dtype,
         tokenizer=models.tokenizer,
         generation_config=models.generation_config,
         chat_template=models.chat_template,
         seed=config.seed,
     )
+
+
+def _method(config: SearchConfig, chosen: SpaceConfig) -> MethodSpec | MethodChoice:
+    assert config.method is not None  # the configuration says so
+    specs = tuple(find_method(name).spec for name in config.methods)
+    if chosen.method.choices is None:
+        return specs[0]
+    return MethodChoice(specs, config.method.name, chosen.method.scope)
 
 
 def left_out(config: SearchConfig, space: Space) -> str | None:
@@ -248,14 +265,13 @@ def left_out(config: SearchConfig, space: Space) -> str | None:
     found = space.left_out if isinstance(space, (ParameterSpace, JointSpace)) else []
     if not found:
         return None
-    assert config.method is not None  # the configuration says so
     n = sum(one.n_genes for one in found)
-    other = "the base" if find_method(config.method.name).spec.needs_base else config.models.parents[0].name
-    places: dict[str, list[str]] = {}
+    places: dict[str, dict[str, None]] = {}
     for one in found:
+        other = "the base" if find_method(one.method).spec.needs_base else config.models.parents[0].name
         who = "every parent equals" if one.whole else f"{_listed(one.parents)} {_equal_verb(one.parents)}"
-        places.setdefault(who, []).append(one.region or "the whole model")
-    said = "; ".join(f"{who} {other} in {', '.join(where)}" for who, where in places.items())
+        places.setdefault(f"{who} {other}", {})[one.region or "the whole model"] = None
+    said = "; ".join(f"{who} in {', '.join(where)}" for who, where in places.items())
     return f"{n} of {n + space.n_dims} genes are left out, since they could change nothing: {said}"
 
 
@@ -267,18 +283,29 @@ def _equal_verb(names: Sequence[str]) -> str:
     return "equals" if len(names) == 1 else "equal"
 
 
-def _unmoved(config: SearchConfig, sources: Sources) -> Unmoved | None:
-    """Return where parents equal the base, or the first parent if the method has no base; None: it makes no difference.
+def _find_unmoved(config: SearchConfig, sources: Sources) -> Callable[[MethodSpec], Unmoved | None]:
+    """Return what finds where parents equal the base, or the first parent for a method without one.
 
-    Raises:
-        CheckpointError: if a tensor cannot be read.
+    It returns None where that makes no difference to the method, and raises CheckpointError if a tensor cannot be read.
     """
-    assert config.method is not None  # the configuration says so
-    spec = find_method(config.method.name).spec
-    plain, names = average(config), [parent.name for parent in config.models.parents]
-    if (spec.share if spec.needs_base else spec.of_equals) is None or (spec.needs_base and plain.base is None):
-        return None
-    equal = sources.equal_parents(plain, BASE if spec.needs_base else 0)
+    plain = average(config)
+
+    @functools.cache
+    def found(reference: int) -> Unmoved:
+        return _unmoved(config, sources, plain, reference)
+
+    def find(spec: MethodSpec) -> Unmoved | None:
+        if (spec.share if spec.needs_base else spec.of_equals) is None or (spec.needs_base and plain.base is None):
+            return None
+        return found(BASE if spec.needs_base else 0)
+
+    return find
+
+
+def _unmoved(config: SearchConfig, sources: Sources, plain: Recipe, reference: int) -> Unmoved:
+    """Return where parents equal one of the models: a parent by its index, or the base."""
+    names = [parent.name for parent in config.models.parents]
+    equal = sources.equal_parents(plain, reference)
     found: dict[tuple[str, int | None], set[str]] = {}
     for tensor in sources.family(plain).tensors:
         if tensor.name in equal:
@@ -289,23 +316,23 @@ def _unmoved(config: SearchConfig, sources: Sources) -> Unmoved | None:
 
 
 def _parameter_problems(config: SearchConfig) -> list[str]:
-    """Return what is wrong with the method's parameters and genes by themselves.
+    """Return what is wrong with the parameters and genes of the methods by themselves.
 
-    Where there is no method of the name, they are compared with those of the method whose name is nearest.
+    Where there is no method of a name, they are compared with those of the method whose name is nearest.
     """
     assert config.method is not None  # the configuration says so
-    name, given = config.method.name, config.method.parameters
-    stages = [stage.space.genes or {} for stage in config.stages if stage.space.merges]
+    given, genes = config.method.parameters, config.stages[0].space.genes
+    specs: list[MethodSpec] = []
+    for name in config.methods:
+        method = _try([], lambda name=name: find_method(name))  # type: ignore[misc]
+        near = name if method is not None else nearest_name(name, METHODS.names)
+        if near is None and len(config.methods) == 1:
+            return _of_no_method([*given, *genes])
+        specs += [] if near is None else [replace(find_method(near).spec, name=name)]
+    gene = config.stages[0].space.method
+    choice = MethodChoice(tuple(specs), config.method.name, gene.scope) if gene.choices is not None else specs[0]
     problems: list[str] = []
-    method = _try([], lambda: find_method(name))
-    if method is None:
-        near = nearest_name(name, METHODS.names)
-        if near is None:
-            return _of_no_method([*given, *(gene for genes in stages for gene in genes)])
-        method = find_method(near)
-    parents = [parent.name for parent in config.models.parents]
-    for genes in stages:
-        read_settings(method.spec, parents, given, genes, problems)
+    read_methods(choice, [parent.name for parent in config.models.parents], given, genes, problems)
     return list(dict.fromkeys(problems))
 
 

@@ -65,7 +65,22 @@ def _given(data: Mapping[str, Any]) -> dict[str, Any]:
     given = _with_stages(_copied(data))
     if not _merges(given):
         given.pop("method", None)
+    else:
+        _name_method(given)
     return given
+
+
+def _name_method(given: dict[str, Any]) -> None:
+    """Let `method.name` be the method with which a search begins, where the method is a gene and no name is given."""
+    stages = given.get("stages")
+    first = next(iter(stages.values())) if stages and isinstance(stages, dict) else given
+    space = first.get("space") if isinstance(first, dict) else None
+    gene = space.get("method") if isinstance(space, dict) else None
+    choices = gene.get("choices") if isinstance(gene, dict) else None
+    method = given.get("method") or {}
+    if isinstance(choices, (list, tuple)) and choices and isinstance(method, dict) and not method.get("name"):
+        assert isinstance(gene, dict)
+        given["method"] = {**method, "name": gene.get("start") or choices[0]}
 
 
 def _kept(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from evomerge.config.schema import (
     StageConfig,
     as_template,
 )
+from evomerge.errors import unknown_name
 from evomerge.evaluation.chat import chat_problems
 from evomerge.evaluation.task import combination_problems, spec_problems
 
@@ -38,6 +39,7 @@ def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
         *_name(keys),
         *_missing(given, stages),
         *_stages(stages),
+        *_method_gene(keys, stages),
         *_options(given),
         *_models(keys),
         *_budget(given),
@@ -82,6 +84,31 @@ def _stages(stages: tuple[StageConfig, ...]) -> Iterator[str]:
                 f"`stages.{stage.name}.space.name` must be dataflow: a stage after the first stacks layers of the best "
                 f"merge so far and of its parents, but it is {stage.space.name}"
             )
+
+
+def _method_gene(keys: SearchKeys, stages: tuple[StageConfig, ...]) -> Iterator[str]:
+    gene = stages[0].space.method
+    if gene.choices is None:
+        if gene.start is not None:
+            yield "`space.method.start` has no meaning without `space.method.choices`; name one method by `method.name`"
+        return
+    if not stages[0].space.merges:
+        yield "`space.method` is not used where only layer paths are evolved"
+        return
+    for name in dict.fromkeys(one for one in gene.choices if gene.choices.count(one) > 1):
+        yield f"`space.method.choices` names {name} twice"
+    if len(set(gene.choices)) < 2:
+        yield "`space.method.choices` must list two methods at least; name a single one by `method.name`"
+    if gene.start is not None and gene.start not in gene.choices:
+        yield unknown_name("`space.method.start`", gene.start, dict.fromkeys(gene.choices))
+    given = None if keys.method is None else keys.method.name
+    if given is not None and given not in gene.choices and gene.start is None:
+        yield (
+            f"`method.name` is {given}, which is none of `space.method.choices` ({', '.join(gene.choices)}): leave it "
+            "out, or name the one with which the search begins"
+        )
+    elif given is not None and gene.start in gene.choices and given != gene.start:
+        yield f"`method.name` is {given}, but `space.method.start` is {gene.start}; leave one of the two out"
 
 
 def _options(given: Mapping[str, Any]) -> Iterator[str]:

@@ -300,6 +300,30 @@ def _genes(value: Any) -> Any:
     return {name: gene or {} for name, gene in value.items()} if isinstance(value, Mapping) else value
 
 
+class MethodGeneConfig(Section):
+    """The merge method as a gene, of the spaces parameter and joint."""
+
+    choices: tuple[Text, ...] | None = key(
+        None,
+        "[linear, slerp, ties]: the methods among which a search chooses, in place of method.name\n"
+        "`space.genes` and `method.parameters` are then by method: {ties: {density: {low: 0.1}}}.",
+        must="list names of merge methods",
+        json={"type": "array", "items": {"type": "string"}},
+    )
+    start: Text | None = key(None, "the one with which it begins; null: method.name, or else the first")
+    scope: Annotated[
+        str,
+        Words({"group": "each group of layers has its own", "global": "the whole model has one"}),
+    ] = key("group", "how many genes there are")
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+            raise ValueError
+        return tuple(value)
+
+
 class SpaceConfig(Section):
     """What is evolved."""
 
@@ -347,8 +371,9 @@ class SpaceConfig(Section):
         "A gene that is given no start begins at the method's default for its parameter, if that lies strictly inside "
         "of its range; else in the middle of the range (of a logarithmic one: the geometric middle).",
         must="be a mapping like {low:, high:, start:}",
-        json={"additionalProperties": _GENE},
+        json={"additionalProperties": {"anyOf": [_GENE, {"type": "object", "additionalProperties": _GENE}]}},
     )
+    method: MethodGeneConfig = section(MethodGeneConfig, "the merge method as a gene")
     path: PathConfig = section(PathConfig, "the layer paths of the spaces dataflow and joint")
     layer_cost: Number = key(
         0.0, "fitness that one layer more than the first parent's costs; 0.01: a hundredth of the score's range"
@@ -905,7 +930,7 @@ class SearchConfig:
     """The configuration of a whole search, as other parts get it; the YAML in `configs/` has the keys of `SearchKeys`.
 
     Attributes:
-        method: the merge method; None if no stage merges weights.
+        method: the merge method (of several, the one at the start); None if no stage merges weights.
         stages: the stages, one after the other; at least one.
     """
 
@@ -918,6 +943,14 @@ class SearchConfig:
     budget: Budget
     fitness: FitnessConfig
     execution: ExecutionConfig
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The merge methods among which a search chooses: one, unless the method is a gene; none without merges."""
+        if self.method is None:
+            return ()
+        # Only the first stage can merge weights.
+        return self.stages[0].space.method.choices or (self.method.name,)
 
     @property
     def merges(self) -> bool:

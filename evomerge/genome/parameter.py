@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from evomerge.errors import ConfigError, RecipeError, unknown_name
+from evomerge.errors import ConfigError, RecipeError
 from evomerge.genome.layout import Region, make_regions
 from evomerge.genome.method_layout import MethodLayout, Values
-from evomerge.genome.settings import read_settings
+from evomerge.genome.methods import MethodChoice, read_methods
 from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
 from evomerge.genome.unmoved import LeftOut, Unmoved
 from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe
@@ -26,21 +25,6 @@ from evomerge.recipe.tokenizer import Tokenizer
 
 FindUnmoved: TypeAlias = Callable[[MethodSpec], "Unmoved | None"]
 """Returns where parents equal what a method compares them with; None: that is not known."""
-
-
-@dataclass(frozen=True)
-class MethodChoice:
-    """The merge method as a gene.
-
-    Attributes:
-        methods: those among which a search chooses; at least two, with different names.
-        start: name of the one with which it begins.
-        scope: "group": each region chooses; "global": the whole model.
-    """
-
-    methods: tuple[MethodSpec, ...]
-    start: str
-    scope: str = "group"
 
 
 class ParameterSpace(GeneSpace):
@@ -107,15 +91,7 @@ class ParameterSpace(GeneSpace):
         self.regions: tuple[Region, ...] = make_regions(n_layers, blocks, roles, embeddings, tied, layout)
         problems += layout
         names = [parent.name for parent in parents]
-        given = [
-            (one, *said)
-            for one, said in zip(methods, _by_method(choice, parameters or {}, genes or {}, problems), strict=True)
-        ]
-        whole = choice is None or choice.scope == "global"
-        settings = [
-            read_settings(one, names, fixed, own, problems, below="" if choice is None else one.name, whole=whole)
-            for one, fixed, own in given
-        ]
+        settings = read_methods(method, names, parameters or {}, genes or {}, problems)
         try:
             # The common part of all decoded recipes; making it checks names, dtype and lenders.
             self._frame = Recipe(
@@ -276,32 +252,6 @@ class ParameterSpace(GeneSpace):
         for region, layout in chosen.items():
             found.setdefault(layout.method.name, []).append(region)
         return found
-
-
-def _by_method(
-    choice: MethodChoice | None, parameters: Mapping[str, Any], genes: Mapping[str, Any], problems: list[str]
-) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Return the fixed parameters and the genes of each method."""
-    if choice is None:
-        return [(parameters, genes)]
-    names = [method.name for method in choice.methods]
-    for where, given in (("method.parameters", parameters), ("space.genes", genes)):
-        for name, own in given.items():
-            if name not in names:
-                owners = [one.name for one in choice.methods if one.parameter(str(name)) is not None]
-                problems.append(
-                    f"`{where}.{name}`: with several methods, parameters stand below their method's name, like "
-                    f"{{{owners[0]}: {{{name}: …}}}}"
-                    if owners
-                    else f"`{where}`: {unknown_name('method of `space.method.choices`', str(name), names)}"
-                )
-            elif own is not None and not isinstance(own, Mapping):
-                problems.append(f"`{where}.{name}` must map parameters of {name} to their values, but came {own!r}")
-    return [tuple(_mapping(given.get(name)) for given in (parameters, genes)) for name in names]  # type: ignore[misc]
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _parent_problems(method: MethodSpec, parents: Sequence[Parent], base: Parent | None) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,14 @@ from evomerge.record import Result
 
 GENERATION = 8
 """How many candidates are compared with each other if an optimizer has no generations of its own."""
+
+
+Awake: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.bool_]]"
+"""Returns for an `(n_dims,)` point which of its coordinates count.
+
+The others sleep: any value there gives the same recipe, so what a sleeping one says was never tried. Which ones are
+awake depends on awake coordinates alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,8 @@ class Point:
 class Optimizer(ABC):
     """Moves points in the unit cube `[0, 1]^n_dims` towards better results; knows no model and no recipe.
 
-    An optimizer is made as `cls(n_dims, start, seed, **options)`, and with `kinds` if it `uses_kinds`; `start` is an
-    `(n_dims,)` point in the cube, and `seed` a whole number from 0.
+    An optimizer is made as `cls(n_dims, start, seed, **options)`, with `kinds` if it `uses_kinds` and with `awake` if
+    it `uses_awake`; `start` is an `(n_dims,)` point in the cube, and `seed` a whole number from 0.
 
     What callers may assume:
 
@@ -53,6 +61,11 @@ class Optimizer(ABC):
 
     uses_kinds: ClassVar[bool] = False
     """Whether it is given the kind of each dimension (integers, choices); for others every dimension is a float."""
+
+    uses_awake: ClassVar[bool] = False
+    """Whether it is told which coordinates of a point count. One that recombines points needs it: a coordinate that
+    slept in one parent was never tried there. One that samples a distribution does not: selection is blind to what
+    sleeps."""
 
     many_objectives: ClassVar[bool] = False
     """Whether it is told several objectives and violations, rather than one number."""
@@ -98,3 +111,18 @@ class Optimizer(ABC):
         Raises:
             ValueError: if the state is not one of this optimizer and these dimensions.
         """
+
+
+def lent(
+    awake: Awake | None, one: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two points that are to be recombined, each with the other's coordinate where its own sleeps.
+
+    Args:
+        awake: which coordinates of a point count; None: all of them.
+        one, other: `(n_dims,)`. Where a coordinate sleeps in both, both stay as they are.
+    """
+    if awake is None:
+        return one, other
+    first, second = awake(one), awake(other)
+    return np.where(second & ~first, other, one), np.where(first & ~second, one, other)

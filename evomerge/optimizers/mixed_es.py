@@ -18,6 +18,8 @@ What a search of model merges needs beyond the paper:
   stay for ever (the kappa of Schwefel and Rudolph's (mu, kappa, lambda)); only the best one stays.
 - **Ties** are won by the newer individual: where scores are shares of a few items and many genes have no effect, a
   search would otherwise stand still.
+- **Coordinates that sleep** (parameters of a method that an individual did not choose, say) were never tried: a child
+  takes the other parent's where it was awake.
 - **Points are not asked twice** where all genes are discrete: the child is mutated again.
 """
 
@@ -33,7 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evomerge.optimizers.base import Optimizer, Point
+from evomerge.optimizers.base import Awake, Optimizer, Point, lent
 from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, usable
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
 from evomerge.record import Result
@@ -82,6 +84,7 @@ class MixedES(Optimizer):
             succeed.
         population: how many of the best individuals are kept, from 1. With a few hundred answers, a large population
             costs more than it saves.
+        awake: which coordinates of a point count; None: all of them.
 
     Raises:
         ValueError: if the start or the kinds have another shape, or the start leaves the unit cube.
@@ -89,6 +92,7 @@ class MixedES(Optimizer):
 
     OPTIONS = ("sigma", "population")
     uses_kinds = True
+    uses_awake = True
 
     @classmethod
     def problems(cls, options: Mapping[str, Any], n_dims: int) -> list[str]:
@@ -116,8 +120,10 @@ class MixedES(Optimizer):
         kinds: Sequence[int] | None = None,
         sigma: float = 0.1,
         population: int = 4,
+        awake: Awake | None = None,
     ) -> None:
         self.n_dims = n_dims
+        self._awake = awake
         begin = checked_start(start, n_dims)
         known = np.zeros(n_dims, dtype=np.int64) if kinds is None else np.array(kinds, dtype=np.int64)
         if known.shape != (n_dims,):
@@ -182,7 +188,7 @@ class MixedES(Optimizer):
             return self._start, self._first_steps
         one, other = (self._members[i] for i in self._generator.randint(len(self._members), size=2))
         from_one = self._generator.random_sample(self.n_dims) < 0.5
-        return np.where(from_one, one.x, other.x), (one.steps + other.steps) / 2.0
+        return np.where(from_one, *lent(self._awake, one.x, other.x)), (one.steps + other.steps) / 2.0
 
     def _mutated(
         self, x: NDArray[np.float64], steps: NDArray[np.float64]

@@ -13,6 +13,8 @@ What differs from the paper, since evaluations here take minutes and workers mus
 - **The first generation** is the start, which the user stated, and points drawn uniformly.
 - **Each ask makes one child**, of the two that the crossover gives.
 - **Every child has a coordinate mutated**, since a recipe that is proposed again teaches nothing.
+- **Coordinates that sleep** (parameters of a method that a parent did not choose, say) were never tried: a child takes
+  the other parent's where it was awake, and the coordinate that is mutated for sure is one that counts.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evomerge.optimizers.base import Optimizer, Point
+from evomerge.optimizers.base import Awake, Optimizer, Point, lent
 from evomerge.optimizers.ledger import Ledger, checked_start, own_generator
 from evomerge.optimizers.pareto import crowding, ranks
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
@@ -64,9 +66,11 @@ class NSGA2(Optimizer):
         seed: from 0; of this object's own generator.
         population: how many points are kept, and how many are told between two selections; from 4. 16 suits some
             hundred evaluations, the paper's 100 some ten thousand.
+        awake: which coordinates of a point count; None: all of them.
     """
 
     OPTIONS = ("population",)
+    uses_awake = True
     many_objectives = True
 
     @classmethod
@@ -79,8 +83,11 @@ class NSGA2(Optimizer):
             return [f"`population` of nsga2 must be a whole number from 4, not {population!r}"]
         return []
 
-    def __init__(self, n_dims: int, start: ArrayLike, seed: int, *, population: int = 16) -> None:
+    def __init__(
+        self, n_dims: int, start: ArrayLike, seed: int, *, population: int = 16, awake: Awake | None = None
+    ) -> None:
         self.n_dims = n_dims
+        self._awake = awake
         self._start = checked_start(start, n_dims)
         self._population = population
         self._header = {
@@ -112,7 +119,7 @@ class NSGA2(Optimizer):
         if not self._parents:
             return self._ledger.open(self._generator.random_sample(self.n_dims))
         one, other = self._tournament(), self._tournament()
-        return self._ledger.open(self._mutated(self._crossed(one.x, other.x)))
+        return self._ledger.open(self._mutated(self._crossed(*lent(self._awake, one.x, other.x))))
 
     def tell(self, number: int, result: Result | None) -> None:
         """Take the result of point `number`; None, or one that is not finite: it failed and ranks last.
@@ -163,10 +170,12 @@ class NSGA2(Optimizer):
         return np.where(apart & takes_part, child, np.where(first, a, b))
 
     def _mutated(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a point after polynomial mutation within bounds; at least one coordinate moves."""
+        """Return a point after polynomial mutation within bounds; at least one coordinate that counts moves."""
         draw = self._generator
-        chosen, u = draw.random_sample(self.n_dims) < 1.0 / self.n_dims, draw.random_sample(self.n_dims)
-        chosen[draw.randint(self.n_dims)] |= not chosen.any()
+        counts = np.arange(self.n_dims) if self._awake is None else np.flatnonzero(self._awake(x))
+        # On average one coordinate that counts moves; those that sleep drift along.
+        chosen, u = draw.random_sample(self.n_dims) < 1.0 / len(counts), draw.random_sample(self.n_dims)
+        chosen[counts[draw.randint(len(counts))]] |= not chosen[counts].any()
         return np.where(chosen, np.clip(x + _step(x, u), 0.0, 1.0), x)
 
     def dump_state(self) -> bytes:

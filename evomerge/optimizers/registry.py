@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from evomerge.errors import ConfigError, nearest_name, unknown_name
-from evomerge.optimizers.base import Optimizer
+from evomerge.optimizers.base import Awake, Optimizer
 from evomerge.system.registry import Registry
 
 _PREFIX = "nevergrad:"
@@ -38,7 +38,14 @@ _OF_NEVERGRAD = tuple(f"{_PREFIX}{name}" for name in ("NGOpt", "DE", "PSO", "One
 
 
 def make_optimizer(
-    name: str, *, n_dims: int, start: ArrayLike, seed: int, kinds: Sequence[int] | None = None, **options: Any
+    name: str,
+    *,
+    n_dims: int,
+    start: ArrayLike,
+    seed: int,
+    kinds: Sequence[int] | None = None,
+    awake: Awake | None = None,
+    **options: Any,
 ) -> Optimizer:
     """Return the optimizer of that name.
 
@@ -50,6 +57,7 @@ def make_optimizer(
         kinds: per dimension 0 for a float, n for an integer with n ordered values, -n for a choice of n; the values are
             equal bins of the unit interval. None: all are floats. Optimizers that do not use kinds take every dimension
             as a float.
+        awake: which coordinates of a point count; None: all of them, always.
         options: the optimizer's own; its class lists them.
 
     Raises:
@@ -62,6 +70,8 @@ def make_optimizer(
     optimizer, fixed = _find(name)
     if optimizer.uses_kinds:
         fixed["kinds"] = kinds
+    if optimizer.uses_awake:
+        fixed["awake"] = awake
     made: Optimizer = optimizer(n_dims, start, seed, **fixed, **options)
     return made
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from evomerge.assembly import spaces as stages
+from evomerge.assembly.memory_plan import merged_sources
 from evomerge.config.reader import from_data
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
@@ -83,6 +84,57 @@ def test_a_joint_genome_gives_a_path_over_its_own_merge() -> None:
     assert other.path and other.parents[0].name == "merged"
     inner = other.parents[0].source
     assert isinstance(inner, Recipe) and inner.method == "task_arithmetic"
+
+
+CHOICE = {
+    "models": MERGE["models"],
+    "space": {"method": {"choices": ["linear", "slerp", "ties"], "start": "slerp"}, "blocks": 2, "embeddings": "block"},
+}
+
+
+def test_the_method_can_be_a_gene_of_each_block() -> None:
+    configuration = config(**CHOICE, method={"parameters": {"ties": {"density": 0.4}}})
+    assert configuration.methods == ("linear", "slerp", "ties")
+    found, (space,) = stages.check_stages(configuration, Sources())
+    assert found == []
+    names = [gene.name for gene in space.genes]
+    assert names[:2] == ["method.layers0-2", "method.layers3-5"]
+    values = {gene.name: gene.start for gene in space.genes}
+    recipe = space.decode(list(values.values()))
+    assert recipe.methods == ("slerp",)
+    mixed = space.decode(list((values | {"method.layers3-5": 2.0}).values()))
+    assert mixed.methods == ("slerp", "ties")
+    assert mixed.parameters_of("mlp", 4)["density"] == 0.4
+    assert Sources().plan(mixed)
+    assert merged_sources(configuration) == [
+        ModelSource("zoo:japanese"),
+        ModelSource("zoo:math"),
+        ModelSource("zoo:base"),
+    ]
+
+
+def test_mistakes_in_the_choice_of_methods_are_named_at_once() -> None:
+    three = {**MERGE["models"], "parents": {**ZOO, "third": "zoo:base"}}
+    found = problems_of(config(**{**CHOICE, "models": {**three, "base": None}}))
+    assert "slerp merges 2 parents, but there are 3" in found
+    assert "ties measures task vectors from a base" in found
+    method = {"choices": ["linear", "tis", "passthrough"]}
+    found = problems_of(config(**{**CHOICE, "space": {"method": method, "genes": {"tis": {"densty": {}}}}}))
+    for said in ("'tis'; did you mean 'ties'", "passthrough merges no weights", "parameter of tis 'densty'"):
+        assert said in found
+    with pytest.raises(ConfigError) as caught:
+        config(**{**CHOICE, "space": {"method": {"choices": ["ties", "ties"], "start": "tis"}}})
+    assert caught.value.problems == (
+        "`space.method.choices` names ties twice",
+        "`space.method.choices` must list two methods at least; name a single one by `method.name`",
+        "unknown `space.method.start` 'tis'; did you mean 'ties'? Known: ties",
+    )
+    with pytest.raises(ConfigError, match=r"`method.name` is dare_ties, which is none of `space.method.choices`"):
+        config(**{**CHOICE, "space": {"method": {"choices": ["linear", "ties"]}}}, method="dare_ties")
+    with pytest.raises(ConfigError, match=r"`method.name` is ties, but `space.method.start` is slerp"):
+        config(**CHOICE, method="ties")
+    with pytest.raises(ConfigError, match=r"`space.method.start` has no meaning without `space.method.choices`"):
+        config(**MERGE, space={"method": {"start": "ties"}})
 
 
 def test_only_named_parents_lend_layers() -> None:

@@ -106,7 +106,7 @@ def test_an_encoding_has_the_options_of_its_space_and_help_says_their_defaults(e
 
 def test_the_schema_of_a_gene_has_the_keys_of_a_setting() -> None:
     space = SearchKeys.model_json_schema()["$defs"]["SpaceConfig"]
-    said = space["properties"]["genes"]["additionalProperties"]["properties"]
+    said = space["properties"]["genes"]["additionalProperties"]["anyOf"][0]["properties"]
     assert set(said) == set(settings._KEYS) and set(said["scope"]["enum"]) == {*settings.SCOPES, None}
 
 

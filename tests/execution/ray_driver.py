@@ -13,6 +13,7 @@ from evomerge.execution.pool.executor import RayExecutor
 from evomerge.execution.pool.settings import PoolSettings
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.scoring import Scoring
+from evomerge.genome.space import Gene, GeneSpace
 from evomerge.optimizers.cma_es import CMA
 from evomerge.recipe import Recipe
 from evomerge.search.budget import Budget
@@ -22,8 +23,8 @@ from evomerge.store.run_dir import RunDir
 from evomerge.strategies.vector import VectorStrategy
 
 
-class Line:
-    n_dims = 2
+class Line(GeneSpace):
+    _genes = (Gene("one", 0.0, 1.0, 0.5), Gene("other", 0.0, 1.0, 0.5))
 
     def genome(self, x: np.ndarray) -> tuple[float, ...]:
         return tuple(round(float(value), 6) for value in x)

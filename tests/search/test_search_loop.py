@@ -15,6 +15,7 @@ from evomerge.evaluation.objective import RecipeTerm
 from evomerge.execution.base import StopSignal
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.scoring import Scoring
+from evomerge.genome.space import Gene, GeneSpace
 from evomerge.optimizers.base import Optimizer, Point
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Record, Result, Split, State
@@ -32,11 +33,11 @@ pytestmark = pytest.mark.usefixtures("lazy_disk")
 N_ITEMS = 5
 
 
-class Line:
+class Line(GeneSpace):
     """A space of one gene, the weight of one parent, rounded so that proposals can repeat."""
 
     def __init__(self, digits: int = 12) -> None:
-        self.n_dims = 1
+        self._genes = (Gene("weight", 0.0, 1.0, 0.5),)
         self.digits = digits
 
     def genome(self, x: np.ndarray) -> tuple[float, ...]:
