@@ -104,11 +104,6 @@ def _merge(inputs: Inputs) -> torch.Tensor:
     return span.merge(coefficients)(replace(inputs, prepared=gram))
 
 
-def _one_input(values: Values) -> int | None:
-    active = nonzero(values, "weight")
-    return active[0] if len(active) == 1 else None
-
-
 def _problems(values: Values) -> list[str]:
     refused = span.positive_sum_problems(values)
     for name, least in (("max_iter", 1.0), ("tol", 0.0), ("smoothing", 0.0)):
@@ -144,7 +139,7 @@ METHOD = Method(
     prepare=_prepare,
     prepare_without_torch=True,
     active=lambda values: nonzero(values, "weight"),
-    one_input=_one_input,
+    one_input=span.one_with_weight,
     problems=_problems,
     shows_bad=True,
 )

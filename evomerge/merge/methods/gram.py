@@ -14,7 +14,7 @@ import numpy as np
 
 from evomerge.merge.kernels.engine import KernelEngine
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import Inputs, ParentTensors, Values, weighted_sum
+from evomerge.merge.methods.base import Inputs, ParentTensors, Values, nonzero, weighted_sum
 from evomerge.recipe.method import Parameter
 
 if TYPE_CHECKING:
@@ -177,6 +177,12 @@ def _sum_of_parts(inputs: Inputs, coefficients: np.ndarray, scope: str) -> torch
         if origin is not None:
             total[:, here] += origin[:, here]
     return out
+
+
+def one_with_weight(values: Values) -> int | None:
+    """Return the parent whose weight alone is not 0, so that it is the result; None if there are several."""
+    active = nonzero(values, "weight")
+    return active[0] if len(active) == 1 else None
 
 
 def positive_sum_problems(values: Values) -> list[str]:

@@ -69,11 +69,6 @@ def mean_direction(cosine: np.ndarray, alpha: np.ndarray, *, max_iter: int, tol:
     return mean
 
 
-def _one_input(values: Values) -> int | None:
-    active = nonzero(values, "weight")
-    return active[0] if len(active) == 1 else None
-
-
 def _problems(values: Values) -> list[str]:
     max_iter, tol = cast(float, values["max_iter"]), cast(float, values["tol"])
     refused = span.positive_sum_problems(values)
@@ -109,7 +104,7 @@ METHOD = Method(
     prepare=span.prepare,
     prepare_without_torch=True,
     active=lambda values: nonzero(values, "weight"),
-    one_input=_one_input,
+    one_input=span.one_with_weight,
     problems=_problems,
     shows_bad=True,
     reads_base=span.of_task_vectors,
