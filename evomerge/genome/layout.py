@@ -40,6 +40,11 @@ class Region:
     name: str
     places: tuple[Place, ...]
 
+    @property
+    def holds_matrices(self) -> bool:
+        """Whether it holds linear maps: tensors of layers that are not all norms."""
+        return any(place.layers is not None and place.roles != ("norm",) for place in self.places)
+
 
 def make_regions(
     n_layers: int,

@@ -22,7 +22,8 @@ class MethodLayout:
     """The genes of one method's parameters, by region, and the parameters of recipes.
 
     A parameter counts in a region where the parameters that it depends on have the values that it asks for
-    (`Parameter.when`). Elsewhere it sleeps: recipes do not give it, so its gene changes nothing.
+    (`Parameter.when`). Elsewhere it sleeps: recipes do not give it, so its gene changes nothing. One that counts in
+    matrices alone has no gene in regions without them.
 
     Args:
         method: the merge method.
@@ -44,6 +45,7 @@ class MethodLayout:
     ) -> None:
         self.method = method
         self._regions = tuple(region.name for region in regions)
+        self._without_matrices = frozenset(region.name for region in regions if not region.holds_matrices)
         self._settings = {setting.name: setting for setting in settings}
         self._prefix = prefix
         self.idle = Idle(method, parents, regions, settings, unmoved)
@@ -58,7 +60,7 @@ class MethodLayout:
             for parent, value in setting.values.items()
             if isinstance(value, EVOLVED)
             for region in (self._regions if setting.scope == "group" else ("",))
-            if not self.idle.is_idle(parent, region)
+            if not self.idle.is_idle(parent, region) and self._fits(setting, region)
         )
 
     @property
@@ -67,7 +69,7 @@ class MethodLayout:
         parents, found = self.idle.parents, []
         for name in (*self._regions, ""):
             n = sum(
-                self.idle.is_idle(parent, name)
+                self.idle.is_idle(parent, name) and self._fits(setting, name)
                 for setting in self._settings.values()
                 if (setting.scope == "global") == (name == "")
                 for parent, value in setting.values.items()
@@ -132,8 +134,14 @@ class MethodLayout:
             return True
         return any(self._differs(other) for other in setting.parameter.when if other in self._settings)
 
+    def _fits(self, setting: Setting, region: str) -> bool:
+        """Return whether a region holds tensors of the kind in which a parameter counts."""
+        return not setting.parameter.matrices or region not in self._without_matrices
+
     def _counts(self, setting: Setting, region: str, values: Values) -> bool:
-        return all(self._shared(other, region, values) in wanted for other, wanted in setting.parameter.when.items())
+        return self._fits(setting, region) and all(
+            self._shared(other, region, values) in wanted for other, wanted in setting.parameter.when.items()
+        )
 
     def _shared(self, name: str, region: str, values: Values) -> Any:
         """Return the value of a parameter that all parents share; one that sleeps has its default."""

@@ -47,6 +47,8 @@ class Parameter:
         for_first: of a per-parent parameter: whether the first parent has one, too. False where the first parent is
             what the others are added to, so that recipes need not name it, its number counts for nothing and no search
             gives it a gene.
+        matrices: whether it counts in linear maps alone. A search then has no gene of it where all tensors are
+            embeddings, norms or the head.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Parameter:
     when: Mapping[str, tuple[float | bool | str, ...]] = field(default_factory=dict)
     in_groups: bool = True
     for_first: bool = True
+    matrices: bool = False
 
     @property
     def kind(self) -> str:

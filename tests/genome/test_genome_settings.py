@@ -245,3 +245,31 @@ def test_every_method_that_mixes_weights_has_a_space() -> None:
         check_recipe(recipe)
         for gene in space.genes:
             assert gene.low < gene.start < gene.high or gene.kind != "float"
+
+
+def test_what_counts_in_matrices_alone_has_no_gene_where_there_are_none() -> None:
+    from evomerge.merge.methods.registry import find_method
+    from evomerge.merge.plan import check_recipe
+
+    method = find_method("iso_c").spec
+    roles = {"attention": ["attention"], "norms": ["norm"], "rest": ["mlp", "other"]}
+    space = make(method=method, n_layers=2, blocks=1, roles=roles)
+    assert [gene.name for gene in space.genes] == [
+        *(
+            "alpha.embeddings",
+            "alpha.layers0-1.attention",
+            "alpha.layers0-1.norms",
+            "alpha.layers0-1.rest",
+            "alpha.head",
+        ),
+        *("beta.layers0-1.attention", "beta.layers0-1.rest"),
+    ]
+    genome = space.genome(space.start)
+    found = space.decode(genome)
+    check_recipe(found)
+    assert [group.name for group in found.groups if "beta" in group.parameters] == [
+        "layers0-1.attention",
+        "layers0-1.rest",
+    ]
+    assert all("alpha" in group.parameters for group in found.groups)
+    assert all(space.awake(genome))

@@ -190,7 +190,9 @@ _WEIGHT = Parameter(
     doc="w_i, how much of each task vector is summed; other weights need new decompositions",
 )
 _ALPHA = Parameter("alpha", 1.0, 0.3, 3.0, doc="α, scales the merged delta; the paper tries 0 to 3")
-_BETA = Parameter("beta", 1.0, 0.0, 1.0, doc="β, how far singular values move to their mean: 0 not at all, 1 wholly")
+_BETA = Parameter(
+    "beta", 1.0, 0.0, 1.0, matrices=True, doc="β, how far singular values move to their mean: 0 not at all, 1 wholly"
+)
 _TOLERANCE = Parameter(
     "tolerance",
     TOLERANCE,
@@ -199,6 +201,7 @@ _TOLERANCE = Parameter(
     log=True,
     gene=False,
     scope="global",
+    matrices=True,
     doc="singular values up to this share of the largest are noise and stay 0; raise it for LoRA parents in 16 bits",
 )
 _COST = (
@@ -245,6 +248,7 @@ ISO_CTS = Method(
                 0.0,
                 1.0,
                 gene=False,
+                matrices=True,
                 doc="f, share of common directions; 1 is Iso-C; another one needs new decompositions",
             ),
             _TOLERANCE,

@@ -84,7 +84,7 @@ METHOD = Method(
         paper="https://arxiv.org/abs/2312.13558",
         topic="subspaces",
         parameters=(
-            Parameter("rank", 1.0, 0.01, 1.0, log=True, doc="ρ, the share of singular values that stay"),
+            Parameter("rank", 1.0, 0.01, 1.0, log=True, matrices=True, doc="ρ, the share of singular values that stay"),
             Parameter(
                 "on",
                 "weight",

@@ -88,7 +88,15 @@ METHOD = Method(
         topic="subspaces",
         parameters=(
             Parameter("weight", 0.5, 0.0, 1.0, per_parent=True, doc="w_i, how much of each parent's own part is added"),
-            Parameter("rank", 0.1, 0.01, 1.0, log=True, doc="ρ, the share of singular values of that part that stay"),
+            Parameter(
+                "rank",
+                0.1,
+                0.01,
+                1.0,
+                log=True,
+                matrices=True,
+                doc="ρ, the share of singular values of that part that stay",
+            ),
             Parameter(
                 "gamma",
                 0.3,
