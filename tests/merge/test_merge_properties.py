@@ -20,9 +20,10 @@ from method_case import MethodCase, Values, all_cases
 
 from evomerge.merge import apply
 from evomerge.merge.kernels.torch_engine import TorchEngine
-from evomerge.merge.methods.registry import find_method
+from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.merge.plan import mask_seed
+from evomerge.recipe import PASSTHROUGH
 
 CASES = all_cases()
 NAMES = ("a", "b", "c")
@@ -175,6 +176,10 @@ def bits(x: torch.Tensor) -> torch.Tensor:
 
 def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(bits(x), bits(other[name])) for name, x in one.items())
+
+
+def test_every_method_that_merges_weights_has_a_case() -> None:
+    assert set(METHODS) - {PASSTHROUGH} == set(CASES)
 
 
 def value_sets(method: str) -> st.SearchStrategy[Values]:
