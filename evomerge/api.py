@@ -245,10 +245,28 @@ def profile(
 
 
 def methods() -> list[dict[str, Any]]:
-    """Return the merge methods: name, summary, paper, needs_base, n_parents, parameters."""
+    """Return the merge methods by topic, each as `method` does."""
     from evomerge.workflows.methods import methods as known
 
     return known()
+
+
+def method(name: str) -> dict[str, Any]:
+    """Return all of a merge method's declaration, as data.
+
+    It has `name`, `summary`, `formula`, `notes`, `paper`, `topic`, `n_parents` (least and most; None: any number),
+    `needs_base`, `base` (always, sometimes: with some values, never), `parameters` with all that is declared of each
+    and its `kind`: float, integer, choice or flag, and what the method promises (`share`, `of_equals`).
+
+    Args:
+        name: of a method, "module:METHOD" or "my_file.py:function".
+
+    Raises:
+        RecipeError: if there is no such method.
+    """
+    from evomerge.workflows.methods import method as declared
+
+    return declared(name)
 
 
 def measures() -> tuple[str, ...]:
@@ -743,6 +761,7 @@ __all__ = [
     "inspect",
     "measures",
     "merge",
+    "method",
     "methods",
     "profile",
     "push",

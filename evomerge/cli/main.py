@@ -25,7 +25,7 @@ COMMANDS = {
     "inspect": "what models are, and whether they are of one ancestry, before they are merged",
     "show": "draw the layer path of a run's best merge, or of a recipe, as SVG and PNG",
     "profile": "run a few candidates of a configuration, and say where the time goes",
-    "methods": "list the merge methods and their parameters",
+    "methods": "list the merge methods, or explain one",
     "merge": "build the model of a recipe on disk",
     "convert": "a mergekit YAML as a recipe of evomerge, or the other way",
     "evaluate": "score a model, a recipe or a run's best on tasks; or a search's models on all items",

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from evomerge.errors import unknown_name
 from evomerge.recipe.method import Parameter
+from evomerge.system.text import value_word
 
 Fixed: TypeAlias = "float | bool | str"
 """A value that a search does not change."""
@@ -35,11 +36,6 @@ class Options:
 
 EVOLVED = (Range, Options)
 """The classes of values that are genes."""
-
-
-def shown(value: Any) -> str:
-    """Return a value as YAML writes it."""
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def misfit(parameter: Parameter, value: Any, where: str) -> str | None:
@@ -80,7 +76,7 @@ def read_words(parameter: Parameter, said: Mapping[str, Any], place: str, proble
     whole = Options(known, parameter.default)  # type: ignore[arg-type]
     given = said.get("choices", known)
     if isinstance(given, str) or not isinstance(given, Sequence) or not given:
-        example = ", ".join(map(shown, known))
+        example = ", ".join(map(value_word, known))
         problems.append(
             f"{place}: `choices` must list values of {parameter.name}, like [{example}], but came {given!r}"
         )
@@ -92,12 +88,12 @@ def read_words(parameter: Parameter, said: Mapping[str, Any], place: str, proble
     choices = tuple(dict.fromkeys(given))
     if len(choices) < 2:
         problems.append(
-            f"{place}: `choices` must list two values at least; one alone is {{fixed: {shown(choices[0])}}}"
+            f"{place}: `choices` must list two values at least; one alone is {{fixed: {value_word(choices[0])}}}"
         )
         return whole
     start = said.get("start", parameter.default if parameter.default in choices else choices[0])
     if start not in choices or isinstance(start, bool) != (parameter.kind == "flag"):
-        problems.append(f"{place}: `start` must be one of {', '.join(map(shown, choices))}, but came {start!r}")
+        problems.append(f"{place}: `start` must be one of {', '.join(map(value_word, choices))}, but came {start!r}")
         return whole
     return Options(choices, start)
 

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from evomerge.genome.gene_values import EVOLVED, Options, Range, shown
+from evomerge.genome.gene_values import EVOLVED, Options, Range
 from evomerge.genome.layout import Region
 from evomerge.genome.settings import Setting, condition
 from evomerge.genome.space import Gene
 from evomerge.genome.unmoved import Idle, LeftOut, Unmoved
 from evomerge.recipe import Value
 from evomerge.recipe.method import MethodSpec, Parameter
+from evomerge.system.text import value_word
 
 Values: TypeAlias = Mapping[str, float]
 """The value of each gene by its name."""
@@ -182,8 +183,8 @@ class MethodLayout:
 
 def _gene(name: str, value: Range | Options, parameter: Parameter, when: str) -> Gene:
     if isinstance(value, Options):
-        words = tuple(map(shown, value.choices))
-        return Gene.choice(name, words, shown(value.start), parameter.doc, when)
+        words = [value_word(one) for one in value.choices]
+        return Gene.choice(name, words, value_word(value.start), parameter.doc, when)
     if value.integer:
         return Gene.integer(name, int(value.low), int(value.high), int(value.start), parameter.doc, when)
     return Gene(name, value.low, value.high, value.start, value.log, parameter.doc, when=when)

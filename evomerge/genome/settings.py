@@ -16,9 +16,9 @@ from evomerge.genome.gene_values import (
     read_fixed,
     read_range,
     read_words,
-    shown,
 )
 from evomerge.recipe.method import SCOPES, MethodSpec, Parameter
+from evomerge.system.text import value_word
 
 _KEYS = ("low", "high", "start", "log", "choices", "fixed", "scope", "parents")
 _PARENT_KEYS = ("low", "high", "start", "log", "fixed")
@@ -96,7 +96,9 @@ def read_settings(
 
 def condition(parameter: Parameter) -> str:
     """Return in words where a parameter counts: "sparsify is random"; empty: everywhere."""
-    return " and ".join(f"{other} is {' or '.join(map(shown, values))}" for other, values in parameter.when.items())
+    return " and ".join(
+        f"{other} is {' or '.join(map(value_word, values))}" for other, values in parameter.when.items()
+    )
 
 
 def _awake(

@@ -17,6 +17,7 @@ from evomerge.recipe import PASSTHROUGH, Group, Recipe, TokenizerBuild
 from evomerge.recipe.groups import group_problems, group_words, raise_problems
 from evomerge.recipe.method import MethodSpec, Parameter
 from evomerge.recipe.tokenizer import models_named
+from evomerge.system.text import value_word
 
 if TYPE_CHECKING:
     import torch
@@ -174,18 +175,14 @@ def _value_problems(method: Method, values: Values, recipe: Recipe, group: Group
         if parameter.name in given:
             asleep = [other for other, awake in parameter.when.items() if values[other] not in awake]
             problems += [
-                f"{parameter.name} has no meaning with {other}: {_word(values[other])}; it counts where {other} is "
-                f"{' or '.join(map(_word, parameter.when[other]))}"
+                f"{parameter.name} has no meaning with {other}: {value_word(values[other])}; it counts where {other} "
+                f"is {' or '.join(map(value_word, parameter.when[other]))}"
                 for other in asleep
             ]
     if method.uses_base(values) and recipe.base is None and not method.spec.needs_base:
         problems.append(f"{method.spec.name} measures task vectors from a base with these parameters, so name one with "
                         "`base:`")  # fmt: skip
     return problems + method.problems(values)
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def make_plan(recipe: Recipe, methods: Mapping[str, Method], family: Family) -> MergePlan:

@@ -181,3 +181,8 @@ def duration(seconds: float) -> str:
     if seconds >= 60.0:
         return f"{minutes} min"
     return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s" if seconds >= 1.0 else f"{seconds:.2g} s"
+
+
+def value_word(value: Any) -> str:
+    """Return a number, a flag or a word as one writes it in YAML."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,7 @@
 """The commands as a user types them, in this process; `tests/end_to_end` runs them as processes."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,38 @@ def test_methods_lists_parameters(capsys) -> None:
     assert main(["methods", "--json"]) == 0
     methods = {method["name"]: method for method in json.loads(capsys.readouterr().out)}
     assert set(methods) >= {"linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties"}
+    assert {one["kind"] for one in methods["ties"]["parameters"]} == {"float", "choice", "flag"}
     assert main(["methods"]) == 0
-    assert "density" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "density" in out and all(name in out for name in methods)
+
+
+def test_one_method_is_explained(capsys, tmp_path: Path, monkeypatch) -> None:
+    assert main(["methods", "ties"]) == 0
+    out = capsys.readouterr().out
+    assert all(
+        said in out for said in ("ties: ", "arxiv.org/abs/2306.01708", "θ0 + λ", "sum, count", "parent and group")
+    )
+    assert main(["methods", "knots"]) == 0
+    assert "counts where combine is ties" in capsys.readouterr().out
+    assert main(["methods", "tis"]) == 2
+    assert "did you mean 'ties'" in capsys.readouterr().err
+    assert main(["methods", "ties", "--json"]) == 0
+    (found,) = [one for one in api.methods() if one["name"] == "ties"]
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found))
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\nfrom evomerge.merge.methods.linear import METHOD as LINEAR\n"
+        "METHOD = replace(LINEAR, spec=replace(LINEAR.spec, topic='my own', summary='mine'))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["methods", "mine.py:METHOD"]) == 0
+    out = capsys.readouterr().out
+    assert "mine.py:METHOD: mine" in out and "topic    others" in out
+
+
+def test_the_reference_of_all_methods_is_up_to_date() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "methods_reference.py"))
+    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "run: python scripts/methods_reference.py"
 
 
 def test_merge_builds_what_a_recipe_says(tmp_path: Path, capsys) -> None:

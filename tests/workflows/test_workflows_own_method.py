@@ -89,7 +89,9 @@ def test_built_in_methods_are_listed_without_what_is_in_files(own: str) -> None:
         ("tie", r"unknown merge method 'tie'; did you mean 'ties'"),
         ("gone.py:METHOD", r"there is no file gone\.py"),
         ("my_merge.py:METHODS", r"my_merge\.py has no 'METHODS'"),
-        ("my_merge.py:merge", r"must be an `evomerge\.merge\.methods\.base\.Method`, but is a function"),
+        ("my_merge.py:merge", r"is a function, so it takes `parents`.*but inputs is none of these"),
+        ("my_merge.py:SUM.spec", r"must be like 'my_module:my_name' or 'folder/my_file.py:my_name'"),
+        ("my_merge.py:spec", r"`evomerge\.merge\.methods\.base\.Method` or a function, but is a MethodSpec"),
     ],
 )
 def test_a_method_that_is_none_is_said_before_a_model_is_opened(name: str, what: str, own: str, tmp_path: Path) -> None:

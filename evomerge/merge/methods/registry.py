@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import FunctionType
 
 from evomerge.errors import ConfigError, RecipeError
 from evomerge.merge.methods.base import Method
+from evomerge.merge.methods.function import from_function
 from evomerge.recipe import PASSTHROUGH
 from evomerge.system.registry import Registry
 
@@ -53,7 +55,10 @@ METHODS: Registry[Method] = Registry(
     },
     group="evomerge.methods",
 )
-"""Every method by name: built in, from an installed package, or "my_file.py:METHOD" from a file of the user's."""
+"""Every method by name: built in, from an installed package, or "my_file.py:METHOD" from a file of the user's.
+
+What stands under a name of a package's or a user's may be a plain function, too.
+"""
 
 
 def find_method(name: str) -> Method:
@@ -66,14 +71,18 @@ def find_method(name: str) -> Method:
         The method; its `spec.name` is the given name, so that recipes which a space makes with it find it again.
 
     Raises:
-        RecipeError: if there is no method of that name, it cannot be imported, or it is no `Method`.
+        RecipeError: if there is no method of that name, it cannot be imported, or it is neither a `Method` nor a
+            function that can be one (see `evomerge.merge.methods.function`).
     """
     try:
-        found = METHODS.find(name)
+        found: object = METHODS.find(name)
     except ConfigError as error:
         raise RecipeError(str(error)) from error
+    if isinstance(found, FunctionType):
+        return from_function(found, name)
     if not isinstance(found, Method):
         raise RecipeError(
-            f"{METHODS.kind} {name!r} must be an `evomerge.merge.methods.base.Method`, but is a {type(found).__name__}"
+            f"{METHODS.kind} {name!r} must be an `evomerge.merge.methods.base.Method` or a function, but is a "
+            f"{type(found).__name__}"
         )
     return found if found.spec.name == name else replace(found, spec=replace(found.spec, name=name))
