@@ -47,7 +47,7 @@ def live_bytes(config: SearchConfig, sources: Sources, dtype: str | None) -> int
     """
     models: list[ModelSource | Recipe] = []
     if any(recipe.method != PASSTHROUGH for recipe in baselines(config, sources).values()):
-        models.append(average(config).donor.source)
+        models.append(average(config))
     if config.stacks:
         models += [parent.source for parent in config.models.parents]
     return sum(model_bytes(sources.like(source), dtype) for source in models)
@@ -143,7 +143,7 @@ def device_shares(
     if len(devices) == 1:
         live = live_bytes(config, sources, dtype)
         return [Share(devices[0], free[devices[0]], live, parents, live if config.evaluation.engine == "vllm" else 0)]
-    opened = sources.like(average(config).donor.source)
+    opened = sources.like(average(config))
     torch_dtype = opened.dtype if dtype is None else TORCH_DTYPES[dtype]
     _, taken = plan_devices(opened.architecture, torch_dtype, {torch.device(one): n for one, n in free.items()})
     whole = max(1, sum(taken.values()))
@@ -151,14 +151,17 @@ def device_shares(
     return [Share(str(one), free[str(one)], n, parents * n // whole) for one, n in taken.items()]
 
 
-def merged_sources(config: SearchConfig) -> list[ModelSource | Recipe]:
-    """Return the models that merges read: the parents, and the base where a method takes task vectors."""
-    models = config.models
-    sources = [parent.source for parent in models.parents]
+def merged_models(config: SearchConfig, sources: Sources) -> list[OpenModel]:
+    """Return the models that merges read: the parents, and the base where a method takes task vectors.
+
+    Raises:
+        CheckpointError: if a model cannot be opened.
+    """
+    models = [model for _, model in sources.family(average(config)).members]
     methods = [find_method(name) for name in config.methods]
-    if models.base is not None and any(one.spec.needs_base or one.reads_base is not None for one in methods):
-        sources.append(models.base.source)
-    return list(dict.fromkeys(sources))
+    if config.models.base is not None and not any(m.spec.needs_base or m.reads_base is not None for m in methods):
+        models.pop()
+    return list({id(one): one for one in models}.values())
 
 
 def parent_bytes(config: SearchConfig, sources: Sources) -> int:
@@ -169,8 +172,8 @@ def parent_bytes(config: SearchConfig, sources: Sources) -> int:
     """
     if not config.merges:
         return 0
-    opened = {id(one): one for one in map(sources.open, merged_sources(config))}
-    return sum(one.tensors.infos[name].n_bytes for one in opened.values() for name in one.naming.targets)
+    opened = merged_models(config, sources)
+    return sum(one.tensors.infos[name].n_bytes for one in opened for name in one.naming.targets)
 
 
 def parents_stay(setting: str, shares: Sequence[Share]) -> tuple[bool, str]:

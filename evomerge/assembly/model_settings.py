@@ -187,7 +187,7 @@ def _tried(values: Callable[[OpenModel], dict[str, Any]], opened: OpenModel) -> 
 
 
 def _donor(recipe: Recipe, sources: Sources) -> OpenModel:
-    return sources.like(recipe.parents[0].source if recipe.path else recipe.donor.source)
+    return sources.like(recipe.parents[0].source if recipe.path else recipe)
 
 
 def _vocabulary(opened: OpenModel) -> int:

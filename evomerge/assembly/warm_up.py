@@ -108,7 +108,8 @@ def settle(
         live.write(recipe)
     except (CheckpointError, RecipeError):  # the baselines will say so
         return Settled()
-    own = recipe.dtype or str(live.sources.like(recipe.donor.source).dtype).removeprefix("torch.")
+    lender = recipe.donor.source if recipe.path else recipe
+    own = recipe.dtype or str(live.sources.like(lender).dtype).removeprefix("torch.")
 
     def measured(load: Load) -> Settled:
         cores = usable_cores()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evomerge.assembly.memory_plan import device_shares, live_bytes, merged_sources, parents_stay, tell_streaming
+from evomerge.assembly.memory_plan import device_shares, live_bytes, merged_models, parents_stay, tell_streaming
 from evomerge.assembly.spaces import average
 from evomerge.config.schema import ExecutionConfig, SearchConfig
 from evomerge.evaluation.harness import LmHarness
@@ -44,9 +44,9 @@ def make_live_models(
         if not stay:
             taken = live_bytes(config, sources, dtype) if devices[0] == "cpu" else 0
             tell_streaming(sources, config.models.members, taken)
-        live.load(lender(config))
+        live.load(average(config))
         if stay:
-            live.keep(merged_sources(config))
+            live.keep(merged_models(config, sources))
     if config.stacks:
         check_paths(live, config.models.parents, config.models.dtype)
     return live

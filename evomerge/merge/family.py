@@ -15,8 +15,15 @@ from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.files.places import Merged
 from evomerge.merge.files.settings import setting_differences
 from evomerge.merge.files.weights import few
+from evomerge.merge.tokens.numbers import VOCABULARY
+from evomerge.merge.tokens.view import token_tensors
 
 _LIMIT = 12
+
+_ONE_VOCABULARY = (
+    "only their vocabularies differ: `tokenizer: {source: union}` gives them one of all their tokens, {source: base} "
+    "or {source: NAME} that of one model (docs/models.md)"
+)
 
 
 class Family:
@@ -141,8 +148,29 @@ def _fit(members: Sequence[tuple[str, OpenModel]], donor_index: int) -> tuple[Ma
         problems.extend(f"{name} ({model.label}): {mismatch}" for mismatch in mismatches)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise CheckpointError(f"the models do not fit {donor_name} ({donor.label}):\n{lines}")
+        only_rows = all(_differ_in_rows_alone(model, donor) for _, model in members)
+        way_out = f"\n{_ONE_VOCABULARY}" if only_rows else ""
+        raise CheckpointError(f"the models do not fit {donor_name} ({donor.label}):\n{lines}{way_out}")
     return tuple(names)
+
+
+def _differ_in_rows_alone(model: OpenModel, donor: OpenModel) -> bool:
+    """Return whether two models differ in nothing but the number of rows of embedding and head."""
+    try:
+        mine, theirs = model.architecture.shapes, donor.architecture.shapes
+        canonical = donor.architecture.canonical
+        rows = {canonical[donor.naming.targets[name]] for name in token_tensors(donor)}
+        token_tensors(model)
+        own, _ = _mismatches(model, donor)
+        settings = setting_differences(model, donor)
+    except CheckpointError:
+        return False
+    return (
+        all(key.rpartition(".")[2] == VOCABULARY for key in settings)
+        and mine.keys() == theirs.keys()
+        and all(mine[name] == theirs[name] or canonical[name] in rows for name in mine)
+        and len(own) == len(model.naming.targets) == len(donor.naming.targets)
+    )
 
 
 def _mismatches(model: OpenModel, donor: OpenModel) -> tuple[dict[str, str], list[str]]:

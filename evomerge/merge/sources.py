@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
 
-from evomerge.errors import CheckpointError, RecipeError
+from evomerge.errors import CheckpointError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import Latest, ParentCache
 from evomerge.merge.equality import equal_parents
@@ -22,8 +26,13 @@ from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.ends import Lenders
 from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import MergePlan, check_recipe, make_plan
+from evomerge.merge.tokens.json_files import copy_tokenizer, write_templates
+from evomerge.merge.tokens.templates import BUILT_IN, DEFAULT, read_templates
+from evomerge.merge.tokens.view import CommonVocabulary, with_tokenizer
 from evomerge.merge.vocabulary import Vocabularies, row_givers
-from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
+from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, TokenizerBuild
+from evomerge.recipe.tokenizer import AUTO, BASE_NAME
+from evomerge.system.leftovers import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +105,14 @@ class Sources:
         self._told: set[str] = set()
         self._checkpoints: dict[ModelSource, OpenModel] = {}
         self._recipes: Latest[ModelSource | Recipe, OpenModel] = Latest()
-        self._families: Latest[tuple[Parent, ...], Family] = Latest()
+        self._families: Latest[Hashable, Family] = Latest()
         self._compatible: Latest[tuple[Parent, ...], CompatibleParents] = Latest()
         self._equal: Latest[tuple[tuple[int, ...], int], Mapping[str, frozenset[int]]] = Latest()
+        self._lent: dict[tuple[int, str], OpenModel] = {}
+        self._stack = contextlib.ExitStack()
+        weakref.finalize(self, self._stack.close)
+        self._scratch: Path | None = None
+        self._n_folders = 0
 
     def open(self, source: ModelSource | Recipe) -> OpenModel:
         """Return a checkpoint or a recipe as an opened model; no weights are read.
@@ -122,6 +136,9 @@ class Sources:
             CheckpointError, RecipeError: as `open`.
         """
         if isinstance(source, Recipe) and not source.path:
+            if source.builds_vocabulary:
+                family = self.family(source)
+                return family.model(family.donor)
             return self.like(source.donor.source)
         return self.open(source)
 
@@ -137,8 +154,6 @@ class Sources:
         if recipe.path:
             raise ValueError("a recipe with a layer path merges no tensors; ask for its path_plan")
         methods = check_recipe(recipe)  # before models are opened
-        if recipe.builds_vocabulary or recipe.chat_template is not None:
-            raise RecipeError("a `tokenizer` that is built and a `chat_template` are not supported yet")
         plan = make_plan(recipe, methods, self.family(recipe))
         members = plan.family.members
         self._check_tokens(recipe, [members[index] for index in row_givers(plan)], plan.family.architecture)
@@ -199,7 +214,7 @@ class Sources:
         members = recipe.parents if recipe.base is None else (*recipe.parents, recipe.base)
         for member in members:  # a recipe stays open as long as its family is used
             self._recipes.use(member.source)
-        key = (*recipe.parents, recipe.base or Parent("", ModelSource("")))
+        key = (*recipe.parents, recipe.base, recipe.tokenizer if recipe.builds_vocabulary else None)
         return self._families.find(key, lambda: self._open_family(recipe))
 
     def equal_parents(self, recipe: Recipe, reference: int) -> Mapping[str, frozenset[int]]:
@@ -220,10 +235,40 @@ class Sources:
 
     def _open_family(self, recipe: Recipe) -> Family:
         opened = self._open_all(recipe.parents, recipe.base)
+        if isinstance(recipe.tokenizer, TokenizerBuild):
+            opened = self._in_one_vocabulary(recipe, recipe.tokenizer, opened)
         named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
         family = Family(named, opened[-1] if recipe.base is not None else None, self.parent_cache, self.copies)
         self._compare_code(family.members, family.members[family.donor])
         return family
+
+    def _in_one_vocabulary(self, recipe: Recipe, build: TokenizerBuild, opened: list[OpenModel]) -> list[OpenModel]:
+        """Return the opened members of a recipe with the vocabulary that it builds."""
+        names = [member.name for member in recipe.parents] + [BASE_NAME] * (recipe.base is not None)
+        base = len(names) - 1 if recipe.base is not None else None
+        lender = base or 0
+        if build.lender is not None and build.lender != BASE_NAME:
+            lender = names.index(build.lender)
+        models = [(name, one, self.vocabularies.of(one)) for name, one in zip(names, opened, strict=True)]
+        made = CommonVocabulary(build, models, lender, base, self._folder(), self.parent_cache)
+        read = self.vocabularies.of(made.views[lender])
+        if read is None or dict(read.ids) != dict(made.output.ids):
+            raise CheckpointError(
+                f"transformers reads the tokenizer of {names[lender]}, with the tokens of the others, with other "
+                "numbers than it was given; take the tokens of one model with {source: base}, or {source: NAME}"
+            )
+        self.warnings.update(dict.fromkeys(made.warnings))
+        self._warn()
+        return made.views
+
+    def _folder(self) -> Path:
+        """Return a new empty folder that is there as long as these sources."""
+        if self._scratch is None:
+            self._scratch = self._stack.enter_context(scratch_folder("evomerge-tokenizers-"))
+        self._n_folders += 1
+        folder = self._scratch / str(self._n_folders)
+        folder.mkdir()
+        return folder
 
     def _open_all(self, parents: tuple[Parent, ...], base: Parent | None) -> list[OpenModel]:
         """Return the parents, then the base, opened; one error names all that cannot be opened."""
@@ -262,12 +307,52 @@ class Sources:
 
     def _check_tokens(self, recipe: Recipe, givers: list[tuple[str, OpenModel]], architecture: Architecture) -> None:
         lender = recipe.tokenizer_lender or ("base" if recipe.base is not None else recipe.parents[0].name)
-        self.vocabularies.check(givers, (lender, self.tokenizer_of(recipe)), architecture.n_embeddings)
+        model = self._lender(recipe, lambda one: one.tokenizer_lender)
+        self.vocabularies.check(givers, (lender, model), architecture.n_embeddings)
         self._warn()
 
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose tokenizer (`tokenizer_folder`) the recipe's result carries."""
-        return self._lender(recipe, lambda one: one.tokenizer_lender)
+        lender = self._lender(recipe, lambda one: one.tokenizer_lender)
+        if recipe.chat_template is None:
+            return lender
+        templates = self._templates_of(recipe)
+        if templates is None or templates == read_templates(lender.tokenizer_folder):
+            return lender
+        key = (lender.serial, repr(sorted(templates.items())))
+        if key not in self._lent:
+            folder = self._folder()
+            copy_tokenizer(lender.tokenizer_folder, folder, code=lender.trust_remote_code)
+            write_templates(folder, templates)
+            self._lent[key] = with_tokenizer(lender, folder)
+        return self._lent[key]
+
+    def _templates_of(self, recipe: Recipe) -> dict[str, str] | None:
+        """Return the chat templates that a recipe asks for, by name; None: those of its tokenizer."""
+        said = recipe.chat_template
+        assert said is not None  # callers have looked
+        members = {member.name: member for member in recipe.parents}
+        if recipe.base is not None:
+            members.setdefault(BASE_NAME, recipe.base)
+        if said in members:
+            return self._own_templates(members[said])
+        if said != AUTO:
+            return {DEFAULT: BUILT_IN.get(said, said)}
+        each = [found for parent in recipe.parents if (found := self._own_templates(parent))]
+        if not each and recipe.base is not None:
+            each = [found for found in (self._own_templates(recipe.base),) if found]
+        if not each:
+            self.warnings["chat_template is auto, but no model of the merge has a chat template"] = None
+            self._warn()
+            return None
+        counts = Counter(repr(sorted(found.items())) for found in each)
+        most = max(counts.values())
+        return next(found for found in each if counts[repr(sorted(found.items()))] == most)
+
+    def _own_templates(self, member: Parent) -> dict[str, str]:
+        source = member.source
+        model = self.tokenizer_of(source) if isinstance(source, Recipe) else self.open(source)
+        return read_templates(model.tokenizer_folder)
 
     def generation_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose generation config (`generation_folder`) the recipe's result carries.

@@ -100,8 +100,8 @@ class Vocabularies:
         if key in self._sound:
             return
         problems = []
-        read = [(name, tokens) for name, model in members if (tokens := self._of(model)) is not None]
-        mine = self._of(lender[1])
+        read = [(name, tokens) for name, model in members if (tokens := self.of(model)) is not None]
+        mine = self.of(lender[1])
         if mine is not None and n_rows is not None:
             name, model = next(iter(givers), lender)
             beyond = row_problem(mine, f"{lender[0]} ({lender[1].label})", n_rows, f"{name} ({model.label})")
@@ -115,7 +115,8 @@ class Vocabularies:
             raise CheckpointError("\n".join(problems))
         self._sound.add(key)
 
-    def _of(self, model: Tokenized) -> Tokens | None:
+    def of(self, model: Tokenized) -> Tokens | None:
+        """Return the tokens of a model's tokenizer; None if it has none that can be read, which is then a warning."""
         folder = model.tokenizer_folder
         if folder not in self._read:
             try:

@@ -105,7 +105,7 @@ def check_asking(harness: LmHarness, chat: Chat, recipe: Recipe, who: str, sourc
     if lacking is not None:
         raise ConfigError(f"the tokenizer of {who} has {lacking}, so it cannot be asked by one")
     problems, notes = harness.tried_templates([(who, tokenizer)])
-    donor = sources.like(recipe.parents[0].source if recipe.path else recipe.donor.source)
+    donor = sources.like(recipe.parents[0].source if recipe.path else recipe)
     problems += harness.generation_problems([(who, int(resolve_max_length(donor.config, tokenizer)))])
     if problems:
         raise ConfigError(problems)

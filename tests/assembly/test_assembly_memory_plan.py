@@ -12,7 +12,7 @@ from evomerge.assembly.memory_plan import (
     device_shares,
     live_bytes,
     memory_problems,
-    merged_sources,
+    merged_models,
     model_bytes,
     parent_bytes,
     parents_stay,
@@ -190,9 +190,10 @@ def test_parents_on_the_device_that_do_not_fit_are_a_mistake(monkeypatch: pytest
 
 
 def test_a_base_that_the_method_does_not_read_is_not_kept() -> None:
-    assert [one.path for one in merged_sources(read())] == ["zoo:math", "zoo:japanese", "zoo:base"]
+    sources = Sources()
+    assert [one.label for one in merged_models(read(), sources)] == ["zoo:math", "zoo:japanese", "zoo:base"]
     linear = read("method=linear")
-    assert [one.path for one in merged_sources(linear)] == ["zoo:math", "zoo:japanese"]
+    assert [one.label for one in merged_models(linear, sources)] == ["zoo:math", "zoo:japanese"]
     paths = from_data(compose(["experiment=zoo_dataflow"]))
     assert parent_bytes(paths, Sources()) == 0
 

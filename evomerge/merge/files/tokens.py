@@ -197,9 +197,9 @@ def differences(one: Tokens, other: Tokens, names: tuple[str, str]) -> tuple[lis
         i, token = moved[0]
         return [
             f"{a} and {b} give {len(moved)} of their tokens other numbers ({token!r} is {i} in {a} and "
-            f"{other.ids[token]} in {b}), so that the same row of their embeddings stands for different tokens; leave "
-            "one of them out, or let only one of them give embedding and head (a group with roles: "
-            "[embedding, head] and weight 0 for the other)"
+            f"{other.ids[token]} in {b}), so that the same row of their embeddings stands for different tokens; let "
+            "`tokenizer: {source: union}` put their rows in one order, leave one of them out, or let only one of them "
+            "give embedding and head (a group with roles: [embedding, head] and weight 0 for the other)"
         ], []
     mine = {i: token for token, i in one.ids.items()}
     theirs = {i: token for token, i in other.ids.items()}
@@ -212,7 +212,10 @@ def differences(one: Tokens, other: Tokens, names: tuple[str, str]) -> tuple[lis
             f"{theirs[i]!r} in {b})"
         )
         if len(renamed) > _MOST * min(len(mine), len(theirs)):
-            return [f"{said}: they have different vocabularies; leave one of them out"], []
+            return [
+                f"{said}: they have different vocabularies; let `tokenizer: {{source: union}}` put their rows in one "
+                "order, or leave one of them out"
+            ], []
         warnings.append(f"{said}; a merge mixes these rows")
     for who, more, fewer in ((a, one, other), (b, other, one)):
         extra = sorted(set(more.ids.values()) - set(fewer.ids.values()))

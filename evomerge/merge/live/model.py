@@ -50,7 +50,7 @@ class LiveModel:
 
     def __init__(
         self,
-        source: ModelSource | Recipe,
+        source: ModelSource | Recipe | OpenModel,
         *,
         dtype: str | None = None,
         device: Devices = "cpu",
@@ -59,7 +59,8 @@ class LiveModel:
         """Load a model.
 
         Args:
-            source: what lends the configuration, the first weights and the tokenizer: the base, or the first parent.
+            source: what lends the configuration, the first weights and the tokenizer: the base, or the first parent; or
+                one that `sources` opened.
             dtype: the type in which it computes, one of `evomerge.recipe.DTYPES`; None: the source's own.
             device: for example "cpu" or "cuda:0"; or several, over which it is spread by their free memory.
             sources: opened models to share.
@@ -73,7 +74,7 @@ class LiveModel:
         self.device = self.devices[0]
         self.recipe: Recipe | None = None
         self.rounded: str | None = None
-        self._opened = self.sources.open(source)
+        self._opened = source if isinstance(source, OpenModel) else self.sources.open(source)
         self.model = _load(self._opened, None if dtype is None else TORCH_DTYPES[dtype], self.devices)
         self._configured = Configured(self.model, self._opened)
         self._lender = self._opened

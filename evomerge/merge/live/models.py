@@ -102,17 +102,16 @@ class LiveModels:
         """Load the model into which merges are written, so that its faults show before a search.
 
         Args:
-            lender: what lends the configuration and the first weights: the base, or the first parent.
+            lender: a merge, or what lends it configuration and first weights: the base, or the first parent.
 
         Raises:
             CheckpointError: if it cannot be opened or holds NaN or Inf.
             RecipeError: if it is a recipe that cannot be built.
         """
-        self._merges.append(
-            LiveModel(_weights_of(lender), dtype=self._dtype, device=self.devices, sources=self.sources)
-        )  # fmt: skip
+        opened = self.sources.like(lender)
+        self._merges.append(LiveModel(opened, dtype=self._dtype, device=self.devices, sources=self.sources))
 
-    def keep(self, parents: Sequence[ModelSource | Recipe]) -> int:
+    def keep(self, parents: Sequence[ModelSource | Recipe | OpenModel]) -> int:
         """Let the tensors of parents stay on the devices of the live model for merges, as long as this object lives.
 
         Each tensor is copied there when it is first needed; later candidates copy nothing.
@@ -126,8 +125,8 @@ class LiveModels:
         copies = self.sources.copies
         weakref.finalize(self, copies.release)
         try:
-            for source in parents:
-                self._merges[0].keep(self.sources.open(source))
+            for one in parents:
+                self._merges[0].keep(one if isinstance(one, OpenModel) else self.sources.open(one))
         except RuntimeError as error:
             copies.release()
             if not is_out_of_memory(error):
@@ -160,7 +159,7 @@ class LiveModels:
 
     def _merge(self, plan: MergePlan) -> LiveModel:
         if not any(live.fits(plan.family) for live in self._merges):
-            self.load(plan.recipe.donor.source)
+            self.load(plan.recipe)
         live = next(live for live in self._merges if live.fits(plan.family))
         live.follow(plan)
         self.written += live.written
@@ -219,9 +218,8 @@ class LiveModels:
         dtype = self._dtype or self._dtype_of(recipe.parents[0].source)
         key = (self.sources.like(source).serial, nth, dtype) if _merged(source) else (source, dtype)
         if key not in self._parents:
-            self._parents[key] = LiveModel(
-                _weights_of(source), dtype=dtype, device=self.devices, sources=self.sources
-            )  # fmt: skip
+            like = self.sources.like(source)
+            self._parents[key] = LiveModel(like, dtype=dtype, device=self.devices, sources=self.sources)
         slot = self._parents[key]
         rounded = self._rounded(source, recipe)
         wanted = source if _merged(source) else Recipe(PASSTHROUGH, (Parent("parent", source),))
@@ -337,10 +335,3 @@ def _random_tokens(vocab_size: int) -> torch.Tensor:
 def _merged(source: ModelSource | Recipe) -> TypeGuard[Recipe]:
     """Return whether a parent is a merge of weights, which has one place in memory whatever its parameters."""
     return isinstance(source, Recipe) and not source.path
-
-
-def _weights_of(source: ModelSource | Recipe) -> ModelSource | Recipe:
-    """Return what lends a merge its first weights: the checkpoint (or path) at the end of its bases."""
-    while isinstance(source, Recipe) and not source.path:
-        source = source.donor.source
-    return source

@@ -1,4 +1,4 @@
-"""The config.json of a model with another depth than the checkpoint that lends it: a layer path, or a merge of some."""
+"""The config.json of a model with another depth, or another vocabulary, than the checkpoint that lends it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.paths.compatible import per_layer_settings
+from evomerge.merge.tokens.numbers import take_numbers
 
 TIES = "tie_word_embeddings"
 """The setting by which the head is the embedding."""
 
 
 def config_json(folder: Path, config: Any) -> dict[str, Any]:
-    """Return the config.json of a folder, with the depth, the per-layer settings and the tie of a configuration.
+    """Return the config.json of a folder, with depth, per-layer settings, tie and vocabulary of a configuration.
 
     Args:
         folder: the checkpoint that lends the file.
@@ -24,6 +25,7 @@ def config_json(folder: Path, config: Any) -> dict[str, Any]:
         CheckpointError: if config.json of this family cannot express the depth or the per-layer settings.
     """
     data: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    take_numbers(data, type(config).from_dict(dict(data)), config)
     differences = _differences(data, config)
     if not differences:
         return data

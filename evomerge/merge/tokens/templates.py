@@ -6,8 +6,16 @@ message, it stands in front of the first user's message.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from evomerge.errors import CheckpointError
+
+JINJA, MORE_TEMPLATES = "chat_template.jinja", "additional_chat_templates"
+DEFAULT = "default"
+"""The name of the template that is taken where none is named."""
 
 _FIRST_SYSTEM = """\
 {%- if messages and messages[0]['role'] == 'system' -%}
@@ -83,3 +91,27 @@ def syntax_problem(text: str) -> str | None:
     except TemplateSyntaxError as error:
         return f"{error.message} (line {error.lineno})"
     return None
+
+
+def read_templates(folder: Path) -> dict[str, str]:
+    """Return name to text of the chat templates in a model's folder; the one without a name is called `DEFAULT`.
+
+    Raises:
+        CheckpointError: if a file cannot be read.
+    """
+    found: dict[str, str] = {}
+    try:
+        for name in ("tokenizer_config.json", "chat_template.json"):
+            if (folder / name).is_file():
+                said = json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template")
+                if isinstance(said, list):
+                    found |= {str(one["name"]): str(one["template"]) for one in said}
+                elif said:
+                    found[DEFAULT] = str(said)
+        if (folder / JINJA).is_file():
+            found[DEFAULT] = (folder / JINJA).read_text(encoding="utf-8")
+        for path in sorted((folder / MORE_TEMPLATES).glob("*.jinja")):
+            found[path.stem] = path.read_text(encoding="utf-8")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"cannot read the chat template in {folder}: {error}") from error
+    return found
