@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evomerge.assembly import spaces as stages
-from evomerge.assembly.memory_plan import merged_sources
+from evomerge.assembly.memory_plan import merged_models
 from evomerge.config.reader import from_data
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import ConfigError
@@ -106,11 +106,7 @@ def test_the_method_can_be_a_gene_of_each_block() -> None:
     assert mixed.methods == ("slerp", "ties")
     assert mixed.parameters_of("mlp", 4)["density"] == 0.4
     assert Sources().plan(mixed)
-    assert merged_sources(configuration) == [
-        ModelSource("zoo:japanese"),
-        ModelSource("zoo:math"),
-        ModelSource("zoo:base"),
-    ]
+    assert [one.label for one in merged_models(configuration, Sources())] == ["zoo:japanese", "zoo:math", "zoo:base"]
 
 
 def test_mistakes_in_the_choice_of_methods_are_named_at_once() -> None:
