@@ -126,31 +126,33 @@ def _problems(values: Values) -> list[str]:
 
 
 def _even_of(inputs: Inputs) -> torch.Tensor:
+    """Return σ̄ U Vᵀ on the CPU."""
     total = weighted_sum(exact_task_vectors(inputs), inputs.numbers("weight"))
     return iso(total, inputs.place, tolerance=inputs.number("tolerance"))
 
 
 def _prepare_iso_c(inputs: Inputs, tensors: ParentTensors) -> torch.Tensor | None:
-    """Return σ̄ U Vᵀ on the CPU; weights that change need another one."""
+    """Return σ̄ U Vᵀ; weights that change need another one."""
     if plain(inputs.values):
         return None
     slot: Slot[torch.Tensor] = tensors.once(
         ("iso_c", tensors.name), Slot, lambda _: 4 * inputs.origin.numel(), what="the isotropic task matrices"
     )
     key = (inputs.numbers("weight"), inputs.number("tolerance"))
-    return slot.find(key, lambda: _even_of(inputs).cpu())
+    return slot.find(key, lambda: _even_of(inputs))
 
 
 def _iso_c(inputs: Inputs) -> torch.Tensor:
     if plain(inputs.values):
         return merge_sum(inputs)
-    even = _even_of(inputs) if inputs.prepared is None else inputs.prepared.to(inputs.origin.device)
+    even = (_even_of(inputs) if inputs.prepared is None else inputs.prepared).to(inputs.origin.device)
     beta = inputs.number("beta")
     delta = even if beta == 1.0 else _between(weighted_sum(task_vectors(inputs), inputs.numbers("weight")), even, beta)
     return delta * inputs.number("alpha") + inputs.origin
 
 
 def _pair_of(inputs: Inputs) -> list[torch.Tensor]:
+    """Return U⊥ Σ V⊥ᵀ and σ̄ U⊥ V⊥ᵀ on the CPU."""
     fraction, tolerance, weight = inputs.number("fraction"), inputs.number("tolerance"), inputs.numbers("weight")
     return over_matrices(
         lambda task: common_and_specific(task, fraction=fraction, tolerance=tolerance),
@@ -160,14 +162,14 @@ def _pair_of(inputs: Inputs) -> list[torch.Tensor]:
 
 
 def _prepare_iso_cts(inputs: Inputs, tensors: ParentTensors) -> list[torch.Tensor] | None:
-    """Return U⊥ Σ V⊥ᵀ and σ̄ U⊥ V⊥ᵀ on the CPU; weights or a share that change need others."""
+    """Return U⊥ Σ V⊥ᵀ and σ̄ U⊥ V⊥ᵀ; weights or a share that change need others."""
     if plain(inputs.values):
         return None
     slot: Slot[list[torch.Tensor]] = tensors.once(
         ("iso_cts", tensors.name), Slot, lambda _: 8 * inputs.origin.numel(), what="the common and specific directions"
     )
     key = (inputs.numbers("weight"), inputs.number("fraction"), inputs.number("tolerance"))
-    return slot.find(key, lambda: [each.cpu() for each in _pair_of(inputs)])
+    return slot.find(key, lambda: _pair_of(inputs))
 
 
 def _iso_cts(inputs: Inputs) -> torch.Tensor:

@@ -50,14 +50,14 @@ def holds_matrices(at: TensorAt) -> bool:
 
 
 def exact_task_vectors(inputs: Inputs) -> list[torch.Tensor]:
-    """Return τ_i = θ_i − θ0 in float64, where the difference of two numbers of the files is exact or nearly so."""
-    base = inputs.origin.double()
-    return [parent.double() - base for parent in inputs.parents]
+    """Return τ_i = θ_i − θ0 in float64 on the CPU: the differences of numbers of the files, exact or nearly so."""
+    base = inputs.origin.cpu().double()
+    return [parent.cpu().double() - base for parent in inputs.parents]
 
 
 def matrices(tensor: torch.Tensor, at: TensorAt) -> list[torch.Tensor]:
     """Return the matrix of a tensor, or those of a stack, each outputs × inputs, in float64 on the CPU."""
-    wide = tensor.double().cpu()
+    wide = tensor.cpu().double()  # not every device has float64
     wide = wide.mT if at.transposed else wide
     return list(wide) if at.kind == "stack" else [wide]
 

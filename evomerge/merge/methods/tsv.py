@@ -71,16 +71,17 @@ def _active(values: Values) -> tuple[int, ...]:
 
 
 def _parts(inputs: Inputs) -> list[torch.Tensor]:
+    """Return the M_i on the CPU."""
     return over_matrices(decorrelated, inputs.place, exact_task_vectors(inputs))
 
 
 def _prepare(inputs: Inputs, tensors: ParentTensors) -> list[torch.Tensor] | None:
-    """Return the M_i on the CPU."""
+    """Return the M_i, which hold for every w."""
     if plain(inputs.values):
         return None
     return tensors.once(
         ("tsv_m", tensors.name),
-        lambda: [part.cpu() for part in _parts(inputs)],
+        lambda: _parts(inputs),
         lambda parts: 4 * sum(part.numel() for part in parts),
         what="the decorrelated task matrices",
     )

@@ -10,7 +10,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, cast
 
-from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values, nonzero, out_of_range, task_vectors
+from evomerge.merge.methods.base import (
+    Inputs,
+    Method,
+    ParentTensors,
+    Values,
+    nonzero,
+    out_of_range,
+    task_vectors,
+    weighted_sum,
+)
 from evomerge.merge.methods.matrices import (
     Slot,
     Svd,
@@ -55,7 +64,7 @@ def _active(values: Values) -> tuple[int, ...]:
 def _own(inputs: Inputs) -> list[list[Svd]]:
     """Return the decompositions of each θ_i − θ*."""
     task = exact_task_vectors(inputs)
-    shared = sum((tau * g for tau, g in zip(task, inputs.numbers("gamma"), strict=True)), inputs.origin.double() * 0.0)
+    shared = weighted_sum(task, inputs.numbers("gamma"))
     return [kept_svds(tau - shared, inputs.place) for tau in task]
 
 
