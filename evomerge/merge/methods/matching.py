@@ -22,7 +22,7 @@ Orders: TypeAlias = Mapping[str, np.ndarray]
 """Key of units to `(n_units,)` int64: π(B) has unit `order[u]` of B at the place u. Others stay where they are."""
 
 EXACT = 4096
-"""Up to how many units an assignment is exact; its time grows with the third power (about 3 s for 4096 on one core)."""
+"""Up to how many units an assignment is exact; its time grows with the third power (1 to 5 s for 4096 on one core)."""
 
 MAX_SWEEPS = 100
 SMALLEST_GAIN = 1e-12
