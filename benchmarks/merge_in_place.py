@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -49,6 +50,15 @@ LIMITS = {
     "ties": 3.5,
     "dare_ties": 3.5,
     "ties (scope: model)": 3.5,
+    "rebase": 2.0,
+    "expo": 2.0,
+    "layer_swap": 2.0,
+    "consensus_ta": None,
+    "compeft": None,
+    "compeft (scope: model)": None,
+    "pcb": None,
+    "pcb (scope: model)": None,
+    "git_rebasin": None,
 }
 """What each method must stay under, in times of the floor; None: there is no fused kernel, so there is no limit."""
 
@@ -94,11 +104,16 @@ def candidate(method: str, folders: dict[str, Path], number: int) -> Recipe:
     weights = {who: 0.3 + 0.1 * i + step for i, who in enumerate("abc")}
     densities = {who: 0.15 + 0.2 * i + step for i, who in enumerate("abc")}
     given = {"weight": weights, "density": densities, "lambda": 1.1, "t": 0.3 + step, "exponent": 1.0 + step,
-             "iqr_factor": 1.5 + step}  # fmt: skip
+             "iqr_factor": 1.5 + step, "mix": 0.3 + step, "alpha": 0.5 + step}  # fmt: skip
     given |= {"nearswap": {"t": 1e-3 + 1e-4 * step}, "task_arithmetic": {"lambda": 0.8}}.get(name, {})
     names = "abc"[: spec.n_parents[1]]
-    values = {key: {who: value[who] for who in names} if isinstance(value, dict) else value
-              for key, value in given.items() if spec.parameter(key)}  # fmt: skip
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        parameter = spec.parameter(key)
+        if parameter is not None and isinstance(value, dict):
+            values[key] = {who: value[who] for who in names} if parameter.per_parent else value["a"]
+        elif parameter is not None:
+            values[key] = value
     if words:
         key, value = words.strip("()").split(": ")
         values[key] = value

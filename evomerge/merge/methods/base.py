@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 from evomerge.merge.kernels.engine import KernelEngine
@@ -230,6 +230,30 @@ def weighted_sum(tensors: Sequence[torch.Tensor], weight: Sequence[float]) -> to
 def task_vectors(inputs: Inputs) -> list[torch.Tensor]:
     """Return τ_i = θ_i − θ0 as new tensors, which may be changed in place."""
     return [parent - inputs.origin for parent in inputs.parents]
+
+
+BLOCK = 1 << 16
+"""Entries that element-wise arithmetic on a CPU takes at once: its temporary tensors then stay in the cache."""
+
+
+def in_blocks(inputs: Inputs, merge: Callable[[Inputs, int], torch.Tensor]) -> torch.Tensor:
+    """Return what element-wise arithmetic makes of a tensor, block by block.
+
+    Args:
+        inputs: with a base.
+        merge: gets inputs whose tensors are flat parts of these, and the flat index of their first entry.
+    """
+    import torch
+
+    base, *parents = [x.reshape(-1) for x in (inputs.origin, *inputs.parents)]
+    out, n = torch.empty_like(base), base.numel()
+    size = BLOCK if base.device.type == "cpu" else max(n, 1)
+    for start in range(0, n, size):
+        part = replace(
+            inputs, base=base[start : start + size], parents=[parent[start : start + size] for parent in parents]
+        )
+        out[start : start + size] = merge(part, start)
+    return out.view(inputs.origin.shape)
 
 
 WEIGHT = Parameter("weight", 1.0, 0.0, 1.5, per_parent=True, doc="w_i, how much of each parent's task vector is added")

@@ -20,12 +20,13 @@ from evomerge.merge.methods.base import (
     Method,
     ParentTensors,
     Values,
+    in_blocks,
     nonzero,
     out_of_range,
     task_vectors,
 )
 from evomerge.merge.methods.pipeline.prepared import magnitude_cuts
-from evomerge.merge.methods.pipeline.sparsify import keep, magnitude
+from evomerge.merge.methods.pipeline.sparsify import magnitude
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -61,16 +62,25 @@ def moments(engine: KernelEngine, task_vector: torch.Tensor) -> Moments:
 
 def compress(task_vector: torch.Tensor, *, cut: Cut, level: float) -> torch.Tensor:
     """Return level·sign(τ) where a cut keeps the entry and 0 elsewhere, as a new tensor."""
-    return keep(task_vector.clone(), cut).sign_().mul_(level)
+    magnitude = task_vector.abs()
+    kept = magnitude > cut.threshold
+    if cut.limit > 0:
+        flat, equal = kept.view(-1), magnitude.view(-1) == cut.threshold
+        flat[: cut.limit] |= equal[: cut.limit]
+    return task_vector.sign().mul_(kept).mul_(level)  # on a CPU several times as fast as a masked fill
 
 
 def _merge(inputs: Inputs) -> torch.Tensor:
-    taus = task_vectors(inputs)
-    cuts, stds = inputs.prepared or _of_tensor(taus, inputs.numbers("density"))
-    out = inputs.origin.clone()
-    for tau, w, cut, std in zip(taus, inputs.numbers("weight"), cuts, stds, strict=True):
-        out += compress(tau, cut=cut, level=w * inputs.number("alpha") * std)
-    return out
+    cuts, stds = inputs.prepared or _of_tensor(task_vectors(inputs), inputs.numbers("density"))
+    levels = [w * inputs.number("alpha") * std for w, std in zip(inputs.numbers("weight"), stds, strict=True)]
+
+    def add(part: Inputs, first: int) -> torch.Tensor:
+        out = part.origin.clone()
+        for tau, cut, level in zip(task_vectors(part), cuts, levels, strict=True):
+            out += compress(tau, cut=Cut(cut.threshold, max(0, cut.limit - first)), level=level)
+        return out
+
+    return in_blocks(inputs, add)
 
 
 def _of_tensor(taus: Sequence[torch.Tensor], densities: Sequence[float]) -> tuple[list[Cut], list[float]]:

@@ -17,6 +17,7 @@ from evomerge.merge.methods.base import (
     Inputs,
     Method,
     Values,
+    in_blocks,
     nonzero,
     task_vectors,
     weighted_sum,
@@ -46,10 +47,11 @@ def consensus(
     count = torch.zeros(merged.shape, dtype=torch.int16, device=merged.device)
     for tau, limit in zip(task_vectors, threshold, strict=True):
         count += tau.abs() > (merged - tau).abs_().mul_(limit)
-    return merged.masked_fill(count < k, 0.0)
+    return merged * (count >= k)  # on a CPU several times as fast as a masked fill
 
 
-def _merge(inputs: Inputs) -> torch.Tensor:
+def _merge(inputs: Inputs, first: int) -> torch.Tensor:
+    del first  # entries do not depend on their places
     taus = task_vectors(inputs)
     merged = weighted_sum(taus, inputs.numbers("weight"))
     kept = consensus(merged, taus, threshold=inputs.numbers("threshold"), k=int(inputs.number("k")))
@@ -91,7 +93,7 @@ METHOD = Method(
         "paper keeps k = 2; larger k are allowed. The authors choose λ_i for each task on validation items. "
         "mergekit has no such method. No fused kernel: a candidate takes several passes over the task vectors.",
     ),
-    merge=_merge,
+    merge=lambda inputs: in_blocks(inputs, _merge),
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,
     problems=_problems,
