@@ -402,7 +402,7 @@ class Recipe:
         try:
             data = read_yaml(text, text_at=recipe_text_at, lenient=True)
         except YamlError as error:
-            several = "; `evomerge merge` reads several merges of mergekit" if "merge_method:" in text else ""
+            several = "; `evomerge merge` reads several merges of mergekit" if "merge_method:" in str(text) else ""
             raise RecipeError(f"the recipe is not valid YAML: {error}{several}") from error
         return cls.from_data(data)
 

@@ -23,8 +23,6 @@ ALL, PRE, POST = "all", "pre", "post"
 TIED = ("lm_head",)
 """Tensors that a model with tied embeddings lacks, although files for all models name them."""
 
-_SMALLEST_SUM = 1e-8
-
 
 @dataclass
 class Built:
@@ -200,7 +198,7 @@ class _Builder:
             self._words.ours,
             tuple(parents),
             named,
-            {**self._words.fixed, **parameters},
+            parameters,
             groups,
             dtype=document.dtype,
             **fields,
@@ -370,12 +368,7 @@ class _Builder:
                 values[word.ours] = next(iter(rows.values())) if len(set(rows.values())) == 1 else rows
             else:
                 values[word.ours] = word.value(numbers[word.ours, None] or 0.0)
-        if self._words.shares and values.pop("normalize"):
-            weights = {name: numbers["weight", name] or 0.0 for name in names}
-            total = sum(weights.values())
-            if abs(total) >= _SMALLEST_SUM:  # mergekit divides by no smaller one
-                values["weight"] = {name: weight / total for name, weight in weights.items()}
-        return values
+        return self._words.ours_of(values, has_base=self._bases[0] is not None)
 
     # Help
 

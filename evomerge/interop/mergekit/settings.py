@@ -41,6 +41,7 @@ class SettingsWriter:
     def __init__(self, recipe: Recipe, words: MethodWords, models: Models, where: str, problems: list[str]) -> None:
         self._recipe, self._words, self._where, self._problems = recipe, words, where, problems
         self._defaults = {one.name: one.default for one in find_method(recipe.method).spec.parameters}
+        ours = words.divided(self._defaults)
         self.by_layer = any(group.layers is not None for group in recipe.groups)
         self._by_role = any(group.roles is not None for group in recipe.groups)
         self._tensors: tuple[TensorName, ...] = ()
@@ -50,7 +51,7 @@ class SettingsWriter:
         self._keys: list[tuple[Word, str | None]] = []
         names = [parent.name for parent in recipe.parents]
         for word in words.words:
-            if word.ours not in self._defaults:
+            if word.ours not in ours:
                 continue  # what mergekit does without it
             per_model = names if word.per_model and words.theirs != "passthrough" else [None]
             self._keys += [(word, name) for name in per_model]
@@ -154,7 +155,7 @@ class SettingsWriter:
 
     def _values(self, group: Group | None) -> Mapping[str, Value]:
         """Return the parameters of a group with our defaults."""
-        return {**self._defaults, **self._recipe.parameters_in(group)}
+        return self._words.divided({**self._defaults, **self._recipe.parameters_in(group)})
 
     def _check(self) -> None:
         """Name values that mergekit has no word for."""

@@ -172,6 +172,9 @@ class _Writer:
     def _merge(self, recipe: Recipe, words: MethodWords, settings: SettingsWriter, where: str) -> dict[str, Any]:
         members = list(recipe.parents)
         if recipe.base is not None and words.base in (BaseUse.ORIGIN, BaseUse.OPTIONAL):
+            if words.base is BaseUse.OPTIONAL and recipe.parameters.get("of") != "task_vectors":
+                self._cannot(where, f"of a base of {recipe.method}, mergekit measures task vectors; leave `base` out, "
+                                    "or write of: task_vectors")  # fmt: skip
             members.append(recipe.base)
         elif recipe.base is not None and all(one.source != recipe.base.source for one in members):
             if words.word("weight") is None:
