@@ -210,7 +210,7 @@ def test_every_parameter_of_a_shared_method_has_a_word_or_a_fixed_value() -> Non
     for words in METHODS.values():
         spec = find_method(words.ours).spec
         said = {word.ours for word in words.words} | set(words.fixed)
-        assert {parameter.name for parameter in spec.parameters} <= said, words.theirs
+        assert set(words.divided({one.name: one.default for one in spec.parameters})) <= said, words.theirs
         for name, value in words.fixed.items():
             parameter = spec.parameter(name)
             assert parameter is not None and type(parameter.default) is type(value), (words.theirs, name)
