@@ -198,6 +198,13 @@ def _files(config: SearchConfig, problems: list[str]) -> Iterator[tuple[str, str
     for what, module in _own_code(config, problems):
         for place, path in source_files([module]).items():
             yield f"the file {place} of {what}", content_of(path).digest
+    start = config.stages[0].space.start
+    if start is not None and config.merges:
+        path = Path(start).expanduser()
+        try:
+            yield "space.start", content_of(path).digest
+        except OSError as error:
+            problems.append(f"space.start: cannot read {path}: {error.strerror or error}")
     if config.fitness.responses is not None:
         path = Path(config.fitness.responses).expanduser()
         try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from evomerge.assembly.start import start_recipe
 from evomerge.config.schema import SearchConfig, SpaceConfig, StageConfig
 from evomerge.errors import CheckpointError, ConfigError, RecipeError, nearest_name, unknown_name
 from evomerge.evaluation.objective import RecipeTerm
@@ -24,6 +25,7 @@ from evomerge.genome.methods import MethodChoice, read_methods
 from evomerge.genome.parameter import ParameterSpace
 from evomerge.genome.segments import SegmentSpace
 from evomerge.genome.space import Space
+from evomerge.genome.start import Tensor
 from evomerge.genome.unmoved import Unmoved
 from evomerge.merge.methods.base import BASE
 from evomerge.merge.methods.registry import METHODS, find_method
@@ -226,6 +228,9 @@ def _seed(seed: int, stage: int) -> int:
 
 def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources) -> ParameterSpace:
     assert config.method is not None  # the configuration says so
+    start = start_recipe(config)
+    if start is not None:
+        sources.plan(start)  # whose errors say more than a space's
     models, summary = config.models, sources.family(average(config)).architecture.summary
     return ParameterSpace(
         method=_method(config, chosen),
@@ -238,13 +243,26 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
         embeddings=chosen.embeddings,
         genes=chosen.genes,
         parameters=config.method.parameters,
-        unmoved=_find_unmoved(config, sources),
+        # Where a recipe's groups are the regions, names of tensors count, too; genes without an effect are kept there.
+        unmoved=None if start is not None and start.groups else _find_unmoved(config, sources),
+        start=start,
+        tensors=None if start is None else _tensors(config, sources),
         dtype=models.dtype,
         tokenizer=models.tokenizer,
         generation_config=models.generation_config,
         chat_template=models.chat_template,
-        seed=config.seed,
+        # The masks of the recipe with which the search begins are those of its seed.
+        seed=config.seed if start is None else start.seed,
     )
+
+
+def _tensors(config: SearchConfig, sources: Sources) -> list[Tensor]:
+    family = sources.family(average(config))
+    return [
+        (tensor.place.role, tensor.place.layer, tensor.name)
+        for tensor in family.tensors
+        if not tensor.place.buffer and tensor.info.dtype.is_floating_point
+    ]
 
 
 def _method(config: SearchConfig, chosen: SpaceConfig) -> MethodSpec | MethodChoice:

@@ -374,6 +374,11 @@ class SpaceConfig(Section):
         json={"additionalProperties": {"anyOf": [_GENE, {"type": "object", "additionalProperties": _GENE}]}},
     )
     method: MethodGeneConfig = section(MethodGeneConfig, "the merge method as a gene")
+    start: Text | None = key(
+        None,
+        "a recipe of these models, evomerge's or mergekit's, with which the search begins; its groups are the genes'",
+        at_resume=PLACE,
+    )
     path: PathConfig = section(PathConfig, "the layer paths of the spaces dataflow and joint")
     layer_cost: Number = key(
         0.0, "fitness that one layer more than the first parent's costs; 0.01: a hundredth of the score's range"

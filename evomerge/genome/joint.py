@@ -51,6 +51,12 @@ class JointSpace(PathGenes):
             raise ConfigError(problems)
 
     @property
+    def first(self) -> tuple[float, ...] | None:
+        """That of the merge, with the path that is the merge alone."""
+        first = self._parameters.first
+        return None if first is None else (*first, *self._paths.genome(self._paths.start))
+
+    @property
     def left_out(self) -> list[LeftOut]:
         """The genes of the merge that could change nothing; see `ParameterSpace.left_out`."""
         return self._parameters.left_out

@@ -21,10 +21,11 @@ EMBEDDINGS = ("own", "shared", "block")
 
 @dataclass(frozen=True)
 class Place:
-    """Tensors as a recipe's group selects them: by a half-open range of layers, and by roles; None selects all."""
+    """Tensors as a recipe's group selects them: by a half-open range of layers, roles, parts of names; None: all."""
 
     layers: tuple[int, int] | None
     roles: tuple[str, ...] | None
+    tensors: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,12 @@ class Region:
     @property
     def holds_matrices(self) -> bool:
         """Whether it holds linear maps: tensors of layers that are not all norms."""
-        return any(place.layers is not None and place.roles != ("norm",) for place in self.places)
+        # Places without layers are those outside of all layers, unless they name no roles or roles of layers.
+        return any(
+            {"attention", "mlp"} & set(place.roles or INNER_ROLES)
+            or (place.layers is not None and place.roles != ("norm",))
+            for place in self.places
+        )
 
 
 def make_regions(

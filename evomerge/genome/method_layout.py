@@ -10,6 +10,7 @@ from evomerge.genome.gene_values import EVOLVED, Options, Range
 from evomerge.genome.layout import Region
 from evomerge.genome.settings import Setting, condition
 from evomerge.genome.space import Gene
+from evomerge.genome.start import Starts, differing, start_at, start_value
 from evomerge.genome.unmoved import Idle, LeftOut, Unmoved
 from evomerge.recipe import Value
 from evomerge.recipe.method import MethodSpec, Parameter
@@ -33,6 +34,7 @@ class MethodLayout:
         settings: of the method's parameters.
         unmoved: where parents equal the base (see `Unmoved`); None: that is not known.
         prefix: what its genes' names begin with, where several methods have genes.
+        starts: by region, the values with which a search begins; those of parameters that are no genes stay.
     """
 
     def __init__(
@@ -43,10 +45,14 @@ class MethodLayout:
         settings: Sequence[Setting],
         unmoved: Unmoved | None = None,
         prefix: str = "",
+        starts: Starts | None = None,
     ) -> None:
         self.method = method
         self._regions = tuple(region.name for region in regions)
         self._without_matrices = frozenset(region.name for region in regions if not region.holds_matrices)
+        self._starts: Starts = starts or {}
+        settings = start_at(settings, self._starts)
+        self._apart = differing(settings, self._starts)
         self._settings = {setting.name: setting for setting in settings}
         self._prefix = prefix
         self.idle = Idle(method, parents, regions, settings, unmoved)
@@ -56,7 +62,7 @@ class MethodLayout:
     def genes(self) -> tuple[Gene, ...]:
         """The genes, by parameter, parent and region; without those that could change nothing."""
         return tuple(
-            _gene(self._name(setting, parent, region), value, setting.parameter, self._when(setting.parameter))
+            self._gene(setting, parent, region, value)
             for setting in self._settings.values()
             for parent, value in setting.values.items()
             if isinstance(value, EVOLVED)
@@ -81,18 +87,20 @@ class MethodLayout:
                 found.append(LeftOut(name, idle, self.idle.in_whole(name), n, self.method.name))
         return found
 
-    def everywhere(self, values: Values, regions: Collection[str]) -> dict[str, Value]:
+    def everywhere(self, values: Values, regions: Collection[str], *, in_groups: bool = False) -> dict[str, Value]:
         """Return the parameters that are the same in all regions.
 
         Args:
             values: of the genes.
             regions: those that this method merges. Where no parent takes part in any of them, genes have no say.
+            in_groups: whether groups of a recipe are to say them; what no group may set then has its default.
         """
         place = "" if any(not self.idle.in_whole(region) for region in regions) else next(iter(regions))
         return {
             name: self._value(setting, place, values)
             for name, setting in self._settings.items()
             if name not in self._in_regions and self._counts(setting, place, values)
+            if setting.parameter.in_groups or not in_groups
         }
 
     def here(self, region: str, values: Values) -> dict[str, Value]:
@@ -131,7 +139,7 @@ class MethodLayout:
     def _differs(self, name: str) -> bool:
         """Return whether a parameter may have another value, or sleep, in some regions only."""
         setting = self._settings[name]
-        if setting.evolves and setting.scope == "group":
+        if (setting.evolves and setting.scope == "group") or name in self._apart:
             return True
         return any(self._differs(other) for other in setting.parameter.when if other in self._settings)
 
@@ -168,9 +176,20 @@ class MethodLayout:
         if self.idle.is_idle(parent, region):
             return self.idle.constant(setting, parent)
         if not isinstance(value, EVOLVED):
-            return value
+            start = start_value(setting, parent, region, self._starts)
+            return value if start is None else start
         number = values[self._name(setting, parent, region)]
         return value.choices[int(number)] if isinstance(value, Options) else number
+
+    def _gene(self, setting: Setting, parent: str | None, region: str, value: Range | Options) -> Gene:
+        name, doc, when = self._name(setting, parent, region), setting.parameter.doc, self._when(setting.parameter)
+        found = start_value(setting, parent, region, self._starts)
+        start = value.start if found is None else found
+        if isinstance(value, Options):
+            return Gene.choice(name, [value_word(one) for one in value.choices], value_word(start), doc, when)
+        if value.integer:
+            return Gene.integer(name, int(value.low), int(value.high), int(start), doc, when)
+        return Gene(name, value.low, value.high, float(start), value.log, doc, when=when)
 
     def _when(self, parameter: Parameter) -> str:
         parts = [f"method is {self._prefix}" if self._prefix else "", condition(parameter)]
@@ -179,12 +198,3 @@ class MethodLayout:
     def _name(self, setting: Setting, parent: str | None, region: str) -> str:
         place = region if setting.scope == "group" else ""
         return ".".join(part for part in (self._prefix, setting.name, parent, place) if part)
-
-
-def _gene(name: str, value: Range | Options, parameter: Parameter, when: str) -> Gene:
-    if isinstance(value, Options):
-        words = [value_word(one) for one in value.choices]
-        return Gene.choice(name, words, value_word(value.start), parameter.doc, when)
-    if value.integer:
-        return Gene.integer(name, int(value.low), int(value.high), int(value.start), parameter.doc, when)
-    return Gene(name, value.low, value.high, value.start, value.log, parameter.doc, when=when)

@@ -8,7 +8,9 @@ more than one: those of the paper's best merge sum to about two.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +20,7 @@ from evomerge.genome.layout import Region, make_regions
 from evomerge.genome.method_layout import MethodLayout, Values
 from evomerge.genome.methods import MethodChoice, read_methods
 from evomerge.genome.space import Gene, GeneSpace, check_genome, name_problems
+from evomerge.genome.start import Tensor, group_regions, start_problems, starts_of
 from evomerge.genome.unmoved import LeftOut, Unmoved
 from evomerge.recipe import PASSTHROUGH, Group, Parent, Recipe
 from evomerge.recipe.method import MethodSpec
@@ -58,6 +61,10 @@ class ParameterSpace(GeneSpace):
             such a mapping by name of the method.
         unmoved: where parents equal the base (see `Unmoved`), or what finds that for a method; genes that could change
             nothing for that reason are left out. None: that is not known.
+        start: a recipe of these models with which the search begins. If it has groups, they are the regions in place of
+            `blocks`, `roles` and `embeddings`; its numbers are the starts of the genes, and those of parameters that
+            are no genes stay.
+        tensors: role, layer and name of each tensor that is merged, for `start`; None: they are not known.
         dtype, tokenizer, generation_config, chat_template, seed: of the recipes.
 
     Raises:
@@ -78,6 +85,8 @@ class ParameterSpace(GeneSpace):
         genes: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
         unmoved: Unmoved | FindUnmoved | None = None,
+        start: Recipe | None = None,
+        tensors: Collection[Tensor] | None = None,
         dtype: str | None = None,
         tokenizer: Tokenizer | None = None,
         generation_config: str | None = None,
@@ -88,10 +97,24 @@ class ParameterSpace(GeneSpace):
         methods = (method,) if isinstance(method, MethodSpec) else method.methods
         problems = [problem for one in methods for problem in _parent_problems(one, parents, base)]
         layout: list[str] = []
-        self.regions: tuple[Region, ...] = make_regions(n_layers, blocks, roles, embeddings, tied, layout)
+        groups = group_regions(start, tensors) if start is not None and start.groups else None
+        self._in_order = groups is not None  # else groups that match everywhere come last
+        self.regions: tuple[Region, ...] = (
+            make_regions(n_layers, blocks, roles, embeddings, tied, layout) if groups is None else tuple(groups)
+        )
+        of_start = {region.name: None if groups is None else groups[region] for region in self.regions}
         problems += layout
         names = [parent.name for parent in parents]
         settings = read_methods(method, names, parameters or {}, genes or {}, problems)
+        starts = [{} if start is None else starts_of(one, start, of_start) for one in methods]
+        if start is not None:
+            problems += _method_problems(methods, choice, start)
+            for one, own, values in zip(methods, settings, starts, strict=True):
+                given = (parameters or {}, genes or {})
+                stated = [each if choice is None else each.get(one.name) or {} for each in given]
+                below = "" if choice is None else one.name
+                problems += start_problems(one, own, values, {*stated[0], *stated[1]}, below)
+            self._methods_at_start = {region: start.method_of(group) for region, group in of_start.items()}
         try:
             # The common part of all decoded recipes; making it checks names, dtype and lenders.
             self._frame = Recipe(
@@ -130,10 +153,12 @@ class ParameterSpace(GeneSpace):
                 own,
                 unmoved(one) if callable(unmoved) else unmoved,
                 prefix="" if choice is None else one.name,
+                starts=values,
             )
-            for one, own in zip(methods, settings, strict=True)
+            for one, own, values in zip(methods, settings, starts, strict=True)
         }
-        self._choice = choice
+        self._choice = choice if choice is None or start is None else replace(choice, start=start.method)
+        self._start = start
         self._genes = (*self._method_genes(), *(gene for one in self._layouts.values() for gene in one.genes))
         problems = name_problems(self._genes)
         if problems:
@@ -146,6 +171,8 @@ class ParameterSpace(GeneSpace):
             ValueError: if the genome has another length, or a value is outside its gene's range.
         """
         values = self._values(genome)
+        if self._start is not None and self.canonical(genome) == self.first:
+            return self._start
         chosen = self._chosen(values)
         # The method of the first region stands for the whole recipe, so that one method alone has its usual recipe.
         top = next(iter(chosen.values()))
@@ -157,11 +184,11 @@ class ParameterSpace(GeneSpace):
             parameters, method = layout.here(region.name, values), None
             if layout is not top:  # it inherits nothing
                 method = layout.method.name
-                parameters = {**layout.everywhere(values, regions[method]), **parameters}
+                parameters = {**layout.everywhere(values, regions[method], in_groups=True), **parameters}
             for place in region.places:
                 # The first group that matches counts, so groups without layers, which match everywhere, come last.
-                groups = outside if place.layers is None else inside
-                groups.append(Group(parameters, place.layers, place.roles, region.name, method))
+                groups = outside if place.layers is None and not self._in_order else inside
+                groups.append(Group(parameters, place.layers, place.roles, region.name, method, place.tensors))
         frame = self._frame
         return Recipe(
             method=top.method.name,
@@ -187,6 +214,11 @@ class ParameterSpace(GeneSpace):
         for name, regions in self._regions_of(self._chosen(values)).items():
             awake |= self._layouts[name].awake(values, regions)
         return tuple(gene.name in awake for gene in self._genes)
+
+    @cached_property
+    def first(self) -> tuple[float, ...] | None:
+        """The genome of the recipe with which the search begins, if it was given one."""
+        return None if self._start is None else self.canonical(self.genome(self.start))
 
     @property
     def has_mean(self) -> bool:
@@ -227,11 +259,15 @@ class ParameterSpace(GeneSpace):
         if self._choice.scope == "global":
             return [Gene.choice("method", tuple(self._layouts), self._choice.start, doc)]
         return [
-            Gene.choice(f"method.{region.name}", tuple(self._layouts), self._choice.start, doc)
+            Gene.choice(f"method.{region.name}", tuple(self._layouts), self._method_at_start(region.name), doc)
             for region in self.regions
             # Where no parent takes part for any method, all of them give a copy of the base.
             if not all(layout.idle.in_whole(region.name) for layout in self._layouts.values())
         ]
+
+    def _method_at_start(self, region: str) -> str:
+        assert self._choice is not None
+        return self._choice.start if self._start is None else self._methods_at_start[region]
 
     def _values(self, genome: Sequence[float]) -> Values:
         check_genome(self._genes, genome)
@@ -252,6 +288,22 @@ class ParameterSpace(GeneSpace):
         for region, layout in chosen.items():
             found.setdefault(layout.method.name, []).append(region)
         return found
+
+
+def _method_problems(methods: Sequence[MethodSpec], choice: MethodChoice | None, start: Recipe) -> list[str]:
+    """Return why the methods of a recipe are none with which a search of these can begin."""
+    known = [method.name for method in methods]
+    others = [name for name in start.methods if name not in known]
+    if others and choice is None:
+        return [
+            f"`space.start` merges by {', '.join(others)}, but `method.name` is {known[0]}: name that method, or all "
+            "of them in `space.method.choices`"
+        ]
+    if others:
+        return [f"`space.start` merges by {', '.join(others)}, which `space.method.choices` does not list"]
+    if choice is not None and choice.scope == "global" and len(start.methods) > 1:
+        return [f"`space.start` merges by {', '.join(start.methods)}, but `space.method.scope` is global"]
+    return []
 
 
 def _parent_problems(method: MethodSpec, parents: Sequence[Parent], base: Parent | None) -> list[str]:

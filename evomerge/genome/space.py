@@ -153,6 +153,11 @@ class Space(Protocol):
         """
         ...
 
+    @property
+    def first(self) -> tuple[float, ...] | None:
+        """The genome that a search must score first, since the user named it; None: there is none."""
+        ...
+
     def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
         """Return the gene values at the `(n_dims,)` point `x` of the unit cube, in the order of `genes`.
 
@@ -225,6 +230,11 @@ class GeneSpace:
     def start(self) -> NDArray[np.float64]:
         """The `(n_dims,)` point of the unit cube where a search begins."""
         return np.array([gene.unit(gene.start) for gene in self._genes])
+
+    @property
+    def first(self) -> tuple[float, ...] | None:
+        """The genome that a search must score first; here there is none."""
+        return None
 
     def genome(self, x: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
         """Return the gene values at the `(n_dims,)` point `x` of the unit cube.

@@ -31,6 +31,9 @@ class VectorStrategy(Strategy):
         self.space = space
         self.optimizer = optimizer
         self._weights = tuple(weights)
+        # A recipe that the user named comes before all points; the optimizer, which begins there, never hears of it.
+        self._first = space.first
+        self._begun, self._first_told = self._first is None, False
         # With one objective there is one winner, even if the optimizer could take several objectives.
         self.choice = FRONT if optimizer.many_objectives and len(self._weights) > 1 else WINNER
 
@@ -47,14 +50,17 @@ class VectorStrategy(Strategy):
 
     @property
     def sure_asks(self) -> int:
-        """The optimizer's."""
-        return self.optimizer.sure_asks
+        """The optimizer's, after the recipe that comes first."""
+        return self.optimizer.sure_asks + (not self._begun)
 
     def ask(self) -> Proposal:
         """Return the recipe of the optimizer's next point; genes that sleep stand in its genome at their start."""
+        if self._first is not None and not self._begun:
+            self._begun = True
+            return Proposal(0, self.space.decode(self._first), self._first)
         asked: Point = self.optimizer.ask()
         genome = self.space.canonical(self.space.genome(asked.x))
-        return Proposal(asked.number, self.space.decode(genome), genome)
+        return Proposal(asked.number + self._shift, self.space.decode(genome), genome)
 
     def tell(self, number: int, result: Result | None) -> None:
         """Tell the optimizer the whole result, or the one number that it becomes.
@@ -64,7 +70,16 @@ class VectorStrategy(Strategy):
         """
         if result is not None and not self.optimizer.many_objectives:
             result = Result((result.scalar(self._weights),))
-        self.optimizer.tell(number, result)
+        if number >= self._shift:
+            self.optimizer.tell(number - self._shift, result)
+            return
+        if not self._begun or self._first_told:
+            raise RuntimeError(f"proposal {number} was {'told twice' if self._first_told else 'never asked'}")
+        self._first_told = True
+
+    @property
+    def _shift(self) -> int:
+        return int(self._first is not None)
 
     def again(self, number: int, genome: tuple[float, ...] | None) -> Proposal:
         """Return an outstanding proposal once more."""
@@ -72,8 +87,9 @@ class VectorStrategy(Strategy):
         return Proposal(number, self.space.decode(genome), genome)
 
     def dump_state(self) -> bytes:
-        """Return the optimizer's state."""
-        return self.optimizer.dump_state()
+        """Return the optimizer's state, behind a byte for the recipe that comes first, if there is one."""
+        state = self.optimizer.dump_state()
+        return state if self._first is None else bytes([self._begun + self._first_told]) + state
 
     def load_state(self, state: bytes) -> None:
         """Continue from `dump_state`.
@@ -81,7 +97,13 @@ class VectorStrategy(Strategy):
         Raises:
             ValueError: if the state is not one of this optimizer and its arguments.
         """
-        self.optimizer.load_state(state)
+        if self._first is None:
+            self.optimizer.load_state(state)
+            return
+        if state[:1] not in (b"\0", b"\1", b"\2"):
+            raise ValueError("the state is not one of a search that begins with a recipe")
+        self.optimizer.load_state(state[1:])
+        self._begun, self._first_told = state[0] > 0, state[0] > 1
 
     def point(self, genome: tuple[float, ...] | None) -> NDArray[np.float64] | None:
         """Return the `(n_dims,)` point of a genome in the unit cube; None without a genome."""

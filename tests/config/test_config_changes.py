@@ -29,7 +29,7 @@ MAY_CHANGE = {
         ),
     },
     "shown": {"name", "run.dir"},
-    "place": {"models.base", "models.parents", "evaluation.include_path", "fitness.responses"},
+    "place": {"models.base", "models.parents", "evaluation.include_path", "fitness.responses", "space.start"},
     "limit": {"budget.candidates", "budget.items", "budget.seconds"},
     "effect": {"execution.dtype"},
 }

@@ -121,7 +121,10 @@ def test_all_mistakes_are_named_at_once() -> None:
 
 def test_what_holds_for_the_whole_model_is_evolved_only_where_one_method_merges_all_of_it() -> None:
     groups, whole = MethodChoice((SUM, WHOLE), "sum"), MethodChoice((SUM, WHOLE), "sum", "global")
-    assert not any("sweep" in gene.name for gene in space(groups).genes)
+    one = space(groups)
+    assert not any("sweep" in gene.name for gene in one.genes)
+    recipe = one.decode(genome(one, **{"method__layers2-3": 1.0}))
+    assert recipe.parameters_of("mlp", 3) == {"t": 0.5}  # no group may set it
     assert "whole.sweep" in {gene.name for gene in space(whole).genes}
     for said in ({"genes": {"whole": {"sweep": {}}}}, {"parameters": {"whole": {"sweep": 3}}}):
         with pytest.raises(

@@ -1,0 +1,114 @@
+"""The recipe with which a search begins (`space.start`): read, and put in the terms of the search's own models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from evomerge.config.schema import ModelsConfig, SearchConfig
+from evomerge.errors import ConfigError, RecipeError
+from evomerge.interop.load import load_recipe
+from evomerge.recipe import Group, ModelSource, Parent, Recipe, Value
+
+
+def start_recipe(config: SearchConfig) -> Recipe | None:
+    """Return the recipe with which a search begins, with the search's names of its models; None: there is none.
+
+    Raises:
+        ConfigError: if it cannot be read, or with everything in which it differs from the search's models.
+    """
+    place = config.stages[0].space.start
+    if place is None or config.method is None:
+        return None
+    try:
+        recipe = load_recipe(Path(place).expanduser())
+    except RecipeError as error:
+        raise ConfigError(f"`space.start`: {error}") from error
+    if recipe.path:
+        raise ConfigError(f"`space.start`: {place} is a layer path, but a search begins with a merge of weights")
+    names, problems = _match(recipe, config.models)
+    if not problems:
+        recipe = _renamed(recipe, names, config.models)
+        problems = _lender_problems(recipe, config.models)
+    if problems:
+        raise ConfigError([f"`space.start`: {problem}" for problem in problems])
+    return recipe
+
+
+def _match(recipe: Recipe, models: ModelsConfig) -> tuple[dict[str, str], list[str]]:
+    """Return the search's name of each parent of a recipe, and why the models are not the same."""
+    left = list(models.parents)
+    names: dict[str, str] = {}
+    problems = []
+    for parent in recipe.parents:
+        found = next((one for one in left if _same(one.source, parent.source)), None)
+        if found is None:
+            problems.append(f"its parent {parent.name} ({_place(parent)}) is none of `models.parents`")
+        else:
+            left.remove(found)
+            names[parent.name] = found.name
+    problems += [f"`models.parents.{one.name}` ({_place(one)}) is no parent of it" for one in left]
+    if not problems and list(names.values()) != [one.name for one in models.parents]:
+        order = ", ".join(names.values())
+        problems.append(f"its parents come in the order {order}; list `models.parents` in that order")
+    theirs, ours = recipe.base, models.base
+    if (theirs is None) != (ours is None) or (theirs and ours and not _same(theirs.source, ours.source)):
+        its = "it has no base" if theirs is None else f"its base is {_place(theirs)}"
+        problems.append(f"{its}, but `models.base` is {'null' if ours is None else _place(ours)}")
+    return names, problems
+
+
+def _lender_problems(recipe: Recipe, models: ModelsConfig) -> list[str]:
+    return [
+        f"its {key} is {_said(its)}, but `models.{key}` is {_said(ours)}; set one to the other"
+        for key in ("dtype", "tokenizer", "generation_config", "chat_template")
+        if (its := getattr(recipe, key)) != (ours := getattr(models, key))
+    ]
+
+
+def _renamed(recipe: Recipe, names: Mapping[str, str], models: ModelsConfig) -> Recipe:
+    def values(given: Mapping[str, Value]) -> dict[str, Value]:
+        return {
+            key: {names[name]: number for name, number in value.items()} if isinstance(value, Mapping) else value
+            for key, value in given.items()
+        }
+
+    def group(one: Group) -> Group:
+        return replace(one, parameters=values(one.parameters))
+
+    def lender(name: str | None) -> str | None:
+        return names.get(name, name) if name is not None else None
+
+    return replace(
+        recipe,
+        parents=models.parents,
+        base=models.base,
+        parameters=values(recipe.parameters),
+        groups=tuple(map(group, recipe.groups)),
+        tokenizer=lender(recipe.tokenizer) if isinstance(recipe.tokenizer, str) else recipe.tokenizer,
+        generation_config=lender(recipe.generation_config),
+        chat_template=lender(recipe.chat_template),
+    )
+
+
+def _same(one: ModelSource | Recipe, other: ModelSource | Recipe) -> bool:
+    if isinstance(one, Recipe) or isinstance(other, Recipe):
+        return one == other
+    return (_full(one.path), one.revision) == (_full(other.path), other.revision)
+
+
+def _full(path: str) -> str:
+    place = Path(path).expanduser()
+    return str(place.resolve()) if place.exists() else path
+
+
+def _place(parent: Parent) -> str:
+    source = parent.source
+    if isinstance(source, Recipe):
+        return "a recipe"
+    return source.path if source.revision is None else f"{source.path} at {source.revision}"
+
+
+def _said(value: object) -> str:
+    return "null" if value is None else str(value)
