@@ -17,7 +17,7 @@ from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel
 from evomerge.merge.live import writer as writing
 from evomerge.merge.live.model import LiveModel
-from evomerge.merge.methods import ties
+from evomerge.merge.methods.pipeline import prepared
 from evomerge.merge.methods.registry import find_method
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource, Recipe
@@ -83,7 +83,7 @@ def test_in_place_is_disk_for_every_method_engine_and_number_of_threads(
         torch.set_num_threads(1)
         disk = on_disk(of, tmp_path / method)
         monkeypatch.setenv(engines.VARIABLE, engine)
-        monkeypatch.setattr(ties, "SMALL", small)
+        monkeypatch.setattr(prepared, "SMALL", small)
         torch.set_num_threads(2)
         with monkeypatch.context() as patch:
             patch.setattr(parallel, "CHUNK", 1024)
@@ -97,7 +97,7 @@ def test_in_place_is_disk_for_every_method_engine_and_number_of_threads(
 def test_the_cache_changes_no_byte_and_the_order_of_genomes_neither(
     cache: str | float, family: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ties, "SMALL", 16)
+    monkeypatch.setattr(prepared, "SMALL", 16)
     recipes = [genome(method, family, random.Random(n)) for n in range(3) for method in ("ties", "slerp", "dare_ties")]
     expected = []
     for of in recipes:

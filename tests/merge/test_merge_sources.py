@@ -12,7 +12,7 @@ from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import KEPT, Latest
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.live.model import LiveModel
-from evomerge.merge.methods import ties
+from evomerge.merge.methods.pipeline import prepared
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Recipe
 
@@ -26,7 +26,7 @@ def child(family: SimpleNamespace, number: int) -> Recipe:
 
 @pytest.mark.slow
 def test_a_thousand_different_parents_that_are_recipes_take_no_more_than_a_few(family, monkeypatch) -> None:
-    monkeypatch.setattr(ties, "SMALL", 16)  # so that tables are kept of these small tensors
+    monkeypatch.setattr(prepared, "SMALL", 16)  # so that tables are kept of these small tensors
     alive: weakref.WeakSet[OpenModel] = weakref.WeakSet()
 
     class Noted(OpenModel):
