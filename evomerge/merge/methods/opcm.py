@@ -255,7 +255,7 @@ def advance(
         alpha, variant: see `project`.
     """
     if not svds:
-        return (z.double() + weight * (parent.double() - base.double()).cpu()).float()
+        return (z.double() + weight * (parent.cpu().double() - base.cpu().double())).float()
     with one_thread():
         rows = zip(matrices(z, at), matrices(base, at), matrices(parent, at), svds, strict=True)
         parts = [
@@ -266,7 +266,7 @@ def advance(
 
 def _delta(base: torch.Tensor | None, parent: torch.Tensor, weight: float) -> torch.Tensor:
     assert base is not None  # the method needs one
-    return (weight * (parent.double() - base.double())).float().cpu().contiguous()
+    return (weight * (parent.cpu().double() - base.cpu().double())).float().contiguous()
 
 
 def _square(tensor: torch.Tensor) -> float:
