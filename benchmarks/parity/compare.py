@@ -165,15 +165,14 @@ def main() -> None:
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the worst of some runs; of ratios the one that is farthest from 1. An error stands for all."""
-    for each in runs:
-        for who in ("mergekit", "evomerge"):
-            if who in each:
-                return {who: each[who]}
-    return {
-        key: max((each[key] for each in runs), key=lambda x: abs(x - 1.0) if key in ("kept", "mean", "norm") else x)
-        for key in runs[0]
+    """Return the worst of some runs, of ratios the one that is farthest from 1, with the first error of either."""
+    errors = {who: each[who] for each in reversed(runs) for who in ("mergekit", "evomerge") if who in each}
+    done = [each for each in runs if not errors.keys() & each.keys()]
+    worst = {
+        key: max((each[key] for each in done), key=lambda x: abs(x - 1.0) if key in ("kept", "mean", "norm") else x)
+        for key in (done[0] if done else {})
     }
+    return worst | errors
 
 
 def table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
@@ -194,9 +193,9 @@ def table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             elif "kept" in figures:
                 ratios = " | ".join(f"{figures[key]:.4f}" for key in ("kept", "mean", "norm"))
                 drawn.append(f"| {name} | {dtype} | {ratios} |")
-            else:
-                ((who, text),) = figures.items()
-                failed.append(f"| {name} | {dtype} | {who}: {' '.join(text.split())[:200]} |")
+            for who in ("mergekit", "evomerge"):
+                if who in figures:
+                    failed.append(f"| {name} | {dtype} | {who}: {' '.join(figures[who].split())[:200]} |")
     return "\n\n".join("\n".join(part) for part in (exact, drawn, failed) if len(part) > 2)
 
 

@@ -2,22 +2,26 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import recipe
+from tiny_models import recipe, same_bytes, tensors_of
 
 from evomerge.errors import RecipeError
+from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.kernels.numba_engine import NumbaEngine
+from evomerge.merge.live.model import LiveModel
 from evomerge.merge.methods.arcee_fusion import find_importance
 from evomerge.merge.methods.base import Inputs
 from evomerge.merge.methods.gram import find_gram
 from evomerge.merge.methods.karcher import mean_direction
 from evomerge.merge.methods.registry import find_method
 from evomerge.merge.plan import check_recipe
+from evomerge.recipe import ModelSource
 
 ANGLES = ("nuslerp", "multislerp", "karcher", "model_stock", "geometric_median")
 
@@ -315,6 +319,24 @@ def test_arcee_fusion_of_one_entry_and_of_what_hardly_changed() -> None:
 
 
 # ---- what they share
+
+
+def test_in_memory_they_are_the_bytes_on_disk(family: SimpleNamespace, tmp_path: Path) -> None:
+    live = LiveModel(ModelSource(str(family.base)))
+    of = {"of": "task_vectors", "weight": {"math": 0.9, "japanese": 0.2}}
+    for i, (method, n, parameters) in enumerate(
+        [
+            ("nuslerp", 2, {**of, "scope": "row"}),
+            ("nuslerp", 2, {**of, "scope": "column"}),
+            ("karcher", 2, of),
+            ("arcee_fusion", 1, {"iqr_factor": 0.5}),
+        ]
+    ):
+        parents = dict(list({"math": family.math, "japanese": family.japanese}.items())[:n])
+        made = recipe(method, family.base, parents, parameters=parameters)
+        live.write(made)
+        disk = tensors_of(merge_to_disk(made, tmp_path / str(i)))
+        assert same_bytes({name: live.model.state_dict()[name] for name in disk}, disk), (method, parameters)
 
 
 @pytest.mark.parametrize("method", ANGLES)
