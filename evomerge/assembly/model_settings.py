@@ -24,7 +24,7 @@ from evomerge.merge.files.model import OpenModel
 from evomerge.merge.files.settings import settings_alike
 from evomerge.merge.live.settings import GenerationConfigs, Tokenizers
 from evomerge.merge.sources import Sources
-from evomerge.recipe import PASSTHROUGH, Recipe
+from evomerge.recipe import PASSTHROUGH, Recipe, TokenizerBuild
 from evomerge.system.text import visible
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,10 @@ def _conflicts(config: SearchConfig, kind: _Kind, merge: Recipe) -> Iterator[str
             same = settings_alike(opened[name], opened[chosen])
             own = {key: value for key, value in told.items() if key not in same}
             said[name] = own | {key: value for key, value in said[chosen].items() if key in same}
-    for key in sorted({key for told in said.values() for key in told}):
+    keys = {key for told in said.values() for key in told}
+    if isinstance(models.tokenizer, TokenizerBuild):  # the same token has another number in each
+        keys = {key for key in keys if not key.endswith(("vocab_size", "token_id", "tokens", "words_ids"))}
+    for key in sorted(keys):
         groups: dict[str, list[str]] = {}
         for name, told in said.items():
             groups.setdefault(_shown(told.get(key)), []).append(name)
@@ -261,11 +264,14 @@ def _conflicts(config: SearchConfig, kind: _Kind, merge: Recipe) -> Iterator[str
             # The value that the merge gets comes first.
             order = sorted(groups, key=lambda value: chosen not in groups[value])
             each = ", ".join(f"{value} in {_listed([_said(name) for name in groups[value]])}" for value in order)
-            because = _because(config, kind.name)
+            set_apart = key.startswith("chat_template") and models.chat_template is not None
+            because = "models.chat_template" if set_apart else _because(config, kind.name)
             yield f"{kind.name}: {key} is {each}; the merge takes {_owner(chosen)} ({because})"
 
 
 def _owner(name: Who) -> str:
+    if name is THE_MERGE:
+        return "one of its own"
     return "the base's" if name == "base" else f"{_said(name)}'s"
 
 

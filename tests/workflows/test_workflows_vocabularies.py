@@ -1,0 +1,66 @@
+"""A search over parents of different vocabularies, from the configuration to a folder that writes text."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_search import composed, write_tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from evomerge import api
+from evomerge.errors import ConfigError
+from evomerge.recipe import Recipe
+from evomerge.record import Split, State
+
+TOOLS = ["<|tool|>", "<|end|>"]
+
+
+def with_more_tokens(folder: Path) -> None:
+    """Give a model two tokens more, with rows of their own."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer.add_tokens(TOOLS, special_tokens=True)
+    draw = torch.Generator().manual_seed(9)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        for module in {model.get_input_embeddings(), model.get_output_embeddings()}:
+            module.weight[-2:].normal_(0, 0.5, generator=draw)
+    model.save_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}<|tool|>{{ m.content }}<|end|>{% endfor %}"
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.slow
+def test_parents_of_different_vocabularies_are_searched_and_exported(tmp_path: Path) -> None:
+    file = write_tiny(tmp_path)
+    with_more_tokens(tmp_path / "models" / "b")
+    words = [
+        "models.tokenizer={source: union, pad_to_multiple_of: 8}",
+        "models.chat_template=auto",
+        "budget.candidates=3",
+    ]
+    with pytest.raises(ConfigError, match=r"tokenizer: \{source: union\}"):
+        api.search(composed(file, f"run.dir={tmp_path}/refused"))
+    api.search(composed(file, *words, f"run.dir={tmp_path}/run"))
+    scores = {one.name: one.scores for one in api.records(tmp_path / "run", baselines=True)}
+    # A parent is scored as its own folder, whatever tokens the merge has.
+    api.search(composed(file, "models.tokenizer={source: a}", "budget.candidates=1", f"run.dir={tmp_path}/other"))
+    own = {one.name: one.scores for one in api.records(tmp_path / "other", baselines=True)}
+    for name in ("a", "b"):
+        assert scores[name][Split.SEARCH] == own[name][Split.SEARCH]
+    candidates = api.records(tmp_path / "run")
+    assert [one.state for one in candidates] == [State.COMPLETE] * 3
+    api.export(tmp_path / "run", tmp_path / "out")  # compared with the live model before it appears
+    folder = tmp_path / "out"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    before = AutoTokenizer.from_pretrained(tmp_path / "models" / "a")
+    assert tokenizer.get_vocab() == {**before.get_vocab(), **{t: len(before) + i for i, t in enumerate(TOOLS)}}
+    assert model.config.vocab_size % 8 == 0
+    assert model.config.vocab_size >= len(tokenizer)
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "1 + 2"}], tokenize=False)
+    assert chat == "<|tool|>1 + 2<|end|>"
+    ids = tokenizer(chat, return_tensors="pt", return_token_type_ids=False)
+    assert tokenizer.decode(ids["input_ids"][0]) == chat
+    assert model.generate(**ids, max_new_tokens=3, do_sample=False).shape[1] > ids["input_ids"].shape[1]
+    recipe = Recipe.load(folder / "recipe.yaml")
+    assert recipe.builds_vocabulary
+    assert recipe.chat_template == "auto"
