@@ -14,9 +14,10 @@ from method_case import ARITHMETIC
 
 from evomerge.merge.kernels import engine as engines
 from evomerge.merge.kernels import parallel, philox, torch_engine
-from evomerge.merge.kernels.program import Clip, Cut, Drop, Program
+from evomerge.merge.kernels.program import Band, Clip, Cut, Drop, Mask, Program
 from evomerge.merge.kernels.torch_engine import TorchEngine
 from evomerge.merge.methods.base import Inputs
+from evomerge.merge.methods.pipeline import sparsify
 from evomerge.merge.methods.registry import find_method
 from evomerge.merge.methods.tensor_at import TensorAt
 
@@ -322,6 +323,44 @@ def test_a_tie_at_the_cut_of_bf16_parents_ends_anywhere(limit: int, threads: int
         a, b = torch.where(kept | (larger == 1.0), larger.float(), 0.0), torch.where(kept, -0.5, 0.0)
         mean = torch.where(larger == 1.0, 1.0, torch.where(kept, (a + 0.25 * b) / 1.25, 0.0))
         assert torch.equal(out, mean if disjoint else a + 0.25 * b)
+
+
+def sparse_masks(shape: tuple[int, ...], taus: Sequence[torch.Tensor]) -> list[tuple[Mask, ...]]:
+    q, ranks = taus[0].numel(), [sparsify.row_ranks(tau) for tau in taus]
+    drawn = {"density": 0.5, "epsilon": 0.3, "rescaled": True}
+    tops = [(sparsify.top(tau, q // 10), sparsify.top(tau, q // 2)) for tau in taus]
+    rows = [sparsify.row_outliers(rank, shape[-1], density=0.5, gamma=0.1) for rank in ranks]
+    return [
+        (),
+        tuple(Band(*pair) for pair in tops),
+        tuple(rows),
+        tuple(sparsify.magprune(rank, shape[-1], seed=5 + i, **drawn) for i, rank in enumerate(ranks)),
+        (Drop(0.3, 9), rows[1], Band(sparsify.NOTHING, tops[2][1])),
+        (Clip(0.01), tops[1][1], rows[2]),
+    ]
+
+
+@pytest.mark.parametrize("dtypes", ["ffff", "bbbb", "fbhd"])
+def test_ranks_bands_votes_and_pooled_means_give_the_same_bits(dtypes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "CHUNK", 2048)
+    ways: list[dict[str, Any]] = [
+        {},
+        {"disjoint": True},
+        {"disjoint": True, "by_count": True, "normalize": False},
+        {"disjoint": True, "votes": (1.0, 0.2, 0.3)},
+        {"disjoint": True, "elect": False},
+        {"disjoint": True, "elect": False, "alone": (1.1, 1.2, 1.3)},
+    ]
+    for shape in ((1, 1), (31, 77), (1, 40_000)):
+        base, *parents = (each.view(shape) for each in tensors(shape[0] * shape[1], dtypes))
+        taus = [parent.float() - base.float() for parent in parents]
+        to = base.dtype
+        for masks, way in product(sparse_masks(shape, taus), ways):
+            program = Program((0.3, 0.45, 1.1), 1.3, masks, **way)
+            fast, plain = torch.empty(shape, dtype=to), torch.empty(shape, dtype=to)
+            assert not FAST.run(program, base, parents, fast)
+            assert not PLAIN.run(program, base, parents, plain)
+            assert same(fast, plain), (shape, masks, way)
 
 
 # ---- the choice of an engine

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from evomerge.merge.kernels import lanes, native, parallel
+from evomerge.merge.kernels import lanes, native, native_sparse, parallel
 from evomerge.merge.kernels.parallel import over_chunks
-from evomerge.merge.kernels.program import BitRange, Clip, Cut, Drop, Program, Survey
+from evomerge.merge.kernels.program import Band, BitRange, Clip, Cut, Drop, Program, Ranked, Survey
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ _CODES = _Codes({
     "torch.bfloat16": native.BF16, "torch.float16": native.F16, "torch.float32": native.F32, "torch.float64": native.F64
 })  # fmt: skip
 
-_MADE_OF = b"".join(Path(str(module.__file__)).read_bytes() for module in (lanes, native))
+_MADE_OF = b"".join(Path(str(module.__file__)).read_bytes() for module in (lanes, native, native_sparse))
 _VERSION = hashlib.sha256(_MADE_OF).hexdigest()[:16]
 """The name of the folder of compiled kernels: numba itself notices changes only in the file of a cached function."""
 
@@ -63,6 +63,34 @@ def _at(tensor: torch.Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), _CODES[tensor.dtype]
 
 
+def _with_more(program: Program, head: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments of `native_sparse.sparse` for a program, from those of `native.run`; it needs a base."""
+    addresses, codes, weight, mask, threshold, limit, seed, rescale, base, base_code, scale, disjoint, *rest = head
+    n = len(weight)
+    upper, upper_limit, drawn, ranks = (np.zeros(n, dtype) for dtype in (np.float32, np.int64, np.bool_, np.int64))
+    tables = [each for each in program.masks if isinstance(each, Ranked)]
+    size = len(tables[0].below) if tables else 1
+    below, factor = np.zeros((n, size), np.int32), np.zeros((n, size), np.float32)
+    for k, each in enumerate(program.masks):
+        if isinstance(each, Band):
+            upper[k], upper_limit[k] = each.removed.threshold, each.removed.limit
+        elif isinstance(each, Ranked):
+            drawn[k], ranks[k], below[k], factor[k] = (
+                each.seed is not None,
+                each.ranks.data_ptr(),
+                each.below,
+                each.rescale,
+            )
+    votes = np.array(program.votes, np.float32) if program.votes else weight
+    alone = np.array(program.alone, np.float32) if program.alone else np.ones(n, np.float32)
+    wide = bool(tables) and tables[0].ranks.element_size() == 4
+    how = native_sparse.SUM if not disjoint else native_sparse.ELECT if program.elect else native_sparse.POOL
+    return (
+        addresses, codes, weight, votes, alone, mask, threshold, limit, upper, upper_limit, seed, drawn, rescale, ranks,
+        wide, below, factor, base, base_code, scale, how, *rest,
+    )  # fmt: skip
+
+
 class NumbaEngine:
     """Kernels compiled by numba, on `torch.get_num_threads()` threads; each is compiled when it is first needed."""
 
@@ -76,6 +104,10 @@ class NumbaEngine:
     @cached_property
     def _masked(self) -> Any:
         return _compile(native.masked, native.MASKED)
+
+    @cached_property
+    def _sparse(self) -> Any:
+        return _compile(native_sparse.sparse, native_sparse.SPARSE)
 
     @cached_property
     def _finite(self) -> Any:
@@ -116,21 +148,21 @@ class NumbaEngine:
         start: int = 0,
     ) -> int:
         """See `KernelEngine`; `out` gets the entries from `start` on, which is a multiple of `native.BLOCK`."""
-        if not program.simple:
-            from evomerge.merge.kernels.torch_engine import TorchEngine
-
-            return int(TorchEngine().run(program, base, parents, out, roundings=roundings))
         n = len(parents)
         mask, threshold, limit = np.zeros(n, np.int64), np.zeros(n, np.float32), np.zeros(n, np.int64)
         seed, rescale = np.zeros(n, np.uint64), np.ones(n, np.float32)
         for k, each in enumerate(program.masks):
-            if isinstance(each, Cut):
-                mask[k], threshold[k], limit[k] = native.CUT, each.threshold, each.limit
+            if isinstance(each, (Cut, Band)):
+                kept = each if isinstance(each, Cut) else each.kept
+                mask[k] = native.CUT if kept is each else native_sparse.BAND
+                threshold[k], limit[k] = kept.threshold, kept.limit
             elif isinstance(each, Clip):
                 mask[k], threshold[k] = native.CLIP, each.most
             elif isinstance(each, Drop) and each.below < 65536:
                 mask[k], limit[k] = native.DROP, each.below - 1
                 seed[k], rescale[k] = each.seed, each.rescale
+            elif isinstance(each, Ranked):
+                mask[k], seed[k] = native_sparse.RANKED, each.seed or 0
         steps = [_CODES[dtype] for dtype in roundings]
         while steps and steps[-1] == _CODES[out.dtype]:  # storing rounds to it anyway
             steps.pop()
@@ -144,12 +176,17 @@ class NumbaEngine:
             out.data_ptr() - start * out.dtype.itemsize, _CODES[out.dtype], first, second,
         )  # fmt: skip
 
+        kernel = self._run if program.simple else self._sparse
+        if not program.simple:
+            head = _with_more(program, head)
+
         def general(first: int, last: int) -> int:
-            return int(self._run(*head, first, last))
+            return int(kernel(*head, first, last))
 
         tensors = [out, *parents, *([] if base is None else [base])]
         fused = (
-            base is not None
+            program.simple
+            and base is not None
             and 2 <= n <= (4 if program.disjoint else 3)
             and len(kinds := set(mask.tolist()) - {native.NO_MASK}) < 2
             and native.CLIP not in kinds

@@ -122,7 +122,7 @@ class Program:
 
     @property
     def simple(self) -> bool:
-        """Whether it has nothing but what sums, TIES and DARE need, which every engine has a kernel for."""
+        """Whether it has only what sums, TIES, DARE and NearSwap need, for which each engine has its fastest kernel."""
         few = all(isinstance(mask, (Cut, Drop, Clip)) for mask in self.masks)
         return few and self.elect and not self.votes
 
