@@ -50,6 +50,15 @@ LIMITS = {
     "ties": 3.5,
     "dare_ties": 3.5,
     "ties (scope: model)": 3.5,
+    "breadcrumbs": 3.5,
+    "breadcrumbs (scope: tensor)": 4.0,
+    "breadcrumbs_ties": 3.5,
+    "della": 7.0,
+    "della_linear": 7.0,
+    "della (rescale: l1)": None,
+    "ram": 3.5,
+    "ramplus_tl": 3.5,
+    "sce": 3.5,
     "rebase": 2.0,
     "expo": 2.0,
     "layer_swap": 2.0,
@@ -104,8 +113,12 @@ def candidate(method: str, folders: dict[str, Path], number: int) -> Recipe:
     weights = {who: 0.3 + 0.1 * i + step for i, who in enumerate("abc")}
     densities = {who: 0.15 + 0.2 * i + step for i, who in enumerate("abc")}
     given = {"weight": weights, "density": densities, "lambda": 1.1, "t": 0.3 + step, "exponent": 1.0 + step,
-             "iqr_factor": 1.5 + step, "mix": 0.3 + step, "alpha": 0.5 + step}  # fmt: skip
-    given |= {"nearswap": {"t": 1e-3 + 1e-4 * step}, "task_arithmetic": {"lambda": 0.8}}.get(name, {})
+             "iqr_factor": 1.5 + step, "mix": 0.3 + step, "alpha": 0.5 + step,
+             "gamma": 0.01 + step / 10, "r": 0.1 + step}  # fmt: skip
+    given |= {"nearswap": {"t": 1e-3 + 1e-4 * step}, "task_arithmetic": {"lambda": 0.8},
+              "sce": {"select_topk": 1.0}}.get(name, {})  # fmt: skip
+    if name.startswith("della"):
+        given["epsilon"] = 0.05 + step / 4
     names = "abc"[: spec.n_parents[1]]
     values: dict[str, Any] = {}
     for key, value in given.items():

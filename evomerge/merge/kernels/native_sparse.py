@@ -91,12 +91,32 @@ def _by_rank(address, wide, start, n, raw, words, below, factor, into):
         long = carray(_pointer(address + 4 * start), (n,), np.int32)
         for i in range(n):
             rank = np.uint64(long[i])
-            into[i] = raw[i] * factor[rank] if words[i] < below[rank] else np.float32(0)
+            into[i] = raw[i] * factor[rank]
+            words[i] = below[rank] - words[i]
     else:
         short = carray(_pointer(address + 2 * start), (n,), np.int16)
         for i in range(n):
             rank = np.uint64(short[i])
-            into[i] = raw[i] * factor[rank] if words[i] < below[rank] else np.float32(0)
+            into[i] = raw[i] * factor[rank]
+            words[i] = below[rank] - words[i]
+
+    nothing = ints(np.int32(0))
+    for i in range(0, n, WIDTH):  # chosen in a loop of its own, without branches, which chance would mispredict
+        store(into, i, from_bits(bits(load(into, i)) & lanes.above(load(words, i), nothing)))
+
+
+@_inner
+def _rank_band(address, wide, start, n, raw, first, end, into):
+    """Keep the entries whose ranks are from `first` to below `end`."""
+    if wide:
+        long = carray(_pointer(address + 4 * start), (n,), np.int32)
+        for i in range(n):
+            into[i] = raw[i] if long[i] >= np.int32(first) and long[i] < np.int32(end) else np.float32(0)
+    else:
+        short = carray(_pointer(address + 2 * start), (n,), np.int16)
+        for i in range(n):
+            rank = np.int32(short[i])
+            into[i] = raw[i] if rank >= np.int32(first) and rank < np.int32(end) else np.float32(0)
 
 
 @_inner
@@ -155,7 +175,8 @@ def sparse(addresses, codes, weight, votes, alone, mask, threshold, limit, upper
 
     Most arguments are those of `native.run`. For a `BAND`, `threshold` and `limit` are those of the kept entries,
     `upper` and `upper_limit` those of the removed ones among them. For a `RANKED`, `ranks` is the address of the ranks
-    (`wide`: of 32 bits), `drawn` whether there are random numbers, and a row of `below` and `factor` its table.
+    (`wide`: of 32 bits), `drawn` whether there are random numbers, and a row of `below` and `factor` its table; without
+    random numbers, the ranks from `limit` to below `upper_limit` are kept.
     """
     n_parents = len(addresses)
     x = np.zeros((n_parents, ROW), np.float32)
@@ -186,9 +207,9 @@ def sparse(addresses, codes, weight, votes, alone, mask, threshold, limit, upper
             elif mask[k] == RANKED:
                 if drawn[k]:
                     _words(at // BLOCK, seed[k], words)
+                    _by_rank(ranks[k], wide, at, n, raw, words, below[k], factor[k], x[k])
                 else:
-                    words[:] = 0
-                _by_rank(ranks[k], wide, at, n, raw, words, below[k], factor[k], x[k])
+                    _rank_band(ranks[k], wide, at, n, raw, limit[k], upper_limit[k], x[k])
             else:
                 _trim(n, raw, np.int32(0), x, k * ROW)
         if how == ELECT:

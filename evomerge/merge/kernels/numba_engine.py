@@ -75,12 +75,12 @@ def _with_more(program: Program, head: tuple[Any, ...]) -> tuple[Any, ...]:
         if isinstance(each, Band):
             upper[k], upper_limit[k] = each.removed.threshold, each.removed.limit
         elif isinstance(each, Ranked):
-            drawn[k], ranks[k], below[k], factor[k] = (
-                each.seed is not None,
-                each.ranks.data_ptr(),
-                each.below,
-                each.rescale,
-            )
+            drawn[k], ranks[k] = each.seed is not None, each.ranks.data_ptr()
+            if each.seed is None:
+                kept = each.below.nonzero()[0]
+                limit[k], upper_limit[k] = (kept[0], kept[-1] + 1) if len(kept) else (0, 0)
+            else:
+                below[k], factor[k] = each.below, each.rescale
     votes = np.array(program.votes, np.float32) if program.votes else weight
     alone = np.array(program.alone, np.float32) if program.alone else np.ones(n, np.float32)
     wide = bool(tables) and tables[0].ranks.element_size() == 4

@@ -71,10 +71,10 @@ class Ranked:
     Attributes:
         ranks: `(q,)` int16 or int32, on the device of the task vector: how many entries of its row go before each
             entry, which is 0 for the largest |τ|.
-        below: `(n,)` int32, for each rank of a row of n entries: an entry is kept if its random number (0 without a
-            seed) is below this; 0: never, 2^16: always.
+        below: `(n,)` int32, for each rank of a row of n entries: an entry is kept if its random number is below this;
+            0: never, 2^16: always.
         rescale: `(n,)` fp32, for each rank: the factor of what is kept.
-        seed: key of the random numbers; None: there is no chance.
+        seed: key of the random numbers; None: there is no chance, neighbouring ranks are kept, and all factors are 1.
     """
 
     ranks: torch.Tensor
