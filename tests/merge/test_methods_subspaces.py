@@ -8,10 +8,9 @@ import torch
 from memory_family import MemoryFamily, merged
 
 from evomerge.merge.apply import merge_tensor
-from evomerge.merge.methods.iso import iso
-from evomerge.merge.methods.laser import laser
 from evomerge.merge.methods.matrices import one_thread, over_matrices, polar, thin_svd
 from evomerge.merge.methods.registry import find_method
+from evomerge.merge.methods.spectra import isotropic, low_rank
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.merge.plan import check_recipe, make_plan
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -365,16 +364,16 @@ def test_operations_on_a_merged_delta() -> None:
     x = random(2, 4, 3)
     place = at(2, 4, 3)
     before = x.clone()
-    for matrix in iso(x, place):
+    for matrix in isotropic(x, place):
         close(sigma(matrix), sigma(matrix).mean().expand(3))
-    assert all(int((sigma(matrix) > 1e-5).sum()) == 2 for matrix in laser(x, place, rank=0.7))
+    assert all(int((sigma(matrix) > 1e-5).sum()) == 2 for matrix in low_rank(x, place, rank=0.7))
     assert torch.equal(x, before)
-    assert iso(x, place, beta=0.0) is x
-    assert laser(x, place, rank=1.0) is x
+    assert isotropic(x, place, beta=0.0) is x
+    assert low_rank(x, place, rank=1.0) is x
     for other in (at(3, name="norm", role="norm"), at(4, 3, name="embedding", role="embedding")):
         vector = random(*other.shape)
-        assert iso(vector, other) is vector
-        assert laser(vector, other, rank=0.5) is vector
+        assert isotropic(vector, other) is vector
+        assert low_rank(vector, other, rank=0.5) is vector
 
 
 def test_mistakes_are_named() -> None:

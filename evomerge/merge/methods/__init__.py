@@ -4,6 +4,7 @@
 ``registry``         every method by name; loads no torch
 ``base``             what a `Method` is, what it gets (`Inputs`), parameters that several share
 ``matrices``         decompositions that methods on singular values share
+``spectra``          what can be done to the singular values of a merged delta: Iso, LASER
 ``mean_elsewhere``   what these do with all other tensors
 ``linear``           weighted average
 ``task_arithmetic``  base + weighted sum of task vectors

@@ -44,6 +44,7 @@ from evomerge.merge.methods.mean_elsewhere import (
     sum_one_input,
     sum_program,
 )
+from evomerge.merge.methods.spectra import between, isotropic
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -51,33 +52,6 @@ if TYPE_CHECKING:
     import torch
 
 PAPER = "https://arxiv.org/abs/2502.04959"
-
-
-def iso(delta: torch.Tensor, at: TensorAt, *, beta: float = 1.0, tolerance: float = TOLERANCE) -> torch.Tensor:
-    """Return a merged delta with the singular values of each matrix moved to their mean: Σ' = (1 − β) Σ + β σ̄.
-
-    Args:
-        delta: Δ, fp32 (or wider); it is not changed.
-        at: its place. What holds no matrices is returned as it is.
-        beta: β; 0 changes nothing, 1 makes all singular values equal.
-        tolerance: singular values up to this share of the largest stay 0 and do not count in the mean.
-
-    Returns:
-        fp32, of the shape of `delta`, on its device.
-    """
-    if beta == 0.0 or not holds_matrices(at):
-        return delta
-    (even,) = over_matrices(lambda row: [_isotropic(row[0], tolerance)], at, [delta])
-    return _between(delta, even, beta)
-
-
-def _isotropic(matrix: torch.Tensor, tolerance: float) -> torch.Tensor:
-    found = thin_svd(matrix, tolerance)
-    return (found.u @ found.vt) * found.sigma.mean() if found.rank else matrix * 0.0
-
-
-def _between(delta: torch.Tensor, even: torch.Tensor, beta: float) -> torch.Tensor:
-    return even if beta == 1.0 else delta * (1.0 - beta) + even * beta
 
 
 def common_and_specific(
@@ -128,7 +102,7 @@ def _problems(values: Values) -> list[str]:
 def _even_of(inputs: Inputs) -> torch.Tensor:
     """Return σ̄ U Vᵀ on the CPU."""
     total = weighted_sum(exact_task_vectors(inputs), inputs.numbers("weight"))
-    return iso(total, inputs.place, tolerance=inputs.number("tolerance"))
+    return isotropic(total, inputs.place, tolerance=inputs.number("tolerance"))
 
 
 def _prepare_iso_c(inputs: Inputs, tensors: ParentTensors) -> torch.Tensor | None:
@@ -147,7 +121,7 @@ def _iso_c(inputs: Inputs) -> torch.Tensor:
         return merge_sum(inputs)
     even = (_even_of(inputs) if inputs.prepared is None else inputs.prepared).to(inputs.origin.device)
     beta = inputs.number("beta")
-    delta = even if beta == 1.0 else _between(weighted_sum(task_vectors(inputs), inputs.numbers("weight")), even, beta)
+    delta = even if beta == 1.0 else between(weighted_sum(task_vectors(inputs), inputs.numbers("weight")), even, beta)
     return delta * inputs.number("alpha") + inputs.origin
 
 
@@ -178,7 +152,7 @@ def _iso_cts(inputs: Inputs) -> torch.Tensor:
     spectrum, even = _pair_of(inputs) if inputs.prepared is None else inputs.prepared
     device = inputs.origin.device
     beta = inputs.number("beta")
-    delta = even.to(device) if beta == 1.0 else _between(spectrum.to(device), even.to(device), beta)
+    delta = even.to(device) if beta == 1.0 else between(spectrum.to(device), even.to(device), beta)
     return delta * inputs.number("alpha") + inputs.origin
 
 

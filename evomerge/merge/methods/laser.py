@@ -6,7 +6,6 @@ which groups of a recipe can name. The authors' code draws a randomized decompos
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.methods.base import BASE, Inputs, Method, ParentTensors, Values, out_of_range
@@ -15,34 +14,12 @@ from evomerge.merge.methods.matrices import (
     exact_task_vectors,
     holds_matrices,
     kept_svds,
-    low_rank_sum,
-    smaller_side,
 )
-from evomerge.merge.methods.tensor_at import TensorAt
+from evomerge.merge.methods.spectra import cut
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
     import torch
-
-
-def laser(delta: torch.Tensor, at: TensorAt, *, rank: float) -> torch.Tensor:
-    """Return a merged delta (or a weight) whose matrices are cut to their largest singular values.
-
-    Args:
-        delta: fp32 (or wider); it is not changed.
-        at: its place. What holds no matrices is returned as it is.
-        rank: ρ, the share of singular values that stay: k = ⌊ρ·r⌋ of the r of each matrix.
-
-    Returns:
-        fp32, of the shape of `delta`, on its device.
-    """
-    if rank == 1.0 or not holds_matrices(at):
-        return delta
-    return _cut(kept_svds(delta, at), at, rank, delta.device)
-
-
-def _cut(decomposed: list[Svd], at: TensorAt, rank: float, device: torch.device) -> torch.Tensor:
-    return low_rank_sum([decomposed], [1.0], math.floor(rank * smaller_side(at)), at, device)
 
 
 def _on_delta(values: Values) -> bool:
@@ -66,7 +43,7 @@ def _prepare(inputs: Inputs, tensors: ParentTensors) -> list[Svd]:
 
 def _laser(inputs: Inputs) -> torch.Tensor:
     found = inputs.prepared or kept_svds(_whole(inputs), inputs.place)
-    made = _cut(found, inputs.place, inputs.number("rank"), inputs.parents[0].device)
+    made = cut(found, inputs.place, inputs.number("rank"), inputs.parents[0].device)
     return made + inputs.origin if _on_delta(inputs.values) else made
 
 

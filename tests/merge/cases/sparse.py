@@ -88,7 +88,9 @@ def varied(xs: Sequence[np.ndarray], q: float) -> Sequence[np.ndarray]:
     return [np.where(kept.reshape(x.shape), x, 0.0) for x in xs]
 
 
-def pipeline(base: np.ndarray, parents: Sequence[np.ndarray], values: Values, seeds: Sequence[int]) -> np.ndarray:
+def pipeline(
+    base: np.ndarray, parents: Sequence[np.ndarray], values: Values, seeds: Sequence[int], at: TensorAt
+) -> np.ndarray:
     w = np.array(values["weight"])
     taus = [parent - base for parent in parents]
     xs = [sparse(tau, values, i, seed) for i, (tau, seed) in enumerate(zip(taus, seeds, strict=True))]
@@ -118,7 +120,29 @@ def pipeline(base: np.ndarray, parents: Sequence[np.ndarray], values: Values, se
                 shared, unique = (mine & (changed.sum(0) > 1)).sum(), (mine & (changed.sum(0) == 1)).sum()
                 rho = shared / max(unique, 1e-5)
                 delta = np.where(here, delta * (1 + values["r"] * min(rho, values["alpha"])), delta)
-    return base + values["lambda"] * delta
+    return base + values["lambda"] * after(delta, taus, values, at)
+
+
+def after(delta: np.ndarray, taus: Sequence[np.ndarray], values: Values, at: TensorAt) -> np.ndarray:
+    """The last slot."""
+    if values["post"] == "tall_mask":
+        serves = sum((np.abs(tau) > values["threshold"] * np.abs(delta - tau)).astype(int) for tau in taus)
+        return np.where(serves >= values["k"], delta, 0.0)
+    if values["post"] == "none" or at.kind not in ("matrix", "stack"):
+        return delta
+    made = np.zeros_like(delta)
+    for index in np.ndindex(delta.shape[:-2]):
+        u, sigma, vt = np.linalg.svd(delta[index], full_matrices=False)
+        rank = int((sigma > 1e-6 * sigma[0]).sum()) if sigma[0] > 0 else 0
+        if values["post"] == "laser":
+            keep = min(rank, math.floor(values["rank"] * len(sigma)))
+            new = np.where(np.arange(len(sigma)) < keep, sigma, 0.0)
+        else:
+            mean = sigma[:rank].mean() if rank else 0.0
+            even = np.where(np.arange(len(sigma)) < rank, mean, 0.0)
+            new = (1 - values["beta"]) * sigma + values["beta"] * even
+        made[index] = (u * new) @ vt
+    return made
 
 
 def reference(**slots: Any) -> Reference:
@@ -130,9 +154,10 @@ def reference(**slots: Any) -> Reference:
         assert base is not None
         found = {name: slot(values) if callable(slot) else slot for name, slot in slots.items()}
         full = {"sparsify": "none", "consensus": "none", "rescale": "none", "scope": "tensor", "r": 0.0}
+        full |= {"post": "none"}
         shape = base.shape or (1,)
         arrays = [parent.reshape(shape).numpy() for parent in parents]
-        out = pipeline(base.reshape(shape).numpy(), arrays, {**full, **values, **found}, seeds)
+        out = pipeline(base.reshape(shape).numpy(), arrays, {**full, **values, **found}, seeds, at)
         return torch.from_numpy(out).reshape(base.shape)
 
     return run
@@ -286,6 +311,9 @@ CASES = {
                 {"sparsify": "none", "aggregate": "sce", "consensus": "none"},
                 {"consensus": "sum", "aggregate": "mean"},
                 {"consensus": "count", "aggregate": "ram", "r": 0.5},
+                {"aggregate": "mean", "post": "tall_mask", "threshold": 0.5, "k": 1},
+                {"consensus": "sum", "aggregate": "disjoint_mean", "post": "iso", "beta": 0.5},
+                {"post": "laser", "rank": 0.5},
             )
         ),
         holds={"P1": {}, "P2": {"aggregate": "mean"}, "P3": {}, "P4": {"lambda": 0.0}, "P10": {"weight": W}},

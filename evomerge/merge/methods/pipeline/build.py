@@ -12,6 +12,7 @@ from evomerge.merge.methods.linear import SMALLEST_SUM, shares
 from evomerge.merge.methods.pipeline import aggregate, post, sparsify
 from evomerge.merge.methods.pipeline.consensus import agreeing
 from evomerge.merge.methods.pipeline.prepared import SlotFacts, above, overlap_factors, plainly, quickly
+from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe.method import MethodSpec
 
 if TYPE_CHECKING:
@@ -27,12 +28,19 @@ SLOTS: Mapping[str, Any] = {
     "scope": "tensor",
     "rescale": "none",
     "r": 0.0,
+    "post": "none",
     "lambda": 1.0,
 }
 """What holds where a reading says nothing."""
 
 
-def build(spec: MethodSpec, read: Reading, *, without_torch: bool = False) -> Method:
+def build(
+    spec: MethodSpec,
+    read: Reading,
+    *,
+    without_torch: bool = False,
+    values_at: Callable[[Values, TensorAt], Values] | None = None,
+) -> Method:
     """Return the method of a choice of slots.
 
     Args:
@@ -40,6 +48,7 @@ def build(spec: MethodSpec, read: Reading, *, without_torch: bool = False) -> Me
         read: says which slots these parameters mean. The names of the pipeline's parameters are those of the method
             `pipeline`.
         without_torch: whether its preparation reads tensors through the engine alone.
+        values_at: as that of a `Method`.
     """
 
     def slots(values: Values) -> Values:
@@ -57,6 +66,7 @@ def build(spec: MethodSpec, read: Reading, *, without_torch: bool = False) -> Me
         active=lambda values: _active(slots(values)),
         one_input=lambda values: _one_input(slots(values)),
         problems=lambda values: _problems(values, slots(values)),
+        values_at=values_at,
     )
 
 
@@ -69,15 +79,18 @@ def _merge(inputs: Inputs) -> torch.Tensor:
     counts = None if consensus == "none" else agreeing(sparse, weight=weight, consensus=consensus)
     if how not in aggregate.DISJOINT:
         weight = shares(weight, normalize=how == "mean")
-        return post.added(inputs.origin, aggregate.summed(sparse, weight, counts), inputs.number("lambda"))
+        return _added(inputs, aggregate.summed(sparse, weight, counts))
     alone = prepared.alone
     if how == "sce":
         energy = prepared.energy or [aggregate.energy(tau) for tau in sparse]
         weight = aggregate.energy_weights(weight, energy)
     elif how == "ram" and inputs.number("r") != 0.0 and not alone:
         alone = overlap_factors(inputs, sparse)
-    merged = aggregate.disjoint_mean(sparse, weight, counts, alone)
-    return post.added(inputs.origin, merged, inputs.number("lambda"))
+    return _added(inputs, aggregate.disjoint_mean(sparse, weight, counts, alone))
+
+
+def _added(inputs: Inputs, merged: torch.Tensor) -> torch.Tensor:
+    return post.added(inputs.origin, post.after(inputs, merged), inputs.number("lambda"))
 
 
 def _sparse(inputs: Inputs, task: list[torch.Tensor], masks: Sequence[Any]) -> list[torch.Tensor]:
@@ -107,7 +120,7 @@ def _program(inputs: Inputs) -> Program | None:
         return None
     if (inputs.word("rescale") == "l1" and not plain) or (how in ("sce", "ram") and not plain):
         return None
-    if how == "ram" and consensus != "none":
+    if (how == "ram" and consensus != "none") or inputs.word("post") != "none":
         return None
     weight, prepared = inputs.numbers("weight"), inputs.prepared or SlotFacts()
     scale, masks = inputs.number("lambda"), prepared.masks
@@ -145,7 +158,8 @@ def _one_input(values: Values) -> int | None:
         return BASE
     only = active[0]
     scale = cast(float, values["lambda"]) * (weight[only] if values["aggregate"] == "sum" else 1.0)
-    return only if len(active) == 1 and scale == 1.0 and _whole(values, only) else None
+    whole = values["post"] == "none" and _whole(values, only)
+    return only if len(active) == 1 and scale == 1.0 and whole else None
 
 
 def _whole(values: Values, parent: int) -> bool:
@@ -164,5 +178,5 @@ def _problems(values: Values, slots: Values) -> list[str]:
     if slots["consensus"] != "none" or slots["aggregate"] in aggregate.DISJOINT:
         refused = [f"weight must not be negative with this method (its mean divides by their sum), but came {w:g}"
                    for w in cast("tuple[float, ...]", values["weight"]) if w < 0]  # fmt: skip
-    names = ("density", "gamma", "epsilon", "select_topk", "tolerance")
+    names = ("density", "gamma", "epsilon", "select_topk", "tolerance", "threshold", "beta", "rank")
     return refused + [text for name in names if name in values for text in out_of_range(values, name, 0.0, 1.0)]
