@@ -1,6 +1,7 @@
 """The same recipes merged by mergekit and by evomerge, compared entry by entry.
 
-    python benchmarks/parity/compare.py [--methods ties,…] [--families llama,…] [--environment FOLDER] [--json]
+    python benchmarks/parity/compare.py [--methods ties,…] [--families llama,…] [--environment FOLDER]
+        [--quick] [--json]
 
 An environment with mergekit is made in FOLDER (`outputs/mergekit`, if none is given) from the package index, unless it
 stands there already. Random Llama, Qwen2 (tied) and Mistral checkpoints of three layers are written in float32 and
@@ -137,19 +138,21 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", help="of the rows of recipes.py, by mergekit's names; separated by commas")
-    parser.add_argument("--families", default=",".join(FAMILIES), help="separated by commas")
+    parser.add_argument("--families", help=f"separated by commas; all of {','.join(FAMILIES)} unless told otherwise")
     parser.add_argument("--environment", type=Path, default=Path("outputs/mergekit"), help="where mergekit is")
+    parser.add_argument("--quick", action="store_true", help="the first family alone, in one file")
     parser.add_argument("--json", action="store_true", help="print one object: row, then dtype, to figures")
     arguments = parser.parse_args()
     wanted = arguments.methods.split(",") if arguments.methods else sorted({case.method for case in CASES.values()})
     cases = {name: case for name, case in CASES.items() if case.method in wanted}
+    families = arguments.families.split(",") if arguments.families else list(FAMILIES)[: 1 if arguments.quick else None]
     peer = Mergekit(arguments.environment)
     found: dict[str, dict[str, list[dict[str, Any]]]] = {name: {dtype: [] for dtype in DTYPES} for name in cases}
     torch.set_num_threads(1)
     try:
-        for family in arguments.families.split(","):
+        for family in families:
             for dtype in DTYPES:
-                for sharded in (False, True):
+                for sharded in (False,) if arguments.quick else (False, True):
                     with tempfile.TemporaryDirectory() as scratch:
                         folders = write_family(Path(scratch), family, dtype, sharded=sharded)
                         for name, case in cases.items():

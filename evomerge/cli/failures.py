@@ -59,7 +59,7 @@ def _tell_os_error(error: OSError) -> int:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     what = f"{error.filename}: " if error.filename else "what this command writes does not fit: " if full else ""
     _tell(f"{what}{error.strerror or error_text(error)}{'. Make room, and do this again' if full else ''}")
-    return 2 if error.filename or full else 1
+    return 2 if error.filename else 1
 
 
 def is_foreign_exit(error: SystemExit) -> bool:

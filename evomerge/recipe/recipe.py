@@ -10,7 +10,7 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
     parameters: {lambda: 1.0, weight: 0.5}     # for every tensor; a per-parent parameter takes one number for all
     groups:                                    # the first group that matches a tensor overrides `parameters`
       - {layers: [0, 8], roles: [attention], parameters: {weight: {math: 0.8, japanese: 0.3}}}
-  - {tensors: [lm_head, q_proj], method: linear, parameters: {weight: 0.5}}   # by parts of names; another method
+      - {tensors: [lm_head, q_proj], method: linear, parameters: {weight: 0.5}}   # by parts of names; another method
     dtype: bfloat16                            # of the result; left out: the base's (or the first parent's)
     tokenizer: japanese                        # whose tokenizer the result carries; left out: the base's or first;
                                                # or, where vocabularies differ, {source: union}: see tokenizer.py
