@@ -162,7 +162,7 @@ def test_mistakes_of_a_layer_swap_are_named(family: SimpleNamespace) -> None:
         Sources().plan(recipe("layer_swap", None, {"a": family.math, "b": family.code}, parameters=wrong))
     with pytest.raises(RecipeError) as caught:
         Sources().plan(recipe("layer_swap", None, {"a": family.math, "b": family.code}, parameters={**wrong, "top": 1}))
-    for part in ("bottom must not be negative", "mix has no meaning with zone: ramp", "nobody owns the ends"):
+    for part in ("bottom must be 0 or more", "mix has no meaning with zone: ramp", "nobody owns the ends"):
         assert part in str(caught.value)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values
+from evomerge.merge.methods.base import Inputs, Method, ParentTensors, too_small
+from evomerge.merge.methods.gram import folded
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def find_importance(base: torch.Tensor, parent: torch.Tensor) -> Importance:
     step = max(1, _STEP // max(1, x.shape[1]))
     for start in range(0, x.shape[0], step):
         q, p = (_softmax(each[start : start + step]) + SMOOTHING for each in (x, y))
-        divergence[start : start + step] = _folded(p * (p / q).log()).clamp_(min=0.0)
+        divergence[start : start + step] = folded((p * (p / q).log()).T).clamp_(min=0.0)
     score = (y.float() - x.float()).abs_().mul_(divergence[:, None]).numpy().reshape(-1)
     if not score.size:
         return Importance(divergence, (0.0, 0.0, 0.0))
@@ -81,18 +82,7 @@ def _softmax(rows: torch.Tensor) -> torch.Tensor:
     """Return the softmax of each row, in float64."""
     made = rows.double()
     made = (made - made.amax(dim=1, keepdim=True)).exp_() if made.shape[1] else made
-    return made / _folded(made)[:, None]
-
-
-def _folded(x: torch.Tensor) -> torch.Tensor:
-    """Return the sums of rows, by single additions: torch's own sums depend on the number of threads."""
-    while x.shape[1] > 1:
-        half = x.shape[1] // 2
-        folded = x[:, :half] + x[:, half : 2 * half]
-        if x.shape[1] % 2:
-            folded[:, 0] += x[:, -1]
-        x = folded
-    return x.sum(1)  # of one number or none
+    return made / folded(made.T)[:, None]
 
 
 def _prepare(inputs: Inputs, tensors: ParentTensors) -> Importance:
@@ -107,11 +97,6 @@ def _prepare(inputs: Inputs, tensors: ParentTensors) -> Importance:
 def _merge(inputs: Inputs) -> torch.Tensor:
     base, parent = inputs.origin, inputs.parents[0]
     return fuse(base, parent, inputs.prepared or find_importance(base, parent), factor=inputs.number("iqr_factor"))
-
-
-def _problems(values: Values) -> list[str]:
-    factor = cast(float, values["iqr_factor"])
-    return [] if factor >= 0.0 else [f"iqr_factor must be 0 or more, but came {factor:g}"]
 
 
 METHOD = Method(
@@ -136,5 +121,5 @@ METHOD = Method(
     prepare=_prepare,
     active=lambda values: (0,),
     one_input=lambda values: None,
-    problems=_problems,
+    problems=lambda values: too_small(values, "iqr_factor"),
 )

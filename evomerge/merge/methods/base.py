@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 from evomerge.merge.kernels.engine import KernelEngine
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.tensor_at import TensorAt
-from evomerge.recipe.method import MethodSpec, Parameter
+from evomerge.recipe.method import MethodSpec
 
 if TYPE_CHECKING:
     import torch
@@ -206,6 +206,17 @@ def nonzero(values: Values, *names: str) -> tuple[int, ...]:
     return tuple(i for i, row in enumerate(zip(*columns, strict=True)) if all(row))
 
 
+def only_weighted(values: Values) -> int | None:
+    """Return the parent whose weight alone is not 0; None if there are several or none."""
+    active = nonzero(values, "weight")
+    return active[0] if len(active) == 1 else None
+
+
+def first_and_weighted(values: Values) -> tuple[int, ...]:
+    """Return the first parent, whatever its weight, and those others whose weight is not 0."""
+    return (0, *(i for i in nonzero(values, "weight") if i))
+
+
 def out_of_range(values: Values, name: str, low: float, high: float) -> list[str]:
     """Return one sentence for each number of parameter `name` that is not in [low, high]."""
     value = values[name]
@@ -214,6 +225,18 @@ def out_of_range(values: Values, name: str, low: float, high: float) -> list[str
         f"{name} must be between {low:g} and {high:g}, but came {number:g}"
         for number in numbers
         if not low <= number <= high
+    ]
+
+
+def too_small(values: Values, name: str, low: float = 0.0, *, above: bool = False) -> list[str]:
+    """Return one sentence for each number of parameter `name` that is below `low`; with `above` also for `low`."""
+    value = values[name]
+    numbers = value if isinstance(value, tuple) else (cast(float, value),)
+    wanted = f"above {low:g}" if above else f"{low:g} or more"
+    return [
+        f"{name} must be {wanted}, but came {number:g}"
+        for number in numbers
+        if number < low or (above and number == low)
     ]
 
 
@@ -254,30 +277,3 @@ def in_blocks(inputs: Inputs, merge: Callable[[Inputs, int], torch.Tensor]) -> t
         )
         out[start : start + size] = merge(part, start)
     return out.view(inputs.origin.shape)
-
-
-WEIGHT = Parameter("weight", 1.0, 0.0, 1.5, per_parent=True, doc="w_i, how much of each parent's task vector is added")
-SUM_LAMBDA = Parameter(
-    "lambda",
-    1.0,
-    0.0,
-    2.0,
-    gene=False,
-    scope="global",
-    doc="λ, scales the summed task vectors; a search moves the weights instead",
-)
-# A λ in each group would only repeat what the weights of the group can do.
-MEAN_LAMBDA = Parameter("lambda", 1.0, 0.5, 2.5, scope="global", doc="λ, scales the merged task vector")
-ELECTION = Parameter(
-    "election",
-    "sum",
-    choices=("sum", "count"),
-    gene=False,
-    doc="the sign of an entry: of the weighted sum, or of the majority of parents; a draw is +",
-)
-NORMALIZE_MEAN = Parameter(
-    "normalize", True, gene=False, doc="true: mean of the entries that agree (the paper); false: their weighted sum"
-)
-NORMALIZE_SUM = Parameter(
-    "normalize", False, gene=False, doc="true: divide the sum by Σ w_i; weights that sum to 0 give the base"
-)

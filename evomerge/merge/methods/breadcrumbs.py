@@ -6,8 +6,8 @@ the weighted sum (the paper), or TIES' election and mean (`breadcrumbs_ties`).
 
 from __future__ import annotations
 
-from evomerge.merge.methods.base import ELECTION, MEAN_LAMBDA, NORMALIZE_MEAN, NORMALIZE_SUM, WEIGHT
 from evomerge.merge.methods.dare import summed
+from evomerge.merge.methods.parameters import ELECTION, MEAN_LAMBDA, NORMALIZE_MEAN, NORMALIZE_SUM, WEIGHT
 from evomerge.merge.methods.pipeline.build import build
 from evomerge.merge.methods.ties import MATCH_L1, elected
 from evomerge.recipe.method import MethodSpec, Parameter

@@ -10,21 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from evomerge.merge.kernels.program import Cut
 from evomerge.merge.methods.base import (
     BASE,
-    WEIGHT,
     Inputs,
     Method,
     ParentTensors,
-    Values,
     in_blocks,
     nonzero,
     out_of_range,
     task_vectors,
+    too_small,
 )
+from evomerge.merge.methods.parameters import WEIGHT
 from evomerge.merge.methods.pipeline.prepared import magnitude_cuts
 from evomerge.merge.methods.pipeline.sparsify import magnitude
 from evomerge.recipe.method import MethodSpec, Parameter
@@ -122,12 +122,6 @@ def _std(inputs: Inputs, tensors: ParentTensors, parent: int, name: str | None) 
     )
 
 
-def _problems(values: Values) -> list[str]:
-    alpha = cast(float, values["alpha"])
-    negative = [f"alpha must not be negative, but came {alpha:g}; a negative weight subtracts"] if alpha < 0 else []
-    return out_of_range(values, "density", 0.0, 1.0) + negative
-
-
 METHOD = Method(
     spec=MethodSpec(
         name="compeft",
@@ -159,5 +153,5 @@ METHOD = Method(
     prepare=_prepare,
     active=lambda values: nonzero(values, "weight", "density"),
     one_input=lambda values: BASE if not nonzero(values, "weight", "density") or values["alpha"] == 0.0 else None,
-    problems=_problems,
+    problems=lambda values: out_of_range(values, "density", 0.0, 1.0) + too_small(values, "alpha"),
 )

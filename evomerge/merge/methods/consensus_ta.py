@@ -13,19 +13,24 @@ from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.methods.base import (
     BASE,
-    WEIGHT,
     Inputs,
     Method,
     Values,
     in_blocks,
     nonzero,
     task_vectors,
+    too_small,
     weighted_sum,
 )
+from evomerge.merge.methods.parameters import WEIGHT
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
     import torch
+
+
+THRESHOLD = Parameter("threshold", 0.4, 0.1, 1.0, per_parent=True, doc="λ_i, a larger one gives task i a smaller mask")
+K = Parameter("k", 2, 0, 2, integer=True, doc="how many tasks an entry must serve; 0: all entries are kept")
 
 
 def consensus(
@@ -67,13 +72,6 @@ def _one_input(values: Values) -> int | None:
     return active[0] if len(active) == 1 and whole and weight * scale == 1.0 else None
 
 
-def _problems(values: Values) -> list[str]:
-    problems = [f"threshold must not be negative, but came {one:g}"
-                for one in cast("tuple[float, ...]", values["threshold"]) if one < 0]  # fmt: skip
-    k = cast(float, values["k"])
-    return [*problems, *([f"k must not be negative, but came {k:g}"] if k < 0 else [])]
-
-
 METHOD = Method(
     spec=MethodSpec(
         name="consensus_ta",
@@ -82,8 +80,8 @@ METHOD = Method(
         topic="sparse task vectors",
         parameters=(
             WEIGHT,
-            Parameter("threshold", 0.4, 0.1, 1.0, per_parent=True, doc="λ_i, a larger one gives task i a smaller mask"),
-            Parameter("k", 2, 0, 2, integer=True, doc="how many tasks an entry must serve; 0: all entries are kept"),
+            THRESHOLD,
+            K,
             Parameter("lambda", 1.0, 0.1, 1.0, scope="global", doc="λ, scales what is kept (α in the paper)"),
         ),
         share=WEIGHT.name,
@@ -96,5 +94,5 @@ METHOD = Method(
     merge=lambda inputs: in_blocks(inputs, _merge),
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,
-    problems=_problems,
+    problems=lambda values: too_small(values, "threshold") + too_small(values, "k"),
 )

@@ -11,15 +11,8 @@ The authors warn that deltas larger than about 0.03 (continued pre-training) do 
 
 from __future__ import annotations
 
-from evomerge.merge.methods.base import (
-    ELECTION,
-    MEAN_LAMBDA,
-    NORMALIZE_MEAN,
-    NORMALIZE_SUM,
-    SUM_LAMBDA,
-    WEIGHT,
-    Values,
-)
+from evomerge.merge.methods.base import Values
+from evomerge.merge.methods.parameters import ELECTION, MEAN_LAMBDA, NORMALIZE_MEAN, NORMALIZE_SUM, SUM_LAMBDA, WEIGHT
 from evomerge.merge.methods.pipeline.build import build
 from evomerge.merge.methods.ties import elected
 from evomerge.recipe.method import MethodSpec, Parameter

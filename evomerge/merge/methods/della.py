@@ -7,8 +7,8 @@ q = (density − ε) + 2ε·ρ/(n − 1), and divided by q, so that E[τ̂] = τ
 
 from __future__ import annotations
 
-from evomerge.merge.methods.base import ELECTION, NORMALIZE_MEAN, NORMALIZE_SUM, WEIGHT
 from evomerge.merge.methods.dare import RESCALE, summed
+from evomerge.merge.methods.parameters import ELECTION, NORMALIZE_MEAN, NORMALIZE_SUM, WEIGHT
 from evomerge.merge.methods.pipeline.build import build
 from evomerge.merge.methods.ties import elected
 from evomerge.recipe.method import MethodSpec, Parameter

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from evomerge.merge.methods import gram as span
-from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values, nonzero
+from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values, nonzero, only_weighted, too_small
+from evomerge.merge.methods.parameters import SHARE
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -105,13 +106,8 @@ def _merge(inputs: Inputs) -> torch.Tensor:
 
 
 def _problems(values: Values) -> list[str]:
-    refused = span.positive_sum_problems(values)
-    for name, least in (("max_iter", 1.0), ("tol", 0.0), ("smoothing", 0.0)):
-        number = cast(float, values[name])
-        if number < least or (number == 0.0 and name == "smoothing"):
-            wanted = "above 0" if name == "smoothing" else f"{least:g} or more"
-            refused.append(f"{name} must be {wanted}, but came {number:g}")
-    return refused
+    steps = too_small(values, "max_iter", 1.0) + too_small(values, "tol")
+    return span.positive_sum_problems(values) + steps + too_small(values, "smoothing", above=True)
 
 
 METHOD = Method(
@@ -121,7 +117,7 @@ METHOD = Method(
         paper="https://arxiv.org/abs/1912.13445",
         topic="averages",
         parameters=(
-            Parameter("weight", 1.0, 0.0, 1.0, per_parent=True, doc="w_i, how much each parent's distance counts"),
+            replace(SHARE, doc="w_i, how much each parent's distance counts"),
             Parameter("max_iter", 100, 1, 1000, integer=True, gene=False, doc="most steps of the iteration"),
             Parameter("tol", 1e-7, 1e-12, 1e-3, gene=False, doc="the step that ends it, of the largest distance"),
             Parameter("smoothing", 1e-6, 1e-9, 1e-2, gene=False, doc="ν, the least distance, of the largest one"),
@@ -139,7 +135,7 @@ METHOD = Method(
     prepare=_prepare,
     prepare_without_torch=True,
     active=lambda values: nonzero(values, "weight"),
-    one_input=span.one_with_weight,
+    one_input=only_weighted,
     problems=_problems,
     shows_bad=True,
 )

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, cast
 
 from evomerge.errors import RecipeError
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values
+from evomerge.merge.methods.base import Inputs, Method, ParentTensors, first_and_weighted
 from evomerge.merge.methods.linear import METHOD as LINEAR
 from evomerge.merge.methods.linear import linear, shares
 from evomerge.merge.methods.matching import Matching, Orders, reorder
+from evomerge.merge.methods.parameters import SHARE
 from evomerge.merge.methods.units import RESIDUAL, Axis, Units, find_units
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -98,11 +99,6 @@ def _program(inputs: Inputs) -> Program | None:
     return Program(weight=shares(inputs.numbers("weight"), normalize=True))
 
 
-def _active(values: Values) -> tuple[int, ...]:
-    weight = cast("tuple[float, ...]", values["weight"])
-    return (0, *(i for i in range(1, len(weight)) if weight[i] != 0.0))
-
-
 METHOD = Method(
     spec=MethodSpec(
         name="git_rebasin",
@@ -110,7 +106,7 @@ METHOD = Method(
         paper="https://arxiv.org/abs/2209.04836",
         topic="alignment",
         parameters=(
-            Parameter("weight", 1.0, 0.0, 1.0, per_parent=True, doc="w_i, each parent's share"),
+            SHARE,
             Parameter(
                 "residual",
                 False,
@@ -133,8 +129,8 @@ METHOD = Method(
     merge=_merge,
     program=_program,
     prepare=_prepare,
-    active=_active,
-    one_input=lambda values: 0 if _active(values) == (0,) else None,
+    active=first_and_weighted,
+    one_input=lambda values: 0 if first_and_weighted(values) == (0,) else None,
     shows_bad=True,
     problems=lambda values: LINEAR.problems({**values, "normalize": True}),
     order_free=False,

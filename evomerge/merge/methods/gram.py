@@ -14,8 +14,7 @@ import numpy as np
 
 from evomerge.merge.kernels.engine import KernelEngine
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import Inputs, ParentTensors, Values, nonzero, weighted_sum
-from evomerge.recipe.method import Parameter
+from evomerge.merge.methods.base import Inputs, ParentTensors, Values, weighted_sum
 
 if TYPE_CHECKING:
     import torch
@@ -23,29 +22,8 @@ if TYPE_CHECKING:
 Coefficients: TypeAlias = Callable[[np.ndarray, Values], np.ndarray]
 """(Gram matrices `(n, n, n_parts)` float64, parameters) → coefficients `(n, n_parts)` float64."""
 
-OF = Parameter(
-    "of",
-    "weights",
-    choices=("weights", "task_vectors"),
-    gene=False,
-    doc="what is merged: the parents' weights, or their task vectors, whose merge is added to the base",
-)
-
-SCOPE = Parameter(
-    "scope",
-    "tensor",
-    choices=("tensor", "row", "column"),
-    gene=False,
-    doc="what has an angle of its own: each tensor, or each of its rows (along the last axis) or columns (the first)",
-)
-
 _STEP = 1 << 20
 """How many entries are computed at a time where rows or columns have coefficients of their own."""
-
-
-def of_task_vectors(values: Values) -> bool:
-    """Return whether task vectors are merged, so that the base is read."""
-    return values["of"] == "task_vectors"
 
 
 def in_one_part(values: Values) -> bool:
@@ -122,7 +100,7 @@ def cosines(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return norms, np.clip(gram / np.where(products > 0.0, products, 1.0), -1.0, 1.0)
 
 
-# Rows and columns. Sums are folded in halves by single additions, whose bits depend neither on threads nor on a device.
+# Rows and columns.
 
 
 def _as_columns(tensor: torch.Tensor, scope: str) -> torch.Tensor:
@@ -146,12 +124,12 @@ def _grams_of_parts(parents: Sequence[torch.Tensor], base: torch.Tensor | None, 
         exact = [term.double() for term in terms]
         for i, x in enumerate(exact):
             for j in range(i, len(exact)):
-                gram[i, j, here] = gram[j, i, here] = _folded(x * exact[j]).cpu().numpy()
+                gram[i, j, here] = gram[j, i, here] = folded(x * exact[j]).cpu().numpy()
     return gram
 
 
-def _folded(x: torch.Tensor) -> torch.Tensor:
-    """Return the sum over the first axis."""
+def folded(x: torch.Tensor) -> torch.Tensor:
+    """Return the sum over the first axis, by single additions: torch's own sums depend on the number of threads."""
     while x.shape[0] > 1:
         half = x.shape[0] // 2
         folded = x[:half] + x[half : 2 * half]
@@ -177,12 +155,6 @@ def _sum_of_parts(inputs: Inputs, coefficients: np.ndarray, scope: str) -> torch
         if origin is not None:
             total[:, here] += origin[:, here]
     return out
-
-
-def one_with_weight(values: Values) -> int | None:
-    """Return the parent whose weight alone is not 0, so that it is the result; None if there are several."""
-    active = nonzero(values, "weight")
-    return active[0] if len(active) == 1 else None
 
 
 def positive_sum_problems(values: Values) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.methods.base import (
@@ -44,6 +45,7 @@ from evomerge.merge.methods.mean_elsewhere import (
     sum_one_input,
     sum_program,
 )
+from evomerge.merge.methods.parameters import WEIGHT
 from evomerge.merge.methods.spectra import between, isotropic
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe.method import MethodSpec, Parameter
@@ -156,14 +158,8 @@ def _iso_cts(inputs: Inputs) -> torch.Tensor:
     return delta * inputs.number("alpha") + inputs.origin
 
 
-_WEIGHT = Parameter(
-    "weight",
-    1.0,
-    0.0,
-    1.5,
-    per_parent=True,
-    gene=False,
-    doc="w_i, how much of each task vector is summed; other weights need new decompositions",
+_WEIGHT = replace(
+    WEIGHT, gene=False, doc="w_i, how much of each task vector is summed; other weights need new decompositions"
 )
 _ALPHA = Parameter("alpha", 1.0, 0.3, 3.0, doc="α, scales the merged delta; the paper tries 0 to 3")
 _BETA = Parameter(

@@ -12,7 +12,8 @@ from typing import cast
 import numpy as np
 
 from evomerge.merge.methods import gram as span
-from evomerge.merge.methods.base import Method, Values, nonzero
+from evomerge.merge.methods.base import Method, Values, nonzero, only_weighted, too_small
+from evomerge.merge.methods.parameters import OF, SHARE, of_task_vectors
 from evomerge.merge.methods.slerp import PARALLEL
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -70,13 +71,8 @@ def mean_direction(cosine: np.ndarray, alpha: np.ndarray, *, max_iter: int, tol:
 
 
 def _problems(values: Values) -> list[str]:
-    max_iter, tol = cast(float, values["max_iter"]), cast(float, values["tol"])
-    refused = span.positive_sum_problems(values)
-    if max_iter < 1:
-        refused.append(f"max_iter must be 1 or more, but came {max_iter:g}")
-    if tol <= 0.0:
-        refused.append(f"tol must be above 0, but came {tol:g}")
-    return refused
+    steps = too_small(values, "max_iter", 1.0) + too_small(values, "tol", above=True)
+    return span.positive_sum_problems(values) + steps
 
 
 METHOD = Method(
@@ -86,8 +82,8 @@ METHOD = Method(
         paper="https://arxiv.org/abs/2603.04972",
         topic="angles",
         parameters=(
-            Parameter("weight", 1.0, 0.0, 1.0, per_parent=True, doc="w_i, each parent's share"),
-            span.OF,
+            SHARE,
+            OF,
             Parameter("max_iter", 10, 1, 100, integer=True, gene=False, doc="most steps of the iteration"),
             Parameter("tol", 1e-5, 1e-9, 1e-2, gene=False, doc="the step, in radians, below which it ends"),
         ),
@@ -104,8 +100,8 @@ METHOD = Method(
     prepare=span.prepare,
     prepare_without_torch=True,
     active=lambda values: nonzero(values, "weight"),
-    one_input=span.one_with_weight,
+    one_input=only_weighted,
     problems=_problems,
     shows_bad=True,
-    reads_base=span.of_task_vectors,
+    reads_base=of_task_vectors,
 )

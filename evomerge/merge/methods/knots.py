@@ -17,17 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import (
-    ELECTION,
-    MEAN_LAMBDA,
-    NORMALIZE_MEAN,
-    WEIGHT,
-    Inputs,
-    Method,
-    ParentTensors,
-    Values,
-    nonzero,
-)
+from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values, nonzero
 from evomerge.merge.methods.matrices import (
     TOLERANCE,
     exact_task_vectors,
@@ -37,6 +27,7 @@ from evomerge.merge.methods.matrices import (
     rejoin,
     thin_svd,
 )
+from evomerge.merge.methods.parameters import ELECTION, MEAN_LAMBDA, NORMALIZE_MEAN, WEIGHT
 from evomerge.merge.methods.pipeline.sparsify import keep, magnitude
 from evomerge.merge.methods.task_arithmetic import METHOD as SUM
 from evomerge.merge.methods.tensor_at import TensorAt

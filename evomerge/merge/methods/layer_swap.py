@@ -8,11 +8,13 @@ give each of them to one parent by its weights.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import Method, Values, nonzero, out_of_range
+from evomerge.merge.methods.base import Method, Values, nonzero, only_weighted, out_of_range, too_small
 from evomerge.merge.methods.linear import SMALLEST_SUM, linear
+from evomerge.merge.methods.parameters import SHARE
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -50,15 +52,9 @@ def _values_at(values: Values, at: TensorAt) -> Values:
     return {**values, "weight": (1.0 - ends, *(ends * w / sum(others) for w in others))}
 
 
-def _one_input(values: Values) -> int | None:
-    active = nonzero(values, "weight")
-    return active[0] if len(active) == 1 else None
-
-
 def _problems(values: Values) -> list[str]:
     others = cast("tuple[float, ...]", values["weight"])[1:]
-    problems = [f"{name} must not be negative, but came {cast(float, values[name]):g}"
-                for name in ("bottom", "top", "transition") if cast(float, values[name]) < 0]  # fmt: skip
+    problems = [text for name in ("bottom", "top", "transition") for text in too_small(values, name)]
     problems += out_of_range(values, "mix", 0.0, 1.0)
     problems += [f"weight must not be negative with this method (it is a share), but came {w:g}"
                  for w in others if w < 0]  # fmt: skip
@@ -118,12 +114,8 @@ METHOD = Method(
                 scope="global",
                 doc="who lends the final norm and an untied head: as the highest layer, or as for embeddings",
             ),
-            Parameter(
-                "weight",
-                1.0,
-                0.0,
-                1.0,
-                per_parent=True,
+            replace(
+                SHARE,
                 for_first=False,
                 gene=False,
                 doc="with three or more parents: the share of each but the first in the ends",
@@ -143,7 +135,7 @@ METHOD = Method(
     merge=lambda inputs: linear(inputs.parents, weight=inputs.numbers("weight"), normalize=False),
     program=lambda inputs: Program(weight=inputs.numbers("weight")),
     active=lambda values: nonzero(values, "weight"),
-    one_input=_one_input,
+    one_input=only_weighted,
     problems=_problems,
     order_free=False,
     shows_bad=True,

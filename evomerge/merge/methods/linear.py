@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import Method, Values, nonzero, weighted_sum
+from evomerge.merge.methods.parameters import SHARE
 from evomerge.recipe.method import MethodSpec, Parameter
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ METHOD = Method(
         paper="https://arxiv.org/abs/2203.05482",
         topic="averages",
         parameters=(
-            Parameter("weight", 1.0, 0.0, 1.0, per_parent=True, doc="w_i, each parent's share"),
+            SHARE,
             Parameter("normalize", True, gene=False, doc="divide by the sum of the weights"),
         ),
         needs_base=False,

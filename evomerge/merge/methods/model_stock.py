@@ -13,7 +13,8 @@ from typing import cast
 import numpy as np
 
 from evomerge.merge.methods import gram as span
-from evomerge.merge.methods.base import Method, Values
+from evomerge.merge.methods.base import Method, Values, too_small
+from evomerge.merge.methods.parameters import SCOPE
 from evomerge.recipe.method import MethodSpec, Parameter
 
 
@@ -26,11 +27,6 @@ def coefficients(gram: np.ndarray, values: Values) -> np.ndarray:
     return np.broadcast_to(t / n, (n, len(t)))
 
 
-def _problems(values: Values) -> list[str]:
-    exponent = cast(float, values["exponent"])
-    return [] if exponent >= 0.0 else [f"exponent must be 0 or more, but came {exponent:g}"]
-
-
 METHOD = Method(
     spec=MethodSpec(
         name="model_stock",
@@ -39,7 +35,7 @@ METHOD = Method(
         topic="angles",
         parameters=(
             replace(
-                span.SCOPE,
+                SCOPE,
                 choices=("tensor", "row"),
                 doc="what has a ratio of its own: each tensor, or each of its rows (the paper's filters)",
             ),
@@ -58,6 +54,6 @@ METHOD = Method(
     prepare_without_torch=True,
     active=None,
     one_input=lambda values: None,
-    problems=_problems,
+    problems=lambda values: too_small(values, "exponent"),
     shows_bad=True,
 )

@@ -12,9 +12,10 @@ from typing import cast
 import numpy as np
 
 from evomerge.merge.methods import gram as span
-from evomerge.merge.methods.base import BASE, Method, Values, nonzero
+from evomerge.merge.methods.base import BASE, Method, Values, nonzero, too_small
 from evomerge.merge.methods.linear import METHOD as LINEAR
 from evomerge.merge.methods.linear import shares
+from evomerge.merge.methods.parameters import OF, SHARE, of_task_vectors
 from evomerge.recipe.method import MethodSpec, Parameter
 
 CANCELLED = 1e-5
@@ -37,14 +38,9 @@ def coefficients(gram: np.ndarray, values: Values) -> np.ndarray:
 
 def _one_input(values: Values) -> int | None:
     active = nonzero(values, "weight")
-    if not active and span.of_task_vectors(values):
+    if not active and of_task_vectors(values):
         return BASE
     return LINEAR.one_input(values)
-
-
-def _problems(values: Values) -> list[str]:
-    eps = cast(float, values["eps"])
-    return LINEAR.problems(values) + ([] if eps > 0.0 else [f"eps must be above 0, but came {eps:g}"])
 
 
 METHOD = Method(
@@ -54,8 +50,8 @@ METHOD = Method(
         paper="https://goddard.blog/posts/multislerp-wow-what-a-cool-idea",
         topic="angles",
         parameters=(
-            Parameter("weight", 1.0, 0.0, 1.0, per_parent=True, doc="w_i, each parent's share"),
-            span.OF,
+            SHARE,
+            OF,
             Parameter("normalize", True, gene=False, doc="divide the weights by their sum"),
             Parameter("eps", 1e-8, 1e-12, 1e-4, gene=False, doc="ε, added to norms; a shorter mean is none"),
         ),
@@ -72,7 +68,7 @@ METHOD = Method(
     prepare_without_torch=True,
     active=LINEAR.active,
     one_input=_one_input,
-    problems=_problems,
+    problems=lambda values: LINEAR.problems(values) + too_small(values, "eps", above=True),
     shows_bad=True,
-    reads_base=span.of_task_vectors,
+    reads_base=of_task_vectors,
 )

@@ -6,17 +6,9 @@ w = clamp(t / |θ0 − θ_1|, 0, 1). Since w τ = sign(τ) min(t, |τ|), this is
 
 from __future__ import annotations
 
-from typing import cast
-
 from evomerge.merge.kernels.program import Clip, Program
-from evomerge.merge.methods.base import BASE, Method, Values, task_vectors
+from evomerge.merge.methods.base import BASE, Method, task_vectors, too_small
 from evomerge.recipe.method import MethodSpec, Parameter
-
-
-def _problems(values: Values) -> list[str]:
-    t = cast(float, values["t"])
-    return [] if t >= 0.0 else [f"t must be 0 or more, but came {t:g}"]
-
 
 METHOD = Method(
     spec=MethodSpec(
@@ -33,5 +25,5 @@ METHOD = Method(
     program=lambda inputs: Program(weight=(1.0,), masks=(Clip(inputs.number("t")),)),
     active=lambda values: (0,),
     one_input=lambda values: BASE if values["t"] == 0.0 else None,
-    problems=_problems,
+    problems=lambda values: too_small(values, "t"),
 )

@@ -6,14 +6,16 @@ t = w_2 / (w_1 + w_2), and the point at t on the arc between a and b is [sin((1â
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
 from evomerge.merge.methods import gram as span
 from evomerge.merge.methods.base import Method, Values
+from evomerge.merge.methods.parameters import OF, SCOPE, SHARE, of_task_vectors
 from evomerge.merge.methods.slerp import PARALLEL
-from evomerge.recipe.method import MethodSpec, Parameter
+from evomerge.recipe.method import MethodSpec
 
 SMALLEST_SUM = 1e-6
 """Weights whose sum is closer to 0 than this give the middle, t = 0.5."""
@@ -50,9 +52,9 @@ METHOD = Method(
         paper="https://doi.org/10.1145/325334.325242",
         topic="angles",
         parameters=(
-            Parameter("weight", 1.0, 0.0, 1.0, per_parent=True, doc="w_i; the point on the arc is w_2 / (w_1 + w_2)"),
-            span.OF,
-            span.SCOPE,
+            replace(SHARE, doc="w_i; the point on the arc is w_2 / (w_1 + w_2)"),
+            OF,
+            SCOPE,
         ),
         needs_base=False,
         n_parents=(2, 2),
@@ -73,5 +75,5 @@ METHOD = Method(
     one_input=_one_input,
     problems=lambda values: [],
     shows_bad=True,
-    reads_base=span.of_task_vectors,
+    reads_base=of_task_vectors,
 )

@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from evomerge.merge.methods.base import BASE, Inputs, Method, ParentTensors, Values, nonzero, out_of_range
+from evomerge.merge.methods.base import BASE, Inputs, Method, ParentTensors, Values, nonzero, out_of_range, too_small
 from evomerge.merge.methods.matrices import Slot, Svd, holds_matrices, kept_svds, matrices, one_thread, rejoin
+from evomerge.merge.methods.parameters import WEIGHT
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe.method import MethodSpec, Parameter
 
@@ -321,12 +322,6 @@ def _one_input(values: Values) -> int | None:
     return active[0] if len(active) == 1 and weight * target == 1.0 and weight > 0 else None
 
 
-def _problems(values: Values) -> list[str]:
-    negative = cast(float, values["norm"]) < 0
-    refused = [f"norm must not be negative, but came {values['norm']:g}"] if negative else []
-    return out_of_range(values, "alpha", 0.0, 1.0) + refused
-
-
 METHOD = Method(
     spec=MethodSpec(
         name="opcm",
@@ -349,12 +344,8 @@ METHOD = Method(
                 in_groups=False,
                 doc="α, the share of the singular values of what was merged whose directions are protected",
             ),
-            Parameter(
-                "weight",
-                1.0,
-                0.0,
-                1.5,
-                per_parent=True,
+            replace(
+                WEIGHT,
                 gene=False,
                 scope="global",
                 in_groups=False,
@@ -399,7 +390,7 @@ METHOD = Method(
     prepare=_prepare,
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,
-    problems=_problems,
+    problems=lambda values: out_of_range(values, "alpha", 0.0, 1.0) + too_small(values, "norm"),
     order_free=False,
     shows_bad=True,
     values_at=_ranked,

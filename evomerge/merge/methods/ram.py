@@ -6,7 +6,8 @@ scales up what is unique to a parent, the more it shares with others, since the 
 
 from __future__ import annotations
 
-from evomerge.merge.methods.base import MEAN_LAMBDA, WEIGHT, Values
+from evomerge.merge.methods.base import Values
+from evomerge.merge.methods.parameters import MEAN_LAMBDA, WEIGHT
 from evomerge.merge.methods.pipeline.build import build
 from evomerge.recipe.method import MethodSpec, Parameter
 

@@ -6,20 +6,17 @@ example the next release of the base, or a fine-tune of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import Inputs, Method, Values, task_vectors
+from evomerge.merge.methods.base import Inputs, Method, first_and_weighted, task_vectors
+from evomerge.merge.methods.parameters import WEIGHT
 from evomerge.merge.methods.task_arithmetic import add_task_vectors
-from evomerge.recipe.method import MethodSpec, Parameter
+from evomerge.recipe.method import MethodSpec
 
 if TYPE_CHECKING:
     import torch
-
-
-def _active(values: Values) -> tuple[int, ...]:
-    weight = cast("tuple[float, ...]", values["weight"])
-    return (0, *(i for i in range(1, len(weight)) if weight[i] != 0.0))
 
 
 def _weights(inputs: Inputs) -> tuple[float, ...]:
@@ -38,12 +35,8 @@ METHOD = Method(
         paper="https://arxiv.org/abs/2410.10870",
         topic="task vectors",
         parameters=(
-            Parameter(
-                "weight",
-                1.0,
-                0.0,
-                1.5,
-                per_parent=True,
+            replace(
+                WEIGHT,
                 for_first=False,
                 doc="w_i, how much of each further parent's task vector is put on the first one",
             ),
@@ -58,8 +51,8 @@ METHOD = Method(
     ),
     merge=_merge,
     program=lambda inputs: Program(weight=_weights(inputs)),
-    active=_active,
-    one_input=lambda values: 0 if _active(values) == (0,) else None,
+    active=first_and_weighted,
+    one_input=lambda values: 0 if first_and_weighted(values) == (0,) else None,
     shows_bad=True,
     problems=lambda values: [],
     order_free=False,

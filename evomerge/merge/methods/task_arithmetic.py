@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evomerge.merge.methods.base import NORMALIZE_SUM, SUM_LAMBDA, WEIGHT, Values
+from evomerge.merge.methods.base import Values
+from evomerge.merge.methods.parameters import NORMALIZE_SUM, SUM_LAMBDA, WEIGHT
 from evomerge.merge.methods.pipeline.aggregate import summed
 from evomerge.merge.methods.pipeline.build import build
 from evomerge.merge.methods.pipeline.post import added

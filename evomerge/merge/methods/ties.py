@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from evomerge.merge.methods.base import ELECTION, MEAN_LAMBDA, NORMALIZE_MEAN, WEIGHT, Values
+from evomerge.merge.methods.base import Values
+from evomerge.merge.methods.parameters import ELECTION, MEAN_LAMBDA, NORMALIZE_MEAN, WEIGHT
 from evomerge.merge.methods.pipeline.aggregate import disjoint_mean, summed
 from evomerge.merge.methods.pipeline.build import build
 from evomerge.merge.methods.pipeline.consensus import agreeing

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from evomerge.merge.methods.base import WEIGHT, Inputs, Method, ParentTensors, Values, nonzero
+from evomerge.merge.methods.base import Inputs, Method, ParentTensors, Values, nonzero
 from evomerge.merge.methods.matrices import (
     exact_task_vectors,
     holds_matrices,
@@ -31,6 +31,7 @@ from evomerge.merge.methods.mean_elsewhere import (
     sum_one_input,
     sum_program,
 )
+from evomerge.merge.methods.parameters import WEIGHT
 from evomerge.merge.methods.task_arithmetic import add_task_vectors
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe.method import MethodSpec, Parameter

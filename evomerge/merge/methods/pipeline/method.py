@@ -6,7 +6,8 @@ no name. A parameter sleeps where the chosen slots do not read it.
 
 from __future__ import annotations
 
-from evomerge.merge.methods.base import MEAN_LAMBDA, WEIGHT, Values
+from evomerge.merge.methods.base import Values
+from evomerge.merge.methods.parameters import MEAN_LAMBDA, WEIGHT
 from evomerge.merge.methods.pipeline.build import build
 from evomerge.merge.methods.pipeline.post import post_at
 from evomerge.recipe.method import MethodSpec, Parameter
