@@ -140,7 +140,7 @@ def test_laser_known_answer_and_error() -> None:
     cut = merged("laser", {"a": {MATRIX: w}}, None, {"rank": 0.5})[MATRIX]
     close((w - cut).norm(), sigma(w)[3:].square().sum().sqrt())
     base = random(8, 6, seed=1)
-    close(of_deltas("laser", w, base=base, rank=0.5, on="delta"), cut)
+    close(of_deltas("laser", w, base=base, rank=0.5, of="task_vectors"), cut)
 
 
 def test_laser_leaves_vectors_and_embeddings_and_whole_matrices_alone() -> None:
@@ -260,9 +260,9 @@ def test_candidates_share_the_decompositions(
 
 def test_laser_decomposes_once_for_all_ranks(decompositions: list[str]) -> None:
     family = Kept({"a": {MATRIX: random(10, 12)}}, {MATRIX: random(10, 12, seed=1)})
-    for on in ("weight", "delta"):
+    for of in ("weights", "task_vectors"):
         for rank in (0.2, 0.5, 0.9):
-            family.merge("laser", {"on": on, "rank": rank})
+            family.merge("laser", {"of": of, "rank": rank})
     assert len(decompositions) == 2
 
 

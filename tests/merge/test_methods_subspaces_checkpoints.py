@@ -21,7 +21,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "iso_c": {"alpha": 1.2, "beta": 0.7},
     "iso_cts": {"fraction": 0.5},
     "tsv_m": {"weight": {"a": 0.7, "b": 1.1}},
-    "laser": {"rank": 0.5, "on": "delta"},
+    "laser": {"rank": 0.5, "of": "task_vectors"},
     "knots": {"density": 0.6},
     "twin": {"rank": 0.4},
 }

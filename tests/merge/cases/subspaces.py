@@ -216,11 +216,11 @@ CASES = {
     ),
     "laser": MethodCase(
         laser,
-        values=tuple({"rank": rank, "on": on} for rank in (0.0, 0.4, 0.8, 1.0) for on in ("weight", "delta")),
+        values=tuple({"rank": rank, "of": of} for rank in (0.0, 0.4, 0.8, 1.0) for of in ("weights", "task_vectors")),
         holds={
             "P1": {},
-            "P3": {"on": "delta", "rank": 0.4},
-            "P10": {"on": "delta", "rank": 0.5},
+            "P3": {"of": "task_vectors", "rank": 0.4},
+            "P10": {"of": "task_vectors", "rank": 0.5},
         },
         jumps=True,
     ),
