@@ -175,6 +175,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "sce": {"sparsify": "variance", "consensus": "sum", "aggregate": "sce"},
     "ram": {"aggregate": "ram", "r": 0.0},
     "ramplus_tl": {"aggregate": "ram"},
+    "consensus_ta": {"post": "tall_mask"},
 }
 
 
@@ -188,7 +189,7 @@ def test_the_slots_of_a_named_method_give_its_bytes(method: str, family: SimpleN
     parents = {"math": family.math, "japanese": family.japanese, "code": family.code}
     spec = find_method(method).spec
     own = {"weight": {"math": 0.9, "japanese": 0.4, "code": 1.1}, "lambda": 0.7, "density": 0.4, "gamma": 0.1,
-           "epsilon": 0.2, "select_topk": 0.3, "r": 0.5, "alpha": 0.6}  # fmt: skip
+           "epsilon": 0.2, "select_topk": 0.3, "r": 0.5, "alpha": 0.6, "threshold": 0.5, "k": 2}  # fmt: skip
     ram = method.startswith("ram")
     own["epsilon"] = 1e-3 if ram else 0.2
     given = {name: value for name, value in own.items() if spec.parameter(name)}
