@@ -86,6 +86,21 @@ def test_all_that_mergekit_cannot_say_is_said_at_once() -> None:
         (recipe("ties", Path("b"), {"a": Path("a")}, parameters={"election": "count"}), "no word for election: count"),
         (recipe("ties", Path("b"), {"a": Path("a")}, parameters={"scope": "model"}), "its ties is scope: tensor"),
         (
+            recipe(
+                "breadcrumbs", Path("c"), {"a": Path("a")}, parameters={"density": 0.5, "gamma": 0.0, "scope": "tensor"}
+            ),
+            "of breadcrumbs with gamma: 0, mergekit drops the whole task vector of a, unless its density is 1",
+        ),
+        (
+            recipe(
+                "breadcrumbs",
+                Path("c"),
+                {"a": Path("a")},
+                parameters={"density": 0.95, "gamma": 0.1, "scope": "tensor"},
+            ),
+            "mergekit removes fewer outliers than gamma of breadcrumbs says",
+        ),
+        (
             recipe("linear", None, {"a": Path("a")}, groups=(Group({}, tensors=("x",), method="slerp"),)),
             "one method in a merge, but groups have slerp",
         ),

@@ -63,6 +63,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (f"{TIES}---\n{TIES}", "one merge must be the result, but no other uses any of these: merge 1, merge 2"),
         (f"name: x\n{TIES.replace('model: a', 'model: y')}---\nname: y\n{TIES.replace('model: a', 'model: x')}",
          "the merges x, y use each other in a circle"),
+        (TIES.replace("weight: 0.5", "weight: 1" + "0" * 400, 1), "models[0].parameters.weight: a number, true or fal"),
+        (TIES.replace("model: b", "model: a"), "models[1]: a stands at models[0] already; name each model once"),
         (f"name: x\n{TIES}---\nname: x\n{TIES}", "the names of merges must differ, but x stands twice"),
     ],
 )  # fmt: skip
@@ -163,3 +165,28 @@ def test_several_documents_are_one_recipe_in_any_order(here: Path) -> None:
     assert one == other and one.parents[0].name == "soup" and one.parents[0].source.method == "linear"
     last = last.replace("parameters", "name: it\nparameters")
     assert read_mergekit(f"{first}---\n{last}").recipe == one
+
+
+def test_a_merge_that_the_result_does_not_use_is_noted() -> None:
+    reading = read_mergekit(f"name: soup\nmerge_method: linear\n{MODELS}---\nmerge_method: linear\n{MODELS}")
+    assert reading.notes == ("merge 1 (soup) is left out: the result does not use it",)
+
+
+def test_slerp_counts_t_from_the_base_of_each_slice_and_from_one_that_is_not_listed() -> None:
+    both = "[{model: a, layer_range: [%d, %d]}, {model: b, layer_range: [%d, %d]}]"
+    recipe = read_mergekit(
+        f"merge_method: slerp\nslices:\n- {{sources: {both % (0, 1, 0, 1)}, base_model: a}}\n"
+        f"- {{sources: {both % (1, 2, 1, 2)}, base_model: b}}\nparameters: {{t: 0.25}}\n"
+    ).recipe
+    assert [one.name for one in recipe.parents] == ["a", "b"]
+    assert [recipe.parameters_of("mlp", layer, "x")["t"] for layer in (0, 1)] == [0.25, 0.75]
+    alone = read_mergekit("merge_method: slerp\nbase_model: a\nmodels: [{model: b}]\nparameters: {t: 0.25}\n").recipe
+    assert ([one.name for one in alone.parents], dict(alone.parameters)) == (["a", "b"], {"t": 0.25})
+
+
+def test_breadcrumbs_removes_no_outlier_where_all_is_kept() -> None:
+    recipe = read_mergekit(
+        "merge_method: breadcrumbs\nbase_model: c\nparameters: {gamma: 0.1, weight: 1}\n"
+        "models: [{model: a}, {model: b, parameters: {density: 0.5}}]\n"
+    ).recipe
+    assert recipe.parameters["gamma"] == {"a": 0.0, "b": 0.1}

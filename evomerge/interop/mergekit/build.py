@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -64,6 +64,17 @@ def build(
     return built
 
 
+def _with_base(document: MergeDocument, words: MethodWords) -> MergeDocument:
+    """Return a merge of one model with its base by `slerp` with both of them listed."""
+    base, slices = document.base, document.slices
+    if words.base is not BaseUse.FIRST or base is None or not document.whole or not slices:
+        return document
+    inputs = slices[0].inputs
+    if len(inputs) != 1 or inputs[0].model == base:
+        return document
+    return replace(document, slices=(replace(slices[0], inputs=(Input(base, {}, "base_model"), *inputs)),))
+
+
 class _Builder:
     def __init__(
         self,
@@ -74,7 +85,8 @@ class _Builder:
         where: str,
         built: Built,
     ) -> None:
-        self._document, self._words, self._stages, self._built = document, words, stages, built
+        self._document = document = _with_base(document, words)
+        self._words, self._stages, self._built = words, stages, built
         self._models, self._where = models, where
         self._names = Names(document.chat_template)
         self._bases = [one.base or document.base for one in document.slices]
@@ -129,6 +141,11 @@ class _Builder:
         """Return the inputs of a slice that are parents."""
         use, method = self._words.base, self._words.theirs
         inputs = list(one.inputs)
+        seen: dict[tuple[Reference, tuple[int, int] | None], str] = {}
+        for each in inputs:
+            before = seen.setdefault((each.model, each.layers), each.place)
+            if before != each.place:
+                self._wrong(each.place, f"{each.model} stands at {before} already; name each model once")
         if use is BaseUse.ORIGIN and base is None:
             self._wrong("", f"{method} measures task vectors from a base; name one with base_model")
         if use is BaseUse.FIRST:
@@ -357,7 +374,14 @@ class _Builder:
             if f"{self._where}{place}: {problem}" not in self._built.problems:
                 self._wrong(place, problem)
             return tuple((part, 0.0 if value is None else value) for part, value in found)
+        if self._turned(columns, s):
+            return tuple((part, None if value is None else 1.0 - value) for part, value in found)
         return found
+
+    def _turned(self, columns: Sequence[InputColumn], s: int) -> bool:
+        """Return whether a slice has another base than the first one, so that t counts from the other model there."""
+        first = columns[0].inputs[s]
+        return self._words.base is BaseUse.FIRST and first is not None and first.model != self._bases[s]
 
     def _translate(self, numbers: Numbers, names: tuple[str, ...]) -> Mapping[str, Value]:
         """Return numbers of mergekit as a recipe's parameters."""

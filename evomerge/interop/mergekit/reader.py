@@ -57,7 +57,11 @@ def read_mergekit(text: str | bytes) -> Reading:
     notes: list[str] = []
     stages: dict[str, Recipe] = {}
     result: Recipe | None = None
-    for where, document in _in_order(documents):
+    order = _in_order(documents)
+    for where, document in documents:
+        if not any(document is used for _, used in order):
+            notes.append(f"{where.rstrip(': ')} is left out: the result does not use it")
+    for where, document in order:
         built = build(document, stages, models, where)
         problems += built.problems
         notes += [f"{where}{note}" for note in built.notes]

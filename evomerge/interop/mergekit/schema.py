@@ -233,7 +233,7 @@ class _Reader:
         if not isinstance(data, str) or not data:
             self.wrong(place, f"a folder or a Hub id is needed, but came {_shown(data)}")
             return None
-        if Path(data).expanduser().is_dir():
+        if _is_folder(data):
             return Reference(data)
         path, plus, _ = data.partition("+")
         if plus:
@@ -300,11 +300,27 @@ class _Reader:
         listed = data if isinstance(data, list) and data else [data]
         found = []
         for one in listed:
-            number = isinstance(one, (int, float)) and math.isfinite(one)  # flags are 0 and 1 to mergekit
-            if not number:
+            number = _number(one)
+            if number is None:
                 self.wrong(place, f"a number, true or false, or a list of numbers is needed, but came {_shown(one)}")
-            found.append(float(one) if number else 0.0)
+            found.append(number or 0.0)
         return tuple(found)
+
+
+def _number(data: Any) -> float | None:
+    """Return a number as it is, flags as 0 and 1 (like mergekit), and None for all else."""
+    try:
+        number = float(data) if isinstance(data, (int, float)) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).expanduser().is_dir()
+    except (OSError, RuntimeError):  # too long, or the home of nobody
+        return False
 
 
 def _adapter(model: str) -> str:

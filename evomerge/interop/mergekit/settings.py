@@ -175,6 +175,18 @@ class SettingsWriter:
                                  f"{' and '.join(word.words)}")  # fmt: skip
                 elif isinstance(value, Mapping) and not word.per_model and len(set(value.values())) > 1:
                     self._cannot(f"mergekit has one {word.theirs} for all models, but came {dict(value)}")
+            if "gamma" in values:
+                self._check_outliers(values["density"], values["gamma"])
+
+    def _check_outliers(self, density: Value, gamma: Value) -> None:
+        for parent in self._recipe.parents:
+            keep, cut = float(_of(density, parent.name)), float(_of(gamma, parent.name))
+            if keep < 1.0 and cut == 0.0:
+                self._cannot(f"of {self._recipe.method} with gamma: 0, mergekit drops the whole task vector of "
+                             f"{parent.name}, unless its density is 1")  # fmt: skip
+            elif cut > 0.0 and keep + cut > 1.0:
+                self._cannot(f"mergekit removes fewer outliers than gamma of {self._recipe.method} says where density "
+                             f"+ gamma is more than 1, but {parent.name} has {keep:g} + {cut:g}")  # fmt: skip
 
     def _cannot(self, text: str) -> None:
         if f"{self._where}{text}" not in self._problems:

@@ -77,6 +77,8 @@ class MethodWords:
             found["scope"] = "tensor" if flatten else "column" if row_wise else "row"
         if self.base is BaseUse.OPTIONAL:
             found["of"] = "task_vectors" if has_base else "weights"
+        if "gamma" in found:
+            found["gamma"] = _no_outliers_of_all(found["gamma"], found["density"])
         return found
 
     def divided(self, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -92,6 +94,14 @@ class MethodWords:
     def word(self, theirs: str) -> Word | None:
         """Return a parameter by mergekit's name for it."""
         return next((word for word in self.words if word.theirs == theirs), None)
+
+
+def _no_outliers_of_all(gamma: Value, density: Value) -> Value:
+    """Return gamma with 0 for each model of which all is kept, since mergekit leaves such a task vector as it is."""
+    if isinstance(density, Mapping):
+        each = gamma if isinstance(gamma, Mapping) else dict.fromkeys(density, float(gamma))
+        return {name: 0.0 if density[name] >= 1.0 else each[name] for name in density}
+    return gamma if float(density) < 1.0 else 0.0
 
 
 _WEIGHT = Word("weight", "weight", None, per_model=True)
