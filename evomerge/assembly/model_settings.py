@@ -187,6 +187,8 @@ def _tried(values: Callable[[OpenModel], dict[str, Any]], opened: OpenModel) -> 
 
 
 def _donor(recipe: Recipe, sources: Sources) -> OpenModel:
+    if recipe.path and recipe.builds_vocabulary:
+        return sources.compatible_parents(recipe).first
     return sources.like(recipe.parents[0].source if recipe.path else recipe)
 
 

@@ -36,8 +36,9 @@ from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources
 from evomerge.optimizers.base import Awake, Optimizer
 from evomerge.optimizers.registry import check_optimizer, make_optimizer
-from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
+from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step, TokenizerBuild
 from evomerge.recipe.method import MethodSpec
+from evomerge.recipe.tokenizer import BASE_NAME, UNION, models_named
 from evomerge.search.stage import Stage
 from evomerge.strategies.base import Strategy, StrategySetup
 from evomerge.strategies.registry import check_strategy, make_strategy
@@ -366,7 +367,16 @@ def _path_space(
     lenders = _lenders(config, chosen)
     parents = lenders if elite is None else (Parent(MERGED, elite), *lenders)
     models, names = config.models, [parent.name for parent in parents]
-    named = {"tokenizer": models.tokenizer, "generation_config": models.generation_config}
+    tokenizer = models.tokenizer
+    if isinstance(tokenizer, TokenizerBuild) and elite is not None:
+        tokenizer = TokenizerBuild(MERGED)  # the merge has all tokens, and the first row of each
+    named: dict[str, str | None] = {
+        "tokenizer": None if isinstance(tokenizer, TokenizerBuild) else tokenizer,
+        "generation_config": models.generation_config,
+    }
+    if isinstance(tokenizer, TokenizerBuild):
+        named |= {"tokenizer.source": tokenizer.lender}
+        named |= {f"tokenizer.tokens.{token}": name for token, name in models_named(tokenizer)}
     missing = {key: name for key, name in named.items() if name is not None and name not in names}
     if missing and elite is None:  # a merge has brought along what it was given
         raise ConfigError(
@@ -380,10 +390,20 @@ def _path_space(
         parents,
         n_layers={parent.name: _depth(parent, sources) for parent in parents},
         dtype=models.dtype,
-        **{key: name for key, name in named.items() if key not in missing},
+        tokenizer=None if "tokenizer" in missing else tokenizer,
+        generation_config=None if "generation_config" in missing else models.generation_config,
+        chat_template=models.chat_template if elite is None or models.chat_template is None else MERGED,
         seed=config.seed,
         **chosen.path.options,
     )
+
+
+def path_vocabulary(config: SearchConfig) -> TokenizerBuild | None:
+    """Return a vocabulary of the parents in which their layers can be tried together; None: they have the same."""
+    if not isinstance(config.models.tokenizer, TokenizerBuild):
+        return None
+    words = (UNION, BASE_NAME)  # which mean something else, also where a parent has such a name
+    return TokenizerBuild(next((one.name for one in config.models.parents if one.name not in words), UNION))
 
 
 def _lenders(config: SearchConfig, chosen: SpaceConfig) -> tuple[Parent, ...]:
@@ -409,10 +429,14 @@ def _path_problems(config: SearchConfig, sources: Sources) -> list[str]:
     opened = [_try(problems, lambda parent=parent: sources.like(parent.source)) for parent in parents]  # type: ignore[misc]
     if problems:
         return problems
-    compatible = _try(
-        problems, lambda: CompatibleParents([(parent.name, one) for parent, one in zip(parents, opened, strict=True)])
-    )
-    if compatible is None:
+    vocabulary = path_vocabulary(config)
+    if vocabulary is None:
+        named = [(parent.name, one) for parent, one in zip(parents, opened, strict=True)]
+        fitting = _try(problems, lambda: CompatibleParents(named))
+    else:
+        one = Recipe(PASSTHROUGH, parents, path=(Step(parents[0].name, 0),), tokenizer=vocabulary)
+        fitting = _try(problems, lambda: sources.compatible_parents(one))
+    if fitting is None:
         return problems
     problems += [f"{parents[0].name}: {problem}" for problem in path_problems(opened[0])]
     scaled = any(s.space.stacks and s.space.path.options.get("scales", "step") != "none" for s in config.stages)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.assembly.memory_plan import device_shares, live_bytes, merged_models, parents_stay, tell_streaming
-from evomerge.assembly.spaces import average
+from evomerge.assembly.spaces import average, path_vocabulary
 from evomerge.config.schema import ExecutionConfig, SearchConfig
 from evomerge.evaluation.harness import LmHarness
 from evomerge.evaluation.measures.registry import ALWAYS
@@ -48,7 +48,7 @@ def make_live_models(
         if stay:
             live.keep(merged_models(config, sources))
     if config.stacks:
-        check_paths(live, config.models.parents, config.models.dtype)
+        check_paths(live, config.models.parents, config.models.dtype, path_vocabulary(config))
     return live
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from evomerge.errors import ConfigError, RecipeError, unknown_name
 from evomerge.genome.space import GeneSpace
 from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step
-from evomerge.recipe.tokenizer import Tokenizer
+from evomerge.recipe.tokenizer import Tokenizer, TokenizerBuild
 
 
 class PathFrame:
@@ -94,7 +94,8 @@ class PathFrame:
 
         With a first parent of a single layer and no inner steps, the path is that layer once. Parents that no step uses
         are left out, so that equal paths have equal hashes whatever parents the space has; the first one stays, and so
-        do those whose tokenizer, generation config and chat template the result carries. If the first parent is itself
+        do those whose tokenizer, generation config and chat template the result carries, and all where a vocabulary is
+        built of theirs. If the first parent is itself
         a recipe (the best merge of an earlier stage), the path over all its layers becomes that recipe, which was
         scored before.
         """
@@ -103,15 +104,15 @@ class PathFrame:
             path.append(Step(self.first, self.depth - 1, last_scale))
         shape, source = self._shape, self.parents[0].source
         if isinstance(source, Recipe) and tuple(path) == self.whole:
-            lenders = {shape.tokenizer, shape.generation_config}
-            same_template = shape.chat_template in (None, source.chat_template)
+            lenders = {_own_tokens(source, self.first, shape.tokenizer), shape.generation_config}
+            same_template = shape.chat_template in (None, self.first, source.chat_template)
             same_form = shape.dtype in (None, source.dtype) and lenders <= {None, self.first} and same_template
             if same_form:
                 return source
         used = {step.parent for step in path} | {shape.tokenizer, shape.generation_config, shape.chat_template}
         return Recipe(
             method=PASSTHROUGH,
-            parents=tuple(parent for parent in self.parents if parent.name in used),
+            parents=tuple(parent for parent in self.parents if parent.name in used or shape.builds_vocabulary),
             dtype=shape.dtype,
             tokenizer=shape.tokenizer,
             generation_config=shape.generation_config,
@@ -162,6 +163,11 @@ class PathGenes(GeneSpace):
     def n_layers(self) -> Mapping[str, int]:
         """Parent name to its depth."""
         return self.frame.n_layers
+
+
+def _own_tokens(source: Recipe, name: str, tokenizer: Tokenizer | None) -> Tokenizer | None:
+    """Return a path's tokenizer; the name of its first parent where that has these very tokens and rows already."""
+    return name if source.builds_vocabulary and tokenizer == TokenizerBuild(name) else tokenizer
 
 
 def depth_problems(parents: Sequence[Parent], n_layers: Mapping[str, int]) -> list[str]:

@@ -13,7 +13,7 @@ from evomerge.merge.methods.base import Method, Values
 from evomerge.merge.methods.registry import find_method
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.merge.tokens.templates import syntax_problem
-from evomerge.recipe import PASSTHROUGH, Group, Recipe, TokenizerBuild
+from evomerge.recipe import Group, Recipe, TokenizerBuild
 from evomerge.recipe.groups import group_problems, group_words, raise_problems
 from evomerge.recipe.method import MethodSpec, Parameter
 from evomerge.recipe.tokenizer import models_named
@@ -129,11 +129,6 @@ def _lender_problems(recipe: Recipe) -> list[str]:
         for key, lender in named
         if lender == "base" and recipe.base is None
     ]
-    if recipe.builds_vocabulary and recipe.method == PASSTHROUGH:
-        problems.append(
-            f"{PASSTHROUGH} takes embedding and head of its first parent as they are, so no vocabulary can be built; "
-            "let `tokenizer` name a parent"
-        )
     text = recipe.chat_template
     if text is not None and "{" in text and not recipe.names_template:
         wrong = syntax_problem(text)

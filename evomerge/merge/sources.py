@@ -106,7 +106,7 @@ class Sources:
         self._checkpoints: dict[ModelSource, OpenModel] = {}
         self._recipes: Latest[ModelSource | Recipe, OpenModel] = Latest()
         self._families: Latest[Hashable, Family] = Latest()
-        self._compatible: Latest[tuple[Parent, ...], CompatibleParents] = Latest()
+        self._compatible: Latest[Hashable, CompatibleParents] = Latest()
         self._equal: Latest[tuple[tuple[int, ...], int], Mapping[str, frozenset[int]]] = Latest()
         self._lent: dict[tuple[int, str], OpenModel] = {}
         self._stack = contextlib.ExitStack()
@@ -176,15 +176,19 @@ class Sources:
         return make_path_plan(recipe, self.compatible_parents(recipe), fold=fold)
 
     def compatible_parents(self, recipe: Recipe) -> CompatibleParents:
-        """Return the parents of a recipe with a path, checked to fit into one model.
+        """Return the parents of a recipe with a path, in the vocabulary that it builds, checked to fit into one model.
 
         Raises:
-            CheckpointError: with every model that cannot be opened, or every mismatch between the models.
+            CheckpointError: with every model that cannot be opened, every mismatch between the models, or every reason
+                why the vocabulary cannot be built.
         """
-        return self._compatible.find(recipe.parents, lambda: self._open_compatible(recipe))
+        key = (recipe.parents, recipe.tokenizer if recipe.builds_vocabulary else None)
+        return self._compatible.find(key, lambda: self._open_compatible(recipe))
 
     def _open_compatible(self, recipe: Recipe) -> CompatibleParents:
         opened = self._open_all(recipe.parents, None)
+        if isinstance(recipe.tokenizer, TokenizerBuild):
+            opened = self._in_one_vocabulary(recipe, recipe.tokenizer, opened)
         found = CompatibleParents([(parent.name, one) for parent, one in zip(recipe.parents, opened, strict=True)])
         self._compare_code(found.members, found.members[0])
         return found
@@ -298,6 +302,11 @@ class Sources:
             self.plan(recipe)
             return
         lenders = Lenders.of(recipe)
+        if recipe.builds_vocabulary:
+            compatible = self.compatible_parents(recipe)
+            views = [one for one in compatible.members if one[0] in (lenders.embeddings, lenders.head)]
+            self._check_tokens(recipe, views, compatible.first.architecture)
+            return
         givers = {}
         for parent in recipe.parents:
             if parent.name in (lenders.embeddings, lenders.head):
@@ -367,6 +376,8 @@ class Sources:
         name = name_in(recipe)
         if recipe.path:  # its parents may differ in depth, and so be no family
             chosen = next((parent for parent in recipe.parents if parent.name == name), recipe.parents[0])
+            if recipe.builds_vocabulary:
+                return self.compatible_parents(recipe).model(chosen.name)
             inner = chosen.source
             return self._lender(inner, name_in) if isinstance(inner, Recipe) else self.open(inner)
         family = self.family(recipe)

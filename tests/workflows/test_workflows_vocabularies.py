@@ -64,3 +64,41 @@ def test_parents_of_different_vocabularies_are_searched_and_exported(tmp_path: P
     recipe = Recipe.load(folder / "recipe.yaml")
     assert recipe.builds_vocabulary
     assert recipe.chat_template == "auto"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", ["dataflow", "joint", "stages"])
+def test_layer_paths_over_parents_of_different_vocabularies(space: str, tmp_path: Path) -> None:
+    file = write_tiny(tmp_path)
+    for name in ("b", "base") if space == "joint" else ("b",):
+        with_more_tokens(tmp_path / "models" / name)
+    config = composed(file, "models.tokenizer={source: union}", "models.chat_template=auto", "budget.candidates=4",
+                      f"run.dir={tmp_path}/run")  # fmt: skip
+    path = {"encoding": "segments"}
+    if space == "dataflow":
+        config["models"]["base"] = config["method"] = None
+        config["space"] = {"name": "dataflow", "path": path}
+    elif space == "joint":
+        config["space"] |= {"name": "joint", "path": path}
+    else:
+        weights = {"share": 0.5, "space": dict(config["space"])}
+        config["stages"] = {"weights": weights, "layers": {"share": 0.5, "space": {"name": "dataflow", "path": path}}}
+    api.search(config)
+    run = tmp_path / "run"
+    assert [one.state for one in api.records(run)] == [State.COMPLETE] * 4
+    recipes = [one.recipe for one in api.records(run)]
+    stacks = [one for one in recipes if one.path]
+    assert stacks
+    assert all(one.builds_vocabulary and one.chat_template is not None for one in stacks)
+    whole = AutoTokenizer.from_pretrained(tmp_path / "models" / "b").get_vocab()
+    for i, one in enumerate(stacks[-1:]):
+        folder = api.merge(one, tmp_path / f"out{i}")
+        tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+        assert tokenizer.get_vocab() == whole
+        assert model.config.vocab_size == len(whole)
+        chat = tokenizer.apply_chat_template([{"role": "user", "content": "1 + 2"}], tokenize=False)
+        assert chat == "<|tool|>1 + 2<|end|>"
+        ids = tokenizer(chat, return_tensors="pt", return_token_type_ids=False)
+        assert model.generate(**ids, max_new_tokens=3, do_sample=False).shape[1] > ids["input_ids"].shape[1]
+    api.export(run, tmp_path / "exported")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "exported").config.vocab_size >= len(whole) - len(TOOLS)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import torch
@@ -27,7 +28,7 @@ from evomerge.merge.paths.live_path import PathModel, path_problems
 from evomerge.merge.paths.scaled import ScaledTensors
 from evomerge.merge.plan import MergePlan, check_recipe
 from evomerge.merge.sources import Sources
-from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
+from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step, TokenizerBuild
 from evomerge.system.faults import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class LiveModels:
 
     Memory: one model for merges (and one for each further architecture or depth), and for paths one model for each
     parent. Neither a layer path nor switching from one candidate to the next allocates weights, except for the tensors
-    that a path's recipe scales.
+    that a path's recipe scales, and embedding and head where it builds a vocabulary.
 
     A parent has the values that the recipe has on disk, in the recipe's dtype, converted to the live dtype; see
     `LiveModel`. If the recipe names no dtype, parents of another type than the first are rounded to the first's.
@@ -80,7 +81,7 @@ class LiveModels:
         self._merges: list[LiveModel] = []
         self._parents: dict[Any, LiveModel] = {}
         self._compatible: Latest[tuple[tuple[str, int], ...], CompatibleParents] = Latest()
-        self._paths: dict[tuple[tuple[str, int], ...], PathModel] = {}
+        self._paths: dict[Hashable, tuple[frozenset[int], PathModel]] = {}
         self._dtypes: dict[ModelSource, str | None] = {}
         self._scaled = ScaledTensors()
         self._lender: OpenModel | None = None
@@ -145,7 +146,8 @@ class LiveModels:
         """
         self.recipe = None
         self.written = Written()
-        if recipe.method != PASSTHROUGH or (not recipe.path and (recipe.groups or recipe.parameters)):
+        changed = recipe.groups or recipe.parameters or recipe.builds_vocabulary
+        if recipe.method != PASSTHROUGH or (not recipe.path and changed):
             model = self._merge(self.sources.plan(recipe)).model
         else:
             check_recipe(recipe)
@@ -171,38 +173,44 @@ class LiveModels:
                 f"a layer path runs on one device, but this worker has {len(self.devices)}: the layers of a path may "
                 "come in any order and more than once, so that no run of them belongs to a device"
             )
-        compatible = self.compatible_parents(recipe.parents)
+        compatible = self.compatible_parents(recipe)
         compatible.check_path(recipe.path)
         self._drop_paths_beside(recipe)
         lenders = Lenders.of(recipe)
         used = {step.parent for step in recipe.path} | {recipe.parents[0].name, lenders.embeddings, lenders.head}
         # Before anything is written, since the plan finds mistakes in groups.
-        scaled = (
-            self._scaled.of(self.sources.path_plan(recipe, fold=False)) if recipe.groups or recipe.parameters else {}
-        )
+        changed = recipe.groups or recipe.parameters or recipe.builds_vocabulary
+        scaled = self._scaled.of(self.sources.path_plan(recipe, fold=False)) if changed else {}
         before: Counter[int] = Counter()
         slots: dict[str, LiveModel] = {}
         for parent in recipe.parents:
-            opened = compatible.model(parent.name)
+            like = self.sources.like(parent.source)
             # A merge that the path does not use need not be computed, but it must be a correct recipe.
             if _merged(parent.source) and parent.name not in used:
                 self.sources.plan(parent.source)
-            slots[parent.name] = self._parent(parent.source, recipe, before[id(opened)], write=parent.name in used)
-            before[id(opened)] += _merged(parent.source)
-        key = tuple((name, id(slot)) for name, slot in slots.items())
+            slots[parent.name] = self._parent(parent.source, recipe, before[like.serial], write=parent.name in used)
+            before[like.serial] += _merged(parent.source)
+        key: Hashable = tuple((name, id(slot)) for name, slot in slots.items())
+        if recipe.builds_vocabulary:  # its numbers of tokens, too, may be others
+            key = (key, recipe.tokenizer, compatible.first.architecture.n_embeddings)
         if key not in self._paths:
-            self._paths[key] = PathModel(compatible, {name: slot.model for name, slot in slots.items()})
-        self._paths[key].follow(recipe.path, lenders, scaled)
-        return self._paths[key].model
+            lives = {name: slot.model for name, slot in slots.items()}
+            own = self.sources.like(recipe.parents[0].source)
+            self._paths[key] = (frozenset(map(id, slots.values())), PathModel(compatible, lives, own))
+        path = self._paths[key][1]
+        path.follow(recipe.path, lenders, scaled)
+        return path.model
 
-    def compatible_parents(self, parents: Sequence[Parent]) -> CompatibleParents:
-        """Return the parents of a path, opened and checked to fit together.
+    def compatible_parents(self, recipe: Recipe) -> CompatibleParents:
+        """Return the parents of a path, in the vocabulary that it builds, opened and checked to fit together.
 
         Raises:
             CheckpointError: with every mismatch.
             RecipeError: if a parent is a recipe that is wrong.
         """
-        like = [(parent.name, self.sources.like(parent.source)) for parent in parents]
+        if recipe.builds_vocabulary:
+            return self.sources.compatible_parents(recipe)
+        like = [(parent.name, self.sources.like(parent.source)) for parent in recipe.parents]
         key = tuple((name, opened.serial) for name, opened in like)
         return self._compatible.find(key, lambda: CompatibleParents(like))
 
@@ -252,10 +260,12 @@ class LiveModels:
         kept = {parent.source for parent in recipe.parents}
         gone = [key for key in self._parents if isinstance(key[0], Recipe) and key[0] not in kept]
         ids = {id(self._parents.pop(key)) for key in gone}
-        self._paths = {key: path for key, path in self._paths.items() if not ids & {slot for _, slot in key}}
+        self._paths = {key: path for key, path in self._paths.items() if not ids & path[0]}
 
 
-def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) -> None:
+def check_paths(
+    live: LiveModels, parents: Sequence[Parent], dtype: str | None, tokenizer: TokenizerBuild | None = None
+) -> None:
     """Make sure that layer paths over these parents compute what they should, before a search relies on it.
 
     What shows without weights is checked first, then a rehearsal with random tokens. The parents stay loaded.
@@ -264,30 +274,35 @@ def check_paths(live: LiveModels, parents: Sequence[Parent], dtype: str | None) 
         live: the live models.
         parents: the parents of a path's recipe; the first lends embeddings and head.
         dtype: the recipe's dtype.
+        tokenizer: how the recipe builds a vocabulary; None: it builds none.
 
     Raises:
         CheckpointError: with every reason why they do not.
         RecipeError: if a parent is a recipe that cannot be built.
     """
-    compatible = live.compatible_parents(parents)
+    first = parents[0].name
+    every = Recipe(PASSTHROUGH, tuple(parents), path=(Step(first, 0),), dtype=dtype, tokenizer=tokenizer)
+    # With another vocabulary it would not be the first parent that its layers are compared with.
+    alone = every if tokenizer is None else replace(every, parents=every.parents[:1], tokenizer=None)
+    compatible = live.compatible_parents(every)
     problems = [
         f"{name} ({one.label}): {problem}" for name, one in compatible.members for problem in path_problems(one)
     ]
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise CheckpointError(f"the layers of these models cannot run in another order:\n{lines}")
-    first = parents[0].name
     whole = [Step(first, layer) for layer in range(compatible.n_layers[first])]
     foreign = [Step(parent.name, compatible.n_layers[parent.name] - 1) for parent in parents[1:]]
     mixed = [*whole, *foreign, whole[0], whole[-1]]
-    tokens = _random_tokens(compatible.first.config.vocab_size).to(live.device)
+    n_tokens = min(one.config.vocab_size for one in (compatible.first, live.compatible_parents(alone).first))
+    tokens = _random_tokens(n_tokens).to(live.device)
 
-    def on(path: Sequence[Step]) -> Any:
-        live.write(Recipe(PASSTHROUGH, tuple(parents), path=tuple(path), dtype=dtype))
+    def on(path: Sequence[Step], recipe: Recipe = every) -> Any:
+        live.write(replace(recipe, path=tuple(path)))
         return live.model
 
     with torch.no_grad():
-        as_path = _logits(on(whole), tokens, first)
+        as_path = _logits(on(whole, alone), tokens, first)
         live.write(Recipe(PASSTHROUGH, (parents[0],), dtype=dtype))
         if not torch.equal(_logits(live.model, tokens, first), as_path):
             raise CheckpointError(

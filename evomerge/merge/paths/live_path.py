@@ -5,7 +5,7 @@ layers: those of the parents that lend embeddings and head), with a configuratio
 of layers is filled with such structural copies of the parents' layers, one for each occurrence of a layer, so that
 every occurrence has its own slot in the KV cache. A copy knows its place only by its index there (`layer_idx`);
 everything else, such as sliding or full attention, belongs to the layer. Tensors that the recipe scales are put in
-place of the parents' own.
+place of the parents' own, and so are those with a row for each token where the recipe builds a vocabulary.
 
 No model family is named here. Whether the layers of a class work at another place is found without weights, by
 comparing copies with what the class itself builds for the same path (`path_problems`).
@@ -46,13 +46,15 @@ class PathModel:
         path: the path that it runs; empty before the first `follow`.
     """
 
-    def __init__(self, compatible: CompatibleParents, parents: Mapping[str, Any]) -> None:
+    def __init__(self, compatible: CompatibleParents, parents: Mapping[str, Any], own: OpenModel | None = None) -> None:
         """Make the shell.
 
         Args:
-            compatible: the parents, known to fit together.
+            compatible: the parents, known to fit together; if they are views in another vocabulary than the live
+                models have, `follow` must get all tensors whose rows moved.
             parents: name of each parent to its live model; their parameters may change in place later, but the models
                 must stay the same objects.
+            own: the model from which the first live model was built; None: as in `compatible`.
 
         Raises:
             CheckpointError: if something outside of the layers depends on them in a way that is not known here.
@@ -61,8 +63,13 @@ class PathModel:
         self._compatible = compatible
         self._parents = parents
         self._copies: dict[tuple[str, int, int], _Occurrence] = {}
+        self._own = own or compatible.first
         first = parents[compatible.members[0][0]]
         config = copy.deepcopy(first.config)
+        before = vars(self._own.config)
+        for key, value in vars(compatible.first.config).items():  # a view has other numbers of tokens
+            if not key.startswith("_") and (key not in before or before[key] != value):
+                setattr(config, key, copy.deepcopy(value))
         self._configs = {id(parent.config): config for parent in parents.values()}
         self.model: Any = _structural_copy(first, self._configs)
         self.model.generation_config = copy.deepcopy(first.generation_config)
@@ -146,7 +153,7 @@ class PathModel:
         Returns:
             The modules, and their attributes, that hold the number of layers.
         """
-        first = self._compatible.first.architecture
+        first = self._own.architecture
         steps = _one_of_each_kind(self._compatible)
         built = Architecture(
             self._compatible.config(steps), trust_remote_code=self._compatible.first.trust_remote_code

@@ -1,4 +1,4 @@
-"""The tensors of a layer path that are multiplied by a number, as values for a live model."""
+"""The tensors of a layer path that its parents do not have as they are, as values for a live model."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from typing import TypeAlias
 import torch
 
 from evomerge.merge.paths.plan import PathPlan, PathTask
+from evomerge.merge.tokens.view import has_moved_rows
 
 Scaled: TypeAlias = "Mapping[int | None, Mapping[str, torch.Tensor]]"
-"""Steps of a path (None: outside of the layers) to the parameters that are scaled there, by their names in a layer."""
+"""Steps of a path (None: outside of the layers) to the parameters that are made there, by their names in a layer."""
 
 
 class ScaledTensors:
-    """Makes the scaled tensors of one path after another; what the next path has, too, is not made again.
+    """Makes the tensors that are scaled, or have rows in another order, of one path after another.
 
-    All other tensors of a live path are its parents' own; these take memory.
+    What the next path has, too, is not made again. All other tensors of a live path are its parents' own; these take
+    memory.
     """
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Mapping[str, torch.Tensor]] = {}
 
     def of(self, plan: PathPlan) -> Scaled:
-        """Return the tensors of a plan that are scaled, with the values that they have on disk without folding.
+        """Return the tensors of a plan that are made, with the values that they have on disk without folding.
 
         Raises:
             CheckpointError: if a parent's tensor cannot be read or holds NaN or Inf.
@@ -35,10 +37,10 @@ class ScaledTensors:
         found: dict[int | None, dict[str, torch.Tensor]] = {}
         kept: dict[Hashable, Mapping[str, torch.Tensor]] = {}
         for (step, target), tasks in together.items():
-            if all(task.scale == 1.0 for task in tasks):
+            model = plan.compatible.model(tasks[0].parent)
+            if all(task.scale == 1.0 and not has_moved_rows(model, task.source) for task in tasks):
                 continue
-            serial = plan.compatible.model(tasks[0].parent).serial
-            key = (serial, target, *((task.source, task.scale, task.dtype) for task in tasks))
+            key = (model.serial, target, *((task.source, task.scale, task.dtype) for task in tasks))
             if key not in kept:
                 kept[key] = self._kept.get(key) or _made(plan, target, tasks)
             found.setdefault(step, {}).update(kept[key])

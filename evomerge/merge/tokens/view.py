@@ -51,15 +51,17 @@ class RowTensors:
             }
         )
 
+    def moved(self, name: str) -> bool:
+        """Return whether a tensor is another one than the model's own: its rows are in another order, or more."""
+        return name in self._targets and not self._order.unmoved(self._index, self._model.tensors.infos[name].shape[0])
+
     def load(self, name: str) -> torch.Tensor:
         """Return one tensor; do not change it.
 
         Raises:
             CheckpointError: if it cannot be read, or a tensor from which rows come holds NaN or Inf.
         """
-        if name not in self._targets:
-            return self._model.tensors.load(name)
-        if self._order.unmoved(self._index, self._model.tensors.infos[name].shape[0]):
+        if not self.moved(name):
             return self._model.tensors.load(name)
         if name not in self._loaded:
             self._loaded.add(name)
@@ -85,6 +87,11 @@ class RowTensors:
             return model.load(own)
 
         return self._order.take(self._index, load)
+
+
+def has_moved_rows(model: OpenModel, name: str) -> bool:
+    """Return whether a model is a view in which a tensor is another one than the model's own."""
+    return isinstance(model.tensors, RowTensors) and model.tensors.moved(name)
 
 
 def token_tensors(model: OpenModel) -> list[str]:
