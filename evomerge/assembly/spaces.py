@@ -369,7 +369,7 @@ def _path_space(
     models, names = config.models, [parent.name for parent in parents]
     tokenizer = models.tokenizer
     if isinstance(tokenizer, TokenizerBuild) and elite is not None:
-        tokenizer = TokenizerBuild(MERGED)  # the merge has all tokens, and the first row of each
+        tokenizer = TokenizerBuild(MERGED)  # the merge has all tokens already
     named: dict[str, str | None] = {
         "tokenizer": None if isinstance(tokenizer, TokenizerBuild) else tokenizer,
         "generation_config": models.generation_config,

@@ -221,6 +221,20 @@ def test_tokenizers_that_are_built_go_there_and_back() -> None:
     assert again.tokenizer == build and again.chat_template == "chatml"
 
 
+def test_a_stack_says_where_mergekits_rows_are_others(tmp_path: Path) -> None:
+    sources: dict[str, ModelSource | Recipe] = {}
+    for i, name in enumerate("ab"):
+        sources[name] = ModelSource(str(make(tmp_path / name, i)))
+    one = stack(("a", 0, 1), ("b", 1, 2), sources=sources, head="b", tokenizer=TokenizerBuild("union"))
+    found = write_mergekit(one)
+    assert not found.problems and "a row of zeros" in found.notes[0]
+    assert read_mergekit(found.text).recipe == one
+    rows = TokenizerBuild("union", {"<x>": TokenRow(ModelToken("a"))})
+    refused = write_mergekit(stack(("a", 0, 1), ("b", 1, 2), sources=sources, head="b", tokenizer=rows))
+    assert "their own models alone, a and b, but the row of '<x>' is a's" in refused.problems[0]
+    assert not write_mergekit(stack(("a", 0, 1), ("b", 1, 2), ("a", 1, 2), sources=sources, tokenizer=rows)).problems
+
+
 def test_every_parameter_of_a_shared_method_has_a_word_or_a_fixed_value() -> None:
     for words in METHODS.values():
         spec = find_method(words.ours).spec

@@ -17,7 +17,7 @@ from evomerge.interop.mergekit.models import Models, Source
 from evomerge.interop.mergekit.settings import SettingsWriter, SliceSettings
 from evomerge.interop.mergekit.vocabulary import METHODS, RANDOM, BaseUse, MethodWords
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, TokenizerBuild
-from evomerge.recipe.tokenizer import BASE_NAME, ModelToken
+from evomerge.recipe.tokenizer import BASE_NAME, ModelToken, models_named
 from evomerge.system.yaml_text import Inline, write_yaml
 
 
@@ -229,9 +229,26 @@ class _Writer:
                                 f"tokens; write it as tokenizer: {{source: {lender}}} if that is meant")  # fmt: skip
         if recipe.generation_config not in (None, recipe.tokenizer_lender or donor, donor):
             self._cannot(where, f"mergekit takes no generation config of another model ({recipe.generation_config})")
+        if isinstance(lender, TokenizerBuild) and recipe.path:
+            first = recipe.parents[0].name
+            self._check_rows(lender, {recipe.embeddings or first, recipe.head or first}, where)
         names = {BASE_NAME, *(one.name for one in recipe.parents)}
         if recipe.chat_template in names:
             self._cannot(where, f"mergekit takes no chat template of a model by name ({recipe.chat_template})")
+
+    def _check_rows(self, build: TokenizerBuild, lenders: set[str], where: str) -> None:
+        """Say what mergekit does with rows of a stack that the models at its ends do not have."""
+        for token, model in models_named(build):
+            if {model} != lenders:
+                own = " and ".join(sorted(lenders))
+                self._cannot(where, "mergekit takes the rows of a stack's embeddings and head from their own models "
+                                    f"alone, {own}, but the row of {token!r} is {model}'s")  # fmt: skip
+        note = (
+            "mergekit gives tokens that the model of a stack's embeddings, or head, lacks a row of zeros; evomerge "
+            "takes the row of the models that have them"
+        )
+        if lenders != {build.source} and note not in self.notes:
+            self.notes.append(note)
 
     def _types(self, recipe: Recipe) -> dict[str, Any]:
         """Return the types: fp32 arithmetic and one cast at the end, as here; without arithmetic just the cast."""
