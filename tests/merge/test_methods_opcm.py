@@ -17,8 +17,9 @@ from evomerge.merge import sources
 from evomerge.merge.cache import ParentCache
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.live.models import LiveModels
-from evomerge.merge.methods import opcm
+from evomerge.merge.methods import opcm, projection
 from evomerge.merge.methods.matrices import one_thread, thin_svd
+from evomerge.merge.methods.projection import split_rank
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Group, ModelSource
 
@@ -29,7 +30,7 @@ MATRIX = "layers.0.mlp.weight"
 
 def project(m: torch.Tensor, d: torch.Tensor, alpha: float, variant: str = "fusion_bench") -> torch.Tensor:
     with one_thread():
-        return opcm.project(d.double(), thin_svd(m.double()), alpha, variant)
+        return projection.project(d.double(), thin_svd(m.double()), alpha, variant)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -103,12 +104,12 @@ def test_the_result_does_not_depend_on_the_arbitrary_basis_of_what_is_zero() -> 
 
 
 def test_a_cut_between_equal_singular_values_moves_behind_them() -> None:
-    assert opcm.split_rank([2.0, 2.0, 1.0, 1.0], 0.4, "fusion_bench") == 2
-    assert opcm.split_rank([2.0, 1.0, 1.0, 1.0], 0.6, "fusion_bench") == 4
-    assert opcm.split_rank([2.0, 2.0, 1.0], 0.1, "paper") == 2
-    assert opcm.split_rank([3.0, 1.0], 0.1, "fusion_bench") == 0
-    assert [opcm.split_rank([3.0, 1.0], alpha, "paper") for alpha in (0.0, 0.1, 0.75, 0.76, 1.0)] == [0, 1, 1, 2, 2]
-    assert opcm.split_rank([], 0.5, "paper") == opcm.split_rank([], 1.0, "official") == 0
+    assert split_rank([2.0, 2.0, 1.0, 1.0], 0.4, "fusion_bench") == 2
+    assert split_rank([2.0, 1.0, 1.0, 1.0], 0.6, "fusion_bench") == 4
+    assert split_rank([2.0, 2.0, 1.0], 0.1, "paper") == 2
+    assert split_rank([3.0, 1.0], 0.1, "fusion_bench") == 0
+    assert [split_rank([3.0, 1.0], alpha, "paper") for alpha in (0.0, 0.1, 0.75, 0.76, 1.0)] == [0, 1, 1, 2, 2]
+    assert split_rank([], 0.5, "paper") == split_rank([], 1.0, "official") == 0
 
 
 def test_nothing_merged_yet_projects_nothing() -> None:

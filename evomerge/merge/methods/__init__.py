@@ -49,6 +49,7 @@ subspaces
 ``knots``            KnOTS: TIES in a basis that the task vectors share
 ``twin``             Twin-Merging: a shared model and low-rank parts of the parents
 ``opcm``             models merged one after the other, each projected away from what was merged
+``projection``       that projection
 
 one model
 ``expo``             one model, moved further along its way from the base
