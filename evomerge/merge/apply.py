@@ -5,7 +5,6 @@ The same function serves merges on disk and in memory, so both have the same byt
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -195,12 +194,12 @@ def refuse(plan: MergePlan, task: TensorTask, out: torch.Tensor, rounded: torch.
     exact = replace(task, dtype=torch.float32)
     start_tensor(plan, exact, made)
     finite = made[made.isfinite()].abs()
-    largest = finite.max().item() if finite.numel() else math.nan
+    largest = f"largest finite value {finite.max().item():g}" if finite.numel() else "none of its values is finite"
     steps = [dtype for dtype in (task.dtype, rounded, out.dtype) if dtype is not None]
     at_fault = next((dtype for dtype in steps if not made.to(dtype).isfinite().all()), steps[-1])
     raise RecipeError(
         f"the merged {task.name} does not fit {str(at_fault).removeprefix('torch.')}: its values are not finite there "
-        f"(largest finite value {largest:g}); use smaller weights or a type with a wider range"
+        f"({largest}); use smaller weights or a type with a wider range"
     )
 
 

@@ -162,11 +162,16 @@ def _differ_in_rows_alone(model: OpenModel, donor: OpenModel) -> bool:
         rows = {canonical[donor.naming.targets[name]] for name in token_tensors(donor)}
         token_tensors(model)
         own, _ = _mismatches(model, donor)
+        fits = all(
+            model.tensors.infos[mine].dtype.is_floating_point == donor.tensors.infos[name].dtype.is_floating_point
+            for name, mine in own.items()
+        )
         settings = setting_differences(model, donor)
     except CheckpointError:
         return False
     return (
-        all(key.rpartition(".")[2] == VOCABULARY for key in settings)
+        fits
+        and all(key.rpartition(".")[2] == VOCABULARY for key in settings)
         and mine.keys() == theirs.keys()
         and all(mine[name] == theirs[name] or canonical[name] in rows for name in mine)
         and len(own) == len(model.naming.targets) == len(donor.naming.targets)

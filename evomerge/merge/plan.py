@@ -104,14 +104,17 @@ def check_recipe(recipe: Recipe) -> dict[str, Method]:
             where = "" if group is None else group_words(i - 1, group)
             given = recipe.parameters if group is None else group.parameters
             problems += [where + text for text in _parameter_problems(method.spec, given, recipe, group is not None)]
-    if not problems:  # otherwise the numbers cannot be resolved
-        for i, group in enumerate((None, *recipe.groups)):
-            method = methods[recipe.method_of(group)]
-            where = "" if group is None else group_words(i - 1, group)
-            values = resolve_values(method.spec, recipe.parameters_in(group), recipe)
-            # Groups inherit mistakes of the recipe's parameters, and parents may have the same, so each counts once.
-            found = dict.fromkeys(_value_problems(method, values, recipe, group))
-            problems.extend(f"{where}{problem}" for problem in found if problem not in problems)
+    for i, group in enumerate((None, *recipe.groups)):
+        method = methods.get(recipe.method_of(group))
+        if method is None or not _right_number(method.spec, recipe):
+            continue  # its numbers cannot be resolved
+        where = "" if group is None else group_words(i - 1, group)
+        given = recipe.parameters_in(group)
+        right = {k: v for k, v in given.items() if not _parameter_problems(method.spec, {k: v}, recipe, False)}
+        values = resolve_values(method.spec, right, recipe)
+        # Groups inherit mistakes of the recipe's parameters, and parents may have the same, so each counts once.
+        found = dict.fromkeys(_value_problems(method, values, recipe, group, right))
+        problems.extend(f"{where}{problem}" for problem in found if problem not in problems)
     raise_problems(problems)
     return methods
 
@@ -136,10 +139,15 @@ def _lender_problems(recipe: Recipe) -> list[str]:
     return problems
 
 
+def _right_number(spec: MethodSpec, recipe: Recipe) -> bool:
+    low, high = spec.n_parents
+    return low <= len(recipe.parents) and (high is None or len(recipe.parents) <= high)
+
+
 def _member_problems(spec: MethodSpec, recipe: Recipe) -> list[str]:
     problems = []
-    low, high = spec.n_parents
-    if len(recipe.parents) < low or (high is not None and len(recipe.parents) > high):
+    if not _right_number(spec, recipe):
+        low, high = spec.n_parents
         wanted = f"exactly {low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
         problems.append(f"{spec.name} takes {wanted} parents, but came {len(recipe.parents)}: "
                         f"{', '.join(parent.name for parent in recipe.parents)}")  # fmt: skip
@@ -162,13 +170,20 @@ def _parameter_problems(spec: MethodSpec, given: Mapping[str, Any], recipe: Reci
     return problems
 
 
-def _value_problems(method: Method, values: Values, recipe: Recipe, group: Group | None) -> list[str]:
-    """Return what is wrong with the values of parameters of the right kind."""
+def _value_problems(
+    method: Method, values: Values, recipe: Recipe, group: Group | None, right: Mapping[str, Any]
+) -> list[str]:
+    """Return what is wrong with the values of parameters, of which those in `right` are of the right kind."""
     problems = []
     given = recipe.parameters if group is None else group.parameters
+    mistaken = recipe.parameters_in(group).keys() - right.keys()
     for parameter in method.spec.parameters:
         if parameter.name in given:
-            asleep = [other for other, awake in parameter.when.items() if values[other] not in awake]
+            asleep = [
+                other
+                for other, awake in parameter.when.items()
+                if values[other] not in awake and other not in mistaken  # what was meant there is not known
+            ]
             problems += [
                 f"{parameter.name} has no meaning with {other}: {value_word(values[other])}; it counts where {other} "
                 f"is {' or '.join(map(value_word, parameter.when[other]))}"

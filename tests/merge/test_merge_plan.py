@@ -273,3 +273,27 @@ def test_a_parameter_that_sleeps_or_holds_for_the_whole_model_is_refused(monkeyp
     assert refused(Recipe("trial", parents, groups=(Group({"order": 1.0}),))) == (
         "groups[0]: order of trial holds for the whole model; set it in `parameters`, not in a group"
     )
+
+
+def test_wrong_numbers_are_named_beside_wrong_names_and_kinds() -> None:
+    parameters = {"density": -1.0, "weight": {"m0": -1.0, "m1": 2.0}, "foo": 3.0, "election": "x"}
+    text = refused(of(parameters=parameters, groups=(Group({"density": 2.0}, roles=("mlp",)),)))
+    assert text.startswith("5 mistakes in the recipe:")
+    for words in ("'foo'", "'x'", "-1", "groups[0]: density must be between 0 and 1, but came 2"):
+        assert words in text
+
+
+def test_the_home_of_nobody_and_a_name_that_is_too_long_are_no_folders(family: SimpleNamespace) -> None:
+    for path in ("~nobody-at-all/x", "/" + "x" * 300):
+        with pytest.raises(CheckpointError, match="there is no folder"):
+            Sources().open(ModelSource(path))
+
+
+def test_a_tensor_of_another_kind_is_no_difference_of_vocabularies(family: SimpleNamespace, tmp_path: Path) -> None:
+    other = near(tmp_path / "other", family.base, 7)
+    tensors = load_file(other / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file({**tensors, name: tensors[name] > 0}, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"up_proj\.weight has type torch\.bool") as caught:
+        Sources().plan(recipe("linear", None, {"a": family.math, "b": other}))
+    assert "vocabularies" not in str(caught.value)

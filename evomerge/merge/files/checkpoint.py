@@ -17,6 +17,7 @@ from evomerge.merge.files.belongings import GENERATION, is_belonging
 from evomerge.merge.files.header import read_header
 from evomerge.merge.files.weights import INDEX, locate_tensors, weights_name
 from evomerge.recipe import ModelSource
+from evomerge.system.text import cut, error_text
 
 if TYPE_CHECKING:
     import torch
@@ -149,8 +150,13 @@ def locate(source: ModelSource) -> Path:
             return _folder(zoo_path(source.path.removeprefix("zoo:")))
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-    local = Path(source.path).expanduser()
-    if local.exists():
+    local = Path(source.path)
+    try:
+        local = local.expanduser()
+        here = local.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a folder that nobody may look into
+        raise CheckpointError(f"there is no folder {cut(source.path, 200)}: {error_text(error, most=100)}") from error
+    if here:
         if source.revision is not None:
             raise CheckpointError(f"{source.path} is a local folder, so it has no revision {source.revision!r}")
         return _folder(local)
