@@ -101,6 +101,16 @@ def test_all_that_mergekit_cannot_say_is_said_at_once() -> None:
             "mergekit removes fewer outliers than gamma of breadcrumbs says",
         ),
         (
+            recipe(
+                "nuslerp",
+                Path("c"),
+                {"a": Path("a"), "b": Path("b")},
+                parameters={"of": "task_vectors"},
+                groups=(Group({"of": "weights"}, tensors=("x",)),),
+            ),
+            "of a base of nuslerp, mergekit measures task vectors",
+        ),
+        (
             recipe("linear", None, {"a": Path("a")}, groups=(Group({}, tensors=("x",), method="slerp"),)),
             "one method in a merge, but groups have slerp",
         ),

@@ -172,7 +172,8 @@ class _Writer:
     def _merge(self, recipe: Recipe, words: MethodWords, settings: SettingsWriter, where: str) -> dict[str, Any]:
         members = list(recipe.parents)
         if recipe.base is not None and words.base in (BaseUse.ORIGIN, BaseUse.OPTIONAL):
-            if words.base is BaseUse.OPTIONAL and recipe.parameters.get("of") != "task_vectors":
+            of = {recipe.parameters_in(group).get("of") for group in (None, *recipe.groups)}
+            if words.base is BaseUse.OPTIONAL and of != {"task_vectors"}:
                 self._cannot(where, f"of a base of {recipe.method}, mergekit measures task vectors; leave `base` out, "
                                     "or write of: task_vectors")  # fmt: skip
             members.append(recipe.base)
