@@ -16,7 +16,8 @@ from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.live.placement import plan_devices
 from evomerge.merge.methods.registry import find_method
 from evomerge.merge.sources import Sources
-from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
+from evomerge.merge.tokens.view import token_tensors
+from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step, TokenizerBuild
 from evomerge.system.memory import GIB, free_bytes, free_memory, total_bytes
 
 log = logging.getLogger(__name__)
@@ -40,17 +41,37 @@ def model_bytes(opened: OpenModel, dtype: str | None) -> int:
 def live_bytes(config: SearchConfig, sources: Sources, dtype: str | None) -> int:
     """Return the least memory that the live models take, in bytes: one model for merges, and each parent for paths.
 
-    The plain average, with which a search of paths is compared, is a merge too.
+    The plain average, with which a search of paths is compared, is a merge too, and so are the parents as baselines,
+    which have live models of their own where merges have other tokens. Paths that no merge lends its layers have
+    embeddings and head of their own then.
 
     Raises:
         CheckpointError: if a model cannot be opened.
     """
-    models: list[ModelSource | Recipe] = []
-    if any(recipe.method != PASSTHROUGH for recipe in baselines(config, sources).values()):
-        models.append(average(config))
+    merges = [recipe for recipe in baselines(config, sources).values() if recipe.method != PASSTHROUGH]
+    opened: list[OpenModel] = []
+    for source in [average(config), *merges] if merges else []:
+        one = sources.like(source)
+        if all(one.architecture.shapes != other.architecture.shapes for other in opened):
+            opened.append(one)
+    total = sum(model_bytes(one, dtype) for one in opened)
     if config.stacks:
-        models += [parent.source for parent in config.models.parents]
-    return sum(model_bytes(sources.like(source), dtype) for source in models)
+        total += sum(model_bytes(sources.like(parent.source), dtype) for parent in config.models.parents)
+        if config.merges:  # the merge whose layers a path takes stands beside the one that is being made
+            total += model_bytes(opened[0], dtype)  # its rows are in the order of the paths already
+        elif isinstance(config.models.tokenizer, TokenizerBuild):
+            parents = config.models.parents
+            path = (Step(parents[0].name, 0),)
+            stack = Recipe(PASSTHROUGH, parents, path=path, tokenizer=config.models.tokenizer)
+            total += _row_bytes(sources.compatible_parents(stack).first, dtype)
+    return total
+
+
+def _row_bytes(opened: OpenModel, dtype: str | None) -> int:
+    """Return the size of a model's embedding and head in memory."""
+    size = opened.dtype.itemsize if dtype is None else TORCH_DTYPES[dtype].itemsize
+    shapes = opened.architecture.shapes
+    return sum(size * math.prod(shapes[opened.naming.targets[name]]) for name in token_tensors(opened))
 
 
 def memory_problems(

@@ -109,7 +109,7 @@ def test_nested_recipes(family: SimpleNamespace, tmp_path: Path) -> None:
 
     path = (Step("base", 0), Step("one", 1), Step("two", 0), Step("one", 0))
     live = LiveModels(sources=Sources())
-    for i, weight in enumerate((0.3, 0.9, 0.3)):  # what a search does: the same recipe with other numbers
+    for i, weight in enumerate((0.3, 0.9)):  # what a search does: the same recipe with other numbers
         parents = {"base": family.base, **merges(weight)}
         inner = recipe(PASSTHROUGH, None, parents, path=path, tokenizer=UNION, embeddings="one", head="two")
         made = merge_to_disk(inner, tmp_path / f"inner{i}")

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_search import composed, write_tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge import api
+from evomerge.assembly.memory_plan import live_bytes
+from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.errors import ConfigError
 from evomerge.recipe import Recipe
 from evomerge.record import Split, State
@@ -64,6 +67,38 @@ def test_parents_of_different_vocabularies_are_searched_and_exported(tmp_path: P
     recipe = Recipe.load(folder / "recipe.yaml")
     assert recipe.builds_vocabulary
     assert recipe.chat_template == "auto"
+
+
+def live_bytes_taken(prepared: Prepared) -> int:
+    """Hold every kind of model of a search at once, as a worker does in the end; return what they take."""
+    live = prepared.live_models()
+    for recipe in (
+        *prepared.baselines.values(),
+        *(space.decode(space.genome(space.start)) for space in prepared.spaces),
+    ):
+        live.write(recipe)
+    space = prepared.spaces[-1]
+    for seed in range(3):
+        point = np.random.default_rng(seed).random(space.n_dims)
+        live.write(space.decode(space.genome(point)))
+    models = [one.model for one in (*live._parents.values(), *live._merges)] + [live.model]
+    storages = [parameter.untyped_storage() for model in models for parameter in model.parameters()]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@pytest.mark.parametrize("space", ["parameter", "dataflow", "joint"])
+def test_the_memory_plan_counts_models_and_rows_of_other_vocabularies(space: str, tmp_path: Path) -> None:
+    file = write_tiny(tmp_path)
+    with_more_tokens(tmp_path / "models" / "b")
+    config = composed(file, "models.tokenizer={source: union}", "models.dtype=float32")
+    if space == "dataflow":
+        config["models"]["base"] = config["method"] = None
+    if space != "parameter":
+        config["space"] |= {"name": space, "path": {"encoding": "segments"}}
+    if space == "dataflow":
+        config["space"] = {"name": "dataflow", "path": {"encoding": "segments"}}
+    prepared = prepare(config)
+    assert live_bytes(prepared.config, prepared.sources, "float32") == live_bytes_taken(prepared)
 
 
 @pytest.mark.slow
