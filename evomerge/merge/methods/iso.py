@@ -28,7 +28,7 @@ from evomerge.merge.methods.base import (
 )
 from evomerge.merge.methods.matrices import (
     TOLERANCE,
-    Slot,
+    LastFound,
     Svd,
     exact_task_vectors,
     holds_matrices,
@@ -111,11 +111,11 @@ def _prepare_iso_c(inputs: Inputs, tensors: ParentTensors) -> torch.Tensor | Non
     """Return σ̄ U Vᵀ; weights that change need another one."""
     if plain(inputs.values):
         return None
-    slot: Slot[torch.Tensor] = tensors.once(
-        ("iso_c", tensors.name), Slot, lambda _: 4 * inputs.origin.numel(), what="the isotropic task matrices"
+    last: LastFound[torch.Tensor] = tensors.once(
+        ("iso_c", tensors.name), LastFound, lambda _: 4 * inputs.origin.numel(), what="the isotropic task matrices"
     )
     key = (inputs.numbers("weight"), inputs.number("tolerance"))
-    return slot.find(key, lambda: _even_of(inputs))
+    return last.find(key, lambda: _even_of(inputs))
 
 
 def _iso_c(inputs: Inputs) -> torch.Tensor:
@@ -141,11 +141,14 @@ def _prepare_iso_cts(inputs: Inputs, tensors: ParentTensors) -> list[torch.Tenso
     """Return U⊥ Σ V⊥ᵀ and σ̄ U⊥ V⊥ᵀ; weights or a share that change need others."""
     if plain(inputs.values):
         return None
-    slot: Slot[list[torch.Tensor]] = tensors.once(
-        ("iso_cts", tensors.name), Slot, lambda _: 8 * inputs.origin.numel(), what="the common and specific directions"
+    last: LastFound[list[torch.Tensor]] = tensors.once(
+        ("iso_cts", tensors.name),
+        LastFound,
+        lambda _: 8 * inputs.origin.numel(),
+        what="the common and specific directions",
     )
     key = (inputs.numbers("weight"), inputs.number("fraction"), inputs.number("tolerance"))
-    return slot.find(key, lambda: _pair_of(inputs))
+    return last.find(key, lambda: _pair_of(inputs))
 
 
 def _iso_cts(inputs: Inputs) -> torch.Tensor:

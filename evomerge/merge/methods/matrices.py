@@ -218,7 +218,7 @@ def smaller_side(at: TensorAt) -> int:
     return min(at.shape[-2:])
 
 
-class Slot(Generic[T]):
+class LastFound(Generic[T]):
     """Keeps one value with what it was found for; the next one takes its place.
 
     A search that evolves what the value depends on then fills the parent cache once, not once for each candidate.

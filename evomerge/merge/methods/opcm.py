@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from evomerge.merge.methods.base import BASE, Inputs, Method, ParentTensors, Values, nonzero, out_of_range, too_small
-from evomerge.merge.methods.matrices import Slot, Svd, holds_matrices, kept_svds, one_thread
+from evomerge.merge.methods.matrices import LastFound, Svd, holds_matrices, kept_svds, one_thread
 from evomerge.merge.methods.parameters import WEIGHT
 from evomerge.merge.methods.projection import FUSION_BENCH, OFFICIAL, PAPER, advance
 from evomerge.merge.methods.tensor_at import TensorAt
@@ -137,9 +137,9 @@ class _Walk:
         """Return Z_T of a tensor, fp32 on the CPU."""
         return self._last(name, at).find(self.steps, lambda: self._found(name, at))
 
-    def _last(self, name: str, at: TensorAt) -> Slot[torch.Tensor]:
+    def _last(self, name: str, at: TensorAt) -> LastFound[torch.Tensor]:
         return self._tensors.once(
-            ("opcm", name), Slot, lambda _: 4 * math.prod(at.shape), what="the merged directions (OPCM)", of=[]
+            ("opcm", name), LastFound, lambda _: 4 * math.prod(at.shape), what="the merged directions (OPCM)", of=[]
         )
 
     def _square(self, name: str, i: int) -> float:
@@ -176,14 +176,14 @@ class _Walk:
         if t != 1 or self._start:
             return kept_svds(z, at)
         first, *_ = self._sequence
-        slot: Slot[list[Svd]] = self._tensors.once(
+        last: LastFound[list[Svd]] = self._tensors.once(
             ("opcm svd", name),
-            Slot,
+            LastFound,
             lambda _: _svd_bytes(at),
             what="the decompositions of first parents (OPCM)",
             of=[first],
         )
-        return slot.find(self._weight[first], lambda: kept_svds(z, at))
+        return last.find(self._weight[first], lambda: kept_svds(z, at))
 
 
 def _delta(base: torch.Tensor | None, parent: torch.Tensor, weight: float) -> torch.Tensor:

@@ -21,7 +21,7 @@ from evomerge.merge.methods.base import (
     weighted_sum,
 )
 from evomerge.merge.methods.matrices import (
-    Slot,
+    LastFound,
     Svd,
     exact_task_vectors,
     holds_matrices,
@@ -74,10 +74,13 @@ def _prepare(inputs: Inputs, tensors: ParentTensors) -> list[list[Svd]] | None:
         return None
     at = inputs.place
     entries = math.prod(at.shape[:-2]) * smaller_side(at) * (sum(at.shape[-2:]) + 1)
-    slot: Slot[list[list[Svd]]] = tensors.once(
-        ("twin", tensors.name), Slot, lambda _: 4 * entries * len(inputs.parents), what="the parents' own directions"
+    last: LastFound[list[list[Svd]]] = tensors.once(
+        ("twin", tensors.name),
+        LastFound,
+        lambda _: 4 * entries * len(inputs.parents),
+        what="the parents' own directions",
     )
-    return slot.find(inputs.numbers("gamma"), lambda: _own(inputs))
+    return last.find(inputs.numbers("gamma"), lambda: _own(inputs))
 
 
 def _twin(inputs: Inputs) -> torch.Tensor:
