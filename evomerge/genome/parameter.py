@@ -93,6 +93,10 @@ class ParameterSpace(GeneSpace):
         chat_template: str | None = None,
         seed: int = 0,
     ) -> None:
+        if isinstance(method, MethodChoice):
+            method = replace(method, methods=tuple(one.at_depth(n_layers) for one in method.methods))
+        else:
+            method = method.at_depth(n_layers)
         choice = method if isinstance(method, MethodChoice) else None
         methods = (method,) if isinstance(method, MethodSpec) else method.methods
         problems = [problem for one in methods for problem in _parent_problems(one, parents, base)]

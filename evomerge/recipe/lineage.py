@@ -21,7 +21,7 @@ LINEAR, TASK_ARITHMETIC = "linear", "task_arithmetic"
 
 DEFAULTS: Mapping[str, Mapping[str, Value]] = {
     LINEAR: {"weight": 1.0, "normalize": True},
-    TASK_ARITHMETIC: {"weight": 1.0, "lambda": 1.0},
+    TASK_ARITHMETIC: {"weight": 1.0, "lambda": 1.0, "normalize": False},
 }
 """The methods that only add weights, with their parameters' defaults (a test compares them with the methods' own)."""
 
@@ -245,6 +245,8 @@ def _is_sound(recipe: Recipe, given: Mapping[str, Value]) -> bool:
         return False
     if isinstance(weight, Mapping) and weight.keys() != names:
         return False
+    if recipe.method == TASK_ARITHMETIC and given.get("normalize", False) is not False:
+        return False  # its weights are shares of their sum
     if not isinstance(given.get("normalize", True), bool) or not isinstance(given.get("lambda", 1.0), float):
         return False
     total = sum(weight.values()) if isinstance(weight, Mapping) else weight * len(names)

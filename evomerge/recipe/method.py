@@ -6,7 +6,7 @@ The arithmetic of each method, and its `MethodSpec`, are in `evomerge.merge.meth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SCOPES = ("group", "global")
 """Where a parameter may differ: in each group of tensors, or only between merges."""
@@ -49,6 +49,7 @@ class Parameter:
             gives it a gene.
         matrices: whether it counts in linear maps alone. A search then has no gene of it where all tensors are
             embeddings, norms or the head.
+        of_layers: the share of a model's layers that `high` is where their number is known; None: `high` as it stands.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Parameter:
     in_groups: bool = True
     for_first: bool = True
     matrices: bool = False
+    of_layers: float | None = None
 
     @property
     def kind(self) -> str:
@@ -115,3 +117,13 @@ class MethodSpec:
     def parameter(self, name: str) -> Parameter | None:
         """Return the parameter of that name, or None."""
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
+
+    def at_depth(self, n_layers: int) -> MethodSpec:
+        """Return the method with the ranges that a search has over models of so many layers."""
+        if all(one.of_layers is None for one in self.parameters):
+            return self
+        fitted = (
+            one if one.of_layers is None else replace(one, high=max(one.low + 1, int(one.of_layers * n_layers)))
+            for one in self.parameters
+        )
+        return replace(self, parameters=tuple(fitted))

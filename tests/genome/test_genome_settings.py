@@ -273,3 +273,12 @@ def test_what_counts_in_matrices_alone_has_no_gene_where_there_are_none() -> Non
     ]
     assert all("alpha" in group.parameters for group in found.groups)
     assert all(space.awake(genome))
+
+
+@pytest.mark.parametrize(("n_layers", "highest", "start"), [(1, 1, 0), (4, 2, 2), (32, 16, 2)])
+def test_a_range_in_layers_follows_the_depth_of_the_model(n_layers: int, highest: int, start: int) -> None:
+    ends = tuple(Parameter(name, 2, 0, 8, integer=True, scope="global", of_layers=0.5) for name in ("bottom", "top"))
+    method = MethodSpec("swap", "", "", ends, needs_base=False)
+    found = by_name(method=method, base=None, n_layers=n_layers, blocks=1, genes={"top": {"high": 8}}, parameters={})
+    assert (found["bottom"].low, found["bottom"].high, found["bottom"].start) == (0, highest, start)
+    assert (found["top"].high, found["top"].start) == (8, 2)

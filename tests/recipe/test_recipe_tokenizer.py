@@ -118,8 +118,7 @@ def test_what_shows_only_beside_the_rest_of_the_recipe_is_named_before_models_ar
     assert "tokenizer.source is 'base', but the recipe has no base" in str(raised.value)
     assert "tokenizer.tokens.x is 'base', but the recipe has no base" in str(raised.value)
     assert "chat_template is no template that Jinja can read" in str(raised.value)
-    with pytest.raises(RecipeError, match="no vocabulary can be built"):
-        check_recipe(Recipe("passthrough", (Parent("a", ModelSource("x/a")),), tokenizer=TokenizerBuild()))
+    check_recipe(Recipe("passthrough", (Parent("a", ModelSource("x/a")),), tokenizer=TokenizerBuild()))
 
 
 @pytest.mark.parametrize("template", [*TEMPLATES, "auto", "a", "{% generation %}{{ m }}{% endgeneration %}{% break %}"])

@@ -70,8 +70,26 @@ METHOD = Method(
         paper="https://arxiv.org/abs/2410.01335",
         topic="layers",
         parameters=(
-            Parameter("bottom", 2, 0, 8, integer=True, scope="global", doc="b, how many of the lowest layers change"),
-            Parameter("top", 2, 0, 8, integer=True, scope="global", doc="t, how many of the highest layers change"),
+            Parameter(
+                "bottom",
+                2,
+                0,
+                8,
+                integer=True,
+                scope="global",
+                of_layers=0.5,
+                doc="b, how many of the lowest layers change",
+            ),
+            Parameter(
+                "top",
+                2,
+                0,
+                8,
+                integer=True,
+                scope="global",
+                of_layers=0.5,
+                doc="t, how many of the highest layers change",
+            ),
             Parameter(
                 "transition",
                 1,
@@ -128,8 +146,8 @@ METHOD = Method(
         notes="An end that owns no layers has no transition. Where both ends reach a layer, the larger share counts, "
         "so b + t ≥ L gives all layers to the others. Layers of one owner are copied bit for bit. Tied heads are the "
         "embedding. More owners: groups of layers with weights of their own, such as {layers: [0, 4], parameters: "
-        "{weight: {b: 1, c: 0}}}. Set the ranges of `bottom` and `top` (at most half of the layers each) for models of "
-        "another depth. The paper's own numbers of layers are for Llama 3.1 8B (32 layers); search them. "
+        "{weight: {b: 1, c: 0}}}. A search gives each end at most half of the model's layers. The paper's own numbers "
+        "of layers are for Llama 3.1 8B (32 layers); search them. "
         "mergekit has no such method; slices of linear merges build the same model.",
     ),
     merge=lambda inputs: linear(inputs.parents, weight=inputs.numbers("weight"), normalize=False),
