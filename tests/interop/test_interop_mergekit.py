@@ -253,3 +253,18 @@ def test_every_parameter_of_a_shared_method_has_a_word_or_a_fixed_value() -> Non
         for name, value in words.fixed.items():
             parameter = spec.parameter(name)
             assert parameter is not None and type(parameter.default) is type(value), (words.theirs, name)
+
+
+def test_all_that_mergekit_cannot_express_is_named_beside_a_method_that_it_lacks() -> None:
+    inner = recipe("iso_c", Path("c"), {"a": Path("a")})
+    groups = (Group({}, tensors=("x",), method="slerp"),)
+    one = recipe("tsv_m", Path("c"), {"a": inner, "b": Path("b")}, tokenizer="b", generation_config="a", groups=groups)
+    problems = "\n".join(write_mergekit(one).problems)
+    for words in (
+        "method tsv_m",
+        "groups have slerp",
+        "tokenizer of b",
+        "generation config",
+        "a: mergekit has no method iso_c",
+    ):
+        assert words in problems

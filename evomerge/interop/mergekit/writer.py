@@ -83,10 +83,13 @@ class _Writer:
         found = [words for words in METHODS.values() if words.ours == recipe.method]
         if not found:
             self._cannot(where, f"mergekit has no method {recipe.method}")
-            return
         others = [method for method in recipe.methods if method != recipe.method]
         if others:
             self._cannot(where, f"mergekit has one method in a merge, but groups have {', '.join(others)}")
+        if not found or others:
+            self._lent(recipe, where)
+            for member in recipe.members:
+                self._reference(member, where)  # for what is wrong with each of them
             return
         words = found[0]
         data: dict[str, Any] = {} if name is None else {"name": name}
