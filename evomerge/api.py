@@ -255,8 +255,9 @@ def method(name: str) -> dict[str, Any]:
     """Return all of a merge method's declaration, as data.
 
     It has `name`, `summary`, `formula`, `notes`, `paper`, `topic`, `n_parents` (least and most; None: any number),
-    `needs_base`, `base` (always, sometimes: with some values, never), `parameters` with all that is declared of each
-    and its `kind`: float, integer, choice or flag, and what the method promises (`share`, `of_equals`).
+    `needs_base`, `base` (always, never, or sometimes: with the values in `base_with`), `parameters` with all that is
+    declared of each and its `kind`: float, integer, choice or flag, and what the method promises (`share`,
+    `of_equals`).
 
     Args:
         name: of a method, "module:METHOD" or "my_file.py:function".

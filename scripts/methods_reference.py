@@ -16,8 +16,6 @@ from evomerge.workflows.methods import methods
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods_reference.md"
 
-_BASE = {"always": "a base", "sometimes": "a base with some values", "never": "no base"}
-
 
 def page() -> str:
     """Return the text of the page; methods of other installed packages are not in it."""
@@ -41,7 +39,7 @@ def _method(method: Mapping[str, Any]) -> Iterator[str]:
     parents = f"{low}" if low == high else f"{low} to {high}" if high is not None else f"{low} or more"
     parents += " parent" if parents == "1" else " parents"
     yield from ("", f"### `{method['name']}`", "")
-    yield f"{method['summary'][0].upper()}{method['summary'][1:]}. Takes {parents} and {_BASE[method['base']]}."
+    yield f"{method['summary'][0].upper()}{method['summary'][1:]}. Takes {parents} and {_base(method)}."
     yield f"[Paper]({method['paper']})"
     if method["formula"]:
         yield from ("", f"    {method['formula']}")
@@ -50,6 +48,13 @@ def _method(method: Mapping[str, Any]) -> Iterator[str]:
         yield from map(_row, method["parameters"])
     if method["notes"]:
         yield from ("", method["notes"])
+
+
+def _base(method: Mapping[str, Any]) -> str:
+    if method["base"] == "sometimes":
+        asked = [f"`{name}: {word}`" for name, words in method["base_with"].items() for word in words]
+        return f"a base with {' or '.join(asked)}"
+    return "a base" if method["base"] == "always" else "no base"
 
 
 def _row(one: Mapping[str, Any]) -> str:

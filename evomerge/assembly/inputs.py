@@ -245,7 +245,7 @@ def _inner_methods(config: SearchConfig) -> Iterator[str]:
     while waiting:
         source = waiting.pop()
         if isinstance(source, Recipe):
-            yield source.method
+            yield from source.methods
             waiting += [parent.source for parent in source.members]
 
 

@@ -13,7 +13,7 @@ from evomerge.cli.streams import say
 def run(words: Sequence[str]) -> int:
     """Build the model of a recipe on disk."""
     parser = argparse.ArgumentParser(prog="evomerge merge", description="Build the model of a recipe on disk.")
-    parser.add_argument("recipe", type=Path, help="a recipe YAML file")
+    parser.add_argument("recipe", type=Path, help="the YAML file of a recipe, evomerge's or mergekit's")
     parser.add_argument("out", type=Path, help="the folder to write; must not exist or be empty")
     parser.add_argument("--shard-gb", type=float, default=5.0, help="largest weight file, in GB (default 5)")
     parser.add_argument(

@@ -15,8 +15,6 @@ from evomerge.cli.console import make_console, named, print_hanging, print_table
 from evomerge.cli.streams import say_json
 from evomerge.system.text import value_word
 
-_BASE = {"always": "yes", "sometimes": "with some values of its parameters", "never": "no"}
-
 
 def run(words: Sequence[str]) -> int:
     """List the merge methods by topic, or explain one of them."""
@@ -60,6 +58,13 @@ def _table(topic: str, methods: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def _base(method: Mapping[str, Any]) -> str:
+    if method["base"] == "sometimes":
+        asked = " or ".join(f"{name}: {word}" for name, words in method["base_with"].items() for word in words)
+        return f"with {asked or 'some values of its parameters'}"
+    return "yes" if method["base"] == "always" else "no"
+
+
 def _parents(method: Mapping[str, Any]) -> str:
     low, high = method["n_parents"]
     return f"{low}" if low == high else f"{low}–{high}" if high is not None else f"{low} …"
@@ -69,7 +74,7 @@ def _explain(console: Console, method: Mapping[str, Any]) -> None:
     lines = {
         "result": method["formula"],
         "parents": _parents(method).replace(" …", " or more"),
-        "base": _BASE[method["base"]],
+        "base": _base(method),
         "topic": method["topic"],
         "paper": method["paper"],
         "notes": method["notes"],

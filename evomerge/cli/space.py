@@ -46,7 +46,10 @@ def _table(title: str, genes: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(column, justify="right" if column in ("low", "high", "start") else "left")
     for gene in genes:
         words = gene["choices"] or None
-        numbers = [f"{gene[key]:g}" if words is None else words[int(gene[key])] for key in ("low", "high", "start")]
+        if words is None:
+            numbers = [f"{gene[key]:g}" for key in ("low", "high", "start")]
+        else:
+            numbers = ["", "", words[int(gene["start"])]]  # words have no order, so no range
         kind = ("log" if gene["log"] else "linear") if gene["kind"] == "float" else gene["kind"]
         cells = (gene["name"], *numbers, kind if words is None else f"one of {', '.join(words)}")
         cells = (*cells, gene["when"]) if sleeps else cells

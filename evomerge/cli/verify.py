@@ -26,7 +26,7 @@ def run(words: Sequence[str]) -> int:
         prog="evomerge verify",
         description="Compare a saved model folder with the live model of a recipe file or a run (its best merge).",
     )
-    parser.add_argument("target", help="a run folder or a recipe YAML file")
+    parser.add_argument("target", help="a run folder, or the YAML file of a recipe, evomerge's or mergekit's")
     parser.add_argument("folder", type=Path, help="the model folder, as `evomerge export` or `evomerge merge` wrote it")
     parser.add_argument("--prompts", type=Path, help="a text file with one prompt a line, beside the random ones")
     parser.add_argument("--random", type=int, default=8, help="prompts of random tokens (default 8)")

@@ -108,8 +108,8 @@ def _metadata(
     if hub_ids:
         metadata["base_model"] = hub_ids
         metadata["base_model_relation"] = "merge"
-    method = recipe.method.replace("_", "-")
-    metadata["tags"] = [*TAGS, method] if re.fullmatch(r"[a-z0-9-]{1,50}", method) else [*TAGS]
+    methods = [method.replace("_", "-") for method in recipe.methods]
+    metadata["tags"] = [*TAGS, *(method for method in methods if re.fullmatch(r"[a-z0-9-]{1,50}", method))]
     if index:
         metadata["model-index"] = index
     return metadata
@@ -124,10 +124,11 @@ def _summary(recipe: Recipe, parents: Sequence[ParentModel], *, searched: bool) 
             f"({', '.join(map(markdown_code, names))}). {how} evomerge. No weight was trained; it is an ordinary "
             "checkpoint of the parents' architecture, without code of its own."
         )
-    method = markdown_code(published_recipe(recipe).method)
+    methods = [markdown_code(method) for method in published_recipe(recipe).methods]
+    by = f"method {methods[0]}" if len(methods) == 1 else f"methods {', '.join(methods)}, in groups of tensors"
     return (
         f"A merge of {len(names)} model{'s' * (len(names) != 1)} ({', '.join(map(markdown_code, names))}) with the "
-        f"method {method}. {how} evomerge. No weight was trained; it loads like any model of its architecture."
+        f"{by}. {how} evomerge. No weight was trained; it loads like any model of its architecture."
     )
 
 

@@ -114,7 +114,8 @@ def _listed(found: list[str]) -> str:
 
 
 def _with_parents(recipe: Recipe, visit: Any) -> Recipe:
-    return replace(recipe.with_members(visit), method=without_folders(recipe.method))
+    groups = tuple(replace(group, method=without_folders(group.method)) for group in recipe.groups)
+    return replace(recipe.with_members(visit), method=without_folders(recipe.method), groups=groups)
 
 
 def _is_local(source: ModelSource) -> bool:

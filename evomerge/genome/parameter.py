@@ -315,7 +315,11 @@ def _parent_problems(method: MethodSpec, parents: Sequence[Parent], base: Parent
     low, high = method.n_parents
     if 0 < len(parents) < low or (high is not None and len(parents) > high):
         wanted = f"{low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
-        problems.append(f"{method.name} merges {wanted} parents, but there are {len(parents)}")
+        problems.append(
+            f"{method.name} merges {wanted} parent{'' if high == 1 else 's'}, but there are {len(parents)}: "
+            f"{', '.join(parent.name for parent in parents)}"
+            + ("; leave out others (`~models.parents.NAME` in a command)" if high and len(parents) > high else "")
+        )
     if method.needs_base and base is None:
         problems.append(f"{method.name} measures task vectors from a base, but there is none; set `models.base`")
     return problems

@@ -149,7 +149,7 @@ def _member_problems(spec: MethodSpec, recipe: Recipe) -> list[str]:
     if not _right_number(spec, recipe):
         low, high = spec.n_parents
         wanted = f"exactly {low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-        problems.append(f"{spec.name} takes {wanted} parents, but came {len(recipe.parents)}: "
+        problems.append(f"{spec.name} takes {wanted} parent{'' if high == 1 else 's'}, but came {len(recipe.parents)}: "
                         f"{', '.join(parent.name for parent in recipe.parents)}")  # fmt: skip
     if spec.needs_base and recipe.base is None:
         problems.append(f"{spec.name} measures task vectors from a base; name one with `base:`")

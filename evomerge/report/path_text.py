@@ -49,7 +49,7 @@ def describe_source(source: ModelSource | Recipe) -> str:
         if source.path:
             used = {step.parent for step in source.path}
             return f"stacked: {len(source.path)} layers of {', '.join(name for name in of if name in used)}"
-        return f"merged: {source.method} of {', '.join(of)}"
+        return f"merged: {', '.join(source.methods)} of {', '.join(of)}"
     path = source.path
     if path.startswith(("/", "~/", "./", "../")):  # the author's folders are private
         path = path.rstrip("/").rsplit("/", 1)[-1]

@@ -36,4 +36,24 @@ def _data(found: Method) -> dict[str, Any]:
     data = asdict(spec)
     base = "always" if spec.needs_base else "never" if found.reads_base is None else "sometimes"
     parameters = [{**asdict(one), "kind": one.kind} for one in spec.parameters]
-    return {**data, "topic": spec.topic if spec.topic in TOPICS else OTHERS, "base": base, "parameters": parameters}
+    return {
+        **data,
+        "topic": spec.topic if spec.topic in TOPICS else OTHERS,
+        "base": base,
+        "base_with": _base_with(found) if base == "sometimes" else {},
+        "parameters": parameters,
+    }
+
+
+def _base_with(found: Method) -> dict[str, list[str]]:
+    """Return the words of parameters with each of which alone, all else at its default, a method reads its base."""
+    n_parents = found.spec.n_parents[0]
+    values: dict[str, Any] = {
+        one.name: (one.default,) * n_parents if one.per_parent else one.default for one in found.spec.parameters
+    }
+    asked = {
+        one.name: [word for word in one.choices if found.uses_base({**values, one.name: word})]
+        for one in found.spec.parameters
+        if one.choices and not one.per_parent
+    }
+    return {name: words for name, words in asked.items() if words}

@@ -18,7 +18,8 @@ def show(target: str | Path | Recipe, *, candidate: int | None, out: str | Path 
     if not recipe.path:
         of = "the recipe" if title is None else title.split(":")[0]
         raise RecipeError(
-            f"{of} has no layer path to draw: it mixes weights by the method {recipe.method}. A path comes from "
+            f"{of} has no layer path to draw: it mixes weights by the method{'s' * (len(recipe.methods) > 1)} "
+            f"{', '.join(recipe.methods)}. A path comes from "
             "`method: passthrough` with a `path`, as the searches of the data-flow space find"
         )
     from evomerge.report.path_figure import save_path_figure

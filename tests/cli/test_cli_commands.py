@@ -91,6 +91,12 @@ def test_space_lists_every_gene_with_range_and_start(capsys) -> None:
     assert out.count("both, stage ") == 0 and capsys.readouterr().out.count("both, stage ") == 2
 
 
+def test_genes_that_are_words_have_no_range(capsys) -> None:
+    assert main(["space", "zoo_ja_math", "method.name=pipeline", "space.genes={}", "space.blocks=1"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "consensus.layers" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")][1:5] == ["", "", "none", "one of none, sum, count"]
+
+
 def test_methods_lists_parameters(capsys) -> None:
     assert main(["methods", "--json"]) == 0
     methods = {method["name"]: method for method in json.loads(capsys.readouterr().out)}
@@ -101,6 +107,13 @@ def test_methods_lists_parameters(capsys) -> None:
     assert "density" in out and all(name in out for name in methods)
 
 
+def test_every_method_explains_itself() -> None:
+    for method in api.methods():
+        assert all(method[key] for key in ("summary", "formula", "notes", "paper", "topic")), method["name"]
+        assert all(one["doc"] for one in method["parameters"]), method["name"]
+        assert bool(method["base_with"]) == (method["base"] == "sometimes"), method["name"]
+
+
 def test_one_method_is_explained(capsys, tmp_path: Path, monkeypatch) -> None:
     assert main(["methods", "ties"]) == 0
     out = capsys.readouterr().out
@@ -109,6 +122,8 @@ def test_one_method_is_explained(capsys, tmp_path: Path, monkeypatch) -> None:
     )
     assert main(["methods", "knots"]) == 0
     assert "counts where combine is ties" in capsys.readouterr().out
+    assert main(["methods", "nuslerp"]) == 0
+    assert "base     with of: task_vectors" in capsys.readouterr().out
     assert main(["methods", "tis"]) == 2
     assert "did you mean 'ties'" in capsys.readouterr().err
     assert main(["methods", "ties", "--json"]) == 0

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from evomerge.export.licences import (
 )
 from evomerge.export.model_card import model_card
 from evomerge.export.publishing import without_folders
-from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.recipe import Group, ModelSource, Parent, Recipe
 from evomerge.record import Score, Split
 from evomerge.store import collect_environment
 
@@ -130,6 +131,17 @@ def test_a_card_of_a_recipe_alone_has_no_empty_sections():
         assert heading not in text
     assert "evomerge merge recipe.yaml DIR" in text
     assert ModelCard(text).data.eval_results is None
+
+
+def test_methods_of_groups_are_named_without_folders():
+    recipe = replace(
+        hub_recipe(),
+        groups=(Group({}, (0, 4), method="linear"), Group({}, roles=("head",), method="/home/me/power.py:merge")),
+    )
+    text = model_card(recipe, title="m", parents=describe_parents(recipe, read=reader(CARDS)))
+    assert "with the methods `dare_ties`, `linear`, `power.py:merge`, in groups of tensors." in text
+    assert ModelCard(text).data.tags[-2:] == ["dare-ties", "linear"]
+    assert "/home/me" not in text
 
 
 def test_local_and_zoo_parents_are_no_hub_ids_and_their_folders_are_not_shown(tmp_path):

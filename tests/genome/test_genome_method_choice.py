@@ -107,7 +107,8 @@ def test_all_mistakes_are_named_at_once() -> None:
         )  # fmt: skip
     assert caught.value.problems == (
         "sum measures task vectors from a base, but there is none; set `models.base`",
-        "turn merges 2 parents, but there are 3",
+        "turn merges 2 parents, but there are 3: math, ja, code; leave out others (`~models.parents.NAME` in a "
+        "command)",
         "trim measures task vectors from a base, but there is none; set `models.base`",
         "`method.parameters.turn` must map parameters of turn to their values, but came 1",
         "`space.genes.density`: with several methods, parameters stand below their method's name, like "

@@ -68,7 +68,7 @@ def test_expo_without_a_step_copies_the_parent_and_back_by_one_the_base(family: 
 
 
 def test_expo_takes_one_parent(family: SimpleNamespace) -> None:
-    with pytest.raises(RecipeError, match="expo takes exactly 1 parents, but came 2"):
+    with pytest.raises(RecipeError, match="expo takes exactly 1 parent, but came 2"):
         Sources().plan(recipe("expo", family.base, {"a": family.math, "b": family.code}))
 
 

@@ -74,6 +74,10 @@ METHOD = Method(
         summary="point on the arc between two parents",
         paper="https://doi.org/10.1145/325334.325242",
         topic="angles",
+        formula="θ = [sin((1−t)Ω) θ_1 + sin(tΩ) θ_2] / sin Ω, Ω = ∠(θ_1, θ_2), for each tensor",
+        notes="Zero, nearly parallel and opposite vectors (|cos Ω| > 0.9995) are interpolated on the line. Both keep "
+        "their lengths; t = 0 and t = 1 copy a parent bit for bit. A base takes no part; mergekit's `base_model` is "
+        "the first parent. A candidate costs one pass.",
         parameters=(Parameter("t", 0.5, 0.0, 1.0, doc="0 is the first parent, 1 the second"),),
         needs_base=False,
         n_parents=(2, 2),
