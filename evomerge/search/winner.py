@@ -63,7 +63,7 @@ class Finals:
         ranked = sorted(self._as_known_now(scored), key=lambda record: (-(record.fitness or 0.0), record.number))
         if not ranked:
             why = reasons_of(self._db.records()) or (
-                "the budget ended before one was scored that is no parent and not their average"
+                "the search ended before one was scored that is no parent and not their average (these are baselines)"
             )
             raise EvaluationError(
                 f"no candidate could be scored, so there is no best merge: {why}. Set this right and continue with "
