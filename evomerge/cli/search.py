@@ -22,7 +22,8 @@ Evolve a merge: score the parents, evolve recipes within the budget, choose on v
 what to search:
   FILE.yaml            your configuration, of any name; what it leaves out has its default. It may begin with
                        `defaults: [search, _self_]`, and name further files there
-  experiment=NAME      a built-in example: {experiments}
+  experiment=NAME      a built-in example:
+                       {experiments}
 
 keys (`evomerge explain` lists them all, `evomerge explain KEY` says what one means):
   KEY=VALUE            another value for a key: seed=1 budget.candidates=200 models.parents.math=org/model

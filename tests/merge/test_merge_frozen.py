@@ -72,7 +72,7 @@ def both_spaces(
     sources = Sources()
     few = spaces.make_space(configuration, configuration.stages[0].space, sources, None)
     with monkeypatch.context() as patch:
-        patch.setattr(spaces, "_unmoved", lambda config, sources: None)
+        patch.setattr(spaces, "_unmoved", lambda *_: None)
         every = spaces.make_space(configuration, configuration.stages[0].space, sources, None)
     assert isinstance(few, ParameterSpace)
     assert isinstance(every, ParameterSpace)
