@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.errors import RecipeError
+from evomerge.system.yaml_text import Inline
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def runs(path: Iterable[Step]) -> list[tuple[str, int, int, float]]:
 def path_to_data(path: Iterable[Step]) -> list[dict[str, Any]]:
     """Return the JSON/YAML form: equal paths give equal data."""
     return [
-        {"parent": parent, "layers": [start, stop]} | ({} if scale == 1.0 else {"scale": scale})
+        {"parent": parent, "layers": Inline([start, stop])} | ({} if scale == 1.0 else {"scale": scale})
         for parent, start, stop, scale in runs(path)
     ]
 

@@ -56,7 +56,7 @@ from evomerge.recipe.tokenizer import (
     tokenizer_to_data,
 )
 from evomerge.system.files import read_file
-from evomerge.system.yaml_text import Place, YamlError, read_yaml, write_yaml
+from evomerge.system.yaml_text import Inline, Place, YamlError, read_yaml, write_yaml
 
 Value: TypeAlias = "float | bool | str | Mapping[str, float]"
 """The value of a parameter: one number (or flag, or word) for all parents, or parent name to number."""
@@ -506,11 +506,11 @@ def _group_to_data(group: Group) -> dict[str, Any]:
     if group.name:
         data["name"] = group.name
     if group.layers is not None:
-        data["layers"] = list(group.layers)
+        data["layers"] = Inline(group.layers)
     if group.roles is not None:
-        data["roles"] = list(group.roles)
+        data["roles"] = Inline(group.roles)
     if group.tensors is not None:
-        data["tensors"] = list(group.tensors)
+        data["tensors"] = Inline(group.tensors)
     if group.method is not None:
         data["method"] = group.method
     data["parameters"] = _thaw(group.parameters)
