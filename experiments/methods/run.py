@@ -111,10 +111,9 @@ def searched(arm: str, seed: int, candidates: int, folder: Path) -> dict[str, An
     start = time.process_time()
     result = api.search(configuration(arm, seed, candidates), run_dir=folder)
     status = result.status()
-    best = status["best"]
-    recipe = Recipe.from_data(best["recipe"]) if "recipe" in best else Recipe.load(folder / "best.yaml")
+    recipe = Recipe.from_data(status["best"]["recipe"])
     return {
-        "genes": status.get("n_dims"),
+        "genes": len(api.space(configuration(arm, seed, candidates))),
         "seconds": round(time.process_time() - start, 1),
         "failed": status.get("failed"),
         "recipe": recipe.to_data(),

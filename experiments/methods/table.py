@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from run import PARENTS, configuration
 from scipy import stats
+
+from evomerge import api
 
 TASK, KEPT = "zoo_ja_math_test", ("zoo_en_math", "zoo_ja_reading")
 
@@ -51,13 +54,13 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for arm in sorted(arms, key=searched, reverse=True):
         found, plain = rows[arm, True], rows[arm, False]
-        genes = next((row["genes"] for row in found if row.get("genes")), "")
+        genes = len(api.space(configuration(arm, 0, 1)))
         kept = " | ".join(f"{mean_of(plain, task)} → {mean_of(found, task)}" for task in KEPT)
         print(
             f"| `{arm}` | {genes} | {mean_of(plain, TASK)} | {mean_of(found, TASK)} | {gain(plain, found)} | {kept} "
             f"| {len(found)} |"
         )
-    for arm in sorted({arm for arm, tuned in rows if not tuned} - arms):
+    for arm in PARENTS:
         tested = " | ".join(mean_of(rows[arm, False], task) for task in KEPT)
         print(f"| parent `{arm}` | | {mean_of(rows[arm, False], TASK)} | | | {tested} | |")
 
