@@ -203,7 +203,9 @@ def _model_tops(tensors: ParentTensors, sizes: Sequence[_Sizes], n_parents: int)
 
     Of equal entries the first are kept, in the order of the tensors. At most one tensor of each parent is held at once.
     """
-    at_most = {name: math.prod(at.shape) for name, at in tensors.tensors().items()}
+    at_most = tensors.lately(  # every tensor of a candidate asks
+        "numbers of entries", lambda: {name: math.prod(at.shape) for name, at in tensors.tensors().items()}
+    )
     ks = [k for each in sizes for k in each(sum(at_most.values()))]
 
     def find() -> dict[str, list[list[Cut]]]:
