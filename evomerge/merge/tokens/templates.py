@@ -6,6 +6,7 @@ message, it stands in front of the first user's message.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,6 +72,7 @@ Write a response that appropriately completes the request.' -}}
 """Name to the text of a template."""
 
 
+@functools.lru_cache(maxsize=16)  # each candidate of a search asks about the same text
 def syntax_problem(text: str) -> str | None:
     """Return why Jinja cannot read a chat template; None: it can."""
     from jinja2 import TemplateSyntaxError, nodes
