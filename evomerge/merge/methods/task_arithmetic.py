@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evomerge.merge.methods.base import Values
+from evomerge.merge.methods.base import Values, weighted_sum
 from evomerge.merge.methods.parameters import NORMALIZE_SUM, SUM_LAMBDA, WEIGHT
-from evomerge.merge.methods.pipeline.aggregate import summed
 from evomerge.merge.methods.pipeline.build import build
 from evomerge.merge.methods.pipeline.post import added
 from evomerge.recipe.method import MethodSpec
@@ -24,7 +23,7 @@ def add_task_vectors(
     base: torch.Tensor, task_vectors: Sequence[torch.Tensor], *, weight: Sequence[float], scale: float
 ) -> torch.Tensor:
     """Return θ0 + λ Σ w_i τ_i, with `scale` for λ."""
-    return added(base, summed(task_vectors, weight, None), scale)
+    return added(base, weighted_sum(task_vectors, weight), scale)
 
 
 def _slots(values: Values) -> Values:

@@ -14,6 +14,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from evomerge.merge.methods.base import weighted_sum
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,9 +28,11 @@ def summed(sparse: Sequence[torch.Tensor], weight: Sequence[float], counts: Sequ
     """Return Σ w_i τ̂_i, of the entries that count (None: of all)."""
     import torch
 
+    if counts is None:
+        return weighted_sum(sparse, weight)
     total = torch.zeros_like(sparse[0])
-    for i, (w, tau) in enumerate(zip(weight, sparse, strict=True)):
-        total += tau * w if counts is None else torch.where(counts[i], tau * w, 0.0)
+    for w, tau, here in zip(weight, sparse, counts, strict=True):
+        total += torch.where(here, tau * w, 0.0)
     return total
 
 

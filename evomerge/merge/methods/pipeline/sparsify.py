@@ -144,9 +144,9 @@ def keep(task_vector: torch.Tensor, mask: SlotMask) -> torch.Tensor:
     """Set to 0, in place, what the mask does not keep, and multiply the rest by the mask's factors."""
     flat = task_vector.view(-1)
     if isinstance(mask, Cut):
-        flat.masked_fill_(~_is_kept(flat, mask), 0.0)
+        flat.masked_fill_(~is_kept(flat, mask), 0.0)
     elif isinstance(mask, Band):
-        flat.masked_fill_(_is_kept(flat, mask.removed) | ~_is_kept(flat, mask.kept), 0.0)
+        flat.masked_fill_(is_kept(flat, mask.removed) | ~is_kept(flat, mask.kept), 0.0)
     elif isinstance(mask, Drop):
         flat.mul_(mask.rescale).masked_fill_(_words(flat, mask.seed) >= mask.below, 0.0)
     else:
@@ -159,7 +159,8 @@ def keep(task_vector: torch.Tensor, mask: SlotMask) -> torch.Tensor:
     return task_vector
 
 
-def _is_kept(flat: torch.Tensor, cut: Cut) -> torch.Tensor:
+def is_kept(flat: torch.Tensor, cut: Cut) -> torch.Tensor:
+    """Return where a cut keeps the entries of a flat task vector."""
     size = flat.abs()
     kept = size > cut.threshold
     kept[: cut.limit] |= size[: cut.limit] == cut.threshold
@@ -200,4 +201,4 @@ def most_varied(task_vectors: Sequence[torch.Tensor], *, density: float) -> torc
     mean = sum(away, torch.zeros_like(away[0])).mul_(1.0 / len(away))
     variance = sum(((each - mean).square_() for each in away), torch.zeros_like(mean)).view(-1)
     n_varied = int((variance != 0).sum())
-    return _is_kept(variance, top(variance, math.floor(density * n_varied))) if n_varied else None
+    return is_kept(variance, top(variance, math.floor(density * n_varied))) if n_varied else None
