@@ -108,7 +108,8 @@ class Sources:
         self._families: Latest[Hashable, Family] = Latest()
         self._compatible: Latest[Hashable, CompatibleParents] = Latest()
         self._equal: Latest[tuple[tuple[int, ...], int], Mapping[str, frozenset[int]]] = Latest()
-        self._lent: dict[tuple[int, str], OpenModel] = {}
+        self._templates: dict[Path, Mapping[str, str]] = {}
+        self._with_templates: dict[tuple[Path, bool, str], Path] = {}
         self._stack = contextlib.ExitStack()
         weakref.finalize(self, self._stack.close)
         self._scratch: Path | None = None
@@ -326,17 +327,24 @@ class Sources:
         if recipe.chat_template is None:
             return lender
         templates = self._templates_of(recipe)
-        if templates is None or templates == read_templates(lender.tokenizer_folder):
+        if templates is None or templates == self._templates_in(lender.tokenizer_folder):
             return lender
-        key = (lender.serial, repr(sorted(templates.items())))
-        if key not in self._lent:
+        # By its folder, since a lender that is a recipe is another model with every candidate.
+        key = (lender.tokenizer_folder, lender.trust_remote_code, repr(sorted(templates.items())))
+        if key not in self._with_templates:
             folder = self._folder()
             copy_tokenizer(lender.tokenizer_folder, folder, code=lender.trust_remote_code)
             write_templates(folder, templates)
-            self._lent[key] = with_tokenizer(lender, folder)
-        return self._lent[key]
+            self._with_templates[key] = folder
+        return with_tokenizer(lender, self._with_templates[key])
 
-    def _templates_of(self, recipe: Recipe) -> dict[str, str] | None:
+    def _templates_in(self, folder: Path) -> Mapping[str, str]:
+        """Return the chat templates of a folder, which is read once."""
+        if folder not in self._templates:
+            self._templates[folder] = read_templates(folder)
+        return self._templates[folder]
+
+    def _templates_of(self, recipe: Recipe) -> Mapping[str, str] | None:
         """Return the chat templates that a recipe asks for, by name; None: those of its tokenizer."""
         said = recipe.chat_template
         assert said is not None  # callers have looked
@@ -358,10 +366,10 @@ class Sources:
         most = max(counts.values())
         return next(found for found in each if counts[repr(sorted(found.items()))] == most)
 
-    def _own_templates(self, member: Parent) -> dict[str, str]:
+    def _own_templates(self, member: Parent) -> Mapping[str, str]:
         source = member.source
         model = self.tokenizer_of(source) if isinstance(source, Recipe) else self.open(source)
-        return read_templates(model.tokenizer_folder)
+        return self._templates_in(model.tokenizer_folder)
 
     def generation_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose generation config (`generation_folder`) the recipe's result carries.

@@ -369,6 +369,17 @@ def test_several_templates_of_a_model_come_together_and_a_path_takes_one_too(
     assert written_by(path, tmp_path / "path").startswith("<|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>")
 
 
+def test_a_lender_that_is_another_recipe_each_time_has_one_tokenizer(family: SimpleNamespace) -> None:
+    live = LiveModels(sources=Sources())
+    seen = set()
+    for weight in (0.5, 1.0):
+        inner = recipe("linear", None, {"a": family.base, "b": family.base}, parameters={"weight": weight})
+        live.write(recipe("linear", None, {"mix": inner, "base": family.base}, chat_template="chatml"))
+        seen.add(id(live.tokenizer))
+        assert "im_start" in live.tokenizer.chat_template
+    assert len(seen) == 1
+
+
 def test_no_template_at_all_is_said(tmp_path: Path, said: Callable[[], str]) -> None:
     one = model(tmp_path / "one", 0, bpe([*SPECIALS, *LETTERS], []))
     made = merge_to_disk(recipe("linear", None, {"a": one}, chat_template="auto"), tmp_path / "out")
