@@ -21,9 +21,9 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     text = read_file(path, "the recipe", RecipeError)
-    if not looks_like_mergekit(text):
-        return Recipe.load(path)
     try:
+        if not looks_like_mergekit(text):
+            return Recipe.from_yaml(text)
         reading = read_mergekit(text)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
