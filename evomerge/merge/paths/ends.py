@@ -66,7 +66,7 @@ def tensors_before_layers(model: OpenModel) -> frozenset[str]:
     try:
         with torch.no_grad(), ExitStack() as stack:
             for name, module in built.named_modules():
-                if not name.startswith(layers):
+                if not name.startswith(f"{layers}."):
                     stack.callback(module.register_forward_pre_hook(note(name)).remove)
             stack.callback(built.get_submodule(layers)[0].register_forward_pre_hook(reached).remove)
             built(input_ids=ones, attention_mask=ones, position_ids=ones, use_cache=False)
