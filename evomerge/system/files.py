@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shlex
 import sqlite3
@@ -35,6 +36,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 os.fsync(handle)
             aside.replace(path)
         sync_folder(path.parent)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write data as JSON for people to read; not atomically, so in a folder that is made aside."""
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_file(path: Path, what: str, error: type[EvomergeError]) -> bytes:

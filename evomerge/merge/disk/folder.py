@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from evomerge.merge.files.weights import INDEX, SINGLE
 from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan, TensorTask
 from evomerge.recipe import Recipe
-from evomerge.system.files import free_folder
+from evomerge.system.files import free_folder, write_json
 from evomerge.system.leftovers import hidden_folder
 
 if TYPE_CHECKING:
@@ -246,7 +245,7 @@ def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progr
     if len(shards) > 1:
         places = {task.name: name for name, shard in zip(names, shards, strict=True) for task in shard}
         index = {"metadata": {"total_size": sum(task.n_bytes for task in build.tasks)}, "weight_map": places}
-        _write_json(folder / INDEX, index)
+        write_json(folder / INDEX, index)
 
 
 def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
@@ -302,7 +301,7 @@ def _write_config(build: _Build, folder: Path) -> None:
     # Older files call it torch_dtype; the donor's word is kept.
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
     config[key] = _main_dtype(build.tasks)
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     _write_generation_config(build, folder)
     if donor.trust_remote_code:
         for name in code_files(donor.folder):
@@ -317,7 +316,7 @@ def _write_generation_config(build: _Build, folder: Path) -> None:
     else:
         from evomerge.merge.files.generation import generation_json
 
-        _write_json(folder / GENERATION, generation_json(build.generation))
+        write_json(folder / GENERATION, generation_json(build.generation))
 
 
 def _main_dtype(tasks: Sequence[TensorTask | PathTask]) -> str:
@@ -353,7 +352,3 @@ def _copy(source: Path, name: str, folder: Path) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         # Hub caches hold links to read-only files, so the bytes are copied, not the link or the mode.
         shutil.copyfile(source / name, folder / name)
-
-
-def _write_json(path: Path, data: object) -> None:
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

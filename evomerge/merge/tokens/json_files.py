@@ -14,8 +14,9 @@ from typing import Any
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.belongings import belongings, code_files
-from evomerge.merge.tokens.output import FLAGS, Member, Output, tokenizer_json
+from evomerge.merge.tokens.output import Member, Output, tokenizer_json, unwritten_flags
 from evomerge.merge.tokens.templates import DEFAULT, JINJA, MORE_TEMPLATES
+from evomerge.system.files import write_json
 
 _OTHER_FORMS = (
     "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -42,7 +43,7 @@ def write_templates(folder: Path, templates: Mapping[str, str]) -> None:
     if config.is_file():
         data = json.loads(config.read_text(encoding="utf-8"))
         if data.pop("chat_template", None) is not None:
-            _write(config, data)
+            write_json(config, data)
     for name, text in templates.items():
         path = folder / JINJA if name == DEFAULT else folder / MORE_TEMPLATES / f"{name}.jinja"
         path.parent.mkdir(exist_ok=True)
@@ -63,20 +64,15 @@ def extend_tokenizer(folder: Path, own: Member, output: Output) -> None:
     data = tokenizer_json(folder)
     assert data is not None  # `make_output` has refused it
     model, added = data["model"], [dict(one) for one in data.get("added_tokens") or ()]
-    vocab = model["vocab"]
-    known = (set(vocab) if isinstance(vocab, dict) else {token for token, _ in vocab}) | {
-        one["content"] for one in added
-    }
     # Tokens that tokenizer_config.json alone names would get other numbers.
-    unwritten = {token: {**FLAGS, "special": token in own.tokens.special} for token in own.tokens.ids.keys() - known}
-    for token, flags in {**unwritten, **output.added}.items():
+    for token, flags in {**unwritten_flags(own, data), **output.added}.items():
         added.append({"id": output.ids[token], "content": token, **flags})
     data["added_tokens"] = sorted(added, key=lambda one: int(one["id"]))
     if output.cut:
         _grow(model, output, {one["content"] for one in added})
         for name in _OTHER_FORMS:
             (folder / name).unlink(missing_ok=True)
-    _write(folder / "tokenizer.json", data)
+    write_json(folder / "tokenizer.json", data)
     _name_added(folder, data["added_tokens"])
     _check(folder, output)
 
@@ -141,12 +137,12 @@ def _name_added(folder: Path, added: list[dict[str, Any]]) -> None:
             config["added_tokens_decoder"] = {
                 str(one["id"]): {key: value for key, value in one.items() if key != "id"} for one in added
             }
-            _write(path, config)
+            write_json(path, config)
     path = folder / "added_tokens.json"
     if path.is_file():
         listed = json.loads(path.read_text(encoding="utf-8"))
         own = {one["content"]: one["id"] for one in added}
-        _write(path, {**listed, **own})
+        write_json(path, {**listed, **own})
 
 
 def _check(folder: Path, output: Output) -> None:
@@ -162,7 +158,3 @@ def _check(folder: Path, output: Output) -> None:
             f"the tokenizer with all tokens is read back with other numbers for {len(wrong)} of them (the first is "
             f"{wrong[0]!r}); take the tokens of one model with {{source: base}}, or {{source: NAME}}"
         )
-
-
-def _write(path: Path, data: object) -> None:
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -89,15 +89,15 @@ def make_output(build: TokenizerBuild, members: Sequence[Member], lender: int) -
     warnings: list[str] = []
     problems: list[str] = []
     read = {one.folder: tokenizer_json(one.folder) for one in members}
+    flags = {one.folder: _flags(one, read[one.folder]) for one in members}
     others = list({one.folder: one for one in members if one.folder != own.folder}.values())
     next_id = own.tokens.n_rows
     if build.source == UNION:
         new: list[tuple[str, Mapping[str, Any] | None, Member]] = []
         for member in others:
-            flags = _flags(member, read[member.folder])
             missing = sorted((i, token) for token, i in member.tokens.ids.items() if token not in ids)
-            new += [(token, flags.get(token), member) for _, token in missing]
-            warnings += _other_flags(own, read[own.folder], member, flags)
+            new += [(token, flags[member.folder].get(token), member) for _, token in missing]
+            warnings += _other_flags(own, flags[own.folder], member, flags[member.folder])
         for token, flag, member in sorted(new, key=lambda one: one[1] is not None):  # stable
             if token not in ids:
                 ids[token], next_id = next_id, next_id + 1
@@ -108,10 +108,7 @@ def make_output(build: TokenizerBuild, members: Sequence[Member], lender: int) -
     for token in build.tokens:
         if token not in ids:
             ids[token], next_id = next_id, next_id + 1
-            added[token] = next(
-                (flags[token] for one in others if (flags := _flags(one, read[one.folder])).get(token) is not None),
-                FLAGS,
-            )
+            added[token] = next((found for one in others if (found := flags[one.folder].get(token))), FLAGS)
     if cut or added:
         problems += _extension_problems(own, read[own.folder], cut, read)
     problems += _row_problems(build, members)
@@ -142,22 +139,25 @@ def _flags(member: Member, data: Mapping[str, Any] | None) -> dict[str, Mapping[
     """Return the flags of those tokens of a model that its tokenizer looks for in texts before it cuts them."""
     if data is None:
         return {}
-    vocab = data["model"]["vocab"]
-    known = vocab.keys() if isinstance(vocab, dict) else {token for token, _ in vocab}
-    written: dict[str, Mapping[str, Any]] = {
+    written = {
         one["content"]: {key: bool(one.get(key, value)) for key, value in FLAGS.items()}
         for one in data.get("added_tokens") or ()
     }
-    # Some tokens are named in tokenizer_config.json alone; transformers adds them.
-    unwritten = member.tokens.ids.keys() - known - written.keys()
-    return written | {token: {**FLAGS, "special": token in member.tokens.special} for token in unwritten}
+    return written | unwritten_flags(member, data)
+
+
+def unwritten_flags(member: Member, data: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the flags of the tokens that tokenizer_config.json alone names; transformers adds them."""
+    vocab = data["model"]["vocab"]
+    known = vocab.keys() if isinstance(vocab, dict) else {token for token, _ in vocab}
+    unwritten = member.tokens.ids.keys() - known - {one["content"] for one in data.get("added_tokens") or ()}
+    return {token: {**FLAGS, "special": token in member.tokens.special} for token in unwritten}
 
 
 def _other_flags(
-    own: Member, data: Mapping[str, Any] | None, other: Member, flags: Mapping[str, Mapping[str, Any]]
+    own: Member, mine: Mapping[str, Mapping[str, Any]], other: Member, flags: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
     """Return a warning if tokens that two models add have other flags in one than in the other."""
-    mine = _flags(own, data)
     differing = sorted(token for token in mine.keys() & flags.keys() if mine[token] != flags[token])
     if not differing:
         return []

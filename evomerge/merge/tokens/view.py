@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from evomerge.merge.tokens.numbers import Renumbering, renumbered_config
 from evomerge.merge.tokens.output import Member, make_output
 from evomerge.merge.tokens.rows import RowOrder
 from evomerge.recipe.tokenizer import TokenizerBuild
+from evomerge.system.files import write_json
 
 
 class RowTensors:
@@ -222,7 +222,7 @@ class CommonVocabulary:
             return model.generation_folder
         folder = self._folder / f"generation-{index}"
         folder.mkdir()
-        (folder / GENERATION).write_text(json.dumps(after, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / GENERATION, after)
         return folder
 
 
