@@ -9,7 +9,8 @@ from pathlib import Path
 from evomerge.config.schema import ModelsConfig, SearchConfig
 from evomerge.errors import ConfigError, RecipeError
 from evomerge.interop.load import load_recipe
-from evomerge.recipe import Group, ModelSource, Parent, Recipe, Value
+from evomerge.recipe import Group, ModelSource, Parent, Recipe, TokenizerBuild, Value
+from evomerge.recipe.tokenizer import ModelToken, Tokenizer, TokenRow
 
 
 def start_recipe(config: SearchConfig) -> Recipe | None:
@@ -80,13 +81,24 @@ def _renamed(recipe: Recipe, names: Mapping[str, str], models: ModelsConfig) -> 
     def lender(name: str | None) -> str | None:
         return names.get(name, name) if name is not None else None
 
+    def row(one: TokenRow) -> TokenRow:
+        if not isinstance(one.source, ModelToken):
+            return one
+        return replace(one, source=replace(one.source, model=names.get(one.source.model, one.source.model)))
+
+    def tokenizer(one: Tokenizer | None) -> Tokenizer | None:
+        if not isinstance(one, TokenizerBuild):
+            return lender(one)
+        rows = {token: row(its) for token, its in one.tokens.items()}
+        return replace(one, source=lender(one.lender) or one.source, tokens=rows)
+
     return replace(
         recipe,
         parents=models.parents,
         base=models.base,
         parameters=values(recipe.parameters),
         groups=tuple(map(group, recipe.groups)),
-        tokenizer=lender(recipe.tokenizer) if isinstance(recipe.tokenizer, str) else recipe.tokenizer,
+        tokenizer=tokenizer(recipe.tokenizer),
         generation_config=lender(recipe.generation_config),
         chat_template=lender(recipe.chat_template),
     )
@@ -111,4 +123,6 @@ def _place(parent: Parent) -> str:
 
 
 def _said(value: object) -> str:
+    if isinstance(value, TokenizerBuild):
+        value = value.to_data()
     return "null" if value is None else str(value)

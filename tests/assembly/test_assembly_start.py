@@ -9,6 +9,7 @@ import pytest
 
 from evomerge.assembly import spaces as stages
 from evomerge.assembly.inputs import find_inputs
+from evomerge.assembly.start import start_recipe
 from evomerge.config.reader import from_data
 from evomerge.errors import ConfigError
 from evomerge.merge.sources import Sources
@@ -95,6 +96,20 @@ def test_every_difference_between_the_models_is_named_at_once(tmp_path: Path) ->
         "`space.start`: its dtype is bfloat16, but `models.dtype` is float32; set one to the other",
         "`space.start`: its tokenizer is math, but `models.tokenizer` is null; set one to the other",
     ]
+
+
+def test_a_tokenizer_that_is_built_is_put_in_the_searchs_names(tmp_path: Path) -> None:
+    tokens = "tokenizer: {source: m, tokens: {a: j, b: {kind: zero}, c: {kind: model_token, model: base, token: d}}}"
+    start = written(tmp_path, OURS + tokens)
+    given = data(start)
+    given["models"]["tokenizer"] = {
+        "source": "math",
+        "tokens": {"a": "japanese", "b": {"kind": "zero"}, "c": {"kind": "model_token", "model": "base", "token": "d"}},
+    }
+    recipe = start_recipe(from_data(given))
+    assert recipe is not None and recipe.tokenizer == from_data(given).models.tokenizer
+    with pytest.raises(ConfigError, match=r"its tokenizer is {'source': 'math', .*}, but `models.tokenizer` is null"):
+        start_recipe(from_data(data(start)))
 
 
 @pytest.mark.parametrize(
