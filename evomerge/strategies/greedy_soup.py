@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from evomerge.errors import ConfigError
-from evomerge.recipe import Parent, Recipe
+from evomerge.recipe import Parent, Recipe, TokenizerBuild
+from evomerge.recipe.tokenizer import models_named
 from evomerge.record import Result
 from evomerge.strategies.base import Proposal, Strategy, StrategySetup
 
@@ -126,14 +127,24 @@ class GreedySoup(Strategy):
         return Proposal(number, self._average_of([self._average.parents[place] for place in places]))
 
     def _average_of(self, parents: Sequence[Parent]) -> Recipe:
-        """Return the average of some parents; what another one would lend comes from the first of them or the base."""
+        """Return the average of some parents; what another one would lend comes from the first of them or the base.
+
+        Others of which a tokenizer is built by name stay with the weight 0, so that all soups have its vocabulary.
+        """
         missing = {parent.name for parent in self._average.parents} - {parent.name for parent in parents}
+        build, idle = self._average.tokenizer, set[str]()
+        if isinstance(build, TokenizerBuild):
+            idle = missing & {build.lender, *(name for _, name in models_named(build))}
+            missing -= idle
         lenders: dict[str, Any] = {
             key: None
             for key in ("tokenizer", "generation_config", "chat_template")
             if getattr(self._average, key) in missing
         }
-        return replace(self._average, parents=tuple(parents), **lenders)
+        kept = tuple(parent for parent in self._average.parents if parent.name not in missing)
+        soup = replace(self._average, parents=kept, **lenders)
+        weight = {parent.name: float(parent.name not in idle) for parent in kept}
+        return replace(soup, parameters={**soup.parameters, "weight": weight}) if idle else soup
 
     def dump_state(self) -> bytes:
         """Return what was asked and told, as JSON."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evomerge import api
 from evomerge.errors import ConfigError
-from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.recipe import ModelSource, Parent, Recipe, TokenizerBuild
+from evomerge.recipe.tokenizer import ModelToken, TokenRow
 from evomerge.record import Result
 from evomerge.strategies import Proposal, StrategySetup, make_strategy
 from evomerge.strategies.greedy_soup import GreedySoup
@@ -169,3 +171,18 @@ def test_a_search_ends_when_all_parents_were_tried_and_is_resumed_bit_for_bit(tm
     api.resume(parts, budget={"candidates": 50})
     rows = [[(r.number, r.recipe.content_hash, r.fitness) for r in api.records(path)] for path in (whole, parts)]
     assert rows[0] == rows[1]
+
+
+def test_a_soup_keeps_the_vocabulary_that_is_built_of_a_parent_without_it() -> None:
+    rows = {"x": TokenRow(ModelToken("d")), "y": TokenRow(ModelToken("a"))}
+    average = replace(AVERAGE, tokenizer=TokenizerBuild("c", rows), chat_template="b")
+    strategy = GreedySoup([Recipe("linear", (parent,)) for parent in PARENTS], average)
+    for score in (0.4, 0.1, 0.3, 0.2):
+        strategy.tell(strategy.ask().number, Result((score,)))
+    soup = strategy.ask().recipe  # of a and c
+    assert soup.tokenizer == average.tokenizer
+    assert soup.parameters == {"weight": {"a": 1.0, "c": 1.0, "d": 0.0}}
+    assert soup.chat_template is None, "b lends nothing"
+    strategy.tell(4, Result((0.0,)))
+    soup = strategy.ask().recipe  # of a and d
+    assert soup.parameters == {"weight": {"a": 1.0, "c": 0.0, "d": 1.0}}
