@@ -13,7 +13,7 @@ from rich.text import Text
 
 from evomerge.cli.console import make_console, named, print_hanging, print_table
 from evomerge.cli.streams import say_json
-from evomerge.system.text import value_word
+from evomerge.system.text import condition, value_word
 
 
 def run(words: Sequence[str]) -> int:
@@ -94,10 +94,8 @@ def _parameters(parameters: Sequence[Mapping[str, Any]]) -> Table:
     for one in parameters:
         where = "group" if one["scope"] == "group" and one["in_groups"] else "model"
         each = f"parent and {where}" if one["per_parent"] else where
-        asleep = " and ".join(
-            f"{other} is {' or '.join(value_word(value) for value in values)}" for other, values in one["when"].items()
-        )
-        doc = f"{one['doc']}{'; ' if one['doc'] else ''}counts where {asleep}" if asleep else one["doc"]
+        where_counts = condition(one["when"])
+        doc = f"{one['doc']}{'; ' if one['doc'] else ''}counts where {where_counts}" if where_counts else one["doc"]
         searched = "yes" if one["gene"] else "if named"
         table.add_row(*map(named, (one["name"], value_word(one["default"]), _range(one), each, searched, doc)))
     return table

@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 
 from evomerge.genome.gene_values import EVOLVED, Options, Range
 from evomerge.genome.layout import Region
-from evomerge.genome.settings import Setting, condition
+from evomerge.genome.settings import Setting
 from evomerge.genome.space import Gene
 from evomerge.genome.start import Starts, differing, start_at, start_value
 from evomerge.genome.unmoved import Idle, LeftOut, Unmoved
 from evomerge.recipe import Value
 from evomerge.recipe.method import MethodSpec, Parameter
-from evomerge.system.text import value_word
+from evomerge.system.text import condition, value_word
 
 Values: TypeAlias = Mapping[str, float]
 """The value of each gene by its name."""
@@ -192,7 +192,7 @@ class MethodLayout:
         return Gene(name, value.low, value.high, float(start), value.log, doc, when=when)
 
     def _when(self, parameter: Parameter) -> str:
-        parts = [f"method is {self._prefix}" if self._prefix else "", condition(parameter)]
+        parts = [f"method is {self._prefix}" if self._prefix else "", condition(parameter.when)]
         return " and ".join(part for part in parts if part)
 
     def _name(self, setting: Setting, parent: str | None, region: str) -> str:

@@ -18,7 +18,7 @@ from evomerge.genome.gene_values import (
     read_words,
 )
 from evomerge.recipe.method import SCOPES, MethodSpec, Parameter
-from evomerge.system.text import value_word
+from evomerge.system.text import condition
 
 _KEYS = ("low", "high", "start", "log", "choices", "fixed", "scope", "parents")
 _PARENT_KEYS = ("low", "high", "start", "log", "fixed")
@@ -94,13 +94,6 @@ def read_settings(
     return [] if reader.problems else _awake(method, settings, {*parameters, *genes}, where, problems)
 
 
-def condition(parameter: Parameter) -> str:
-    """Return in words where a parameter counts: "sparsify is random"; empty: everywhere."""
-    return " and ".join(
-        f"{other} is {' or '.join(map(value_word, values))}" for other, values in parameter.when.items()
-    )
-
-
 def _awake(
     method: MethodSpec, settings: Sequence[Setting], named: set[str], where: str, problems: list[str]
 ) -> list[Setting]:
@@ -120,7 +113,7 @@ def _awake(
             if setting.name in named:
                 problems.append(
                     f"{where}{setting.name} of {method.name} never counts here: it does where "
-                    f"{condition(setting.parameter)}; leave it out"
+                    f"{condition(setting.parameter.when)}; leave it out"
                 )
         elif not setting.parameter.in_groups:
             problems += [

@@ -13,6 +13,7 @@ import json
 import math
 import re
 import shlex
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from evomerge.system.secrets import hide
@@ -186,3 +187,8 @@ def duration(seconds: float) -> str:
 def value_word(value: Any) -> str:
     """Return a number, a flag or a word as one writes it in YAML."""
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def condition(when: Mapping[str, Iterable[Any]]) -> str:
+    """Return in words that each of some names has one of its values: "sparsify is random"; empty: no names."""
+    return " and ".join(f"{name} is {' or '.join(map(value_word, values))}" for name, values in when.items())
