@@ -163,7 +163,8 @@ class ParameterSpace(GeneSpace):
         }
         self._choice = choice if choice is None or start is None else replace(choice, start=start.method)
         self._start = start
-        self._genes = (*self._method_genes(), *(gene for one in self._layouts.values() for gene in one.genes))
+        self._method_genes = tuple(self._genes_of_methods())
+        self._genes = (*self._method_genes, *(gene for one in self._layouts.values() for gene in one.genes))
         problems = name_problems(self._genes)
         if problems:
             raise ConfigError(problems)
@@ -214,7 +215,7 @@ class ParameterSpace(GeneSpace):
             ValueError: as `decode`.
         """
         values = self._values(genome)
-        awake = {gene.name for gene in self._method_genes()}
+        awake = {gene.name for gene in self._method_genes}
         for name, regions in self._regions_of(self._chosen(values)).items():
             awake |= self._layouts[name].awake(values, regions)
         return tuple(gene.name in awake for gene in self._genes)
@@ -256,7 +257,7 @@ class ParameterSpace(GeneSpace):
         """The genes that could change nothing and are left out, by method and region; see `MethodLayout.left_out`."""
         return [one for layout in self._layouts.values() for one in layout.left_out]
 
-    def _method_genes(self) -> list[Gene]:
+    def _genes_of_methods(self) -> list[Gene]:
         if self._choice is None:
             return []
         doc = "the merge method"
