@@ -106,7 +106,6 @@ class SplitScorer:
             score = self._judge.score(outcome.scores, split)
             if split == Split.VALIDATION and not record.is_baseline:
                 # Where it is compared with the other finalists, its limits and objectives must be known, too.
-                self._judge.violated(outcome.scores, split)
                 shown = replace(record, result=self._judge.result(outcome.scores, split, record.recipe))
         except EvaluationError as unusable:  # a metric that is NaN, say
             self._unscored(record, split, str(unusable))
