@@ -145,7 +145,7 @@ def tokenizer_from_data(data: Any) -> Tokenizer | None:
         if row is None:
             problems.append(
                 f"`tokenizer.tokens` says where the row of {token!r} comes from: a model's name, {{kind: model_token, "
-                "model: NAME, token: TOKEN}} (or token_id: NUMBER), or {kind: zero}; each also as {source: …, force: "
+                "model: NAME, token: TOKEN} (or token_id: NUMBER), or {kind: zero}; each also as {source: …, force: "
                 f"true}}; but came {dict(one) if isinstance(one, Mapping) else one!r}"
             )
         else:
