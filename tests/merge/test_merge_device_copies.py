@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from device_models import state
 from method_case import ARITHMETIC
 from pretended_devices import pretended_devices
 from safetensors.torch import load_file, save_file
@@ -59,10 +60,6 @@ def keeping(models: SimpleNamespace, device: Any) -> LiveModels:
     tensors = sum(t.numel() * t.element_size() for t in load_file(models.a / "model.safetensors").values())
     assert n_bytes == 3 * tensors, "three models of one size"
     return live
-
-
-def state(live: LiveModels) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu() for name, tensor in live.model.state_dict(keep_vars=True).items()}
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from device_models import assert_same_on_a_device
 from memory_family import merged
-from pretended_devices import pretended_devices
 from tiny_models import make, near, recipe, same_bytes, tensors_of
 
 from evomerge.errors import RecipeError
@@ -21,7 +21,7 @@ from evomerge.merge.methods import opcm, projection
 from evomerge.merge.methods.matrices import one_thread, thin_svd
 from evomerge.merge.methods.projection import split_rank
 from evomerge.merge.sources import Sources
-from evomerge.recipe import Group, ModelSource
+from evomerge.recipe import Group
 
 M = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
 D = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -262,18 +262,4 @@ def test_another_device_gets_the_bytes_of_the_cpu(tmp_path: Path) -> None:
     base = make(tmp_path / "base", 0, dtype="bfloat16")
     parents = {f"p{i}": near(tmp_path / f"p{i}", base, i + 1) for i in range(3)}
     recipes = [recipe("opcm", base, parents, parameters={"alpha": alpha}) for alpha in (0.3, 0.8)]
-
-    def state(live: LiveModels) -> dict[str, torch.Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in live.model.state_dict(keep_vars=True).items()}
-
-    plain, found = LiveModels(), []
-    with pretended_devices(), torch.no_grad():
-        live = LiveModels(device=torch.device("cuda:0"))
-        live.load(ModelSource(str(base)))
-        live.keep([ModelSource(str(folder)) for folder in (*parents.values(), base)])
-        for one in recipes:
-            live.write(one)
-            found.append(state(live))
-    for one, got in zip(recipes, found, strict=True):
-        plain.write(one)
-        assert all(torch.equal(got[name], tensor) for name, tensor in state(plain).items())
+    assert_same_on_a_device(recipes, base, parents.values())

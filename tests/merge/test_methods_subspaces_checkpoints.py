@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from device_models import assert_same_on_a_device
 from memory_family import merged
-from pretended_devices import pretended_devices
 from tiny_models import recipe, same_bytes, tensors_of
 from transformers import AutoModelForCausalLM, GPT2Config, GptOssConfig, LlamaConfig
 
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.live.model import LiveModel
-from evomerge.merge.live.models import LiveModels
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.recipe import ModelSource
 
@@ -73,10 +72,6 @@ def test_live_bytes_equal_disk_bytes(name: str, tmp_path: Path) -> None:
         assert same_bytes(tensors_of(tmp_path / f"{method}-live"), disk), method
 
 
-def state(live: LiveModels) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu() for name, tensor in live.model.state_dict(keep_vars=True).items()}
-
-
 def test_another_device_gets_the_bytes_of_the_cpu(tmp_path: Path) -> None:
     base = write(tmp_path / "base", CONFIGS["llama, tied"], None, 0, torch.bfloat16)
     parents = {
@@ -87,17 +82,7 @@ def test_another_device_gets_the_bytes_of_the_cpu(tmp_path: Path) -> None:
         for method, values in VALUES.items()
         for more in ({}, {"rank": 0.8} if "rank" in values else {"weight": 0.6})  # found anew, then kept
     ]
-    plain, found = LiveModels(), []
-    with pretended_devices(), torch.no_grad():
-        live = LiveModels(device=torch.device("cuda:0"))
-        live.load(ModelSource(str(base)))
-        live.keep([ModelSource(str(folder)) for folder in (*parents.values(), base)])
-        for of in recipes:
-            live.write(of)
-            found.append(state(live))
-    for of, got in zip(recipes, found, strict=True):
-        plain.write(of)
-        assert all(torch.equal(got[name], x) for name, x in state(plain).items()), of.method
+    assert_same_on_a_device(recipes, base, parents.values())
 
 
 @pytest.mark.parametrize("method", ["iso_cts", "knots"])
