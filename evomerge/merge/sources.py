@@ -28,7 +28,7 @@ from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import MergePlan, check_recipe, make_plan
 from evomerge.merge.tokens.json_files import copy_tokenizer, write_templates
 from evomerge.merge.tokens.templates import BUILT_IN, DEFAULT, read_templates
-from evomerge.merge.tokens.view import CommonVocabulary, with_tokenizer
+from evomerge.merge.tokens.view import CommonVocabulary, Vocabulary, with_tokenizer
 from evomerge.merge.vocabulary import Vocabularies, row_givers
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, TokenizerBuild
 from evomerge.recipe.tokenizer import AUTO, BASE_NAME
@@ -108,6 +108,7 @@ class Sources:
         self._families: Latest[Hashable, Family] = Latest()
         self._compatible: Latest[Hashable, CompatibleParents] = Latest()
         self._equal: Latest[tuple[tuple[int, ...], int], Mapping[str, frozenset[int]]] = Latest()
+        self._built: Latest[Hashable, Vocabulary] = Latest()
         self._templates: dict[Path, Mapping[str, str]] = {}
         self._with_templates: dict[tuple[Path, bool, str], Path] = {}
         self._stack = contextlib.ExitStack()
@@ -255,7 +256,7 @@ class Sources:
         if build.lender is not None and build.lender != BASE_NAME:
             lender = names.index(build.lender)
         models = [(name, one, self.vocabularies.of(one)) for name, one in zip(names, opened, strict=True)]
-        made = CommonVocabulary(build, models, lender, base, self._folder(), self.parent_cache)
+        made = CommonVocabulary(build, models, lender, base, self._folder(), self.parent_cache, self._built.find)
         read = self.vocabularies.of(made.views[lender])
         if read is None or dict(read.ids) != dict(made.output.ids):
             raise CheckpointError(

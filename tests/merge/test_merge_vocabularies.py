@@ -369,6 +369,16 @@ def test_several_templates_of_a_model_come_together_and_a_path_takes_one_too(
     assert written_by(path, tmp_path / "path").startswith("<|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>")
 
 
+def test_a_vocabulary_is_built_once_for_parents_that_are_other_recipes_each_time(family: SimpleNamespace) -> None:
+    live = LiveModels(sources=Sources())
+    seen = set()
+    for weight in (0.5, 1.0):
+        inner = recipe("task_arithmetic", family.base, {"a": family.base}, parameters={"weight": weight})
+        live.write(recipe("linear", None, {"mix": inner, "chat": family.chat}, tokenizer=union()))
+        seen.add(id(live.tokenizer))
+    assert len(seen) == 1
+
+
 def test_a_lender_that_is_another_recipe_each_time_has_one_tokenizer(family: SimpleNamespace) -> None:
     live = LiveModels(sources=Sources())
     seen = set()

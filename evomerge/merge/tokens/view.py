@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,7 +18,7 @@ from evomerge.merge.files.model import OpenModel
 from evomerge.merge.files.tokens import Tokens
 from evomerge.merge.tokens.json_files import copy_tokenizer, extend_tokenizer
 from evomerge.merge.tokens.numbers import Renumbering, renumbered_config
-from evomerge.merge.tokens.output import Member, make_output
+from evomerge.merge.tokens.output import Member, Output, make_output
 from evomerge.merge.tokens.rows import RowOrder
 from evomerge.recipe.tokenizer import TokenizerBuild
 from evomerge.system.files import write_json
@@ -136,6 +137,15 @@ def _check_rows(model: OpenModel, view: OpenModel) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """A vocabulary that was built: its tokens, the rows of the models in its order, and the folder of its tokenizer."""
+
+    output: Output
+    order: RowOrder
+    tokenizer: Path
+
+
 class CommonVocabulary:
     """The models of a recipe with one vocabulary.
 
@@ -152,6 +162,7 @@ class CommonVocabulary:
         base: int | None,
         folder: Path,
         cache: ParentCache,
+        find: Callable[[Hashable, Callable[[], Vocabulary]], Vocabulary],
     ) -> None:
         """Build the vocabulary and its tokenizer; no weights are read.
 
@@ -162,6 +173,7 @@ class CommonVocabulary:
             base: index of the base; None: there is none.
             folder: an empty folder for the files of the tokenizer.
             cache: where rows in order are kept.
+            find: returns what is known by a key, or makes it: models that change may have the same tokenizers.
 
         Raises:
             CheckpointError: with every reason why it cannot be built.
@@ -169,22 +181,28 @@ class CommonVocabulary:
         members = _members(models)
         self._models = [model for _, model, _ in models]
         self._cache, self._folder = cache, folder
-        output = make_output(build, members, lender)
         same = [next(j for j, one in enumerate(self._models) if one is model) for model in self._models]
-        self._order = RowOrder(build, output, members, same, base)
-        self.output = output
-        self._tokenizer = self._write_tokenizer(members[lender], self._models[lender])
-        self.warnings = [*output.warnings, *self._order.warnings]
+
+        def make() -> Vocabulary:
+            output = make_output(build, members, lender)
+            order = RowOrder(build, output, members, same, base)
+            return Vocabulary(output, order, self._write_tokenizer(members[lender], self._models[lender], output))
+
+        told = tuple((one.name, one.folder, one.n_rows) for one in members)
+        key = (build, told, tuple(same), lender, base, self._models[lender].trust_remote_code)
+        found = find(key, make)
+        self.output, self._order, self._tokenizer = found.output, found.order, found.tokenizer
+        self.warnings = [*self.output.warnings, *self._order.warnings]
         views = [self._view(i, members[i]) if same[i] == i else None for i in range(len(members))]
         self.views: list[OpenModel] = [view for i in same if (view := views[i]) is not None]
 
-    def _write_tokenizer(self, own: Member, model: OpenModel) -> Path:
-        if not self.output.cut and not self.output.added:
+    def _write_tokenizer(self, own: Member, model: OpenModel, output: Output) -> Path:
+        if not output.cut and not output.added:
             return own.folder
         folder = self._folder / "tokenizer"
         folder.mkdir()
         copy_tokenizer(own.folder, folder, code=model.trust_remote_code)
-        extend_tokenizer(folder, own, self.output)
+        extend_tokenizer(folder, own, output)
         return folder
 
     def _view(self, index: int, member: Member) -> OpenModel:
