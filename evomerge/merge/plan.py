@@ -17,7 +17,7 @@ from evomerge.recipe import Group, Recipe, TokenizerBuild
 from evomerge.recipe.groups import group_problems, group_words, raise_problems
 from evomerge.recipe.method import MethodSpec, Parameter
 from evomerge.recipe.tokenizer import models_named
-from evomerge.system.text import value_word
+from evomerge.system.text import condition, value_word
 
 if TYPE_CHECKING:
     import torch
@@ -185,8 +185,8 @@ def _value_problems(
                 if values[other] not in awake and other not in mistaken  # what was meant there is not known
             ]
             problems += [
-                f"{parameter.name} has no meaning with {other}: {value_word(values[other])}; it counts where {other} "
-                f"is {' or '.join(map(value_word, parameter.when[other]))}"
+                f"{parameter.name} has no meaning with {other}: {value_word(values[other])}; it counts where "
+                f"{condition({other: parameter.when[other]})}"
                 for other in asleep
             ]
     if method.uses_base(values) and recipe.base is None and not method.spec.needs_base:
