@@ -15,8 +15,8 @@ from evomerge.config.schema import ExecutionConfig, SearchConfig
 from evomerge.errors import CheckpointError, ConfigError, RecipeError
 from evomerge.evaluation.measures.python_function import load_function
 from evomerge.evaluation.task import PYTHON
-from evomerge.merge.files.checkpoint import locate
 from evomerge.merge.files.contents import checkpoint_contents
+from evomerge.merge.files.locate import locate
 from evomerge.merge.files.weights import weight_files
 from evomerge.recipe import DTYPES, ModelSource, Recipe
 from evomerge.store.changes import called, model_changes

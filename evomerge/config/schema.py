@@ -70,7 +70,11 @@ _MODEL = {
             "properties": {
                 "path": {"type": "string"},
                 "revision": {"type": "string"},
+                "file": {"type": "string"},
+                "adapter": {"type": "string"},
+                "adapter_revision": {"type": "string"},
                 "trust_remote_code": {"type": "boolean"},
+                "allow_pickle": {"type": "boolean"},
                 "recipe": {"type": ["string", "object"]},
             },
             "additionalProperties": False,
@@ -156,7 +160,8 @@ class ModelsKeys(Section):
     )
     parents: dict[Text, Any] = key(
         ...,
-        "name: folder, Hub id, zoo:NAME, {path:, revision:, trust_remote_code:} or {recipe: FILE}; at least one",
+        "name: folder, Hub id, zoo:NAME, LoRA adapter, GGUF file, {path:, revision:, adapter:, …} or {recipe: FILE}; "
+        "at least one",
         must="map at least one name to a model, like {math: org/math-model}",
         json={"additionalProperties": _MODEL},
         at_resume=PLACE,

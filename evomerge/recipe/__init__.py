@@ -1,6 +1,7 @@
 """What to build: a recipe, its layer path, and what its merge method needs. Plain data; no torch.
 
 - `recipe.py`: the recipe itself, its YAML form and its content hash
+- `source.py`: where a model's weights come from
 - `layer_path.py`: which layer of which parent comes next
 - `lineage.py`: the checkpoints below a recipe; a linear lineage as one flat recipe
 - `groups.py`: mistakes in what groups name
@@ -10,7 +11,8 @@
 """
 
 from evomerge.recipe.layer_path import Step
-from evomerge.recipe.recipe import DTYPES, PASSTHROUGH, ROLES, Group, ModelSource, Parent, Recipe, Value
+from evomerge.recipe.recipe import DTYPES, PASSTHROUGH, ROLES, Group, Parent, Recipe, Value
+from evomerge.recipe.source import ModelSource
 from evomerge.recipe.tokenizer import TokenizerBuild
 
 __all__ = [

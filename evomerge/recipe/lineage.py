@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias, cast
 
-from evomerge.recipe.recipe import ROLES, Group, ModelSource, Parent, Recipe, Value
+from evomerge.recipe.recipe import ROLES, Group, Parent, Recipe, Value
+from evomerge.recipe.source import ModelSource
 
 Source: TypeAlias = "ModelSource | Recipe"
 

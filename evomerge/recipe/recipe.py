@@ -44,6 +44,7 @@ from typing import Any, TypeAlias
 from evomerge.errors import RecipeError
 from evomerge.recipe.foreign import foreign_problem
 from evomerge.recipe.layer_path import Step, path_from_data, path_to_data
+from evomerge.recipe.source import SOURCE_TEXTS, ModelSource
 from evomerge.recipe.tokenizer import (
     AUTO,
     BASE_NAME,
@@ -68,26 +69,6 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 PASSTHROUGH = "passthrough"
 """The method that copies whole layers: the only one with a layer path."""
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A source checkpoint: a local folder, a Hub id at a revision, or `zoo:NAME` for the built-in zoo."""
-
-    path: str
-    revision: str | None = None
-    trust_remote_code: bool = False
-
-    def to_data(self) -> str | dict[str, Any]:
-        """Return the shortest JSON form, which is the path alone if nothing else is set."""
-        if self.revision is None and not self.trust_remote_code:
-            return self.path
-        data: dict[str, Any] = {"path": self.path}
-        if self.revision is not None:
-            data["revision"] = self.revision
-        if self.trust_remote_code:
-            data["trust_remote_code"] = True
-        return data
 
 
 @dataclass(frozen=True)
@@ -429,7 +410,7 @@ def recipe_text_at(place: Place) -> bool:
         case ("base",) | ("parents", str()):
             return True
         case ("base", key) | ("parents", str(), key):
-            return key in ("path", "revision", "recipe")
+            return key in SOURCE_TEXTS or key == "recipe"
         case ("tokenizer", *inner):
             return tokenizer_text_at(tuple(inner))
         case ("method" | "dtype" | "chat_template" | "embeddings" | "head",):
@@ -478,19 +459,10 @@ def _source_to_data(source: ModelSource | Recipe) -> Any:
 
 
 def _source_from_data(data: Any) -> ModelSource | Recipe:
-    if isinstance(data, str):
-        return ModelSource(data)
-    if isinstance(data, Mapping):
-        if set(data) == {"recipe"}:
-            inner = data["recipe"]
-            return Recipe.load(inner) if isinstance(inner, str) else Recipe.from_data(inner)
-        unknown = set(data) - {"path", "revision", "trust_remote_code"}
-        if "path" in data and not unknown:
-            return ModelSource(str(data["path"]), data.get("revision"), bool(data.get("trust_remote_code", False)))
-    raise RecipeError(
-        "a model is a path or Hub id, {path:, revision:, trust_remote_code:} or {recipe: …}, "
-        f"but came {dict(data) if isinstance(data, Mapping) else data!r}"
-    )
+    if isinstance(data, Mapping) and set(data) == {"recipe"}:
+        inner = data["recipe"]
+        return Recipe.load(inner) if isinstance(inner, str) else Recipe.from_data(inner)
+    return ModelSource.from_data(data)
 
 
 def _values_from_data(data: Any, where: str) -> Mapping[str, Value]:

@@ -48,9 +48,7 @@ class ModelContents:
         """Return what `to_data` wrote."""
         source = data["source"]
         files = {name: (str(one[0]), Content.from_data(one[1:])) for name, one in data["files"].items()}
-        return cls(
-            ModelSource(source) if isinstance(source, str) else ModelSource(**source), str(data["folder"]), files
-        )
+        return cls(ModelSource.from_data(source), str(data["folder"]), files)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import edit_config, make, same_bytes
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.files.checkpoint import SafetensorsCheckpoint, locate, read_header
+from evomerge.merge.files.checkpoint import SafetensorsCheckpoint, read_header
+from evomerge.merge.files.locate import locate
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource
 

@@ -25,8 +25,8 @@ from evomerge.merge.cache import ParentCache
 from evomerge.merge.disk.flat import CPU, FLOATS, DType, Flat
 from evomerge.merge.disk.layouts import TensorLayout, find_layout, meaning
 from evomerge.merge.disk.stream import Lend, block_entries
-from evomerge.merge.files.checkpoint import locate
 from evomerge.merge.files.header import read_header
+from evomerge.merge.files.locate import locate
 from evomerge.merge.files.places import Merged
 from evomerge.merge.files.tokens import UnusualTokenizerError, read_tokens_quickly
 from evomerge.merge.files.weights import locate_tensors

@@ -16,11 +16,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from evomerge.errors import CheckpointError
+from evomerge.merge.files.model_class import build_on_meta
 from evomerge.merge.files.places import TensorPlace
 from evomerge.recipe import ROLES
 
@@ -65,7 +64,7 @@ class Architecture:
     """
 
     def __init__(self, config: Any, *, trust_remote_code: bool = False) -> None:
-        self.model = _build(config, trust_remote_code)
+        self.model = build_on_meta(config, trust_remote_code=trust_remote_code)
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         self.canonical = _shared(self.model, self.shapes)
         prefix, layers = _layers(self.model)
@@ -117,21 +116,6 @@ class Architecture:
             layer_roles=tuple(role for role in ROLES if role in inside),
             outer_roles=tuple(role for role in ROLES if role in outside),
         )
-
-
-def _build(config: Any, trust_remote_code: bool) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    kind = getattr(config, "model_type", type(config).__name__)
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    except ImportError as error:
-        raise CheckpointError(f"the model class of {kind!r} needs a package: {error}") from error
-    except Exception as error:  # a configuration can break its model class in any way
-        raise CheckpointError(
-            f"transformers cannot build a causal language model of type {kind!r} from its config.json: {error}"
-        ) from error
 
 
 def _heads(config: Any) -> tuple[int, int, int] | None:

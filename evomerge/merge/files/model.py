@@ -11,7 +11,9 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.architecture import Architecture
-from evomerge.merge.files.checkpoint import SafetensorsCheckpoint, TensorSource, locate
+from evomerge.merge.files.checkpoint import TensorSource
+from evomerge.merge.files.formats import open_tensors
+from evomerge.merge.files.locate import locate
 from evomerge.merge.files.naming import Naming, find_naming
 from evomerge.merge.kernels.engine import engine_for
 from evomerge.recipe import ModelSource
@@ -130,12 +132,10 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
         if "trust_remote_code" in str(error):
             hint = "; if you trust its code, write {path: …, trust_remote_code: true}"
         raise CheckpointError(f"cannot read {folder / 'config.json'}{hint}: {error}") from error
-    if getattr(config, "quantization_config", None) is not None:
-        raise CheckpointError(f"{source.path} is quantised; merge the unquantised model and quantise the result")
     return OpenModel(
-        label=source.path,
+        label=source.label,
         config=config,
-        tensors=SafetensorsCheckpoint(folder),
+        tensors=open_tensors(folder, source, config),
         folder=folder,
         tokenizer_folder=folder,
         generation_folder=folder,
