@@ -46,5 +46,6 @@ def run(words: Sequence[str]) -> int:
             say(report.repeated)
         say(f"verified: {report.verification}" if report.verification is not None else "not verified")
     say(f"wrote {out}")
-    say(f'load it: transformers.AutoModelForCausalLM.from_pretrained("{out}")')
+    for report in reports:
+        say(f'load it: transformers.{report.auto_class}.from_pretrained("{out}")')
     return 0

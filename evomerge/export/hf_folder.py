@@ -30,11 +30,13 @@ class ExportReport:
         verification: how it compares with the live model; None: not asked for.
         repeated: the cost of layers that a path visits more than once; None: the recipe has no path.
         files: names of the files beside weights, config and tokenizer.
+        auto_class: the Auto class of transformers that loads it.
     """
 
     verification: Verification | None = None
     repeated: RepeatedLayers | None = None
     files: tuple[str, ...] = ()
+    auto_class: str = "AutoModelForCausalLM"
 
 
 def export_recipe(
@@ -94,6 +96,7 @@ def export_recipe(
                 verification=_verified(recipe, model, sources, tolerance) if verify else None,
                 repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
                 files=tuple(name for name in texts if name != RECIPE_FILE),
+                auto_class=_auto_class(recipe, model),
             )
             if card is not None:
                 texts["README.md"] = card if isinstance(card, str) else card(known)
@@ -124,6 +127,13 @@ def _verified(recipe: Recipe, model: Path, sources: Sources, tolerance: float | 
             )
         raise ExportError(f"the exported model does not compute what the recipe does: {found}{hint}")
     return found
+
+
+def _auto_class(recipe: Recipe, model: Path) -> str:
+    from evomerge.export.verify import needs_code
+    from evomerge.merge.files.model_class import auto_class_of
+
+    return str(auto_class_of(model, trust_remote_code=needs_code(recipe)).__name__)
 
 
 def _recipe_text(recipe: Recipe) -> dict[str, str]:

@@ -65,7 +65,7 @@ def model_card(
         "---\n" + write_yaml(metadata) + "---",
         f"# {markdown(title)}",
         _summary(recipe, parents, searched=bool(scores)),
-        "## Use\n\n" + _usage(title),
+        "## Use\n\n" + _usage(title, report.auto_class if report is not None else "AutoModelForCausalLM"),
         _layer_path(recipe, report) if recipe.path else "",
         _verified(report) if report is not None and report.verification is not None else "",
         "## Scores\n\n" + score_table(scores, tasks, verdict or {}) + worth_text(verdict or {}) if scores else "",
@@ -157,18 +157,18 @@ def _ends(recipe: Recipe) -> str:
 
 def _verified(report: ExportReport) -> str:
     return (
-        "## Verified\n\nThis folder, loaded with `AutoModelForCausalLM.from_pretrained`, was compared with the model "
+        f"## Verified\n\nThis folder, loaded with `{report.auto_class}.from_pretrained`, was compared with the model "
         f"that was scored, both in float32: {report.verification}."
     )
 
 
-def _usage(title: str) -> str:
+def _usage(title: str, auto_class: str) -> str:
     quoted = json_text(title)
     return (
         "```python\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"from transformers import {auto_class}, AutoTokenizer\n\n"
         f"tokenizer = AutoTokenizer.from_pretrained({quoted})  # this folder, or its id on the Hub\n"
-        f"model = AutoModelForCausalLM.from_pretrained({quoted})\n"
+        f"model = {auto_class}.from_pretrained({quoted})\n"
         "```"
     )
 

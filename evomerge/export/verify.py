@@ -1,7 +1,7 @@
 """Whether a saved checkpoint computes what its recipe does: both run on the same prompts, in float32.
 
-The checkpoint is loaded as users would load it, with plain `AutoModelForCausalLM.from_pretrained`; the recipe is made
-live as in a search. What a right folder may differ by, and how it is told from a wrong one:
+The checkpoint is loaded as users would load it, with plain `from_pretrained` of its Auto class; the recipe is made live
+as in a search. What a right folder may differ by, and how it is told from a wrong one:
 
 - **Every weight** must be, bit for bit, what the recipe gives, or that rounded to the folder's type; those that are not
   are named. So a wrong tensor is never taken for rounding.
@@ -29,6 +29,7 @@ import torch
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.merge.disk.folder import tensors_of
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
+from evomerge.merge.files.model_class import auto_class_of
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
@@ -177,9 +178,9 @@ def verify(
                     torch.save(_run(live.model, batch, 0)[0], Path(scratch) / f"{i}-without-epsilon.pt")
         weights = {} if folded else _checksums(live.model, dtype)
         del live
-        saved, problems = _load(folder, device, trust_remote_code=_needs_code(recipe))
-        problems += _tokenizer_problems(folder, tokenizer, prompts, batches, trust_remote_code=_needs_code(recipe))
-        problems += _settings_problems(folder, used, saved, trust_remote_code=_needs_code(recipe))
+        saved, problems = _load(folder, device, trust_remote_code=needs_code(recipe))
+        problems += _tokenizer_problems(folder, tokenizer, prompts, batches, trust_remote_code=needs_code(recipe))
+        problems += _settings_problems(folder, used, saved, trust_remote_code=needs_code(recipe))
         rounded, wrong = (True, _folded_weights(recipe, folder, sources)) if folded else _weights(saved, weights)
         if wrong:
             names = f"{', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}"
@@ -294,21 +295,22 @@ def _dtype(folder: Path) -> torch.dtype:
     return max(size, key=lambda dtype: size[dtype], default=torch.float32)
 
 
-def _needs_code(recipe: Recipe) -> bool:
+def needs_code(recipe: Recipe) -> bool:
     """Return whether the recipe's configuration comes with custom code, which its checkpoint then contains."""
     source = recipe.donor.source
-    return _needs_code(source) if isinstance(source, Recipe) else source.trust_remote_code
+    return needs_code(source) if isinstance(source, Recipe) else source.trust_remote_code
 
 
 def _load(folder: Path, device: str | torch.device, *, trust_remote_code: bool) -> tuple[Any, list[str]]:
-    from transformers import AutoModelForCausalLM
-
+    auto: Any = None
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        auto = auto_class_of(folder, trust_remote_code=trust_remote_code)
+        model, info = auto.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=trust_remote_code, output_loading_info=True
         )
     except Exception as error:  # transformers raises almost anything on a broken folder
-        raise ExportError(f"AutoModelForCausalLM.from_pretrained cannot load {folder}: {error}") from error
+        name = "AutoConfig" if auto is None else auto.__name__
+        raise ExportError(f"{name}.from_pretrained cannot load {folder}: {error}") from error
     problems = []
     for key, what in (("missing_keys", "lacks"), ("mismatched_keys", "holds in another shape")):
         names = sorted(str(name) for name in info.get(key) or ())

@@ -193,8 +193,11 @@ def test_custom_code_runs_only_where_it_is_trusted(custom_family: SimpleNamespac
     assert model.architecture.places["steps"].role == "other"
 
 
-def test_a_model_that_is_not_a_causal_lm_is_refused(tmp_path: Path) -> None:
+def test_a_folder_whose_type_is_another_models_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "m", 0)
     edit_config(folder, model_type="vit")
-    with pytest.raises(CheckpointError, match="cannot build a causal language model of type 'vit'"):
+    with pytest.raises(CheckpointError, match="ViTModel has no such tensor"):
+        _ = Sources().open(ModelSource(str(folder))).naming
+    edit_config(folder, model_type="timm_wrapper")
+    with pytest.raises(CheckpointError, match="of type 'timm_wrapper'|needs a package"):
         _ = Sources().open(ModelSource(str(folder))).architecture

@@ -15,7 +15,7 @@ from evomerge.merge.files.belongings import GENERATION
 
 
 def read_generation_config(folder: Path) -> Any:
-    """Return the generation config that `AutoModelForCausalLM.from_pretrained` gives a checkpoint's model.
+    """Return the generation config that transformers' `from_pretrained` gives a checkpoint's model.
 
     Raises:
         CheckpointError: if transformers refuses it.

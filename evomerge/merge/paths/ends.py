@@ -16,6 +16,7 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.model import OpenModel
+from evomerge.merge.files.model_class import build_on_meta
 from evomerge.recipe import Recipe
 
 
@@ -43,14 +44,11 @@ def tensors_before_layers(model: OpenModel) -> frozenset[str]:
     Raises:
         CheckpointError: if the forward pass of the class cannot be followed to its layers without weights.
     """
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        # Another attention may look at the mask's values before the layers.
-        built: Any = AutoModelForCausalLM.from_config(
-            copy.deepcopy(model.config), attn_implementation="eager", trust_remote_code=model.trust_remote_code
-        ).eval()
-        ones = torch.ones((1, 2), dtype=torch.long)
+    # Another attention may look at the mask's values before the layers.
+    built = build_on_meta(
+        copy.deepcopy(model.config), trust_remote_code=model.trust_remote_code, attn_implementation="eager"
+    ).eval()
+    ones = torch.ones((1, 2), dtype=torch.long, device="meta")
     layers = model.architecture.layers_name
     used: set[str] = set()
 

@@ -30,6 +30,7 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.model import OpenModel
+from evomerge.merge.files.model_class import build_on_meta
 from evomerge.merge.paths.homogeneity import Degrees, NotHomogeneousError, Scaler, Scaling, is_zero
 
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
@@ -86,14 +87,10 @@ class _Probe:
     """A model class on the meta device whose forward pass is watched."""
 
     def __init__(self, model: OpenModel) -> None:
-        from transformers import AutoModelForCausalLM
-
-        config = copy.deepcopy(model.config)
-        with torch.device("meta"):
-            # A built model may have another attention, whose fused kernels would hide their steps.
-            self._model = AutoModelForCausalLM.from_config(
-                config, attn_implementation="eager", trust_remote_code=model.trust_remote_code
-            ).eval()
+        # A built model may have another attention, whose fused kernels would hide their steps.
+        self._model = build_on_meta(
+            copy.deepcopy(model.config), trust_remote_code=model.trust_remote_code, attn_implementation="eager"
+        ).eval()
         self._prefix = f"{model.architecture.layers_name}."
         self._layers = self._model.get_submodule(model.architecture.layers_name)
         self._layer: int | None = None
