@@ -199,5 +199,5 @@ def test_a_folder_whose_type_is_another_models_is_refused(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match="ViTModel has no such tensor"):
         _ = Sources().open(ModelSource(str(folder))).naming
     edit_config(folder, model_type="timm_wrapper")
-    with pytest.raises(CheckpointError, match="of type 'timm_wrapper'|needs a package"):
+    with pytest.raises(CheckpointError, match="'timm_wrapper'"):
         _ = Sources().open(ModelSource(str(folder))).architecture

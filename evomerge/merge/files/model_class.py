@@ -53,14 +53,11 @@ def auto_class(config: Any) -> Any:
         for each in choices:
             if name in _class_names(each, config):
                 return each
-    decoder = bool(getattr(config, "is_decoder", False))
+    usual = "AutoModelForCausalLM" if getattr(config, "is_decoder", False) else "AutoModelForMaskedLM"
     if getattr(config, "is_encoder_decoder", False):
-        usual = ("AutoModelForImageTextToText", "AutoModelForSeq2SeqLM")
-    elif decoder:
-        usual = ("AutoModelForImageTextToText", "AutoModelForCausalLM")
-    else:
-        usual = ("AutoModelForImageTextToText", "AutoModelForMaskedLM")
-    first = [getattr(transformers, name) for name in usual]
+        usual = "AutoModelForSeq2SeqLM"
+    order = ("AutoModelForImageTextToText", usual, *_KINDS, *_BARE)
+    first = [getattr(transformers, name) for name in order]
     known = [each for each in (*first, *choices) if type(config) in each._model_mapping]
     return known[0] if known else transformers.AutoModelForCausalLM
 
