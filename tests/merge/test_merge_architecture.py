@@ -198,6 +198,3 @@ def test_a_folder_whose_type_is_another_models_is_refused(tmp_path: Path) -> Non
     edit_config(folder, model_type="vit")
     with pytest.raises(CheckpointError, match="ViTModel has no such tensor"):
         _ = Sources().open(ModelSource(str(folder))).naming
-    edit_config(folder, model_type="timm_wrapper")
-    with pytest.raises(CheckpointError, match="'timm_wrapper'"):
-        _ = Sources().open(ModelSource(str(folder))).architecture
