@@ -278,7 +278,7 @@ def _task(tensor: Merged, resolver: _Resolver, recipe: Recipe, family: Family) -
     found = resolver.find(tensor)
     if tensor.place.buffer or not tensor.info.dtype.is_floating_point:
         return TensorTask(tensor, tensor.info.dtype, found.method, copy_of=family.donor)
-    dtype = tensor.info.dtype if recipe.dtype is None else family.dtype(recipe.dtype)
+    dtype = tensor.info.result_dtype if recipe.dtype is None else family.dtype(recipe.dtype)
     if found.copy_of is not None:
         return TensorTask(tensor, dtype, found.method, copy_of=found.copy_of)
     seeds = tuple(mask_seed(recipe.seed, recipe.parents[i].name, tensor.name) for i in found.inputs)

@@ -137,7 +137,7 @@ def test_eight_bit_floats_are_refused(tmp_path: Path) -> None:
 def test_a_quantised_model_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "m", 0)
     edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
-    with pytest.raises(CheckpointError, match="is quantised; merge the unquantised model"):
+    with pytest.raises(CheckpointError, match=r"is quantised by GPTQ.*Merge the unquantised model"):
         Sources().open(ModelSource(str(folder)))
 
 

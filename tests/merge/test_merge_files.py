@@ -199,7 +199,7 @@ def test_a_tensor_without_entries_reads_as_one(tmp_path: Path) -> None:
         ("model\0.safetensors", "outside of its folder"),
         ("", "outside of its folder"),
         ("x" * 5000 + ".safetensors", "lacks x"),
-        ("pytorch_model.bin", "no safetensors file"),
+        ("pytorch_model.bin", "safetensors files were expected"),
         (7, "not an index of safetensors files.*7 is no name of a file"),
         (None, "not an index of safetensors files"),
     ],

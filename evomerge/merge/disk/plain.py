@@ -58,6 +58,11 @@ class FlatInfo:
         self.dtype = dtype
 
     @property
+    def result_dtype(self) -> DType:
+        """The type that a merge gives it unless the recipe names one."""
+        return self.dtype
+
+    @property
     def n_bytes(self) -> int:
         """Size of the values."""
         return math.prod(self.shape) * self.dtype.itemsize

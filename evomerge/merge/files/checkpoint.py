@@ -31,16 +31,31 @@ _DTYPES = {
     "BOOL": "bool",
 }
 """The name in a safetensors header to torch's type."""
+SCALED_DTYPES = {**_DTYPES, "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"}
+"""The same, with types that are read together with scales."""
 DTYPE_NAMES = {f"torch.{name}": code for code, name in _DTYPES.items()}
 """A type as text to its name in a safetensors header."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says about a tensor: its shape and type."""
+    """What a header says about a tensor.
+
+    Attributes:
+        shape: its shape.
+        dtype: the type of the values that are read.
+        result: the type that a merge gives it unless the recipe names one, where that is another: quantised values are
+            read in float32, which holds each of them exactly, but no result is worth that many bytes. None: `dtype`.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    result: torch.dtype | None = None
+
+    @property
+    def result_dtype(self) -> torch.dtype:
+        """The type that a merge gives it unless the recipe names one."""
+        return self.dtype if self.result is None else self.result
 
     @property
     def n_bytes(self) -> int:
@@ -73,8 +88,15 @@ class SafetensorsCheckpoint:
 
     mapped = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dtypes: Mapping[str, str] = _DTYPES) -> None:
+        """Open a folder.
+
+        Args:
+            folder: the folder.
+            dtypes: the types that the tensors may have: the name in a header to torch's.
+        """
         self.folder = folder
+        self._dtypes = dtypes
         self._files = locate_tensors(folder)
         self._open: dict[Path, Any] = {}
         self._views: dict[str, torch.Tensor] = {}
@@ -108,16 +130,23 @@ class SafetensorsCheckpoint:
 
         header = read_header(path)
         mine = [name for name, file in self._files.items() if file == path]
-        refused = sorted({str(header[name]["dtype"]) for name in mine} - set(_DTYPES))
+        refused = sorted({str(header[name]["dtype"]) for name in mine} - set(self._dtypes))
         if refused:
+            scales = " Its config.json has no quantization_config, which would say what they are multiplied by."
             raise CheckpointError(
                 f"{path} holds tensors of type {', '.join(refused)}, which cannot be merged: dequantise the model to "
-                f"bfloat16, float16 or float32 first"
+                f"bfloat16, float16 or float32 first.{scales if any(one.startswith('F8') for one in refused) else ''}"
             )
         return {
-            name: TensorInfo(tuple(header[name]["shape"]), getattr(torch, _DTYPES[header[name]["dtype"]]))
+            name: TensorInfo(tuple(header[name]["shape"]), getattr(torch, self._dtypes[header[name]["dtype"]]))
             for name in mine
         }
+
+    @property
+    def storage(self) -> str:
+        """How its weights are stored, for people."""
+        n = len(set(self._files.values()))
+        return "safetensors" if n == 1 else f"safetensors in {n} files"
 
     @cached_property
     def content_hash(self) -> str:

@@ -13,6 +13,7 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.checkpoint import TensorSource
 from evomerge.merge.files.formats import open_tensors
+from evomerge.merge.files.formats.quantised import forget_quantisation
 from evomerge.merge.files.locate import locate
 from evomerge.merge.files.naming import Naming, find_naming
 from evomerge.merge.kernels.engine import engine_for
@@ -88,11 +89,11 @@ class OpenModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of most of its values."""
+        """The type of most of its values; of quantised ones, the type that a merge gives them."""
         size: dict[torch.dtype, int] = {}
         for info in self.tensors.infos.values():
             if info.dtype.is_floating_point:
-                size[info.dtype] = size.get(info.dtype, 0) + info.n_bytes
+                size[info.result_dtype] = size.get(info.result_dtype, 0) + info.n_bytes
         return max(size, key=lambda dtype: size[dtype], default=torch.float32)
 
     def load(self, name: str) -> torch.Tensor:
@@ -132,10 +133,12 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
         if "trust_remote_code" in str(error):
             hint = "; if you trust its code, write {path: …, trust_remote_code: true}"
         raise CheckpointError(f"cannot read {folder / 'config.json'}{hint}: {error}") from error
+    tensors = open_tensors(folder, source, config)
+    forget_quantisation(config)  # the tensors are numbers, whatever they are stored as
     return OpenModel(
         label=source.label,
         config=config,
-        tensors=open_tensors(folder, source, config),
+        tensors=tensors,
         folder=folder,
         tokenizer_folder=folder,
         generation_folder=folder,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.files.formats.quantised import forget_quantisation
 from evomerge.merge.paths.compatible import per_layer_settings
 from evomerge.merge.tokens.numbers import take_numbers
 
@@ -25,6 +26,7 @@ def config_json(folder: Path, config: Any) -> dict[str, Any]:
         CheckpointError: if config.json of this family cannot express the depth or the per-layer settings.
     """
     data: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    forget_quantisation(data)
     take_numbers(data, type(config).from_dict(dict(data)), config)
     differences = _differences(data, config)
     if not differences:

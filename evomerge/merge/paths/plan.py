@@ -280,7 +280,7 @@ def _task(
         parent,
         source,
         info,
-        info.dtype if keeps or dtype is None else dtype,
+        info.dtype if keeps else info.result_dtype if dtype is None else dtype,
         step,
         divisor,
         offset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -47,7 +47,7 @@ class RowTensors:
         }
         self.infos: Mapping[str, TensorInfo] = MappingProxyType(
             {
-                name: TensorInfo((order.n_rows, *info.shape[1:]), info.dtype) if name in self._targets else info
+                name: replace(info, shape=(order.n_rows, *info.shape[1:])) if name in self._targets else info
                 for name, info in infos.items()
             }
         )
