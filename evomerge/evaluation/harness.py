@@ -221,6 +221,11 @@ class LmHarness:
         self.prepare()
         return {one.name: task.document_hashes() for one, task in self._tasks.items()}
 
+    def datasets(self) -> dict[str, dict[str, str]]:
+        """Return for each lm-eval task the data set that its documents are from, as `TaskData.to_data` gives it."""
+        self.prepare()
+        return {one.name: task.data.to_data() for one, task in self._tasks.items()}
+
     def score(
         self,
         model: Any,

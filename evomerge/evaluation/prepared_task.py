@@ -21,6 +21,7 @@ from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.metrics import Metric, is_mean_of_items, is_open, item_metrics, loaded_metrics
 from evomerge.evaluation.quiet import compiled_templates, lm_eval_randomness, quiet
 from evomerge.evaluation.task import NOT_JUDGED, TaskSpec
+from evomerge.evaluation.task_data import TaskData, task_data
 from evomerge.evaluation.terms import resolve
 from evomerge.evaluation.totals import total
 from evomerge.evaluation.trial import answer_length, filter_problems, generation_problems, metric_problems
@@ -134,6 +135,11 @@ class PreparedTask:
     def output_type(self) -> str:
         """What the model is asked for: "generate_until", "multiple_choice", …."""
         return str(self._task.OUTPUT_TYPE)
+
+    @property
+    def data(self) -> TaskData:
+        """The data set that its documents are from."""
+        return task_data(self._task)
 
     @property
     def generation_settings(self) -> Mapping[str, Any] | None:

@@ -8,12 +8,13 @@ from typing import Any
 
 from evomerge.analysis.verdict import candidate_verdict, with_verdict
 from evomerge.errors import ExportError
-from evomerge.export.asked import how_asked
 from evomerge.export.card_answers import card_answers
+from evomerge.export.card_items import ITEMS_FILE, items_text, measured_items
 from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card
 from evomerge.export.publishing import CUT_NOTE, refuse_secrets_in_data, without_folders
+from evomerge.export.search_facts import search_facts, section
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import run_status
@@ -70,7 +71,7 @@ def export_run(
         card=lambda known: run_card(
             run, record, config=config, title=title or out.resolve().name, report=known, answers=answers
         ),
-        extra_files={CONFIG_FILE: _config_text(config)},
+        extra_files={CONFIG_FILE: _config_text(config), ITEMS_FILE: items_text(measured_items(run))},
         shard_size=shard_size,
         progress=progress,
         verify=verify,
@@ -120,7 +121,7 @@ def run_card(
         report: what is known of its folder.
         answers: as in `export_run`.
     """
-    baselines = run.database.baselines()
+    baselines, measured = run.database.baselines(), measured_items(run)
     scores: dict[str, Mapping[Split, Score]] = {title: record.scores or {}}
     for baseline in baselines:
         name = baseline.name if baseline.name not in scores else f"{baseline.name} (baseline)"
@@ -131,8 +132,8 @@ def run_card(
         parents=describe_parents(record.recipe),
         scores=scores,
         tasks=without_folders(_tasks(config)),
-        datasets=_test_tasks(run),
-        facts=without_folders(_facts(run, config, record)),
+        measured=measured,
+        facts=without_folders(search_facts(run, config, record)),
         commands=(
             "evomerge merge recipe.yaml DIR  # builds these weights again",
             f"evomerge search {CONFIG_FILE} run.dir=outputs/again  # the search that found them",
@@ -167,71 +168,10 @@ def _config_text(config: Mapping[str, Any]) -> str:
     return "defaults: [search, _self_]\n" + note + write_yaml(shown)
 
 
-def _test_tasks(run: RunDir) -> dict[str, str]:
-    """Return task name to the lm-eval task whose items are its test items."""
-    tests = {task: one.get(str(Split.TEST)) or {} for task, one in run.database.splits().items()}
-    return {task: str(test["task"]) for task, test in tests.items() if "task" in test}
-
-
 def _tasks(config: Mapping[str, Any]) -> dict[str, str]:
-    tasks = _section(config, "evaluation").get("tasks") or ()
+    tasks = section(config, "evaluation").get("tasks") or ()
     metrics: dict[str, list[str]] = {}
     for task in tasks:
         if isinstance(task, Mapping):
             metrics.setdefault(str(task["name"]), []).append(str(task.get("metric", "score")))
     return {name: ", ".join(found) for name, found in metrics.items()}
-
-
-def _facts(run: RunDir, config: Mapping[str, Any], record: Record) -> dict[str, Any]:
-    spent = _section(run.database.progress(), "spent")
-    optimizer = config.get("optimizer")
-    name = optimizer.get("name") if isinstance(optimizer, Mapping) else optimizer
-    choice = run.database.choice()
-    chosen = "the baseline " + record.name if record.is_baseline else record.name
-    if choice is not None and len(choice.records) > 1 and record.number in choice.records:
-        chosen += f", one of a front of {len(choice.records)} merges, none of them better in every objective"
-    seconds = f"{spent['seconds']:.0f} s" if "seconds" in spent else None
-    facts = {
-        "optimized": _optimized(config),
-        "optimizer": name,
-        "seed": config.get("seed"),
-        "candidates tried": run.database.count(),
-        "item evaluations of candidates": spent.get("items"),
-        "time of the search (without baselines and finalists)": seconds,
-        "finalists on validation": _section(config, "evaluation").get("finalists"),
-        "how models were asked": how_asked(config),
-        "chosen": chosen,
-    }
-    if choice is None:
-        facts["state"] = "exported before the search ended; chosen on the search items alone"
-    return {key: value for key, value in facts.items() if value is not None}
-
-
-def _optimized(config: Mapping[str, Any]) -> str | None:
-    """Return "3 x gsm8k (exact_match) + 1 x mmlu (acc, floor 95%)": what a stranger needs to read a weighted sum."""
-    evaluation = _section(config, "evaluation")
-    entries = [task for task in evaluation.get("tasks") or () if isinstance(task, Mapping)]
-    if len(entries) < 2:
-        return None
-    worst = evaluation.get("objective") == "worst"
-    parts = []
-    for task in entries:
-        named = [str(task.get("metric", "score"))]
-        for key in ("objective", "floor", "constraint"):
-            if task.get(key) is not None:
-                named.append(f"{key} {_plain(task[key])}")
-        weight = "" if worst or task.get("constraint") is not None else f"{task.get('weight', 1):g} × "
-        parts.append(f"{weight}{task['name']} ({', '.join(named)})")
-    return ("the worst of " if worst else "") + "; ".join(parts)
-
-
-def _plain(value: object) -> str:
-    """Return a floor or a constraint as it may be written: "95%", "max 0.02"."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{key} {one}" for key, one in value.items() if one is not None)
-    return str(value)
-
-
-def _section(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = data.get(key)
-    return value if isinstance(value, Mapping) else {}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evomerge.export.licence_terms import HUB_LICENCES, conflicts, governing, obligations, terms_of
+from evomerge.export.revisions import is_hub_id, of_the_hub
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.system.text import markdown, markdown_code, visible
 from evomerge.system.yaml_text import YamlError, read_yaml
@@ -22,19 +24,38 @@ class Licence:
     name: str | None = None
     link: str | None = None
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Its identifiers; several where a model has more than one."""
+        return tuple(self.id.split(" AND "))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The keys of a card on the Hub that say it, in the form that the Hub takes: other identifiers are names."""
+        if HUB_LICENCES.issuperset(self.parts):
+            return {"license": self.id if len(self.parts) == 1 else list(self.parts)}
+        name = self.name if self.id == "other" else self.id
+        data = {"license": "other", "license_name": _name_id(name or "unknown")}
+        return data if self.link is None else {**data, "license_link": self.link}
+
     def __str__(self) -> str:
         return f"{self.name} ({self.id})" if self.name else self.id
 
 
 @dataclass(frozen=True)
 class ParentModel:
-    """A checkpoint that a recipe uses, directly or through a recipe among its parents.
+    """A checkpoint that a recipe uses, directly or through a recipe among its parents; or an adapter on top of one.
 
     Attributes:
         name: its name in the recipe; "outer/inner" inside of a parent that is itself a recipe.
         label: its name in a card: the Hub id, or the last part of a local path.
+        role: "base", "parent", "adapter" (on the model of the same name), or "below" (the model under an adapter, which
+            the adapter's own configuration names).
         hub_id: its id on the Hub; None for local folders and the built-in zoo.
+        revision: the commit that was used where it is known, else what was named; None: neither.
         licence: its licence; None if its card states none, or it has no card.
+        datasets: the data sets that its card names as what it was trained on.
+        file: the file of it that holds the weights, where one was named.
     """
 
     name: str
@@ -44,6 +65,8 @@ class ParentModel:
     revision: str | None = None
     licence: Licence | None = None
     languages: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    file: str | None = None
 
 
 def describe_parents(
@@ -51,53 +74,55 @@ def describe_parents(
 ) -> list[ParentModel]:
     """Return the checkpoints that a recipe is made of: its base first, then its parents in order.
 
+    An adapter and the model below it are two, for the licences of both count.
+
     Args:
         recipe: the recipe.
         read: returns the text of a small file ("README.md", "config.json") of a model, or None if there is none. By
             default, files are read from the folder, the local Hub cache, or the Hub.
     """
     read = read or read_model_file
-    return [_describe(name, role, source, read) for name, role, source in _leaves(recipe, "")]
+    return [one for name, role, source in _leaves(recipe, "") for one in _described(name, role, source, read)]
 
 
-def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, str], str]:
-    """Return the Hub metadata for the licence of a merge, and one sentence for people.
+def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, Any], str]:
+    """Return the Hub metadata for the licence of a merge, and sentences for people.
 
-    If all parents have the same licence, it is the merge's too; otherwise it is "other", and the sentence says what to
-    check.
+    One licence that all parents have, or that covers what is made of all of them, is the merge's too. Several that ask
+    for their notices alone are listed. Otherwise it is "other": where a licence is unknown, where several sets of terms
+    hold at once, and where two cannot be kept at once, which is named.
     """
-    unknown = [parent.name for parent in parents if parent.licence is None]
+    known = [(parent, parent.licence) for parent in parents if parent.licence is not None]
+    unknown = [parent for parent in parents if parent.licence is None]
+    terms = [terms_of(one, licence.name) for _, licence in known for one in licence.parts]
+    said = [f"**Conflict of licences:** {markdown(text)}." for text in conflicts(terms)]
+    said += [f"{markdown(text[0].upper() + text[1:])}." for text in obligations(terms)]
+    kinds = {(licence.id, (licence.name or "").lower()) for _, licence in known}
     if unknown:
-        names = ", ".join(map(markdown_code, unknown))
-        return (
-            {"license": "other", "license_name": "unknown"},
-            f"The licence of {names} is unknown: check that you may use and publish what is made of it.",
+        names = ", ".join(dict.fromkeys(markdown_code(parent.name) for parent in unknown))
+        first = f"The licence of {names} is unknown: check that you may use and publish what is made of it."
+        return {"license": "other", "license_name": "unknown"}, " ".join([first, *said])
+    if len(kinds) == 1:
+        licence = known[0][1]
+        text = [f"All parents have the licence {markdown(licence)}.", *said]
+        return licence.metadata, " ".join(text)
+    listed = ", ".join(f"{markdown_code(parent.name)} {markdown(licence)}" for parent, licence in known)
+    first = f"The parents have different licences: {listed}."
+    ids = sorted({one for _, licence in known for one in licence.parts})
+    several = len({kind for kind in kinds if kind[0] == "other"}) > 1  # of names, nobody knows what goes together
+    governs = None if several else governing(ids)
+    if governs is not None:
+        licence = next(licence for _, licence in known if governs in licence.parts)
+        said.insert(
+            0, f"As far as their identifiers say, {markdown(licence)} may cover the whole; keep the others' notices."
         )
-    licences = {
-        ((parent.licence.id, (parent.licence.name or "").lower()), parent.licence)
-        for parent in parents
-        if parent.licence
-    }
-    if len({key for key, _ in licences}) > 1:
-        listed = ", ".join(f"{markdown_code(parent.name)} {markdown(parent.licence)}" for parent in parents)
-        return (
-            {"license": "other", "license_name": "mixed"},
-            f"The parents have different licences: {listed}. Check that you may publish a model made of them.",
-        )
-    licence = next(parent.licence for parent in parents if parent.licence)
-    data = {"license": licence.id}
-    if licence.name:
-        data["license_name"] = licence.name
-    if licence.link:
-        data["license_link"] = licence.link
-    return data, f"All parents have the licence {markdown(licence)}."
-
-
-def is_hub_id(path: str) -> bool:
-    """Return whether a source names a repository on the Hub: it looks like an id, and no folder has that name."""
-    if path.startswith(("zoo:", ".", "/", "~")) or Path(path).expanduser().exists():
-        return False
-    return _HUB_ID.fullmatch(path) is not None and ".." not in path and "--" not in path
+        data = licence.metadata if licence.parts == (governs,) else Licence(governs).metadata
+    elif all(one.permissive for one in terms) and HUB_LICENCES.issuperset(ids):
+        said.insert(0, "Each asks for its notice alone: keep all of them.")
+        data = {"license": ids}
+    else:
+        data = {"license": "other", "license_name": "mixed"}
+    return data, " ".join([first, *said, "Check that you may publish a model made of them; this is no legal advice."])
 
 
 def read_model_file(source: ModelSource, name: str) -> str | None:
@@ -105,7 +130,8 @@ def read_model_file(source: ModelSource, name: str) -> str | None:
 
     A card is worth one short request to the Hub, but never an error, since merging works offline.
     """
-    local = Path(source.path).expanduser() / name
+    place = Path(source.path).expanduser()
+    local = (place.parent if place.is_file() else place) / name  # a GGUF file has its card beside it
     path = _from_hub(source, name) if is_hub_id(source.path) else local
     if path is None:
         return None
@@ -132,9 +158,9 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}|multilingual|c
 _LINK = re.compile(r"https?://[^\s<>\"'`\\(){}\[\]|@\x00-\x1f\x7f-\x9f]{1,500}")
 """A link into a parent's own repository is none that the merge's card could use."""
 
-_LONGEST, _MOST_LANGUAGES = 100, 200
+_LONGEST, _MOST_LANGUAGES, _MOST_DATASETS = 100, 200, 50
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", flags=re.ASCII)
+_DATASET = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", flags=re.ASCII)
 
 
 def _leaves(recipe: Recipe, prefix: str) -> Iterator[tuple[str, str, ModelSource]]:
@@ -147,19 +173,41 @@ def _leaves(recipe: Recipe, prefix: str) -> Iterator[tuple[str, str, ModelSource
             yield f"{prefix}{parent.name}", role, parent.source
 
 
+def _described(
+    name: str, role: str, source: ModelSource, read: Callable[[ModelSource, str], str | None]
+) -> Iterator[ParentModel]:
+    """Yield a model; an adapter and the model below it as two."""
+    settings = _json(read(ModelSource(source.path, source.revision), "adapter_config.json"))
+    if settings and source.adapter is None:
+        below = settings.get("base_model_name_or_path")
+        if isinstance(below, str) and below:
+            revision = settings.get("revision")
+            model = ModelSource(below, revision if isinstance(revision, str) else None)
+            yield _describe(name, "below", model, read)
+        yield _describe(name, "adapter" if role == "parent" else role, source, read)
+        return
+    yield _describe(name, role, replace(source, adapter=None, adapter_revision=None), read)
+    if source.adapter is not None:
+        yield _describe(name, "adapter", ModelSource(source.adapter, source.adapter_revision), read)
+
+
 def _describe(name: str, role: str, source: ModelSource, read: Callable[[ModelSource, str], str | None]) -> ParentModel:
     if source.path.startswith("zoo:"):  # the built-in models come with evomerge, under its licence
         return ParentModel(name, source.path, role, licence=Licence("apache-2.0"))
     card = front_matter(read(source, "README.md") or "")
-    hub_id = source.path if is_hub_id(source.path) else None
+    known = of_the_hub(source)
+    hub_id = known.path if is_hub_id(known.path) else None
+    datasets = (word for word in _words(card.get("datasets")) if _DATASET.fullmatch(word))
     return ParentModel(
         name=name,
         label=hub_id or Path(source.path).expanduser().resolve().name,
         role=role,
         hub_id=hub_id,
-        revision=source.revision,
+        revision=known.revision,
         licence=_licence(card) or _config_licence(read(source, "config.json")),
         languages=tuple(word for word in _words(card.get("language")) if _LANGUAGE.fullmatch(word))[:_MOST_LANGUAGES],
+        datasets=tuple(datasets)[:_MOST_DATASETS],
+        file=source.file,
     )
 
 
@@ -185,12 +233,21 @@ def _plain_name(text: str) -> str | None:
     return re.sub(r"[<>\[\]{}()|`*\\]+", " ", visible(text, most=_LONGEST)).strip() or None
 
 
+def _name_id(name: str) -> str:
+    """Return the name of a licence as the Hub asks for: lower case, hyphens, digits, points."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "unknown"
+
+
 def _config_licence(text: str | None) -> Licence | None:
+    return _licence(_json(text))
+
+
+def _json(text: str | None) -> dict[str, Any]:
     try:
         data = json.loads(text or "{}")
     except ValueError:
-        return None
-    return _licence(data) if isinstance(data, dict) else None
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _words(value: Any) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ The YAML block on top follows the Hub's model card metadata
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evomerge.export.card_items import Measured, dataset_ids, items_section
 from evomerge.export.card_scores import degeneration_table, objective_table, score_table, table, task_table, worth_text
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
@@ -23,6 +24,24 @@ from evomerge.system.yaml_text import write_yaml
 
 TAGS = ("merge", "evomerge", "evolutionary-model-merge", "model-merging")
 
+_GENERATES = "text-generation"
+
+_KINDS = {
+    "AutoModelForCausalLM": _GENERATES,
+    "AutoModelForImageTextToText": "image-text-to-text",
+    "AutoModelForMultimodalLM": "any-to-any",
+    "AutoModelForSeq2SeqLM": "text2text-generation",
+    "AutoModelForSpeechSeq2Seq": "automatic-speech-recognition",
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModel": "feature-extraction",
+}
+"""What the Hub calls that which a model of an Auto class does (https://huggingface.co/tasks)."""
+
+_OF_IMAGES = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM")
+
 
 def model_card(
     recipe: Recipe,
@@ -31,13 +50,14 @@ def model_card(
     parents: Sequence[ParentModel] | None = None,
     scores: Mapping[str, Mapping[Split, Score]] | None = None,
     tasks: Mapping[str, str] | None = None,
-    datasets: Mapping[str, str] | None = None,
+    measured: Mapping[str, Mapping[Split, Measured]] | None = None,
     facts: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
     environment: Mapping[str, Any] | None = None,
     report: ExportReport | None = None,
     verdict: Mapping[str, Any] | None = None,
     answers: str = "",
+    related: str = "",
 ) -> str:
     """Return the text of README.md.
 
@@ -47,34 +67,46 @@ def model_card(
         parents: the checkpoints of which the recipe is made; None: `describe_parents(recipe)`.
         scores: model name to its scores: the merge itself first, under `title`, then the models to compare with.
         tasks: task name to metric name, of the objective that `scores` measure.
-        datasets: task name to the lm-eval task whose items are the test items, where that is another one.
+        measured: the items of each task and split, as `evomerge.export.card_items.measured_items` returns them.
         facts: how the merge was found, as rows of a table: optimizer, seed, candidates, …
         commands: the command lines that make it again.
         environment: the environment of the run, as `evomerge.store.collect_environment` returns it.
         report: what is known of the folder: how it was verified, what its repeated layers cost.
         verdict: what the scores are worth, as `evomerge.analysis.verdict.with_verdict` returns it.
         answers: the section with answers of the merge, as `evomerge.export.card_answers.card_answers` returns it.
+        related: a section that links other models of the same search.
     """
     parents = describe_parents(recipe) if parents is None else parents
-    scores, tasks = scores or {}, tasks or {}
+    scores, tasks, measured = scores or {}, tasks or {}, measured or {}
     licence, licence_note = merged_licence(parents)
+    auto_class = report.auto_class if report is not None else "AutoModelForCausalLM"
+    kind = _KINDS.get(auto_class, _GENERATES)
     metadata = _metadata(
-        recipe, parents, licence, model_index(title, scores.get(title) or {}, tasks, verdict or {}, datasets)
+        recipe,
+        parents,
+        licence=licence,
+        pipeline=kind,
+        datasets=dataset_ids(measured, Split.SEARCH),
+        mergekit=report is not None and MERGEKIT_FILE in report.files,
+        index=model_index(title, scores.get(title) or {}, tasks, verdict or {}, measured, kind),
     )
     parts = [
         "---\n" + write_yaml(metadata) + "---",
         f"# {markdown(title)}",
         _summary(recipe, parents, searched=bool(scores)),
-        "## Use\n\n" + _usage(title, report.auto_class if report is not None else "AutoModelForCausalLM"),
+        "## Use\n\n" + _usage(title, auto_class),
+        related,
         _layer_path(recipe, report) if recipe.path else "",
         _verified(report) if report is not None and report.verification is not None else "",
         "## Scores\n\n" + score_table(scores, tasks, verdict or {}) + worth_text(verdict or {}) if scores else "",
         task_table(verdict or {}, title),
         degeneration_table(verdict or {}, title),
         objective_table(verdict or {}),
+        items_section(measured),
         answers,
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",
-        "## How it was found\n\n" + table(("", ""), [(markdown(key), markdown(value)) for key, value in facts.items()])
+        "## How it was found\n\n"
+        + table(("setting", "value"), [(markdown(key), markdown(value)) for key, value in facts.items()])
         if facts
         else "",
         "## How to reproduce\n\n" + _reproduce(recipe, commands, environment or {}),
@@ -85,7 +117,11 @@ def model_card(
 def _metadata(
     recipe: Recipe,
     parents: Sequence[ParentModel],
-    licence: Mapping[str, str],
+    *,
+    licence: Mapping[str, Any],
+    pipeline: str,
+    datasets: Sequence[str],
+    mergekit: bool,
     index: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
@@ -94,20 +130,25 @@ def _metadata(
         metadata["language"] = languages
     metadata.update(licence)
     metadata["library_name"] = "transformers"
-    metadata["pipeline_tag"] = "text-generation"
+    metadata["pipeline_tag"] = pipeline
     hub_ids = list(dict.fromkeys(parent.hub_id for parent in parents if parent.hub_id))
     if hub_ids:
         metadata["base_model"] = hub_ids
         metadata["base_model_relation"] = "merge"
+    # What the parents were trained on, and what the search chose by: both had a say in the weights.
+    known = list(dict.fromkeys([*(name for parent in parents for name in parent.datasets), *datasets]))
+    if known:
+        metadata["datasets"] = known
     methods = [method.replace("_", "-") for method in recipe.methods]
-    metadata["tags"] = [*TAGS, *(method for method in methods if re.fullmatch(r"[a-z0-9-]{1,50}", method))]
+    named = (method for method in methods if re.fullmatch(r"[a-z0-9-]{1,50}", method))
+    metadata["tags"] = list(dict.fromkeys([*TAGS, *(["mergekit"] * mergekit), *named]))
     if index:
         metadata["model-index"] = index
     return metadata
 
 
 def _summary(recipe: Recipe, parents: Sequence[ParentModel], *, searched: bool) -> str:
-    names = [parent.label for parent in parents if parent.role == "parent"]
+    names = list(_named(parents))
     how = "Its recipe was found by an evolutionary search with" if searched else "It was built with"
     if recipe.path:
         return (
@@ -121,6 +162,19 @@ def _summary(recipe: Recipe, parents: Sequence[ParentModel], *, searched: bool) 
         f"A merge of {len(names)} model{'s' * (len(names) != 1)} ({', '.join(map(markdown_code, names))}) with the "
         f"{by}. {how} evomerge. No weight was trained; it loads like any model of its architecture."
     )
+
+
+def _named(parents: Sequence[ParentModel]) -> Iterator[str]:
+    """Yield what each parent is called: its model, or its model + its adapter."""
+    models = [parent for parent in parents if parent.role in ("parent", "below")]
+    bases = {parent.name for parent in parents if parent.role == "base"}
+    for model in models:
+        if model.name in bases:
+            continue
+        adapters = [one.label for one in parents if one.role == "adapter" and one.name == model.name]
+        yield " + ".join([model.label, *adapters])
+    below = {model.name for model in models}
+    yield from (one.label for one in parents if one.role == "adapter" and one.name not in {*below, *bases})
 
 
 def _layer_path(recipe: Recipe, report: ExportReport | None) -> str:
@@ -164,10 +218,12 @@ def _verified(report: ExportReport) -> str:
 
 def _usage(title: str, auto_class: str) -> str:
     quoted = json_text(title)
+    reader = "AutoProcessor" if auto_class in _OF_IMAGES else "AutoTokenizer"
     return (
         "```python\n"
-        f"from transformers import {auto_class}, AutoTokenizer\n\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({quoted})  # this folder, or its id on the Hub\n"
+        f"from transformers import {', '.join(sorted([auto_class, reader]))}\n\n"
+        f"{'processor' if auto_class in _OF_IMAGES else 'tokenizer'} = {reader}.from_pretrained({quoted})"
+        "  # this folder, or its id on the Hub\n"
         f"model = {auto_class}.from_pretrained({quoted})\n"
         "```"
     )
@@ -177,13 +233,17 @@ def _parent_table(parents: Sequence[ParentModel]) -> str:
     rows = []
     for parent in parents:
         model = (
-            f"[{parent.hub_id}](https://huggingface.co/{parent.hub_id})"
+            f"[{markdown(parent.hub_id)}](https://huggingface.co/{parent.hub_id})"
             if parent.hub_id
             else markdown_code(parent.label)
         )
-        where = "" if parent.hub_id or parent.label.startswith("zoo:") else " (local folder)"
+        if parent.file:
+            model += f", file {markdown_code(parent.file)}"
+        where = "" if parent.hub_id or parent.label.startswith("zoo:") else " (local)"
         licence = markdown(parent.licence) if parent.licence else "unknown"
-        rows.append((markdown(parent.name), parent.role, model + where, markdown(parent.revision or ""), licence))
+        role = "model below the adapter" if parent.role == "below" else parent.role
+        revision = markdown_code(parent.revision) if parent.revision else ""
+        rows.append((markdown(parent.name), role, model + where, revision, licence))
     return table(("name", "role", "model", "revision", "licence"), rows)
 
 

@@ -7,9 +7,11 @@ Format: `model-index` of the Hub's model card metadata
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from evomerge.export.card_items import Measured
 from evomerge.record import Score, Split
 
 
@@ -18,7 +20,8 @@ def model_index(
     scores: Mapping[Split, Score],
     tasks: Mapping[str, str],
     verdict: Mapping[str, Any],
-    datasets: Mapping[str, str] | None = None,
+    measured: Mapping[str, Mapping[Split, Measured]] | None = None,
+    task_type: str = "text-generation",
 ) -> list[dict[str, Any]]:
     """Return each task's own metric on its test items; of one task without test items its validation score.
 
@@ -30,29 +33,43 @@ def model_index(
         scores: those of the merge in the objective.
         tasks: task name to metric name, of the objective.
         verdict: what the scores are worth, as `evomerge.analysis.verdict.with_verdict` returns it; may be empty.
-        datasets: task name to the lm-eval task whose items are the test items, where that is another one.
+        measured: the items of each task and split.
+        task_type: what the model does, as the Hub's `pipeline_tag` says it.
 
     Returns:
         The value of `model-index`; empty where there is no result.
     """
-    results = list(_by_task(verdict, datasets or {}))
-    if not results and len(tasks) <= 1 and verdict.get("objective") != "worst":
-        results = list(_of_one_task(scores, tasks, verdict))
+    found = list(_by_task(verdict))
+    if not found and len(tasks) <= 1 and verdict.get("objective") != "worst":
+        found = list(_of_one_task(scores, tasks, verdict))
+    shared = _shared([_dataset(one, measured or {}) for one in found])
+    results = [_result(one, dataset, task_type) for one, dataset in zip(found, shared, strict=True)]
     return [{"name": title, "results": results}] if results else []
 
 
-def _by_task(verdict: Mapping[str, Any], datasets: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Found:
+    """A score: of which task, on which split, in which metric, over how many items."""
+
+    task: str
+    split: Split
+    metric: str
+    value: float
+    n: int
+
+
+def _by_task(verdict: Mapping[str, Any]) -> Iterator[_Found]:
     scores = (verdict.get("best") or {}).get("tasks") or {}
     for skill in verdict.get("skills") or ():
         task = str(skill["task"])
         score = scores[task]["test"]
         if score is not None and math.isfinite(score["mean"]):
-            yield _result(datasets.get(task, task), Split.TEST, str(skill["metric"]), score["mean"])
+            yield _Found(task, Split.TEST, str(skill["metric"]), score["mean"], score["n"])
 
 
 def _of_one_task(
     scores: Mapping[Split, Score], tasks: Mapping[str, str], verdict: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[_Found]:
     split = next((split for split in (Split.TEST, Split.VALIDATION) if split in scores), None)
     if split is None:
         return
@@ -62,13 +79,41 @@ def _of_one_task(
         value = adjusted["mean"]
     task, metric = next(iter(tasks.items()), ("evomerge-objective", "mean-score"))
     if math.isfinite(value):
-        yield _result(task, split, metric, value)
+        yield _Found(task, split, metric, value, scores[split].n)
 
 
-def _result(task: str, split: Split, metric: str, value: float) -> dict[str, Any]:
+def _dataset(found: _Found, measured: Mapping[str, Mapping[Split, Measured]]) -> dict[str, Any]:
+    """Return the data set of a score: on the Hub by its id, configuration, split and commit, else as the task."""
+    one = measured.get(found.task, {}).get(found.split)
+    task = found.task if one is None else one.task
+    args = {"lm_eval_task": task, "items": found.n, "items_of": str(found.split)}
+    if one is None or one.data.dataset is None:
+        return {"type": task, "name": task, "split": str(found.split), "args": args}
+    data = one.data
+    place = {"config": data.config, "split": data.split, "revision": data.revision}
+    named = {key: value for key, value in place.items() if value is not None}
+    return {"type": data.dataset, "name": task, **named, "args": args}
+
+
+def _shared(datasets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return data sets without what belongs to one task where several tasks have the same one.
+
+    Readers of the format put results on equal data together under the name and arguments of the first.
+    """
+    places = [tuple(one.get(key) for key in ("type", "config", "split", "revision")) for one in datasets]
+    found = []
+    for one, place in zip(datasets, places, strict=True):
+        if places.count(place) > 1:
+            one = {key: value for key, value in one.items() if key != "args"} | {"name": one["type"]}
+        found.append(one)
+    return found
+
+
+def _result(found: _Found, dataset: Mapping[str, Any], task_type: str) -> dict[str, Any]:
+    # The name is what the Hub shows; the interval stands in the tables.
+    name = found.metric if "args" in dataset else f"{found.metric} of {found.task}"
     return {
-        "task": {"type": "text-generation", "name": "Text generation"},
-        "dataset": {"type": task, "name": task, "split": str(split)},
-        # The name is what the Hub shows; the interval stands in the tables.
-        "metrics": [{"type": metric.partition(",")[0], "name": metric, "value": value}],
+        "task": {"type": task_type, "name": task_type.replace("-", " ").capitalize()},
+        "dataset": dict(dataset),
+        "metrics": [{"type": found.metric.partition(",")[0], "name": name, "value": found.value}],
     }

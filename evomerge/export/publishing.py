@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import ExportError
-from evomerge.export.licences import is_hub_id
+from evomerge.export.revisions import is_hub_id, of_the_hub
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.system.secrets import Found, secrets_in_data, secrets_in_text
 
@@ -32,20 +32,27 @@ _SHOWN = 20
 
 
 def published_recipe(recipe: Recipe) -> Recipe:
-    """Return a recipe whose local models are named by the last part of their folder, or by their own name in it.
+    """Return a recipe that means the same to whoever reads it elsewhere.
 
-    So is a merge method in a file of one's own. A recipe of models on the Hub or of the zoo comes back as it is.
+    Local models are named by the last part of their folder, or by their own name in the recipe where that would be two
+    of one name; so are adapters, and a merge method in a file of one's own. Models on the Hub are named at the commit
+    that was used, as far as the Hub's cache knows it. A recipe of models of the zoo comes back as it is.
     """
-    folders = {_folder(source) for source in recipe.checkpoints() if _is_local(source)}
+    places = [place for source in recipe.checkpoints() for place in _local_places(of_the_hub(source))]
+    folders = {_folder(place) for place in places}
     ambiguous = len({folder.name for folder in folders}) < len(folders)
 
     def visit(parent: Parent) -> Parent:
         source = parent.source
         if isinstance(source, Recipe):
             return replace(parent, source=_with_parents(source, visit))
-        if not _is_local(source):
-            return parent
-        return replace(parent, source=replace(source, path=parent.name if ambiguous else _folder(source).name))
+        source = of_the_hub(source)
+        if _is_local(source.path):
+            source = replace(source, path=parent.name if ambiguous else _folder(source.path).name)
+        if source.adapter is not None and _is_local(source.adapter):
+            name = f"{parent.name}-adapter" if ambiguous else _folder(source.adapter).name
+            source = replace(source, adapter=name)
+        return replace(parent, source=source)
 
     return _with_parents(recipe, visit)
 
@@ -118,9 +125,14 @@ def _with_parents(recipe: Recipe, visit: Any) -> Recipe:
     return replace(recipe.with_members(visit), method=without_folders(recipe.method), groups=groups)
 
 
-def _is_local(source: ModelSource) -> bool:
-    return not source.path.startswith("zoo:") and not is_hub_id(source.path)
+def _local_places(source: ModelSource) -> Iterator[str]:
+    places = (source.path, source.adapter)
+    yield from (place for place in places if place is not None and _is_local(place))
 
 
-def _folder(source: ModelSource) -> Path:
-    return Path(source.path).expanduser().resolve()
+def _is_local(path: str) -> bool:
+    return not path.startswith("zoo:") and not is_hub_id(path)
+
+
+def _folder(path: str) -> Path:
+    return Path(path).expanduser().resolve()

@@ -15,7 +15,7 @@ from evomerge.analysis.all_wrong import all_wrong
 from evomerge.analysis.cautions import SAID, public_warning
 from evomerge.analysis.degeneration import cut_prompts_of_baselines
 from evomerge.analysis.probed_answers import probed_cautions
-from evomerge.analysis.verdict import CODE_TASKS, COMBINATION, OBJECTIVE, PUBLIC_TASKS
+from evomerge.analysis.verdict import CODE_TASKS, COMBINATION, DATASETS, OBJECTIVE, PUBLIC_TASKS
 from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
@@ -147,6 +147,7 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
         log.info("%s", text)
         if note is not None:
             note(text)
+    database.set_meta(DATASETS, prepared.harness.datasets())
     database.set_meta(PUBLIC_TASKS, prepared.public_tasks)
     for task in prepared.public_tasks:
         listener.warn(public_warning(task))
