@@ -47,8 +47,8 @@ def measured_items(run: RunDir) -> dict[str, dict[Split, Measured]]:
         found[task] = {
             split: Measured(
                 str(splits[split]["task"]),
-                tuple(splits[split]["items"]),
-                int(splits[split]["n_docs"]),
+                tuple(splits[split].get("items", ())),
+                int(splits[split].get("n_docs", 0)),
                 TaskData.from_data(known.get(str(splits[split]["task"]), {})),
             )
             for split in _SPLITS
@@ -116,7 +116,7 @@ def _source(one: Measured) -> str:
         data.revision and data.revision[:12],
     )
     if data.dataset is None:
-        return f"{markdown_code(one.task)} (files of the task)"
+        return markdown_code(one.task) + " (files of the task)" * (data != TaskData())  # an older run does not say
     link = f"[{markdown(data.dataset)}](https://huggingface.co/datasets/{data.dataset})"
     details = ", ".join(markdown(part) for part in parts if part)
     return f"{link}{f' ({details})' if details else ''}, by {markdown_code(one.task)}"

@@ -143,7 +143,7 @@ def obligations(terms: Iterable[Terms]) -> list[str]:
             f"{_listed(alike)} {_verb(alike, 'ask')} that what is made of the work be shared under the same terms"
         )
     if kept:
-        found.append(f"the terms of {_listed(kept)} on use, names and notices go along with the merge: read them")
+        found.append(f"The terms of {_listed(kept)} on use, names and notices go along with the merge: read them")
     return found
 
 

@@ -96,7 +96,7 @@ def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, Any], str]
     unknown = [parent for parent in parents if parent.licence is None]
     terms = [terms_of(one, licence.name) for _, licence in known for one in licence.parts]
     said = [f"**Conflict of licences:** {markdown(text)}." for text in conflicts(terms)]
-    said += [f"{markdown(text[0].upper() + text[1:])}." for text in obligations(terms)]
+    said += [f"{markdown(text)}." for text in obligations(terms)]
     kinds = {(licence.id, (licence.name or "").lower()) for _, licence in known}
     if unknown:
         names = ", ".join(dict.fromkeys(markdown_code(parent.name) for parent in unknown))

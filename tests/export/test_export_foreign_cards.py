@@ -56,8 +56,10 @@ def test_a_good_licence_keeps_its_link_and_name(tmp_path: Path) -> None:
         "license_name": "My Licence 1.0",
         "license_link": "https://example.org/LICENSE-1.0?x=1",
     }
-    data = ModelCard(card_of(tmp_path / "good", front)).data.to_dict()
-    assert {key: data[key] for key in front} == front
+    text = card_of(tmp_path / "good", front)
+    data = ModelCard(text).data.to_dict()
+    assert {key: data[key] for key in front} == {**front, "license_name": "my-licence-1.0"}, "as the Hub asks for"
+    assert "My Licence 1.0 (other)" in text
 
 
 @pytest.mark.parametrize("name", [EVIL, "a|b", "---", "no", "[x](y)", "`", "a\nb"])

@@ -6,6 +6,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from evomerge.evaluation.task_data import TaskData
+from evomerge.export.card_items import Measured, items_text
 from evomerge.export.licences import (
     Licence,
     ParentModel,
@@ -16,7 +18,7 @@ from evomerge.export.licences import (
     read_model_file,
 )
 from evomerge.export.model_card import model_card
-from evomerge.export.publishing import without_folders
+from evomerge.export.publishing import published_recipe, without_folders
 from evomerge.recipe import Group, ModelSource, Parent, Recipe
 from evomerge.record import Score, Split
 from evomerge.store import collect_environment
@@ -106,7 +108,7 @@ def test_the_card_says_how_to_reproduce():
     assert hub_recipe().content_hash in text
     block = text.split("```yaml\n")[1].split("```")[0]
     assert Recipe.from_yaml(block) == hub_recipe()
-    assert "| math | parent | [org/math](https://huggingface.co/org/math) | abc123 | llama3 |" in text
+    assert "| math | parent | [org/math](https://huggingface.co/org/math) | `abc123` | llama3 |" in text
 
 
 @pytest.mark.parametrize("split", [Split.VALIDATION, Split.SEARCH])
@@ -153,7 +155,7 @@ def test_local_and_zoo_parents_are_no_hub_ids_and_their_folders_are_not_shown(tm
     text = model_card(recipe, title="m", parents=parents)
     assert str(tmp_path) not in text
     assert ModelCard(text).data.base_model == ["org/base"]
-    assert "`math-model` (local folder)" in text
+    assert "`math-model` (local)" in text
     assert [str(parent.licence) for parent in parents] == ["llama3", "apache-2.0", "apache-2.0"]
     only_local = Recipe(method="linear", parents=(Parent("a", ModelSource(str(folder))),))
     data = ModelCard(model_card(only_local, title="m")).data.to_dict()
@@ -196,13 +198,138 @@ def test_a_common_licence_is_the_merges_with_its_name_and_link():
     assert data == {"license": "other", "license_name": "qwen"}  # a link into the parent's own repository
 
 
-def test_different_licences_are_said_plainly():
-    data, note = licence_of("---\nlicense: mit\n---\n", "---\nlicense: cc-by-nc-4.0\n---\n")
-    assert data == {"license": "other", "license_name": "mixed"}
-    assert "different licences: `base` mit, `p0` mit, `p1` cc-by-nc-4.0. Check that you may publish" in note
-    other = "---\nlicense: other\nlicense_name: {}\n---\n"
-    data, _ = licence_of(other.format("qwen"), other.format("gemma"))
-    assert data["license_name"] == "mixed"
+OTHER = "---\nlicense: other\nlicense_name: {}\n---\n"
+
+
+@pytest.mark.parametrize(
+    ("cards", "data", "said"),
+    [
+        # What asks for its notice alone gives way to the only other licence.
+        (("mit", "cc-by-nc-4.0"), {"license": "cc-by-nc-4.0"}, "cc-by-nc-4.0 forbids commercial use"),
+        (
+            ("apache-2.0", "llama3.1"),
+            {"license": "llama3.1"},
+            "The terms of llama3.1 on use, names and notices go along",
+        ),
+        (("gpl-3.0", "apache-2.0"), {"license": "gpl-3.0"}, "asks that what is made of the work be shared"),
+        (("cc-by-nc-4.0", "cc-by-nc-sa-4.0"), {"license": "cc-by-nc-sa-4.0"}, "forbid commercial use"),
+        (("apache-2.0", "mit"), {"license": ["apache-2.0", "mit"]}, "keep all of them"),
+        # Terms that hold at once, without a conflict that is known.
+        (("llama3.1", "gemma"), {"license": "other", "license_name": "mixed"}, "The terms of llama3.1 and gemma"),
+        # Terms that cannot be kept at once.
+        (("gpl-3.0", "cc-by-nc-4.0"), None, "gpl-3.0 allows no further restrictions, and cc-by-nc-4.0 forbids"),
+        (("llama3.1", "agpl-3.0"), None, "agpl-3.0 allows no further restrictions, and llama3.1 has terms of its own"),
+        (
+            ("gpl-2.0", "apache-2.0"),
+            None,
+            "gpl-2.0 (where it does not say “or later”) cannot be combined with apache-2.0",
+        ),
+        (("llama3", "gemma"), None, "llama3 forbids using its model to improve another language model"),
+        (("cc-by-sa-4.0", "gpl-3.0"), None, "each ask that the whole be shared under their own terms"),
+        (("cc-by-nd-4.0", "mit"), None, "cc-by-nd-4.0 does not allow sharing what is made of the work"),
+    ],
+)
+def test_what_licences_ask_of_a_merge_is_said_and_conflicts_are_named(cards, data, said):
+    found, note = licence_of(*(f"---\nlicense: {one}\n---\n" for one in cards))
+    assert found == (data or {"license": "other", "license_name": "mixed"})
+    assert said in note and ("**Conflict of licences:**" in note) == (data is None)
+    assert f"different licences: `base` {cards[0]}, `p0` {cards[0]}, `p1` {cards[1]}. " in note
+    assert "Check that you may publish" in note and "no legal advice" in note
+
+
+def test_two_licences_that_have_names_alone_are_mixed():
+    assert licence_of(OTHER.format("qwen"), OTHER.format("gemma-x"))[0] == {"license": "other", "license_name": "mixed"}
+    assert licence_of(OTHER.format("Qwen Research"), "---\nlicense: mit\n---\n")[0]["license_name"] == "qwen-research"
+
+
+def test_a_licence_that_forbids_derived_works_is_a_conflict_by_itself():
+    data, note = licence_of("---\nlicense: cc-by-nc-nd-4.0\n---\n")
+    assert data == {"license": "cc-by-nc-nd-4.0"}
+    assert "**Conflict of licences:** cc-by-nc-nd-4.0 does not allow sharing" in note
+
+
+def test_an_identifier_that_the_hub_does_not_take_is_a_name():
+    assert licence_of("---\nlicense: gpl-3.0-or-later\n---\n")[0] == {
+        "license": "other", "license_name": "gpl-3.0-or-later"
+    }  # fmt: skip
+    assert licence_of("---\nlicense: [mit, apache-2.0]\n---\n")[0] == {"license": ["mit", "apache-2.0"]}
+
+
+def test_an_adapter_and_the_model_below_it_are_two_base_models_with_two_licences():
+    cards = {"org/base": "---\nlicense: mit\n---\n", "org/m": "---\nlicense: mit\n---\n",
+             "org/lora": "---\nlicense: cc-by-nc-4.0\ndatasets: [org/set, '<x>']\n---\n"}  # fmt: skip
+    settings = json.dumps({"base_model_name_or_path": "org/m", "revision": "v1", "peft_type": "LORA"})
+
+    def read(source, name):
+        if name == "adapter_config.json":
+            return settings if source.path == "org/lora" else None
+        return cards.get(source.path) if name == "README.md" else None
+
+    named = hub_recipe(skill=ModelSource("org/m", adapter="org/lora", adapter_revision="a" * 40))
+    alone = hub_recipe(skill=ModelSource("org/lora"))
+    for recipe, roles in ((named, ["base", "parent", "adapter"]), (alone, ["base", "below", "adapter"])):
+        parents = describe_parents(recipe, read=read)
+        assert [parent.role for parent in parents] == roles
+        text = model_card(recipe, title="m", parents=parents)
+        data = ModelCard(text, ignore_metadata_errors=False).data
+        assert data.base_model == ["org/base", "org/m", "org/lora"]
+        assert data.license == "cc-by-nc-4.0" and data.datasets == ["org/set"]
+        assert "A merge of 1 model (`org/m + org/lora`)" in text
+        assert "| skill | adapter | [org/lora](https://huggingface.co/org/lora) |" in text
+    assert "| skill | model below the adapter | [org/m](https://huggingface.co/org/m) | `v1` | mit |" in text
+
+
+def test_the_commit_that_was_used_stands_in_card_and_recipe(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    commit, other = "c" * 40, "d" * 40
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    refs = tmp_path / "models--org--math" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(commit)
+    snapshot = tmp_path / "models--org--ja" / "snapshots" / other
+    snapshot.mkdir(parents=True)
+    recipe = hub_recipe(math=ModelSource("org/math"), ja=ModelSource(str(snapshot)), x=ModelSource("org/x", "v2"))
+    parents = {one.name: one for one in describe_parents(recipe, read=reader(CARDS))}
+    assert (parents["math"].hub_id, parents["math"].revision) == ("org/math", commit)
+    assert (parents["ja"].hub_id, parents["ja"].revision) == ("org/ja", other)
+    assert parents["x"].revision == "v2", "the cache does not know it"
+    published = published_recipe(recipe)
+    assert [parent.source for parent in published.parents] == [
+        ModelSource("org/math", commit), ModelSource("org/ja", other), ModelSource("org/x", "v2")
+    ]  # fmt: skip
+    text = model_card(recipe, title="m", parents=list(parents.values()))
+    assert f"| `{commit}` |" in text and f"revision: {commit}" in text and str(tmp_path) not in text
+
+
+def test_items_are_named_by_data_set_split_number_and_which():
+    gsm = TaskData("openai/gsm8k", "main", "test", "e" * 40)
+    measured = {
+        "gsm8k": {
+            Split.SEARCH: Measured("gsm8k", (0, 1, 2, 7), 1319, gsm),
+            Split.TEST: Measured("gsm8k_cot", tuple(range(100, 500, 2)), 1319, gsm),
+        },
+        "own|task": {Split.TEST: Measured("own|task", (3,), 5, TaskData(split="test"))},
+    }
+    text = full_card(tasks={"gsm8k": "exact_match"}, measured=measured, verdict={
+        "best": {"tasks": {"gsm8k": {"test": {"mean": 0.5, "n": 200}}, "own|task": {"test": {"mean": 0.25, "n": 1}}}},
+        "skills": [],
+    })  # fmt: skip
+    link = "[openai/gsm8k](https://huggingface.co/datasets/openai/gsm8k) (main, split test, eeeeeeeeeeee), by"
+    assert f"| gsm8k | search | {link} `gsm8k` | 4 of 1319 | 0–2, 7 |" in text
+    assert "| gsm8k | test | " in text and "| 200 of 1319 | 100, 102, 104," in text and "…" in text
+    assert "| own\\|task | test | `own\\|task` (files of the task) | 1 of 5 | 3 |" in text
+    data = ModelCard(text, ignore_metadata_errors=False).data
+    assert data.datasets == ["openai/gsm8k"], "the data set whose items chose the recipe"
+    (result,) = data.eval_results
+    assert (result.dataset_type, result.dataset_name) == ("openai/gsm8k", "gsm8k_cot")
+    assert (result.dataset_config, result.dataset_split, result.dataset_revision) == ("main", "test", "e" * 40)
+    assert result.dataset_args == {"lm_eval_task": "gsm8k_cot", "items": 400, "items_of": "test"}
+    listed = json.loads(items_text(measured))
+    assert listed["gsm8k"]["search"] == {
+        "task": "gsm8k", "dataset": "openai/gsm8k", "config": "main", "split": "test", "revision": "e" * 40,
+        "documents": 1319, "items": [0, 1, 2, 7],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -265,7 +392,7 @@ def test_titles_and_names_with_signs_of_yaml_and_markdown_stay_whole():
     parents = [ParentModel("a|b", "weird: [label]", licence=Licence("mit"))]
     text = model_card(hub_recipe(), title="a: 'b' #c", parents=parents, scores={"a: 'b' #c": {Split.TEST: score(0.5)}})
     assert ModelCard(text, ignore_metadata_errors=False).data.model_name == "a: 'b' #c"
-    assert "| a\\|b | parent | `weird: [label]` (local folder) |" in text
+    assert "| a\\|b | parent | `weird: [label]` (local) |" in text
 
 
 def test_local_paths_are_cut_to_their_last_part():
