@@ -3,11 +3,12 @@
 - `hf_folder.py`: weights, config, tokenizer, recipe and card in one folder that appears whole
 - `verify.py`: whether such a folder computes what its recipe does
 - `from_run.py`: the winner of a run, with what the run's database says about it
-- `model_card.py`: README.md with Hub metadata, and how to reproduce; `card_scores.py`, `card_items.py`, `card_answers.py`,
-  `search_facts.py`: its sections
+- `model_card.py`: README.md with Hub metadata, and how to reproduce
+- `card_scores.py`, `card_items.py`, `card_answers.py`, `search_facts.py`, `asked.py`: its sections
 - `model_index.py`: the results in that metadata, each task by its own metric
-- `licences.py`: the models of which a recipe is made, their licences and languages; `licence_terms.py`: what licences ask,
-  and which cannot be kept at once; `revisions.py`: which commits were used
+- `licences.py`: the models of which a recipe is made, their licences and languages
+- `licence_terms.py`: what licences ask, and which cannot be kept at once
+- `revisions.py`: which commits of Hub models were used
 - `publishing.py`: what may stand in a folder that is published: no secrets, no folders of this machine
 - `hub.py`: upload, private unless told otherwise
 """

@@ -11,8 +11,8 @@ from huggingface_hub import ModelCard
 from evomerge import api
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.export import export_recipe, export_run, push
-from evomerge.export.from_run import _optimized
 from evomerge.export.publishing import published_recipe
+from evomerge.export.search_facts import optimized
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import Choice, Record, Score, Split, State
 from evomerge.store import RunDir
@@ -166,12 +166,12 @@ def test_the_card_says_what_was_weighed_against_what():
         {"name": "sums", "metric": "cut_answers", "constraint": {"max": 0.02, "min": None}},
     ]
     config = {**CONFIG, "evaluation": {"tasks": tasks}}
-    assert _optimized(config) == (
+    assert optimized(config) == (
         "3 × sums (exact_match); 1 × words (acc, floor 95%); sums (cut_answers, constraint max 0.02)"
     )
-    worst = _optimized({"evaluation": {"tasks": tasks[:2], "objective": "worst"}})
+    worst = optimized({"evaluation": {"tasks": tasks[:2], "objective": "worst"}})
     assert worst == "the worst of sums (exact_match); words (acc, floor 95%)"
-    assert _optimized(CONFIG) is None  # one task needs no words
+    assert optimized(CONFIG) is None  # one task needs no words
 
 
 def test_a_run_is_exported_with_its_winner_and_what_it_was_compared_with(run, tmp_path, recipe):
