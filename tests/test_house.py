@@ -67,6 +67,7 @@ INSIDE = {
         "quiet": set(),
         "chat": set(),
         "floor": set(),
+        "task_data": set(),
         "task": {"floor"},
         "best_parent": {"task"},
         "engines": set(),  # engines know no tasks
@@ -100,6 +101,7 @@ INSIDE = {
                 "metrics",
                 "quiet",
                 "task",
+                "task_data",
                 "terms",
                 "totals",
             ),

@@ -34,9 +34,6 @@ OBJECTIVE, COMBINATION, PUBLIC_TASKS, CODE_TASKS = "objective", "combination", "
 """Keys in the database: the specs of the objectives, whether their sum or the worst of them counts, the public
 benchmarks from which the search items come, and the tasks that run code which the models write (None: no task may)."""
 
-DATASETS = "datasets"
-"""Key: of each lm-eval task the data set that its items are from (`evomerge.evaluation.task_data`)."""
-
 Values = Mapping[str, Mapping[int, float]]
 """Task to item to the item's value of the objective's metric."""
 

@@ -3,58 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from evomerge.analysis.verdict import DATASETS
-from evomerge.evaluation.task_data import TaskData
+from evomerge.analysis.measured import Measured
 from evomerge.export.card_scores import table
 from evomerge.record import Split
-from evomerge.store.run_dir import RunDir
 from evomerge.system.text import json_text, markdown, markdown_code
 
 ITEMS_FILE = "items.json"
 """The name of the file in a model folder that lists the items."""
 
-_SPLITS = (Split.SEARCH, Split.VALIDATION, Split.TEST)
 _SHOWN = 48
 """Most characters of the numbers of items in a cell."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The items of one task and split.
-
-    Attributes:
-        task: the lm-eval task whose documents they are.
-        items: their numbers among its documents, from 0, ascending.
-        documents: how many documents the task has.
-        data: the data set that they are from.
-    """
-
-    task: str
-    items: tuple[int, ...]
-    documents: int
-    data: TaskData
-
-
-def measured_items(run: RunDir) -> dict[str, dict[Split, Measured]]:
-    """Return the items of a run by task and split; a task without items of a split has no such entry."""
-    known: Mapping[str, Any] = run.database.get_meta(DATASETS, {})
-    found: dict[str, dict[Split, Measured]] = {}
-    for task, splits in run.database.splits().items():
-        found[task] = {
-            split: Measured(
-                str(splits[split]["task"]),
-                tuple(splits[split].get("items", ())),
-                int(splits[split].get("n_docs", 0)),
-                TaskData.from_data(known.get(str(splits[split]["task"]), {})),
-            )
-            for split in _SPLITS
-            if splits.get(split)
-        }
-    return found
 
 
 def items_section(measured: Mapping[str, Mapping[Split, Measured]]) -> str:
@@ -116,7 +76,7 @@ def _source(one: Measured) -> str:
         data.revision and data.revision[:12],
     )
     if data.dataset is None:
-        return markdown_code(one.task) + " (files of the task)" * (data != TaskData())  # an older run does not say
+        return markdown_code(one.task) + " (files of the task)" * (data.split is not None)  # an older run does not say
     link = f"[{markdown(data.dataset)}](https://huggingface.co/datasets/{data.dataset})"
     details = ", ".join(markdown(part) for part in parts if part)
     return f"{link}{f' ({details})' if details else ''}, by {markdown_code(one.task)}"

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evomerge.analysis.measured import measured_items
 from evomerge.analysis.verdict import candidate_verdict, with_verdict
 from evomerge.errors import ExportError
 from evomerge.export.card_answers import card_answers
-from evomerge.export.card_items import ITEMS_FILE, items_text, measured_items
+from evomerge.export.card_items import ITEMS_FILE, items_text
 from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evomerge.export.card_items import Measured, dataset_ids, items_section
+from evomerge.analysis.measured import Measured
+from evomerge.export.card_items import dataset_ids, items_section
 from evomerge.export.card_scores import degeneration_table, objective_table, score_table, table, task_table, worth_text
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
@@ -67,7 +68,7 @@ def model_card(
         parents: the checkpoints of which the recipe is made; None: `describe_parents(recipe)`.
         scores: model name to its scores: the merge itself first, under `title`, then the models to compare with.
         tasks: task name to metric name, of the objective that `scores` measure.
-        measured: the items of each task and split, as `evomerge.export.card_items.measured_items` returns them.
+        measured: the items of each task and split, as `evomerge.analysis.measured.measured_items` returns them.
         facts: how the merge was found, as rows of a table: optimizer, seed, candidates, …
         commands: the command lines that make it again.
         environment: the environment of the run, as `evomerge.store.collect_environment` returns it.

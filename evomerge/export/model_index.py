@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.export.card_items import Measured
+from evomerge.analysis.measured import Measured
 from evomerge.record import Score, Split
 
 

@@ -14,8 +14,9 @@ from typing import Any
 from evomerge.analysis.all_wrong import all_wrong
 from evomerge.analysis.cautions import SAID, public_warning
 from evomerge.analysis.degeneration import cut_prompts_of_baselines
+from evomerge.analysis.measured import DATASETS
 from evomerge.analysis.probed_answers import probed_cautions
-from evomerge.analysis.verdict import CODE_TASKS, COMBINATION, DATASETS, OBJECTIVE, PUBLIC_TASKS
+from evomerge.analysis.verdict import CODE_TASKS, COMBINATION, OBJECTIVE, PUBLIC_TASKS
 from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs

@@ -6,8 +6,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from evomerge.analysis.measured import Measured
 from evomerge.evaluation.task_data import TaskData
-from evomerge.export.card_items import Measured, items_text
+from evomerge.export.card_items import items_text
 from evomerge.export.licences import (
     Licence,
     ParentModel,
