@@ -17,6 +17,7 @@ class Request:
         range: the header `Range`; None: the whole.
         status: HTTP status of the answer.
         served: bytes of the file that were sent.
+        received: bytes of a large file that came.
         authorized: whether a token came along.
     """
 
@@ -26,6 +27,7 @@ class Request:
     range: str | None = None
     status: int = 0
     served: int = 0
+    received: int = 0
     authorized: bool = False
 
 

@@ -62,9 +62,10 @@ def whoami(exchange: Exchange) -> None:
         exchange.error(401, "Invalid username or password.")
         return
     orgs = sorted(exchange.hub.repositories.orgs.get(exchange.token or "", set()))
+    role = exchange.hub.repositories.roles.get(exchange.token or "", "write")
     exchange.json({"type": "user", "id": name, "name": name, "fullname": name, "isPro": False,
                    "orgs": [{"type": "org", "id": one, "name": one, "roleInOrg": "admin"} for one in orgs],
-                   "auth": {"type": "access_token", "accessToken": {"displayName": "t", "role": "write"}}})  # fmt: skip
+                   "auth": {"type": "access_token", "accessToken": {"displayName": "t", "role": role}}})  # fmt: skip
 
 
 @route("GET", _API + r"/refs")

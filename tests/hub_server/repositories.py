@@ -141,12 +141,22 @@ class Repositories:
         tokens: token to its user's name.
         orgs: token to further namespaces in which it may write.
         moved: a repository's old name to its new one.
+        roles: token to "read", "write" or "fineGrained"; else it is "write".
+        stored: content of the large files that were uploaded, by SHA-256, whether a commit has them or not.
+        part_size: bytes above which a large file is uploaded in parts of that size.
+        quota: most bytes of uploaded large files; None: any.
+        collections: collections by their slugs, as the Hub's API gives them.
     """
 
     found: dict[tuple[str, str], Repository] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     orgs: dict[str, set[str]] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, bytes] = field(default_factory=dict)
+    part_size: int = 5 << 30
+    quota: int | None = None
+    collections: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def create(self, name: str, *, kind: str = "model", **settings: Any) -> Repository:
         """Make an empty repository, with a first commit without files, and return it."""

@@ -236,6 +236,7 @@ def hub_variables(hub: HubServer, home: Path, token: str | None = None) -> dict[
     Of a token, None means that nobody is logged in.
     """
     variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1",
+                 "HF_HUB_DISABLE_XET": "1",
                  "TRANSFORMERS_OFFLINE": "0", "HF_HUB_CACHE": str(home / "hub"),
                  "HF_TOKEN_PATH": str(home / "token"), "NO_PROXY": "127.0.0.1"}  # fmt: skip
     return variables | ({} if token is None else {"HF_TOKEN": token})
@@ -257,6 +258,7 @@ def use_hub(hub: HubServer, home: Path, monkeypatch: pytest.MonkeyPatch, token: 
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the double takes large files by LFS alone
     monkeypatch.setattr(constants, "HF_HOME", str(home))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
