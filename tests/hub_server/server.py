@@ -76,6 +76,7 @@ class HubServer:
     repositories: Repositories = field(default_factory=Repositories)
     log: RequestLog = field(default_factory=RequestLog)
     faults: list[Fault] = field(default_factory=list)
+    closed: bool = False
     signatures: dict[str, Any] = field(default_factory=dict)
     """Signature in the address of a large file to what it stands for; see `signed`."""
 
@@ -104,6 +105,7 @@ class HubServer:
 
     def close(self) -> None:
         """Stop listening; connections that are open are cut."""
+        self.closed = True
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -209,6 +211,9 @@ class _Handler(BaseHTTPRequestHandler):
     server_of: HubServer
 
     def _answer(self) -> None:
+        if self.server_of.closed:
+            self.close_connection = True
+            return
         exchange = Exchange(self, self.server_of, self.command)
         fault = exchange.fault
         if fault is not None and fault.status is not None:

@@ -2,10 +2,8 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 from tiny_models import edit_config, make, same_bytes
 
@@ -193,78 +191,6 @@ def test_folders_that_are_no_models_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_zoo_model_lists_the_known_ones() -> None:
     with pytest.raises(CheckpointError, match="no model 'maths'; it has base, math, japanese"):
         locate(ModelSource("zoo:maths"))
-
-
-def test_the_hub_is_asked_for_weights_configuration_and_tokenizer_only(
-    monkeypatch: pytest.MonkeyPatch, family: SimpleNamespace
-) -> None:
-    asked = {}
-
-    def download(repo: str, **options: object) -> str:
-        asked.update(options, repo=repo)
-        return str(family.base)
-
-    there = [
-        "README.md", "config.json", "model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin",
-        "model.safetensors.index.json", "consolidated.safetensors", "original/model.safetensors", "tokenizer.json",
-        "additional_chat_templates/tool.jinja", "bpe.codes", "modeling_x.py", "model.fp16.safetensors",
-    ]  # fmt: skip
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repo, revision=None: there)
-    assert locate(ModelSource("org/model", revision="abc")) == family.base
-    assert (asked["repo"], asked["revision"]) == ("org/model", "abc")
-    side = ["additional_chat_templates/tool.jinja", "bpe.codes", "config.json", "tokenizer.json"]
-    assert sorted(asked["allow_patterns"]) == sorted([*side, "model.safetensors"])
-    there.remove("model.safetensors")
-    locate(ModelSource("org/model", trust_remote_code=True))
-    shards = {"model-00001-of-00002.safetensors", "model.safetensors.index.json", "model.fp16.safetensors"}
-    assert set(asked["allow_patterns"]) == {*side, *shards, "modeling_x.py"}
-
-
-def test_without_a_connection_the_cache_is_asked(monkeypatch: pytest.MonkeyPatch, family: SimpleNamespace) -> None:
-    asked = {}
-
-    def listing(self: object, repo: str, revision: str | None = None) -> list[str]:
-        raise ConnectionError("no network")
-
-    def download(repo: str, **options: object) -> str:
-        asked.update(options)
-        return str(family.base)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listing)
-    assert locate(ModelSource("org/model")) == family.base
-    assert "*.safetensors" in asked["allow_patterns"]
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (
-            errors.LocalEntryNotFoundError("no"),
-            "nor in the cache, and the Hub cannot be reached.*hf download org/model",
-        ),
-        (errors.OfflineModeIsEnabled("no"), "the Hub cannot be reached"),
-        (errors.RepositoryNotFoundError, "neither a folder nor a Hub model 'org/model'"),
-        (errors.GatedRepoError, "org/model at revision abc is gated: accept its terms"),
-        (errors.RevisionNotFoundError, "but not its revision 'abc'"),
-        (OSError("disk trouble"), "cannot download org/model at revision abc: disk trouble"),
-    ],
-    ids=str,
-)
-def test_what_goes_wrong_at_the_hub_is_explained(
-    error: Exception | type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if isinstance(error, type):  # these insist on a response; only their kind matters here
-        error = error.__new__(error)
-
-    def download(repo: str, **options: object) -> str:
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", download)
-    with pytest.raises(CheckpointError, match=message):
-        locate(ModelSource("org/model", revision="abc"))
 
 
 def test_inf_and_nan_are_told_apart(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.files.hub import download
+from evomerge.merge.files.hub import HubModel, bring, find
 from evomerge.recipe import ModelSource
 from evomerge.system.text import cut, error_text
 
@@ -16,16 +16,46 @@ def locate(source: ModelSource) -> Path:
     Raises:
         CheckpointError: if there is no such folder, zoo model, Hub repository or revision, or no connection to the Hub.
     """
+    folder, coming = locate_headers(source)
+    if coming is not None:
+        bring([coming])
+    return folder
+
+
+def locate_headers(source: ModelSource) -> tuple[Path, HubModel | None]:
+    """Return the local folder of a checkpoint, and the Hub model whose weights are not there yet.
+
+    None stands for a folder that is whole, as all are whose weights have no headers that could be read without them.
+
+    Raises:
+        CheckpointError: as `locate`.
+    """
+    local = _local(source)
+    if local is not None:
+        return _folder(local), None
+    found = find(source)
+    if found.missing and not found.has_headers:
+        bring([found])
+        return _folder(found.folder), None
+    return _folder(found.folder), found if found.missing else None
+
+
+def _local(source: ModelSource) -> Path | None:
+    """Return the folder that a source names; None: it is a Hub id.
+
+    Raises:
+        CheckpointError: if it can only be a folder, and is not there.
+    """
     if source.path.startswith("zoo:"):
         from evomerge.zoo import zoo_path
 
         try:
-            return _folder(zoo_path(source.path.removeprefix("zoo:")))
+            return zoo_path(source.path.removeprefix("zoo:"))
         except ValueError as error:
             raise CheckpointError(str(error)) from error
     try:
         if source.revision is not None and Path(f"{source.path}@{source.revision}").is_dir():
-            return _folder(Path(f"{source.path}@{source.revision}"))  # a local folder of that very name
+            return Path(f"{source.path}@{source.revision}")  # a local folder of that very name
         local = Path(source.path).expanduser()
         here = local.exists()
     except (OSError, RuntimeError) as error:  # a name that is too long, a folder that nobody may look into
@@ -33,10 +63,10 @@ def locate(source: ModelSource) -> Path:
     if here:
         if source.revision is not None:
             raise CheckpointError(f"{source.path} is a local folder, so it has no revision {source.revision!r}")
-        return _folder(local)
+        return local
     if source.path.startswith((".", "/", "~")) or source.path.count("/") > 1:
         raise CheckpointError(f"there is no folder {source.path}")
-    return _folder(download(source))
+    return None
 
 
 def _folder(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,8 @@ from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.checkpoint import TensorSource
 from evomerge.merge.files.formats import open_tensors
 from evomerge.merge.files.formats.quantised import forget_quantisation
-from evomerge.merge.files.locate import locate
+from evomerge.merge.files.hub_headers import ArrivingTensors
+from evomerge.merge.files.locate import locate_headers
 from evomerge.merge.files.naming import Naming, find_naming
 from evomerge.merge.kernels.engine import engine_for
 from evomerge.recipe import ModelSource
@@ -125,7 +127,7 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
     """
     from transformers import AutoConfig
 
-    folder = locate(source)
+    folder, coming = locate_headers(source)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=source.trust_remote_code)
     except Exception as error:  # transformers raises almost anything on a broken config.json
@@ -133,7 +135,12 @@ def open_checkpoint(source: ModelSource) -> OpenModel:
         if "trust_remote_code" in str(error):
             hint = "; if you trust its code, write {path: …, trust_remote_code: true}"
         raise CheckpointError(f"cannot read {folder / 'config.json'}{hint}: {error}") from error
-    tensors = open_tensors(folder, source, config)
+    tensors: TensorSource
+    if coming is None:
+        tensors = open_tensors(folder, source, config)
+    else:  # a model of the Hub whose weights are not here yet
+        stored = copy.deepcopy(config)  # which still says how they are stored
+        tensors = ArrivingTensors(coming, lambda folder: open_tensors(folder, source, stored))
     forget_quantisation(config)  # the tensors are numbers, whatever they are stored as
     return OpenModel(
         label=source.label,
