@@ -85,7 +85,7 @@ def test_a_smaller_dtype_is_only_advised_where_there_is_one(monkeypatch: pytest.
 def test_it_is_one_mistake_among_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     allow(monkeypatch, 1000)
     with pytest.raises(ConfigError) as caught:
-        prepare(compose([*SMALL, "evaluation.tasks=[{name: zoo_ja_maths, metric: acc}]"]))
+        prepare(compose([*SMALL, "evaluation.tasks=[{name: zoo_ja_math, metric: accc}]"]))
     assert len(caught.value.problems) >= 2
     assert sum("GiB" in problem for problem in caught.value.problems) == 1
 
