@@ -83,7 +83,9 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
 def same_bytes(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(
         a[name].dtype == b[name].dtype
-        and torch.equal(a[name].contiguous().view(torch.uint8), b[name].contiguous().view(torch.uint8))
+        and torch.equal(
+            a[name].contiguous().view(-1).view(torch.uint8), b[name].contiguous().view(-1).view(torch.uint8)
+        )
         for name in a
     )
 

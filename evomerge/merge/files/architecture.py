@@ -3,7 +3,7 @@
 The model class is built from its configuration on the meta device, without weights. No model family is named here:
 
 - embedding, head: the model's input and output embeddings, and other `Embedding` modules (positions);
-- layers: the outermost list of modules with the most parameters; a tensor's layer is its index there;
+- layers: as in `layers.py`; a tensor's layer is the number of its module there;
 - roles inside a layer: by the names of modules (class and attribute), from the tensor outwards; where the names do not
   tell, by structure: a linear map beside an attention module belongs to the MLP;
 - norm: modules with "norm" (or `ln`) in their name, wherever they stand, inside attention too.
@@ -12,13 +12,15 @@ The model class is built from its configuration on the meta device, without weig
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from evomerge.merge.files.layers import Stack, find_stacks
 from evomerge.merge.files.model_class import build_on_meta
 from evomerge.merge.files.places import TensorPlace
 from evomerge.recipe import ROLES
@@ -59,21 +61,24 @@ class Architecture:
         places: name of each saved tensor to its place; of tensors that share storage only the first is listed.
         canonical: name of each saved tensor to the first tensor that shares its storage (itself, if none does).
         shapes: name of each saved tensor to its shape.
-        n_layers: length of the list of layers; 0 where there is none.
-        layers_name: name of that list in the module tree, "model.layers" for a Llama; "" where there is none.
+        stacks: the stacks of its layers, mostly one.
+        n_layers: how many layers there are, in all stacks; 0 where there is none.
+        layers_name: name of the list of layers in the module tree, "model.layers" for a Llama; "" where the layers are
+            not in one list.
     """
 
     def __init__(self, config: Any, *, trust_remote_code: bool = False) -> None:
         self.model = build_on_meta(config, trust_remote_code=trust_remote_code)
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         self.canonical = _shared(self.model, self.shapes)
-        prefix, layers = _layers(self.model)
-        self.layers_name = prefix
-        self.n_layers = len(layers)
+        self.stacks = find_stacks(self.model)
+        self.n_layers = sum(stack.n_layers for stack in self.stacks)
+        lists = [name for stack in self.stacks for name in stack.lists]
+        self.layers_name = lists[0] if len(lists) == 1 else ""
         embeddings = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
-        roles = _RoleFinder(self.model, embeddings, prefix)
+        roles = _RoleFinder(self.model, embeddings, self.stacks)
         buffers = {name for name, _ in self.model.named_buffers()}
-        heads = _heads(self.model.config)
+        heads = cache(lambda layer: _heads(self.model.config, layer))
         found = {name: roles.find(name) for name, first in self.canonical.items() if name == first}
         self.places: Mapping[str, TensorPlace] = {
             name: TensorPlace(
@@ -81,7 +86,7 @@ class Architecture:
                 layer,
                 buffer=name in buffers and _COMPUTED.search(name) is not None,
                 transposed=isinstance(self.model.get_submodule(name.rpartition(".")[0]), Conv1D),
-                heads=heads if role == "attention" else None,
+                heads=heads(layer) if role == "attention" else None,
             )
             for name, (role, layer) in found.items()
         }
@@ -118,9 +123,13 @@ class Architecture:
         )
 
 
-def _heads(config: Any) -> tuple[int, int, int] | None:
+def _heads(config: Any, layer: int | None) -> tuple[int, int, int] | None:
     """Return how many heads queries have, how many keys and values have, and their width, as the configuration says."""
     config = config.get_text_config()
+    if getattr(config, "is_heterogeneous", False):  # its layers have settings of their own
+        if layer is None or layer >= len(config.per_layer_config):
+            return None
+        config = config.per_layer_config[layer]
     if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", None) == "alibi":
         return None  # the slope of a head follows from its number
     n, hidden = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
@@ -137,59 +146,49 @@ def _shared(model: nn.Module, names: Mapping[str, Any]) -> dict[str, str]:
     return {name: first.setdefault(id(objects[name]), name) if name in objects else name for name in names}
 
 
-def _layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the name and the list of the layers: the outermost list with the most parameters."""
-    best: tuple[str, nn.ModuleList] = ("", nn.ModuleList())
-    most = 0
-    for name, module in _outermost_lists(model):
-        size = sum(parameter.numel() for parameter in module.parameters())
-        if size > most:
-            best, most = (name, module), size
-    return best
-
-
-def _outermost_lists(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.ModuleList]]:
-    for name, child in module.named_children():
-        if isinstance(child, nn.ModuleList):
-            yield prefix + name, child
-        else:
-            yield from _outermost_lists(child, f"{prefix}{name}.")
-
-
 class _RoleFinder:
     """Finds the role and the layer of a parameter from the modules above it."""
 
-    def __init__(self, model: nn.Module, embeddings: tuple[nn.Module | None, nn.Module | None], layers: str) -> None:
+    def __init__(
+        self, model: nn.Module, embeddings: tuple[nn.Module | None, nn.Module | None], stacks: Sequence[Stack]
+    ) -> None:
         self._modules = dict(model.named_modules())
         self._input, self._output = embeddings
-        self._layers = f"{layers}." if layers else None
+        self._lists = {name: stack for stack in stacks for name in stack.lists}
 
     def find(self, parameter: str) -> tuple[str, int | None]:
         path = parameter.split(".")[:-1]
         owner = self._modules[".".join(path)]
-        if self._layers is not None and parameter.startswith(self._layers):
-            depth = self._layers.count(".")
-            return self._inside(path, owner, depth), int(path[depth])
+        for depth in range(1, len(path)):
+            stack = self._lists.get(".".join(path[:depth]))
+            if stack is not None:
+                # A list that holds a part of each layer says by its name which part.
+                role = self._inside(path, owner, depth, own_name=bool(stack.beside))
+                return role, stack.first + int(path[depth])
         if owner is self._input or (owner is not self._output and "embedding" in type(owner).__name__.lower()):
             return "embedding", None
         if owner is self._output:
             return "head", None
         return ("norm" if _is_norm(path[-1] if path else "", owner) else "other"), None
 
-    def _inside(self, path: list[str], owner: nn.Module, depth: int) -> str:
+    def _inside(self, path: list[str], owner: nn.Module, depth: int, *, own_name: bool) -> str:
         """Return the role of a tensor inside a layer; `depth` is the position of the layer's index in `path`."""
         inner = path[depth + 1 :]
-        if inner and _is_norm(inner[-1], owner):
+        if (inner or own_name) and _is_norm(path[-1], owner):
             return "norm"
         # From the tensor outwards, the nearest module whose name tells its role decides.
-        for i in range(len(inner), 0, -1):
-            module = self._modules[".".join(path[: depth + 1 + i])]
-            hint = _hint(inner[i - 1], module)
+        for end in range(len(path), depth - 1 if own_name else depth + 1, -1):
+            module = self._modules[".".join(path[:end])]
+            hint = _hint(path[end - 1], module)
             if hint is not None:
                 return hint
+            if _convolves(module):
+                return "other"
         # No name tells: a matrix (with its bias) in a layer whose attention is elsewhere is part of the MLP.
         layer = self._modules[".".join(path[: depth + 1])]
-        has_attention = any(_hint(name, child) == "attention" for name, child in layer.named_children())
+        has_attention = any(
+            _hint(name.rpartition(".")[2], child) == "attention" for name, child in layer.named_modules() if name
+        )
         has_matrix = any(parameter.dim() >= 2 for parameter in owner.parameters(recurse=False))
         return "mlp" if inner and has_attention and has_matrix else "other"
 
@@ -206,6 +205,11 @@ def _hint(name: str, module: nn.Module) -> str | None:
                  for match in pattern.finditer(text)]  # fmt: skip
         if found:
             return max(found)[1]
-    if any(hasattr(module, field) for field in _ATTENTION_FIELDS):
+    if not _convolves(module) and any(hasattr(module, field) for field in _ATTENTION_FIELDS):
         return "attention"
     return None
+
+
+def _convolves(module: nn.Module) -> bool:
+    """Return whether a module begins with a convolution, as state-space mixers do, which count heads, too."""
+    return any(isinstance(child, nn.Conv1d) for child in module.children())

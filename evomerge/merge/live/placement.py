@@ -50,7 +50,8 @@ def parts_of(architecture: Architecture, dtype: torch.dtype) -> list[Part]:
     """
     parts: list[Part] = []
     owner: dict[int, int] = {}  # id of a parameter to the part in which it counts
-    for name, piece in _pieces(architecture.model, architecture.layers_name):
+    lists = tuple(name for stack in architecture.stacks for name in stack.lists)
+    for name, piece in _pieces(architecture.model, lists):
         index, n_bytes, beside = len(parts), 0, None
         tensors = [*piece.parameters(), *piece.buffers()] if isinstance(piece, nn.Module) else [piece]
         if not tensors:
@@ -68,13 +69,15 @@ def parts_of(architecture: Architecture, dtype: torch.dtype) -> list[Part]:
     return parts
 
 
-def _pieces(module: nn.Module, layers_name: str, prefix: str = "") -> Iterator[tuple[str, nn.Module | torch.Tensor]]:
-    """Yield the modules that neither are the list of layers nor contain it, and the tensors outside of them."""
+def _pieces(
+    module: nn.Module, lists: Sequence[str], prefix: str = ""
+) -> Iterator[tuple[str, nn.Module | torch.Tensor]]:
+    """Yield the modules that neither are a list of layers nor contain one, and the tensors outside of them."""
     for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
         yield prefix + name, tensor
     for name, child in module.named_children():
-        if f"{layers_name}.".startswith(f"{prefix}{name}."):
-            yield from _pieces(child, layers_name, f"{prefix}{name}.")
+        if any(f"{one}.".startswith(f"{prefix}{name}.") for one in lists):
+            yield from _pieces(child, lists, f"{prefix}{name}.")
         else:
             yield prefix + name, child
 

@@ -224,7 +224,9 @@ def find_views(naming: Naming, target: str, parameters: Mapping[str, torch.Tenso
         expected = torch.full((), first, dtype=torch.int32)
         for size, stride in zip(shape, strides, strict=True):
             expected = expected[..., None] + torch.arange(size, dtype=torch.int32) * stride
-        if owner is None or not owner[1].is_contiguous() or min(strides, default=1) < 1 or not expected.equal(here):
+        if owner is None or int(expected.max()) >= owner[0] + owner[1].numel():
+            return None  # a tensor of the file that fills several parameters
+        if not owner[1].is_contiguous() or min(strides, default=1) < 1 or not expected.equal(here):
             return None
         begin, parameter = owner
         views[name] = parameter.detach().view(-1).as_strided(shape, strides, parameter.storage_offset() + first - begin)

@@ -45,9 +45,7 @@ class CompatibleParents:
         self._models = dict(self.members)
         problems = []
         if not self.layers_name:
-            problems.append(
-                f"{first_name} ({first.label}): its model class has no list of layers that a path could use"
-            )
+            problems.append(f"{first_name} ({first.label}): {_no_list(first.architecture)}")
         elif not _depth_keys(first.config, self.n_layers[first_name]):
             problems.append(f"{first_name} ({first.label}): its config.json does not say how many layers it has")
         for name, model in self.members[1:]:
@@ -137,6 +135,13 @@ class CompatibleParents:
         if lenders is not None and self.untied(lenders) is not None:
             config.tie_word_embeddings = False
         return config
+
+
+def _no_list(architecture: Architecture) -> str:
+    lists = [name for stack in architecture.stacks for name in stack.lists]
+    if not lists:
+        return "its model class has no list of layers that a path could use"
+    return f"its layers are in {len(lists)} lists ({', '.join(lists)}), and a path is one sequence of layers"
 
 
 def per_layer_settings(config: Any, n_layers: int) -> dict[str, list[Any]]:

@@ -27,7 +27,7 @@ def config_json(folder: Path, config: Any) -> dict[str, Any]:
     """
     data: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     forget_quantisation(data)
-    take_numbers(data, type(config).from_dict(dict(data)), config)
+    take_numbers(data, _read(data, config), config)
     differences = _differences(data, config)
     if not differences:
         return data
@@ -61,7 +61,21 @@ def check_written(folder: Path, config: Any, *, trust_remote_code: bool = False)
 
 
 def _differences(data: dict[str, Any], config: Any) -> list[str]:
-    return _compare(type(config).from_dict(dict(data)), config)
+    return _compare(_read(data, config), config)
+
+
+def _read(data: dict[str, Any], like: Any) -> Any:
+    """Return the configuration that the text of a config.json makes, of the class of another."""
+    return type(like).from_dict(_floats(data))
+
+
+def _floats(value: Any) -> Any:
+    """Return values of JSON with the numbers that it does not know, which transformers writes as {"__float__": …}."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _floats(one) for key, one in value.items()}
+    return [_floats(one) for one in value] if isinstance(value, list) else value
 
 
 def _compare(read: Any, config: Any) -> list[str]:
