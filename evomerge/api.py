@@ -644,6 +644,8 @@ def export(
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
     answers: bool = True,
+    force: bool = False,
+    title: str | None = None,
 ) -> Path:
     """Write the best merge of a run as a Hugging Face folder: weights, config, tokenizer, recipe, model card.
 
@@ -653,11 +655,14 @@ def export(
         tolerance: of that comparison; see `evomerge.export.verify.verify`.
         report: called with what is known of the folder: the comparison, what repeated layers cost.
         answers: whether the card shows a few answers, with the items that they answer; a benchmark may not allow it.
+        force: whether the folder appears even if its answers to a few prompts of the run's tasks are cut, empty or
+            repeating beside its parents'. With `verify=False` no model is loaded, and nothing is asked.
+        title: the model's name in its card; None: the name of the folder.
 
     Raises:
         RunError: if the folder is no run.
-        ExportError: if there is no best merge yet, or no such candidate; if the folder cannot be written, or fails the
-            comparison.
+        ExportError: if there is no best merge yet, or no such candidate; if the folder cannot be written, fails the
+            comparison, or answers worse than each of its parents.
     """
     from evomerge.workflows.export import export as run
 
@@ -671,6 +676,61 @@ def export(
         tolerance=tolerance,
         report=report,
         answers=answers,
+        force=force,
+        title=title,
+    )
+
+
+def export_several(
+    run_dir: str | Path,
+    out: str | Path,
+    *,
+    candidates: Sequence[int] = (),
+    front: bool = False,
+    shard_size: int | None = None,
+    progress: Progress | None = None,
+    verify: bool = True,
+    tolerance: float | None = None,
+    report: Callable[[ExportReport], None] | None = None,
+    answers: bool = True,
+    force: bool = False,
+    title: str | None = None,
+    note: Note | None = None,
+) -> list[Path]:
+    """Write several candidates of a run, each as `export` would: `out`/candidate-3, `out`/candidate-7, …
+
+    Parents are opened, checked and prepared once. If one of them cannot be written, the others are.
+
+    Args:
+        candidates: their numbers.
+        front: whether all that the search chose are written: its front or archive.
+        title: the models' name in their cards, before "candidate-3"; None: the name of `out`.
+        note: called with a sentence for each folder that appears.
+
+    Returns:
+        The folders.
+
+    Raises:
+        RunError: if the folder is no run.
+        ExportError: with every candidate that could not be written; before anything is written, if there is no such
+            candidate, nothing was chosen yet, or a folder is in use.
+    """
+    from evomerge.workflows.export import export_several as run
+
+    return run(
+        run_dir,
+        out,
+        candidates=candidates,
+        front=front,
+        note=note,
+        title=title,
+        shard_size=shard_size,
+        progress=progress,
+        verify=verify,
+        tolerance=tolerance,
+        report=report,
+        answers=answers,
+        force=force,
     )
 
 
@@ -759,6 +819,7 @@ __all__ = [
     "evaluate_full",
     "evaluate_run",
     "export",
+    "export_several",
     "inspect",
     "measures",
     "merge",

@@ -1,11 +1,11 @@
-"""`evomerge export`: the best merge of a run as a Hugging Face folder with a model card."""
+"""`evomerge export`: merges of a run as Hugging Face folders with model cards."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say
@@ -16,36 +16,68 @@ if TYPE_CHECKING:
 
 def run(words: Sequence[str]) -> int:
     """Write the best merge of a run: weights, config, tokenizer, recipe, model card."""
-    parser = argparse.ArgumentParser(prog="evomerge export", description="Write a run's best merge as a model folder.")
-    parser.add_argument("run", type=Path, help="the run folder, outputs/<name>/<time>")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write; must not exist or be empty")
-    parser.add_argument("--candidate", type=int, metavar="N", help="of the run; its best if left out")
-    parser.add_argument("--shard-gb", type=float, default=5.0, help="largest weight file, in GB (default 5)")
-    parser.add_argument("--no-verify", action="store_true", help="do not compare the folder with the live model")
-    parser.add_argument("--no-answers", action="store_true", help="show no answers in the model card, nor their items")
-    parser.add_argument("--tolerance", type=float, help="largest relative logit difference that passes")
-    arguments = parser.parse_args(words)
+    arguments = _parser().parse_args(words)
 
     from evomerge import api
 
     reports: list[ExportReport] = []
+
+    def tell(report: ExportReport) -> None:
+        reports.append(report)
+        _tell(report)
+
+    options: dict[str, Any] = {
+        "shard_size": int(arguments.shard_gb * 1e9),
+        "verify": not arguments.no_verify,
+        "tolerance": arguments.tolerance,
+        "report": tell,
+        "answers": not arguments.no_answers,
+        "force": arguments.force,
+        "title": arguments.title,
+    }
+    candidates = arguments.candidate or []
     with steps("exporting") as progress:
-        out = api.export(
-            arguments.run,
-            arguments.out,
-            candidate=arguments.candidate,
-            shard_size=int(arguments.shard_gb * 1e9),
-            progress=progress,
-            verify=not arguments.no_verify,
-            tolerance=arguments.tolerance,
-            report=reports.append,
-            answers=not arguments.no_answers,
-        )
-    for report in reports:
-        if report.repeated is not None:
-            say(report.repeated)
-        say(f"verified: {report.verification}" if report.verification is not None else "not verified")
+        if arguments.front or len(candidates) > 1:
+            several = {"candidates": candidates, "front": arguments.front, "note": say}
+            api.export_several(arguments.run, arguments.out, progress=progress, **several, **options)
+            return 0
+        number = candidates[0] if candidates else None
+        out = api.export(arguments.run, arguments.out, candidate=number, progress=progress, **options)
     say(f"wrote {out}")
     for report in reports:
         say(f'load it: transformers.{report.auto_class}.from_pretrained("{out}")')
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evomerge export", description="Write merges of a run as model folders.")
+    parser.add_argument("run", type=Path, help="the run folder, outputs/<name>/<time>")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write; must not exist or be empty")
+    parser.add_argument(
+        "--candidate",
+        type=int,
+        action="append",
+        metavar="N",
+        help="of the run; its best if left out. Several (--candidate 3 --candidate 7) go to OUT/candidate-3 and so on",
+    )
+    parser.add_argument("--front", action="store_true", help="all that the search chose, each in OUT/candidate-N")
+    parser.add_argument("--title", help="the model's name in its card (default: the name of the folder)")
+    parser.add_argument("--shard-gb", type=float, default=5.0, help="largest weight file, in GB (default 5)")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare the folder with the live model")
+    parser.add_argument("--no-answers", action="store_true", help="show no answers in the model card, nor their items")
+    parser.add_argument("--tolerance", type=float, help="largest relative logit difference that passes")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="write the folder even if its answers are cut, empty or repeating beside its parents'; "
+        "with --no-verify no model is loaded at all",
+    )
+    return parser
+
+
+def _tell(report: ExportReport) -> None:
+    if report.repeated is not None:
+        say(report.repeated)
+    say(f"verified: {report.verification}" if report.verification is not None else "not verified")
+    if report.answering is not None:
+        say(f"{'answers' if report.answering.passed else 'written by force'}: {report.answering}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.analysis.measured import measured_items
 from evomerge.analysis.verdict import candidate_verdict, with_verdict
@@ -16,12 +16,16 @@ from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card
 from evomerge.export.publishing import CUT_NOTE, refuse_secrets_in_data, without_folders
 from evomerge.export.search_facts import search_facts, section
+from evomerge.export.questions import run_questions
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import run_status
 from evomerge.system.files import free_folder
 from evomerge.system.text import command
 from evomerge.system.yaml_text import write_yaml
+
+if TYPE_CHECKING:
+    from evomerge.merge.sources import Sources
 
 CONFIG_FILE = "evomerge.yaml"
 """The name of the run's composed configuration in the folder."""
@@ -46,6 +50,8 @@ def export_run(
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
     answers: bool = True,
+    force: bool = False,
+    sources: Sources | None = None,
 ) -> Path:
     """Write the best candidate of a run (or any other one) as a model folder with a card, and return the folder.
 
@@ -57,10 +63,11 @@ def export_run(
         title: the model's name in the card; None: the name of the folder.
         shard_size: as in `export_recipe`; so are `progress`, `verify`, `tolerance` and `report`.
         answers: whether the card shows a few answers, with the items that they answer.
+        force: as in `export_recipe`; so are the `sources`.
 
     Raises:
         ExportError: if there is no such candidate, the configuration holds what looks like a secret, or the folder
-            cannot be written or fails its verification.
+            cannot be written, fails its verification, or answers worse than its parents.
     """
     out = free_folder(out, ExportError)  # before the parents' cards are read, which may need the network
     config = run.config if config is None else config
@@ -78,6 +85,9 @@ def export_run(
         verify=verify,
         tolerance=tolerance,
         report=report,
+        questions=run_questions(run, record),
+        force=force,
+        sources=sources,
     )
 
 

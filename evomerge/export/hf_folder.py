@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import ExportError
 from evomerge.export.publishing import CUT_NOTE, published_recipe, refuse_secrets_in_folder
+from evomerge.export.questions import NEUTRAL, Question
 from evomerge.recipe import Recipe
 from evomerge.system.files import free_folder, os_problem, sync_folder
 from evomerge.system.leftovers import hidden_folder
 
 if TYPE_CHECKING:
+    from evomerge.export.answering import Answering
     from evomerge.export.verify import Verification
     from evomerge.merge.paths.plan import RepeatedLayers
     from evomerge.merge.sources import Sources
@@ -31,12 +33,14 @@ class ExportReport:
         repeated: the cost of layers that a path visits more than once; None: the recipe has no path.
         files: names of the files beside weights, config and tokenizer.
         auto_class: the Auto class of transformers that loads it.
+        answering: how it answered before it appeared; None: it does not generate, or was not asked.
     """
 
     verification: Verification | None = None
     repeated: RepeatedLayers | None = None
     files: tuple[str, ...] = ()
     auto_class: str = "AutoModelForCausalLM"
+    answering: Answering | None = None
 
 
 def export_recipe(
@@ -50,6 +54,9 @@ def export_recipe(
     verify: bool = True,
     tolerance: float | None = None,
     report: Callable[[ExportReport], None] | None = None,
+    questions: Sequence[Question] | None = None,
+    force: bool = False,
+    sources: Sources | None = None,
 ) -> Path:
     """Build a recipe's model, write it with its card, and return the folder.
 
@@ -65,14 +72,18 @@ def export_recipe(
         verify: whether the finished folder is compared with the live model before it appears.
         tolerance: of that comparison; see `evomerge.export.verify.verify`.
         report: called at the end with what is known of the folder.
+        questions: what the finished folder is asked before it appears; None: a few neutral prompts.
+        force: whether the folder appears however it answers. With `verify=False` no model is loaded at all, and the
+            folder is asked nothing.
+        sources: opened models to share, so that several exports open the parents and prepare methods once.
 
     Returns:
         `out`, with safetensors, config, tokenizer, recipe.yaml, README.md, and mergekit.yaml where mergekit
         can build the recipe.
 
     Raises:
-        ExportError: if `out` is in use or cannot be written, or the folder does not compute what the recipe does;
-            then nothing is left behind.
+        ExportError: if `out` is in use or cannot be written, the folder does not compute what the recipe does, or its
+            answers are cut, empty or repeating beside its parents'; then nothing is left behind.
         CheckpointError: if a parent is missing or does not fit the others.
         RecipeError: if the recipe's method refuses its parameters.
     """
@@ -81,7 +92,7 @@ def export_recipe(
 
     out = free_folder(out, ExportError)
     options: dict[str, Any] = {} if shard_size is None else {"shard_size": shard_size}
-    sources = OpenedSources()
+    sources = sources or OpenedSources()
     target = out.resolve()  # a link to an empty folder is filled, not replaced
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +108,9 @@ def export_recipe(
                 repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
                 files=tuple(name for name in texts if name != RECIPE_FILE),
                 auto_class=_auto_class(recipe, model),
+                answering=None
+                if force and not verify
+                else _answered(recipe, model, out, sources, questions, force=force, progress=progress),
             )
             if card is not None:
                 texts["README.md"] = card if isinstance(card, str) else card(known)
@@ -134,6 +148,33 @@ def _auto_class(recipe: Recipe, model: Path) -> str:
     from evomerge.merge.files.model_class import auto_class_of
 
     return str(auto_class_of(model, trust_remote_code=needs_code(recipe)).__name__)
+
+
+def _answered(
+    recipe: Recipe,
+    model: Path,
+    out: Path,
+    sources: Sources,
+    questions: Sequence[Question] | None,
+    *,
+    force: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Answering | None:
+    from evomerge.export.answering import answering, refusal
+    from evomerge.export.verify import needs_code
+
+    found = answering(
+        model,
+        recipe,
+        NEUTRAL if not questions else questions,
+        sources=sources,
+        own_tasks=bool(questions),
+        trust_remote_code=needs_code(recipe),
+        progress=progress,
+    )
+    if found is not None and not found.passed and not force:
+        raise refusal(found, out)
+    return found
 
 
 def _recipe_text(recipe: Recipe) -> dict[str, str]:

@@ -98,7 +98,7 @@ def model_card(
         "## Use\n\n" + _usage(title, auto_class),
         related,
         _layer_path(recipe, report) if recipe.path else "",
-        _verified(report) if report is not None and report.verification is not None else "",
+        _verified(report) if report is not None else "",
         "## Scores\n\n" + score_table(scores, tasks, verdict or {}) + worth_text(verdict or {}) if scores else "",
         task_table(verdict or {}, title),
         degeneration_table(verdict or {}, title),
@@ -211,10 +211,20 @@ def _ends(recipe: Recipe) -> str:
 
 
 def _verified(report: ExportReport) -> str:
-    return (
-        f"## Verified\n\nThis folder, loaded with `{report.auto_class}.from_pretrained`, was compared with the model "
-        f"that was scored, both in float32: {report.verification}."
-    )
+    parts = []
+    if report.verification is not None:
+        parts.append(
+            f"This folder, loaded with `{report.auto_class}.from_pretrained`, was compared with the model that "
+            f"was scored, both in float32: {report.verification.stated}."
+        )
+    found = report.answering
+    if found is not None and found.passed:
+        kind = "prompts of its tasks" if found.own_tasks else "a few prompts"
+        parts.append(f"Before it appeared, it answered {kind}, not worse (cut, empty, repeating) than its parents.")
+    elif found is not None:
+        why = ", ".join(one.what for one in found.worse) or "could not be had"
+        parts.append(f"It was written by force: before it appeared, its answers to a few prompts {why}.")
+    return "\n\n".join(["## Verified", *parts]) if parts else ""
 
 
 def _usage(title: str, auto_class: str) -> str:

@@ -111,6 +111,16 @@ class Verification:
             data["logit_difference"] = None
         return data
 
+    @property
+    def stated(self) -> str:
+        """What is said of it in a card: what every machine finds, unlike last digits that follow the order of sums."""
+        if self.epsilon_only:
+            return (
+                f"logits differ by at most {self.epsilon_allowed:.2g} of the largest one, on {self.n_prompts} prompts, "
+                "by the epsilon of the norms alone, and no greedy token does"
+            )
+        return f"logits differ by at most {self.tolerance:.2g} of the largest one, on {self.n_prompts} prompts"
+
     def __str__(self) -> str:
         """Return one sentence with the numbers."""
         found = (
