@@ -697,7 +697,7 @@ def export_several(
     title: str | None = None,
     note: Note | None = None,
 ) -> list[Path]:
-    """Write several candidates of a run, each as `export` would: `out`/candidate-3, `out`/candidate-7, …
+    """Write several candidates of a run, each as `export` would: to `out`/candidate-3 and so on.
 
     Parents are opened, checked and prepared once. If one of them cannot be written, the others are.
 

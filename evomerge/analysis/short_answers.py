@@ -1,12 +1,13 @@
-"""Whether a model's answers to a few prompts are cut, empty or repeating beside its parents', without being so by chance.
+"""Whether a model's answers to a few prompts are cut, empty or repeating beside its parents', by more than chance.
 
 The measures are those that a search takes (`evomerge.evaluation.measures`). A few prompts say little about a share, so
 what counts is the pairs: prompts at which the model's answer is bad and a parent's is not, and the other way round. If
 model and parent were equally bad, each would be as likely (exact sign test, one-sided, as in McNemar's). The model
-counts as worse in a measure only where that is improbable against EVERY parent that answers well itself: a parent half of
-whose answers are bad (random weights, a base that never ends) is no measure of a merge, and without others there is no
-refusal. Measures are three and looks at most two (a few prompts first, further ones only where the first look bad), so
-the level of each test is 5 % divided by 6: merges that are as good as a parent are refused in at most 5 of 100 exports.
+counts as worse in a measure only where that is improbable against EVERY parent that answers well itself: a parent half
+of whose answers are bad (random weights, a base that never ends) is no measure of a merge, and without others there is
+no refusal. Measures are three and looks at most two (a few prompts first, further ones only where the first look bad),
+so the level of each test is 5 % divided by 6: merges that are as good as a parent are refused in at most 5 of 100
+exports.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from evomerge.analysis.short_answers import (
     LOOKS,
@@ -158,7 +157,7 @@ class _Parents:
         self._made: dict[str, list[ShortAnswer]] = {}
 
     def bad(self, questions: Sequence[Question]) -> dict[str, dict[str, list[bool]]]:
-        """Return by parent and measure which answers are bad; parents that answer badly, or not at all, are left out."""
+        """Return by parent and measure which answers are bad; those that answer badly, or not at all, are left out."""
         known = [name for name in questions[0].answers if all(name in one.answers for one in questions)]
         if known:
             whole = {

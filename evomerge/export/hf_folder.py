@@ -166,7 +166,7 @@ def _answered(
     found = answering(
         model,
         recipe,
-        NEUTRAL if not questions else questions,
+        questions or NEUTRAL,
         sources=sources,
         own_tasks=bool(questions),
         trust_remote_code=needs_code(recipe),

@@ -17,7 +17,6 @@ from rigged_models import rigged_model
 from test_degenerate_answers import MERGES, searched, write_search
 
 
-
 def asked(limit: int) -> list[Question]:
     return [Question(f"{i} + {i}:", until=("\n",), max_new_tokens=limit) for i in range(LOOKS[-1])]
 
@@ -96,4 +95,7 @@ def test_a_run_is_asked_its_own_tasks_and_compared_with_what_its_parents_answere
     found = reports[0].answering
     assert found.own_tasks and [one.measure for one in found.worse] == ["repetitive_answers", "cut_answers"]
     assert found.parents == {name: dict.fromkeys(found.shares, 0.0) for name in "ab"}
-    assert "written by force: before it appeared, its answers to a few prompts repeat them" in (out / "README.md").read_text()
+    assert (
+        "written by force: before it appeared, its answers to a few prompts repeat them"
+        in (out / "README.md").read_text()
+    )

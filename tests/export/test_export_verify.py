@@ -235,7 +235,10 @@ def test_export_verifies_and_says_so(parents: dict[str, Path], tmp_path: Path) -
     assert report.verification is not None and report.verification.passed
     assert report.repeated is not None and report.repeated.layers == 1 and report.repeated.duplicate_bytes > 0
     card = (out / "README.md").read_text()
-    assert "## Verified" in card and "largest relative logit difference" in card
+    assert (
+        "## Verified" in card
+        and f"logits differ by at most {report.verification.tolerance:.2g} of the largest one" in card
+    )
     assert "A stack of 4 layers from 2 models" in card and "| japanese | 1 | 0.5 |" in card
     assert "safetensors cannot store one tensor under two names" in card
     assert not (out / "mergekit.yaml").exists()
