@@ -15,8 +15,8 @@ from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card
 from evomerge.export.publishing import CUT_NOTE, refuse_secrets_in_data, without_folders
-from evomerge.export.search_facts import search_facts, section
 from evomerge.export.questions import run_questions
+from evomerge.export.search_facts import search_facts, section
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import run_status
