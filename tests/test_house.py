@@ -50,7 +50,8 @@ INSIDE = {
         "files": {"kernels"},
         "paths": {"files", "tokens"},
         "methods": {"kernels", "quantiles"},
-        "family": {"cache", "files", "tokens"},
+        "counterparts": {"files", "tokens"},
+        "family": {"cache", "counterparts", "files", "tokens"},
         "equality": {"family", "files"},
         "tokens": {"cache", "files"},
         "plan": {"files", "methods", "tokens"},
@@ -59,7 +60,7 @@ INSIDE = {
         "samples": {"files"},
         "kinship": {"files", "samples"},
         "sources": {"apply", "cache", "equality", "family", "files", "paths", "plan", "tokens", "vocabulary"},
-        "live": {"apply", "cache", "family", "files", "methods", "paths", "plan", "sources"},
+        "live": {"apply", "cache", "counterparts", "family", "files", "methods", "paths", "plan", "sources"},
         "disk": {"apply", "cache", "files", "kernels", "methods", "paths", "plan", "sources", "vocabulary"},
     },
     "evaluation": {

@@ -38,7 +38,7 @@ from evomerge.optimizers.base import Awake, Optimizer
 from evomerge.optimizers.registry import check_optimizer, make_optimizer
 from evomerge.recipe import PASSTHROUGH, Parent, Recipe, Step, TokenizerBuild
 from evomerge.recipe.method import MethodSpec
-from evomerge.recipe.tokenizer import BASE_NAME, UNION, models_named
+from evomerge.recipe.tokenizer import BASE_NAME, UNION, models_named, tokenizer_problems
 from evomerge.search.stage import Stage
 from evomerge.strategies.base import Strategy, StrategySetup
 from evomerge.strategies.registry import check_strategy, make_strategy
@@ -159,13 +159,41 @@ def baselines(config: SearchConfig, sources: Sources) -> dict[str, Recipe]:
         # paths anyway, and if the search proposes this path, it has been scored already.
         path = () if config.merges else tuple(Step(parent.name, layer) for layer in range(_depth(parent, sources)))
         method = "linear" if config.merges else PASSTHROUGH
-        recipes[parent.name] = Recipe(method, (parent,), dtype=models.dtype, seed=config.seed, path=path)
+        recipes[parent.name] = _seeing(
+            Recipe(method, (parent,), dtype=models.dtype, seed=config.seed, path=path), config, sources
+        )
     if len(models.parents) > 1 and (config.merges or _average_exists(config, sources)):
         name = "average"
         while name in recipes:  # a parent's name, which may be any
             name = f"plain {name}"
         recipes[name] = replace(average(config), seed=config.seed)
     return recipes
+
+
+def _seeing(alone: Recipe, config: SearchConfig, sources: Sources) -> Recipe:
+    """Return how a parent alone is scored: as it is, or a text model behind the vision part that the merges have.
+
+    It could not be asked about images otherwise, nor compared with the merges, which have that part.
+    """
+    whole, (parent,) = average(config), alone.parents
+    if not config.merges or config.stacks or sources.like(parent.source).has_other_parts:
+        return alone
+    frame = sources.frame_of(whole)
+    if not sources.like(frame.source).has_other_parts:
+        return alone
+    others = () if frame is whole.base else (frame,)
+    weight = {one.name: float(one is parent) for one in (parent, *others)}
+    tokenizer = whole.tokenizer if isinstance(whole.tokenizer, TokenizerBuild) else None
+    if isinstance(tokenizer, TokenizerBuild) and tokenizer_problems(tokenizer, list(weight)):
+        tokenizer = TokenizerBuild()
+    return replace(
+        alone,
+        parents=(parent, *others),
+        base=None if others else whole.base,
+        parameters={"weight": weight},
+        tokenizer=tokenizer,
+        vision=frame.name,
+    )
 
 
 def average(config: SearchConfig) -> Recipe:
@@ -179,6 +207,7 @@ def average(config: SearchConfig) -> Recipe:
         tokenizer=models.tokenizer,
         generation_config=models.generation_config,
         chat_template=models.chat_template,
+        vision=models.vision,
     )
 
 
@@ -252,6 +281,7 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
         tokenizer=models.tokenizer,
         generation_config=models.generation_config,
         chat_template=models.chat_template,
+        vision=models.vision,
         # The masks of the recipe with which the search begins are those of its seed.
         seed=config.seed if start is None else start.seed,
     )
@@ -262,7 +292,7 @@ def _tensors(config: SearchConfig, sources: Sources) -> list[Tensor]:
     return [
         (tensor.place.role, tensor.place.layer, tensor.name)
         for tensor in family.tensors
-        if not tensor.place.buffer and tensor.info.dtype.is_floating_point
+        if not tensor.place.copied and tensor.info.dtype.is_floating_point
     ]
 
 

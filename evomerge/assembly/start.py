@@ -63,7 +63,7 @@ def _match(recipe: Recipe, models: ModelsConfig) -> tuple[dict[str, str], list[s
 def _lender_problems(recipe: Recipe, models: ModelsConfig) -> list[str]:
     return [
         f"its {key} is {_said(its)}, but `models.{key}` is {_said(ours)}; set one to the other"
-        for key in ("dtype", "tokenizer", "generation_config", "chat_template")
+        for key in ("dtype", "tokenizer", "generation_config", "chat_template", "vision")
         if (its := getattr(recipe, key)) != (ours := getattr(models, key))
     ]
 
@@ -101,6 +101,7 @@ def _renamed(recipe: Recipe, names: Mapping[str, str], models: ModelsConfig) -> 
         tokenizer=tokenizer(recipe.tokenizer),
         generation_config=lender(recipe.generation_config),
         chat_template=lender(recipe.chat_template),
+        vision=lender(recipe.vision),
     )
 
 

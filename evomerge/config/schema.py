@@ -145,6 +145,7 @@ class ModelsConfig:
     tokenizer: Tokenizer | None
     generation_config: str | None = None
     chat_template: str | None = None
+    vision: str | None = None
 
     @property
     def members(self) -> tuple[Parent, ...]:
@@ -180,6 +181,11 @@ class ModelsKeys(Section):
         None, "its chat template: auto, a parent or base, a built-in one or a text; null: the tokenizer's own"
     )
 
+    vision: Text | None = key(
+        None,
+        "whose vision part the merge keeps: a parent or base; null: the base's, else that of the first that has one",
+    )
+
     @field_validator("parents")
     @classmethod
     def _some(cls, parents: dict[str, Any]) -> dict[str, Any]:
@@ -212,12 +218,13 @@ class ModelsKeys(Section):
             "tokenizer": self.tokenizer,
             "generation_config": self.generation_config,
             "chat_template": self.chat_template,
+            "vision": self.vision,
         }
         try:
             recipe = Recipe.from_data({"method": "linear", **{name: one for name, one in said.items() if one}})
         except RecipeError as error:
             raise ConfigError(f"models: {error}") from error
-        lent = (recipe.tokenizer, recipe.generation_config, recipe.chat_template)
+        lent = (recipe.tokenizer, recipe.generation_config, recipe.chat_template, recipe.vision)
         return ModelsConfig(recipe.parents, recipe.base, recipe.dtype, *lent)
 
 

@@ -65,7 +65,7 @@ class ParameterSpace(GeneSpace):
             `blocks`, `roles` and `embeddings`; its numbers are the starts of the genes, and those of parameters that
             are no genes stay.
         tensors: role, layer and name of each tensor that is merged, for `start`; None: they are not known.
-        dtype, tokenizer, generation_config, chat_template, seed: of the recipes.
+        dtype, tokenizer, generation_config, chat_template, vision, seed: of the recipes.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -91,6 +91,7 @@ class ParameterSpace(GeneSpace):
         tokenizer: Tokenizer | None = None,
         generation_config: str | None = None,
         chat_template: str | None = None,
+        vision: str | None = None,
         seed: int = 0,
     ) -> None:
         if isinstance(method, MethodChoice):
@@ -129,6 +130,7 @@ class ParameterSpace(GeneSpace):
                 tokenizer=tokenizer,
                 generation_config=generation_config,
                 chat_template=chat_template,
+                vision=vision,
                 seed=seed,
             )
         except RecipeError as error:
@@ -205,6 +207,7 @@ class ParameterSpace(GeneSpace):
             tokenizer=frame.tokenizer,
             generation_config=frame.generation_config,
             chat_template=frame.chat_template,
+            vision=frame.vision,
             seed=frame.seed,
         )
 

@@ -64,7 +64,7 @@ def start_tensor(
 ) -> int | torch.Tensor:
     """Do as `write_tensor`, but return whether the result is not finite instead of raising; see `refuse`."""
     family, name = plan.family, task.name
-    if not task.dtype.is_floating_point or task.tensor.place.buffer:
+    if not task.dtype.is_floating_point or task.tensor.place.copied:
         out.copy_(family.load(cast(int, task.copy_of), name))
         return 0
     if not out.is_contiguous():
@@ -171,7 +171,7 @@ class _TaskTensors:
         return {
             each.name: place_of(self._family, each)
             for each in self._family.tensors
-            if each.info.dtype.is_floating_point and not each.place.buffer
+            if each.info.dtype.is_floating_point and not each.place.copied
         }
 
     def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor | None, list[torch.Tensor]]:

@@ -40,7 +40,7 @@ def equal_parents(family: Family, reference: int) -> Mapping[str, frozenset[int]
             index for index in range(family.n_parents) if _is_equal(family, index, reference, tensor.name)
         )
         for tensor in family.tensors
-        if tensor.info.dtype.is_floating_point and not tensor.place.buffer
+        if tensor.info.dtype.is_floating_point and not tensor.place.copied
     }
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.cache import ParentCache
+from evomerge.merge.counterparts import Counterparts, counterparts, differ_in_rows_alone
 from evomerge.merge.files.architecture import Architecture, ArchitectureSummary
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.files.places import Merged
-from evomerge.merge.files.settings import setting_differences
-from evomerge.merge.files.weights import few
-from evomerge.merge.tokens.numbers import VOCABULARY
-from evomerge.merge.tokens.view import token_tensors
-
-_LIMIT = 12
 
 _ONE_VOCABULARY = (
     "only their vocabularies differ: `tokenizer: {source: union}` gives them one of all their tokens, {source: base} "
@@ -33,10 +29,12 @@ class Family:
 
     Attributes:
         members: name and model of each parent in order, then the base if there is one (so that index -1 is the base).
-        donor: index of the member that lends names, types and configuration: the base, else the first parent.
+        has_base: whether there is one.
+        donor: index of the member that lends names, types, configuration and what is kept: see `frame_index`.
         tensors: every tensor of the result.
         parent_cache: results of passes over the weights, kept within a memory budget.
         copies: copies of the members' tensors that stay on devices other than the CPU.
+        warnings: what users should know of the members.
 
     Raises:
         CheckpointError: with every mismatch of every member.
@@ -48,15 +46,22 @@ class Family:
         base: OpenModel | None,
         parent_cache: ParentCache | None = None,
         copies: DeviceCopies | None = None,
+        *,
+        vision: str | None = None,
     ) -> None:
         self.members = (*parents, ("base", base)) if base is not None else tuple(parents)
         self.n_parents = len(parents)
-        self.donor = -1 if base is not None else 0
+        self.has_base = base is not None
+        self.donor = frame_index(vision, parents, base)
         donor = self.model(self.donor)
-        self._names = _fit(self.members, self.donor)
+        found = _fit(self.members, self.donor)
+        self._names = tuple(one.names for one in found)
+        lent = frozenset[str]().union(*(one.lent for one in found))
+        self.warnings = tuple(dict.fromkeys(text for one in found for text in one.warnings))
         self.tensors = tuple(
-            Merged(name, donor.tensors.infos[name], donor.architecture.places[target])
+            Merged(name, donor.tensors.infos[name], replace(place, kept=True) if name in lent else place)
             for name, target in donor.naming.targets.items()
+            for place in (donor.architecture.places[target],)
         )
         self.parent_cache = parent_cache if parent_cache is not None else ParentCache()
         self.copies = copies if copies is not None else DeviceCopies()
@@ -122,88 +127,60 @@ class Family:
 
 
 def _who(name: str, family: Family, index: int) -> str:
-    return "base" if index in (-1, family.n_parents) and family.donor == -1 else f"parent {name!r}"
+    return "base" if index in (-1, family.n_parents) and family.has_base else f"parent {name!r}"
 
 
-def _fit(members: Sequence[tuple[str, OpenModel]], donor_index: int) -> tuple[Mapping[str, str], ...]:
-    """Return for each member the donor's names of tensors to its own.
+def frame_index(vision: str | None, parents: Sequence[tuple[str, OpenModel]], base: OpenModel | None) -> int:
+    """Return the index of the member that lends names, types and configuration; -1: the base.
+
+    That is the base, or without a base the first parent. But where some members have more than a language part, as
+    vision-language models do, it is one of those, since nobody else can lend the rest.
+
+    Args:
+        vision: the name of the member that a recipe names; None: it names none.
+        parents: name and model of each parent.
+        base: the base, if there is one.
+
+    Raises:
+        CheckpointError: if the member that is named has nothing beside its language part.
+    """
+    first = 0 if base is None else -1
+    order = {} if base is None else {"base": (-1, base)}
+    order |= {name: (index, model) for index, (name, model) in enumerate(parents)}
+    if vision is not None:
+        index, model = order[vision]
+        if not model.has_other_parts:
+            raise CheckpointError(f"vision is {vision!r}, but {model.label} has no vision part that a merge could keep")
+        return index
+    return next((index for index, model in order.values() if model.has_other_parts), first)
+
+
+def _fit(members: Sequence[tuple[str, OpenModel]], donor_index: int) -> tuple[Counterparts, ...]:
+    """Return the tensors of each member that stand for the donor's.
 
     Raises:
         CheckpointError: with all mismatches of all members.
     """
     donor_name, donor = members[donor_index]
     problems: list[str] = []
-    names = []
+    found = []
     for name, model in members:
-        own: dict[str, str] = {}
-        mismatches: list[str] = []
         try:
-            if model is donor:
-                own = {each: each for each in donor.naming.targets}
-            else:
-                own, mismatches = _mismatches(model, donor)
+            one = counterparts(model, donor)
         except CheckpointError as error:
-            mismatches = [str(error)]
-        names.append(own)
-        problems.extend(f"{name} ({model.label}): {mismatch}" for mismatch in mismatches)
+            one = Counterparts({}, problems=(str(error),))
+        found.append(one)
+        problems.extend(f"{name} ({model.label}): {mismatch}" for mismatch in one.problems)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         only_rows = all(_differ_in_rows_alone(model, donor) for _, model in members)
         way_out = f"\n{_ONE_VOCABULARY}" if only_rows else ""
         raise CheckpointError(f"the models do not fit {donor_name} ({donor.label}):\n{lines}{way_out}")
-    return tuple(names)
+    return tuple(found)
 
 
 def _differ_in_rows_alone(model: OpenModel, donor: OpenModel) -> bool:
-    """Return whether two models differ in nothing but the number of rows of embedding and head."""
     try:
-        mine, theirs = model.architecture.shapes, donor.architecture.shapes
-        canonical = donor.architecture.canonical
-        rows = {canonical[donor.naming.targets[name]] for name in token_tensors(donor)}
-        token_tensors(model)
-        own, _ = _mismatches(model, donor)
-        fits = all(
-            model.tensors.infos[mine].dtype.is_floating_point == donor.tensors.infos[name].dtype.is_floating_point
-            for name, mine in own.items()
-        )
-        settings = setting_differences(model, donor)
+        return differ_in_rows_alone(model, donor)
     except CheckpointError:
         return False
-    return (
-        fits
-        and all(key.rpartition(".")[2] == VOCABULARY for key in settings)
-        and mine.keys() == theirs.keys()
-        and all(mine[name] == theirs[name] or canonical[name] in rows for name in mine)
-        and len(own) == len(model.naming.targets) == len(donor.naming.targets)
-    )
-
-
-def _mismatches(model: OpenModel, donor: OpenModel) -> tuple[dict[str, str], list[str]]:
-    problems = list(setting_differences(model, donor).values())
-    by_target = {target: name for name, target in model.naming.targets.items() if target not in model.naming.parts}
-    own, lost, shapes, types = {}, [], [], []
-    for name, target in donor.naming.targets.items():
-        mine = by_target.get(target) if target not in donor.naming.parts else name
-        if mine is None or mine not in model.naming.targets:
-            lost.append(name)
-            continue
-        own[name] = mine
-        here, there = model.tensors.infos[mine], donor.tensors.infos[name]
-        if here.shape != there.shape:
-            shapes.append(f"{name} has shape {_shape(here.shape)} instead of {_shape(there.shape)}")
-        if here.dtype.is_floating_point != there.dtype.is_floating_point:
-            types.append(f"{name} has type {here.dtype} instead of {there.dtype}")
-    extra = [name for name in model.naming.targets if name not in set(own.values())]
-    if lost:
-        problems.append(f"lacks {len(lost)} tensors: {few(lost, _LIMIT)}")
-    if extra:
-        problems.append(f"has {len(extra)} more tensors: {few(extra, _LIMIT)}")
-    for kind in (shapes, types):
-        problems.extend(kind[:_LIMIT])
-        if len(kind) > _LIMIT:
-            problems.append(f"and {len(kind) - _LIMIT} more tensors of another shape or type")
-    return own, problems
-
-
-def _shape(shape: Iterable[int]) -> str:
-    return "×".join(str(size) for size in shape) or "scalar"

@@ -276,7 +276,7 @@ class _Resolver:
 
 def _task(tensor: Merged, resolver: _Resolver, recipe: Recipe, family: Family) -> TensorTask:
     found = resolver.find(tensor)
-    if tensor.place.buffer or not tensor.info.dtype.is_floating_point:
+    if tensor.place.copied or not tensor.info.dtype.is_floating_point:
         return TensorTask(tensor, tensor.info.dtype, found.method, copy_of=family.donor)
     dtype = tensor.info.result_dtype if recipe.dtype is None else family.dtype(recipe.dtype)
     if found.copy_of is not None:

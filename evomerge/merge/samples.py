@@ -98,7 +98,7 @@ def _tensors_of(name: str, model: OpenModel) -> dict[str, _Own]:
         raise CheckpointError(f"{name}: {error}") from error
     for own, target in naming.targets.items():
         info, place = model.tensors.infos[own], places[target]
-        if info.dtype.is_floating_point and not place.buffer and math.prod(info.shape) > 0:
+        if info.dtype.is_floating_point and not place.copied and math.prod(info.shape) > 0:
             found[own if target in naming.parts else target] = _Own(own, info.shape, place.role)
     return found
 

@@ -12,12 +12,13 @@ from types import MappingProxyType
 
 import torch
 
-from evomerge.errors import CheckpointError
+from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import Latest, ParentCache
 from evomerge.merge.equality import equal_parents
-from evomerge.merge.family import Family
+from evomerge.merge.family import Family, frame_index
 from evomerge.merge.files.architecture import Architecture
+from evomerge.merge.files.belongings import processor_files
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.code_words import other_code
 from evomerge.merge.files.device_copies import DeviceCopies
@@ -26,7 +27,7 @@ from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.ends import Lenders
 from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import MergePlan, check_recipe, make_plan
-from evomerge.merge.tokens.json_files import copy_tokenizer, write_templates
+from evomerge.merge.tokens.json_files import copy_processor, copy_tokenizer, write_templates
 from evomerge.merge.tokens.templates import BUILT_IN, DEFAULT, read_templates
 from evomerge.merge.tokens.view import CommonVocabulary, Vocabulary, with_tokenizer
 from evomerge.merge.vocabulary import Vocabularies, row_givers
@@ -110,7 +111,7 @@ class Sources:
         self._equal: Latest[tuple[tuple[int, ...], int], Mapping[str, frozenset[int]]] = Latest()
         self._built: Latest[Hashable, Vocabulary] = Latest()
         self._templates: dict[Path, Mapping[str, str]] = {}
-        self._with_templates: dict[tuple[Path, bool, str], Path] = {}
+        self._with_templates: dict[tuple[Path, bool, Path | None, str], Path] = {}
         self._stack = contextlib.ExitStack()
         weakref.finalize(self, self._stack.close)
         self._scratch: Path | None = None
@@ -141,8 +142,26 @@ class Sources:
             if source.builds_vocabulary:
                 family = self.family(source)
                 return family.model(family.donor)
-            return self.like(source.donor.source)
+            return self.like(self.frame_of(source).source)
         return self.open(source)
+
+    def frame_of(self, recipe: Recipe) -> Parent:
+        """Return the member that lends a recipe's result its configuration; see `evomerge.merge.family.frame_index`.
+
+        Raises:
+            CheckpointError, RecipeError: as `open`, if the member itself cannot be opened.
+        """
+        if recipe.path:
+            return recipe.parents[0]
+        if recipe.vision is not None:
+            return next(one for one in recipe.members[::-1] if one.name == recipe.vision)
+        first = recipe.donor
+        for member in (first, *(one for one in recipe.parents if one is not first)):
+            # Others that cannot be opened are reported together with all that is wrong with the recipe's models.
+            with contextlib.nullcontext() if member is first else contextlib.suppress(CheckpointError, RecipeError):
+                if self.like(member.source).has_other_parts:
+                    return member
+        return first
 
     def plan(self, recipe: Recipe) -> MergePlan:
         """Return the plan of a recipe without a path, checked against its models; no weights are read.
@@ -220,7 +239,7 @@ class Sources:
         members = recipe.parents if recipe.base is None else (*recipe.parents, recipe.base)
         for member in members:  # a recipe stays open as long as its family is used
             self._recipes.use(member.source)
-        key = (*recipe.parents, recipe.base, recipe.tokenizer if recipe.builds_vocabulary else None)
+        key = (*recipe.parents, recipe.base, recipe.tokenizer if recipe.builds_vocabulary else None, recipe.vision)
         return self._families.find(key, lambda: self._open_family(recipe))
 
     def equal_parents(self, recipe: Recipe, reference: int) -> Mapping[str, frozenset[int]]:
@@ -244,7 +263,10 @@ class Sources:
         if isinstance(recipe.tokenizer, TokenizerBuild):
             opened = self._in_one_vocabulary(recipe, recipe.tokenizer, opened)
         named = [(parent.name, model) for parent, model in zip(recipe.parents, opened, strict=False)]
-        family = Family(named, opened[-1] if recipe.base is not None else None, self.parent_cache, self.copies)
+        base = opened[-1] if recipe.base is not None else None
+        family = Family(named, base, self.parent_cache, self.copies, vision=recipe.vision)
+        self.warnings.update(dict.fromkeys(family.warnings))
+        self._warn()
         self._compare_code(family.members, family.members[family.donor])
         return family
 
@@ -252,9 +274,12 @@ class Sources:
         """Return the opened members of a recipe with the vocabulary that it builds."""
         names = [member.name for member in recipe.parents] + [BASE_NAME] * (recipe.base is not None)
         base = len(names) - 1 if recipe.base is not None else None
-        lender = base or 0
-        if build.lender is not None and build.lender != BASE_NAME:
-            lender = names.index(build.lender)
+        named = list(zip(names, opened, strict=True))
+        frame = frame_index(recipe.vision, named[: len(recipe.parents)], None if base is None else opened[base])
+        frame %= len(names)
+        lender = frame
+        if build.lender is not None:
+            lender = base if build.lender == BASE_NAME and base is not None else names.index(build.lender)
         models = [(name, one, self.vocabularies.of(one)) for name, one in zip(names, opened, strict=True)]
         made = CommonVocabulary(build, models, lender, base, self._folder(), self.parent_cache, self._built.find)
         read = self.vocabularies.of(made.views[lender])
@@ -265,6 +290,12 @@ class Sources:
             )
         self.warnings.update(dict.fromkeys(made.warnings))
         self._warn()
+        if opened[frame].has_other_parts and made.lost_by_others(frame):
+            raise CheckpointError(
+                f"{names[frame]} ({opened[frame].label}) marks the places of images with tokens that the merge's "
+                f"vocabulary would not have ({', '.join(made.lost_by_others(frame))}); take {{source: union}}, or "
+                f"{{source: {names[frame]}}}"
+            )
         return made.views
 
     def _folder(self) -> Path:
@@ -325,19 +356,39 @@ class Sources:
     def tokenizer_of(self, recipe: Recipe) -> OpenModel:
         """Return the model whose tokenizer (`tokenizer_folder`) the recipe's result carries."""
         lender = self._lender(recipe, lambda one: one.tokenizer_lender)
-        if recipe.chat_template is None:
-            return lender
-        templates = self._templates_of(recipe)
+        templates = None if recipe.chat_template is None else self._templates_of(recipe)
+        processor = self._processor_of(recipe, lender)
+        if templates is None and processor is not None and not lender.has_other_parts:
+            templates = self._templates_in(processor)  # one that knows of images
         if templates is None or templates == self._templates_in(lender.tokenizer_folder):
-            return lender
+            if processor is None:
+                return lender
+            templates = None
         # By its folder, since a lender that is a recipe is another model with every candidate.
-        key = (lender.tokenizer_folder, lender.trust_remote_code, repr(sorted(templates.items())))
+        said = "" if templates is None else repr(sorted(templates.items()))
+        key = (lender.tokenizer_folder, lender.trust_remote_code, processor, said)
         if key not in self._with_templates:
             folder = self._folder()
             copy_tokenizer(lender.tokenizer_folder, folder, code=lender.trust_remote_code)
-            write_templates(folder, templates)
+            if processor is not None:
+                copy_processor(processor, folder)
+            if templates is not None:
+                write_templates(folder, templates)
             self._with_templates[key] = folder
         return with_tokenizer(lender, self._with_templates[key])
+
+    def _processor_of(self, recipe: Recipe, lender: OpenModel) -> Path | None:
+        """Return the folder whose files say how images are read; None: the tokenizer's lender has the right ones.
+
+        They belong to the vision part, whoever lends the tokenizer.
+        """
+        if recipe.path:
+            return None
+        family = self.family(recipe)
+        frame = family.model(family.donor)
+        if not frame.has_other_parts or processor_files(frame.folder) == processor_files(lender.tokenizer_folder):
+            return None
+        return frame.folder
 
     def _templates_in(self, folder: Path) -> Mapping[str, str]:
         """Return the chat templates of a folder, which is read once."""

@@ -71,7 +71,8 @@ def flatten(recipe: Recipe) -> Recipe:
         `task_arithmetic` over the same base if the recipe has that method and all coefficients sum to 1, else `linear`
         without normalisation; the recipe itself if there is nothing to flatten. Configuration, dtype, tokenizer and
         generation config come from the same checkpoints as before. Checkpoints whose coefficients are all 0 are left
-        out. A recipe that builds a vocabulary, or takes its chat template by other models' names, stays.
+        out. A recipe that builds a vocabulary, names a vision part, or takes its chat template by other models' names,
+        stays.
     """
     if not _is_linear(recipe) or recipe.names_template:
         return _with_sources(recipe, _flat_source)
@@ -231,8 +232,8 @@ def _is_linear(recipe: Recipe) -> bool:
     """Return whether a recipe adds weights, with numbers that its method would accept."""
     if recipe.method not in DEFAULTS or recipe.path or (recipe.method == TASK_ARITHMETIC and recipe.base is None):
         return False
-    if recipe.builds_vocabulary:  # its rows are no sums of the checkpoints' rows of the same numbers
-        return False
+    if recipe.builds_vocabulary or recipe.vision is not None:
+        return False  # rows and vision parts are no sums of the checkpoints'
     if len(recipe.methods) > 1 or any(group.tensors is not None for group in recipe.groups):
         return False  # a group by names cannot be joined with others, since no recipe knows the names of tensors
     return all(_is_sound(recipe, {**recipe.parameters, **group}) for group in _parameter_sets(recipe))

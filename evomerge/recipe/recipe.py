@@ -16,6 +16,7 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
                                                # or, where vocabularies differ, {source: union}: see tokenizer.py
     chat_template: auto                        # what most parents have; or a parent, chatml …, the text of a template
     generation_config: japanese                # whose end tokens, penalties …; left out: the tokenizer's lender's
+    vision: seeing                             # of vision-language models: whose vision part is kept (docs/vision.md)
     seed: 0                                    # of the random masks (DARE)
 
 or, where whole layers are stacked rather than weights mixed (the data-flow space)::
@@ -136,6 +137,9 @@ class Recipe:
         generation_config: name of the parent (or "base") whose generation config (end tokens, repetition penalty, …)
             the result carries; None: the model that lends the tokenizer, since the template says how a turn ends.
         seed: of random masks; together with the parent's name and the tensor's name it fixes every mask.
+        vision: name of the member ("base" or a parent) that lends all that stands beside a language model: vision
+            tower, projector, processor, configuration. None: the base, if it has any of it, else the first parent that
+            has; models without such parts have nothing to lend.
         chat_template: the result's chat template in place of the tokenizer's own: "auto" (what most parents have), the
             name of a parent (or "base") or of one that evomerge brings along, or the text of a Jinja template.
         path: for the method "passthrough", the layers of the result, in order; empty: the one parent as it is. The
@@ -162,6 +166,7 @@ class Recipe:
     embeddings: str | None = None
     head: str | None = None
     chat_template: str | None = None
+    vision: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", tuple(self.path))
@@ -179,6 +184,11 @@ class Recipe:
         problems = tokenizer_problems(self.tokenizer, names)
         if lender is not None and lender not in {*names, "base"}:
             problems.append(f"generation_config must name a parent ({', '.join(names)}) or 'base', not {lender!r}")
+        if self.vision is not None and self.vision not in names and (self.vision != BASE_NAME or self.base is None):
+            known = [*names, *([] if self.base is None else [BASE_NAME])]
+            problems.append(f"vision must name one of the models ({', '.join(known)}), not {self.vision!r}")
+        if self.vision is not None and self.path:
+            problems.append("vision says whose vision part a merge of weights keeps, but the recipe has a `path`")
         about_template = template_problem(self.chat_template, names)
         problems += [about_template] if about_template else []
         if problems:
@@ -312,6 +322,8 @@ class Recipe:
             data["generation_config"] = self.generation_config
         if self.chat_template is not None:
             data["chat_template"] = self.chat_template
+        if self.vision is not None:
+            data["vision"] = self.vision
         # The order of parents matters (SLERP, first tokenizer), but canonical JSON sorts keys, so it is written out.
         if len(self.parents) > 1:
             data["order"] = [parent.name for parent in self.parents]
@@ -329,7 +341,7 @@ class Recipe:
             raise RecipeError(f"a recipe is a mapping with `method` and `parents`, but came {type(data).__name__}")
         known = {
             *("method", "base", "parents", "parameters", "groups", "path", "dtype", "tokenizer", "generation_config"),
-            *("chat_template", "order", "seed", "embeddings", "head"),
+            *("chat_template", "order", "seed", "embeddings", "head", "vision"),
         }
         foreign = foreign_problem(data)
         if foreign is not None:
@@ -367,6 +379,7 @@ class Recipe:
             path=path_from_data(data.get("path")),
             embeddings=data.get("embeddings"),
             head=data.get("head"),
+            vision=data.get("vision"),
         )
 
     def to_yaml(self) -> str:
@@ -413,7 +426,7 @@ def recipe_text_at(place: Place) -> bool:
             return key in SOURCE_TEXTS or key == "recipe"
         case ("tokenizer", *inner):
             return tokenizer_text_at(tuple(inner))
-        case ("method" | "dtype" | "chat_template" | "embeddings" | "head",):
+        case ("method" | "dtype" | "chat_template" | "embeddings" | "head" | "vision",):
             return True
         case ("order", int()) | ("path", int(), "parent"):
             return True

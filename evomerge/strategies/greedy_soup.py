@@ -138,7 +138,7 @@ class GreedySoup(Strategy):
             missing -= idle
         lenders: dict[str, Any] = {
             key: None
-            for key in ("tokenizer", "generation_config", "chat_template")
+            for key in ("tokenizer", "generation_config", "chat_template", "vision")
             if getattr(self._average, key) in missing
         }
         kept = tuple(parent for parent in self._average.parents if parent.name not in missing)

@@ -233,6 +233,8 @@ class _Writer:
                                 f"tokens; write it as tokenizer: {{source: {lender}}} if that is meant")  # fmt: skip
         if recipe.generation_config not in (None, recipe.tokenizer_lender or donor, donor):
             self._cannot(where, f"mergekit takes no generation config of another model ({recipe.generation_config})")
+        if recipe.vision not in (None, donor):
+            self._cannot(where, f"mergekit takes no vision part of another model ({recipe.vision})")
         if isinstance(lender, TokenizerBuild) and recipe.path:
             first = recipe.parents[0].name
             self._check_rows(lender, {recipe.embeddings or first, recipe.head or first}, where)

@@ -261,7 +261,7 @@ def _of_recipe(recipe: Recipe) -> str:
 
 def _rest(recipe: Recipe, new: Sequence[Parent]) -> Recipe:
     """Return the recipe of the models that the state has not seen; others stay if they lend tokenizer or settings."""
-    lend = {recipe.tokenizer_lender, recipe.generation_config, recipe.chat_template}
+    lend = {recipe.tokenizer_lender, recipe.generation_config, recipe.chat_template, recipe.vision}
     parents = tuple(parent for parent in recipe.parents if parent in new or parent.name in lend)
     weights, names = _weights(recipe), [parent.name for parent in new]
     parameters = {
@@ -283,7 +283,7 @@ def _check_shapes(state: MergeState, plan: MergePlan) -> None:
 
 
 def _merged_tasks(plan: MergePlan) -> list[Any]:
-    return [task for task in plan.tasks if task.tensor.info.dtype.is_floating_point and not task.tensor.place.buffer]
+    return [task for task in plan.tasks if task.tensor.info.dtype.is_floating_point and not task.tensor.place.copied]
 
 
 def _write_state(

@@ -260,7 +260,8 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
     Raises:
         RecipeError: with every mistake of the recipe.
     """
-    if recipe.path or recipe.builds_vocabulary or recipe.chat_template is not None or not compiled():
+    further = recipe.path or recipe.chat_template is not None or recipe.vision is not None
+    if further or recipe.builds_vocabulary or not compiled():
         return None
     methods = check_recipe(recipe)
     if not all(m.program is not None and (m.prepare is None or m.prepare_without_torch) for m in methods.values()):

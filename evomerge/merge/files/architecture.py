@@ -4,6 +4,7 @@ The model class is built from its configuration on the meta device, without weig
 
 - embedding, head: the model's input and output embeddings, and other `Embedding` modules (positions);
 - layers: as in `layers.py`; a tensor's layer is the number of its module there;
+- kept: what stands beside the language part (`language.py`), as a vision tower does: it has no layer;
 - roles inside a layer: by the names of modules (class and attribute), from the tensor outwards; where the names do not
   tell, by structure: a linear map beside an attention module belongs to the MLP;
 - norm: modules with "norm" (or `ln`) in their name, wherever they stand, inside attention too.
@@ -20,6 +21,7 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from evomerge.merge.files.language import find_language_part
 from evomerge.merge.files.layers import Stack, find_stacks
 from evomerge.merge.files.model_class import build_on_meta
 from evomerge.merge.files.places import TensorPlace
@@ -65,13 +67,15 @@ class Architecture:
         n_layers: how many layers there are, in all stacks; 0 where there is none.
         layers_name: name of the list of layers in the module tree, "model.layers" for a Llama; "" where the layers are
             not in one list.
+        language: the part that is merged: all of it, unless a vision tower or the like stands beside it.
     """
 
     def __init__(self, config: Any, *, trust_remote_code: bool = False) -> None:
         self.model = build_on_meta(config, trust_remote_code=trust_remote_code)
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         self.canonical = _shared(self.model, self.shapes)
-        self.stacks = find_stacks(self.model)
+        self.language = find_language_part(self.model, self.shapes)
+        self.stacks = find_stacks(self.model, self.language.names)
         self.n_layers = sum(stack.n_layers for stack in self.stacks)
         lists = [name for stack in self.stacks for name in stack.lists]
         self.layers_name = lists[0] if len(lists) == 1 else ""
@@ -87,6 +91,7 @@ class Architecture:
                 buffer=name in buffers and _COMPUTED.search(name) is not None,
                 transposed=isinstance(self.model.get_submodule(name.rpartition(".")[0]), Conv1D),
                 heads=heads(layer) if role == "attention" else None,
+                kept=name not in self.language.names,
             )
             for name, (role, layer) in found.items()
         }
@@ -112,7 +117,7 @@ class Architecture:
     @property
     def summary(self) -> ArchitectureSummary:
         """The summary that a search space needs, as plain data."""
-        merged = [place for place in self.places.values() if not place.buffer]
+        merged = [place for place in self.places.values() if not place.copied]
         inside = {place.role for place in merged if place.layer is not None}
         outside = {place.role for place in merged if place.layer is None}
         return ArchitectureSummary(

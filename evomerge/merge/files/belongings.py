@@ -21,6 +21,10 @@ _BASIC = frozenset({
     "chat_template.jinja", "chat_template.json", "processor_config.json", "preprocessor_config.json",
     "video_preprocessor_config.json", "audio_tokenizer_config.json",
 })  # fmt: skip
+_PROCESSORS = frozenset({
+    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
+    "audio_tokenizer_config.json",
+})  # fmt: skip
 _VOCABULARIES = frozenset({
     "bpe.codes", "byte_maps.json", "dict.txt", "emoji.json", "entity_vocab.json", "merges.txt", "normalizer.json",
     "prophetnet.tokenizer", "sentencepiece.bpe.model", "sentencepiece.model", "spiece.model", "spm.model",
@@ -69,6 +73,11 @@ def is_belonging(name: str) -> bool:
 def has_tokenizer(folder: Path) -> bool:
     """Return whether a folder holds any file of a tokenizer."""
     return any(not re.search(r"process|audio|template", name) for name in belongings(folder))
+
+
+def processor_files(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder that say how images, videos and sounds are read, by name: all of its content."""
+    return {name: (folder / name).read_bytes() for name in sorted(_PROCESSORS) if (folder / name).is_file()}
 
 
 def code_files(folder: Path) -> tuple[str, ...]:

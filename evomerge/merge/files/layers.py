@@ -14,7 +14,7 @@ norms and MLPs of its layers in lists of their own. The rules, of which none nam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +43,14 @@ class Stack:
         return (self.name, *self.beside)
 
 
-def find_stacks(model: Any) -> tuple[Stack, ...]:
-    """Return the stacks of layers of a model; none where it has no list of modules."""
-    lists = dict(_lists(model))
+def find_stacks(model: Any, merged: Collection[str]) -> tuple[Stack, ...]:
+    """Return the stacks of layers of a model; none where it has no list of modules.
+
+    Args:
+        model: the model.
+        merged: the names of the tensors that are merged; lists without any, as in a vision tower, are no layers.
+    """
+    lists = {name: one for name, one in _lists(model) if any(each.startswith(f"{name}.") for each in merged)}
     sizes = {name: _size(one) for name, one in lists.items()}
     main = max(lists, key=lambda name: sizes[name], default=None)
     if main is None or not sizes[main]:

@@ -16,6 +16,7 @@ from evomerge.merge.files.checkpoint import TensorSource
 from evomerge.merge.files.formats import open_tensors
 from evomerge.merge.files.formats.quantised import forget_quantisation
 from evomerge.merge.files.hub_headers import ArrivingTensors
+from evomerge.merge.files.language import has_other_parts
 from evomerge.merge.files.locate import locate_headers
 from evomerge.merge.files.naming import Naming, find_naming
 from evomerge.merge.kernels.engine import engine_for
@@ -76,6 +77,11 @@ class OpenModel:
         if self._architecture is not None:
             return self._architecture
         return Architecture(self.config, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def has_other_parts(self) -> bool:
+        """Whether something stands beside its language part, as the vision tower of a vision-language model does."""
+        return has_other_parts(self.config) and not self.architecture.language.whole
 
     @cached_property
     def naming(self) -> Naming:

@@ -20,6 +20,8 @@ class TensorPlace:
             outputs × inputs.
         heads: of a tensor of an attention: how many heads its queries have, how many its keys and values have, and how
             wide a head is; None where the configuration does not say it, or where heads differ by their number (ALiBi).
+        kept: whether it stands beside the language part, as a vision tower does, so that one model lends it and it is
+            never merged.
     """
 
     role: str
@@ -27,6 +29,12 @@ class TensorPlace:
     buffer: bool = False
     transposed: bool = False
     heads: tuple[int, int, int] | None = None
+    kept: bool = False
+
+    @property
+    def copied(self) -> bool:
+        """Whether it is copied from one model, whatever the recipe, so that no gene moves it."""
+        return self.buffer or self.kept
 
 
 @dataclass(frozen=True)

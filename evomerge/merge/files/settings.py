@@ -53,20 +53,32 @@ _WINDOW = re.compile(r"^(sliding_window|attention_chunk_size)$")
 _ABSENT = object()
 
 
-def setting_differences(model: OpenModel, reference: OpenModel) -> dict[str, str]:
+def setting_differences(model: OpenModel, reference: OpenModel, *, language: bool = False) -> dict[str, str]:
     """Return the settings by which one model computes another function than a second one of the same weights.
+
+    Args:
+        model: a model.
+        reference: the second one.
+        language: whether the language parts alone are compared, which may have a name of their own where they stand
+            beside a vision tower. How many layers there are is then left to their tensors.
 
     Returns:
         The name of each setting ("rope_parameters.factor") to a sentence with both values, the model's first.
     """
-    mine, theirs = _meaning(model.config), _meaning(reference.config)
+    mine, theirs = (
+        _meaning(one.architecture.language.config if language else one.config) for one in (model, reference)
+    )
     found = {
         key
         for key in mine.keys() | theirs.keys()
         if not _same(key, mine.get(key, _ABSENT), theirs.get(key, _ABSENT)) and not _is_harmless(key)
     }
+    if language:
+        found -= {"model_type", "num_hidden_layers", "layer_types"}
+        if mine.get("model_type") != theirs.get("model_type"):  # what one class does not know is off in the other
+            found -= {key for key in found if not (mine.get(key) or theirs.get(key))}
     if found and "model_type" not in found:
-        found = _that_matter(found, model, reference)
+        found = _that_matter(found, model, reference, language)
     return {
         key: f"{key} is {_shown(mine.get(key, _ABSENT))} instead of {_shown(theirs.get(key, _ABSENT))}"
         for key in sorted(found)
@@ -89,44 +101,51 @@ def _is_of_rope(key: str) -> bool:
     return _top(key) in ROPE or _last(key) in ROPE
 
 
-def _that_matter(found: set[str], model: OpenModel, reference: OpenModel) -> set[str]:
+def _that_matter(found: set[str], model: OpenModel, reference: OpenModel, language: bool) -> set[str]:
     """Leave out what cannot be seen in an output; what cannot be decided stays."""
     try:
         here, there = model.architecture, reference.architecture
     except CheckpointError:  # the class cannot be built, which is an error of its own
         return found
-    words = _words(here.model, there.model)
+    one, other, configs = here.model, there.model, (model.config, reference.config)
+    if language:
+        one, other = (each.model.get_submodule(each.language.prefix) for each in (here, there))
+        configs = (here.language.config, there.language.config)
+    words = _words(one, other, language)
     turning = {key for key in found if _is_of_rope(key)}
     places = {key for key in found if _POSITIONS.match(_last(key))}
     if words is not None:
         aliases: dict[str, set[str]] = {}
-        for alias, name in getattr(reference.config, "attribute_map", {}).items():
+        for alias, name in getattr(configs[1], "attribute_map", {}).items():
             aliases.setdefault(name, set()).add(alias)
         seen = {key for key in found if {_last(key), *aliases.get(_last(key), ())} & words}
         found = seen | {key for key in found if _last(key) == "tie_word_embeddings" or key in turning}
     if turning or places:
-        same = same_angles(here.model, there.model)
+        same = same_angles(one, other)
         if same:
             found -= turning | places
         elif turning or same is None:  # else angles differ because of the number of positions
-            followed = _depends_on_length(model.config) or _depends_on_length(reference.config)
+            followed = any(map(_depends_on_length, configs))
             found -= set() if followed else places
     if words is not None and "layer_types" in words:
-        types = [each for config in (model.config, reference.config) for each in _layer_types(config)]
+        types = [each for config in configs for each in _layer_types(config)]
         if all(types):
             found = {key for key in found if not _PATTERN.search(_last(key))}
         if all(each and set(each) == {"full_attention"} for each in types):
             found = {key for key in found if not _WINDOW.search(_last(key))}
-    if here.canonical == there.canonical:
+    if here.canonical == there.canonical or (language and here.tied == there.tied):
         found = {key for key in found if _last(key) != "tie_word_embeddings"}
     return found
 
 
-def _words(one: Any, other: Any) -> frozenset[str] | None:
-    """Return what the code of two models mentions; None if it cannot be read, or their classes differ."""
+def _words(one: Any, other: Any, language: bool) -> frozenset[str] | None:
+    """Return what the code of two models mentions; None if it cannot be read, or their classes differ.
+
+    Of language parts, which may have classes of their own, both are read.
+    """
     if type(one) is type(other):
         return code_words(one)
-    if type(one).__qualname__ != type(other).__qualname__:
+    if type(one).__qualname__ != type(other).__qualname__ and not language:
         return None
     mine, theirs = code_words(one), code_words(other)  # the same custom code, which each folder brings along
     return None if mine is None or theirs is None else mine | theirs

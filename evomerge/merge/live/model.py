@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.counterparts import counterparts
 from evomerge.merge.family import Family
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.files.settings import setting_differences
@@ -134,9 +135,10 @@ class LiveModel:
         Raises:
             RuntimeError: torch's, if there is no room for them.
         """
-        for name, target in opened.naming.targets.items():
-            info, place = opened.tensors.infos[name], self._writer.place_of(opened.naming, name)
-            if place is not None and info.dtype.is_floating_point and not opened.architecture.places[target].buffer:
+        naming, places = self._opened.naming, self._opened.architecture.places
+        for own, name in counterparts(opened, self._opened).names.items():
+            info, place = opened.tensors.infos[name], self._writer.place_of(naming, own)
+            if place is not None and info.dtype.is_floating_point and not places[naming.targets[own]].copied:
                 self.sources.copies.reserve(opened, name, info.shape, info.dtype, place)
 
     @cached_property

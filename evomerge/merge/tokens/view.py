@@ -16,7 +16,7 @@ from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.generation import generation_json
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.files.tokens import Tokens
-from evomerge.merge.tokens.json_files import copy_tokenizer, extend_tokenizer
+from evomerge.merge.tokens.json_files import copy_processor, copy_tokenizer, extend_tokenizer
 from evomerge.merge.tokens.numbers import Renumbering, renumbered_config
 from evomerge.merge.tokens.output import Member, Output, make_output
 from evomerge.merge.tokens.rows import RowOrder
@@ -82,12 +82,19 @@ class RowTensors:
             if index == self._index:
                 return self._model.tensors.load(name)
             model = self._models[index]
-            own = next((one for one, filled in model.naming.targets.items() if filled == target), None)
+            places = _places(self._model, target)
+            own = next((one for one, filled in model.naming.targets.items() if places & _places(model, filled)), None)
             if own is None:
                 raise CheckpointError(f"{model.label} has no {target}, from which rows of {name} are to come")
             return model.load(own)
 
         return self._order.take(self._index, load)
+
+
+def _places(model: OpenModel, target: str) -> set[str]:
+    """Return the names that a parameter has in the language part of a model; tied parameters have several."""
+    found = model.architecture
+    return {place for name, place in found.language.names.items() if found.canonical[name] == target}
 
 
 def has_moved_rows(model: OpenModel, name: str) -> bool:
@@ -193,8 +200,16 @@ class CommonVocabulary:
         found = find(key, make)
         self.output, self._order, self._tokenizer = found.output, found.order, found.tokenizer
         self.warnings = [*self.output.warnings, *self._order.warnings]
+        self._lost: dict[int, tuple[str, ...]] = {}
         views = [self._view(i, members[i]) if same[i] == i else None for i in range(len(members))]
         self.views: list[OpenModel] = [view for i in same if (view := views[i]) is not None]
+
+    def lost_by_others(self, index: int) -> list[str]:
+        """Return the settings of a model that name a token which there is no more, and that its language part lacks."""
+        config = self._models[index].config
+        mine = vars(config.get_text_config())
+        first = next(i for i, model in enumerate(self._models) if model is self._models[index])
+        return [key for key in self._lost[first] if key in vars(config) and key not in mine]
 
     def _write_tokenizer(self, own: Member, model: OpenModel, output: Output) -> Path:
         if not output.cut and not output.added:
@@ -202,6 +217,8 @@ class CommonVocabulary:
         folder = self._folder / "tokenizer"
         folder.mkdir()
         copy_tokenizer(own.folder, folder, code=model.trust_remote_code)
+        if model.has_other_parts:
+            copy_processor(model.folder, folder)
         extend_tokenizer(folder, own, output)
         return folder
 
@@ -226,6 +243,7 @@ class CommonVocabulary:
                 f"{view.architecture.n_embeddings}"
             )
         _check_rows(model, view)
+        self._lost[index] = tuple(renumbering.lost)
         self.warnings += [
             f"{key} of {member.name} is {number}, a token that the merge's vocabulary does not have; it is left out"
             for key, number in renumbering.lost.items()
