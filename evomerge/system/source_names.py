@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,10 +52,18 @@ class SourceNames:
 def source_names(path: Path) -> SourceNames:
     """Return what a file of code names; nothing where it is no Python of this version."""
     try:
+        return _named(path.read_bytes())
+    except OSError:
+        return SourceNames()
+
+
+@functools.lru_cache(maxsize=256)  # the same few files are asked about for each task
+def _named(code: bytes) -> SourceNames:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the user's own text, who sees them when it is imported
-            tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, OSError):
+            tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError):
         return SourceNames()
     written = _written(tree)
     imports: list[Import] = []

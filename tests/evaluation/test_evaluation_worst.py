@@ -202,10 +202,13 @@ def test_items_that_are_not_judged_for_both_do_not_count() -> None:
         objective.score(nothing)
 
 
+NORMAL = np.sort(np.random.default_rng(1).standard_normal(20_000))
+
+
 def models(generator: np.random.Generator, n: int, rates: list[float]) -> list[np.ndarray]:
     """Answers of models that agree on most items."""
     difficulty = generator.standard_normal(n)
-    limits = [np.quantile(np.random.default_rng(1).standard_normal(20_000), rate) for rate in rates]
+    limits = [NORMAL[int(rate * len(NORMAL))] for rate in rates]
     return [(0.7 * difficulty + 0.714 * generator.standard_normal(n) < limit).astype(float) for limit in limits]
 
 

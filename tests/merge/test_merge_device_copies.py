@@ -148,7 +148,9 @@ def test_a_device_that_turns_out_to_be_too_small_is_done_without(
         live.keep(sources(models))
 
 
-@pytest.mark.parametrize("devices", [[GPU], TWO], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "devices", [pytest.param([GPU], id="one", marks=pytest.mark.slow), pytest.param(TWO, id="two")]
+)
 def test_nothing_crosses_to_the_devices_once_the_copies_are_there(
     models: SimpleNamespace, devices: list[torch.device], monkeypatch: pytest.MonkeyPatch
 ) -> None:

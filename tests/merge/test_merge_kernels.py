@@ -340,7 +340,7 @@ def sparse_masks(shape: tuple[int, ...], taus: Sequence[torch.Tensor]) -> list[t
     ]
 
 
-@pytest.mark.parametrize("dtypes", ["ffff", "bbbb", "fbhd"])
+@pytest.mark.parametrize("dtypes", [pytest.param("ffff", marks=pytest.mark.slow), "bbbb", "fbhd"])
 def test_ranks_bands_votes_and_pooled_means_give_the_same_bits(dtypes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "CHUNK", 2048)
     ways: list[dict[str, Any]] = [

@@ -163,8 +163,15 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("kind", ["untied", "tied", "experts"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        # Each recipe and each kind of model; the rest of the pairs are slow.
+        pytest.param(kind, name, marks=() if kind == "untied" or name == "ties over the model" else pytest.mark.slow)
+        for kind in ("untied", "tied", "experts")
+        for name in RECIPES
+    ],
+)
 def test_a_candidate_is_written_and_runs_as_on_one_device(
     deep: SimpleNamespace, room: None, kind: str, name: str
 ) -> None:
