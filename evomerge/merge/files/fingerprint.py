@@ -67,7 +67,8 @@ def small_files(folder: Path) -> tuple[str, ...]:
 def _samples(path: Path) -> Iterator[bytes]:
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        # The header of safetensors has its length before it; other formats begin with a mark.
+        length = int.from_bytes(file.read(8), "little") if path.suffix == ".safetensors" else SAMPLE_BYTES
         yield file.read(min(length, size))
         for k in range(SAMPLES):
             file.seek(max(0, size - SAMPLE_BYTES) * k // (SAMPLES - 1))

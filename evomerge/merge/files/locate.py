@@ -6,12 +6,15 @@ from pathlib import Path
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.hub import HubModel, bring, find
+from evomerge.merge.files.weights import few
 from evomerge.recipe import ModelSource
 from evomerge.system.text import cut, error_text
 
 
 def locate(source: ModelSource) -> Path:
     """Return the local folder of a checkpoint; a Hub id is downloaded (weights, configuration, tokenizer only).
+
+    Of a GGUF file it is the folder that is made of it, with its configuration and tokenizer.
 
     Raises:
         CheckpointError: if there is no such folder, zoo model, Hub repository or revision, or no connection to the Hub.
@@ -32,12 +35,12 @@ def locate_headers(source: ModelSource) -> tuple[Path, HubModel | None]:
     """
     local = _local(source)
     if local is not None:
-        return _folder(local), None
+        return _model_folder(source, local), None
     found = find(source)
     if found.missing and not found.has_headers:
         bring([found])
-        return _folder(found.folder), None
-    return _folder(found.folder), found if found.missing else None
+        return _model_folder(source, found.folder), None
+    return _model_folder(source, found.folder), found if found.missing else None
 
 
 def _local(source: ModelSource) -> Path | None:
@@ -69,10 +72,42 @@ def _local(source: ModelSource) -> Path | None:
     return None
 
 
+def _model_folder(source: ModelSource, place: Path) -> Path:
+    """Return the folder of a model at a place: itself, or what is made of the GGUF file there.
+
+    Raises:
+        CheckpointError: if it is none.
+    """
+    if source.file is not None:
+        return _gguf(source.file, place)
+    if place.suffix == ".gguf" and place.is_file():
+        return _gguf(place.name, place.parent)
+    return _folder(place)
+
+
+def _gguf(file: str, folder: Path) -> Path:
+    """Return the folder that is made of a GGUF file in a folder.
+
+    Raises:
+        CheckpointError: if there is no such file, or it cannot be translated.
+    """
+    if not file.endswith(".gguf"):
+        raise CheckpointError(f"`file` names the GGUF file that holds the weights, but came {file!r}")
+    if not (folder / file).is_file():
+        others = sorted(path.name for path in folder.glob("*.gguf")) if folder.is_dir() else []
+        there = f"it has {few(others)}" if others else "it has no GGUF file" if folder.is_dir() else "it is no folder"
+        raise CheckpointError(f"{folder} has no file {file}; {there}")
+    from evomerge.merge.files.formats.gguf_folder import gguf_folder
+
+    return gguf_folder(folder / file)
+
+
 def _folder(folder: Path) -> Path:
     if not folder.is_dir():
         kind = "a file" if folder.exists() else "missing"
-        raise CheckpointError(f"{folder} is {kind}; a model is a folder with config.json and safetensors")
+        raise CheckpointError(
+            f"{folder} is {kind}; a model is a folder with config.json and safetensors, or a GGUF file"
+        )
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
             raise CheckpointError(
