@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evomerge.analysis.answers import AnsweredItem
     from evomerge.estimation import Responses
     from evomerge.export import ExportReport
+    from evomerge.export.adapter import ExtractedAdapter
     from evomerge.export.verify import Verification
     from evomerge.report import Shown
     from evomerge.workflows.evaluate import RunEvaluation
@@ -734,6 +735,41 @@ def export_several(
     )
 
 
+def extract_lora(
+    model: str | Path,
+    base: str | Path,
+    out: str | Path,
+    *,
+    rank: int | None = 32,
+    error: float = 0.05,
+    others: bool = True,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> ExtractedAdapter:
+    """Write what distinguishes a model from its base as a LoRA adapter that PEFT loads, cut to a rank.
+
+    Args:
+        model: a model's folder or Hub id (`org/name@revision`), such as an exported merge.
+        base: the model that the adapter lies on, of the same shape.
+        out: the folder to make; it must not exist, or be empty.
+        rank: the rank of each matrix' difference; None: as small as `error` allows, matrix by matrix.
+        error: largest relative error (Frobenius) of a matrix' difference, where there is no rank.
+        others: whether norms, tied embeddings and what else has no low rank are stored whole where they differ.
+        verify: whether logits of base and adapter are compared with the model's.
+        progress: called with (tensors done, tensors in all).
+
+    Returns:
+        The folder, and the error of each tensor and in total.
+
+    Raises:
+        ExportError: if the models are of different shapes or equal, or the folder cannot be written.
+        CheckpointError: if a model cannot be read.
+    """
+    from evomerge.workflows.formats import extract_lora as run
+
+    return run(model, base, out, rank=rank, error=error, others=others, verify=verify, progress=progress)
+
+
 def verify(
     target: str | Path | Recipe,
     folder: str | Path,
@@ -820,6 +856,7 @@ __all__ = [
     "evaluate_run",
     "export",
     "export_several",
+    "extract_lora",
     "inspect",
     "measures",
     "merge",

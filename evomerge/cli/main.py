@@ -30,6 +30,7 @@ COMMANDS = {
     "convert": "a mergekit YAML as a recipe of evomerge, or the other way",
     "evaluate": "score a model, a recipe or a run's best on tasks; or a search's models on all items",
     "export": "write a run's best merge as a Hugging Face folder with a model card",
+    "extract-lora": "what distinguishes a model from its base, as a LoRA adapter of a rank",
     "estimate": "scores on all items from answers to a few, with intervals",
     "verify": "compare a saved model folder with the live model of its recipe or run",
     "push": "upload a run's best merge to the Hub (private unless told otherwise)",
@@ -69,7 +70,7 @@ def _run(words: Sequence[str]) -> int:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if words[0] not in COMMANDS:
         raise ConfigError(unknown_name("command", words[0], COMMANDS))
-    status: int = importlib.import_module(f"evomerge.cli.{words[0]}").run(words[1:])
+    status: int = importlib.import_module(f"evomerge.cli.{words[0].replace('-', '_')}").run(words[1:])
     return status
 
 
