@@ -15,6 +15,7 @@ from evomerge.assembly.memory_plan import (
     memory_problems,
 )
 from evomerge.assembly.model_settings import ModelSettings, read_settings
+from evomerge.assembly.scorable import unscorable
 from evomerge.assembly.spaces import (
     baselines,
     check_stages,
@@ -215,6 +216,7 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     if not model_problems:
         settings = read_settings(config, sources, spaces)
         problems += [one for one in settings.problems if one not in problems]
+        problems += unscorable(config.evaluation.engine, settings.configs)
         problems += reference_problems(config.evaluation.tasks, baselines(config, sources))
     # Workers elsewhere check their machines when they start.
     is_here = config.execution.name == "local"

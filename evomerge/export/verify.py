@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from evomerge.errors import CheckpointError, ExportError
+from evomerge.export.passes import differences, in_batches, prompt_tokens, reads_text, run
 from evomerge.merge.disk.folder import tensors_of
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.files.model_class import auto_class_of
@@ -56,8 +57,6 @@ about that error, whatever its width, since errors add up like terms, and later 
 nine layers of the built-in zoo, the difference is up to 4u for scales from 0.5 to 2, and 19u for scales from 0.3 to 3.
 For another recipe it is about 1.
 """
-
-_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,12 @@ class Verification:
 
     def __str__(self) -> str:
         """Return one sentence with the numbers."""
+        if not self.n_prompts:
+            return "; ".join(["every weight compared, but no output, since the model reads no text", *self.problems])
+        tokens = f", {percentage(self.equal_tokens)}% of {self.n_tokens} greedy tokens equal" if self.n_tokens else ""
         found = (
-            f"largest relative logit difference {self.logit_difference:.2g} (allowed {self.tolerance:.2g}), "
-            f"{percentage(self.equal_tokens)}% of {self.n_tokens} greedy tokens equal, on {self.n_prompts} prompts"
+            f"largest relative {'logit' if tokens else 'output'} difference {self.logit_difference:.2g} "
+            f"(allowed {self.tolerance:.2g}){tokens}, on {self.n_prompts} prompts"
         )
         if self.without_epsilon is not None and self.logit_difference > self.tolerance:
             found += f"; without the norms' epsilon the difference is {self.without_epsilon:.2g}"
@@ -177,15 +179,16 @@ def verify(
     live.write(recipe)
     tokenizer = _live_tokenizer(live, prompts)
     used = _settings(live.model, tokenizer)
-    batches = _batches(_tokens(live.model, tokenizer, prompts, n_random, length, new_tokens, seed))
+    batches = in_batches(prompt_tokens(live.model, tokenizer, prompts, n_random, length, new_tokens, seed))
+    batches = batches if batches and reads_text(live.model, batches) else []
     folded = any(step.scale != 1.0 for step in recipe.path)
     with scratch_folder("evomerge-verify-") as scratch:
         # Logits of many prompts with a large vocabulary may take more memory than the model.
         for i, batch in enumerate(batches):
-            torch.save(_run(live.model, batch, new_tokens), Path(scratch) / f"{i}.pt")
+            torch.save(run(live.model, batch, new_tokens), Path(scratch) / f"{i}.pt")
             if folded:
                 with _without_epsilon(live.model):
-                    torch.save(_run(live.model, batch, 0)[0], Path(scratch) / f"{i}-without-epsilon.pt")
+                    torch.save(run(live.model, batch, 0)[0], Path(scratch) / f"{i}-without-epsilon.pt")
         weights = {} if folded else _checksums(live.model, dtype)
         del live
         saved, problems = _load(folder, device, trust_remote_code=needs_code(recipe))
@@ -195,19 +198,20 @@ def verify(
         if wrong:
             names = f"{', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}"
             problems.append(f"the folder does not hold what the recipe gives for {names}")
-        differences, without = [], []
-        equal = []
+        apart: list[float] = []
+        without: list[float] = []
+        equal: list[bool] = []
         for i, batch in enumerate(batches):
             logits, tokens = torch.load(Path(scratch) / f"{i}.pt")
-            own_logits, own_tokens = _run(saved, batch, new_tokens)
-            differences += _differences(logits, own_logits)
+            own_logits, own_tokens = run(saved, batch, new_tokens)
+            apart += differences(logits, own_logits)
             equal += (tokens == own_tokens).flatten().tolist()
             if folded and not wrong:
                 with _without_epsilon(saved):
                     logits = torch.load(Path(scratch) / f"{i}-without-epsilon.pt")
-                    without += _differences(logits, _run(saved, batch, 0)[0])
+                    without += differences(logits, run(saved, batch, 0)[0])
     return Verification(
-        logit_difference=_largest(differences),
+        logit_difference=_largest(apart),
         tolerance=tolerance if tolerance is not None else default_tolerance(dtype, rounded=rounded),
         equal_tokens=sum(equal) / len(equal) if equal else 1.0,
         n_prompts=sum(len(batch) for batch in batches),
@@ -289,7 +293,7 @@ def _without_epsilon(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _largest(differences: Sequence[float]) -> float:
-    return max(differences, key=lambda one: math.inf if math.isnan(one) else one)
+    return max(differences, key=lambda one: math.inf if math.isnan(one) else one, default=0.0)
 
 
 def _dtype(folder: Path) -> torch.dtype:
@@ -381,50 +385,3 @@ def _settings_problems(folder: Path, used: dict[str, Any], saved: Any, *, trust_
         for key in sorted(own.keys() | used.keys())
         if own.get(key) != used.get(key) and (tokenizer is not None or key != "chat_template")
     ]
-
-
-def _tokens(
-    model: Any, tokenizer: Any, prompts: Sequence[str], n_random: int, length: int, new_tokens: int, seed: int
-) -> list[torch.Tensor]:
-    """Return the prompts as `(n_tokens,)` token ids, short enough to be continued."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    room = max(1, limit - new_tokens) if isinstance(limit, int) else None
-    generator = torch.Generator().manual_seed(seed)
-    rows = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.long)[:room] for text in prompts]
-    if any(len(row) == 0 for row in rows):
-        raise ExportError("a prompt encodes to no token at all; leave it out")
-    n_vocabulary = model.get_input_embeddings().num_embeddings
-    size = length if room is None else min(length, room)
-    return [*rows, *(torch.randint(n_vocabulary, (size,), generator=generator) for _ in range(n_random))]
-
-
-def _batches(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return rows of equal length together, `(rows, tokens)`, since padding would be one more source of differences."""
-    by_length: dict[int, list[torch.Tensor]] = {}
-    for row in rows:
-        by_length.setdefault(len(row), []).append(row)
-    return [
-        torch.stack(same[start : start + _BATCH])
-        for same in by_length.values()
-        for start in range(0, len(same), _BATCH)
-    ]
-
-
-@torch.no_grad()
-def _run(model: Any, tokens: torch.Tensor, new_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return `(rows, tokens, vocabulary)` logits of prompts, and the `(rows, new_tokens)` greedy tokens after them."""
-    place = next(model.parameters()).device
-    output = model(tokens.to(place), use_cache=True)
-    logits, made = output.logits.float().cpu(), []
-    for i in range(new_tokens):
-        latest = output.logits[:, -1:].argmax(-1)
-        made.append(latest.cpu())
-        if i + 1 < new_tokens:
-            output = model(latest, past_key_values=output.past_key_values, use_cache=True)
-    return logits, torch.cat(made, 1) if made else torch.empty((len(tokens), 0), dtype=torch.long)
-
-
-def _differences(live: torch.Tensor, saved: torch.Tensor) -> list[float]:
-    if live.shape != saved.shape:
-        return [math.inf] * len(live)
-    return [float((a - b).abs().max() / a.abs().max()) for a, b in zip(live, saved, strict=True)]

@@ -70,6 +70,11 @@ BY_HAND: dict[str, dict[str, Any]] = {
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}},
+    },
+    "longcat_flash": {"head_dim": 4},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
     "ministral": {"head_dim": 8},
@@ -91,14 +96,24 @@ BY_HAND: dict[str, dict[str, Any]] = {
     },
     # A pattern that is said by its period, or by the numbers of some layers.
     "bamba": {"attn_layer_indices": [1]},
-    "lfm2": {"layer_types": ["conv", "full_attention"]},
-    "xlstm": {"num_heads": 4, "qk_dim_factor": 0.5, "v_dim_factor": 1.0},
+    "lfm2": {"num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    # Widths that are rounded up to 64.
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128, "num_heads": 4, "chunk_size": 16},
+    # As many layers of the cache as passes through the two stacks.
+    "hrm_text": {"num_hidden_layers": 16, "num_layers_per_stack": 2},
     "xmod": {"default_language": "en_XX"},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4},
     # Two layers of the shared block at least, and more than one of the others between them.
-    "zamba": {"num_hidden_layers": 5, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "mamba"]},
-    "zamba2": {"num_hidden_layers": 5, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "mamba"]},
+    "zamba": {
+        "num_hidden_layers": 5, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "mamba"],
+        "attention_hidden_size": 64, "attention_head_dim": 16,
+    },
+    "zamba2": {
+        "num_hidden_layers": 5, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "mamba"],
+        "attention_hidden_size": 64, "attention_head_dim": 16,
+    },
     "zaya": {"num_experts_per_tok": 1},
 }  # fmt: skip
 """What cannot be found from names, by model type, with the reason beside it."""
@@ -106,6 +121,14 @@ BY_HAND: dict[str, dict[str, Any]] = {
 SKIPPED: dict[str, str] = {
     "gemma4_assistant": "a draft head that reads the hidden states of another model",
     "gemma4_unified_assistant": "a draft head that reads the hidden states of another model",
+    "gemma3n": "its vision tower needs the package timm",
+    "emu3": "transformers saves its causal class with a configuration that AutoModelForCausalLM does not know",
+    "mllama": "transformers saves its causal class with a configuration that AutoModelForCausalLM does not know",
+    "musicgen": "transformers cannot build its causal class from its configuration",
+    "musicgen_melody": "transformers cannot build its causal class from its configuration",
+    "qwen4_exp": "its configuration has no defaults that its class can be built from",
+    "qwen4_exp_text": "its configuration has no defaults that its class can be built from",
+    "dots3_note": "its configuration has no defaults that its class can be built from",
 }
 """Model types without a tiny model, and why."""
 
@@ -133,6 +156,8 @@ def shrunk(config: Any, given: dict[str, Any]) -> dict[str, Any]:
             size = _size(key, value)
             if size is not None and size != value:
                 found[key] = size
+    if "kv_lora_rank" in data and "num_key_value_heads" not in given:  # latent attention has keys for each head
+        found |= {"num_key_value_heads": found["num_attention_heads"]} if "num_key_value_heads" in data else {}
     return {**found, **_layers(data, given)}
 
 

@@ -81,7 +81,7 @@ class LmEvalEngine(Engine):
             pretrained=model,
             # A copy, since lm-eval adds a pad token and changes the padding side, and the tokenizer may be exported.
             tokenizer=copy.deepcopy(tokenizer),
-            backend="causal",
+            backend="seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal",
             batch_size=batch_size,
             max_length=settings[1],
             think_end_token=think_end,

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 from torch import nn
@@ -160,6 +161,9 @@ class _RoleFinder:
         self._modules = dict(model.named_modules())
         self._input, self._output = embeddings
         self._lists = {name: stack for stack in stacks for name in stack.lists}
+        # "GraniteMoeHybrid", with which the names of its classes begin, says nothing of a module.
+        same = (a == b for a, b in zip(type(model).__name__, type(model.config).__name__, strict=False))
+        self._family = type(model).__name__[: len(list(takewhile(bool, same)))]
 
     def find(self, parameter: str) -> tuple[str, int | None]:
         path = parameter.split(".")[:-1]
@@ -184,35 +188,40 @@ class _RoleFinder:
         # From the tensor outwards, the nearest module whose name tells its role decides.
         for end in range(len(path), depth - 1 if own_name else depth + 1, -1):
             module = self._modules[".".join(path[:end])]
-            hint = _hint(path[end - 1], module)
+            hint = self._hint(path[end - 1], module)
             if hint is not None:
                 return hint
             if _convolves(module):
                 return "other"
         # No name tells: a matrix (with its bias) in a layer whose attention is elsewhere is part of the MLP.
-        layer = self._modules[".".join(path[: depth + 1])]
+        top = next((end for end in range(depth + 2, len(path)) if not self._is_list(path[:end])), len(path))
+        layer, branch = ".".join(path[: depth + 1]), ".".join(path[:top])
         has_attention = any(
-            _hint(name.rpartition(".")[2], child) == "attention" for name, child in layer.named_modules() if name
+            self._hint(name.rpartition(".")[2], self._modules[name]) == "attention"
+            for name in self._modules
+            if name.startswith(f"{layer}.") and not f"{name}.".startswith(f"{branch}.")
         )
         has_matrix = any(parameter.dim() >= 2 for parameter in owner.parameters(recurse=False))
         return "mlp" if inner and has_attention and has_matrix else "other"
 
+    def _is_list(self, path: Sequence[str]) -> bool:
+        return isinstance(self._modules[".".join(path)], nn.ModuleList)
+
+    def _hint(self, name: str, module: nn.Module) -> str | None:
+        """Return what a module calls itself, "attention" or "mlp"; its attribute's name goes before its class's."""
+        for text in (name, type(module).__name__.removeprefix(self._family)):
+            # Of two words in a name the later one is the noun, as in "MoeAttention".
+            found = [(match.start(), role) for pattern, role in ((_ATTENTION, "attention"), (_MLP, "mlp"))
+                     for match in pattern.finditer(text)]  # fmt: skip
+            if found:
+                return max(found)[1]
+        if not _convolves(module) and any(hasattr(module, field) for field in _ATTENTION_FIELDS):
+            return "attention"
+        return None
+
 
 def _is_norm(name: str, module: nn.Module) -> bool:
     return bool(_NORM.search(name) or _NORM.search(type(module).__name__))
-
-
-def _hint(name: str, module: nn.Module) -> str | None:
-    """Return what a module calls itself: "attention", "mlp" or None. The attribute's name goes before the class's."""
-    for text in (name, type(module).__name__):
-        # Of two words in a name the later one is the noun, as in "MoeAttention".
-        found = [(match.start(), role) for pattern, role in ((_ATTENTION, "attention"), (_MLP, "mlp"))
-                 for match in pattern.finditer(text)]  # fmt: skip
-        if found:
-            return max(found)[1]
-    if not _convolves(module) and any(hasattr(module, field) for field in _ATTENTION_FIELDS):
-        return "attention"
-    return None
 
 
 def _convolves(module: nn.Module) -> bool:
