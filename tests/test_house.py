@@ -86,10 +86,11 @@ INSIDE = {
         },
         "measures": {"engines", "scripts", "task"},
         "terms": {"measures", "metrics", "task"},
-        "contents": set(),
+        "images": set(),
+        "contents": {"images"},
         "samples": set(),
-        "answers": {"samples"},
-        "catalog": {"index", "metrics", "task", "terms", "unsafe_code"},
+        "answers": {"images", "samples"},
+        "catalog": {"images", "index", "metrics", "task", "terms", "unsafe_code"},
         "trial": {"engines", "metrics"},
         "prepared_task": {
             *(
@@ -97,6 +98,7 @@ INSIDE = {
                 "catalog",
                 "contents",
                 "engines",
+                "images",
                 "index",
                 "measures",
                 "metrics",

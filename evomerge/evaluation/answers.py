@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from evomerge.evaluation.images import image_text, is_image
 from evomerge.evaluation.samples import sample_hashes
 from evomerge.record import ItemAnswer, ItemPrompt
 from evomerge.system.text import STORED_LENGTH, cut
@@ -86,6 +87,8 @@ def as_json(value: Any, *, most: int | None = STORED_LENGTH) -> Any:
         return {_key(name): as_json(one, most=most) for name, one in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [as_json(one, most=most) for one in value]
+    if is_image(value):
+        return image_text(value)
     if getattr(value, "shape", None) == () and hasattr(value, "item"):  # numbers of numpy
         return as_json(value.item(), most=most)
     return cut(str(value), most)

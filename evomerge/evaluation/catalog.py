@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import ConfigError, unknown_name
+from evomerge.evaluation.images import showing_problems
 from evomerge.evaluation.index import Entry, built_in, load, local, version_problem, yaml_files
 from evomerge.evaluation.metrics import declared_metrics
 from evomerge.evaluation.task import TaskSpec, generation_problems, samples, shared, spec_problems
@@ -167,8 +168,7 @@ def _check_task(
     output_type = config.get("output_type", "generate_until")
     if output_type not in OUTPUT_TYPES:
         return [f"task {name!r} has output_type {output_type!r}; supported are {', '.join(OUTPUT_TYPES)}"]
-    if config.get("doc_to_image") or config.get("doc_to_audio"):
-        problems.append(f"task {name!r} shows images or audio to the model; only text tasks are supported")
+    problems += showing_problems(name, config.get("doc_to_image"), config.get("doc_to_audio"), output_type)
     own = spec.generation or {}
     if output_type != "generate_until" and own and not where_they_fit:
         problems.append(no_generation(name, output_type))

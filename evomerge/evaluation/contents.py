@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from evomerge.evaluation.images import image_digest, is_image
 from evomerge.system.contents import content_of, digest_of
 from evomerge.system.source_files import is_installed, source_files
 
@@ -116,6 +117,8 @@ def _plain(value: Any) -> Any:
         return sorted(json.dumps(_plain(one), sort_keys=True) for one in value)
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
+    if is_image(value):
+        return {"image": image_digest(value)}
     if callable(value):
         return f"function {getattr(value, '__name__', type(value).__name__)}"
     return _ADDRESS.sub("", repr(value))

@@ -23,6 +23,7 @@ from evomerge.evaluation.contents import short_hash
 from evomerge.evaluation.engines.base import Answers, Call, Division, Engine, Response
 from evomerge.evaluation.engines.batching import by_prefix
 from evomerge.evaluation.engines.encoding import Encoded, Encoder, request_size
+from evomerge.evaluation.engines.images import image_chat_template, processor_beside
 from evomerge.evaluation.engines.registry import ENGINES, make_engine
 from evomerge.evaluation.engines.units import UnitRange
 from evomerge.evaluation.measures.base import Measure
@@ -203,7 +204,7 @@ class LmHarness:
         items: dict[str, dict[str, Any]] = {task.name: {} for task in self._runs}
         scoring: dict[str, dict[str, str]] = {}
         for split in Split:
-            built = self._build(split, self._as_turns if self._chat.template else None)
+            built = self._build(split, (lambda _: self._as_turns) if self._chat.template else None)
             for task in self._runs:
                 source = task.source(split)
                 prepared = self._task(task, source)
@@ -343,7 +344,7 @@ class LmHarness:
                 write = None
                 if template is not None:
                     arguments = self._chat.arguments_for(tokenizer)
-                    write = Encoder(tokenizer, 1, template_arguments=arguments).chat_template
+                    write = self._templates(tokenizer, Encoder(tokenizer, 1, template_arguments=arguments))
                 built = self._build(split, write)
             return [
                 prompt
@@ -423,6 +424,9 @@ class LmHarness:
             thinking is cut); one sentence each.
         """
         self.prepare()
+        unseeing = self._unseeing(tokenizers)
+        if unseeing:
+            return unseeing, []
         failed: dict[str, list[str]] = {}
         refused: dict[str, list[str]] = {}
         dated: dict[str, None] = {}
@@ -432,7 +436,8 @@ class LmHarness:
             for who, tokenizer in tokenizers if self._chat.template else ():
                 encoder = Encoder(tokenizer, 1, template_arguments=self._chat.arguments_for(tokenizer))
                 for task in self._runs:
-                    tried = TriedTemplate(tokenizer, encoder.chat_template, self._chat)
+                    templates = self._templates(tokenizer, encoder)
+                    tried = TriedTemplate(tokenizer, templates(self._task(task, task.name)), self._chat)
                     self._try_template(task, tried)
                     if tried.dated:
                         dated[who] = None
@@ -464,6 +469,23 @@ class LmHarness:
                 "each a template that takes it"
             )
         return problems, notes
+
+    def _unseeing(self, tokenizers: Sequence[tuple[str, Any]]) -> list[str]:
+        """Return who cannot be asked about images, if a task shows any, one sentence each."""
+        seen = [task.name for task, one in self._tasks.items() if one.shows_images]
+        if not seen:
+            return []
+        problems = []
+        if self._chat.think_end is not None:
+            problems.append(
+                f"task {seen[0]!r} shows images, for which lm-eval knows no think_end_token; leave one of them out"
+            )
+        for who, tokenizer in tokenizers:
+            try:
+                processor_beside(tokenizer)
+            except EvaluationError as error:
+                problems.append(f"{who}: {error}")
+        return problems
 
     def _generation_settings(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the tasks that ask for texts by their generation_kwargs, with these."""
@@ -705,10 +727,27 @@ class LmHarness:
             template = chat_key(tokenizer)
         key = (split, template)
         if key not in self._requests:
-            self._requests[key] = self._build(split, None if template is None else encoder.chat_template)
+            write = None if template is None else self._templates(tokenizer, encoder)
+            self._requests[key] = self._build(split, write)
         return template, self._requests[key]
 
-    def _build(self, split: Split, chat_template: Callable[..., str] | None) -> dict[str, Requests]:
+    def _templates(self, tokenizer: Any, encoder: Encoder) -> Callable[[PreparedTask], Callable[..., str]]:
+        """Return what gives each task lm-eval's function from a chat, which may have places for images, to text."""
+        seeing: list[Callable[..., str]] = []
+
+        def of(task: PreparedTask) -> Callable[..., str]:
+            if not task.shows_images:
+                return encoder.chat_template
+            if not seeing:
+                arguments = self._chat.arguments_for(tokenizer)
+                seeing.append(image_chat_template(processor_beside(tokenizer), arguments))
+            return seeing[0]
+
+        return of
+
+    def _build(
+        self, split: Split, chat_template: Callable[[PreparedTask], Callable[..., str]] | None
+    ) -> dict[str, Requests]:
         """Build the requests of a split, by task."""
         built = {}
         for task in self._runs:
@@ -717,10 +756,11 @@ class LmHarness:
             # Few-shot examples come from the earliest split of the same pool: from search items, if there are any,
             # and from test items for test items only.
             shots_from = next((d.items for d in drawn.values() if d.source == mine.source and d.items), ())
-            built[task.name] = self._task(task, mine.source).build(
+            prepared = self._task(task, mine.source)
+            built[task.name] = prepared.build(
                 mine.items,
                 shots_from=shots_from,
-                chat_template=chat_template,
+                chat_template=None if chat_template is None or not mine.items else chat_template(prepared),
                 system=self._chat.system,
                 shots_as_turns=self._chat.fewshot_as_turns,
             )
@@ -772,6 +812,7 @@ class LmHarness:
                 tuple(name for name, _ in pairs),
                 tuple(known[id(instance)] for _, instance in pairs),
                 self._chat.think_end,
+                bool(self._chat.template),
             )
             calls.append((call, engine.prepare(call)))
         self._prepared[key] = calls

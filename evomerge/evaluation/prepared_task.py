@@ -16,6 +16,7 @@ from evomerge.evaluation.contents import document_hashes, item_hashes, scoring_c
 from evomerge.evaluation.engines.base import Call
 from evomerge.evaluation.engines.encoding import is_cut
 from evomerge.evaluation.engines.stopping import Text
+from evomerge.evaluation.images import showing_problems
 from evomerge.evaluation.index import load
 from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.metrics import Metric, is_mean_of_items, is_open, item_metrics, loaded_metrics
@@ -77,6 +78,7 @@ class PreparedTask:
         filters: names of its filters.
         metrics: the metrics that it reports, by the names used here.
         runs_code: whether it says that it runs code that the model writes.
+        shows_images: whether it shows images to the model.
     """
 
     def __init__(
@@ -111,8 +113,11 @@ class PreparedTask:
             self._task = _load(name, path)
         if self.output_type not in OUTPUT_TYPES:
             raise ConfigError(f"task {name!r} has output_type {self.output_type!r}; known are {OUTPUT_TYPES}")
-        if getattr(self._task, "MULTIMODAL", False):
-            raise ConfigError(f"task {name!r} shows images or audio to the model; only text tasks are supported")
+        shown = [getattr(self._task.config, f"doc_to_{kind}", None) for kind in ("image", "audio")]
+        self.shows_images = shown[0] is not None
+        problems = showing_problems(name, shown[0], shown[1], self.output_type)
+        if problems:
+            raise ConfigError(problems)
         self.runs_code |= bool(getattr(self._task, "UNSAFE_CODE", False))
         if self.runs_code and not allow_unsafe_code:
             raise ConfigError(refusal(name))

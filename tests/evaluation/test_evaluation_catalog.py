@@ -144,7 +144,7 @@ def test_the_tasks_of_other_splits_are_checked_too(tmp_path: Path) -> None:
     [
         ({"output_type": "interpretive_dance"}, "has output_type 'interpretive_dance'; supported are generate_until"),
         ({"unsafe_code": True}, "runs code that the models write"),
-        ({"doc_to_image": "image"}, "only text tasks are supported"),
+        ({"doc_to_audio": "sound"}, "only text and images are supported"),
         ({"generation_kwargs": {"do_sample": True}}, "samples its answers"),
         ({"generation_kwargs": {"temperature": 0.7}}, "samples its answers"),
         ({"generation_kwargs": {"temperature": 0.7, "do_sample": None}}, "samples its answers"),

@@ -59,7 +59,10 @@ def kept_names(folder: Path) -> set[str]:
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
+SLOW = [pytest.param(one, marks=pytest.mark.slow) for one in FAMILIES if one not in ("llava_next", "gemma3")]
+
+
+@pytest.fixture(scope="module", params=["llava_next", "gemma3", *SLOW])
 def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     family, folder = request.param, tmp_path_factory.mktemp(request.param)
     return SimpleNamespace(

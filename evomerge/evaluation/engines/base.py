@@ -35,6 +35,7 @@ class Call:
         tasks: the task of each request.
         encoded: each request as token ids; None where only lm-eval itself can answer.
         think_end: the text, or the id of the token, behind which answers begin; None: at their first token.
+        chat: whether the requests were written by chat templates.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Call:
     tasks: tuple[str, ...]
     encoded: tuple[Encoded | None, ...]
     think_end: str | int | None = None
+    chat: bool = False
 
 
 @dataclass(frozen=True, eq=False)

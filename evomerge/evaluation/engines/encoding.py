@@ -121,9 +121,11 @@ class Encoder:
             args: the arguments of its instance.
 
         Returns:
-            The request; None if only lm-eval itself can answer it (sampling, beams, an empty prompt or continuation, no
-            room for an answer).
+            The request; None if only lm-eval itself can answer it (images, sampling, beams, an empty prompt or
+            continuation, no room for an answer).
         """
+        if len(args) > 2:  # images
+            return None
         if kind == "generate_until":
             return self._generation(*args)
         if kind == "loglikelihood":

@@ -22,6 +22,7 @@ from evomerge.evaluation.engines.decoding import Decoding, decoding
 from evomerge.evaluation.engines.encoding import Completion, Likelihood
 from evomerge.evaluation.engines.forward import Forward
 from evomerge.evaluation.engines.generation import generate
+from evomerge.evaluation.engines.images import shows_images
 from evomerge.evaluation.engines.likelihood import Answer, Row, by_context, by_input, score_packed, score_plain
 from evomerge.evaluation.engines.lm_eval import LmEvalEngine
 from evomerge.evaluation.engines.rows import Rows, read_prefix
@@ -154,12 +155,12 @@ class HfEngine(Engine):
         own = texts | _responses(layout.prepared, answers)
         first, end = units.take(start, start + bool(left))
         if first < end:
-            if any(call.encoded[i] is None for i in left):
+            if any(call.encoded[i] is None and not shows_images(call.instances[i].args) for i in left):
                 self._say(
                     f"{len(left)} of {len(call.instances)} {call.kind} requests sample, use beams or cannot be "
                     "encoded: lm-eval answers them, more slowly"
                 )
-            rest = Call(call.kind, tuple(call.instances[i] for i in left), (), (), call.think_end)
+            rest = Call(call.kind, tuple(call.instances[i] for i in left), (), (), call.think_end, call.chat)
             own |= zip(left, self._lm_eval.answer(model, tokenizer, rest, should_stop), strict=True)
         return own
 

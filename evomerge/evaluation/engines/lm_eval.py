@@ -12,6 +12,7 @@ from evomerge.evaluation.engines.base import Call, Engine, Response, StopCheck
 from evomerge.evaluation.engines.decoding import decoding, task_limits
 from evomerge.evaluation.engines.encoding import is_greedy
 from evomerge.evaluation.engines.finite import require_finite
+from evomerge.evaluation.engines.images import image_lm, processor_beside, shows_images
 from evomerge.system.text import visible
 
 
@@ -21,8 +22,8 @@ class LmEvalEngine(Engine):
     def __init__(self, *, batch_size: int, max_length: int | None, sharers: int = 1, halvings: int = 0) -> None:
         self._batch_size = max(1, batch_size >> halvings)
         self._max_length = max_length
-        # model, tokenizer, settings, lm-eval's wrapper
-        self._last: tuple[Any, Any, tuple[int, int, str | int | None], Any] | None = None
+        # whether it sees: model, tokenizer, settings, lm-eval's wrapper
+        self._last: dict[bool, tuple[Any, Any, tuple[Any, ...], Any]] = {}
 
     def context_length(self, model: Any, tokenizer: Any) -> int:
         """Return the longest prompt with its answer: the one given, or what the model's config says."""
@@ -38,9 +39,16 @@ class LmEvalEngine(Engine):
         """Return one response per request; see `Engine`."""
         found: dict[int, Response] = {}
         alone = self._alone(model, prepared)
-        for rows, batch_size in ((sorted(set(range(len(prepared.instances))) - alone), self._batch_size), (alone, 1)):
+        together = set(range(len(prepared.instances))) - alone
+        seeing = {i for i, one in enumerate(prepared.instances) if shows_images(one.args)}
+        for rows, batch_size, sees in (
+            (together - seeing, self._batch_size, False),
+            (alone - seeing, 1, False),
+            (together & seeing, self._batch_size, True),
+            (alone & seeing, 1, True),
+        ):
             if rows:
-                lm = self._lm_for(model, tokenizer, batch_size, prepared.think_end)
+                lm = self._lm_for(model, tokenizer, batch_size, prepared, sees)
                 asked = [prepared.instances[i] for i in sorted(rows)]
                 _refuse_too_long(lm, prepared.kind, asked)
                 with _watched(model, should_stop), task_limits(model):
@@ -63,30 +71,34 @@ class LmEvalEngine(Engine):
 
     def release(self) -> None:
         """Let go of the last model."""
-        self._last = None
+        self._last = {}
 
-    def _lm_for(self, model: Any, tokenizer: Any, batch_size: int, think_end: str | int | None) -> Any:
+    def _lm_for(self, model: Any, tokenizer: Any, batch_size: int, call: Call, sees: bool) -> Any:
         """Return lm-eval's wrapper of the model, made once for a model that is written in place."""
-        settings = (batch_size, self.context_length(model, tokenizer), think_end)
-        if self._last is not None:
-            last_model, last_tokenizer, last_settings, lm = self._last
+        settings = (batch_size, self.context_length(model, tokenizer), call.think_end, call.chat)
+        if sees in self._last:
+            last_model, last_tokenizer, last_settings, lm = self._last[sees]
             known = last_model is model and last_tokenizer is tokenizer and last_settings == settings
             if known and lm.device == model.device:
                 model.eval()
                 return lm
         from lm_eval.models.huggingface import HFLM
 
-        self._last = None
-        lm = HFLM(
-            pretrained=model,
-            # A copy, since lm-eval adds a pad token and changes the padding side, and the tokenizer may be exported.
-            tokenizer=copy.deepcopy(tokenizer),
-            backend="seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal",
-            batch_size=batch_size,
-            max_length=settings[1],
-            think_end_token=think_end,
-        )
-        self._last = (model, tokenizer, settings, lm)
+        self._last.pop(sees, None)
+        if sees:
+            processor = processor_beside(tokenizer)
+            lm = image_lm(model, processor, batch_size=batch_size, max_length=settings[1], chat=call.chat)
+        else:
+            lm = HFLM(
+                pretrained=model,
+                # A copy, since lm-eval adds a pad token and changes the padding side; the tokenizer may be exported.
+                tokenizer=copy.deepcopy(tokenizer),
+                backend="seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal",
+                batch_size=batch_size,
+                max_length=settings[1],
+                think_end_token=call.think_end,
+            )
+        self._last[sees] = (model, tokenizer, settings, lm)
         return lm
 
 

@@ -133,8 +133,8 @@ class VllmEngine(Engine):
         if unknown:
             raise ConfigError(
                 f"task {call.tasks[unknown[0]]!r}: {len(unknown)} of its suite's {len(call.encoded)} {call.kind} "
-                "requests sample, use beams, leave no room for an answer or are empty, which evaluation.engine=vllm "
-                "does not run; use engine=hf"
+                "requests show images, sample, use beams, leave no room for an answer or are empty, which "
+                "evaluation.engine=vllm does not run; use engine=hf"
             )
         generations = tuple(one for one in call.encoded if isinstance(one, Completion))
         windows: list[tuple[int, ...]] = []

@@ -19,6 +19,7 @@ from torch import nn
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.generation import read_generation_config
 from evomerge.merge.files.model import OpenModel
+from evomerge.system.processor import load_processor
 
 log = logging.getLogger(__name__)
 
@@ -65,28 +66,6 @@ class Processors:
         if folder not in self._loaded:
             self._loaded[folder] = load_processor(folder, trust_remote_code=lender.trust_remote_code)
         return self._loaded[folder]
-
-
-def load_processor(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """Return the processor of a model's folder.
-
-    Raises:
-        CheckpointError: if transformers cannot load it.
-    """
-    from transformers import AutoProcessor
-
-    try:
-        found = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers raises almost anything on missing or broken files
-        needs = ""
-        if isinstance(error, ImportError) or "torchvision" in str(error) or "PIL" in str(error):
-            needs = "; image processors need packages of their own: pip install 'evomerge[vision]'"
-        raise CheckpointError(f"{folder} has no processor that transformers can load: {error}{needs}") from error
-    if not hasattr(found, "image_processor"):  # for want of files, transformers returns the tokenizer alone
-        raise CheckpointError(
-            f"{folder} has no files that say how images are read (processor_config.json or preprocessor_config.json)"
-        )
-    return found
 
 
 class GenerationConfigs:
