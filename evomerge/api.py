@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evomerge.estimation import Responses
     from evomerge.export import ExportReport
     from evomerge.export.adapter import ExtractedAdapter
+    from evomerge.export.hub import Pushed
     from evomerge.export.verify import Verification
     from evomerge.report import Shown
     from evomerge.workflows.evaluate import RunEvaluation
@@ -820,26 +821,61 @@ def push(
     dry_run: bool = False,
     token: str | None = None,
     answers: bool = True,
-) -> list[tuple[str, int]]:
-    """Upload the best merge of a run, or a folder made by `export`, to the Hub.
+    branch: str | None = None,
+    overwrite: bool = False,
+    pull_request: bool = False,
+    candidates: Sequence[int] = (),
+    front: bool = False,
+    several: str = "branches",
+    force: bool = False,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Pushed]:
+    """Upload merges of a run, or a folder made by `export`, to the Hub; each is one commit.
+
+    Token, account and repository are checked, and made where they are missing, before anything is built. A push that
+    was interrupted is repeated by the same call, which sends what is missing.
 
     Args:
-        repo_id: "org/name".
-        private: whether a repository that is made is private.
-        dry_run: whether to list what would be uploaded and send nothing.
+        run_dir: the run, or the folder.
+        repo_id: "org/name", or "name" for the token's own account.
+        private: whether a repository that is made is private; one that is there must be.
+        dry_run: whether to say what would go, without building it: the Hub is asked, where it can be, and nothing sent.
         token: the Hub's token, which is never printed; None: from HF_TOKEN or the login of the Hub's own command.
         answers: of a run: as in `export`.
+        branch: the branch; None: `main`.
+        overwrite: whether a commit may put these files in the place of others that are there; its history keeps them.
+        pull_request: whether the commit is proposed as a pull request.
+        candidates: numbers of candidates of the run; empty: its best merge.
+        front: whether all merges go with which the search ended, its front or archive.
+        several: how several merges are published: as "branches" of one repository, the chosen one on `main`, or as a
+            "collection" of repositories.
+        force: of a run: as in `export`.
+        say: called with a sentence at each step.
+        progress: called with (steps done, steps in all) while a merge is built.
 
     Returns:
-        The files: path in the repository and size in bytes.
+        What was (or would be) uploaded, a merge each, the chosen one first.
 
     Raises:
         RunError: if the folder is no run.
-        ExportError: if there is no best merge yet, the folder is no model, or the Hub refuses it or is out of reach.
+        ExportError: if there is no such merge, the folder is no model, the repository holds something else, or the Hub
+            refuses it or is out of reach.
     """
+    from evomerge.workflows.push import PushOptions
     from evomerge.workflows.push import push as run
 
-    return run(run_dir, repo_id, private=private, dry_run=dry_run, token=token, answers=answers)
+    options = PushOptions(private, dry_run, token, branch, overwrite, pull_request, answers, force)
+    return run(
+        run_dir,
+        repo_id,
+        options,
+        candidates=candidates,
+        front=front,
+        several=several,
+        say=say or (lambda _: None),
+        progress=progress,
+    )
 
 
 __all__ = [

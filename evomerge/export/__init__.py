@@ -10,12 +10,15 @@
 - `licence_terms.py`: what licences ask, and which cannot be kept at once
 - `revisions.py`: which commits of Hub models were used
 - `publishing.py`: what may stand in a folder that is published: no secrets, no folders of this machine
-- `hub.py`: upload, private unless told otherwise
+- `outline.py`: what an export would write, without its weights
+- `publication.py`: where a merge is published, and the others of its search beside it
+- `hub.py`: upload in one commit, private unless told otherwise
+- `hub_place.py`, `hub_errors.py`: whose token it is and what is there; what went wrong, in words
 """
 
 from evomerge.export.from_run import export_run
 from evomerge.export.hf_folder import ExportReport, export_recipe
-from evomerge.export.hub import HubFile, push
+from evomerge.export.hub import HubFile, Pushed, push
 from evomerge.export.model_card import model_card
 
-__all__ = ["ExportReport", "HubFile", "export_recipe", "export_run", "model_card", "push"]
+__all__ = ["ExportReport", "HubFile", "Pushed", "export_recipe", "export_run", "model_card", "push"]

@@ -12,8 +12,11 @@ from evomerge.errors import ExportError
 from evomerge.export.card_answers import card_answers
 from evomerge.export.card_items import ITEMS_FILE, items_text
 from evomerge.export.hf_folder import ExportReport, export_recipe
+from evomerge.export.hub import HubFile
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card
+from evomerge.export.outline import outline_recipe
+from evomerge.export.publication import Publication
 from evomerge.export.publishing import CUT_NOTE, refuse_secrets_in_data, without_folders
 from evomerge.export.questions import run_questions
 from evomerge.export.search_facts import search_facts, section
@@ -52,6 +55,7 @@ def export_run(
     answers: bool = True,
     force: bool = False,
     sources: Sources | None = None,
+    published: Publication | None = None,
 ) -> Path:
     """Write the best candidate of a run (or any other one) as a model folder with a card, and return the folder.
 
@@ -64,6 +68,7 @@ def export_run(
         shard_size: as in `export_recipe`; so are `progress`, `verify`, `tolerance` and `report`.
         answers: whether the card shows a few answers, with the items that they answer.
         force: as in `export_recipe`; so are the `sources`.
+        published: where the merge stands on the Hub, if it does; its id there is the title.
 
     Raises:
         ExportError: if there is no such candidate, the configuration holds what looks like a secret, or the folder
@@ -76,10 +81,8 @@ def export_run(
     return export_recipe(
         record.recipe,
         out,
-        card=lambda known: run_card(
-            run, record, config=config, title=title or out.resolve().name, report=known, answers=answers
-        ),
-        extra_files={CONFIG_FILE: _config_text(config), ITEMS_FILE: items_text(measured_items(run))},
+        card=_card_maker(run, record, config, title or out.resolve().name, answers, published),
+        extra_files=_extra_files(run, config),
         shard_size=shard_size,
         progress=progress,
         verify=verify,
@@ -89,6 +92,39 @@ def export_run(
         force=force,
         sources=sources,
     )
+
+
+def outline_run(
+    run: RunDir,
+    folder: Path,
+    *,
+    number: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    answers: bool = True,
+    published: Publication | None = None,
+) -> list[HubFile]:
+    """Write what `export_run` would into an empty folder, but for the weights, and return all of its files.
+
+    Raises:
+        ExportError: as `export_run`, as far as it shows before weights are read.
+    """
+    config = run.config if config is None else config
+    refuse_secrets_in_data(config, run.path / CONFIG)
+    record = chosen_record(run, number)
+    card = _card_maker(run, record, config, folder.name, answers, published)
+    return outline_recipe(record.recipe, folder, card=card, extra_files=_extra_files(run, config))
+
+
+def _card_maker(
+    run: RunDir, record: Record, config: Mapping[str, Any], title: str, answers: bool, published: Publication | None
+) -> Callable[[ExportReport], str]:
+    options: dict[str, Any] = {"config": config, "answers": answers, "published": published}
+    title = title if published is None else published.repo_id
+    return lambda known: run_card(run, record, title=title, report=known, **options)
+
+
+def _extra_files(run: RunDir, config: Mapping[str, Any]) -> dict[str, str]:
+    return {CONFIG_FILE: _config_text(config), ITEMS_FILE: items_text(measured_items(run))}
 
 
 def chosen_record(run: RunDir, number: int | None = None) -> Record:
@@ -121,6 +157,7 @@ def run_card(
     title: str,
     report: ExportReport | None = None,
     answers: bool = True,
+    published: Publication | None = None,
 ) -> str:
     """Return the model card of a candidate, compared with the run's parents and plain average.
 
@@ -131,6 +168,7 @@ def run_card(
         title: the model's name.
         report: what is known of its folder.
         answers: as in `export_run`.
+        published: as in `export_run`.
     """
     baselines, measured = run.database.baselines(), measured_items(run)
     scores: dict[str, Mapping[Split, Score]] = {title: record.scores or {}}
@@ -153,6 +191,7 @@ def run_card(
         report=report,
         verdict=without_folders(_verdict(run, record)),
         answers=card_answers(run, record) if answers else "",
+        published=published,
     )
 
 

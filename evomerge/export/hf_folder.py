@@ -190,13 +190,18 @@ def _recipe_text(recipe: Recipe) -> dict[str, str]:
 def _mergekit(recipe: Recipe, sources: Sources) -> dict[str, str]:
     """Return the recipe as a file for mergekit, by name; nothing if mergekit cannot express it."""
     from evomerge.interop.mergekit import write_mergekit
-    from evomerge.merge.paths.ends import Lenders
 
-    if recipe.path and sources.compatible_parents(recipe).untied(Lenders.of(recipe)) is not None:
+    if recipe.path and _unties(recipe, sources):
         return {}  # mergekit keeps the tie, so that the head would be the first model's embedding
     public = dict(zip(recipe.checkpoints(), published_recipe(recipe).checkpoints(), strict=True))
     written = write_mergekit(recipe, places=public)
     return {} if written.problems else {MERGEKIT_FILE: written.text}
+
+
+def _unties(recipe: Recipe, sources: Sources) -> bool:
+    from evomerge.merge.paths.ends import Lenders
+
+    return sources.compatible_parents(recipe).untied(Lenders.of(recipe)) is not None
 
 
 def _problem(error: OSError, out: Path) -> str:

@@ -16,6 +16,7 @@ from evomerge.export.card_scores import degeneration_table, objective_table, sco
 from evomerge.export.hf_folder import MERGEKIT_FILE, ExportReport
 from evomerge.export.licences import ParentModel, describe_parents, merged_licence
 from evomerge.export.model_index import model_index
+from evomerge.export.publication import Publication
 from evomerge.export.publishing import published_recipe
 from evomerge.recipe import Recipe
 from evomerge.recipe.layer_path import runs
@@ -58,7 +59,7 @@ def model_card(
     report: ExportReport | None = None,
     verdict: Mapping[str, Any] | None = None,
     answers: str = "",
-    related: str = "",
+    published: Publication | None = None,
 ) -> str:
     """Return the text of README.md.
 
@@ -75,7 +76,7 @@ def model_card(
         report: what is known of the folder: how it was verified, what its repeated layers cost.
         verdict: what the scores are worth, as `evomerge.analysis.verdict.with_verdict` returns it.
         answers: the section with answers of the merge, as `evomerge.export.card_answers.card_answers` returns it.
-        related: a section that links other models of the same search.
+        published: where it stands on the Hub, and what stands beside it.
     """
     parents = describe_parents(recipe) if parents is None else parents
     scores, tasks, measured = scores or {}, tasks or {}, measured or {}
@@ -95,8 +96,8 @@ def model_card(
         "---\n" + write_yaml(metadata) + "---",
         f"# {markdown(title)}",
         _summary(recipe, parents, searched=bool(scores)),
-        "## Use\n\n" + _usage(title, auto_class),
-        related,
+        "## Use\n\n" + _usage(title, auto_class, None if published is None else published.branch),
+        "" if published is None else published.related,
         _layer_path(recipe, report) if recipe.path else "",
         _verified(report) if report is not None else "",
         "## Scores\n\n" + score_table(scores, tasks, verdict or {}) + worth_text(verdict or {}) if scores else "",
@@ -227,8 +228,8 @@ def _verified(report: ExportReport) -> str:
     return "\n\n".join(["## Verified", *parts]) if parts else ""
 
 
-def _usage(title: str, auto_class: str) -> str:
-    quoted = json_text(title)
+def _usage(title: str, auto_class: str, branch: str | None) -> str:
+    quoted = json_text(title) + ("" if branch is None else f", revision={json_text(branch)}")
     reader = "AutoProcessor" if auto_class in _OF_IMAGES else "AutoTokenizer"
     return (
         "```python\n"

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.config.canonical import deciding
-from evomerge.errors import EvomergeError, ExportError, RunError
+from evomerge.errors import EvomergeError, ExportError
 from evomerge.export import ExportReport, export_run
 from evomerge.export.from_run import chosen_record
+from evomerge.export.publication import Publication
 from evomerge.merge.sources import Sources
 from evomerge.store.run_dir import RunDir
 from evomerge.system.files import free_folder
 from evomerge.system.text import command, error_text
 from evomerge.workflows import Note, Progress
+from evomerge.workflows.published import published_config
 from evomerge.workflows.same_models import refuse_other_models
 
 
@@ -31,6 +32,8 @@ def export(
     answers: bool = True,
     force: bool = False,
     title: str | None = None,
+    published: Publication | None = None,
+    sources: Sources | None = None,
 ) -> Path:
     """Write the best merge of a run, or another candidate, as a Hugging Face folder; see `evomerge.api.export`."""
     with RunDir.open(run_dir, frozen=True) as run:  # the search may go on while the weights are written
@@ -40,7 +43,7 @@ def export(
             run,
             out,
             number=candidate,
-            config=_config(run),
+            config=published_config(run),
             title=title,
             shard_size=shard_size,
             progress=progress,
@@ -49,6 +52,8 @@ def export(
             report=report,
             answers=answers,
             force=force,
+            published=published,
+            sources=sources,
         )
 
 
@@ -78,7 +83,7 @@ def export_several(
         records = [chosen_record(run, number) for number in numbers]
         folders = [free_folder(out / _folder_name(number), ExportError) for number in numbers]
         _refuse_others(run, numbers)
-        config, sources = _config(run), Sources()
+        config, sources = published_config(run), Sources()
         title = title or out.resolve().name
         written, failed = [], []
         for record, folder in zip(records, folders, strict=True):
@@ -117,16 +122,3 @@ def _refuse_others(run: RunDir, numbers: Sequence[int | None]) -> None:
         f"build the recipe from what is there now, without scores: {command('merge', run.best_path, 'DIR')}",
         error=ExportError,
     )
-
-
-def _config(run: RunDir) -> dict[str, Any]:
-    """Return the configuration for publication: config.yaml as long as it says the same as the run's own.
-
-    So a secret that was written out can be replaced there by a reference.
-    """
-    own = run.config
-    try:
-        edited = run.edited_config
-    except RunError:
-        return own
-    return edited if deciding(edited) == deciding(own) else own

@@ -205,7 +205,7 @@ def test_a_run_is_exported_with_its_winner_and_what_it_was_compared_with(run, tm
     config = (out / "evomerge.yaml").read_text()
     assert config.startswith("defaults: [search, _self_]\n# Local paths are cut")
     assert yaml.safe_load(config)["models"] == {"parents": {"math": "math-model"}}
-    assert {file.path for file in push(out, "org/name", dry_run=True)} >= {
+    assert {file.path for file in push(out, "org/name", dry_run=True).files} >= {
         "README.md",
         "config.json",
         "model.safetensors",

@@ -86,6 +86,21 @@ def _ref(name: str, kind: str, commit: str) -> dict[str, str]:
     return {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit}
 
 
+@route("GET", _API + r"/commits/([^/]+)")
+def commits(exchange: Exchange, kinds: str, name: str, revision: str) -> None:
+    """The commits up to one, the latest first."""
+    repository = find(exchange, name, KINDS[kinds])
+    commit = repository and at(exchange, repository, revision)
+    if repository is None or commit is None:
+        return
+    listed = []
+    while commit:
+        listed.append({"id": commit, "title": repository.messages[commit], "message": "", "authors": [],
+                       "date": "2026-01-01T00:00:00.000Z"})  # fmt: skip
+        commit = repository.parents[commit]
+    exchange.json(listed)
+
+
 @route("GET", _API + r"/tree/([^/]+)(?:/(.*))?")
 def tree(exchange: Exchange, kinds: str, name: str, revision: str, folder: str | None) -> None:
     """The files of a commit, page by page; folders alone where it is not recursive."""

@@ -66,6 +66,7 @@ class Repository:
         card: front matter of its README, as the Hub's API gives it (`cardData`).
         commits: files of each commit, by the commit's id.
         messages: title of each commit.
+        parents: the commit before each; "" before the first.
         branches: name to commit.
         tags: name to commit.
     """
@@ -78,6 +79,7 @@ class Repository:
     card: dict[str, Any] = field(default_factory=dict)
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
@@ -107,6 +109,7 @@ class Repository:
         made = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         self.commits[made] = files
         self.messages[made] = message
+        self.parents[made] = parent
         self.branches[branch] = made
         return made
 

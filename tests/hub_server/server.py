@@ -33,7 +33,7 @@ class Fault:
         status: this status is answered.
         cut_after: the connection is cut after this many bytes of the body.
         flip: the byte at this place of a file is sent with other bits.
-        seconds_each: how long each `chunk` bytes of the body take.
+        seconds_each: how long each `chunk` bytes of the body take; of an upload, how long it waits before it is read.
         chunk: bytes that are sent at a time.
         retry_after: seconds in the header `Retry-After`, with a status.
     """
@@ -252,8 +252,7 @@ def use_hub(hub: HubServer, home: Path, monkeypatch: pytest.MonkeyPatch, token: 
 
     huggingface_hub reads its environment when it is imported; from then on it looks at its module of constants.
     """
-    import huggingface_hub
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
     from huggingface_hub.utils import _http
 
     for name, value in hub_variables(hub, home, token).items():
@@ -268,6 +267,6 @@ def use_hub(hub: HubServer, home: Path, monkeypatch: pytest.MonkeyPatch, token: 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
     monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(home / "stored_tokens"))
-    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)  # its functions, made of one object
+    monkeypatch.setattr(hf_api.api, "endpoint", hub.url)  # its functions, made of one object
     origin = _http._url_origin(hub.url)
     monkeypatch.setattr(_http, "_HUB_ORIGINS", frozenset({origin}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 from hub_server.reading import find
@@ -65,6 +66,8 @@ def _object(exchange: Exchange, name: str, asked: dict[str, Any]) -> dict[str, A
 def put(exchange: Exchange, name: str) -> None:
     """A large file or a part of one, for whoever has its address; half of one is nothing."""
     part = exchange.hub.signatures.get(exchange.query.get("signature", ""))
+    if exchange.fault is not None:
+        time.sleep(exchange.fault.seconds_each)
     wanted = int(exchange.handler.headers.get("Content-Length") or 0)
     content = exchange.handler.rfile.read(wanted)
     if exchange.token is not None or not isinstance(part, Part) or len(content) < wanted:

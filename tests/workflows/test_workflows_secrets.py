@@ -78,7 +78,7 @@ def test_a_token_that_was_written_out_is_warned_of_and_not_exported_or_pushed(ti
         api.push(out, "org/name", dry_run=True)
     assert TOKEN not in str(refused.value)
     (out / "notes.md").unlink()
-    assert {name for name, _ in api.push(out, "org/name", dry_run=True)} >= {
+    assert {name for name, _ in api.push(out, "org/name", dry_run=True)[0].files} >= {
         "README.md",
         "recipe.yaml",
         "evomerge.yaml",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.merge.disk.plain import PlainMerge, UnusualError, plain_merge
-from evomerge.merge.disk.stream import Lend, Piece, write_files
+from evomerge.merge.disk.stream import Lend, Piece, file_size, write_files
 from evomerge.merge.files import pages
 from evomerge.merge.files.belongings import GENERATION, belongings, code_files
 from evomerge.merge.files.weights import INDEX, SINGLE
@@ -87,6 +87,35 @@ def merge_to_disk(
         sources = Sources()
     _write(_build(recipe, sources, plan), recipe, folder, shard_size, progress)
     return folder
+
+
+def outline_on_disk(
+    recipe: Recipe, folder: Path, *, shard_size: int = SHARD_BYTES, sources: Sources | None = None
+) -> dict[str, int]:
+    """Write what `merge_to_disk` would, but for the weights, into a folder that is there.
+
+    The weights' files follow from the headers of the inputs, so none is read.
+
+    Returns:
+        The name of each file of weights that is left out, and its size in bytes.
+
+    Raises:
+        RecipeError, CheckpointError, ExportError: as `merge_to_disk`.
+    """
+    plain = plain_merge(recipe) if sources is None else None
+    build = None
+    if plain is not None:
+        with contextlib.suppress(UnusualError):
+            build = _plain_build(plain)
+    if build is None:
+        from evomerge.merge.sources import Sources
+
+        build = _build(recipe, sources or Sources())
+    _write_config(build, folder)
+    files = _weight_files(build, folder, shard_size)
+    _write_tokenizer(build, folder)
+    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    return {path.name: file_size([_piece(build, task) for task in shard]) for path, shard in files.items()}
 
 
 def tensors_of(recipe: Recipe, sources: Sources) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -230,22 +259,27 @@ def _reason(error: OSError) -> str:
 
 
 def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progress | None) -> None:
-    shards = _shards(build.tasks, shard_size)
-    names = [SINGLE] if len(shards) == 1 else [
-        f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
-    ]  # fmt: skip
     done = itertools.count(1)
 
     def count() -> None:
         if progress is not None:
             progress(next(done), len(build.tasks))
 
-    files = {folder / name: [_piece(build, task) for task in shard] for name, shard in zip(names, shards, strict=True)}
-    write_files(files, count)
+    files = _weight_files(build, folder, shard_size)
+    write_files({path: [_piece(build, task) for task in shard] for path, shard in files.items()}, count)
+
+
+def _weight_files(build: _Build, folder: Path, shard_size: int) -> dict[Path, list[TensorTask | PathTask]]:
+    """Return which tensors each file of weights holds; the index of several is written."""
+    shards = _shards(build.tasks, shard_size)
+    names = [SINGLE] if len(shards) == 1 else [
+        f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
+    ]  # fmt: skip
     if len(shards) > 1:
         places = {task.name: name for name, shard in zip(names, shards, strict=True) for task in shard}
         index = {"metadata": {"total_size": sum(task.n_bytes for task in build.tasks)}, "weight_map": places}
         write_json(folder / INDEX, index)
+    return {folder / name: shard for name, shard in zip(names, shards, strict=True)}
 
 
 def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:

@@ -188,6 +188,11 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
             raise thread.error
 
 
+def file_size(pieces: Sequence[Piece]) -> int:
+    """Return the size in bytes of a file that holds these tensors."""
+    return len(_header(pieces)[1]) + sum(piece.n_bytes for piece in pieces)
+
+
 def _header(pieces: Sequence[Piece]) -> tuple[dict[str, int], bytes]:
     """Return where each tensor begins in the file, and the file's header; see the format's description.
 
