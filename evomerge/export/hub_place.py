@@ -15,7 +15,7 @@ ATTRIBUTES = ".gitattributes"
 """The file that the Hub makes with a repository, and keeps."""
 
 
-class RemoteFile(NamedTuple):
+class HeldFile(NamedTuple):
     """A file on the Hub.
 
     Attributes:
@@ -47,7 +47,7 @@ class HubPlace:
     exists: bool | None = False
     private: bool | None = None
     head: str | None = None
-    files: Mapping[str, RemoteFile] = field(default_factory=dict)
+    files: Mapping[str, HeldFile] = field(default_factory=dict)
     unknown: str = ""
 
     @property
@@ -142,16 +142,16 @@ def look(api: Any, repo_id: str, branch: str | None, token: str | None) -> HubPl
     raise failure
 
 
-def _files(siblings: Iterable[Any]) -> Iterable[tuple[str, RemoteFile]]:
+def _files(siblings: Iterable[Any]) -> Iterable[tuple[str, HeldFile]]:
     for one in siblings:
         if one.rfilename == ATTRIBUTES:
             continue
         large = one.lfs is not None
         identity = one.lfs.sha256 if large else one.blob_id
-        yield one.rfilename, RemoteFile(int(one.size or 0), str(identity or ""), large)
+        yield one.rfilename, HeldFile(int(one.size or 0), str(identity or ""), large)
 
 
-def same_content(folder: Path, names: Iterable[str], remote: Mapping[str, RemoteFile]) -> bool:
+def same_content(folder: Path, names: Iterable[str], remote: Mapping[str, HeldFile]) -> bool:
     """Return whether a branch holds exactly these files of a folder; weights are read only where all else is equal."""
     names = list(names)
     if set(names) != set(remote) or any((folder / name).stat().st_size != remote[name].size for name in names):
