@@ -187,7 +187,11 @@ def space(config: Mapping[str, Any], *, note: Note | None = None) -> list[dict[s
 
 
 def inspect(
-    models: Sequence[str | Path | Recipe], *, base: str | Path | Recipe | None = None, note: Note | None = None
+    models: Sequence[str | Path | Recipe],
+    *,
+    base: str | Path | Recipe | None = None,
+    download: bool = False,
+    note: Note | None = None,
 ) -> dict[str, Any]:
     """Say what models are, and whether they are of one ancestry; reads configurations, headers and samples of weights.
 
@@ -195,6 +199,8 @@ def inspect(
         models: model folders, Hub ids, `zoo:NAME`, recipes (files), or run folders, which stand for their parents and
             base. `NAME=MODEL` gives a name; otherwise it is the last part of the place.
         base: the model from which task vectors are measured, in the same forms.
+        download: whether weights of Hub models that are not here are downloaded; if not, their headers answer, and
+            nothing is said of ancestry, which needs values.
         note: called with a sentence about what takes a while.
 
     Returns:
@@ -208,7 +214,7 @@ def inspect(
     """
     from evomerge.workflows.inspect import inspect as run
 
-    return run(models, base=base, note=note)
+    return run(models, base=base, download=download, note=note)
 
 
 def profile(
@@ -294,6 +300,7 @@ def merge(
     progress: Progress | None = None,
     save_state: str | Path | None = None,
     continue_from: str | Path | None = None,
+    note: Note | None = None,
 ) -> Path:
     """Build the model of a recipe (or of a recipe file) as a Hugging Face folder.
 
@@ -304,6 +311,7 @@ def merge(
         save_state: a folder to make for the state of a merge by `opcm`, so that it can be continued with further models
             when these are gone; None: none.
         continue_from: such a folder of an earlier merge, whose models the recipe names first; they need not exist.
+        note: called with a sentence about each model that is downloaded, and with how far that is (`Advance`).
 
     Raises:
         RecipeError: if the recipe is wrong, or does not agree with the state.
@@ -313,7 +321,13 @@ def merge(
     from evomerge.workflows.merge import merge as run
 
     return run(
-        recipe, out, shard_size=shard_size, progress=progress, save_state=save_state, continue_from=continue_from
+        recipe,
+        out,
+        shard_size=shard_size,
+        progress=progress,
+        save_state=save_state,
+        continue_from=continue_from,
+        note=note,
     )
 
 
@@ -782,6 +796,7 @@ def verify(
     seed: int = 0,
     tolerance: float | None = None,
     device: str = "cpu",
+    note: Note | None = None,
 ) -> Verification:
     """Compare a saved checkpoint with the live model of a recipe, on random and given prompts, in float32.
 
@@ -789,6 +804,7 @@ def verify(
         target: a recipe (file), or a run folder (its best merge).
         folder: the checkpoint.
         prompts: texts; further arguments as in `evomerge.export.verify.verify`.
+        note: called with a sentence about what is downloaded.
 
     Returns:
         Largest relative difference of logits, share of equal greedy tokens, and whether they pass.
@@ -810,6 +826,7 @@ def verify(
         seed=seed,
         tolerance=tolerance,
         device=device,
+        note=note,
     )
 
 

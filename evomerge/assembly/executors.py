@@ -32,7 +32,9 @@ def make_executor(
     if prepared.config.execution.name == "ray":
         from evomerge.assembly.ray_workers import make_ray_executor
 
-        return make_ray_executor(prepared.config, prepared.data, prepared.sources, prepared.harness, stop)
+        return make_ray_executor(
+            prepared.config, prepared.data, prepared.sources, prepared.harness, stop, pins=prepared.pins
+        )
     live = prepared.live_models()
     settled = prepared.settle(live, before)
     if tell is not None:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.assembly.ancestry import ancestry_cautions, search_kinship
+from evomerge.assembly.hub_models import Note, Pins, bring_models, find_pins, pin_config
+from evomerge.assembly.inputs import checkpoints
 from evomerge.assembly.memory_plan import (
     memory_problems,
 )
@@ -51,7 +53,7 @@ from evomerge.genome.space import Space
 from evomerge.merge.kinship import Kinship
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
-from evomerge.recipe import Recipe
+from evomerge.recipe import ModelSource, Recipe
 from evomerge.record import Caution, Split
 from evomerge.search.stage import Stage
 from evomerge.system.references import resolved
@@ -74,6 +76,7 @@ class Prepared:
         notes: what the models say differently besides their weights and whose word the merge gets, and what of the
             configuration has no effect, one sentence each.
         kinship: how the models are related, by samples of their weights; None: there is only one.
+        pins: the commits of models of the Hub that `data` names otherwise; `config` has them.
     """
 
     config: SearchConfig
@@ -85,6 +88,7 @@ class Prepared:
     data: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     kinship: Kinship | None = None
+    pins: Pins = field(default_factory=dict)
 
     @property
     def splits(self) -> list[Split]:
@@ -190,20 +194,31 @@ class Prepared:
         )
 
 
-def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | None = None) -> Prepared:
+def prepare(
+    data: Mapping[str, Any],
+    *,
+    recorded_splits: Mapping[str, Any] | None = None,
+    known: Mapping[str, ModelSource] | None = None,
+    note: Note | None = None,
+) -> Prepared:
     """Read a configuration, check it against its models and tasks, and draw the splits.
 
     Args:
         data: the composed configuration, a nested mapping.
         recorded_splits: the splits of a run that is continued; None: draw them.
+        known: the models of a run, by name, at the commits that it used.
+        note: called with a sentence about what takes a while.
 
     Raises:
+        CheckpointError: if a model of the Hub cannot be downloaded, or the disk is too small for it.
         ConfigError: with every mistake that shows in the mapping, model headers and task files; if there is none, with
             every mistake that shows in the datasets.
     """
     config, problems = read(data)
     if config is None:
         raise ConfigError(problems)
+    pins = find_pins(checkpoints(config), note, known)
+    config = pin_config(config, pins)
     sources = Sources(cache=config.execution.cache, tell=False)  # `Prepared.cautions` has them
     model_problems, spaces = check_stages(config, sources)
     problems += model_problems
@@ -237,11 +252,18 @@ def prepare(data: Mapping[str, Any], *, recorded_splits: Mapping[str, Any] | Non
     problems, notes = settings.with_prompts(harness)
     if problems:
         raise ConfigError(problems)
+    if sources.arriving:  # until here, headers were enough
+        bring_models(sources, note)
+        problems, spaces = check_stages(config, sources)  # only values tell which genes could change nothing
+        if recorded_splits is None:
+            problems += check_strategies(config, spaces)
+        if problems:
+            raise ConfigError(problems)
     named, plain = baselines(config, sources), resolved(data)[0]
     kinship = search_kinship(config.models.parents, config.models.base, sources)
     idle = idle_weights(harness.specs, combination)
     said = [*([] if idle is None else [idle]), *settings.notes, *notes]
-    prepared = Prepared(config, spaces, sources, named, harness, objectives, plain, said, kinship)
+    prepared = Prepared(config, spaces, sources, named, harness, objectives, plain, said, kinship, pins)
     pool = prepared.n_items(Split.SEARCH)
     if config.fitness.items is not None and config.fitness.items > pool:
         raise ConfigError(

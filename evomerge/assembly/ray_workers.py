@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from evomerge.assembly.hub_models import Pins, bring_models, pin_config
 from evomerge.assembly.inputs import checkpoints
 from evomerge.assembly.memory_plan import live_bytes, memory_problems
 from evomerge.assembly.workers import (
@@ -46,12 +48,14 @@ class WorkerPlan:
         splits: the recorded splits, as `LmHarness` takes them.
         fingerprints: name of a checkpoint in messages to the fingerprint of the driver's copy.
         whole: whether fingerprints cover every byte.
+        pins: the commits of the models of the Hub that `data` names otherwise.
     """
 
     data: Mapping[str, Any]
     splits: Mapping[str, Any]
     fingerprints: Mapping[str, str]
     whole: bool = False
+    pins: Pins = field(default_factory=dict)
 
     def __call__(self, stop: StopSignal, context: WorkerContext) -> LiveWorker:
         """Open the parents, prepare the tasks and load the live models.
@@ -60,7 +64,7 @@ class WorkerPlan:
             CheckpointError: if a parent is missing here or differs from the driver's, or memory does not suffice.
             ConfigError: if a task cannot be prepared here, or the device cannot be used.
         """
-        config = from_data(self.data)
+        config = pin_config(from_data(self.data), self.pins)
         execution = config.execution
         set_threads(execution.threads or max(1, int(execution.cpus_per_worker)))
         cache: str | float = execution.cache
@@ -82,6 +86,10 @@ class WorkerPlan:
 
     def _check_parents(self, config: SearchConfig, sources: Sources) -> None:
         problems = []
+        with contextlib.suppress(CheckpointError):  # what cannot be opened is named below
+            for source in checkpoints(config).values():
+                sources.open(source)
+        bring_models(sources, log.info)
         for name, source in checkpoints(config).items():
             try:
                 mine = fingerprint(sources.open(source).folder, whole=self.whole)
@@ -98,7 +106,13 @@ class WorkerPlan:
 
 
 def make_ray_executor(
-    config: SearchConfig, data: Mapping[str, Any], sources: Sources, harness: LmHarness, stop: StopSignal
+    config: SearchConfig,
+    data: Mapping[str, Any],
+    sources: Sources,
+    harness: LmHarness,
+    stop: StopSignal,
+    *,
+    pins: Pins,
 ) -> RayExecutor:
     """Start the workers of a checked configuration.
 
@@ -124,7 +138,7 @@ def make_ray_executor(
         # The user may choose more workers than there are cores, since Ray only counts them.
         local_cpus = max(1, -(-execution.workers * execution.cpus_per_worker // 1))
     return RayExecutor(
-        WorkerPlan(plain, harness.split_data(), prints, whole),
+        WorkerPlan(plain, harness.split_data(), prints, whole, pins),
         cluster=Cluster(
             address=execution.address,
             cpus=None if local_cpus is None else int(local_cpus),

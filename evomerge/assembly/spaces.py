@@ -352,7 +352,9 @@ def _find_unmoved(config: SearchConfig, sources: Sources) -> Callable[[MethodSpe
 
 
 def _unmoved(config: SearchConfig, sources: Sources, plain: Recipe, reference: int) -> Unmoved:
-    """Return where parents equal one of the models: a parent by its index, or the base."""
+    """Return where parents equal one of the models, a parent by its index or the base, as far as weights are here."""
+    if sources.arriving:  # only values would tell
+        return {}
     names = [parent.name for parent in config.models.parents]
     equal = sources.equal_parents(plain, reference)
     found: dict[tuple[str, int | None], set[str]] = {}

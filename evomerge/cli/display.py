@@ -15,6 +15,7 @@ from rich.text import Text
 from evomerge.api import Record, Score, Split
 from evomerge.cli.console import make_console, named
 from evomerge.cli.tables import percent
+from evomerge.system.advance import Advance, NowAndThen
 from evomerge.system.text import ERROR_LENGTH, visible
 
 _GONE = (OSError, ValueError)
@@ -77,6 +78,8 @@ class Display:
         )
         self._task: TaskID | None = None
         self._live: Live | None = None
+        self._advance: str | None = None
+        self._now_and_then = NowAndThen()
 
     def __enter__(self) -> Display:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
@@ -105,6 +108,11 @@ class Display:
 
     def note(self, text: str) -> None:
         """Print a line, for example what is being loaded; lost where nobody reads the output any more."""
+        passing = isinstance(text, Advance)
+        self._advance = text if passing and self._live is not None else None
+        if passing and (self._live is not None or not self._now_and_then.due()):
+            self._refresh()
+            return
         with contextlib.suppress(*_GONE):
             self.console.print(text, highlight=False)
 
@@ -174,7 +182,7 @@ class Display:
         return None if record is None else (record.scores or {}).get(Split.SEARCH)
 
     def _view(self) -> Group:
-        rows: list[Any] = []
+        rows: list[Any] = [] if self._advance is None else [named(self._advance)]
         if self._baselines:
             scores = ", ".join(
                 f"{name} {self._percent(score).split('[')[0].strip()}" for name, score in self._baselines

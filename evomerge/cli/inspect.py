@@ -39,12 +39,17 @@ def run(words: Sequence[str]) -> int:
         help="a folder, Hub id, zoo:NAME, recipe file, or run (its parents and base); NAME=MODEL gives it a name",
     )
     parser.add_argument("--base", help="the model from which task vectors are measured")
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="download the weights of Hub models that are not here; without them, headers answer, but not on ancestry",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_intermixed_args(words)
 
     from evomerge import api
 
-    found = api.inspect(arguments.model, base=arguments.base, note=say_note)
+    found = api.inspect(arguments.model, base=arguments.base, download=arguments.download, note=say_note)
     if arguments.json:
         say_json(found)
         return 0

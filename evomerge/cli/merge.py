@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from evomerge.cli.console import say_note
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say
 
@@ -37,6 +38,7 @@ def run(words: Sequence[str]) -> int:
             progress=progress,
             save_state=arguments.save_state,
             continue_from=arguments.continue_from,
+            note=say_note,
         )
     say(f"wrote {out}")
     if arguments.save_state is not None:

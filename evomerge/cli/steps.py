@@ -18,6 +18,14 @@ def steps(what: str) -> Iterator[Callable[[int, int], None]]:
 
     console = Console(stderr=True)
     columns = (TextColumn(f"{what:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task(what, total=None)
+
+    def step(done: int, total: int) -> None:
+        progress.start()  # now, since something else may show its own progress before the first step
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield step
+    finally:
+        progress.stop()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.console import make_console, named, print_table, say_note
 from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError
 from evomerge.system.figures import percentage
@@ -50,6 +50,7 @@ def run(words: Sequence[str]) -> int:
         seed=arguments.seed,
         tolerance=arguments.tolerance,
         device=arguments.device,
+        note=say_note,
     )
     if arguments.json:
         say_json(found.to_data())

@@ -22,6 +22,8 @@ from evomerge.merge.files.belongings import processor_files
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.code_words import other_code
 from evomerge.merge.files.device_copies import DeviceCopies
+from evomerge.merge.files.hub import HubModel
+from evomerge.merge.files.hub_headers import ArrivingTensors
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.ends import Lenders
@@ -129,6 +131,13 @@ class Sources:
         if source not in self._checkpoints:
             self._checkpoints[source] = open_checkpoint(source)
         return self._checkpoints[source]
+
+    @property
+    def arriving(self) -> list[tuple[HubModel, str]]:
+        """The opened models of the Hub whose weights are not here yet, each with the type of its values."""
+        opened = list(self._checkpoints.values())
+        found = [(one.tensors.model, one) for one in opened if isinstance(one.tensors, ArrivingTensors)]
+        return [(model, str(one.dtype).removeprefix("torch.")) for model, one in found if not model.is_here]
 
     def like(self, source: ModelSource | Recipe) -> OpenModel:
         """Return an opened model with the architecture (and depth) of a source, without planning a merge for it.

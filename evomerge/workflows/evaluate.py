@@ -10,6 +10,7 @@ from typing import Any
 
 from evomerge.analysis.skills import Skills
 from evomerge.analysis.verdict import objective_of
+from evomerge.assembly.hub_models import bring_models, pin_recipe
 from evomerge.assembly.warm_up import Settled, settle_threads, settled_of
 from evomerge.assembly.workers import (
     find_device,
@@ -131,14 +132,16 @@ def _scored(
     asked: _Asked, device: str | None, dtype: str | None, note: Note | None, log_folder: Path | None
 ) -> tuple[Sequence[ItemScore], dict[str, dict[str, Score]]]:
     """Return the item scores of a recipe, and task to metric to score; write sample logs into a folder, if one came."""
-    harness, sources = asked.harness, Sources()
+    harness, sources, recipe = asked.harness, Sources(), pin_recipe(asked.recipe, note)
     if harness.allows_unsafe_code:
         tell([unsafe_code.warning(harness.code_tasks)], note)
-    tell(check_asking(harness, asked.chat, asked.recipe, asked.who, sources), note)
+    tell(check_asking(harness, asked.chat, recipe, asked.who, sources), note)
+    sources.check_tokens(recipe)
+    bring_models(sources, note)
     device = ExecutionConfig.default("device") if device is None else device
     chosen = [find_device(one) for one in device.split(",")]
     live = LiveModels(dtype=running_dtype(dtype, chosen[0]), device=chosen, sources=sources)
-    live.write(asked.recipe)
+    live.write(recipe)
     n_items = sum(map(len, harness.split_items(asked.split).values()))
     how: dict[str, Any] = {"items": n_items, "batch_size": asked.batch_size, "engine": asked.engine}
     settle_threads(live, harness, asked.threads, **how, before=asked.settled)

@@ -31,7 +31,7 @@ from evomerge.evaluation.measures.registry import find_measure
 from evomerge.evaluation.subset import Drawn
 from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, Direction, TaskSpec
 from evomerge.merge.live.models import LiveModels
-from evomerge.recipe import Parent, Recipe
+from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Score, Split
 from evomerge.store.run_dir import RunDir
 from evomerge.system.contents import digest_of
@@ -147,11 +147,13 @@ def evaluate_full(
     if not winner and not parents:
         raise ConfigError("nothing to score: ask for the winner, the parents, or both")
     recorded, best, before = None, None, None
+    used: dict[str, ModelSource] = {}
     if isinstance(target, Mapping):
         data = dict(target)
     else:
         with RunDir.open(target) as run:
             data, recorded, before = run.config, run.database.splits(), settled_of(run.database)
+            used = {} if run.inputs is None else {name: one.source for name, one in run.inputs.models.items()}
             best = _best(run) if winner else None
             refuse_other_models(
                 run,
@@ -171,7 +173,8 @@ def evaluate_full(
         data["evaluation"] = {**(data.get("evaluation") or {}), "allow_unsafe_code": allow_unsafe_code}
     if note is not None:
         note("checking models and tasks")
-    prepared = prepare(data, recorded_splits={"seed": data.get("seed", 0), "tasks": recorded} if recorded else None)
+    splits = {"seed": data.get("seed", 0), "tasks": recorded} if recorded else None
+    prepared = prepare(data, recorded_splits=splits, known=used, note=note)
     tell([one.text for one in prepared.cautions], note)
     models = {**(_models(prepared, note) if parents else {}), **({best[0]: best[1]} if best is not None else {})}
     columns = _columns(prepared)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.assembly.ancestry import KIN, Ancestry, ancestry_cautions, judged, verdict_of
+from evomerge.assembly.hub_models import bring_models, describe_arriving
 from evomerge.config.reader import from_data
 from evomerge.errors import CheckpointError, ConfigError
 from evomerge.export.licences import describe_parents
@@ -25,7 +26,7 @@ from evomerge.workflows import Note
 
 
 def inspect(
-    models: Sequence[str | Path | Recipe], *, base: str | Path | Recipe | None, note: Note | None
+    models: Sequence[str | Path | Recipe], *, base: str | Path | Recipe | None, download: bool, note: Note | None
 ) -> dict[str, Any]:
     """Return what models are and how they are related; see `evomerge.api.inspect`."""
     parents, origin = _named(models, base)
@@ -42,15 +43,30 @@ def inspect(
             problems.append(f"{one.name}: {error}")
     if problems:
         raise CheckpointError("\n".join(problems))
-    kinship = find_kinship(list(opened.items()), None if origin is None else origin.name)
-    verdicts = judged(kinship)
+    named = None if origin is None else origin.name
+    missing = {(model.listing.path, model.listing.commit): sum(one.size for one in model.missing)
+               for model, _ in sources.arriving}  # fmt: skip
+    if download:
+        bring_models(sources, note)
+    elif missing and note is not None:
+        for line in describe_arriving(sources):
+            note(line)
+        note("answered from headers: nothing was downloaded, so nothing is said of ancestry; --download brings weights")
+    headers_alone = bool(missing) and not download
+    if headers_alone:
+        kinship = Kinship(tuple(opened), named, {}, {}, {}, 0, 0)
+        verdicts: Mapping[str, Ancestry] = {}
+    else:
+        kinship = find_kinship(list(opened.items()), named)
+        verdicts = judged(kinship)
     digests: dict[Path, str | None] = {}
     return {
         "base": kinship.base,
         "models": [_described(one, opened[one.name], kinship, verdicts.get(one.name), digests) for one in everyone],
         "pairs": list(_pairs(kinship)),
         "ancestry": {name: one.verdict for name, one in verdicts.items()},
-        "warnings": [one.to_data() for one in ancestry_cautions(kinship)],
+        "warnings": [] if headers_alone else [one.to_data() for one in ancestry_cautions(kinship)],
+        "to_download": 0 if download else sum(missing.values()),
         "sampled_tensors": kinship.n_tensors,
         "read_bytes": kinship.read_bytes,
     }

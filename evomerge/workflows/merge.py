@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evomerge.assembly.hub_models import ready
 from evomerge.interop import load_recipe
 from evomerge.merge.disk.folder import SHARD_BYTES, merge_to_disk
 from evomerge.recipe import Recipe
-from evomerge.workflows import Progress
+from evomerge.workflows import Note, Progress
 
 
 def merge(
@@ -18,9 +19,12 @@ def merge(
     progress: Progress | None,
     save_state: str | Path | None,
     continue_from: str | Path | None,
+    note: Note | None = None,
 ) -> Path:
     """Build the model of a recipe (or of a recipe file) as a Hugging Face folder; see `evomerge.api.merge`."""
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if continue_from is None:  # else models that were merged before need not exist any more
+        loaded = ready(loaded, note)
     if save_state is not None or continue_from is not None:
         from evomerge.merge.disk.continual import merge_with_state
 

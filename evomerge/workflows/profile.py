@@ -66,7 +66,7 @@ def profile(
     """Run a few candidates of each stage and return where their time goes; see `evomerge.api.profile`."""
     if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
         raise ConfigError(f"a profile takes at least 1 candidate, but came {candidates!r}")
-    prepared = prepare(data)
+    prepared = prepare(data, note=note)
     tell([one.text for one in prepared.cautions], note)
     config = prepared.config
     live = prepared.live_models()

@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from evomerge.assembly.inputs import find_inputs, values_then
+from evomerge.assembly.hub_models import find_pins, pin_config
+from evomerge.assembly.inputs import checkpoints, find_inputs, values_then
 from evomerge.assembly.prepare import prepare
 from evomerge.assembly.workers import make_harness
 from evomerge.config.canonical import at_resume, flat, shown
@@ -59,6 +60,8 @@ def resume(
         if note is not None:
             note("checking models and tasks")
         config = from_data(data)
+        used = {name: model.source for name, model in before.models.items()}
+        config = pin_config(config, find_pins(checkpoints(config), note, used))
         found = find_inputs(data, config, known=before.models, note=note)
         recorded = {"seed": config.seed, "tasks": _unchecked(run.database.splits())}
         differences = [
@@ -69,7 +72,7 @@ def resume(
         ]
         if differences:
             raise _refused(run, [*differences, *_item_changes_anyway(before, found.inputs, config, recorded)])
-        prepared = prepare(data, recorded_splits=recorded)
+        prepared = prepare(data, recorded_splits=recorded, known=used, note=note)
         now = replace(found.inputs, **item_contents(prepared, note))
         differences = _item_changes(before, now, prepared.harness)
         if differences:

@@ -67,7 +67,7 @@ def search(
     """Run a whole search; see `evomerge.api.search`."""
     if note is not None:
         note("checking models and tasks")
-    prepared = prepare(config)
+    prepared = prepare(config, note=note)
     if stop is not None and stop.draining:
         raise Interrupted("stopped as asked, before the run was begun")
     named = run_dir or resolved((config.get("run") or {}).get("dir"))[0] or _default_folder(prepared.config.name)

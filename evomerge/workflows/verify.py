@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from evomerge.assembly.hub_models import ready
 from evomerge.export.verify import Verification
 from evomerge.export.verify import verify as compare
 from evomerge.recipe import Recipe
+from evomerge.workflows import Note
 from evomerge.workflows.same_models import recipe_of
 
 
@@ -22,10 +24,11 @@ def verify(
     seed: int,
     tolerance: float | None,
     device: str,
+    note: Note | None = None,
 ) -> Verification:
     """Compare a saved checkpoint with the live model of a recipe; see `evomerge.api.verify`."""
     return compare(
-        recipe_of(target),
+        ready(recipe_of(target), note),
         folder,
         prompts=prompts,
         n_random=n_random,

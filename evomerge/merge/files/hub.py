@@ -50,6 +50,11 @@ class HubModel:
         return self.listing.folder
 
     @property
+    def is_here(self) -> bool:
+        """Whether the missing weights have come meanwhile."""
+        return all((self.folder / file.name).exists() for file in self.missing)
+
+    @property
     def has_headers(self) -> bool:
         """Whether all missing weights begin with a header that says what is in them."""
         return all(file.name.endswith(".safetensors") for file in self.missing)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.checkpoint import TensorInfo, TensorSource
@@ -36,7 +36,6 @@ class ArrivingTensors:
         model: the model; its weights come with those of others where `bring` is called before values are read.
         infos: shape and type of each tensor.
         mapped: whether `load` returns the memory of a file.
-        n_missing: bytes that are to be downloaded.
     """
 
     def __init__(self, model: HubModel, open_tensors: Callable[[Path], TensorSource]) -> None:
@@ -50,7 +49,6 @@ class ArrivingTensors:
             CheckpointError: if a header cannot be had or is wrong.
         """
         self.model = model
-        self.n_missing = sum(file.size for file in model.missing)
         self._open, self._opened = open_tensors, False
         with headers_folder(model) as folder:
             try:
@@ -61,11 +59,6 @@ class ArrivingTensors:
         self.mapped = found.mapped
         self.infos: Mapping[str, TensorInfo] = MappingProxyType(dict(found.infos))
 
-    @property
-    def is_here(self) -> bool:
-        """Whether the weights are in the cache."""
-        return self._opened or not any(not (self.model.folder / file.name).exists() for file in self.model.missing)
-
     def load(self, name: str) -> torch.Tensor:
         """Return the values of one tensor; the first downloads the weights where nobody has brought them.
 
@@ -74,15 +67,9 @@ class ArrivingTensors:
         """
         return self._whole().load(name)
 
-    def __getattr__(self, name: str) -> Any:
-        """Return what the tensors' own kind knows besides, of the files themselves."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._whole(), name)
-
     def _whole(self) -> TensorSource:
         if not self._opened:
-            if not self.is_here:
+            if not self.model.is_here:
                 log.info("downloading the weights of %s", self.model.source.path)
                 bring([self.model])
             self._found, self._opened = self._open(self.model.folder), True

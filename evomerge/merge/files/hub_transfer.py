@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import shutil
 import threading
 import time
@@ -138,7 +137,7 @@ def sound(path: Path, file: RemoteFile) -> bool:
 
 
 def _fetch(listing: Listing, file: RemoteFile, tally: Tally) -> None:
-    if file.size > MOST_BY_HTTP or os.environ.get("HF_XET_HIGH_PERFORMANCE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if file.size > MOST_BY_HTTP:
         link(listing, file)
         tally.add(file.size)
         return

@@ -43,6 +43,14 @@ def locate_headers(source: ModelSource) -> tuple[Path, HubModel | None]:
     return _model_folder(source, found.folder), found if found.missing else None
 
 
+def is_on_hub(source: ModelSource) -> bool:
+    """Return whether a source names a model of the Hub rather than a folder, which need not exist."""
+    try:
+        return _local(source) is None
+    except CheckpointError:
+        return False
+
+
 def _local(source: ModelSource) -> Path | None:
     """Return the folder that a source names; None: it is a Hub id.
 

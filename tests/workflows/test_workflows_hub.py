@@ -1,0 +1,147 @@
+"""Commands on models of the Hub: checked by headers, downloaded once with progress, at one commit from then on."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import Fault, HubServer, hub_variables, use_hub
+from tiny_search import composed, tiny_model, write_tiny
+
+from evomerge import api
+from evomerge.cli.main import main
+from evomerge.errors import CheckpointError, ConfigError
+from evomerge.merge.files import hub_headers
+from evomerge.recipe import Recipe
+from evomerge.system.advance import Advance
+from evomerge.system.yaml_text import read_yaml
+
+HEADER = 4096
+NAMES = ("base", "a", "b")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny(folder)
+    return folder
+
+
+@pytest.fixture
+def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    monkeypatch.setattr(hub_headers, "_FIRST", HEADER)
+    with HubServer().running() as server:
+        for name in NAMES:
+            server.repositories.create(f"org/{name}", card={"license": "mit"}).add_folder(tiny / "models" / name)
+        use_hub(server, tmp_path / "home", monkeypatch)
+        yield server
+
+
+ON_HUB = ["models.base=org/base", "models.parents={a: org/a, b: org/b@main}"]
+
+
+def _weights(tiny: Path) -> int:
+    return sum((tiny / "models" / name / "model.safetensors").stat().st_size for name in NAMES)
+
+
+def test_a_search_names_one_commit_of_each_model(hub: HubServer, tiny: Path, tmp_path: Path) -> None:
+    commits = {name: hub.repositories.found["model", f"org/{name}"].branches["main"] for name in NAMES}
+    notes: list[str] = []
+    run = api.search(composed(tiny / "tiny_search.yaml", *ON_HUB), run_dir=tmp_path / "run", note=notes.append)
+    said = [note for note in notes if "to download" in note]
+    assert len(said) == 3 and all("1 file of 0.00 GiB to download, float32, licence mit" in note for note in said)
+    assert all(any(commits[name][:12] in note for note in said) for name in NAMES)
+    assert any(isinstance(note, Advance) and "downloading 3 models: 0.00 of 0.00 GiB" in note for note in notes)
+    assert any("each file checked by its hash" in note for note in notes)
+    assert hub.log.served(".safetensors") == _weights(tiny)
+    last_note = max(i for i, note in enumerate(notes) if "asking the Hub about" in note)
+    assert last_note < notes.index(said[0])
+    best = run.best()
+    assert best is not None
+    assert {source.path: source.revision for source in best.checkpoints()} == {f"org/{n}": commits[n] for n in NAMES}
+
+    hub.log.clear()
+    moved = hub.repositories.found["model", "org/a"]
+    moved.commit({"model.safetensors": (tiny / "models" / "b" / "model.safetensors").read_bytes()})  # main is another
+    api.resume(tmp_path / "run", budget={"candidates": 8})
+    out = api.export(tmp_path / "run", tmp_path / "out")
+    exported = Recipe.from_data(read_yaml((out / "recipe.yaml").read_text()))
+    assert {source.path: source.revision for source in exported.checkpoints()} == {
+        f"org/{n}": commits[n] for n in NAMES
+    }
+    assert hub.log.served(".safetensors") == 0
+
+
+def test_mistakes_are_found_before_weights_come(hub: HubServer, tiny: Path, tmp_path: Path) -> None:
+    hub.repositories.create("org/deep").add_folder(_deep(tmp_path))
+    words = [
+        "models.base=org/base",
+        "models.parents={a: org/a, deep: org/deep}",
+        "evaluation.tasks=[{name: tinny, metric: acc}]",
+    ]
+    with pytest.raises(ConfigError, match=r"(?s)deep \(org/deep\).*tinny"):
+        api.search(composed(tiny / "tiny_search.yaml", *words), run_dir=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"(?s)'org/no'.*tinny"):
+        api.search(composed(tiny / "tiny_search.yaml", *words, "models.parents={a: org/a, b: org/no}"))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("method: linear\nparents: {a: org/a, deep: org/deep}\n")
+    with pytest.raises(CheckpointError, match=r"deep \(org/deep\)"):
+        api.merge(recipe, tmp_path / "merged")
+    assert hub.log.served(".safetensors") <= 3 * HEADER < _weights(tiny)
+
+
+def _deep(folder: Path) -> Path:
+    path = tiny_model(folder / "deep", 5)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+    return path
+
+
+def test_inspect_answers_from_headers(
+    hub: HubServer, tiny: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["inspect", "org/a", "--base", "org/base", "--json"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert "answered from headers" in shown.err and "org/a at commit" in shown.err
+    assert hub.log.served(".safetensors") <= 2 * HEADER
+    sizes = [(tiny / "models" / name / "model.safetensors").stat().st_size for name in ("a", "base")]
+    assert found["to_download"] == sum(sizes) and found["pairs"] == []
+    assert main(["inspect", "org/a", "--base", "org/base", "--json", "--download"]) == 0
+    brought = json.loads(capsys.readouterr().out)
+    local = api.inspect([tiny / "models" / "a"], base=tiny / "models" / "base")
+    pass
+    assert hub.log.served(".safetensors") == sum(sizes)
+    for key in ("layers", "parameters", "vocabulary", "tied", "dtype", "tokenizer"):
+        assert found["models"][0][key] == brought["models"][0][key] == local["models"][0][key]
+    assert found["models"][0]["licence"] == brought["models"][0]["licence"]
+    assert [pair["correlation"] for pair in brought["pairs"]] == [pair["correlation"] for pair in local["pairs"]]
+
+
+@pytest.mark.slow
+def test_commands_in_processes_of_their_own(hub: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("method: linear\nparents: {a: org/a, b: org/b}\n")
+    environment = {**os.environ, **hub_variables(hub, tmp_path / "other")}
+    hub.faults.append(Fault("/blob/", seconds_each=0.1, chunk=4096, times=9))
+
+    def evomerge(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "evomerge", *words]
+        return subprocess.run(command, env={**environment, **variables}, capture_output=True, text=True, timeout=120)
+
+    done = evomerge("merge", str(tmp_path / "recipe.yaml"), str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "downloading 2 models: " in done.stderr and "\r" not in done.stderr
+    again = evomerge("merge", str(tmp_path / "recipe.yaml"), str(tmp_path / "again"), HF_HUB_OFFLINE="1")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        tmp_path / "again" / "model.safetensors"
+    ).read_bytes()
+    hub.close()
+    begin = time.monotonic()
+    lost = evomerge("inspect", "org/nowhere")
+    assert lost.returncode == 2 and "the Hub cannot be reached" in lost.stderr
+    assert time.monotonic() - begin < 20  # most of it starts Python
