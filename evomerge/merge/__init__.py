@@ -3,6 +3,7 @@
 ==============  ==================================================================================
 ``kernels/``    the element-wise arithmetic, compiled or in plain torch, with the same bits
 ``files/``      checkpoints as they lie on the disk: tensors, their roles, layers and names
+``adapters/``   LoRA adapters on their base, low-rank until a tensor is written
 ``paths/``      layer paths: which parents can share one, the model in memory, the same as files
 ``quantiles``   tables by which another density of a trim needs no sort
 ``methods/``    the merge methods and their registry

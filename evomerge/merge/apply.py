@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from evomerge.errors import RecipeError
+from evomerge.merge.adapters.low_rank import Summand, write_sum
 from evomerge.merge.kernels.engine import KernelEngine, engine_for
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import BASE, Inputs
@@ -18,6 +20,8 @@ from evomerge.merge.plan import MergePlan, TensorTask, place_of
 
 if TYPE_CHECKING:
     import torch
+
+    from evomerge.merge.family import Family
 
 T = TypeVar("T")
 
@@ -85,7 +89,10 @@ def start_tensor(
     inputs = _inputs(plan, task, engine, out.device)
     program = None if task.method.program is None else task.method.program(inputs)
     if program is not None:
-        return engine.run(program, inputs.base, inputs.parents, out, roundings=roundings)
+        low = _low_rank_sum(plan, task, program, out.device)
+        if low is not None:
+            return write_sum(engine, *low, out, roundings)
+        return engine.run(program, inputs.base, list(inputs.parents), out, roundings=roundings)
     made = task.method.merge(
         replace(
             inputs,
@@ -131,11 +138,69 @@ def _inputs(plan: MergePlan, task: TensorTask, engine: KernelEngine, device: tor
     assert task.values is not None  # a task is either copied or merged
     family, name = plan.family, task.name
     base = _on(device, family.near(device, BASE, name)) if task.reads_base else None
-    parents = [_on(device, family.near(device, index, name)) for index in task.inputs]
+    parents = _Lazily([partial(_near, family, device, index, name) for index in task.inputs])
     inputs = Inputs(base, parents, task.values, task.seeds, at=place_of(family, task.tensor))
     if task.method.prepare is None:
         return inputs
     return replace(inputs, prepared=task.method.prepare(inputs, _TaskTensors(plan, task, engine, device)))
+
+
+def _near(family: Family, device: torch.device, index: int, name: str) -> torch.Tensor:
+    return _on(device, family.near(device, index, name))
+
+
+class _Lazily(Sequence["torch.Tensor"]):
+    """Tensors that are found when somebody asks for them: a sum of adapters needs none of them whole.
+
+    They stay as long as this object, since kernels know tensors by their addresses.
+    """
+
+    def __init__(self, find: Sequence[Callable[[], torch.Tensor]]) -> None:
+        self._find = find
+        self._found: dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._find)
+
+    @overload
+    def __getitem__(self, index: int) -> torch.Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[torch.Tensor]: ...
+    def __getitem__(self, index: int | slice) -> torch.Tensor | list[torch.Tensor]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        if place not in self._found:
+            self._found[place] = self._find[place]()
+        return self._found[place]
+
+
+def _low_rank_sum(
+    plan: MergePlan, task: TensorTask, program: Program, device: torch.device
+) -> tuple[torch.Tensor, list[Summand], list[tuple[float, torch.Tensor]]] | None:
+    """Return what `write_sum` needs where a program is a weighted sum, and parents are low-rank changes of one tensor.
+
+    Which methods are such sums is not known here: their programs say it.
+    """
+    family, name = plan.family, task.name
+    if not family.adapted or program.masks or program.disjoint:
+        return None
+    weights = [(index, program.scale * w) for index, w in zip(task.inputs, program.weight, strict=True)]
+    if task.reads_base:
+        weights.insert(0, (BASE, 1.0 - sum(w for _, w in weights)))
+    elif program.scale != 1.0:
+        return None
+    forms = [(index, weight, family.form(index, name)) for index, weight in weights]
+    roots = [(model, own) for _, _, (model, own, change) in forms if change is not None]
+    if not roots or (task.reads_base and forms[0][2][:2] != roots[0]):
+        return None  # task vectors from another base are not of low rank
+    terms, others = [], []
+    for index, weight, (model, own, change) in forms:
+        if (model, own) == roots[0]:
+            terms.append(Summand(weight, change))
+        elif weight != 0.0:
+            others.append((weight, _near(family, device, index, name)))
+    return _on(device, family.near_origin(device, *roots[0])), terms, others
 
 
 class _TaskTensors:

@@ -68,6 +68,8 @@ def _is_equal(family: Family, index: int, reference: int, name: str) -> bool:
     (mine, my_name), (others, other_name) = family.source(index, name), family.source(reference, name)
     if mine is others:
         return True
+    if family.shared((index, reference), name):
+        return True
     if not (mine.tensors.mapped and others.tensors.mapped):
         return False
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import torch
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.adapters.low_rank import LowRankChange
+from evomerge.merge.adapters.model import has_adapter, low_rank_form
 from evomerge.merge.cache import ParentCache
 from evomerge.merge.counterparts import Counterparts, counterparts, differ_in_rows_alone
 from evomerge.merge.files.architecture import Architecture, ArchitectureSummary
@@ -35,6 +37,7 @@ class Family:
         parent_cache: results of passes over the weights, kept within a memory budget.
         copies: copies of the members' tensors that stay on devices other than the CPU.
         warnings: what users should know of the members.
+        adapted: whether a member is an adapter on its base.
 
     Raises:
         CheckpointError: with every mismatch of every member.
@@ -63,6 +66,8 @@ class Family:
             for name, target in donor.naming.targets.items()
             for place in (donor.architecture.places[target],)
         )
+        self.adapted = any(has_adapter(model) for _, model in self.members)
+        self._origins: dict[str, list[tuple[int, str] | None]] = {}
         self.parent_cache = parent_cache if parent_cache is not None else ParentCache()
         self.copies = copies if copies is not None else DeviceCopies()
 
@@ -77,6 +82,30 @@ class Family:
     def source(self, index: int, name: str) -> tuple[OpenModel, str]:
         """Return a member, and its own name for a tensor of the result."""
         return self.model(index), self._names[index][name]
+
+    def form(self, index: int, name: str) -> tuple[OpenModel, str, LowRankChange | None]:
+        """Return the model and the tensor of which a member's tensor is a low-rank change; see `low_rank_form`."""
+        model, own = self.source(index, name)
+        return low_rank_form(model, own) if has_adapter(model) else (model, own, None)
+
+    def origin(self, index: int, name: str) -> tuple[OpenModel, str]:
+        """Return the model and the tensor from which a member's tensor is read: those below an adapter's change."""
+        return self.form(index, name)[:2]
+
+    def identity(self, index: int, name: str) -> Hashable:
+        """Return what is the same for members that have a tensor in common."""
+        model, own, change = self.form(index, name)
+        return (model.serial, own) if change is None else (self.model(index).serial, name)
+
+    def shared(self, indices: Sequence[int], name: str) -> bool:
+        """Return whether members have a tensor in common because adapters among them leave it as their base has it."""
+        if not self.adapted or len(indices) < 1:
+            return False
+        if name not in self._origins:
+            forms = [self.form(index, name) for index in range(len(self.members))]
+            self._origins[name] = [None if change else (model.serial, own) for model, own, change in forms]
+        found = {self._origins[name][index] for index in indices}
+        return len(found) == 1 and None not in found and any(has_adapter(self.model(index)) for index in indices)
 
     def load(self, index: int, name: str) -> torch.Tensor:
         """Return a member's tensor by its name in the result; do not change it.
@@ -101,6 +130,14 @@ class Family:
             return self.copies.near(device, model, self._names[index][name])
         except CheckpointError as error:
             raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
+
+    def near_origin(self, device: torch.device, model: OpenModel, name: str) -> torch.Tensor:
+        """Return a tensor below adapters, or its copy if that stays on the device.
+
+        Raises:
+            CheckpointError: if it cannot be read or holds NaN or Inf.
+        """
+        return self.copies.near(device, model, name)
 
     def home(self, index: int, name: str) -> torch.device | None:
         """Return the device on which a copy of a tensor stays, or None."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import RecipeError, unknown_name
 from evomerge.merge.files.places import Merged
-from evomerge.merge.methods.base import Method, Values
+from evomerge.merge.methods.base import BASE, Method, Values
 from evomerge.merge.methods.registry import find_method
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.merge.tokens.templates import syntax_problem
@@ -277,10 +277,11 @@ class _Resolver:
 def _task(tensor: Merged, resolver: _Resolver, recipe: Recipe, family: Family) -> TensorTask:
     found = resolver.find(tensor)
     if tensor.place.copied or not tensor.info.dtype.is_floating_point:
-        return TensorTask(tensor, tensor.info.dtype, found.method, copy_of=family.donor)
+        return TensorTask(tensor, tensor.info.result_dtype, found.method, copy_of=family.donor)
     dtype = tensor.info.result_dtype if recipe.dtype is None else family.dtype(recipe.dtype)
-    if found.copy_of is not None:
-        return TensorTask(tensor, dtype, found.method, copy_of=found.copy_of)
+    copy_of = found.copy_of if found.copy_of is not None else _common(found, family, tensor.name)
+    if copy_of is not None:
+        return TensorTask(tensor, dtype, found.method, copy_of=copy_of)
     seeds = tuple(mask_seed(recipe.seed, recipe.parents[i].name, tensor.name) for i in found.inputs)
     return TensorTask(
         tensor,
@@ -291,6 +292,18 @@ def _task(tensor: Merged, resolver: _Resolver, recipe: Recipe, family: Family) -
         seeds=seeds,
         reads_base=found.reads_base,
     )
+
+
+def _common(found: _Resolved, family: Family, name: str) -> int | None:
+    """Return the member whose tensor the result equals since adapters leave it as their base has it, or None."""
+    spec, values = found.method.spec, found.values
+    promised = spec.share_with if found.reads_base else spec.of_equals
+    if promised is None or (found.reads_base and spec.share is None):
+        return None
+    indices = (*found.inputs, BASE) if found.reads_base else found.inputs
+    if any(values[key] != value for key, value in promised.items()) or not family.shared(indices, name):
+        return None
+    return indices[-1] if found.reads_base else indices[0]
 
 
 def mask_seed(seed: int, parent: str, tensor: str) -> int:

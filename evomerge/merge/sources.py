@@ -7,12 +7,14 @@ import logging
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 
 from evomerge.errors import CheckpointError, RecipeError
+from evomerge.merge.adapters.model import adapter_of, base_of, open_adapter
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import Latest, ParentCache
 from evomerge.merge.equality import equal_parents
@@ -24,6 +26,7 @@ from evomerge.merge.files.code_words import other_code
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.hub import HubModel
 from evomerge.merge.files.hub_headers import ArrivingTensors
+from evomerge.merge.files.locate import locate_any
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.ends import Lenders
@@ -107,6 +110,7 @@ class Sources:
         self._tell = tell
         self._told: set[str] = set()
         self._checkpoints: dict[ModelSource, OpenModel] = {}
+        self._folders: dict[tuple[Path, ModelSource], OpenModel] = {}
         self._recipes: Latest[ModelSource | Recipe, OpenModel] = Latest()
         self._families: Latest[Hashable, Family] = Latest()
         self._compatible: Latest[Hashable, CompatibleParents] = Latest()
@@ -129,7 +133,11 @@ class Sources:
         if isinstance(source, Recipe):
             return self._recipes.find(source, lambda: self._open_recipe(source))
         if source not in self._checkpoints:
-            self._checkpoints[source] = open_checkpoint(source)
+            adapter = adapter_of(source)
+            if adapter is None:
+                self._checkpoints[source] = self._open_checkpoint(source)
+            else:
+                self._checkpoints[source] = open_adapter(source, self._open_base(source), locate_any(adapter))
         return self._checkpoints[source]
 
     @property
@@ -138,6 +146,23 @@ class Sources:
         opened = list(self._checkpoints.values())
         found = [(one.tensors.model, one) for one in opened if isinstance(one.tensors, ArrivingTensors)]
         return [(model, str(one.dtype).removeprefix("torch.")) for model, one in found if not model.is_here]
+
+    def _open_checkpoint(self, source: ModelSource) -> OpenModel:
+        """Open a checkpoint, or return it if it is open under another name: adapters may spell their base otherwise."""
+        opened = open_checkpoint(source)
+        key = (opened.folder.resolve(), replace(source, path="", revision=None, adapter=None, adapter_revision=None))
+        return self._folders.setdefault(key, opened)
+
+    def _open_base(self, source: ModelSource) -> OpenModel:
+        """Open the model below an adapter."""
+        if source.adapter == source.path:  # a folder that holds both
+            return self._open_checkpoint(source)
+        below = base_of(source)
+        if adapter_of(below) is not None:
+            raise CheckpointError(
+                f"{source.label} is an adapter on the adapter {below.label}; merge that into its base"
+            )
+        return self.open(below)
 
     def like(self, source: ModelSource | Recipe) -> OpenModel:
         """Return an opened model with the architecture (and depth) of a source, without planning a merge for it.

@@ -178,7 +178,7 @@ def test_folders_that_are_no_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no config.json"):
         locate(ModelSource(str(tmp_path / "empty")))
     (tmp_path / "empty" / "adapter_config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="is a LoRA adapter, not a whole model"):
+    with pytest.raises(CheckpointError, match="is an adapter, not the whole model"):
         locate(ModelSource(str(tmp_path / "empty")))
     (tmp_path / "empty" / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="holds a model and an adapter"):

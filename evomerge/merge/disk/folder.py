@@ -204,9 +204,9 @@ def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]
 
     def inputs(task: TensorTask) -> list[tuple[Any, str]]:
         if task.copy_of is not None:
-            return [family.source(task.copy_of, task.name)]
+            return [family.origin(task.copy_of, task.name)]
         members = (*task.inputs, BASE) if task.reads_base else task.inputs
-        return [family.source(index, task.name) for index in members]
+        return list(dict.fromkeys(family.origin(index, task.name) for index in members))
 
     def copied(task: TensorTask) -> bool:
         return task.copy_of is not None and family.info(task.copy_of, task.name).dtype == task.dtype

@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -169,6 +169,14 @@ class PlainFamily:
         """Return a member, and its own name for a tensor of the result."""
         return self._models[index], name
 
+    def origin(self, index: int, name: str) -> tuple[PlainModel, str]:
+        """Return the same, since none of them is an adapter."""
+        return self.source(index, name)
+
+    def shared(self, indices: Sequence[int], name: str) -> bool:
+        """Return false, since none of them is an adapter."""
+        return False
+
     def load(self, index: int, name: str) -> Flat:
         """Return a tensor, checked to be finite unless the result will show it.
 
@@ -271,7 +279,7 @@ def plain_merge(recipe: Recipe) -> PlainMerge | None:
         members = recipe.members
         for member in members:
             source = member.source
-            if not isinstance(source, ModelSource) or source.trust_remote_code:
+            if not isinstance(source, ModelSource) or source.trust_remote_code or source.adapter is not None:
                 return None
             if source not in opened:
                 opened[source] = PlainModel(source.path, locate(source), len(opened))

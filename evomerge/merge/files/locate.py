@@ -10,19 +10,54 @@ from evomerge.merge.files.weights import few
 from evomerge.recipe import ModelSource
 from evomerge.system.text import cut, error_text
 
+ADAPTER = "adapter_config.json"
+"""The file by which a folder shows that it holds an adapter."""
+
 
 def locate(source: ModelSource) -> Path:
     """Return the local folder of a checkpoint; a Hub id is downloaded (weights, configuration, tokenizer only).
 
-    Of a GGUF file it is the folder that is made of it, with its configuration and tokenizer.
+    Of a GGUF file it is the folder that is made of it, with its configuration and tokenizer. Where the source names an
+    adapter, too, it is the folder of the model below it.
 
     Raises:
-        CheckpointError: if there is no such folder, zoo model, Hub repository or revision, or no connection to the Hub.
+        CheckpointError: if there is no such folder, zoo model, Hub repository or revision, or no connection to the Hub,
+            or the folder holds no whole model.
     """
     folder, coming = locate_headers(source)
     if coming is not None:
         bring([coming])
     return folder
+
+
+def locate_any(source: ModelSource) -> Path:
+    """Return the local folder of what a path names, a whole model or an adapter; a Hub id is downloaded.
+
+    Raises:
+        CheckpointError: if there is no such folder, zoo model, Hub repository or revision, or no connection to the Hub.
+    """
+    local = _local(source)
+    if local is not None:
+        return _there(local)
+    found = find(source)
+    if found.missing:
+        bring([found])
+    return found.folder
+
+
+def adapter_folder(source: ModelSource) -> Path | None:
+    """Return the folder of what a path names if it is an adapter without a whole model; None: it is a model.
+
+    Of a Hub id only small files are fetched.
+
+    Raises:
+        CheckpointError: as `locate_any`.
+    """
+    if source.file is not None:
+        return None
+    local = _local(source)
+    folder = find(source).folder if local is None else local
+    return folder if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file() else None
 
 
 def locate_headers(source: ModelSource) -> tuple[Path, HubModel | None]:
@@ -90,7 +125,7 @@ def _model_folder(source: ModelSource, place: Path) -> Path:
         return _gguf(source.file, place)
     if place.suffix == ".gguf" and place.is_file():
         return _gguf(place.name, place.parent)
-    return _folder(place)
+    return _folder(source, place)
 
 
 def _gguf(file: str, folder: Path) -> Path:
@@ -110,22 +145,25 @@ def _gguf(file: str, folder: Path) -> Path:
     return gguf_folder(folder / file)
 
 
-def _folder(folder: Path) -> Path:
+def _folder(source: ModelSource, folder: Path) -> Path:
+    has_adapter = (_there(folder) / ADAPTER).is_file()
+    if not (folder / "config.json").is_file():
+        if has_adapter:
+            raise CheckpointError(f"{folder} is an adapter, not the whole model that is needed here")
+        raise CheckpointError(f"{folder} has no config.json, so it is not a Hugging Face model folder")
+    if has_adapter and source.adapter != source.path:
+        raise CheckpointError(
+            f"{folder} holds a model and an adapter (adapter_config.json), and programs differ in which counts: "
+            f"write {{path: {source.path}, adapter: {source.path}}} for the adapter on top of these weights, or remove "
+            "that file"
+        )
+    return folder
+
+
+def _there(folder: Path) -> Path:
     if not folder.is_dir():
         kind = "a file" if folder.exists() else "missing"
         raise CheckpointError(
             f"{folder} is {kind}; a model is a folder with config.json and safetensors, or a GGUF file"
-        )
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise CheckpointError(
-                f"{folder} is a LoRA adapter, not a whole model: merge it into its base first "
-                f"(peft's merge_and_unload, then save_pretrained)"
-            )
-        raise CheckpointError(f"{folder} has no config.json, so it is not a Hugging Face model folder")
-    if (folder / "adapter_config.json").is_file():
-        raise CheckpointError(
-            f"{folder} holds a model and an adapter (adapter_config.json), which transformers puts on top of the "
-            "weights where peft is installed: merge it in (merge_and_unload, then save_pretrained), or remove that file"
         )
     return folder

@@ -110,6 +110,17 @@ def find_naming(infos: Mapping[str, TensorInfo], architecture: Architecture) -> 
     return Naming(targets, copies, parts, converters, architecture, shapes)
 
 
+def parameter_finder(architecture: Architecture) -> Callable[[str], str | None]:
+    """Return a function from a name, as files spell it, to the model's parameter of that name; None: there is none."""
+    rename = _renaming(architecture)
+
+    def find(name: str) -> str | None:
+        parameter = rename(name)[0]
+        return parameter if parameter in architecture.shapes else None
+
+    return find
+
+
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     """Return a sort key by which expert 10 comes after expert 9."""
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")]

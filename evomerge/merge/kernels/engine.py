@@ -45,6 +45,10 @@ class KernelEngine(Protocol):
         """
         ...
 
+    def product(self, left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
+        """Write left · right, fp32 `(m, k)` and `(k, n)`, into `out`, fp32 `(m, n)`; sums go from the first k on."""
+        ...
+
     def finite(self, tensor: torch.Tensor) -> bool:
         """Return whether every entry is finite."""
         ...

@@ -21,21 +21,22 @@ WIDTH = 8
 
 
 class Lanes(types.Type):
-    """A vector of `WIDTH` numbers of one type."""
+    """A vector of numbers of one type, mostly of `WIDTH`."""
 
-    def __init__(self, name, element):
-        self.element = element
+    def __init__(self, name, element, width=WIDTH):
+        self.element, self.width = element, width
         super().__init__(name=name)
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
-        super().__init__(manager, kind, ir.VectorType(kind.element, WIDTH))
+        super().__init__(manager, kind, ir.VectorType(kind.element, kind.width))
 
 
 _I1, _I16, _I32, _I64, _FLOAT = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 FLOATS, INTS, LONGS = Lanes("f32x8", _FLOAT), Lanes("i32x8", _I32), Lanes("i64x8", _I64)
+WIDE = Lanes("f32x16", _FLOAT, 2 * WIDTH)
 _V16, _V32, _V64, _VF = (ir.VectorType(each, WIDTH) for each in (_I16, _I32, _I64, _FLOAT))
 
 
@@ -50,6 +51,8 @@ def _operator(which, kind, name):
 
 for _name in ("add", "sub", "mul", "truediv"):
     _operator(getattr(operator, _name), FLOATS, f"f{_name}".replace("true", ""))
+for _name in ("add", "mul"):
+    _operator(getattr(operator, _name), WIDE, f"f{_name}")
 for _name in ("add", "sub", "and_", "or_", "xor"):
     _operator(getattr(operator, _name), INTS, _name)
 
@@ -107,10 +110,35 @@ def load(context, array, index):
     return kind(array, types.int64), build
 
 
+_VW = ir.VectorType(_FLOAT, 2 * WIDTH)
+
+
+@intrinsic
+def load_wide(context, array, index):
+    """Return twice as many lanes as `load` does, of a float32 array."""
+
+    def build(context, b, signature, values):
+        return b.load(_pointer(context, b, signature.args[0], *values, _VW), align=4)
+
+    return WIDE(array, types.int64), build
+
+
+@intrinsic
+def all_wide(context, array, index):
+    """Return the number at a flat index of a contiguous float32 array, in each of twice as many lanes."""
+
+    def build(context, b, signature, values):
+        data = context.make_array(signature.args[0])(context, b, values[0]).data
+        nothing, places = ir.Constant(_VW, ir.Undefined), ir.Constant(ir.VectorType(_I32, 2 * WIDTH), [0] * 2 * WIDTH)
+        return b.shuffle_vector(b.insert_element(nothing, b.load(b.gep(data, [values[1]])), _I32(0)), nothing, places)
+
+    return WIDE(array, types.int64), build
+
+
 @intrinsic
 def store(context, array, index, lanes):
     """Write lanes into a contiguous float32 or int32 array, from a flat index on."""
-    vector = _VF if lanes == FLOATS else _V32
+    vector = _VF if lanes == FLOATS else _VW if lanes == WIDE else _V32
 
     def build(context, b, signature, values):
         b.store(values[2], _pointer(context, b, array, values[0], values[1], vector), align=4)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from evomerge.merge.kernels import lanes, native, native_sparse, parallel
+from evomerge.merge.kernels import lanes, native, native_product, native_sparse, parallel
 from evomerge.merge.kernels.parallel import over_chunks
 from evomerge.merge.kernels.program import Band, BitRange, Clip, Cut, Drop, Program, Ranked, Survey
 
@@ -32,7 +32,8 @@ _CODES = _Codes({
     "torch.bfloat16": native.BF16, "torch.float16": native.F16, "torch.float32": native.F32, "torch.float64": native.F64
 })  # fmt: skip
 
-_MADE_OF = b"".join(Path(str(module.__file__)).read_bytes() for module in (lanes, native, native_sparse))
+_MODULES = (lanes, native, native_product, native_sparse)
+_MADE_OF = b"".join(Path(str(module.__file__)).read_bytes() for module in _MODULES)
 _VERSION = hashlib.sha256(_MADE_OF).hexdigest()[:16]
 """The name of the folder of compiled kernels: numba itself notices changes only in the file of a cached function."""
 
@@ -108,6 +109,10 @@ class NumbaEngine:
     @cached_property
     def _sparse(self) -> Any:
         return _compile(native_sparse.sparse, native_sparse.SPARSE)
+
+    @cached_property
+    def _product(self) -> Any:
+        return _compile(native_product.product, native_product.PRODUCT)
 
     @cached_property
     def _finite(self) -> Any:
@@ -210,6 +215,12 @@ class NumbaEngine:
         share = out.numel() // (_SHARES * parallel.n_threads()) // parallel.CHUNK * parallel.CHUNK
         size = max(parallel.CHUNK, share)
         return max(over_chunks(start + out.numel(), work, start=start, size=size), default=0)
+
+    def product(self, left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
+        """See `KernelEngine`."""
+        arrays, kernel = (left.numpy(), right.numpy(), out.numpy()), self._product
+        rows = max(4, parallel.CHUNK // max(1, out.shape[1]) // 4 * 4)  # four are computed at a time
+        over_chunks(out.shape[0], lambda start, stop: kernel(*arrays, start, stop), size=rows)
 
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `KernelEngine`."""

@@ -55,6 +55,12 @@ class TorchEngine:
             bad |= ~target[start:stop].isfinite().all()
         return bad
 
+    def product(self, left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
+        """See `KernelEngine`."""
+        out.zero_()
+        for k in range(right.shape[0]):  # a product of matrices would add up in an order of its own
+            out += left[:, k : k + 1] * right[k : k + 1]
+
     def finite(self, tensor: torch.Tensor) -> bool:
         """See `KernelEngine`."""
         return all(bool(piece.isfinite().all()) for piece in _flat(tensor).split(_chunk(tensor.device)))

@@ -168,15 +168,14 @@ class LiveModel:
 
 def _load(opened: OpenModel, dtype: torch.dtype | None, devices: Sequence[torch.device]) -> Any:
     """Build the model with its own weights, through transformers, so that its buffers are what they should be."""
+    wanted = dtype if dtype is not None else opened.dtype
     state = {
-        name: opened.load(name)
+        name: _stored(opened, name, wanted)
         for target, name in sorted((target, name) for name, target in opened.naming.targets.items())
     }
     config = copy.deepcopy(opened.config)
     config.name_or_path = str(opened.folder)
-    model = type(opened.architecture.model).from_pretrained(
-        None, config=config, state_dict=state, dtype=dtype if dtype is not None else opened.dtype
-    )
+    model = type(opened.architecture.model).from_pretrained(None, config=config, state_dict=state, dtype=wanted)
     if len(devices) == 1:
         model.to(devices[0])
     else:
@@ -188,3 +187,9 @@ def _load(opened: OpenModel, dtype: torch.dtype | None, devices: Sequence[torch.
         if parameter.untyped_storage().data_ptr() in files:
             parameter.data = parameter.data.clone()
     return model.eval().requires_grad_(False)
+
+
+def _stored(opened: OpenModel, name: str, dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor; one that is computed wider than results are (an adapter's) in the type of the parameters."""
+    tensor = opened.load(name)
+    return tensor if opened.tensors.infos[name].result is None else tensor.to(dtype)

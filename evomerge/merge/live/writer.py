@@ -173,7 +173,7 @@ def _signature(plan: MergePlan, task: TensorTask, rounded: torch.dtype | None) -
     """Return a signature of all that a tensor's bytes depend on: equal signatures mean equal bytes."""
     family = plan.family
     if task.copy_of is not None:
-        return task.dtype, rounded, family.model(task.copy_of).serial
+        return task.dtype, rounded, family.identity(task.copy_of, task.name)
     assert task.values is not None  # a task is either copied or merged
     return (
         task.dtype,

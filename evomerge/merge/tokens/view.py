@@ -10,6 +10,7 @@ from types import MappingProxyType
 import torch
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.adapters.model import LayeredTensors, has_adapter
 from evomerge.merge.cache import ParentCache
 from evomerge.merge.files.belongings import GENERATION
 from evomerge.merge.files.checkpoint import TensorInfo
@@ -24,7 +25,7 @@ from evomerge.recipe.tokenizer import TokenizerBuild
 from evomerge.system.files import write_json
 
 
-class RowTensors:
+class RowTensors(LayeredTensors):
     """The tensors of an opened model, those with a row for each token in the order of another vocabulary.
 
     A tensor that is put in order a second time, in a search, stays in the parent cache as far as that has room.
@@ -51,6 +52,15 @@ class RowTensors:
                 for name, info in infos.items()
             }
         )
+
+    @property
+    def adapted(self) -> bool:
+        """See `LayeredTensors`."""
+        return has_adapter(self._model)
+
+    def below(self, name: str) -> tuple[OpenModel, str, None] | None:
+        """See `LayeredTensors`."""
+        return None if self.moved(name) else (self._model, name, None)
 
     def moved(self, name: str) -> bool:
         """Return whether a tensor is another one than the model's own: its rows are in another order, or more."""
