@@ -19,8 +19,9 @@ from evomerge.config.keys import declared, unknown_key
 from evomerge.config.rules import rule_problems
 from evomerge.config.schema import SearchConfig, SearchKeys
 from evomerge.config.values import SAYS, UNKNOWN
-from evomerge.errors import ConfigError, unknown_name
+from evomerge.errors import ConfigError, RecipeError, unknown_name
 from evomerge.evaluation.task import shared
+from evomerge.recipe.patterns import expand_parents, is_pattern
 from evomerge.system.references import resolved
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -37,6 +38,26 @@ def from_data(data: Mapping[str, Any]) -> SearchConfig:
     if problems or config is None:
         raise ConfigError(problems)
     return config
+
+
+def with_found_parents(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a composed configuration whose patterns among the parents are the models that they name now.
+
+    So a run that is kept says which these were, whatever its training run writes later. A pattern that matches nothing
+    stays, and is a mistake that `read` reports.
+    """
+    models = data.get("models")
+    parents = models.get("parents") if isinstance(models, Mapping) else None
+    if not isinstance(models, Mapping) or not isinstance(parents, Mapping):
+        return dict(data)
+    found: dict[str, Any] = {}
+    for name, source in parents.items():
+        value, _ = resolved(source)  # what is no pattern keeps its references
+        try:
+            found |= expand_parents({name: value}) if is_pattern(value) else {name: source}
+        except RecipeError:
+            found[name] = source
+    return {**data, "models": {**models, "parents": found}}
 
 
 def read(data: Mapping[str, Any]) -> tuple[SearchConfig | None, list[str]]:

@@ -45,6 +45,7 @@ from evomerge.evaluation.chat import Chat
 from evomerge.evaluation.floor import MOST, Floor, read_floor
 from evomerge.evaluation.task import SUM, WORST, Constraint, SplitSizes, TaskSpec
 from evomerge.recipe import DTYPES, Parent, Recipe
+from evomerge.recipe.patterns import expand_parents
 from evomerge.recipe.tokenizer import Tokenizer
 from evomerge.search.budget import AnswerLimits, Budget
 
@@ -76,6 +77,9 @@ _MODEL = {
                 "trust_remote_code": {"type": "boolean"},
                 "allow_pickle": {"type": "boolean"},
                 "recipe": {"type": ["string", "object"]},
+                "pattern": {"type": "string"},
+                "last": {"type": "integer", "minimum": 1},
+                "every": {"type": "integer", "minimum": 1},
             },
             "additionalProperties": False,
         },
@@ -161,8 +165,8 @@ class ModelsKeys(Section):
     )
     parents: dict[Text, Any] = key(
         ...,
-        "name: folder, Hub id, zoo:NAME, LoRA adapter, GGUF file, {path:, revision:, adapter:, …} or {recipe: FILE}; "
-        "at least one",
+        "name: folder, Hub id, zoo:NAME, LoRA adapter, GGUF file, {path:, adapter:, …}, {recipe: FILE} or pattern\n"
+        "a pattern (run/checkpoint-*, or {pattern:, last:, every:}) stands for several, which are called name-500 …",
         must="map at least one name to a model, like {math: org/math-model}",
         json={"additionalProperties": _MODEL},
         at_resume=PLACE,
@@ -191,7 +195,10 @@ class ModelsKeys(Section):
     def _some(cls, parents: dict[str, Any]) -> dict[str, Any]:
         if not parents:
             raise ValueError
-        return parents
+        try:
+            return expand_parents(parents)
+        except RecipeError as error:
+            raise PydanticCustomError(SAYS, "{text}", {"text": f"holds a pattern: {error}"}) from error
 
     @field_validator("tokenizer")
     @classmethod

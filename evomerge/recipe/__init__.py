@@ -2,6 +2,7 @@
 
 - `recipe.py`: the recipe itself, its YAML form and its content hash
 - `source.py`: where a model's weights come from
+- `patterns.py`: several parents by one pattern: the checkpoints of a training run
 - `layer_path.py`: which layer of which parent comes next
 - `lineage.py`: the checkpoints below a recipe; a linear lineage as one flat recipe
 - `groups.py`: mistakes in what groups name

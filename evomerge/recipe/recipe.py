@@ -7,6 +7,7 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
     parents:                                   # in order; the names are used below
       math: org/math-model
       japanese: {path: org/ja-model, revision: 1a2b3c}
+      sft: {pattern: run/checkpoint-*, last: 5}  # several: see patterns.py
     parameters: {lambda: 1.0, weight: 0.5}     # for every tensor; a per-parent parameter takes one number for all
     groups:                                    # the first group that matches a tensor overrides `parameters`
       - {layers: [0, 8], roles: [attention], parameters: {weight: {math: 0.8, japanese: 0.3}}}
@@ -45,6 +46,7 @@ from typing import Any, TypeAlias
 from evomerge.errors import RecipeError
 from evomerge.recipe.foreign import foreign_problem
 from evomerge.recipe.layer_path import Step, path_from_data, path_to_data
+from evomerge.recipe.patterns import expand_parents
 from evomerge.recipe.source import SOURCE_TEXTS, ModelSource
 from evomerge.recipe.tokenizer import (
     AUTO,
@@ -334,8 +336,10 @@ class Recipe:
     def from_data(cls, data: Mapping[str, Any]) -> Recipe:
         """Read the JSON/YAML form.
 
+        Patterns among the parents are looked up in the file system; what `to_data` returns has none.
+
         Raises:
-            RecipeError: if a key is unknown or missing, or a value is of the wrong kind.
+            RecipeError: if a key is unknown or missing, a value is of the wrong kind, or a pattern matches nothing.
         """
         if not isinstance(data, Mapping):
             raise RecipeError(f"a recipe is a mapping with `method` and `parents`, but came {type(data).__name__}")
@@ -361,6 +365,7 @@ class Recipe:
                 f"names of parents are text, but came {', '.join(map(repr, no_text))}: YAML 1.1 makes false of `no` "
                 "and a number of `1e3`; write such names in quotes"
             )
+        parents = expand_parents(parents)
         order = list(data.get("order", parents))
         if sorted(order, key=str) != sorted(parents, key=str):
             raise RecipeError(f"`order` must list each parent once: parents {sorted(parents)}, order {order}")
@@ -423,7 +428,7 @@ def recipe_text_at(place: Place) -> bool:
         case ("base",) | ("parents", str()):
             return True
         case ("base", key) | ("parents", str(), key):
-            return key in SOURCE_TEXTS or key == "recipe"
+            return key in SOURCE_TEXTS or key in ("recipe", "pattern")
         case ("tokenizer", *inner):
             return tokenizer_text_at(tuple(inner))
         case ("method" | "dtype" | "chat_template" | "embeddings" | "head" | "vision",):

@@ -23,6 +23,7 @@ from evomerge.assembly.inputs import find_inputs
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.assembly.warm_up import SETTLED, Settled, settled_of
 from evomerge.assembly.workers import own_threads
+from evomerge.config.reader import with_found_parents
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted, RunError
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.record import Record, Score, Split
@@ -67,6 +68,7 @@ def search(
     """Run a whole search; see `evomerge.api.search`."""
     if note is not None:
         note("checking models and tasks")
+    config = with_found_parents(config)
     prepared = prepare(config, note=note)
     if stop is not None and stop.draining:
         raise Interrupted("stopped as asked, before the run was begun")

@@ -27,6 +27,8 @@ GGUF_TABLE = "gguf_tensors.json"
 """The table of tensors in a folder that was made of GGUF files; its key `files` names them."""
 
 _INDEX_END = ".index.json"
+_TRAINING = ("global_step*", "pytorch_model_fsdp*", "*.distcp", "zero_pp_rank*", "bf16_zero_pp_rank*")
+"""What trainers write that shard a model over processes."""
 _OTHER_PICKLES = ("model.pt", "model.pth", "consolidated.00.pth")
 
 
@@ -166,6 +168,13 @@ def _without_weights(folder: Path) -> str:
         return (
             f"{folder} has neither {SINGLE} nor {INDEX}, but {few(ggufs)}; to read one of them, write "
             f"{{path: …, file: {ggufs[0]}}}"
+        )
+    parts = sorted({path.name for form in _TRAINING for path in folder.glob(form)})
+    if parts:
+        return (
+            f"{folder} holds no model's weights, but {few(parts)}: the state of a training run in parts. Put "
+            "them together first: `python zero_to_fp32.py . OUT` in a folder of DeepSpeed, `accelerate merge-weights` "
+            "for FSDP"
         )
     others = sorted(path.name for path in folder.glob("*.safetensors") if _is_file(path))
     there = f"; it has {few(others)}" if others else ""
