@@ -122,12 +122,19 @@ def _short_score(score: Mapping[str, Any] | None) -> str:
     return f"{_number(score['mean'])} [{_number(score['low'])}, {_number(score['high'])}]"
 
 
-def objective_table(verdict: Mapping[str, Any]) -> str:
+def objective_table(verdict: Mapping[str, Any], title: str) -> str:
     """Return a table of the chosen merges and the baselines, objective by objective; "" if there is one objective."""
     objectives, choice = verdict.get("objectives") or (), verdict.get("choice")
     if choice is None or len(objectives) < 2:
         return ""
-    rows = [(f"**{markdown(row['name'])}**", row["objectives"]) for row in choice["records"]]
+    own = (verdict.get("best") or {}).get("id")
+    rows = [
+        (
+            f"**{markdown(title)}** ({markdown(row['name'])})" if row["id"] == own else markdown(row["name"]),
+            row["objectives"],
+        )
+        for row in choice["records"]
+    ]
     rows += [(markdown(row["name"]), row["objectives"]) for row in verdict["baselines"]]
     names = [one["name"] for one in objectives]
     heads = [

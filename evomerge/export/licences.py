@@ -12,7 +12,7 @@ from typing import Any
 from evomerge.export.licence_terms import HUB_LICENCES, conflicts, governing, obligations, terms_of
 from evomerge.export.revisions import is_hub_id, of_the_hub
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.system.text import markdown, markdown_code, visible
+from evomerge.system.text import markdown, visible
 from evomerge.system.yaml_text import YamlError, read_yaml
 
 
@@ -95,34 +95,45 @@ def merged_licence(parents: Sequence[ParentModel]) -> tuple[dict[str, Any], str]
     known = [(parent, parent.licence) for parent in parents if parent.licence is not None]
     unknown = [parent for parent in parents if parent.licence is None]
     terms = [terms_of(one, licence.name) for _, licence in known for one in licence.parts]
-    said = [f"**Conflict of licences:** {markdown(text)}." for text in conflicts(terms)]
+    said = [f"**Conflict of licences**: {markdown(text)}." for text in conflicts(terms)]
     said += [f"{markdown(text)}." for text in obligations(terms)]
     kinds = {(licence.id, (licence.name or "").lower()) for _, licence in known}
     if unknown:
-        names = ", ".join(dict.fromkeys(markdown_code(parent.name) for parent in unknown))
+        names = ", ".join(dict.fromkeys(_called(parent) for parent in unknown))
         first = f"The licence of {names} is unknown: check that you may use and publish what is made of it."
-        return {"license": "other", "license_name": "unknown"}, " ".join([first, *said])
+        return {"license": "other", "license_name": "unknown"}, _note(first, said)
     if len(kinds) == 1:
         licence = known[0][1]
-        text = [f"All parents have the licence {markdown(licence)}.", *said]
-        return licence.metadata, " ".join(text)
-    listed = ", ".join(f"{markdown_code(parent.name)} {markdown(licence)}" for parent, licence in known)
-    first = f"The parents have different licences: {listed}."
+        return licence.metadata, _note(f"All parents have the licence {markdown(licence)}.", said)
     ids = sorted({one for _, licence in known for one in licence.parts})
     several = len({kind for kind in kinds if kind[0] == "other"}) > 1  # of names, nobody knows what goes together
     governs = None if several else governing(ids)
+    data: dict[str, Any]
     if governs is not None:
         licence = next(licence for _, licence in known if governs in licence.parts)
-        said.insert(
-            0, f"As far as their identifiers say, {markdown(licence)} may cover the whole; keep the others' notices."
-        )
+        whole = f"As far as their identifiers say, {markdown(licence)} may cover the whole; keep the others' notices."
+        said.insert(0, whole)
         data = licence.metadata if licence.parts == (governs,) else Licence(governs).metadata
     elif all(one.permissive for one in terms) and HUB_LICENCES.issuperset(ids):
         said.insert(0, "Each asks for its notice alone: keep all of them.")
         data = {"license": ids}
     else:
         data = {"license": "other", "license_name": "mixed"}
-    return data, " ".join([first, *said, "Check that you may publish a model made of them; this is no legal advice."])
+    listed = ", ".join(f"{_called(parent)} {markdown(licence)}" for parent, licence in known)
+    first = f"The parents have different licences: {listed}. Check that you may publish a model made of them."
+    return data, _note(first, said)
+
+
+def _note(first: str, said: Sequence[str]) -> str:
+    """Return a sentence with what follows from the licences as a list below it."""
+    if not said:
+        return first
+    intro = f"{first} What their identifiers say of a merge (no legal advice):\n"
+    return "\n".join([intro, *(f"- {one}" for one in said)])
+
+
+def _called(parent: ParentModel) -> str:
+    return markdown(parent.name) + (f" ({parent.role})" if parent.role in ("adapter", "below") else "")
 
 
 def read_model_file(source: ModelSource, name: str) -> str | None:

@@ -103,7 +103,7 @@ def model_card(
         "## Scores\n\n" + score_table(scores, tasks, verdict or {}) + worth_text(verdict or {}) if scores else "",
         task_table(verdict or {}, title),
         degeneration_table(verdict or {}, title),
-        objective_table(verdict or {}),
+        objective_table(verdict or {}, title),
         items_section(measured),
         answers,
         "## Parents\n\n" + _parent_table(parents) + f"\n\n{licence_note}",

@@ -5,12 +5,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hub_server.writing import metadata_errors
 from huggingface_hub import ModelCard
 
+from evomerge.analysis.measured import Measured
+from evomerge.evaluation.task_data import TaskData
 from evomerge.export.licences import describe_parents
 from evomerge.export.model_card import model_card
+from evomerge.export.publication import Publication
 from evomerge.export.publishing import published_recipe, without_folders
 from evomerge.recipe import ModelSource, Parent, Recipe
+from evomerge.record import Score, Split
+from evomerge.system.text import markdown
 
 EVIL = "<script>alert(1)</script>"
 
@@ -99,3 +105,40 @@ def test_paths_are_cut_wherever_they_stand_in_a_text() -> None:
         "metric": "python:metrics.py:f", "path": "a", "up": "c.yaml", "root": "x",
         "list": ["see x and z", "https://host/a/b", "org/model", "zoo:math", "a/b", "1/2", "and/or"],
     }  # fmt: skip
+
+
+HOSTILE = "<img src=x onerror=alert(1)>|`a`\n---\n# head [x](javascript:1) {{ }} *b* _c_ \u202e"
+
+
+def test_whatever_tasks_data_sets_and_models_are_called_the_card_is_whole_and_the_hub_takes_it() -> None:
+    recipe = Recipe("linear", (Parent(HOSTILE, ModelSource("org/a")), Parent("--- |", ModelSource("org/b"))))
+    cards = {"org/a": "---\nlicense: apache-2.0\n---\n", "org/b": "---\nlicense: gpl-3.0\n---\n"}
+    score = Score(0.5, 0.4, 0.6, 3)
+    row = {"test": {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 3}}
+    text = model_card(
+        recipe,
+        title=HOSTILE,
+        parents=describe_parents(recipe, read=lambda model, name: cards[model.path] if name == "README.md" else None),
+        scores={HOSTILE: {Split.TEST: score}, f"{HOSTILE} 2": {Split.TEST: score}},
+        tasks={HOSTILE: HOSTILE},
+        measured={HOSTILE: {Split.TEST: Measured(HOSTILE, (1, 2), 9, TaskData("org/set", HOSTILE, HOSTILE))}},
+        facts={HOSTILE: HOSTILE},
+        verdict={
+            "best": {"id": 1},
+            "baselines": [],
+            "objectives": [{"name": HOSTILE, "direction": "maximize"}, {"name": "b", "direction": "minimize"}],
+            "choice": {"records": [{"id": 1, "name": HOSTILE, "objectives": {HOSTILE: row, "b": row}}]},
+        },
+        published=Publication("org/m", "b", f"## The other merges\n\n{markdown(HOSTILE)}"),
+    )
+    assert metadata_errors(text) == []
+    card = ModelCard(text, ignore_metadata_errors=False)
+    assert ModelCard(str(card), ignore_metadata_errors=False).data.to_dict() == card.data.to_dict()
+    assert card.data.license == "gpl-3.0"
+    (result,) = card.data.eval_results
+    assert (result.dataset_config, result.dataset_name) == (HOSTILE, HOSTILE), "as it is, in YAML's quotes"
+    body = text.partition("\n---\n\n# ")[2]
+    prose = re.sub(r"```.*?```|(`+)(?!`).+?(?<!`)\1(?!`)", "", body.partition("<details>")[0], flags=re.DOTALL)
+    assert "<img" not in prose and "\u202e" not in prose and not re.search(r"(?<!\\)\]\(javascript", prose)
+    headings = [line for line in prose.splitlines() if line.startswith("#")]
+    assert "## Items" in headings and not any(line.startswith("# head") for line in headings)
