@@ -58,7 +58,9 @@ def write(folder: Path, config: Any, base: Path | None, seed: int, dtype: torch.
 DTYPES = {"gpt2": torch.bfloat16, "gpt-oss": torch.float32, "llama, tied": torch.float16}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "llama, tied" else ()) for name in CONFIGS]
+)
 def test_live_bytes_equal_disk_bytes(name: str, tmp_path: Path) -> None:
     base = write(tmp_path / "base", CONFIGS[name], None, 0, DTYPES[name])
     parents = {who: write(tmp_path / who, CONFIGS[name], base, k, DTYPES[name]) for k, who in enumerate("ab", 1)}

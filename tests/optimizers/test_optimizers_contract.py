@@ -111,8 +111,13 @@ def test_a_number_that_is_told_twice_is_refused_and_changes_nothing(case: Case) 
     assert_equal_points([optimizer.ask().x], [other.ask().x])
 
 
-@pytest.mark.parametrize("n_asks", [0, 1, 8, 37])
-@pytest.mark.parametrize("outstanding", [1, 4])
+@pytest.mark.parametrize(
+    ("n_asks", "outstanding"),
+    [
+        *[(0, 1), (8, 4), (37, 1)],
+        *[pytest.param(*one, marks=pytest.mark.slow) for one in ((0, 4), (1, 1), (1, 4), (8, 1), (37, 4))],
+    ],
+)
 def test_a_loaded_state_continues_bit_for_bit(case: Case, n_asks: int, outstanding: int) -> None:
     optimizer = case.make()
     drive(optimizer, n_asks, outstanding)

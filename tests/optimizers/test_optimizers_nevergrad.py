@@ -66,8 +66,16 @@ def loss_of(optimizer: Nevergrad, asks: int, outstanding: int, *, fail: bool = F
     return best
 
 
-@pytest.mark.parametrize("outstanding", [1, 2, 10])
-@pytest.mark.parametrize("name", ["NGOpt", "Cobyla"])
+@pytest.mark.parametrize(
+    ("name", "outstanding"),
+    [
+        *[("NGOpt", 2), ("Cobyla", 10)],
+        *[
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (("NGOpt", 1), ("NGOpt", 10), ("Cobyla", 1), ("Cobyla", 2))
+        ],
+    ],
+)
 def test_outstanding_asks_cost_little(name: str, outstanding: int) -> None:
     """What nevergrad chooses for one worker comes to 2e-14 here; two workers used to end at ask 118 with 0.03."""
     optimizer = Nevergrad(10, [0.5] * 10, 0, algorithm=name, budget=300)
@@ -84,8 +92,11 @@ def test_plans_for_several_workers_get_through_too(workers: int) -> None:
 
 # Portfolios, chains, surrogates, one-shot designs, discrete and quasi-Newton ones, and those of other libraries.
 REPRESENTATIVE = (
-    *("ASCMADEthird", "CMALn", "ChainCMAwithLHS30", "DS2", "FSQPCMA", "NelderMead", "SPSA", "LHSSearch"),
-    *("NgIohTuned", "QODE", "ParaPortfolio", "SmallLognormalDiscreteOnePlusOne", "SQP"),
+    *("ASCMADEthird", "ChainCMAwithLHS30", "LHSSearch", "SmallLognormalDiscreteOnePlusOne", "SQP"),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("CMALn", "DS2", "FSQPCMA", "NelderMead", "SPSA", "NgIohTuned", "QODE", "ParaPortfolio")
+    ),
 )
 
 

@@ -128,8 +128,13 @@ def test_a_sum_sells_the_skill_that_a_floor_keeps(tmp_path: Path) -> None:
     assert kept["floor"] >= 0.6 * best > kept["sum"]
 
 
-@pytest.mark.parametrize("combination", [SUM, WORST])
-@pytest.mark.parametrize("scoring", list(SCORINGS))
+@pytest.mark.parametrize(
+    ("scoring", "combination"),
+    [
+        *[(scoring, WORST) for scoring in SCORINGS],
+        *[pytest.param(scoring, SUM, marks=pytest.mark.slow) for scoring in SCORINGS],
+    ],
+)
 def test_a_killed_search_continues_with_the_same_records(tmp_path: Path, scoring: str, combination: str) -> None:
     def judge() -> Objectives:
         return objectives(Floor(of_best_parent=0.6), combination=combination)
