@@ -55,6 +55,9 @@ def run(words: Sequence[str]) -> int:
         return 0
     console = make_console()
     print_table(console, _models(found))
+    for one in found["models"]:
+        if one["storage"] is not None and not one["storage"].startswith("safetensors"):
+            print_hanging(console, named(f"{one['name']}: "), named(one["storage"]))
     print_table(console, _belongings(found))
     if found["pairs"]:
         print_table(console, _ancestry(found) if found["base"] is not None else _pairs(found))

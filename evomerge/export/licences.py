@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evomerge.errors import CheckpointError
 from evomerge.export.licence_terms import HUB_LICENCES, conflicts, governing, obligations, terms_of
 from evomerge.export.revisions import is_hub_id, of_the_hub
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -149,6 +150,19 @@ def read_model_file(source: ModelSource, name: str) -> str | None:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
+        return _from_gguf(source, name)
+
+
+def _from_gguf(source: ModelSource, name: str) -> str | None:
+    """Return a small file of the folder that is made of a GGUF file, whose metadata may say licence and language."""
+    place = Path(source.path).expanduser()
+    if not (place.is_file() or (source.file is not None and place.is_dir())):
+        return None
+    from evomerge.merge.files.locate import locate
+
+    try:
+        return (locate(source) / name).read_text(encoding="utf-8")
+    except (CheckpointError, OSError, UnicodeDecodeError):
         return None
 
 

@@ -159,6 +159,7 @@ def _described(
         "vocabulary": opened.architecture.n_embeddings,
         "tied": opened.architecture.tied,
         "dtype": str(opened.dtype).removeprefix("torch."),
+        "storage": getattr(opened.tensors, "storage", None),
         "tokenizer": _tokenizer(opened, digests),
         "chat_template": None if template is None else hashlib.sha256(template.encode()).hexdigest()[:12],
         "licence": " and ".join(sorted(map(str, licences))) if licences and None not in licences else None,

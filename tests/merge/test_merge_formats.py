@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from evomerge import api
 from evomerge.errors import CheckpointError
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.files.contents import checkpoint_contents
 from evomerge.merge.files.fingerprint import fingerprint
+from evomerge.merge.files.formats import open_tensors
 from evomerge.merge.files.formats.fp8 import dequantised
 from evomerge.merge.files.model import open_checkpoint
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -311,3 +313,46 @@ def test_the_fingerprint_of_a_pickle_counts_its_bytes(tmp_path: Path) -> None:
     one, other = (as_pickle(make(tmp_path / name, seed)) for name, seed in (("a", 1), ("b", 2)))
     again = as_pickle(make(tmp_path / "c", 1))
     assert fingerprint(one) == fingerprint(again) != fingerprint(other)
+
+
+@pytest.mark.parametrize("pickled", [False, True], ids=["safetensors", "pickle"])
+def test_tensors_of_every_kind_and_size_are_read_as_they_are(tmp_path: Path, pickled: bool) -> None:
+    folder = make(tmp_path / "a", 1)
+    odd = {
+        "number": torch.tensor(3.5, dtype=torch.float64), "none": torch.zeros(0, 4), "whole": torch.arange(3),
+        "flags": torch.tensor([True, False]), "bytes": torch.tensor([[1], [200]], dtype=torch.uint8),
+    }  # fmt: skip
+    save_file(odd, folder / SINGLE, metadata={"format": "pt"})
+    source = ModelSource(str(as_pickle(folder) if pickled else folder), allow_pickle=pickled)
+    tensors = open_tensors(folder, source, AutoConfig.from_pretrained(folder))
+    for name, wanted in odd.items():
+        got = tensors.load(name)
+        assert got.shape == wanted.shape == tensors.infos[name].shape and got.dtype == wanted.dtype
+        assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_float64_is_merged_and_keeps_its_type_unless_the_recipe_says_another(tmp_path: Path, dtype: str | None) -> None:
+    first = make(tmp_path / "a", 1)
+    second = near(tmp_path / "b", first, 2)
+    for folder in (first, second):
+        wide = {name: tensor.double() for name, tensor in load_file(folder / SINGLE).items()}
+        save_file(wide, folder / SINGLE, metadata={"format": "pt"})
+    recipe = Recipe("linear", half_and_half(first, second).parents, dtype=dtype)
+    one, other = load_file(first / SINGLE), load_file(second / SINGLE)
+    for name, tensor in tensors_of(merge_to_disk(recipe, tmp_path / "out")).items():
+        exact = (one[name] + other[name]) / 2
+        assert str(tensor.dtype) == f"torch.{dtype or 'float64'}"
+        assert torch.equal(tensor, exact.float().to(tensor.dtype)), name
+
+
+def test_each_way_of_storing_says_what_it_is(tmp_path: Path) -> None:
+    def said(folder: Path) -> str:
+        return str(open_checkpoint(ModelSource(str(folder), allow_pickle=True)).tensors.storage)  # type: ignore[attr-defined]
+
+    assert said(make(tmp_path / "a", 1)) == "safetensors"
+    assert said(as_pickle(make(tmp_path / "b", 1), 2)) == "pickles in 2 files"
+    scaled = as_fp8(make(tmp_path / "c", 1), fine_grained(3, 7), blockwise(3, 7), "_scale_inv")
+    assert said(scaled) == "fp8 in blocks of 3×7, dequantised as it is read (safetensors)"
+    found = api.inspect([f"m={scaled}"])["models"][0]
+    assert found["storage"] == said(scaled) and found["dtype"] == "float32"

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from evomerge.errors import CheckpointError
+from evomerge.export.licences import read_model_file
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.files.contents import checkpoint_contents
 from evomerge.merge.files.fingerprint import fingerprint
@@ -358,6 +359,7 @@ def test_the_bytes_of_the_file_count_and_the_folder_is_made_once(
     assert [path.name for path in cache.iterdir()] == [folder.name]  # nothing half-made stays
     before, print_before = checkpoint_contents(folder, {}), fingerprint(folder, whole=True)
     assert before[pair[0].name][0] == "weights" and "tokenizer.json" in before
+    assert read_model_file(source, "README.md") == (folder / "README.md").read_text()
     assert 'license: "apache-2.0"' in (folder / "README.md").read_text()
     copy = tmp_path / "elsewhere" / pair[0].name
     copy.parent.mkdir()
