@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from evomerge.assembly.inputs import WORTH_SAYING
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.hub import HubModel, bring, find
+from evomerge.merge.files.hub_checked import check, unchecked
 from evomerge.merge.files.hub_listing import is_commit
+from evomerge.merge.files.hub_transfer import sound
 from evomerge.merge.files.locate import is_on_hub
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -82,6 +85,8 @@ def bring_models(sources: Sources, note: Note | None) -> None:
         CheckpointError: if the disk is too small, or a download fails; what is here stays.
     """
     models = {(one.listing.path, one.listing.commit): one for one, _ in sources.arriving}
+    for found in _damaged(sources, note):
+        models[found.listing.path, found.listing.commit] = found
     if note is not None:
         for line in describe_arriving(sources):
             note(line)
@@ -119,6 +124,26 @@ def ready(recipe: Recipe, note: Note | None) -> Recipe:
     sources.check_tokens(recipe)
     bring_models(sources, note)
     return recipe
+
+
+def _damaged(sources: Sources, note: Note | None) -> list[HubModel]:
+    """Return the opened models with weights in the cache that are not what the Hub says; these are taken away.
+
+    Raises:
+        CheckpointError: if one is damaged, and the Hub cannot be asked for it.
+    """
+    found = {source: unchecked(one.folder) for source, one in sources.checkpoints.items()}
+    files = list(dict.fromkeys(one for each in found.values() for one in each))
+    if not files:
+        return []
+    size = sum(blob.stat().st_size for _, blob in files)
+    if note is not None and size >= WORTH_SAYING:
+        note(f"checking {size / GIB:.1f} GiB of weights in the Hub's cache by their hashes, once")
+    damaged = set(check(files, sound))
+    if damaged and note is not None:
+        for path in sorted(damaged):
+            note(f"warning: {visible(path)} is damaged: its content has another hash; it is downloaded again")
+    return [find(source) for source, each in found.items() if damaged & {path for path, _ in each}]
 
 
 class _Told:

@@ -12,6 +12,7 @@ from typing import Any
 from evomerge.errors import CheckpointError
 from evomerge.export.licence_terms import HUB_LICENCES, conflicts, governing, obligations, terms_of
 from evomerge.export.revisions import is_hub_id, of_the_hub
+from evomerge.merge.files.hub import small_file
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.system.text import markdown, visible
 from evomerge.system.yaml_text import YamlError, read_yaml
@@ -281,12 +282,7 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _from_hub(source: ModelSource, name: str) -> Path | None:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    found = try_to_load_from_cache(source.path, name, revision=source.revision)
-    if isinstance(found, str):
-        return Path(found)
     try:
-        return Path(hf_hub_download(source.path, name, revision=source.revision, etag_timeout=5))
-    except Exception:  # no network, no such file, no access: many classes, one meaning
+        return small_file(source, name)
+    except Exception:  # no network, no access: many classes, one meaning
         return None

@@ -25,7 +25,6 @@ from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.code_words import other_code
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.hub import HubModel
-from evomerge.merge.files.hub_headers import ArrivingTensors
 from evomerge.merge.files.locate import locate_any
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.paths.compatible import CompatibleParents
@@ -143,9 +142,16 @@ class Sources:
     @property
     def arriving(self) -> list[tuple[HubModel, str]]:
         """The opened models of the Hub whose weights are not here yet, each with the type of its values."""
-        opened = list(self._checkpoints.values())
-        found = [(one.tensors.model, one) for one in opened if isinstance(one.tensors, ArrivingTensors)]
-        return [(model, str(one.dtype).removeprefix("torch.")) for model, one in found if not model.is_here]
+        return [
+            (model, str(one.dtype).removeprefix("torch."))
+            for one in self._checkpoints.values()
+            for model in getattr(one.tensors, "arriving", ())
+        ]
+
+    @property
+    def checkpoints(self) -> Mapping[ModelSource, OpenModel]:
+        """The opened checkpoints."""
+        return MappingProxyType(self._checkpoints)
 
     def _open_checkpoint(self, source: ModelSource) -> OpenModel:
         """Open a checkpoint, or return it if it is open under another name: adapters may spell their base otherwise."""

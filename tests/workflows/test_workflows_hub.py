@@ -13,10 +13,12 @@ from hub_server import Fault, HubServer, hub_variables, use_hub
 from tiny_search import composed, tiny_model, write_tiny
 
 from evomerge import api
+from evomerge.assembly.hub_models import find_pins, pin_recipe
 from evomerge.cli.main import main
 from evomerge.errors import CheckpointError, ConfigError
 from evomerge.merge.files import hub_headers
-from evomerge.recipe import Recipe
+from evomerge.merge.files.hub import find
+from evomerge.recipe import ModelSource, Recipe
 from evomerge.system.advance import Advance
 from evomerge.system.yaml_text import read_yaml
 
@@ -48,6 +50,7 @@ def _weights(tiny: Path) -> int:
     return sum((tiny / "models" / name / "model.safetensors").stat().st_size for name in NAMES)
 
 
+@pytest.mark.slow
 def test_a_search_names_one_commit_of_each_model(hub: HubServer, tiny: Path, tmp_path: Path) -> None:
     commits = {name: hub.repositories.found["model", f"org/{name}"].branches["main"] for name in NAMES}
     notes: list[str] = []
@@ -74,6 +77,20 @@ def test_a_search_names_one_commit_of_each_model(hub: HubServer, tiny: Path, tmp
         f"org/{n}": commits[n] for n in NAMES
     }
     assert hub.log.served(".safetensors") == 0
+
+
+def test_a_branch_that_moves_changes_nothing(hub: HubServer, tiny: Path, tmp_path: Path) -> None:
+    named = Recipe.from_data({"method": "linear", "parents": {"a": "org/a", "b": str(tiny / "models" / "b")}})
+    repository = hub.repositories.found["model", "org/a"]
+    commit = repository.branches["main"]
+    pinned = pin_recipe(named, None)
+    assert [one.revision for one in pinned.checkpoints()] == [commit, None]
+    repository.commit({"model.safetensors": b"another"})
+    known = {"a": next(pinned.checkpoints())}
+    assert find_pins({"a": ModelSource("org/a")}, known=known) == {ModelSource("org/a"): known["a"]}
+    assert find_pins({"b": ModelSource("org/a")}, known=known)[ModelSource("org/a")].revision != commit
+    assert find_pins({"a": known["a"], "c": ModelSource("zoo:math")}) == {}
+    assert find_pins({"no": ModelSource("org/no")}) == {ModelSource("org/no"): ModelSource("org/no")}
 
 
 def test_mistakes_are_found_before_weights_come(hub: HubServer, tiny: Path, tmp_path: Path) -> None:
@@ -145,3 +162,22 @@ def test_commands_in_processes_of_their_own(hub: HubServer, tmp_path: Path) -> N
     lost = evomerge("inspect", "org/nowhere")
     assert lost.returncode == 2 and "the Hub cannot be reached" in lost.stderr
     assert time.monotonic() - begin < 20  # most of it starts Python
+
+
+def test_weights_that_changed_in_the_cache_come_again(hub: HubServer, tiny: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("method: linear\nparents: {a: org/a, b: org/b}\n")
+    api.merge(recipe, tmp_path / "first")
+    place = find(ModelSource("org/a")).folder / "model.safetensors"
+    right = place.read_bytes()
+    hub.log.clear()
+    notes: list[str] = []
+    api.merge(recipe, tmp_path / "second", note=notes.append)
+    assert hub.log.served(".safetensors") == 0 and not any("damaged" in note for note in notes)
+    place.resolve().chmod(0o644)
+    place.resolve().write_bytes(right[:-9] + bytes(9))  # of the same size
+    api.merge(recipe, tmp_path / "third", note=notes.append)
+    assert any(note.startswith("warning: ") and "is damaged" in note for note in notes)
+    assert place.read_bytes() == right and hub.log.served(".safetensors") == len(right)
+    merged = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second", "third")]
+    assert merged[0] == merged[1] == merged[2]

@@ -90,6 +90,25 @@ def find(source: ModelSource) -> HubModel:
     return HubModel(source, listing, tuple(file for file in wanted if not _is_here(listing, file)))
 
 
+def small_file(source: ModelSource, name: str) -> Path | None:
+    """Return a small file of a model from the cache, or else with one short request from the Hub; None: it has none.
+
+    Raises:
+        CheckpointError, hub_errors.UnreachableError: if it cannot be had.
+    """
+    commit = cached_commit(source.path, source.revision)
+    here = None if commit is None else Listing(source.path, commit).folder / name
+    if here is not None and here.is_file():
+        return here
+    if is_offline():
+        return None
+    listing = ask(source.path, commit if is_commit(source.revision) else source.revision)
+    if name not in listing.files:
+        return None
+    _bring_small(listing, [name])
+    return listing.folder / name
+
+
 def bring(models: Sequence[HubModel], tell: Tell | None = None) -> None:
     """Download the missing weights of models, all at once.
 

@@ -59,6 +59,11 @@ class ArrivingTensors:
         self.mapped = found.mapped
         self.infos: Mapping[str, TensorInfo] = MappingProxyType(dict(found.infos))
 
+    @property
+    def arriving(self) -> tuple[HubModel, ...]:
+        """The models of the Hub whose weights are not here yet; tensors that are made of others have theirs."""
+        return () if self.model.is_here else (self.model,)
+
     def load(self, name: str) -> torch.Tensor:
         """Return the values of one tensor; the first downloads the weights where nobody has brought them.
 

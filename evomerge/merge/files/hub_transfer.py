@@ -20,6 +20,7 @@ from typing import Any
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files import hub_errors
+from evomerge.merge.files.hub_checked import note_checked
 from evomerge.merge.files.hub_listing import Listing, RemoteFile, patiently, pause
 from evomerge.system.memory import GIB
 
@@ -127,8 +128,14 @@ def head(listing: Listing, file: RemoteFile, n_bytes: int) -> bytes:
             return opened.read(n_bytes)
 
 
-def sound(path: Path, file: RemoteFile) -> bool:
-    """Return whether a file's content has the hash under which the Hub knows it."""
+def sound(path: Path, file: RemoteFile | None = None) -> bool:
+    """Return whether a file's content has the hash under which the Hub knows it.
+
+    Args:
+        path: the file.
+        file: what the Hub says of it; None: a large file that bears its hash as its name.
+    """
+    file = RemoteFile(path.name, path.stat().st_size, path.name) if file is None else file
     digest = _digest(file)
     with path.open("rb") as opened:
         for chunk in iter(lambda: opened.read(_CHUNK), b""):
@@ -159,6 +166,7 @@ def _fetch(listing: Listing, file: RemoteFile, tally: Tally) -> None:
                     )
                 log.warning("%s of %s came damaged (its hash is another): once more", file.name, listing.path)
             partial(listing, file).replace(blob)
+            note_checked([blob])
     link(listing, file)
 
 
