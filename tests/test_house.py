@@ -73,7 +73,7 @@ INSIDE = {
             "vocabulary",
         },
         "live": {"apply", "cache", "counterparts", "family", "files", "methods", "paths", "plan", "sources"},
-        "disk": {"apply", "cache", "files", "kernels", "methods", "paths", "plan", "sources", "vocabulary"},
+        "disk": {"adapters", "apply", "cache", "files", "kernels", "methods", "paths", "plan", "sources", "vocabulary"},
     },
     "evaluation": {
         "intervals": set(),

@@ -15,8 +15,7 @@ from evomerge.config.schema import ExecutionConfig, SearchConfig
 from evomerge.errors import CheckpointError, ConfigError, RecipeError
 from evomerge.evaluation.measures.python_function import load_function
 from evomerge.evaluation.task import PYTHON
-from evomerge.merge.files.contents import checkpoint_contents
-from evomerge.merge.files.locate import locate
+from evomerge.merge.adapters.contents import locate_both, model_contents
 from evomerge.merge.files.weights import weight_files
 from evomerge.recipe import DTYPES, ModelSource, Recipe
 from evomerge.store.changes import called, model_changes
@@ -101,8 +100,7 @@ def changed_models(inputs: RunInputs, recipes: Iterable[Recipe]) -> list[str]:
     now: dict[str, ModelContents] = {}
     for name, model in then.items():
         try:
-            trusted = model.source.trust_remote_code
-            files = checkpoint_contents(locate(model.source), model.known, trust_remote_code=trusted)
+            files = model_contents(model.source, model.known)
         except CheckpointError:
             files = dict(model.files)
         now[name] = replace(model, files=files)
@@ -117,8 +115,7 @@ def recipe_contents(recipes: Iterable[Recipe]) -> list[list[dict[str, str]]]:
     """
     read: dict[ModelSource, dict[str, str]] = {}
     for source in dict.fromkeys(one for recipe in recipes for one in recipe.checkpoints()):
-        files = checkpoint_contents(locate(source), {}, trust_remote_code=source.trust_remote_code)
-        read[source] = {name: content.digest for name, (_, content) in files.items()}
+        read[source] = {name: content.digest for name, (_, content) in model_contents(source, {}).items()}
     return [[read[source] for source in recipe.checkpoints()] for recipe in recipes]
 
 
@@ -145,12 +142,12 @@ def _models(
     note: Callable[[str], None] | None,
     problems: list[str],
 ) -> dict[str, ModelContents]:
-    folders: dict[str, Path] = {}
+    folders: dict[str, tuple[Path, Path | None]] = {}
     unread: dict[Path, int] = {}
     for name, source in checkpoints(config).items():
         try:
-            folder = folders[name] = locate(source)
-            unread |= _unread_weights(folder, known[name].known if name in known else {})
+            folders[name] = locate_both(source)
+            unread |= _unread_weights(folders[name][0], known[name].known if name in known else {})
         except (CheckpointError, OSError) as error:
             then = Path(known[name].folder) if name in known else None
             there = then is not None and then.is_dir() and not Path(source.path).is_absolute()
@@ -160,7 +157,7 @@ def _models(
     if note is not None and sum(unread.values()) >= WORTH_SAYING:
         note(f"reading every byte of the models once, to know them again ({sum(unread.values()) / GIB:.1f} GiB)")
     found: dict[str, ModelContents] = {}
-    read: dict[Path, dict[str, tuple[str, Content]]] = {}  # two names may stand for one folder
+    read: dict[tuple[Path, Path | None], dict[str, tuple[str, Content]]] = {}  # two names may stand for one folder
     for name, source in checkpoints(config).items():
         place = folders.get(name)
         if place is None:
@@ -170,11 +167,11 @@ def _models(
         try:
             if place not in read:
                 before = known[name].known if name in known else {}
-                read[place] = checkpoint_contents(place, before, trust_remote_code=source.trust_remote_code)
+                read[place] = model_contents(source, before)
         except CheckpointError as error:
             problems.append(f"{called(name)}: {error}")
             continue
-        found[name] = ModelContents(source, str(place.absolute()), read[place])
+        found[name] = ModelContents(source, str((place[1] or place[0]).absolute()), read[place])
     return found
 
 

@@ -30,8 +30,8 @@ from evomerge.execution.pool.cluster import Cluster, alive_nodes, gpus_of_a_work
 from evomerge.execution.pool.executor import RayExecutor
 from evomerge.execution.pool.settings import PoolSettings
 from evomerge.execution.worker import LiveWorker
+from evomerge.merge.adapters.contents import model_fingerprint
 from evomerge.merge.cache import budget_bytes
-from evomerge.merge.files.fingerprint import fingerprint
 from evomerge.merge.sources import Sources
 from evomerge.record import Split
 from evomerge.system.memory import GIB
@@ -92,7 +92,7 @@ class WorkerPlan:
         bring_models(sources, log.info)
         for name, source in checkpoints(config).items():
             try:
-                mine = fingerprint(sources.open(source).folder, whole=self.whole)
+                mine = model_fingerprint(sources.open(source), whole=self.whole)
             except CheckpointError as error:
                 problems.append(f"{name}: {error}")
                 continue
@@ -124,7 +124,7 @@ def make_ray_executor(
     named = checkpoints(config)
     # On this machine alone, workers read the driver's own files; elsewhere they read copies, whose every byte counts.
     whole = execution.address is not None
-    prints = {name: fingerprint(sources.open(source).folder, whole=whole) for name, source in named.items()}
+    prints = {name: model_fingerprint(sources.open(source), whole=whole) for name, source in named.items()}
     mapped = sum(info.n_bytes for source in named.values() for info in sources.open(source).tensors.infos.values())
     dtype = running_dtype(execution.dtype, "cpu" if execution.gpus_per_worker == 0 else find_devices(execution)[0])
     log.info(

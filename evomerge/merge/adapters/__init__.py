@@ -8,6 +8,7 @@
 ``slices``    where experts' tensors of files lie in the model's stacks
 ``mapping``   which tensors of the base an adapter changes, and how
 ``model``     an adapter on its base as an opened model
+``contents``  the files that decide its answers
 ============  ====================================================================
 
 Import from these modules by their full path.

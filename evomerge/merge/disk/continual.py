@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from evomerge.errors import CheckpointError, ExportError, RecipeError
+from evomerge.merge.adapters.contents import model_fingerprint, source_fingerprint
 from evomerge.merge.apply import prepared
 from evomerge.merge.disk.folder import Progress, appearing, merge_to_disk
 from evomerge.merge.disk.stream import Piece, write_files
-from evomerge.merge.files.fingerprint import fingerprint
 from evomerge.merge.files.header import read_header
 from evomerge.merge.methods import opcm
 from evomerge.merge.plan import MergePlan, check_recipe, make_plan, resolve_values
@@ -244,14 +244,15 @@ def _changed(model: MergedModel, parent: Parent) -> bool:
     source = parent.source
     if isinstance(source, Recipe):
         return _of_recipe(source) != model.contents
-    folder = Path(source.path).expanduser()
-    return folder.is_dir() and fingerprint(folder, whole=True) != model.contents
+    if not Path(source.path).expanduser().is_dir():
+        return False
+    return source_fingerprint(source, whole=True) != model.contents
 
 
 def _contents(member: Parent, sources: Sources) -> str:
     source = member.source
     if isinstance(source, ModelSource):
-        return fingerprint(sources.open(source).folder, whole=True)
+        return model_fingerprint(sources.open(source), whole=True)
     return _of_recipe(source)
 
 
