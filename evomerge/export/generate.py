@@ -146,12 +146,27 @@ def _answer(tokenizer: Any, tokens: list[int], question: Question, limit: int, e
 def _encoded(tokenizer: Any, question: Question) -> list[int]:
     text, chat = question.text, question.chat and getattr(tokenizer, "chat_template", None) is not None
     if chat:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-        )
+        text = _as_chat(tokenizer, text)
     begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
     tokens: list[int] = tokenizer(text, add_special_tokens=not (begins or chat))["input_ids"]
     return tokens or [_first_token(tokenizer)]
+
+
+def _as_chat(tokenizer: Any, text: str) -> str:
+    """Return a text as the one turn of a user; templates of models that see may want its parts in a list."""
+    forms: list[Any] = [text, [{"type": "text", "text": text}]]
+    found: list[str] = []
+    for form in forms:
+        try:
+            turns = [{"role": "user", "content": form}]
+            found.append(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        except Exception:
+            if form is forms[-1] and not found:
+                raise
+            continue
+        if text.strip() in found[-1]:
+            return found[-1]
+    return found[0]
 
 
 def _first_token(tokenizer: Any) -> int:

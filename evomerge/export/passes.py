@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ def prompt_tokens(
         ExportError: if a prompt has no token.
     """
     limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None and model_kind(model.config) == "image_text":
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     room = max(1, limit - new_tokens) if isinstance(limit, int) else None
     generator = torch.Generator().manual_seed(seed)
     rows = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.long)[:room] for text in prompts]
@@ -43,6 +46,8 @@ def prompt_tokens(
         return rows
     size = length if room is None else min(length, room)
     drawn = [torch.randint(n_vocabulary, (size,), generator=generator) for _ in range(n_random)]
+    if model_kind(model.config) == "image_text":
+        drawn = [_without_images(row, model.config) for row in drawn]
     return [*rows, *(row if writes_text(model) else _text_to_read(row, model.config) for row in drawn)]
 
 
@@ -55,6 +60,15 @@ def reads_text(model: Any, batches: Sequence[torch.Tensor]) -> bool:
     except Exception:  # whatever a class raises for inputs that it does not know
         return False
     return True
+
+
+def _without_images(row: torch.Tensor, config: Any) -> torch.Tensor:
+    """Return random tokens without those that stand for a part of an image, which there is not."""
+    own = vars(config.get_text_config())
+    marks = {value for key, value in vars(config).items()
+             if key not in own and re.search(r"_token_(id|index)$", key) and isinstance(value, int)}  # fmt: skip
+    free = next(i for i in range(len(marks) + 1) if i not in marks)
+    return torch.where(torch.isin(row, torch.tensor(sorted(marks), dtype=row.dtype)), free, row)
 
 
 def _text_to_read(row: torch.Tensor, config: Any) -> torch.Tensor:

@@ -18,9 +18,10 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import torch
 
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.export.passes import differences, in_batches, prompt_tokens, reads_text, run
+from evomerge.export.seen import Seen, same_inputs, see, sees
 from evomerge.merge.disk.folder import tensors_of
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.files.model_class import auto_class_of
@@ -36,6 +38,7 @@ from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
 from evomerge.system.figures import percentage
 from evomerge.system.leftovers import scratch_folder
+from evomerge.system.processor import load_processor
 from evomerge.system.text import visible
 
 EXACT = 1e-4
@@ -75,6 +78,7 @@ class Verification:
         without_epsilon: `logit_difference` where both run without the norms' epsilon; None: nothing was folded, or the
             folder holds other weights.
         epsilon_allowed: the largest `logit_difference` that passes if the norms' epsilon is its only reason.
+        unseen: why no image was shown to a model that sees; "": one was, or it does not see.
         problems: everything else that is wrong, one sentence each: lost tensors, another tokenizer.
     """
 
@@ -88,6 +92,7 @@ class Verification:
     problems: tuple[str, ...] = ()
     without_epsilon: float | None = None
     epsilon_allowed: float = 0.0
+    unseen: str = ""
 
     @property
     def passed(self) -> bool:
@@ -131,6 +136,8 @@ class Verification:
         )
         if self.without_epsilon is not None and self.logit_difference > self.tolerance:
             found += f"; without the norms' epsilon the difference is {self.without_epsilon:.2g}"
+        if self.unseen:
+            found += f"; no image was shown: {self.unseen}"
         return "; ".join([found, *self.problems])
 
 
@@ -190,6 +197,7 @@ def verify(
                 with _without_epsilon(live.model):
                     torch.save(run(live.model, batch, 0)[0], Path(scratch) / f"{i}-without-epsilon.pt")
         weights = {} if folded else _checksums(live.model, dtype)
+        seen, unseen = _see(live.model, partial(getattr, live, "processor"), new_tokens, seed)
         del live
         saved, problems = _load(folder, device, trust_remote_code=needs_code(recipe))
         problems += _tokenizer_problems(folder, tokenizer, prompts, batches, trust_remote_code=needs_code(recipe))
@@ -201,6 +209,15 @@ def verify(
         apart: list[float] = []
         without: list[float] = []
         equal: list[bool] = []
+        if seen is not None:
+            own_code = needs_code(recipe)
+            other, unread = _see(saved, lambda: load_processor(folder, trust_remote_code=own_code), new_tokens, seed)
+            if other is None:
+                problems.append(f"it cannot be shown an image: {unread}")
+            else:
+                apart += differences(seen.logits, other.logits)
+                equal += (seen.tokens == other.tokens).flatten().tolist()
+                problems += [] if same_inputs(seen, other) else ["its processor reads images differently"]
         for i, batch in enumerate(batches):
             logits, tokens = torch.load(Path(scratch) / f"{i}.pt")
             own_logits, own_tokens = run(saved, batch, new_tokens)
@@ -214,14 +231,28 @@ def verify(
         logit_difference=_largest(apart),
         tolerance=tolerance if tolerance is not None else default_tolerance(dtype, rounded=rounded),
         equal_tokens=sum(equal) / len(equal) if equal else 1.0,
-        n_prompts=sum(len(batch) for batch in batches),
+        n_prompts=sum(len(batch) for batch in batches) + (seen is not None),
         n_tokens=len(equal),
         dtype=str(dtype).removeprefix("torch."),
         folded=folded,
         problems=tuple(problems),
         without_epsilon=_largest(without) if without else None,
         epsilon_allowed=EPSILON_SHOWS if tolerance is None else 0.0,
+        unseen=unseen,
     )
+
+
+def _see(model: Any, processor: Callable[[], Any], new_tokens: int, seed: int) -> tuple[Seen | None, str]:
+    """Return what a model makes of an image, or None and why it was shown none; "": it does not see."""
+    if not sees(model):
+        return None, ""
+    try:
+        found = processor()
+        return (None, "there are no files that say how images are read") if found is None else (
+            see(model, found, new_tokens, seed), ""
+        )  # fmt: skip
+    except Exception as error:  # processors need packages that may be missing, and templates may want anything
+        return None, visible(f"{type(error).__name__}: {error}", most=200)
 
 
 def default_tolerance(dtype: torch.dtype, *, rounded: bool) -> float:
