@@ -153,7 +153,8 @@ def _kinds(sources: Sources, tokenizers: Tokenizers, generation: GenerationConfi
             "config",
             lambda recipe: _donor(recipe, sources),
             lambda one: one.folder,
-            lambda one: _of_config(one.config),
+            # Of what stands beside the language part there is one model alone, and nothing to choose.
+            lambda one: _of_config(one.architecture.language.config if one.has_other_parts else one.config),
         ),
     )
 

@@ -71,7 +71,8 @@ def choose_samples(models: Sequence[tuple[str, OpenModel]]) -> list[SampledTenso
         CheckpointError: if a model does not hold what its configuration says.
     """
     computed = any(not model.tensors.mapped for _, model in models)
-    named = [(name, _tensors_of(name, model)) for name, model in models]
+    inside = any(model.has_other_parts for _, model in models)
+    named = [(name, _tensors_of(name, model, inside)) for name, model in models]
     return _few(_by_shape(named), MOST_COMPUTED if computed else MOST)
 
 
@@ -89,8 +90,14 @@ class _Own:
         return (-1, *self.shape[1:]) if self.role in ("embedding", "head") and self.shape else self.shape
 
 
-def _tensors_of(name: str, model: OpenModel) -> dict[str, _Own]:
-    """Return the floating-point tensors of a model by a name that is common to all models of its class."""
+def _tensors_of(name: str, model: OpenModel, inside: bool) -> dict[str, _Own]:
+    """Return the floating-point tensors of a model by a name that is common to all models of its class.
+
+    Args:
+        name: the model.
+        model: the model, opened.
+        inside: whether that is their name within the language part, which models of several classes have in common.
+    """
     found = {}
     try:
         naming, places = model.naming, model.architecture.places
@@ -99,7 +106,8 @@ def _tensors_of(name: str, model: OpenModel) -> dict[str, _Own]:
     for own, target in naming.targets.items():
         info, place = model.tensors.infos[own], places[target]
         if info.dtype.is_floating_point and not place.copied and math.prod(info.shape) > 0:
-            found[own if target in naming.parts else target] = _Own(own, info.shape, place.role)
+            common = model.architecture.language.names[target] if inside else target
+            found[own if target in naming.parts else common] = _Own(own, info.shape, place.role)
     return found
 
 
