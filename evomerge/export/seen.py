@@ -20,7 +20,7 @@ _SIDE = 224
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageAnswer:
     """What a model made of a picture.
 
     Attributes:
@@ -43,7 +43,7 @@ def picture(seed: int) -> Any:
 
 
 @torch.no_grad()
-def see(model: Any, processor: Any, new_tokens: int, seed: int) -> Seen:
+def see(model: Any, processor: Any, new_tokens: int, seed: int) -> ImageAnswer:
     """Show a picture to a model and ask what it is.
 
     Args:
@@ -63,12 +63,12 @@ def see(model: Any, processor: Any, new_tokens: int, seed: int) -> Seen:
     inputs = {key: value.to(device) for key, value in given.items() if isinstance(value, torch.Tensor)}
     logits = model(**inputs).logits.float().cpu()
     if not new_tokens:
-        return Seen(given, logits, torch.empty((1, 0), dtype=torch.long))
+        return ImageAnswer(given, logits, torch.empty((1, 0), dtype=torch.long))
     made = model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, num_beams=1)
-    return Seen(given, logits, made[:, inputs["input_ids"].shape[1] :].cpu())
+    return ImageAnswer(given, logits, made[:, inputs["input_ids"].shape[1] :].cpu())
 
 
-def same_inputs(one: Seen, other: Seen) -> bool:
+def same_inputs(one: ImageAnswer, other: ImageAnswer) -> bool:
     """Return whether two processors made the same of the picture."""
     mine, theirs = dict(one.inputs), dict(other.inputs)
     return mine.keys() == theirs.keys() and all(

@@ -29,7 +29,7 @@ import torch
 
 from evomerge.errors import CheckpointError, ExportError
 from evomerge.export.passes import differences, in_batches, prompt_tokens, reads_text, run
-from evomerge.export.seen import Seen, same_inputs, see, sees
+from evomerge.export.seen import ImageAnswer, same_inputs, see, sees
 from evomerge.merge.disk.folder import tensors_of
 from evomerge.merge.files.checkpoint import SafetensorsCheckpoint
 from evomerge.merge.files.model_class import auto_class_of
@@ -242,7 +242,7 @@ def verify(
     )
 
 
-def _see(model: Any, processor: Callable[[], Any], new_tokens: int, seed: int) -> tuple[Seen | None, str]:
+def _see(model: Any, processor: Callable[[], Any], new_tokens: int, seed: int) -> tuple[ImageAnswer | None, str]:
     """Return what a model makes of an image, or None and why it was shown none; "": it does not see."""
     if not sees(model):
         return None, ""
