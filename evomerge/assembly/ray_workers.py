@@ -70,7 +70,7 @@ class WorkerPlan:
         cache: str | float = execution.cache
         if cache == "auto":
             cache = budget_bytes("auto") / GIB / context.neighbours
-        sources = Sources(cache=cache)
+        sources = Sources(cache=cache, keep=True)
         self._check_parents(config, sources)
         problems = device_problems_of(execution)
         if problems:

@@ -847,7 +847,7 @@ class ExecutionConfig(Section):
     )
     cache: str | float = key(
         "auto",
-        "memory for quantile tables, norms, angles: auto (a quarter of what is free), none (found anew each time), GiB",
+        "memory for quantile tables …, and as much for dequantised weights: auto (a quarter of the free), none, or GiB",
         must="be auto, none or a size in GiB",
         json={"anyOf": [{"type": "string", "enum": ["auto", "none"]}, {"type": "number", "minimum": 0}]},
         at_resume=SPEED,

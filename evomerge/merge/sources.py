@@ -16,7 +16,7 @@ import torch
 from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.adapters.model import adapter_of, base_of, open_adapter
 from evomerge.merge.apply import merge_tensor
-from evomerge.merge.cache import Latest, ParentCache
+from evomerge.merge.cache import Latest, ParentCache, budget_bytes
 from evomerge.merge.equality import equal_parents
 from evomerge.merge.family import Family, frame_index
 from evomerge.merge.files.architecture import Architecture
@@ -25,6 +25,7 @@ from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.code_words import other_code
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.hub import HubModel
+from evomerge.merge.files.kept import KeptTensors, Room
 from evomerge.merge.files.locate import locate_any
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.paths.compatible import CompatibleParents
@@ -92,12 +93,14 @@ class Sources:
         warnings: what users should know about the models, in order and without repeats.
     """
 
-    def __init__(self, *, cache: str | float = "auto", tell: bool = True) -> None:
+    def __init__(self, *, cache: str | float = "auto", tell: bool = True, keep: bool = False) -> None:
         """Open nothing yet.
 
         Args:
             cache: the memory for the parent cache: "none", "auto" or GiB; see `budget_bytes`.
             tell: whether `warnings` go to the log, each once; if not, the caller tells them.
+            keep: whether weights that are dequantised as they are read stay in memory, as many as `cache` allows: for
+                many merges of the same models, of which each tensor is read once each.
 
         Raises:
             RecipeError: if the setting is none of these.
@@ -108,6 +111,7 @@ class Sources:
         self.vocabularies = Vocabularies(warnings=self.warnings)
         self._tell = tell
         self._told: set[str] = set()
+        self._room = Room(budget_bytes(cache)) if keep else None
         self._checkpoints: dict[ModelSource, OpenModel] = {}
         self._folders: dict[tuple[Path, ModelSource], OpenModel] = {}
         self._recipes: Latest[ModelSource | Recipe, OpenModel] = Latest()
@@ -156,6 +160,8 @@ class Sources:
     def _open_checkpoint(self, source: ModelSource) -> OpenModel:
         """Open a checkpoint, or return it if it is open under another name: adapters may spell their base otherwise."""
         opened = open_checkpoint(source)
+        if self._room is not None and getattr(opened.tensors, "dequantises", False):
+            opened.tensors = KeptTensors(opened.tensors, self._room)
         key = (opened.folder.resolve(), replace(source, path="", revision=None, adapter=None, adapter_revision=None))
         return self._folders.setdefault(key, opened)
 

@@ -31,7 +31,7 @@ def half_and_half(*folders: Path, **source: Any) -> Recipe:
 
 def as_pickle(folder: Path, n_files: int = 1, **options: Any) -> Path:
     """Store a folder's weights as pytorch_model.bin, in one file or several with an index."""
-    tensors = load_file(folder / SINGLE)
+    tensors = {name: tensor.clone() for name, tensor in load_file(folder / SINGLE).items()}
     (folder / SINGLE).unlink()
     if n_files == 1:
         torch.save(tensors, folder / "pytorch_model.bin", **options)

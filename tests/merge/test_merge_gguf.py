@@ -27,8 +27,10 @@ from evomerge.export.licences import read_model_file
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.files.contents import checkpoint_contents
 from evomerge.merge.files.fingerprint import fingerprint
+from evomerge.merge.files.formats.gguf_tensors import GgufCheckpoint
 from evomerge.merge.files.locate import locate
 from evomerge.merge.files.model import open_checkpoint
+from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
 from tests.merge.tiny_models import random_tensors, tensors_of
 
@@ -432,3 +434,26 @@ def test_a_file_without_a_vocabulary_has_no_tokenizer(
     opened = open_checkpoint(ModelSource(str(path)))
     assert not (opened.folder / "tokenizer.json").exists()
     assert "cannot rebuild its tokenizer" in caplog.text and "let another model lend one" in caplog.text
+
+
+def test_a_search_keeps_dequantised_tensors_within_its_budget(pair: tuple[Path, Path], monkeypatch: Any) -> None:
+    loaded: list[str] = []
+    load = GgufCheckpoint.load
+    monkeypatch.setattr(GgufCheckpoint, "load", lambda self, name: (loaded.append(name), load(self, name))[1])
+    sources = Sources(cache=1.0, keep=True)
+    opened = sources.open(ModelSource(str(pair[0])))
+    names = sorted(opened.tensors.infos)
+    first = [opened.load(name) for name in names]
+    n = len(loaded)
+    assert all(opened.load(name) is tensor for name, tensor in zip(names, first, strict=True)) and len(loaded) == n
+    loaded.clear()
+    largest = max(info.n_bytes for info in opened.tensors.infos.values())
+    small = Sources(cache=largest * 1.5 / 2**30, keep=True).open(ModelSource(str(pair[0])))
+    for _ in range(2):
+        for name, tensor in zip(names, first, strict=True):
+            assert torch.equal(small.load(name), tensor)
+    kept = 2 * len(names) - len(loaded)
+    assert 0 < kept < len(names)
+    loaded.clear()
+    once = Sources(cache=1.0).open(ModelSource(str(pair[0])))  # a merge to disk reads each tensor once, and keeps none
+    assert all(once.load(names[0]) is not first[0] for _ in range(2)) and len(loaded) == 2

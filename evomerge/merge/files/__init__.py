@@ -8,6 +8,7 @@
 - `naming.py`: which parameter each tensor fills
 - `settings.py`: by which settings two models compute other functions; `rope.py`: whether their angles are the same;
   `code_words.py`: what the code of a model reads
+- `kept.py`: dequantised tensors that stay in memory for the next candidate
 - `device_copies.py`: parents' tensors that stay on the device where candidates are made
 - `fingerprint.py`: whether two copies of a checkpoint are equal; `pages.py`: advice to the system about mapped memory
 """

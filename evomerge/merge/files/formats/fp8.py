@@ -42,6 +42,8 @@ class Fp8Checkpoint:
     """
 
     mapped = False
+    dequantises = True
+    """Whether `load` computes what it returns, so that it is worth keeping."""
 
     def __init__(self, folder: Path, blocks: tuple[int, int] | None) -> None:
         """Open a folder.

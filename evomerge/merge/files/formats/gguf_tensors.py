@@ -49,6 +49,8 @@ class GgufCheckpoint:
     """
 
     mapped = False
+    dequantises = True
+    """Whether `load` computes what it returns, so that it is worth keeping."""
 
     def __init__(self, folder: Path, config: Any) -> None:
         """Open a folder.
