@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hub_server import Fault, HubServer, Repository, hub_variables, use_hub
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
@@ -24,7 +25,7 @@ from evomerge.merge.files.hub_transfer import partial
 from evomerge.merge.files.locate import locate
 from evomerge.merge.files.model import open_checkpoint
 from evomerge.merge.sources import Sources
-from evomerge.recipe import ModelSource
+from evomerge.recipe import ModelSource, Parent, Recipe
 
 HEADER = 1 << 16
 """What is read of a file at most, to know its header."""
@@ -311,3 +312,40 @@ def test_repositories_that_are_no_whole_models(hub: HubServer, folders: dict[str
         find(ModelSource("org/lora"))
     adapter.commit({"adapter_model.safetensors": b"x"})
     assert [one.name for one in find(ModelSource("org/lora")).missing] == ["adapter_model.safetensors"]
+
+
+def test_an_adapter_of_the_hub_brings_its_base_once_both_fit(
+    hub: HubServer, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    _publish(hub, folders["one"], "org/one")
+    _publish(hub, folders["wide"], "org/wide")
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    rows = load_file(folders["one"] / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"].shape
+    draw = torch.Generator().manual_seed(0)
+    factors = {
+        f"{name}.lora_A.weight": torch.randn(2, rows[1], generator=draw),
+        f"{name}.lora_B.weight": torch.randn(rows[0], 2, generator=draw),
+    }
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+    for base in ("one", "wide"):
+        folder = tmp_path / f"lora-{base}"
+        folder.mkdir()
+        save_file(factors, folder / "adapter_model.safetensors")
+        text = json.dumps({**settings, "base_model_name_or_path": f"org/{base}"})
+        (folder / "adapter_config.json").write_text(text)
+        _publish(hub, folder, f"org/lora-{base}")
+    with pytest.raises(CheckpointError):
+        Sources().plan(recipe("linear", None, {"lora": "org/lora-wide", "one": "org/one"}))
+    asked = recipe("linear", None, {"lora": "org/lora-one", "one": "org/one"})
+    sources = Sources()
+    sources.plan(asked)
+    assert [model.listing.path for model, _ in sources.arriving] == ["org/one"]
+    size = (folders["one"] / "model.safetensors").stat().st_size
+    assert hub.log.served("model.safetensors") < size  # headers, and the small weights of adapters
+    merge_to_disk(asked, tmp_path / "merged")
+    local = {"lora": ModelSource(str(folders["one"]), adapter=str(tmp_path / "lora-one")), "one": folders["one"]}
+    expected = Recipe(
+        "linear", tuple(Parent(n, s if isinstance(s, ModelSource) else ModelSource(str(s))) for n, s in local.items())
+    )
+    merge_to_disk(expected, tmp_path / "expected")
+    assert same_bytes(tensors_of(tmp_path / "merged"), tensors_of(tmp_path / "expected"))

@@ -22,6 +22,8 @@ from evomerge.merge.files.hub_listing import Listing, RemoteFile, ask, cached_co
 from evomerge.merge.files.hub_transfer import WORKERS, Tell, fetch, link, sound
 from evomerge.merge.files.weights import PICKLES, few, weight_files, weights_name
 from evomerge.recipe import ModelSource
+from evomerge.system.advance import NowAndThen
+from evomerge.system.memory import GIB
 
 log = logging.getLogger(__name__)
 
@@ -114,14 +116,25 @@ def bring(models: Sequence[HubModel], tell: Tell | None = None) -> None:
 
     Args:
         models: the models.
-        tell: called with (bytes that are here, bytes in all) as they come.
+        tell: called with (bytes that are here, bytes in all) as they come; None: the log says it.
 
     Raises:
         CheckpointError: if a download fails; what is here then is not downloaded again.
     """
     wanted = {(one.listing.path, file.etag, file.name): (one.listing, file) for one in models for file in one.missing}
     if wanted:
-        fetch(list(wanted.values()), tell)
+        fetch(list(wanted.values()), tell or _logged(", ".join(dict.fromkeys(one.listing.path for one in models))))
+
+
+def _logged(names: str) -> Tell:
+    """Return what says in the log how far a download is, where nobody else does."""
+    now_and_then = NowAndThen()
+
+    def tell(done: int, total: int) -> None:
+        if done < total and now_and_then.due():
+            log.warning("downloading %s: %.2f of %.2f GiB", names, done / GIB, total / GIB)
+
+    return tell
 
 
 def _lacks(folder: Path, source: ModelSource) -> str | None:
