@@ -519,6 +519,8 @@ class Sources:
             tokenizer_folder=self.tokenizer_of(recipe).tokenizer_folder,
             generation_folder=self.generation_of(recipe).generation_folder,
             trust_remote_code=first.trust_remote_code,
+            advice="; this configuration cannot say that layers of other kinds stand at these depths, so a path must "
+            "keep its pattern",
         )
         self.parent_cache.forget_with(opened, opened.serial)
         return opened

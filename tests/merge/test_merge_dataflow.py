@@ -433,7 +433,11 @@ def test_layers_that_depend_on_their_place_are_refused() -> None:
     def problems(**changes: Any) -> list[str]:
         config = GPT2Config(**settings, **changes)
         opened = SimpleNamespace(
-            architecture=Architecture(config), config=config, label="gpt2", trust_remote_code=False
+            architecture=Architecture(config),
+            config=config,
+            label="gpt2",
+            trust_remote_code=False,
+            has_other_parts=False,
         )
         return path_problems(opened)  # type: ignore[arg-type]
 

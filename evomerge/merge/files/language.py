@@ -92,7 +92,10 @@ def _of_other_parts(model: Any) -> list[nn.Module]:
     if getattr(config, "is_encoder_decoder", False):
         return []
     parts = [value for value in vars(config).values() if _is_config(value)]
-    return [module for module in model.modules() if any(getattr(module, "config", None) is part for part in parts)]
+    others = [module for module in model.modules() if any(getattr(module, "config", None) is part for part in parts)]
+    # Parts that hold the embeddings of tokens are about text themselves: byte encoder, latent model, byte decoder.
+    tokens = model.get_input_embeddings()
+    return [] if any(tokens is inner for other in others for inner in other.modules()) else others
 
 
 def _is_config(value: Any) -> bool:

@@ -54,11 +54,13 @@ class OpenModel:
         generation_folder: Path,
         trust_remote_code: bool,
         architecture: Architecture | None = None,
+        advice: str = "",
     ) -> None:
         """Make an opened model from its parts, which the class describes.
 
         Args:
             architecture: that of the same configuration, if another model has built it; None: it is built when needed.
+            advice: what to do where its tensors are not those that its configuration describes.
         """
         self.label = label
         self.config = config
@@ -70,6 +72,7 @@ class OpenModel:
         self.serial = next(_SERIALS)
         self._checked: set[str] = set()
         self._architecture = architecture
+        self._advice = advice
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -93,7 +96,9 @@ class OpenModel:
         try:
             return find_naming(self.tensors.infos, self.architecture)
         except CheckpointError as error:
-            raise CheckpointError(f"{self.label} does not hold what its config.json describes: {error}") from error
+            raise CheckpointError(
+                f"{self.label} does not hold what its config.json describes: {error}{self._advice}"
+            ) from error
 
     @property
     def dtype(self) -> torch.dtype:

@@ -8,7 +8,6 @@ of their architecture.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -18,10 +17,8 @@ from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.files.settings import setting_differences
 from evomerge.merge.paths.ends import Lenders, tensors_before_layers
+from evomerge.merge.paths.pattern import OWN_SETTINGS, along, pattern_of
 from evomerge.recipe import Step
-
-# A list with as many entries as layers need not be about layers ([eos, end_of_turn] of a model with two layers).
-_ABOUT_LAYERS = re.compile(r"layer|att|window|block|pattern")
 
 
 class CompatibleParents:
@@ -52,6 +49,9 @@ class CompatibleParents:
             problems.append(f"{first_name} ({first.label}): {_no_list(first.architecture)}")
         elif not problems and not _depth_keys(first.config, self.n_layers[first_name]):
             problems.append(f"{first_name} ({first.label}): its config.json does not say how many layers it has")
+        elif not problems and (shared := _shared_by_layers(first.architecture)) is not None:
+            same = f"its layers {shared[0]} and {shared[1]} share tensors, which a path would take apart"
+            problems.append(f"{first_name} ({first.label}): {same}")
         for name, model in self.members[1:] if not problems else ():
             problems += [f"{name} ({model.label}): {problem}" for problem in _mismatches(model, first)]
         if problems:
@@ -131,11 +131,16 @@ class CompatibleParents:
         """
         self.check_path(path)
         config = copy.deepcopy(self.first.config)
-        lists = {name: per_layer_settings(model.config, model.architecture.n_layers) for name, model in self.members}
-        for key in lists[self.members[0][0]]:
-            setattr(config, key, [lists[step.parent][key][step.layer] for step in path])
+        if hasattr(config, OWN_SETTINGS):
+            setattr(config, OWN_SETTINGS, None)  # of other layers than those at these numbers
         for key in _depth_keys(self.first.config, self.first.architecture.n_layers):
-            setattr(config, key, len(path))
+            try:
+                setattr(config, key, len(path))
+            except NotImplementedError as error:
+                raise CheckpointError(f"its configuration cannot be given another depth: {error}") from error
+        patterns = {name: pattern_of(model.config, model.architecture.n_layers) for name, model in self.members}
+        for key, value in along(path, patterns, self.members[0][0]).settings.items():
+            setattr(config, key, value)
         if lenders is not None and self.untied(lenders) is not None:
             config.tie_word_embeddings = False
         return config
@@ -148,13 +153,15 @@ def _no_list(architecture: Architecture) -> str:
     return f"its layers are in {len(lists)} lists ({', '.join(lists)}), and a path is one sequence of layers"
 
 
-def per_layer_settings(config: Any, n_layers: int) -> dict[str, list[Any]]:
-    """Return the settings of a configuration that list one entry per layer ("layer_types")."""
-    return {
-        key: list(value)
-        for key, value in config.to_dict().items()
-        if isinstance(value, (list, tuple)) and len(value) == n_layers and _ABOUT_LAYERS.search(key)
-    }
+def _shared_by_layers(architecture: Architecture) -> tuple[int, int] | None:
+    """Return two layers that have a tensor in common, if there are such."""
+    prefix = f"{architecture.layers_name}."
+    for name, first in architecture.canonical.items():
+        if name.startswith(prefix) and first.startswith(prefix):
+            here, there = (int(one.removeprefix(prefix).partition(".")[0]) for one in (name, first))
+            if here != there:
+                return there, here
+    return None
 
 
 def _depth_keys(config: Any, n_layers: int) -> list[str]:
@@ -171,8 +178,8 @@ def _mismatches(model: OpenModel, first: OpenModel) -> list[str]:
         return [str(error)]
     free = {
         *_depth_keys(first.config, theirs.n_layers),
-        *per_layer_settings(first.config, theirs.n_layers),
-        *per_layer_settings(model.config, mine.n_layers),
+        *pattern_of(first.config, theirs.n_layers).settings,
+        *pattern_of(model.config, mine.n_layers).settings,
     }
     problems = [
         difference for key, difference in setting_differences(model, first).items() if key.split(".")[0] not in free

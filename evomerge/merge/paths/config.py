@@ -8,7 +8,7 @@ from typing import Any
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.formats.quantised import forget_quantisation
-from evomerge.merge.paths.compatible import per_layer_settings
+from evomerge.merge.paths.pattern import pattern_of
 from evomerge.merge.tokens.numbers import take_numbers
 
 TIES = "tie_word_embeddings"
@@ -37,7 +37,7 @@ def config_json(folder: Path, config: Any) -> dict[str, Any]:
     if any(difference.startswith(TIES) for difference in differences):
         data[TIES] = getattr(config, TIES)
     # A family may derive the types of its layers from the depth, so the path's own are written out.
-    data.update(per_layer_settings(config, depth))
+    data.update(pattern_of(config, depth).settings)
     wrong = _differences(data, config)
     if wrong:
         raise CheckpointError(
@@ -82,13 +82,15 @@ def _compare(read: Any, config: Any) -> list[str]:
     depth = getattr(config, "num_hidden_layers", None)
     if depth is None:  # a family without the setting; its checkpoints are never used at another depth
         return []
-    wanted = {"num_hidden_layers": depth, **per_layer_settings(config, depth)}
+    wanted = {"num_hidden_layers": depth, **pattern_of(config, depth).settings}
+    found = {key: getattr(read, key, None) for key in wanted} | pattern_of(read, depth).settings
     if hasattr(config, TIES):
         wanted[TIES] = getattr(config, TIES)
+        found[TIES] = getattr(read, TIES, None)
     return [
         f"{key} would be {got!r} instead of {value!r}"
         for key, value in wanted.items()
-        if (got := _plain(getattr(read, key, None))) != value
+        if (got := _plain(found.get(key))) != value
     ]
 
 

@@ -26,9 +26,10 @@ from torch import nn
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.model import OpenModel
-from evomerge.merge.paths.compatible import CompatibleParents, per_layer_settings
+from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.config import TIES
 from evomerge.merge.paths.ends import Lenders
+from evomerge.merge.paths.pattern import OWN_SETTINGS, pattern_of
 from evomerge.merge.paths.scaled import Scaled
 from evomerge.recipe import Step
 
@@ -108,6 +109,8 @@ class PathModel:
             setattr(self.model.config, TIES, getattr(wanted, TIES))
         for key in self._settings:
             setattr(self.model.config, key, getattr(wanted, key))
+        if hasattr(wanted, OWN_SETTINGS):
+            setattr(self.model.config, OWN_SETTINGS, pattern_of(wanted, len(path)).settings.get(OWN_SETTINGS))
         for module, key in self._depths:
             setattr(module, key, len(path))
         seen: Counter[tuple[str, int]] = Counter()
@@ -280,8 +283,11 @@ def path_problems(opened: OpenModel) -> list[str]:
     for index, there in zip(order, placed, strict=True):
         different = _differences(layers[index], there)
         if different:
+            said = pattern_of(opened.config, n_layers).settings
+            derived = "" if said else ", since its configuration computes which kind of layer stands at which place"
             problems.append(
-                f"its layers are not the same at every place: layer {index} elsewhere would change {different[0]}"
+                f"its layers are not the same at every place: layer {index} elsewhere would change "
+                f"{different[0]}{derived}"
             )
             break
     outside = dict(_outside(built.model, layers_name))
@@ -345,20 +351,23 @@ def _outside(model: nn.Module, layers_name: str) -> Iterator[tuple[str, nn.Modul
 
 
 def _settings_of_layers(compatible: CompatibleParents) -> list[str]:
-    """Return the settings that a path decides: the depth, and those with one entry per layer."""
-    first = compatible.members[0][0]
+    """Return the settings that a path decides: the depth, and those that say something of each layer."""
+    first, opened = compatible.members[0]
     once = compatible.config([Step(first, 0)])
     twice = vars(compatible.config([Step(first, 0)] * 2))
-    return [key for key, value in vars(once).items() if value != twice[key]]
+    pattern = pattern_of(opened.config, opened.architecture.n_layers)
+    said = {*pattern.lists, *pattern.marked}
+    depths = (key for key, value in vars(once).items() if not key.startswith("_") and value != twice[key])
+    return list(dict.fromkeys((*depths, *(key for key in vars(once) if key in said))))
 
 
 def _one_of_each_kind(compatible: CompatibleParents) -> list[Step]:
     """Return a path with every kind of layer (by their settings), whose length is not the first parent's depth."""
     kinds: dict[str, Step] = {}
     for name, model in compatible.members:
-        lists = per_layer_settings(model.config, compatible.n_layers[name])
+        pattern = pattern_of(model.config, compatible.n_layers[name])
         for layer in range(compatible.n_layers[name]):
-            kinds.setdefault(repr([lists[key][layer] for key in sorted(lists)]), Step(name, layer))
+            kinds.setdefault(pattern.kind(layer), Step(name, layer))
     steps = list(kinds.values())
     return steps + steps[-1:] if len(steps) == compatible.first.architecture.n_layers else steps
 
