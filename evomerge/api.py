@@ -785,6 +785,68 @@ def extract_lora(
     return run(model, base, out, rank=rank, error=error, others=others, verify=verify, progress=progress)
 
 
+def further_formats(
+    run_dir: str | Path,
+    out: str | Path,
+    *,
+    candidates: Sequence[int] = (),
+    front: bool = False,
+    lora: int | None = None,
+    gguf: str | None = None,
+    llama_cpp: str | Path | None = None,
+    note: Note,
+) -> Callable[[Progress], None]:
+    """Return what writes the folders of an export in further formats beside them, each named as what it is.
+
+    What can be checked before the export is: the base, llama.cpp's tools, the folders.
+
+    Args:
+        out: as in `export` or `export_several`; so are `candidates` and `front`.
+        lora: the rank of an adapter on the recipe's base, in `out`-lora-rRANK; None: none.
+        gguf: the type of a GGUF file, in `out`-TYPE-GGUF; None: none.
+        llama_cpp: as in `to_gguf`.
+        note: called with a sentence for each.
+
+    Raises:
+        RunError: if the folder is no run.
+        ExportError: if there is no base or no llama.cpp, or a folder is in use.
+    """
+    from evomerge.workflows.formats import further_formats as run
+
+    return run(run_dir, out, candidates=candidates, front=front, lora=lora, gguf=gguf, llama_cpp=llama_cpp, note=note)
+
+
+def to_gguf(
+    model: str | Path,
+    kind: str,
+    out: str | Path,
+    *,
+    llama_cpp: str | Path | None = None,
+    name: str | None = None,
+    note: Note | None = None,
+) -> Path:
+    """Write a model as a GGUF file, by the llama.cpp of the user; it is read back before it appears.
+
+    Args:
+        model: a model's folder or Hub id, such as an exported merge.
+        kind: the type of most weights: f32, f16, bf16, or that of a quantised copy: q8_0, Q4_K_M, …
+        out: the folder to make; it must not exist, or be empty.
+        llama_cpp: llama.cpp's folder; None: that of the variable LLAMA_CPP, else what is on the PATH.
+        name: what the model is called in the file's name and card; None: the last part of its folder.
+        note: called with a sentence before each of llama.cpp's programs runs.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: if llama.cpp is missing or fails, or its file does not hold the model.
+        CheckpointError: if the model cannot be read.
+    """
+    from evomerge.workflows.formats import to_gguf as run
+
+    return run(model, kind, out, llama_cpp=llama_cpp, name=name, note=note)
+
+
 def verify(
     target: str | Path | Recipe,
     folder: str | Path,
@@ -910,6 +972,7 @@ __all__ = [
     "export",
     "export_several",
     "extract_lora",
+    "further_formats",
     "inspect",
     "measures",
     "merge",
@@ -926,5 +989,6 @@ __all__ = [
     "space",
     "status",
     "sweep_summary",
+    "to_gguf",
     "verify",
 ]

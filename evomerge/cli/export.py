@@ -36,14 +36,26 @@ def run(words: Sequence[str]) -> int:
         "title": arguments.title,
     }
     candidates = arguments.candidate or []
+    also = api.further_formats(
+        arguments.run,
+        arguments.out,
+        candidates=candidates,
+        front=arguments.front,
+        lora=arguments.lora,
+        gguf=arguments.gguf,
+        llama_cpp=arguments.llama_cpp,
+        note=say,
+    )
     with steps("exporting") as progress:
         if arguments.front or len(candidates) > 1:
             several = {"candidates": candidates, "front": arguments.front, "note": say}
             api.export_several(arguments.run, arguments.out, progress=progress, **several, **options)
+            also(progress)
             return 0
         number = candidates[0] if candidates else None
         out = api.export(arguments.run, arguments.out, candidate=number, progress=progress, **options)
-    say(f"wrote {out}")
+        say(f"wrote {out}")
+        also(progress)
     for report in reports:
         say(f'load it: transformers.{report.auto_class}.from_pretrained("{out}")')
     return 0
@@ -72,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         help="write the folder even if its answers are cut, empty or repeating beside its parents'; "
         "with --no-verify no model is loaded at all",
     )
+    parser.add_argument(
+        "--lora", type=int, metavar="RANK", help="also a LoRA adapter of this rank on the base, in OUT-lora-rRANK"
+    )
+    parser.add_argument("--gguf", metavar="TYPE", help="also a GGUF file (f16, q8_0, Q4_K_M, …), in OUT-TYPE-GGUF")
+    parser.add_argument("--llama-cpp", type=Path, metavar="DIR", help="llama.cpp's folder (default: $LLAMA_CPP, PATH)")
     return parser
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "score a model, a recipe or a run's best on tasks; or a search's models on all items",
     "export": "write a run's best merge as a Hugging Face folder with a model card",
     "extract-lora": "what distinguishes a model from its base, as a LoRA adapter of a rank",
+    "to-gguf": "a model as a GGUF file, by your llama.cpp",
     "estimate": "scores on all items from answers to a few, with intervals",
     "verify": "compare a saved model folder with the live model of its recipe or run",
     "push": "upload a run's best merge to the Hub (private unless told otherwise)",

@@ -92,7 +92,7 @@ def export_recipe(
 
     out = free_folder(out, ExportError)
     options: dict[str, Any] = {} if shard_size is None else {"shard_size": shard_size}
-    sources = sources or OpenedSources()
+    sources = sources or OpenedSources(one_merge=not verify)
     target = out.resolve()  # a link to an empty folder is filled, not replaced
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

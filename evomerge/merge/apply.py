@@ -210,6 +210,7 @@ class _TaskTensors:
         self.engine = engine
         self.name = task.name
         self._family = plan.family
+        self._names = plan.names
         self._inputs = task.inputs
         self._device = device
         self._base = (BASE,) if task.reads_base else ()
@@ -223,7 +224,9 @@ class _TaskTensors:
         what: str,
         of: Sequence[int] | None = None,
     ) -> T:
-        return self._family.parent_cache.get(key, find, n_bytes, what=what, models=self._serials(of))
+        of_tensor = isinstance(key, tuple) and any(isinstance(part, str) and part in self._names for part in key)
+        cache = self._family.parent_cache
+        return cache.get(key, find, n_bytes, what=what, models=self._serials(of), of_tensor=of_tensor)
 
     def lately(self, key: Hashable, find: Callable[[], T]) -> T:
         return self._family.parent_cache.recent((key, self._serials()), find)

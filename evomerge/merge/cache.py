@@ -18,6 +18,9 @@ V = TypeVar("V")
 AUTO_SHARE = 0.25
 """The share of the free memory that `cache: auto` may use."""
 
+SMALL = 1 << 16
+"""Bytes up to which what was found of one tensor is kept even where it serves a single merge."""
+
 KEPT = 64
 """How many entries a `Latest` keeps."""
 
@@ -78,9 +81,17 @@ class ParentCache:
         used: how many bytes are kept.
     """
 
-    def __init__(self, cache: str | float = "auto") -> None:
-        """Take a setting; see `budget_bytes`."""
+    def __init__(self, cache: str | float = "auto", *, one_merge: bool = False) -> None:
+        """Take a setting; see `budget_bytes`.
+
+        Args:
+            cache: the setting.
+            one_merge: whether it serves a single merge to disk. What was found of one tensor alone is then not needed
+                again, and all of it together may be larger than the model (decompositions are), so it is not kept
+                unless it is small.
+        """
         self.budget = budget_bytes(cache)
+        self._one_merge = one_merge
         self.used = 0
         self._setting = cache
         self._kept: dict[tuple[Hashable, tuple[int, ...]], tuple[Any, int]] = {}
@@ -95,6 +106,7 @@ class ParentCache:
         *,
         what: str,
         models: tuple[int, ...] = (),
+        of_tensor: bool = False,
     ) -> T:
         """Return what is kept under a key for some models; if nothing, make it and keep it if it fits.
 
@@ -104,6 +116,7 @@ class ParentCache:
             n_bytes: returns the size of a value.
             what: the value in plain words, for the log if it cannot be kept and is made again for every candidate.
             models: the serial numbers of the models on which the value depends.
+            of_tensor: whether it is about one tensor alone.
         """
         place = key, models
         if place in self._kept:
@@ -111,6 +124,8 @@ class ParentCache:
             return kept
         made = make()
         size = n_bytes(made)
+        if self._one_merge and of_tensor and size > SMALL:
+            return made
         if self.used + size <= self.budget:
             self._kept[place] = made, size
             self.used += size

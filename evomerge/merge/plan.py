@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import RecipeError, unknown_name
@@ -72,6 +73,11 @@ class MergePlan:
     recipe: Recipe
     family: Family
     tasks: tuple[TensorTask, ...]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of its tensors."""
+        return frozenset(task.name for task in self.tasks)
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -93,11 +93,14 @@ class Sources:
         warnings: what users should know about the models, in order and without repeats.
     """
 
-    def __init__(self, *, cache: str | float = "auto", tell: bool = True, keep: bool = False) -> None:
+    def __init__(
+        self, *, cache: str | float = "auto", tell: bool = True, keep: bool = False, one_merge: bool = False
+    ) -> None:
         """Open nothing yet.
 
         Args:
             cache: the memory for the parent cache: "none", "auto" or GiB; see `budget_bytes`.
+            one_merge: whether they serve a single merge to disk; see `ParentCache`.
             tell: whether `warnings` go to the log, each once; if not, the caller tells them.
             keep: whether weights that are dequantised as they are read stay in memory, as many as `cache` allows: for
                 many merges of the same models, of which each tensor is read once each.
@@ -105,7 +108,7 @@ class Sources:
         Raises:
             RecipeError: if the setting is none of these.
         """
-        self.parent_cache = ParentCache(cache)
+        self.parent_cache = ParentCache(cache, one_merge=one_merge)
         self.copies = DeviceCopies()
         self.warnings: dict[str, None] = {}
         self.vocabularies = Vocabularies(warnings=self.warnings)

@@ -70,16 +70,7 @@ def export_several(
     """Write several candidates of a run, each into a folder of its own; see `evomerge.api.export_several`."""
     out = Path(out)
     with RunDir.open(run_dir, frozen=True) as run:
-        choice = run.database.choice()
-        if front and choice is None:
-            raise ExportError(
-                f"the run {run.path} has chosen nothing yet, so it has no front; continue it with "
-                f"`{command('resume', run.path)}`, or name candidates"
-            )
-        chosen = () if choice is None or not front else choice.records
-        numbers = list(dict.fromkeys([*candidates, *chosen]))
-        if not numbers:
-            raise ExportError("no candidates are named; give their numbers, or ask for the whole front")
+        numbers = _numbers(run, candidates, front=front)
         records = [chosen_record(run, number) for number in numbers]
         folders = [free_folder(out / _folder_name(number), ExportError) for number in numbers]
         _refuse_others(run, numbers)
@@ -108,6 +99,27 @@ def export_several(
             done = f"the other {len(written)} are there: {', '.join(str(one) for one in written)}"
             raise ExportError("\n".join([*failed, *([done] if written else [])]))
         return written
+
+
+def exported_folders(run: RunDir, out: Path, candidates: Sequence[int], *, front: bool) -> dict[Path, int | None]:
+    """Return the folders that an export writes, with the number of each one's candidate; None: the best."""
+    if not front and len(candidates) < 2:
+        return {out: candidates[0] if candidates else None}
+    return {out / _folder_name(number): number for number in _numbers(run, candidates, front=front)}
+
+
+def _numbers(run: RunDir, candidates: Sequence[int], *, front: bool) -> list[int]:
+    choice = run.database.choice()
+    if front and choice is None:
+        raise ExportError(
+            f"the run {run.path} has chosen nothing yet, so it has no front; continue it with "
+            f"`{command('resume', run.path)}`, or name candidates"
+        )
+    chosen = () if choice is None or not front else choice.records
+    numbers = list(dict.fromkeys([*candidates, *chosen]))
+    if not numbers:
+        raise ExportError("no candidates are named; give their numbers, or ask for the whole front")
+    return numbers
 
 
 def _folder_name(number: int) -> str:

@@ -162,7 +162,7 @@ def merge_with_state(
     folders = [free_folder(each, ExportError) for each in (out, save_state) if each is not None]
     if len(folders) == 2 and folders[0].resolve() == folders[1].resolve():
         raise ExportError(f"model and state need folders of their own, but both are to be {folders[0]}")
-    sources = Sources()
+    sources = Sources(one_merge=True)
     sequence = _sequence(recipe)
     state = None if continue_from is None else read_state(continue_from)
     if state is not None:

@@ -84,7 +84,7 @@ def merge_to_disk(
     if sources is None:
         from evomerge.merge.sources import Sources
 
-        sources = Sources()
+        sources = Sources(one_merge=True)
     _write(_build(recipe, sources, plan), recipe, folder, shard_size, progress)
     return folder
 

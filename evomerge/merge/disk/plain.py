@@ -146,7 +146,7 @@ class PlainFamily:
         donor = models[self.donor]
         self.members = tuple(zip([*(parent.name for parent in recipe.parents), "base"], models, strict=False))
         self.n_layers = layout.n_layers
-        self.parent_cache = ParentCache()
+        self.parent_cache = ParentCache(one_merge=True)
         self.tensors = tuple(
             Merged(name, cast("TensorInfo", donor.tensors.infos[name]), place) for name, place in layout.places.items()
         )

@@ -1,0 +1,204 @@
+"""The peak memory of merges from folders to a folder, against the bound: largest tensor × (models + 2) + one shard.
+
+    python benchmarks/disk_memory.py [--quick] [--json] [--models FOLDER] [--kinds …] [--shard-mb N]
+
+Each merge runs in a process of its own, which merges a tiny model of the same kind first: imports, compiled kernels and
+what libraries keep for themselves are then there, and only what grows with the model is measured, as the kernel sees it
+(VmHWM, reset before the merge): the memory of the process and the pages of files that it has mapped. Random bf16
+models of Qwen2.5-1.5B's shapes with a head of its own, sharded (1.78 billion parameters, three parents and a base; with
+`--quick` 1/40 of that). Methods that decompose matrices get few layers, since memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+KINDS: dict[str, dict[str, Any]] = {
+    "linear": {"method": "linear", "parents": "abc"},
+    "slerp": {"method": "slerp", "parents": "ab", "parameters": {"t": 0.4}},
+    "dare_ties": {"method": "dare_ties", "parents": "abc", "base": True, "parameters": {"density": 0.5}},
+    "consensus_ta": {"method": "consensus_ta", "parents": "abc", "base": True},
+    "tsv_m": {"method": "tsv_m", "parents": "abc", "base": True, "few": True},
+    "knots": {"method": "knots", "parents": "abc", "base": True, "few": True},
+    "iso_c": {"method": "iso_c", "parents": "abc", "base": True, "few": True},
+    "opcm with state": {"method": "opcm", "parents": "abc", "base": True, "few": True, "state": True},
+    "layer path": {"method": "passthrough", "parents": "ab", "path": True},
+    "recipe as a parent": {"method": "linear", "parents": "abc", "nested": True},
+    "union of vocabularies": {"method": "linear", "parents": "au", "union": True},
+}
+SIZES = {
+    False: {"vocab_size": 151936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "heads": 12},
+    True: {"vocab_size": 24000, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 28, "heads": 4},
+}
+TINY = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "heads": 4}
+FEW = 2
+
+
+def write_models(folder: Path, sizes: dict[str, int], layers: int, shard_bytes: int) -> int:
+    """Write base, a, b and c, sharded, one tensor at a time; return the bytes of the largest tensor."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    config = Qwen2Config(
+        **{key: value for key, value in sizes.items() if key != "heads"} | {"num_hidden_layers": layers},
+        num_attention_heads=sizes["heads"], num_key_value_heads=2, tie_word_embeddings=False, dtype="bfloat16",
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shapes = {name: tuple(one.shape) for name, one in model.named_parameters()}
+    noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16()
+    for k, who in enumerate(("base", "a", "b", "c")):
+        out = folder / who
+        out.mkdir(parents=True)
+        config.save_pretrained(out)
+        write_tokenizer(out, sizes["vocab_size"], "w")
+        places, shard, size, n = {}, {}, 0, 0
+        for i, (name, shape) in enumerate([*shapes.items(), ("", (0,))]):
+            n_bytes = 2 * int(torch.tensor(shape).prod())
+            if shard and (not name or size + n_bytes > shard_bytes):
+                n += 1
+                save_file(shard, out / f"part-{n}.safetensors", metadata={"format": "pt"})
+                places |= dict.fromkeys(shard, f"part-{n}.safetensors")
+                shard, size = {}, 0
+            if name:
+                count, start = n_bytes // 2, 977 * (7 * i + k)
+                rolled = noise.roll(start)
+                shard[name] = rolled.repeat(-(-count // len(noise)))[:count].reshape(shape).clone()
+                size += n_bytes
+        index = {"metadata": {}, "weight_map": places}
+        (out / "model.safetensors.index.json").write_text(json.dumps(index))
+    shutil.copytree(folder / "b", folder / "u", copy_function=os.link)
+    for path in (folder / "u").glob("token*"):
+        path.unlink()
+    write_tokenizer(folder / "u", sizes["vocab_size"], "own")
+    return max(2 * int(torch.tensor(shape).prod()) for shape in shapes.values())
+
+
+def write_tokenizer(folder: Path, n: int, last: str) -> None:
+    """Write a tokenizer of words, of which the last eight have names of the model's own."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    end = "<|endoftext|>"
+    words = {end if i == 2 else f"{last if i >= n - 8 else 'w'}{i}": i for i in range(n)}
+    made = Tokenizer(WordLevel(words, unk_token="w0"))
+    made.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token=end, unk_token="w0").save_pretrained(folder)
+
+
+def recipe(kind: str, folder: Path, layers: int) -> dict[str, Any]:
+    """Return the recipe of a kind of merge."""
+    asked = KINDS[kind]
+    parents: dict[str, Any] = {who: {"path": str(folder / who)} for who in asked["parents"]}
+    data: dict[str, Any] = {"method": asked["method"], "parents": parents}
+    if asked.get("base"):
+        data["base"] = {"path": str(folder / "base")}
+    if "parameters" in asked:
+        data["parameters"] = asked["parameters"]
+    if asked.get("path"):
+        data["path"] = [{"parent": "ab"[i % 2], "layers": [i, i + 1]} for i in range(layers)]
+        data["path"][1]["scale"] = 0.7
+    if asked.get("nested"):
+        inner = {"method": "linear", "parents": {who: parents[who] for who in "bc"}}
+        data["parents"] = {"a": parents["a"], "inner": {"recipe": inner}}
+    if asked.get("union"):
+        data["tokenizer"] = {"source": "union"}
+    return data
+
+
+def measured(kind: str, folder: Path, warm: Path, layers: int, shard: int) -> dict[str, float]:
+    """Merge in this process, and return how much its memory grew at most, in bytes."""
+    from evomerge import api
+    from evomerge.recipe import Recipe
+
+    def merge(models: Path, out: Path, n_layers: int) -> None:
+        state = out.with_name(f"{out.name}-state") if KINDS[kind].get("state") else None
+        api.merge(Recipe.from_data(recipe(kind, models, n_layers)), out, shard_size=shard, save_state=state)
+
+    merge(warm, warm / "out", TINY["num_hidden_layers"])
+    before = _memory("VmRSS"), _memory("RssAnon")
+    Path("/proc/self/clear_refs").write_text("5")
+    merge(folder, folder / "out", layers)
+    return {"peak": _memory("VmHWM") - before[0], "before": before[0]}
+
+
+def _memory(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="models of 1/40 of the size")
+    parser.add_argument("--json", action="store_true", help="print one object: kind to peak / bound")
+    parser.add_argument("--models", type=Path, help="where to write the models (removed at the end)")
+    parser.add_argument("--kinds", help=f"of {', '.join(KINDS)}; separated by commas")
+    parser.add_argument("--shard-mb", type=int, help="largest weight file (default: 1 GB; with --quick 8 MB)")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    shard = (arguments.shard_mb or (8 if arguments.quick else 1000)) * 1_000_000
+    if arguments.child:
+        kind, folder, warm, layers = arguments.child
+        print(json.dumps(measured(kind, Path(folder), Path(warm), int(layers), shard)))
+        return
+    sizes = SIZES[arguments.quick]
+    kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)
+    rows = {}
+    with tempfile.TemporaryDirectory(prefix="disk_memory-", dir=arguments.models) as name:
+        work = Path(name)
+        write_models(work / "tiny", TINY, TINY["num_hidden_layers"], 20_000)
+        for few in sorted({bool(KINDS[kind].get("few")) for kind in kinds}):
+            layers = FEW if few else sizes["num_hidden_layers"]
+            largest = write_models(work / "models", sizes, layers, shard)
+            total = sum(path.stat().st_size for path in (work / "models" / "a").glob("*.safetensors"))
+            for kind in (one for one in kinds if bool(KINDS[one].get("few")) == few):
+                for place in ("models", "tiny"):
+                    for made in (work / place).glob("out*"):
+                        shutil.rmtree(made)
+                words = [str(work / "models"), str(work / "tiny"), str(layers), "--shard-mb", str(shard // 1_000_000)]
+                command = [sys.executable, __file__, "--child", kind, *words]
+                done = subprocess.run(
+                    command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"}
+                )
+                if done.returncode:
+                    raise SystemExit(f"{kind} failed:\n{done.stderr[-3000:]}")
+                found = json.loads(done.stdout.splitlines()[-1])
+                n_models = len(KINDS[kind]["parents"]) + bool(KINDS[kind].get("base"))
+                bound = largest * (n_models + 2) + shard
+                rows[kind] = {
+                    "largest tensor (MB)": largest / 1e6,
+                    "model (MB)": total / 1e6,
+                    "models": n_models,
+                    "peak (MB)": found["peak"] / 1e6,
+                    "without the shard (MB)": largest * (n_models + 2) / 1e6,
+                    "bound (MB)": bound / 1e6,
+                    "peak / bound": found["peak"] / bound,
+                    "layers": layers,
+                }
+                print(kind, json.dumps({key: round(value, 3) for key, value in rows[kind].items()}), file=sys.stderr)
+            shutil.rmtree(work / "models")
+    if arguments.json:
+        print(json.dumps({kind: round(row["peak / bound"], 3) for kind, row in rows.items()}))
+        return
+    heads = list(next(iter(rows.values())))
+    print(f"| | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")
+    for kind, row in rows.items():
+        print(
+            f"| {kind} | {' | '.join(f'{row[head]:.0f}' if row[head] >= 10 else f'{row[head]:.2f}' for head in heads)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
