@@ -6,7 +6,7 @@ Each merge runs in a process of its own, which merges a tiny model of the same k
 what libraries keep for themselves are then there, and only what grows with the model is measured, as the kernel sees it
 (VmHWM, reset before the merge): the memory of the process and the pages of files that it has mapped. Random bf16
 models of Qwen2.5-1.5B's shapes with a head of its own, sharded (1.78 billion parameters, three parents and a base; with
-`--quick` 1/40 of that). Methods that decompose matrices get few layers, since memory does not grow with them.
+`--quick` 1/20 of that). Methods that decompose matrices get few layers, since memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 SIZES = {
     False: {"vocab_size": 151936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "heads": 12},
-    True: {"vocab_size": 24000, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 28, "heads": 4},
+    True: {"vocab_size": 96000, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 28, "heads": 4},
 }
 TINY = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "heads": 4}
 FEW = 2
@@ -141,7 +141,7 @@ def _memory(key: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="models of 1/40 of the size")
+    parser.add_argument("--quick", action="store_true", help="models of 1/20 of the size")
     parser.add_argument("--json", action="store_true", help="print one object: kind to peak / bound")
     parser.add_argument("--models", type=Path, help="where to write the models (removed at the end)")
     parser.add_argument("--kinds", help=f"of {', '.join(KINDS)}; separated by commas")
@@ -195,9 +195,8 @@ def main() -> None:
     heads = list(next(iter(rows.values())))
     print(f"| | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")
     for kind, row in rows.items():
-        print(
-            f"| {kind} | {' | '.join(f'{row[head]:.0f}' if row[head] >= 10 else f'{row[head]:.2f}' for head in heads)} |"
-        )
+        cells = [f"{row[head]:.0f}" if row[head] >= 10 else f"{row[head]:.2f}" for head in heads]
+        print(f"| {kind} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
