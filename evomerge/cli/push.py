@@ -100,7 +100,7 @@ def _tell(one: Pushed, *, dry_run: bool, built: bool) -> None:
     if not one.done:
         say(f"{one.place.name} ({kind}) holds just these {len(one.files)} files already: nothing was sent")
         return
-    say(f"pushed to {one.place.name} ({kind}): {len(one.files)} files, {one.size:,} bytes, commit {one.commit}")
+    say(f"pushed to {one.place.name} ({kind}): {len(one.files)} files, {one.size:,} bytes, {one.url}")
     if one.pull_request is not None:
         say(f"proposed as {one.pull_request}")
     for name, size in one.files:

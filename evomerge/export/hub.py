@@ -7,13 +7,14 @@ was interrupted and is repeated sends what is missing; the commit names all of t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evomerge.errors import ExportError
 from evomerge.export.hub_errors import explained
-from evomerge.export.hub_place import HubPlace, full_name, look, same_content
+from evomerge.export.hub_place import HubPlace, account_of, full_name, look, same_content
 from evomerge.export.publishing import refuse_secrets_in_folder
 from evomerge.system.text import command
 
@@ -38,6 +39,7 @@ class Pushed:
         files: what it holds afterwards.
         removed: files that it held before, and does not any more; its history keeps them.
         commit: the commit; None: of a dry run, or everything was there already.
+        url: its address.
         pull_request: its address, where one was asked for.
         done: whether something was sent.
     """
@@ -47,6 +49,7 @@ class Pushed:
     files: tuple[HubFile, ...]
     removed: tuple[str, ...] = ()
     commit: str | None = None
+    url: str | None = None
     pull_request: str | None = None
     done: bool = False
 
@@ -72,6 +75,7 @@ class Hub:
         import huggingface_hub
 
         self.dry_run = dry_run
+        self._account: Mapping[str, Any] | None = None
         self._token = token or huggingface_hub.get_token()
         if not self._token and not dry_run:
             raise ExportError(
@@ -98,7 +102,10 @@ class Hub:
         check_repo_id(repo_id)
         try:
             if self._token:
-                repo_id = full_name(self.api, repo_id, self._token, write=not pull_request)
+                if self._account is None:  # asked once: the Hub answers few such questions
+                    self._account = account_of(self.api, repo_id, self._token)
+                if self._account is not None and not pull_request:
+                    repo_id = full_name(self._account, repo_id)
             place = look(self.api, repo_id, branch, self._token)
         except ExportError as error:
             if not self.dry_run:
@@ -194,7 +201,9 @@ class Hub:
         except Exception as error:  # the Hub's client raises its HTTP library's own classes, which differ by version
             failure = explained(error, place.repo_id, self._token)
         else:
-            return replace(found, removed=removed, commit=made.oid, pull_request=made.pr_url, done=True)
+            return replace(
+                found, removed=removed, commit=made.oid, url=made.commit_url, pull_request=made.pr_url, done=True
+            )
         # Raised outside of the handler, so that the client's own error, whose text may hold the token, is not chained.
         raise failure
 

@@ -56,30 +56,33 @@ class HubPlace:
         return self.repo_id if self.branch is None else f"{self.repo_id} (branch {self.branch})"
 
 
-def full_name(api: Any, repo_id: str, token: str, *, write: bool = True) -> str:
-    """Return a repository's name with its account, once the token may write there.
-
-    Args:
-        api: the Hub's client.
-        repo_id: "org/name", or "name" for the token's own account.
-        token: the token, which no message shows.
-        write: whether it must have the right to write.
+def account_of(api: Any, repo_id: str, token: str) -> Mapping[str, Any] | None:
+    """Return whose token it is; None: the Hub was asked that too often, and says so later.
 
     Raises:
-        ExportError: if the Hub does not accept the token, it may only read, or may not write in that account.
+        ExportError: if the Hub does not accept the token, or cannot be asked.
     """
     try:
-        account = api.whoami()
+        found: Mapping[str, Any] = api.whoami()
     except Exception as error:
         if getattr(getattr(error, "response", None), "status_code", None) == 429 and "/" in repo_id:
-            return repo_id  # who asks too often is not answered; the Hub says later whether the token may write
+            return None
         failure = explained(error, repo_id, token)
     else:
-        return _checked_name(account, repo_id) if write else repo_id
+        return found
     raise failure  # outside of the handler: the client's own error, whose text may hold the token, is not chained
 
 
-def _checked_name(account: Mapping[str, Any], repo_id: str) -> str:
+def full_name(account: Mapping[str, Any], repo_id: str) -> str:
+    """Return a repository's name with its account, once a token may write there.
+
+    Args:
+        account: whose token it is, as the Hub says it.
+        repo_id: "org/name", or "name" for the token's own account.
+
+    Raises:
+        ExportError: if it may only read, or may not write in that account.
+    """
     owner, _, name = repo_id.rpartition("/")
     user = str(account.get("name") or "")
     owner = owner or user

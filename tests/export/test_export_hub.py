@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from evomerge.errors import ExportError
 from evomerge.export import HubFile, push
 from evomerge.export.hub_errors import explained
-from evomerge.export.hub_place import HubPlace, _checked_name
+from evomerge.export.hub_place import HubPlace, full_name
 from evomerge.merge.files.locate import locate
 from evomerge.recipe import ModelSource
 
@@ -263,12 +263,12 @@ def account(**changes: object) -> dict[str, object]:
 
 def test_rights_of_fine_grained_tokens_and_of_members() -> None:
     scoped = [{"entity": {"type": "user", "name": "anna"}, "permissions": ["repo.content.read", "repo.write"]}]
-    assert _checked_name(account(fineGrained={"scoped": scoped}), "name") == "anna/name"
+    assert full_name(account(fineGrained={"scoped": scoped}), "name") == "anna/name"
     with pytest.raises(ExportError, match="fine-grained token of anna has no right to write to anna/name"):
-        _checked_name(account(), "anna/name")
+        full_name(account(), "anna/name")
     with pytest.raises(ExportError, match="anna may only read in org"):
-        _checked_name(account(role="write"), "org/name")
-    assert _checked_name({"name": "anna"}, "anna/name") == "anna/name", "a kind of token that is not known"
+        full_name(account(role="write"), "org/name")
+    assert full_name({"name": "anna"}, "anna/name") == "anna/name", "a kind of token that is not known"
 
 
 class HttpError(OSError):
