@@ -13,6 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without this, what asks the Hub for a licence or a data set waits for minutes where there is no network. Read when
 # huggingface_hub is first imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Libraries and thousands of cases are all kept: looking for garbage among them meanwhile finds nothing.
+gc.disable()
 
 
 def group(file: str) -> str:
@@ -30,6 +32,7 @@ def pytest_collection_finish() -> None:
     """Leave what importing made alone: to look for garbage among a million objects of libraries takes half a second."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:

@@ -163,8 +163,15 @@ def sick() -> Callable[..., Machine]:
     return partial(Machine, fails=some_fail, asked={})
 
 
+EVERY = [8, pytest.param(3, marks=pytest.mark.slow)]
+"""Jobs between the interruptions that are tried."""
+
+
+@pytest.mark.parametrize("every", [9, pytest.param(3, marks=pytest.mark.slow)])  # odd: kills and requests in turn
 @pytest.mark.parametrize("scoring", SCORINGS)
-def test_a_run_interrupted_at_any_job_ends_as_the_one_that_was_not(tmp_path: Path, scoring: str, sick) -> None:
+def test_a_run_interrupted_at_any_job_ends_as_the_one_that_was_not(
+    tmp_path: Path, scoring: str, every: int, sick
+) -> None:
     whole = sick()
     with create(tmp_path / "whole") as run:
         make(run, whole, scoring).run()
@@ -174,7 +181,7 @@ def test_a_run_interrupted_at_any_job_ends_as_the_one_that_was_not(tmp_path: Pat
     assert expected["records"][-1]["name"] == "consensus"
     n_jobs = len(whole.ran)
     around_consensus = max(place for place, job in enumerate(whole.ran) if job.split == Split.SEARCH) - 2
-    for at in [*range(2, around_consensus, 3), *range(around_consensus, n_jobs + 1)]:
+    for at in [*range(2, around_consensus, every), *range(around_consensus, n_jobs + 1)]:
         killed = at % 2 == 0
         stop = StopSignal()
         machine = sick(die_at=at if killed else None)
@@ -200,9 +207,12 @@ def test_a_run_killed_every_few_jobs_ends_as_the_one_that_was_not(tmp_path: Path
         assert everything(run) == expected
 
 
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("scoring", SCORINGS)
 @pytest.mark.parametrize("first", [25, 27])  # 27: the consensus comes within a generation
-def test_more_budget_after_a_consensus_and_then_interrupted(tmp_path: Path, scoring: str, first: int, sick) -> None:
+def test_more_budget_after_a_consensus_and_then_interrupted(
+    tmp_path: Path, scoring: str, first: int, every: int, sick
+) -> None:
     more = Budget(candidates=first + 9)
     whole = sick()
     with create(tmp_path / "whole") as run:
@@ -213,7 +223,7 @@ def test_more_budget_after_a_consensus_and_then_interrupted(tmp_path: Path, scor
     names = [record["name"] for record in expected["records"] if record["id"] >= 0]
     assert names[first - 1] == "consensus"
     assert scoring != "few" or names[-1] == "consensus"  # else it is the one before: the best are the same
-    for at in range(1, len(whole.ran) + 1, 3):
+    for at in range(1, len(whole.ran) + 1, every):
         with create(tmp_path / f"{at}") as run:
             make(run, sick(), scoring, budget=Budget(candidates=first)).run()
             assert everything(run) == before
@@ -245,8 +255,11 @@ def test_a_consensus_in_a_generation_leaves_it_as_it_was(tmp_path: Path, scoring
             assert len(asked) == 1  # they are compared on common items
 
 
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("scoring", SCORINGS)
-def test_a_deterministic_run_on_three_workers_counts_what_one_worker_counts(tmp_path: Path, scoring: str, sick) -> None:
+def test_a_deterministic_run_on_three_workers_counts_what_one_worker_counts(
+    tmp_path: Path, scoring: str, every: int, sick
+) -> None:
     options = {"space": lambda: Square(1), "deterministic": True}
     whole = sick()
     with create(tmp_path / "whole") as run:
@@ -255,7 +268,7 @@ def test_a_deterministic_run_on_three_workers_counts_what_one_worker_counts(tmp_
     del expected["told"]
     assert any(record["same_as"] is not None for record in expected["records"])
     odd = {"held": lambda candidate: candidate % 3 == 0}
-    for at in range(2, len(whole.ran) + 1, 3):
+    for at in range(2, len(whole.ran) + 1, every):
         with create(tmp_path / f"{at}") as run:
             for die_at in (at, 2, 3, None):
                 with contextlib.suppress(Killed):
