@@ -12,6 +12,7 @@ import torch
 from evomerge.assembly.spaces import average, baselines
 from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError
+from evomerge.merge.adapters.model import bytes_read
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.live.placement import plan_devices
 from evomerge.merge.methods.registry import find_method
@@ -193,8 +194,7 @@ def parent_bytes(config: SearchConfig, sources: Sources) -> int:
     """
     if not config.merges:
         return 0
-    opened = merged_models(config, sources)
-    return sum(one.tensors.infos[name].n_bytes for one in opened for name in one.naming.targets)
+    return bytes_read(merged_models(config, sources))
 
 
 def parents_stay(setting: str, shares: Sequence[Share]) -> tuple[bool, str]:
@@ -251,8 +251,7 @@ def tell_streaming(sources: Sources, members: Sequence[Parent], taken: int = 0) 
         members: parents and base of the merges.
         taken: bytes that will be used, but are free still.
     """
-    opened = {id(one): one for one in (sources.like(member.source) for member in members)}
-    mapped = sum(info.n_bytes for one in opened.values() for info in one.tensors.infos.values())
+    mapped = bytes_read([sources.like(member.source) for member in members])
     free = free_memory() - taken
     if mapped > free:
         log.warning(

@@ -40,7 +40,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (f"{TIES}parameters: {{lambda: [1, x]}}\n", "parameters.lambda: a number, true or false"),
         (f"{TIES}parameters: {{lambda: [{{filter: mlp}}]}}\n", "parameters.lambda[0]: {filter: PART OF A NAME, value"),
         (f"{TIES}parameters: {{lambda: [{{filter: mpl, value: 1}}]}}\n", "lambda[0].filter: unknown part of tensors'"),
-        (TIES.replace("model: a", "model: a+lora"), "models[0].model: a+lora is a model with a LoRA adapter"),
+        (TIES.replace("model: a", "model: a+"), "models[0].model: model+lora names a model and an adapter"),
         (f"{TIES}slices: []\n", "exactly one of models, slices and modules is needed, but came models, slices"),
         ("merge_method: linear\n", "exactly one of models, slices and modules is needed, but came none of them"),
         ("merge_method: linear\nmodels: 3\n", "models: a list of models"),

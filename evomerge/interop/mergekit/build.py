@@ -397,9 +397,16 @@ class _Builder:
     # Help
 
     def _source(self, model: Reference) -> Source:
+        lora = model.lora
         if model.revision is None and model.path in self._stages:
+            if lora is not None:
+                self._wrong(
+                    self._where, f"{model} is an adapter on another merge, which is not read; put it on a model"
+                )
             return self._stages[model.path]
-        return ModelSource(model.path, model.revision)
+        if lora is None:
+            return ModelSource(model.path, model.revision)
+        return ModelSource(model.path, model.revision, adapter=lora.path, adapter_revision=lora.revision)
 
     def _reference(self, data: Any, place: str) -> Reference | None:
         problems: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -71,6 +71,7 @@ class Models:
         )
 
     def _look(self, source: ModelSource) -> tuple[int, tuple[TensorName, ...], str]:
+        source = replace(source, adapter=None, adapter_revision=None)  # which has the layers and names of its model
         if source not in self._seen:
             try:
                 self._seen[source] = _open(source)

@@ -38,9 +38,11 @@ class Reference:
 
     path: str
     revision: str | None = None
+    lora: Reference | None = None
 
     def __str__(self) -> str:
-        return self.path if self.revision is None else f"{self.path}@{self.revision}"
+        path = self.path if self.revision is None else f"{self.path}@{self.revision}"
+        return path if self.lora is None else f"{path}+{self.lora}"
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class _Reader:
         return None if data is None else self.reference(data, place)
 
     def reference(self, data: Any, place: str) -> Reference | None:
-        """Read a model: "path", "path@revision", {model: {path:, revision:}} or {path:, revision:}."""
+        """Read a model: "path@revision+lora@revision", {model: {path:, revision:}, lora:} or {path:, revision:}."""
         if isinstance(data, Mapping):
             return self._spelled_out(data, place)
         if not isinstance(data, str) or not data:
@@ -235,12 +237,13 @@ class _Reader:
             return None
         if _is_folder(data):
             return Reference(data)
-        path, plus, _ = data.partition("+")
-        if plus:
-            self.wrong(place, _adapter(data))
+        path, plus, adapter = data.partition("+")
+        if plus and (not path or not adapter):
+            self.wrong(place, f"model+lora names a model and an adapter, but came {data!r}")
             return None
         path, _, revision = path.partition("@")
-        return Reference(path, revision or None)
+        name, _, its_revision = adapter.partition("@")
+        return Reference(path, revision or None, Reference(name, its_revision or None) if plus else None)
 
     def _spelled_out(self, data: Mapping[str, Any], place: str) -> Reference | None:
         inner = data.get("model") if "model" in data else data
@@ -253,13 +256,15 @@ class _Reader:
             return None
         if inner is not data:
             self.keys(inner, ("path", "revision"), f"{place}.model")
+        lora = None
         if data.get("lora") is not None:
-            self.wrong(place, _adapter(inner["path"]))
-            return None
+            lora = self._spelled_out({"model": data["lora"]}, f"{place}.lora")
+            if lora is None:
+                return None
         if data.get("override_architecture") is not None:
             self.wrong(place, "override_architecture is not read: what a model is made of is told by its config.json")
         revision = inner.get("revision")
-        return Reference(inner["path"], None if revision is None else str(revision))
+        return Reference(inner["path"], None if revision is None else str(revision), lora)
 
     def _dtype(self, data: Any, place: str) -> str | None:
         if data is None or data in DTYPES:
@@ -321,10 +326,6 @@ def _is_folder(path: str) -> bool:
         return Path(path).expanduser().is_dir()
     except (OSError, RuntimeError):  # too long, or the home of nobody
         return False
-
-
-def _adapter(model: str) -> str:
-    return f"{model} is a model with a LoRA adapter, which is not merged yet; merge the adapter into its model first"
 
 
 def _shown(data: Any) -> str:

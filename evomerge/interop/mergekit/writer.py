@@ -122,7 +122,14 @@ class _Writer:
         if source.path.startswith("zoo:"):
             self._cannot(where, f"{parent.name} is {source.path}, a name that only evomerge knows: give a folder with "
                                 "its files")  # fmt: skip
-        return _spelled(source.path, source.revision)
+        if source.file is not None:
+            self._cannot(
+                where, f"{parent.name} is the file {source.file} of {source.path}, which mergekit does not read"
+            )
+        if source.adapter is None and (Path(source.path).expanduser() / "adapter_config.json").is_file():
+            self._cannot(where, f"{parent.name} is an adapter whose model it names itself; mergekit needs both: write "
+                                f"{{path: MODEL, adapter: {source.path}}}")  # fmt: skip
+        return _spelled(source)
 
     def _stage_name(self, wanted: str) -> str:
         wanted = re.sub(r"[^A-Za-z0-9_.-]+", "_", wanted).lstrip(".") or "part"
@@ -343,9 +350,28 @@ def _parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": dict(settings)} if settings else {}
 
 
-def _spelled(path: str, revision: str | None) -> Any:
+def _spelled(source: ModelSource) -> Any:
+    """Return how mergekit names a model with its revision and its adapter."""
+    model = _with_revision(source.path, source.revision)
+    if source.adapter is None:
+        plain = isinstance(model, str)
+        return model if plain else {"model": model}
+    lora = _with_revision(source.adapter, source.adapter_revision)
+    if isinstance(model, str) and isinstance(lora, str):
+        return f"{model}+{lora}"
+    return {"model": _as_mapping(model), "lora": _as_mapping(lora)}
+
+
+def _with_revision(path: str, revision: str | None) -> str | dict[str, str]:
     if path.startswith("~"):
         path = str(Path(path).expanduser())  # mergekit would look for the "~" on the Hub
     if "@" in path or "+" in path:
-        return {"model": {"path": path} | ({} if revision is None else {"revision": revision})}
+        return {"path": path} | ({} if revision is None else {"revision": revision})
     return path if revision is None else f"{path}@{revision}"
+
+
+def _as_mapping(model: str | dict[str, str]) -> dict[str, str]:
+    if isinstance(model, dict):
+        return model
+    path, _, revision = model.partition("@")
+    return {"path": path} | ({"revision": revision} if revision else {})

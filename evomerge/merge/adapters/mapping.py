@@ -149,8 +149,8 @@ class _Finder:
         elif there[0][0] != n * rank:
             self.problems.append(f"{factors.a} has rank {there[0][0] / n:g}, but the configuration says {rank}")
         elif (there[0][1], there[1][0]) != (inputs, outputs):
-            self.problems.append(f"{factors.a} and {factors.b} change a matrix of {outputs} outputs and {inputs} "
-                                 f"inputs, but {target} has shape {shape}")  # fmt: skip
+            self.problems.append(f"{factors.a} and {factors.b} change a matrix of {there[1][0]} outputs and "
+                                 f"{there[0][1]} inputs, but {target} has shape {shape}")  # fmt: skip
         elif factors.magnitude is not None and math.prod(self._infos[factors.magnitude].shape) != (
             columns if transposed else rows
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -117,6 +117,22 @@ class AdapterTensors(LayeredTensors):
     def n_bytes(self) -> int:
         """The size of what the adapter brings along."""
         return self.file.n_bytes
+
+    @property
+    def storage(self) -> str:
+        """What lies on the base, in words."""
+        products = [change.product for change in self.changes.values() if change.product is not None]
+        ranks = sorted({self._rank(one) for one in products})
+        scales = sorted({one.scale for one in products})
+        kind = "DoRA" if self.config.dora else "rsLoRA" if self.config.rs else "LoRA"
+        ends = sorted({name.removesuffix(".weight").rpartition(".")[2] for name in self.changes})
+        return (
+            f"{kind} on {self.base.label}: rank {_range(ranks)}, scale {_range(scales)}, {len(self.changes)} of "
+            f"{len(self.infos)} tensors ({', '.join(ends)}), {self.n_bytes / 2**20:.1f} MiB"
+        )
+
+    def _rank(self, product: Product) -> int:
+        return self.file.infos[str(product.names.a)].shape[0] // max(1, product.experts)
 
     def load(self, name: str) -> torch.Tensor:
         """Return a tensor: what is changed in fp32, the rest as the base holds it.
@@ -231,6 +247,20 @@ def open_adapter(source: ModelSource, base: OpenModel, folder: Path) -> AdapterM
         trust_remote_code=base.trust_remote_code,
         architecture=None if changed else base.architecture,
     )
+
+
+def _range(numbers: Sequence[float]) -> str:
+    ends = dict.fromkeys((numbers[0], numbers[-1])) if numbers else ()
+    return " to ".join(f"{number:g}" for number in ends) or "–"
+
+
+def bytes_read(models: Sequence[OpenModel]) -> int:
+    """Return the size of the tensors of several models; a base counts once, however many adapters lie on it."""
+    adapters = {id(one): one for one in models if isinstance(one, AdapterModel)}
+    others = {id(one): one for one in models if not isinstance(one, AdapterModel)}
+    others |= {id(one.tensors.base): one.tensors.base for one in adapters.values()}
+    whole = sum(one.tensors.infos[name].n_bytes for one in others.values() for name in one.naming.targets)
+    return whole + sum(one.tensors.n_bytes for one in adapters.values())
 
 
 def _with_rows(config: Any, n_rows: int | None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.adapters.model import AdapterModel, low_rank_form
 from evomerge.merge.counterparts import counterparts
 from evomerge.merge.family import Family
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
@@ -132,14 +133,19 @@ class LiveModel:
     def keep(self, opened: OpenModel) -> None:
         """Let a parent's tensors stay on the devices of the parameters into which they are merged.
 
+        Of an adapter they are its base's; its own factors, which are small, are copied for each candidate.
+
         Raises:
             RuntimeError: torch's, if there is no room for them.
         """
         naming, places = self._opened.naming, self._opened.architecture.places
         for own, name in counterparts(opened, self._opened).names.items():
-            info, place = opened.tensors.infos[name], self._writer.place_of(naming, own)
+            model, name, _ = low_rank_form(opened, name)
+            info, place = model.tensors.infos[name], self._writer.place_of(naming, own)
+            if isinstance(model, AdapterModel):
+                continue
             if place is not None and info.dtype.is_floating_point and not places[naming.targets[own]].copied:
-                self.sources.copies.reserve(opened, name, info.shape, info.dtype, place)
+                self.sources.copies.reserve(model, name, info.shape, info.dtype, place)
 
     @cached_property
     def _writer(self) -> Writer:
