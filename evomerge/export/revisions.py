@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from evomerge.merge.files.hub_listing import cached_commit
 from evomerge.recipe import ModelSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -35,7 +36,7 @@ def of_the_hub(source: ModelSource) -> ModelSource:
 def _place(path: str, revision: str | None) -> tuple[str, str | None]:
     """Return the id and the commit of one repository."""
     if is_hub_id(path):
-        return path, _cached_commit(path, revision) or revision
+        return path, cached_commit(path, revision) or revision
     if path.startswith("zoo:") or "models--" not in str(Path(path).expanduser().absolute()):
         return path, revision
     folder = Path(path).expanduser().absolute()
@@ -43,18 +44,3 @@ def _place(path: str, revision: str | None) -> tuple[str, str | None]:
     if snapshots != "snapshots" or not _COMMIT.fullmatch(commit) or not repository.startswith("models--"):
         return path, revision
     return repository.removeprefix("models--").replace("--", "/"), commit
-
-
-def _cached_commit(repo_id: str, revision: str | None) -> str | None:
-    """Return the commit that a branch or tag had when it was last downloaded; None: the cache does not have it."""
-    if revision is not None and _COMMIT.fullmatch(revision):
-        return revision
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    refs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "refs"
-    try:
-        commit = (refs / (revision or constants.DEFAULT_REVISION)).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return commit if _COMMIT.fullmatch(commit) else None

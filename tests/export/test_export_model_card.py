@@ -290,6 +290,7 @@ def test_the_commit_that_was_used_stands_in_card_and_recipe(tmp_path, monkeypatc
     refs = tmp_path / "models--org--math" / "refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text(commit)
+    (refs.parent / "snapshots" / commit).mkdir(parents=True)
     snapshot = tmp_path / "models--org--ja" / "snapshots" / other
     snapshot.mkdir(parents=True)
     recipe = hub_recipe(math=ModelSource("org/math"), ja=ModelSource(str(snapshot)), x=ModelSource("org/x", "v2"))
