@@ -20,30 +20,12 @@ from evomerge.merge.files.formats import open_tensors
 from evomerge.merge.files.formats.fp8 import dequantised
 from evomerge.merge.files.model import open_checkpoint
 from evomerge.recipe import ModelSource, Parent, Recipe
+from tests.merge.stored_models import SINGLE, as_fp8, as_pickle, blockwise, compressed, fine_grained
 from tests.merge.tiny_models import make, near, tensors_of
-
-SINGLE = "model.safetensors"
 
 
 def half_and_half(*folders: Path, **source: Any) -> Recipe:
     return Recipe("linear", tuple(Parent(f"m{i}", ModelSource(str(one), **source)) for i, one in enumerate(folders)))
-
-
-def as_pickle(folder: Path, n_files: int = 1, **options: Any) -> Path:
-    """Store a folder's weights as pytorch_model.bin, in one file or several with an index."""
-    tensors = {name: tensor.clone() for name, tensor in load_file(folder / SINGLE).items()}
-    (folder / SINGLE).unlink()
-    if n_files == 1:
-        torch.save(tensors, folder / "pytorch_model.bin", **options)
-        return folder
-    names = sorted(tensors)
-    shards = [names[i::n_files] for i in range(n_files)]
-    files = [f"pytorch_model-{i + 1:05}-of-{n_files:05}.bin" for i in range(n_files)]
-    for file, mine in zip(files, shards, strict=True):
-        torch.save({name: tensors[name] for name in mine}, folder / file, **options)
-    weight_map = {name: file for file, mine in zip(files, shards, strict=True) for name in mine}
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    return folder
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "before torch 1.6"])
@@ -154,40 +136,6 @@ def test_safetensors_beside_a_pickle_are_what_is_read(tmp_path: Path) -> None:
     torch.save({"model.norm.weight": torch.zeros(16)}, folder / "pytorch_model.bin")
     opened = open_checkpoint(ModelSource(str(folder), allow_pickle=True))
     assert torch.equal(opened.load("model.norm.weight"), load_file(folder / SINGLE)["model.norm.weight"])
-
-
-def as_fp8(folder: Path, quantisation: dict[str, Any], scale_shape: Any, end: str, kind: Any = torch.float32) -> Path:
-    """Store the matrices of a folder's layers as fp8 with random scales; the rest stays."""
-    generator = torch.Generator().manual_seed(5)
-    tensors = load_file(folder / SINGLE)
-    for name in [name for name in tensors if "_proj.weight" in name]:
-        tensor = tensors[name].float()
-        tensors[name] = (tensor * 300).to(torch.float8_e4m3fn)
-        scale = torch.rand(scale_shape(*tensor.shape), generator=generator) / 300 + 1e-4
-        tensors[name + end] = (scale * 0 + 2.0**-8 if kind == torch.float8_e8m0fnu else scale).to(kind)
-        tensors[name.replace(".weight", ".input_scale")] = torch.ones(1)
-    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": quantisation}))
-    return folder
-
-
-def fine_grained(*blocks: int) -> dict[str, Any]:
-    return {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": list(blocks) or None}
-
-
-def compressed(strategy: str, **scheme: Any) -> dict[str, Any]:
-    weights = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": strategy, **scheme}
-    return {
-        "quant_method": "compressed-tensors",
-        "format": "float-quantized",
-        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
-        "ignore": ["lm_head"],
-    }
-
-
-def blockwise(rows: int, columns: int) -> Any:
-    return lambda m, n: (-(-m // rows), -(-n // columns))
 
 
 LAYOUTS = {
