@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def run(words: Sequence[str]) -> int:
 
     from evomerge import api
 
-    with steps("building") as progress:
+    with _Shown() as shown:
         found = api.push(
             arguments.run,
             arguments.repo,
@@ -70,12 +71,32 @@ def run(words: Sequence[str]) -> int:
             front=arguments.front,
             several=arguments.several,
             force=arguments.force,
-            say=say,
-            progress=progress,
+            say=shown.say,
+            progress=shown.progress,
         )
     for one in found:
         _tell(one, dry_run=arguments.dry_run, built=(arguments.run / "config.json").is_file())
     return 0
+
+
+class _Shown(contextlib.ExitStack):
+    """What is shown while merges are built and sent: our bar while one is built, the client's own while it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Callable[[int, int], None] | None = None
+
+    def say(self, text: str) -> None:
+        """Say a sentence; what comes after it has no bar yet."""
+        self.close()
+        self._bar = None
+        say(text)
+
+    def progress(self, done: int, total: int) -> None:
+        """Show how far a merge is built."""
+        if self._bar is None:
+            self._bar = self.enter_context(steps("building"))
+        self._bar(done, total)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -111,7 +111,7 @@ def model_card(
         + table(("setting", "value"), [(markdown(key), markdown(value)) for key, value in facts.items()])
         if facts
         else "",
-        "## How to reproduce\n\n" + _reproduce(recipe, commands, environment or {}),
+        "## How to reproduce\n\n" + _reproduce(recipe, parents, commands, environment or {}),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -259,7 +259,9 @@ def _parent_table(parents: Sequence[ParentModel]) -> str:
     return table(("name", "role", "model", "revision", "licence"), rows)
 
 
-def _reproduce(recipe: Recipe, commands: Sequence[str], environment: Mapping[str, Any]) -> str:
+def _reproduce(
+    recipe: Recipe, parents: Sequence[ParentModel], commands: Sequence[str], environment: Mapping[str, Any]
+) -> str:
     packages = environment.get("packages", {})
     version = packages.get("evomerge")
     checkout = f"evomerge {version}" if version else "evomerge"
@@ -268,6 +270,8 @@ def _reproduce(recipe: Recipe, commands: Sequence[str], environment: Mapping[str
         *(commands or ("evomerge merge recipe.yaml DIR",)),
     ]
     parts = ["```sh\n" + "\n".join(lines) + "\n```"]
+    if any(parent.hub_id is None and not parent.label.startswith("zoo:") for parent in parents):
+        parts.append("Local models stand there by the last part of their path: put in where yours are.")
     versions = {"python": environment.get("python"), **packages}
     known = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
     if known:
