@@ -12,8 +12,8 @@ from evomerge.config.schema import SearchConfig
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.hub import HubModel, bring, find
 from evomerge.merge.files.hub_checked import check, unchecked
-from evomerge.merge.files.hub_listing import is_commit
-from evomerge.merge.files.hub_transfer import sound
+from evomerge.merge.files.hub_listing import is_commit, is_offline
+from evomerge.merge.files.hub_transfer import sound, without_bars
 from evomerge.merge.files.locate import is_on_hub
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -54,10 +54,10 @@ def find_pins(
     asked = [one for one in dict.fromkeys(sources.values()) if one not in pins and not _is_pinned(one)]
     if not asked:
         return pins
-    if note is not None:
+    if note is not None and not is_offline():
         names = ", ".join(visible(one.path) for one in asked[:4]) + (f" and {len(asked) - 4} more" if asked[4:] else "")
         note(f"asking the Hub about {names}")
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="hub") as pool:
+    with without_bars(), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="hub") as pool:
         found = list(pool.map(_pinned, asked))
     return {**pins, **dict(zip(asked, found, strict=True))}
 
@@ -93,7 +93,7 @@ def bring_models(sources: Sources, note: Note | None) -> None:
     bring(list(models.values()), None if note is None else _Told(note, len(models)))
     if note is not None and models:
         total = sum(file.size for model in models.values() for file in model.missing)
-        note(f"downloaded {total / GIB:.2f} GiB, each file checked by its hash")
+        note(f"downloaded {_size(total)}, each file checked by its hash")
 
 
 def describe_arriving(sources: Sources) -> list[str]:
@@ -138,7 +138,7 @@ def _damaged(sources: Sources, note: Note | None) -> list[HubModel]:
         return []
     size = sum(blob.stat().st_size for _, blob in files)
     if note is not None and size >= WORTH_SAYING:
-        note(f"checking {size / GIB:.1f} GiB of weights in the Hub's cache by their hashes, once")
+        note(f"checking {_size(size)} of weights in the Hub's cache by their hashes, once")
     damaged = set(check(files, sound))
     if damaged and note is not None:
         for path in sorted(damaged):
@@ -162,9 +162,13 @@ class _Told:
         self._seen = [*((then, size) for then, size in self._seen if now - then < 30), (now, done)]
         (begin, before), share = self._seen[0], 100 * done / total if total else 100
         speed = (done - before) / (now - begin) if now > begin else 0.0
-        left = f", {speed / 2**20:.0f} MiB/s, {_span((total - done) / speed)} left" if speed > 0 else ""
+        left = f", {_size(round(speed))}/s, {_span((total - done) / speed)} left" if speed > 0 else ""
         models = "1 model" if self._n_models == 1 else f"{self._n_models} models"
-        self._note(Advance(f"downloading {models}: {done / GIB:.2f} of {total / GIB:.2f} GiB ({share:.0f} %){left}"))
+        self._note(Advance(f"downloading {models}: {_size(done)} of {_size(total)} ({share:.0f} %){left}"))
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / GIB:.2f} GiB" if n_bytes >= GIB / 10 else f"{n_bytes / 2**20:.1f} MiB"
 
 
 def _span(seconds: float) -> str:
@@ -183,7 +187,7 @@ def _described(model: HubModel, dtype: str) -> str:
     licence = f"licence {visible(model.listing.licence)}" if model.listing.licence else "no licence said"
     gated = ", gated" if model.listing.gated else ""
     path, commit = visible(model.listing.path), model.listing.commit[:12]
-    return f"{path} at commit {commit}: {files} of {size / GIB:.2f} GiB to download, {dtype}, {licence}{gated}"
+    return f"{path} at commit {commit}: {files} of {_size(size)} to download, {dtype}, {licence}{gated}"
 
 
 def _is_pinned(source: ModelSource) -> bool:

@@ -124,7 +124,8 @@ def _source(target: str | Path | Recipe) -> Parent:
         name, place = "", text
     if Path(place).suffix in (".yaml", ".yml"):
         return Parent(name or Path(place).stem, load_recipe(place))
-    return Parent(name or _last_part(place), ModelSource(place))
+    source = ModelSource.from_data(place)
+    return Parent(name or _last_part(place if Path(place).exists() else source.path), source)
 
 
 def _last_part(place: str) -> str:

@@ -19,7 +19,7 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.files import hub_errors
 from evomerge.merge.files.belongings import GENERATION, is_belonging
 from evomerge.merge.files.hub_listing import Listing, RemoteFile, ask, cached_commit, is_commit, is_offline
-from evomerge.merge.files.hub_transfer import WORKERS, Tell, fetch, link, sound
+from evomerge.merge.files.hub_transfer import WORKERS, Tell, fetch, link, sound, without_bars
 from evomerge.merge.files.weights import PICKLES, few, weight_files, weights_name
 from evomerge.recipe import ModelSource
 from evomerge.system.advance import NowAndThen
@@ -132,7 +132,9 @@ def _logged(names: str) -> Tell:
 
     def tell(done: int, total: int) -> None:
         if done < total and now_and_then.due():
-            log.warning("downloading %s: %.2f of %.2f GiB", names, done / GIB, total / GIB)
+            log.warning(
+                "downloading %s: %.2f of %.2f GiB (%.0f %%)", names, done / GIB, total / GIB, 100 * done / total
+            )
 
     return tell
 
@@ -180,7 +182,7 @@ def _bring_small(listing: Listing, names: Sequence[str]) -> None:
             if not sound(place, file):
                 raise CheckpointError(f"{name} of {listing.path} came damaged twice; try again later")
 
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="small files") as pool:
+    with without_bars(), ThreadPoolExecutor(WORKERS, thread_name_prefix="small files") as pool:
         for job in [pool.submit(one, name) for name in names]:
             job.result()
 

@@ -61,7 +61,7 @@ def said(error: Exception, path: str, revision: str | None, name: str | None = N
         what = f"{name} of {what}"
     if isinstance(error, errors.GatedRepoError):
         return CheckpointError(
-            f"{what} is gated: accept its terms at {constants.ENDPOINT}/{path}, then run `hf auth login` (or set "
+            f"{path} is gated: accept its terms at {constants.ENDPOINT}/{path}, then run `hf auth login` (or set "
             f"HF_TOKEN){_who()}"
         )
     if isinstance(error, errors.RevisionNotFoundError):

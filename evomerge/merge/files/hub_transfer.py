@@ -13,6 +13,7 @@ import logging
 import shutil
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -72,7 +73,7 @@ def fetch(wanted: Sequence[tuple[Listing, RemoteFile]], tell: Tell | None = None
     """
     check_disk(wanted)
     tally = Tally(sum(file.size for _, file in wanted), tell)
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="download") as pool:
+    with without_bars(), ThreadPoolExecutor(WORKERS, thread_name_prefix="download") as pool:
         jobs = [pool.submit(_fetch, listing, file, tally) for listing, file in wanted]
         try:
             finished, _ = wait(jobs, return_when=FIRST_EXCEPTION)
@@ -102,6 +103,26 @@ def check_disk(wanted: Sequence[tuple[Listing, RemoteFile]]) -> None:
             f"{free / GIB:.1f} GiB free. Make room (`hf cache ls`, `hf cache rm`), or set HF_HOME to a folder on "
             "another disk"
         )
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Let huggingface_hub draw no bars of its own for single files."""
+    from huggingface_hub import utils
+
+    group = "huggingface_hub.http_get"
+    if utils.are_progress_bars_disabled(group):  # type: ignore[attr-defined]
+        yield
+        return
+    with warnings.catch_warnings():  # the user's own variable may insist on them
+        warnings.simplefilter("ignore")
+        utils.disable_progress_bars(group)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            utils.enable_progress_bars(group)  # type: ignore[attr-defined]
 
 
 def partial(listing: Listing, file: RemoteFile) -> Path:
