@@ -178,6 +178,21 @@ def test_each_type_is_dequantised_as_it_is_defined(tmp_path: Path, kind: str) ->
     )
 
 
+def test_a_gguf_file_merges_with_the_folder_that_it_was_converted_from(tmp_path: Path) -> None:
+    config = LlamaConfig(**SIZES, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=1)
+    tensors = random_tensors(config, 9)
+    path = write_gguf(tmp_path / "a.gguf", config, "llama", tensors, as_kind("Q8_0"))
+    original = AutoModelForCausalLM.from_config(config)
+    original.load_state_dict(tensors)
+    original.save_pretrained(tmp_path / "original")
+    source = ModelSource(str(path))
+    assert open_checkpoint(source).config.rms_norm_eps == 1e-5  # which float32 cannot hold
+    AutoTokenizer.from_pretrained(locate(source)).save_pretrained(tmp_path / "original")
+    out = merge_to_disk(half_and_half(ModelSource(str(tmp_path / "original")), source), tmp_path / "out")
+    made = tensors_of(out)
+    assert all((made[name] - tensors[name]).abs().max() < 0.01 for name in tensors)  # half of what 8 bits take
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     """Two models of one family, one in 4 bits and one in float16."""

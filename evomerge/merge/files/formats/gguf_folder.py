@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.formats.gguf_table import VOCABULARY, GgufTable, gguf_files, gguf_library, read_table
 from evomerge.merge.files.formats.gguf_tensors import has_conversions, names_of
@@ -29,7 +31,7 @@ from evomerge.system.text import error_text
 
 log = logging.getLogger(__name__)
 
-_LAYOUT = 1
+_LAYOUT = 2
 """The number of what is written into such a folder; another one makes all of them anew."""
 _SIZES = {
     "attention.key_length": "head_dim",
@@ -105,6 +107,8 @@ def _fill(folder: Path, files: tuple[Path, ...]) -> None:
     table = replace(table, settings=settings)
     table = replace(table, names=names_of(table, model))
     config.save_pretrained(folder)
+    path = folder / "config.json"
+    write_json(path, _as_written(json.loads(path.read_text(encoding="utf-8"))))
     notes = _write_tokenizer(folder, files[0].name, metadata.get(VOCABULARY, 0))
     _write_card(folder, metadata)
     write_json(folder / GGUF_TABLE, replace(table, notes=tuple(notes)).to_data())
@@ -136,6 +140,22 @@ def _config(path: Path, table: GgufTable) -> tuple[Any, dict[str, Any]]:
         config.tie_word_embeddings = False
     config.name_or_path = ""
     return config, json.loads(json.dumps(settings, default=str))
+
+
+def _as_written(value: Any) -> Any:
+    """Return JSON data with numbers that a file keeps in float32 as they were written before.
+
+    9.999999747378752e-06 is what float32 makes of 1e-05, which the config.json of every other model of the family has.
+    """
+    if isinstance(value, dict):
+        return {key: _as_written(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_as_written(one) for one in value]
+    if isinstance(value, float):
+        with np.errstate(over="ignore"):
+            short = np.float32(value)
+        return float(str(short)) if float(short) == value else value
+    return value
 
 
 def _write_tokenizer(folder: Path, name: str, n_tokens: int) -> list[str]:
