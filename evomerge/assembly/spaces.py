@@ -178,10 +178,10 @@ def _seeing(alone: Recipe, config: SearchConfig, sources: Sources) -> Recipe:
     whole, (parent,) = average(config), alone.parents
     if not config.merges or config.stacks or sources.like(parent.source).has_other_parts:
         return alone
-    frame = sources.frame_of(whole)
-    if not sources.like(frame.source).has_other_parts:
+    donor = sources.donor_of(whole)
+    if not sources.like(donor.source).has_other_parts:
         return alone
-    others = () if frame is whole.base else (frame,)
+    others = () if donor is whole.base else (donor,)
     weight = {one.name: float(one is parent) for one in (parent, *others)}
     tokenizer = whole.tokenizer if isinstance(whole.tokenizer, TokenizerBuild) else None
     if isinstance(tokenizer, TokenizerBuild) and tokenizer_problems(tokenizer, list(weight)):
@@ -192,7 +192,7 @@ def _seeing(alone: Recipe, config: SearchConfig, sources: Sources) -> Recipe:
         base=None if others else whole.base,
         parameters={"weight": weight},
         tokenizer=tokenizer,
-        vision=frame.name,
+        vision=donor.name,
     )
 
 

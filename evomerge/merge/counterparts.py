@@ -1,8 +1,8 @@
-"""Which tensor of a model stands for which of the frame, the model that lends names, types and configuration.
+"""Which tensor of a model stands for which of the donor, the model that lends names, types and configuration.
 
 Models of one class are compared as a whole. Where something stands beside the language part of either (a vision tower),
 the language parts alone are compared: by the names that tensors have within them, whatever they are called in the
-files. What the frame has beside its language part comes from the frame alone.
+files. What the donor has beside its language part comes from the donor alone.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _LIMIT = 12
 
 @dataclass(frozen=True)
 class Counterparts:
-    """A model beside the frame.
+    """A model beside the donor.
 
     Attributes:
-        names: the frame's names of tensors to the model's own, without those that the frame alone lends.
-        lent: the frame's names of tensors of its language part that the model lacks by design, as it lacks the layers
-            of a language model that look at images; the frame lends them.
+        names: the donor's names of tensors to the model's own, without those that the donor alone lends.
+        lent: the donor's names of tensors of its language part that the model lacks by design, as it lacks the layers
+            of a language model that look at images; the donor lends them.
         problems: why the two do not fit, one sentence each.
         warnings: what users should know.
     """
@@ -48,10 +48,10 @@ class _Found:
     shapes: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
 
-    def take(self, name: str, mine: str, model: OpenModel, frame: OpenModel) -> None:
-        """Note a pair of tensors, the frame's and the model's."""
+    def take(self, name: str, mine: str, model: OpenModel, donor: OpenModel) -> None:
+        """Note a pair of tensors, the donor's and the model's."""
         self.own[name] = mine
-        here, there = model.tensors.infos[mine], frame.tensors.infos[name]
+        here, there = model.tensors.infos[mine], donor.tensors.infos[name]
         if here.shape != there.shape:
             self.shapes.append(f"{name} has shape {shape_text(here.shape)} instead of {shape_text(there.shape)}")
         if here.dtype.is_floating_point != there.dtype.is_floating_point:
@@ -71,41 +71,41 @@ class _Found:
         return found
 
 
-def counterparts(model: OpenModel, frame: OpenModel) -> Counterparts:
-    """Return the tensors of a model that stand for those of the frame.
+def counterparts(model: OpenModel, donor: OpenModel) -> Counterparts:
+    """Return the tensors of a model that stand for those of the donor.
 
     Raises:
         CheckpointError: if either does not hold what its config.json describes.
     """
-    if model.has_other_parts or frame.has_other_parts:
-        return _of_language_parts(model, frame)
-    if model is frame:
-        return Counterparts({name: name for name in frame.naming.targets})
-    settings = list(setting_differences(model, frame).values())
+    if model.has_other_parts or donor.has_other_parts:
+        return _of_language_parts(model, donor)
+    if model is donor:
+        return Counterparts({name: name for name in donor.naming.targets})
+    settings = list(setting_differences(model, donor).values())
     found = _Found()
     by_target = {target: name for name, target in model.naming.targets.items() if target not in model.naming.parts}
-    for name, target in frame.naming.targets.items():
-        mine = by_target.get(target) if target not in frame.naming.parts else name
+    for name, target in donor.naming.targets.items():
+        mine = by_target.get(target) if target not in donor.naming.parts else name
         if mine is None or mine not in model.naming.targets:
             found.lost.append(name)
         else:
-            found.take(name, mine, model, frame)
+            found.take(name, mine, model, donor)
     extra = [name for name in model.naming.targets if name not in set(found.own.values())]
     return Counterparts(found.own, problems=(*settings, *found.problems(extra)))
 
 
-def differ_in_rows_alone(model: OpenModel, frame: OpenModel) -> bool:
+def differ_in_rows_alone(model: OpenModel, donor: OpenModel) -> bool:
     """Return whether two models differ in nothing but the number of rows of embedding and head.
 
     Raises:
         CheckpointError: as `counterparts`, or if either has no embedding of tokens.
     """
-    rows = {*token_tensors(frame)}
+    rows = {*token_tensors(donor)}
     token_tensors(model)
-    language = model.has_other_parts or frame.has_other_parts
-    settings = setting_differences(model, frame, language=language)
-    own = counterparts(model, frame)
-    pairs = [(name, model.tensors.infos[mine], frame.tensors.infos[name]) for name, mine in own.names.items()]
+    language = model.has_other_parts or donor.has_other_parts
+    settings = setting_differences(model, donor, language=language)
+    own = counterparts(model, donor)
+    pairs = [(name, model.tensors.infos[mine], donor.tensors.infos[name]) for name, mine in own.names.items()]
     return (
         all(here.shape == there.shape or name in rows for name, here, there in pairs)
         and all(here.dtype.is_floating_point == there.dtype.is_floating_point for _, here, there in pairs)
@@ -114,13 +114,13 @@ def differ_in_rows_alone(model: OpenModel, frame: OpenModel) -> bool:
     )
 
 
-def _of_language_parts(model: OpenModel, frame: OpenModel) -> Counterparts:
-    here, there = model.architecture, frame.architecture
-    if model is frame:
-        return Counterparts({name: name for name in frame.naming.targets})
-    settings = setting_differences(model, frame, language=True)
+def _of_language_parts(model: OpenModel, donor: OpenModel) -> Counterparts:
+    here, there = model.architecture, donor.architecture
+    if model is donor:
+        return Counterparts({name: name for name in donor.naming.targets})
+    settings = setting_differences(model, donor, language=True)
     layers = _matching_layers(here, there)
-    if layers is not None:  # a setting that says which layers the frame has beyond the model's
+    if layers is not None:  # a setting that says which layers the donor has beyond the model's
         further = sorted(set(range(there.n_layers)) - set(layers))
         said = vars(there.language.config)
         settings = {key: text for key, text in settings.items() if list(_listed(said.get(key))) != further}
@@ -128,7 +128,7 @@ def _of_language_parts(model: OpenModel, frame: OpenModel) -> Counterparts:
     files, named = _files(model), _places(there)
     same_words = VOCABULARY not in {key.rpartition(".")[2] for key in settings}
     found, lent, taken, warnings = _Found(), set[str](), set[str](), []
-    for target, names in _files(frame).items():
+    for target, names in _files(donor).items():
         places = named.get(target, ())
         if not places:
             continue  # beside the language part
@@ -142,16 +142,16 @@ def _of_language_parts(model: OpenModel, frame: OpenModel) -> Counterparts:
             continue
         taken |= set(other)
         for name, its in zip(names, other, strict=True):
-            shape, wanted = model.tensors.infos[its].shape, frame.tensors.infos[name].shape
+            shape, wanted = model.tensors.infos[its].shape, donor.tensors.infos[name].shape
             if same_words and shape != wanted and shape[1:] == wanted[1:]:
                 # Rows of the image's own tokens, which the head does not have, so that there are no more words.
                 lent.add(name)
                 warnings.append(
-                    f"{name} has {wanted[0]} rows in {frame.label} and {shape[0]} in {model.label}; the merge has the "
+                    f"{name} has {wanted[0]} rows in {donor.label} and {shape[0]} in {model.label}; the merge has the "
                     "former's"
                 )
             else:
-                found.take(name, its, model, frame)
+                found.take(name, its, model, donor)
     known = [name for target, names in files.items() if target in here.language.names for name in names]
     extra = [name for name in known if name not in taken]
     return Counterparts(found.own, frozenset(lent), (*settings.values(), *found.problems(extra)), tuple(warnings))
@@ -184,7 +184,7 @@ def _layers_place(architecture: Architecture) -> str:
 
 
 def _matching_layers(here: Architecture, there: Architecture) -> dict[int, int] | None:
-    """Return for each layer of the frame the model's layer, where the model lacks some; None: layer for layer.
+    """Return for each layer of the donor the model's layer, where the model lacks some; None: layer for layer.
 
     A language model that looks at images between its layers has further ones, of another kind, among them.
     """

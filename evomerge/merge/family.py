@@ -32,7 +32,7 @@ class Family:
     Attributes:
         members: name and model of each parent in order, then the base if there is one (so that index -1 is the base).
         has_base: whether there is one.
-        donor: index of the member that lends names, types, configuration and what is kept: see `frame_index`.
+        donor: index of the member that lends names, types, configuration and what is kept: see `find_donor`.
         tensors: every tensor of the result.
         parent_cache: results of passes over the weights, kept within a memory budget.
         copies: copies of the members' tensors that stay on devices other than the CPU.
@@ -55,7 +55,7 @@ class Family:
         self.members = (*parents, ("base", base)) if base is not None else tuple(parents)
         self.n_parents = len(parents)
         self.has_base = base is not None
-        self.donor = frame_index(vision, parents, base)
+        self.donor = find_donor(vision, parents, base)
         donor = self.model(self.donor)
         found = _fit(self.members, self.donor)
         self._names = tuple(one.names for one in found)
@@ -167,7 +167,7 @@ def _who(name: str, family: Family, index: int) -> str:
     return "base" if index in (-1, family.n_parents) and family.has_base else f"parent {name!r}"
 
 
-def frame_index(vision: str | None, parents: Sequence[tuple[str, OpenModel]], base: OpenModel | None) -> int:
+def find_donor(vision: str | None, parents: Sequence[tuple[str, OpenModel]], base: OpenModel | None) -> int:
     """Return the index of the member that lends names, types and configuration; -1: the base.
 
     That is the base, or without a base the first parent. But where some members have more than a language part, as

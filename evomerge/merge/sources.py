@@ -18,7 +18,7 @@ from evomerge.merge.adapters.model import adapter_of, base_of, open_adapter
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import Latest, ParentCache, budget_bytes
 from evomerge.merge.equality import equal_parents
-from evomerge.merge.family import Family, frame_index
+from evomerge.merge.family import Family, find_donor
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.belongings import processor_files
 from evomerge.merge.files.checkpoint import TensorInfo
@@ -191,11 +191,11 @@ class Sources:
             if source.builds_vocabulary:
                 family = self.family(source)
                 return family.model(family.donor)
-            return self.like(self.frame_of(source).source)
+            return self.like(self.donor_of(source).source)
         return self.open(source)
 
-    def frame_of(self, recipe: Recipe) -> Parent:
-        """Return the member that lends a recipe's result its configuration; see `evomerge.merge.family.frame_index`.
+    def donor_of(self, recipe: Recipe) -> Parent:
+        """Return the member that lends a recipe's result its configuration; see `evomerge.merge.family.find_donor`.
 
         Raises:
             CheckpointError, RecipeError: as `open`, if the member itself cannot be opened.
@@ -324,9 +324,9 @@ class Sources:
         names = [member.name for member in recipe.parents] + [BASE_NAME] * (recipe.base is not None)
         base = len(names) - 1 if recipe.base is not None else None
         named = list(zip(names, opened, strict=True))
-        frame = frame_index(recipe.vision, named[: len(recipe.parents)], None if base is None else opened[base])
-        frame %= len(names)
-        lender = frame
+        donor = find_donor(recipe.vision, named[: len(recipe.parents)], None if base is None else opened[base])
+        donor %= len(names)
+        lender = donor
         if build.lender is not None:
             lender = base if build.lender == BASE_NAME and base is not None else names.index(build.lender)
         models = [(name, one, self.vocabularies.of(one)) for name, one in zip(names, opened, strict=True)]
@@ -339,11 +339,11 @@ class Sources:
             )
         self.warnings.update(dict.fromkeys(made.warnings))
         self._warn()
-        if opened[frame].has_other_parts and made.lost_by_others(frame):
+        if opened[donor].has_other_parts and made.lost_by_others(donor):
             raise CheckpointError(
-                f"{names[frame]} ({opened[frame].label}) marks the places of images with tokens that the merge's "
-                f"vocabulary would not have ({', '.join(made.lost_by_others(frame))}); take {{source: union}}, or "
-                f"{{source: {names[frame]}}}"
+                f"{names[donor]} ({opened[donor].label}) marks the places of images with tokens that the merge's "
+                f"vocabulary would not have ({', '.join(made.lost_by_others(donor))}); take {{source: union}}, or "
+                f"{{source: {names[donor]}}}"
             )
         return made.views
 
@@ -434,10 +434,10 @@ class Sources:
         if recipe.path:
             return None
         family = self.family(recipe)
-        frame = family.model(family.donor)
-        if not frame.has_other_parts or processor_files(frame.folder) == processor_files(lender.tokenizer_folder):
+        donor = family.model(family.donor)
+        if not donor.has_other_parts or processor_files(donor.folder) == processor_files(lender.tokenizer_folder):
             return None
-        return frame.folder
+        return donor.folder
 
     def _templates_in(self, folder: Path) -> Mapping[str, str]:
         """Return the chat templates of a folder, which is read once."""

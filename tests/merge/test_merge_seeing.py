@@ -150,7 +150,7 @@ def test_a_merge_sees_as_transformers_loads_it_and_in_memory_as_on_disk(
     assert all((out / name).read_bytes() == (models.one / name).read_bytes() for name in names)
 
 
-def test_older_names_in_the_files_are_those_of_the_frame(tmp_path: Path) -> None:
+def test_older_names_in_the_files_are_those_of_the_donor(tmp_path: Path) -> None:
     one, two = seeing(tmp_path / "one", "llava", 0), seeing(tmp_path / "two", "llava", 1)
     rename_files(two, "language_model.model.", "model.language_model.")
     rename_files(two, "vision_tower.", "model.vision_tower.")
