@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> int:
             progress=shown.progress,
         )
     for one in found:
-        _tell(one, dry_run=arguments.dry_run, built=(arguments.run / "config.json").is_file())
+        _tell(one, dry_run=arguments.dry_run, built=not (arguments.run / "run.sqlite").is_file())
     return 0
 
 

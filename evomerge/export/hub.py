@@ -283,7 +283,7 @@ def refuse_overwriting(place: HubPlace, *, overwrite: bool, dry_run: bool = Fals
 
 
 def list_files(folder: Path) -> list[HubFile]:
-    """Return the files of a model folder in order, without hidden files and folders.
+    """Return the files of a folder of a model, an adapter or GGUF files in order, without hidden files and folders.
 
     Raises:
         ExportError: if it is not a model folder.
@@ -296,8 +296,9 @@ def list_files(folder: Path) -> list[HubFile]:
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     names = {path.relative_to(folder).as_posix() for path in paths}
-    missing = [] if "config.json" in names else ["config.json"]
-    missing += [] if any(name.endswith(".safetensors") for name in names) else ["*.safetensors"]
+    gguf = any(name.endswith(".gguf") for name in names)  # which has its configuration inside
+    missing = [] if gguf or names & {"config.json", "adapter_config.json"} else ["config.json"]
+    missing += [] if gguf or any(name.endswith(".safetensors") for name in names) else ["*.safetensors"]
     if missing:
         raise ExportError(
             f"{folder} is not a model folder: {' and '.join(missing)} missing. "

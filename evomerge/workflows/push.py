@@ -66,7 +66,7 @@ def push(
 ) -> list[Pushed]:
     """Upload merges of a run, or a folder made by `export`; see `evomerge.api.push`."""
     folder = Path(run_dir)
-    if (folder / "config.json").is_file():
+    if is_model_folder(folder):
         if candidates or front:
             raise ExportError(f"{folder} is a model folder, which is one model: --front and --candidates are of a run")
         return [
@@ -89,6 +89,12 @@ def push(
         if len(records) > 1 and (options.branch is not None or options.pull_request):
             raise ExportError("--branch and --pr are for one merge; several have branches or repositories of their own")
         return _Upload(run, repo_id, options, records, front, several, say, progress).push()
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Return whether a folder holds a model, an adapter or GGUF files, rather than a run."""
+    names = ("config.json", "adapter_config.json")
+    return any((folder / name).is_file() for name in names) or any(folder.glob("*.gguf"))
 
 
 class _Upload:

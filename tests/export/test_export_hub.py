@@ -21,6 +21,7 @@ from safetensors.numpy import save
 
 from evomerge.errors import ExportError
 from evomerge.export import HubFile, push
+from evomerge.export.hub import list_files
 from evomerge.export.hub_errors import explained
 from evomerge.export.hub_place import HubPlace, full_name
 from evomerge.merge.files.locate import locate
@@ -314,6 +315,14 @@ def test_a_name_that_is_none_is_refused_before_anything_is_sent(folder, hub, nam
         with pytest.raises(ExportError, match=f"{re.escape(repr(name))} is no name on the Hub; expected org/name"):
             push(folder, name, dry_run=dry_run)
     assert hub.log.requests == []
+
+
+def test_adapters_and_gguf_files_are_folders_too(tmp_path) -> None:
+    for folder, names in (("lora", ("adapter_config.json", "adapter_model.safetensors")), ("gguf", ("m-q8_0.gguf",))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_bytes(b"{}")
+        assert [file.path for file in list_files(tmp_path / folder)] == list(names)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path, folder) -> None:
