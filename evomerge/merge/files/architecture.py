@@ -13,12 +13,13 @@ The model class is built from its configuration on the meta device, without weig
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -71,8 +72,22 @@ class Architecture:
         language: the part that is merged: all of it, unless a vision tower or the like stands beside it.
     """
 
-    def __init__(self, config: Any, *, trust_remote_code: bool = False) -> None:
+    def __init__(self, config: Any, *, trust_remote_code: bool = False, apart: Collection[str] = ()) -> None:
+        """Build the class.
+
+        Args:
+            config: the configuration.
+            trust_remote_code: whether its custom code may run.
+            apart: names of tensors that the class ties, but that a checkpoint holds with values of their own.
+
+        Raises:
+            CheckpointError: if transformers cannot build it.
+        """
         self.model = build_on_meta(config, trust_remote_code=trust_remote_code)
+        for name in apart:
+            module, _, key = name.rpartition(".")
+            owner = self.model.get_submodule(module)
+            setattr(owner, key, nn.Parameter(torch.empty_like(getattr(owner, key)), requires_grad=False))
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         self.canonical = _shared(self.model, self.shapes)
         self.language = find_language_part(self.model, self.shapes)

@@ -79,7 +79,20 @@ class OpenModel:
         """The roles and layers of its tensors."""
         if self._architecture is not None:
             return self._architecture
-        return Architecture(self.config, trust_remote_code=self.trust_remote_code)
+        made = Architecture(self.config, trust_remote_code=self.trust_remote_code)
+        apart = self._apart(made)
+        return Architecture(self.config, trust_remote_code=self.trust_remote_code, apart=apart) if apart else made
+
+    def _apart(self, made: Architecture) -> list[str]:
+        """Return tied tensors with values of their own, of a class that ties them whatever its config.json says.
+
+        T5 is one: that its head is not its embedding is known from the files alone, and transformers looks there, too.
+        """
+        both = [(name, first) for name, first in made.canonical.items()
+                if name != first and name in self.tensors.infos and first in self.tensors.infos]  # fmt: skip
+        if not both or not _always_ties(self.config):
+            return []
+        return [name for name, first in both if not torch.equal(self.tensors.load(name), self.tensors.load(first))]
 
     @cached_property
     def has_other_parts(self) -> bool:
@@ -128,6 +141,12 @@ class OpenModel:
                     )
             self._checked.add(name)
         return tensor
+
+
+def _always_ties(config: Any) -> bool:
+    """Return whether a configuration class ties embedding and head although it is told not to."""
+    said = {**config.to_dict(), "tie_word_embeddings": False}
+    return bool(type(config).from_dict(said).tie_word_embeddings)
 
 
 def open_checkpoint(source: ModelSource) -> OpenModel:
