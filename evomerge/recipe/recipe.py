@@ -7,6 +7,7 @@ The YAML form, which `evomerge merge` reads and every run and export writes::
     parents:                                   # in order; the names are used below
       math: org/math-model
       japanese: {path: org/ja-model, revision: 1a2b3c}
+      code: {path: org/base-model, adapter: org/code-lora}   # a LoRA adapter on a model; or its folder or id alone
       sft: {pattern: run/checkpoint-*, last: 5}  # several: see patterns.py
     parameters: {lambda: 1.0, weight: 0.5}     # for every tensor; a per-parent parameter takes one number for all
     groups:                                    # the first group that matches a tensor overrides `parameters`

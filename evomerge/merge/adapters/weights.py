@@ -76,8 +76,10 @@ def sort_names(names: Mapping[str, Any]) -> AdapterNames:
                 one.embedding = one.embedding or "embedding" in match["kind"]
         elif match := _ROWS.fullmatch(bare):
             found.rows[match["module"]] = name
-        else:
-            found.whole[re.sub(r"\.(base_layer|original_module|modules_to_save(\.[^.]+)?)(?=\.)", "", bare)] = name
+        elif ".original_module." not in bare:  # what a module was before it was trained as a whole
+            plain = re.sub(r"\.(base_layer|modules_to_save(\.[^.]+)?)(?=\.)", "", bare)
+            if plain == bare or plain not in found.whole:  # of two copies, the one under the module's own name
+                found.whole[plain] = name
     return found
 
 
