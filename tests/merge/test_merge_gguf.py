@@ -306,6 +306,16 @@ def test_what_is_wrong_with_a_gguf_file_is_said(tmp_path: Path, pair: tuple[Path
     assert not list(cache.iterdir())  # nothing that looks whole
 
 
+def test_a_damaged_folder_of_the_cache_is_named(pair: tuple[Path, Path]) -> None:
+    source = ModelSource(str(pair[0]))
+    table = locate(source) / "gguf_tensors.json"
+    table.write_text(table.read_text()[:100])
+    with pytest.raises(CheckpointError, match=r"gguf_tensors\.json is damaged .* made again"):
+        open_checkpoint(source)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint_contents(table.parent, {})
+
+
 def test_an_architecture_that_transformers_does_not_know_is_refused(tmp_path: Path) -> None:
     _, config = FAMILIES["llama"]
     tensors = random_tensors(config, 1)

@@ -74,6 +74,23 @@ def first_file(folder: Path) -> Path:
     return folder / name
 
 
+def gguf_data(folder: Path) -> dict[str, Any]:
+    """Return the data of the table in a folder that was made of a GGUF file.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
+    try:
+        data = json.loads((folder / GGUF_TABLE).read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or not isinstance(data.get("files"), list):
+            raise ValueError("it names no files")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{folder / GGUF_TABLE} is damaged ({error}); remove {folder}, which is then made again from the GGUF file"
+        ) from error
+    return data
+
+
 def is_pickle(path: Path) -> bool:
     """Return whether a file of weights, or what an index names, is a pickle."""
     return path.name.removesuffix(_INDEX_END).endswith(".bin")
@@ -87,7 +104,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     """
     first = first_file(folder)
     if first.name == GGUF_TABLE:
-        return tuple(folder / name for name in json.loads(first.read_text(encoding="utf-8"))["files"])
+        return tuple(folder / name for name in gguf_data(folder)["files"])
     return (first, *sorted(set(_shards(folder, first).values()))) if first.name.endswith(_INDEX_END) else (first,)
 
 

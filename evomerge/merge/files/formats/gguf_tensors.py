@@ -9,7 +9,6 @@ the model in memory.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.formats.gguf_table import GgufEntry, GgufTable, gguf_library
 from evomerge.merge.files.model_class import build_on_meta
-from evomerge.merge.files.weights import GGUF_TABLE, few
+from evomerge.merge.files.weights import few, gguf_data
 from evomerge.system.text import error_text
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class GgufCheckpoint:
             config: its transformers configuration.
         """
         self.folder = folder
-        self.table = GgufTable.from_data(json.loads((folder / GGUF_TABLE).read_text(encoding="utf-8")))
+        self.table = GgufTable.from_data(gguf_data(folder))
         names = _Names(self.table, build_on_meta(config))
         self._parts, self._convert = names.parts, names.convert
         result = getattr(torch, self.table.result)
