@@ -397,7 +397,7 @@ class Sources:
         self._check_tokens(recipe, list(givers.items()), self.like(recipe.parents[0].source).architecture)
 
     def _check_tokens(self, recipe: Recipe, givers: list[tuple[str, OpenModel]], architecture: Architecture) -> None:
-        lender = recipe.tokenizer_lender or ("base" if recipe.base is not None else recipe.parents[0].name)
+        lender = recipe.tokenizer_lender or self.donor_of(recipe).name
         model = self._lender(recipe, lambda one: one.tokenizer_lender)
         self.vocabularies.check(givers, (lender, model), architecture.n_embeddings)
         self._warn()
