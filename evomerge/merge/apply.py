@@ -93,13 +93,10 @@ def start_tensor(
         if low is not None:
             return write_sum(engine, *low, out, roundings)
         return engine.run(program, inputs.base, list(inputs.parents), out, roundings=roundings)
-    made = task.method.merge(
-        replace(
-            inputs,
-            base=None if inputs.base is None else inputs.base.float(),
-            parents=[each.float() for each in inputs.parents],
-        )
-    )
+    if not task.method.casts:
+        base = None if inputs.base is None else inputs.base.float()
+        inputs = replace(inputs, base=base, parents=[each.float() for each in inputs.parents])
+    made = task.method.merge(inputs)
     return engine.run(_COPY, None, [made.contiguous()], out, roundings=roundings)
 
 

@@ -179,6 +179,8 @@ class Method:
             everything else is then asked with these. None: the recipe's values hold as they are.
         reads_base: whether task vectors are measured from a base with these values; None: `spec.needs_base` says so.
             The recipe is refused if it has no base then.
+        casts: whether `merge` takes tensors in the types of the files, and converts them block by block (`in_blocks`);
+            else it gets all of them in fp32, which takes twice the memory of half-precision models.
     """
 
     spec: MethodSpec
@@ -194,6 +196,7 @@ class Method:
     prepare_without_torch: bool = False
     values_at: Callable[[Values, TensorAt], Values] | None = None
     reads_base: Callable[[Values], bool] | None = None
+    casts: bool = False
 
     def uses_base(self, values: Values) -> bool:
         """Return whether the base's tensors are read with these values."""
@@ -263,17 +266,36 @@ def in_blocks(inputs: Inputs, merge: Callable[[Inputs, int], torch.Tensor]) -> t
     """Return what element-wise arithmetic makes of a tensor, block by block.
 
     Args:
-        inputs: with a base.
-        merge: gets inputs whose tensors are flat parts of these, and the flat index of their first entry.
+        inputs: with a base, of any floating-point types.
+        merge: gets inputs whose tensors are flat parts of these, in fp32, and the flat index of their first entry.
     """
     import torch
 
     base, *parents = [x.reshape(-1) for x in (inputs.origin, *inputs.parents)]
-    out, n = torch.empty_like(base), base.numel()
+    out, n = torch.empty_like(base, dtype=torch.float32), base.numel()
     size = BLOCK if base.device.type == "cpu" else max(n, 1)
     for start in range(0, n, size):
         part = replace(
-            inputs, base=base[start : start + size], parents=[parent[start : start + size] for parent in parents]
+            inputs,
+            base=base[start : start + size].float(),
+            parents=[parent[start : start + size].float() for parent in parents],
         )
         out[start : start + size] = merge(part, start)
     return out.view(inputs.origin.shape)
+
+
+def in_double(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
+    """Return what element-wise arithmetic in float64 makes of tensors, as fp32 on the CPU, block by block.
+
+    Args:
+        function: gets flat parts of the tensors in float64, and returns one of their size.
+        tensors: of one shape and any floating-point types.
+    """
+    import torch
+
+    flat = [tensor.cpu().reshape(-1) for tensor in tensors]
+    out = torch.empty(tensors[0].shape, dtype=torch.float32)
+    into, n = out.view(-1), out.numel()
+    for start in range(0, n, BLOCK):
+        into[start : start + BLOCK] = function(*(one[start : start + BLOCK].double() for one in flat))
+    return out

@@ -67,7 +67,9 @@ def compress(task_vector: torch.Tensor, *, cut: Cut, level: float) -> torch.Tens
 
 
 def _merge(inputs: Inputs) -> torch.Tensor:
-    cuts, stds = inputs.prepared or _of_tensor(task_vectors(inputs), inputs.numbers("density"))
+    cuts, stds = inputs.prepared or _of_tensor(
+        [parent.float() - inputs.origin.float() for parent in inputs.parents], inputs.numbers("density")
+    )
     levels = [w * inputs.number("alpha") * std for w, std in zip(inputs.numbers("weight"), stds, strict=True)]
 
     def add(part: Inputs, first: int) -> torch.Tensor:
@@ -146,6 +148,7 @@ METHOD = Method(
         "passes.",
     ),
     merge=_merge,
+    casts=True,
     prepare=_prepare,
     active=lambda values: nonzero(values, "weight", "density"),
     one_input=lambda values: BASE if not nonzero(values, "weight", "density") or values["alpha"] == 0.0 else None,

@@ -20,7 +20,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from evomerge.merge.methods.base import BASE, Inputs, Method, ParentTensors, Values, nonzero, out_of_range, too_small
+from evomerge.merge.methods.base import (
+    BASE,
+    Inputs,
+    Method,
+    ParentTensors,
+    Values,
+    in_double,
+    nonzero,
+    out_of_range,
+    too_small,
+)
 from evomerge.merge.methods.matrices import LastFound, Svd, holds_matrices, kept_svds, one_thread
 from evomerge.merge.methods.parameters import WEIGHT
 from evomerge.merge.methods.projection import FUSION_BENCH, OFFICIAL, PAPER, advance
@@ -188,12 +198,14 @@ class _Walk:
 
 def _delta(base: torch.Tensor | None, parent: torch.Tensor, weight: float) -> torch.Tensor:
     assert base is not None  # the method needs one
-    return (weight * (parent.cpu().double() - base.cpu().double())).float().contiguous()
+    return in_double(lambda theta, theta0: weight * (theta - theta0), parent, base)
 
 
 def _square(tensor: torch.Tensor) -> float:
+    import torch
+
     with one_thread():
-        return float(tensor.double().square().sum())
+        return float(tensor.to(torch.float64, copy=True).square_().sum())
 
 
 def _svd_bytes(at: TensorAt) -> int:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from evomerge.merge.methods.base import in_double
 from evomerge.merge.methods.matrices import Svd, matrices, one_thread, rejoin
 from evomerge.merge.methods.tensor_at import TensorAt
 
@@ -87,7 +88,7 @@ def advance(
         alpha, variant: see `project`.
     """
     if not svds:
-        return (z.double() + weight * (parent.cpu().double() - base.cpu().double())).float()
+        return in_double(lambda before, theta, theta0: before + weight * (theta - theta0), z, parent, base)
     with one_thread():
         rows = zip(matrices(z, at), matrices(base, at), matrices(parent, at), svds, strict=True)
         parts = [

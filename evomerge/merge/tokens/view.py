@@ -83,6 +83,7 @@ class RowTensors(LayeredTensors):
             lambda made: made.numel() * made.element_size(),
             what="embeddings in the order of the merge's vocabulary",
             models=(self.serial,),
+            of_tensor=True,
         )
 
     def _put_in_order(self, name: str) -> torch.Tensor:
