@@ -42,7 +42,7 @@ TINY = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidd
 FEW = 2
 
 
-def write_models(folder: Path, sizes: dict[str, int], layers: int, shard_bytes: int) -> int:
+def write_models(folder: Path, sizes: dict[str, int], layers: int, shard_bytes: int, *, linked: bool = False) -> int:
     """Write base, a, b and c, sharded, one tensor at a time; return the bytes of the largest tensor."""
     import torch
     from safetensors.torch import save_file
@@ -59,6 +59,9 @@ def write_models(folder: Path, sizes: dict[str, int], layers: int, shard_bytes: 
     noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16()
     for k, who in enumerate(("base", "a", "b", "c")):
         out = folder / who
+        if linked and k:  # pages of one file count for each model that has mapped it
+            shutil.copytree(folder / "base", out, copy_function=os.link)
+            continue
         out.mkdir(parents=True)
         config.save_pretrained(out)
         write_tokenizer(out, sizes["vocab_size"], "w")
@@ -144,6 +147,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="models of 1/20 of the size")
     parser.add_argument("--json", action="store_true", help="print one object: kind to peak / bound")
     parser.add_argument("--models", type=Path, help="where to write the models (removed at the end)")
+    parser.add_argument(
+        "--linked", action="store_true", help="the models are one, under several names: a quarter of the disk"
+    )
     parser.add_argument("--kinds", help=f"of {', '.join(KINDS)}; separated by commas")
     parser.add_argument("--shard-mb", type=int, help="largest weight file (default: 1 GB; with --quick 8 MB)")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
@@ -161,7 +167,7 @@ def main() -> None:
         write_models(work / "tiny", TINY, TINY["num_hidden_layers"], 20_000)
         for few in sorted({bool(KINDS[kind].get("few")) for kind in kinds}):
             layers = FEW if few else sizes["num_hidden_layers"]
-            largest = write_models(work / "models", sizes, layers, shard)
+            largest = write_models(work / "models", sizes, layers, shard, linked=arguments.linked)
             total = sum(path.stat().st_size for path in (work / "models" / "a").glob("*.safetensors"))
             for kind in (one for one in kinds if bool(KINDS[one].get("few")) == few):
                 for place in ("models", "tiny"):
