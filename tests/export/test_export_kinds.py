@@ -39,7 +39,13 @@ def saved(folder: Path, family: str, name: str, settings: dict[str, Any], seed: 
     return folder
 
 
-@pytest.mark.parametrize(("family", "name", "settings", "auto", "said"), KINDS, ids=[one[1] for one in KINDS])
+@pytest.mark.parametrize(
+    ("family", "name", "settings", "auto", "said"),
+    [
+        pytest.param(*one, id=one[1], marks=() if one[0] in ("T5", "Roberta", "ViT") else pytest.mark.slow)
+        for one in KINDS
+    ],
+)
 def test_each_kind_is_exported_loaded_by_its_class_and_compared(
     family: str, name: str, settings: dict[str, Any], auto: str, said: str, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ BY_HAND: dict[str, dict[str, Any]] = {
                             "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}},
     },
     "longcat_flash": {"head_dim": 4},
+    "neomme": {"head_dim": 16},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
     "ministral": {"head_dim": 8},
@@ -121,6 +122,7 @@ BY_HAND: dict[str, dict[str, Any]] = {
 SKIPPED: dict[str, str] = {
     "gemma4_assistant": "a draft head that reads the hidden states of another model",
     "gemma4_unified_assistant": "a draft head that reads the hidden states of another model",
+    "perceiver": "it has no small model: its latent array and its stacks are of fixed sizes",
     "gemma3n": "its vision tower needs the package timm",
     "emu3": "transformers saves its causal class with a configuration that AutoModelForCausalLM does not know",
     "mllama": "transformers saves its causal class with a configuration that AutoModelForCausalLM does not know",
