@@ -121,7 +121,7 @@ class Study:
         return {
             "candidates_before_kill": n,
             "records": len(resumed),
-            "records_bit_equal": len(whole) == len(resumed) and sum(map(dict.__eq__, whole, resumed)),
+            "records_bit_equal": whole == resumed,
             "peak_gib": round(ended.gib, 2),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -104,7 +105,7 @@ def kill_after(file: Path, run: Path, log: Path, threads: int, *, candidates: in
         time.sleep(0.2)
         with contextlib.suppress(EvomergeError, OSError):  # the run is not there yet
             found = len(api.records(run))
-    command.process.kill()
+    os.kill(command.process.pid, signal.SIGKILL)  # not by Popen, which would take its status away from `end`
     command.end()
     return found
 
