@@ -1,77 +1,21 @@
-"""Models of the Hub before the work begins: which commit each is, what has to come, and its download."""
+"""Models of the Hub before the work begins: what has to come, and its download."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
+from evomerge.assembly.hub_pins import Note, any_on_hub, pin_recipe
 from evomerge.assembly.inputs import WORTH_SAYING
-from evomerge.config.schema import SearchConfig
-from evomerge.errors import CheckpointError
 from evomerge.merge.files.hub import HubModel, bring, find
 from evomerge.merge.files.hub_checked import check, unchecked
-from evomerge.merge.files.hub_listing import is_commit, is_offline
-from evomerge.merge.files.hub_transfer import sound, without_bars
-from evomerge.merge.files.locate import is_on_hub
+from evomerge.merge.files.hub_transfer import sound
 from evomerge.merge.sources import Sources
-from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.store.inputs import moved_recipe
+from evomerge.recipe import Recipe
 from evomerge.system.advance import Advance
 from evomerge.system.memory import GIB
 from evomerge.system.text import visible
 
-Note = Callable[[str], None]
-Pins = Mapping[ModelSource, ModelSource]
-"""A source that names a branch to the same one at its commit."""
-
 _EVERY_SECONDS = 0.5
-_AT_ONCE = 4
-"""How many models are asked for at once."""
-
-
-def find_pins(
-    sources: Mapping[str, ModelSource], note: Note | None = None, known: Mapping[str, ModelSource] | None = None
-) -> Pins:
-    """Return the commits of the models of the Hub that are named by a branch, or by nothing.
-
-    So all that is made of them, here and elsewhere, now and later, is made of the same commits. Their small files come
-    into the cache. A model that cannot be found is left as it is: whoever opens it says why.
-
-    Args:
-        sources: the models, by name.
-        note: called with a sentence where the Hub is asked.
-        known: models that were used before, by the same names: a repository that is still the same keeps its commit.
-    """
-    pins: dict[ModelSource, ModelSource] = {}
-    for name, source in sources.items():
-        before = (known or {}).get(name)
-        if before is None or _is_pinned(source) or not _is_pinned(before):
-            continue
-        if replace(before, revision=source.revision, adapter_revision=source.adapter_revision) == source:
-            pins[source] = before
-    asked = [one for one in dict.fromkeys(sources.values()) if one not in pins and not _is_pinned(one)]
-    if not asked:
-        return pins
-    if note is not None and not is_offline():
-        names = ", ".join(visible(one.path) for one in asked[:4]) + (f" and {len(asked) - 4} more" if asked[4:] else "")
-        note(f"asking the Hub about {names}")
-    with without_bars(), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="hub") as pool:
-        found = list(pool.map(_pinned, asked))
-    return {**pins, **dict(zip(asked, found, strict=True))}
-
-
-def pin_config(config: SearchConfig, pins: Pins) -> SearchConfig:
-    """Return a configuration whose models are named by their commits."""
-
-    def parent(one: Parent) -> Parent:
-        inner = one.source
-        return replace(one, source=moved_recipe(inner, pins) if isinstance(inner, Recipe) else pins.get(inner, inner))
-
-    models = config.models
-    base = None if models.base is None else parent(models.base)
-    return replace(config, models=replace(models, parents=tuple(map(parent, models.parents)), base=base))
 
 
 def bring_models(sources: Sources, note: Note | None) -> None:
@@ -101,12 +45,6 @@ def describe_arriving(sources: Sources) -> list[str]:
     return list(dict.fromkeys(_described(model, dtype) for model, dtype in sources.arriving))
 
 
-def pin_recipe(recipe: Recipe, note: Note | None) -> Recipe:
-    """Return a recipe whose models are named by their commits; see `find_pins`."""
-    sources = {str(i): one for i, one in enumerate(recipe.checkpoints())}
-    return moved_recipe(recipe, find_pins(sources, note))
-
-
 def ready(recipe: Recipe, note: Note | None) -> Recipe:
     """Return a recipe at the commits of its models, once they are checked by their headers and downloaded.
 
@@ -117,7 +55,7 @@ def ready(recipe: Recipe, note: Note | None) -> Recipe:
     Raises:
         RecipeError, CheckpointError: with every mistake that headers show, before weights are downloaded.
     """
-    if not any(map(is_on_hub, recipe.checkpoints())):
+    if not any_on_hub(recipe.checkpoints()):
         return recipe
     recipe = pin_recipe(recipe, note)
     sources = Sources(tell=False)
@@ -188,25 +126,3 @@ def _described(model: HubModel, dtype: str) -> str:
     gated = ", gated" if model.listing.gated else ""
     path, commit = visible(model.listing.path), model.listing.commit[:12]
     return f"{path} at commit {commit}: {files} of {_size(size)} to download, {dtype}, {licence}{gated}"
-
-
-def _is_pinned(source: ModelSource) -> bool:
-    """Return whether a model and its adapter are local, or at a commit."""
-    return (is_commit(source.revision) or not is_on_hub(source)) and (
-        source.adapter is None or is_commit(source.adapter_revision) or not is_on_hub(_adapter(source))
-    )
-
-
-def _adapter(source: ModelSource) -> ModelSource:
-    return ModelSource(str(source.adapter), source.adapter_revision, allow_pickle=source.allow_pickle)
-
-
-def _pinned(source: ModelSource) -> ModelSource:
-    try:
-        if not is_commit(source.revision) and is_on_hub(replace(source, adapter=None, adapter_revision=None)):
-            source = replace(source, revision=find(source).listing.commit)
-        if source.adapter is not None and not is_commit(source.adapter_revision) and is_on_hub(_adapter(source)):
-            source = replace(source, adapter_revision=find(_adapter(source)).listing.commit)
-    except CheckpointError:
-        pass
-    return source

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.assembly.ancestry import ancestry_cautions, search_kinship
-from evomerge.assembly.hub_models import Note, Pins, bring_models, find_pins, pin_config
+from evomerge.assembly.hub_models import bring_models
+from evomerge.assembly.hub_pins import Note, Pins, find_pins, pin_config
 from evomerge.assembly.inputs import checkpoints
 from evomerge.assembly.memory_plan import (
     memory_problems,

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evomerge.assembly.hub_models import Pins, bring_models, pin_config
+from evomerge.assembly.hub_models import bring_models
+from evomerge.assembly.hub_pins import Pins, pin_config
 from evomerge.assembly.inputs import checkpoints
 from evomerge.assembly.memory_plan import live_bytes, memory_problems
 from evomerge.assembly.workers import (

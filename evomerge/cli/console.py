@@ -10,7 +10,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.system.advance import Advance, NowAndThen
 from evomerge.system.text import visible
 
 WIDEST = 100_000
@@ -39,40 +38,6 @@ def make_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = WIDEST
     return console
-
-
-class Notes:
-    """Prints sentences that the user should know, beside the output proper.
-
-    An `Advance` stands on one line of a terminal until the next sentence; elsewhere a few of them are printed.
-    """
-
-    def __init__(self) -> None:
-        self._now_and_then = NowAndThen()
-        self._passing = False
-
-    def __call__(self, text: str) -> None:
-        """Print a sentence."""
-        console = make_console(stderr=True)
-        if not isinstance(text, Advance):
-            self._clear(console)
-            console.print(text, highlight=False, soft_wrap=True)
-        elif console.is_terminal and not console.is_dumb_terminal:
-            self._clear(console)
-            console.file.write(visible(text)[: console.width - 1])
-            console.file.flush()
-            self._passing = True
-        elif self._now_and_then.due():
-            console.print(text, highlight=False, soft_wrap=True)
-
-    def _clear(self, console: Console) -> None:
-        if self._passing:
-            console.file.write("\r\x1b[2K")
-            self._passing = False
-
-
-say_note = Notes()
-"""Prints the sentences of a command that has no display of its own."""
 
 
 def named(text: object, style: str = "") -> Text:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from evomerge.cli.asking import add_asking, asking_of
-from evomerge.cli.console import make_console, named, print_table, say_note
+from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.notes import say_note
 from evomerge.cli.skill_table import LOST, loss_word, skill_table
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json

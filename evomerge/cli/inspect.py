@@ -9,7 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.cli.console import make_console, named, print_hanging, print_table, say_note
+from evomerge.cli.console import make_console, named, print_hanging, print_table
+from evomerge.cli.notes import say_note
 from evomerge.cli.streams import say_json
 
 _SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from evomerge.cli.console import say_note
+from evomerge.cli.notes import say_note
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say
 

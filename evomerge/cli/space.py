@@ -9,7 +9,8 @@ from typing import Any
 from rich.table import Table
 
 from evomerge.cli.compose import compose
-from evomerge.cli.console import make_console, named, print_table, say_note
+from evomerge.cli.console import make_console, named, print_table
+from evomerge.cli.notes import say_note
 from evomerge.cli.streams import say_json
 
 

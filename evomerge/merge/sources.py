@@ -14,7 +14,8 @@ from types import MappingProxyType
 import torch
 
 from evomerge.errors import CheckpointError, RecipeError
-from evomerge.merge.adapters.model import adapter_of, base_of, open_adapter
+from evomerge.merge.adapters.model import open_adapter
+from evomerge.merge.adapters.names import adapter_of, base_of
 from evomerge.merge.apply import merge_tensor
 from evomerge.merge.cache import Latest, ParentCache, budget_bytes
 from evomerge.merge.equality import equal_parents

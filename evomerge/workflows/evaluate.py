@@ -10,7 +10,8 @@ from typing import Any
 
 from evomerge.analysis.skills import Skills
 from evomerge.analysis.verdict import objective_of
-from evomerge.assembly.hub_models import bring_models, pin_recipe
+from evomerge.assembly.hub_models import bring_models
+from evomerge.assembly.hub_pins import pin_recipe
 from evomerge.assembly.warm_up import Settled, settle_threads, settled_of
 from evomerge.assembly.workers import (
     find_device,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evomerge.assembly.hub_models import ready
+from evomerge.assembly.hub_pins import any_on_hub
 from evomerge.interop import load_recipe
 from evomerge.merge.disk.folder import SHARD_BYTES, merge_to_disk
 from evomerge.recipe import Recipe
@@ -23,7 +23,10 @@ def merge(
 ) -> Path:
     """Build the model of a recipe (or of a recipe file) as a Hugging Face folder; see `evomerge.api.merge`."""
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    if continue_from is None:  # else models that were merged before need not exist any more
+    # Models that were merged before need not exist any more. Merges of common local models need no torch.
+    if continue_from is None and any_on_hub(loaded.checkpoints()):
+        from evomerge.assembly.hub_models import ready
+
         loaded = ready(loaded, note)
     if save_state is not None or continue_from is not None:
         from evomerge.merge.disk.continual import merge_with_state

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from evomerge.assembly.hub_models import find_pins, pin_config
+from evomerge.assembly.hub_pins import find_pins, pin_config
 from evomerge.assembly.inputs import checkpoints, find_inputs, values_then
 from evomerge.assembly.prepare import prepare
 from evomerge.assembly.workers import make_harness

@@ -13,7 +13,7 @@ from hub_server import Fault, HubServer, hub_variables, use_hub
 from tiny_search import composed, tiny_model, write_tiny
 
 from evomerge import api
-from evomerge.assembly.hub_models import find_pins, pin_recipe
+from evomerge.assembly.hub_pins import find_pins, pin_recipe
 from evomerge.cli.main import main
 from evomerge.errors import CheckpointError, ConfigError
 from evomerge.merge.files import hub_headers

@@ -2,6 +2,7 @@
 
 ============  ====================================================================
 ``config``    what an adapter's configuration says, and what cannot be merged
+``names``     which adapter a source names, and which model lies below it
 ``weights``   the adapter's tensors, by the module that each belongs to
 ``low_rank``  a change of a tensor as factors, and weighted sums of such changes
 ``changes``   what an adapter does to a tensor of its base, as data

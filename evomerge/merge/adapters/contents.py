@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evomerge.errors import CheckpointError
-from evomerge.merge.adapters.model import AdapterModel, adapter_of, base_of
+from evomerge.merge.adapters.model import AdapterModel
+from evomerge.merge.adapters.names import adapter_of, base_of
 from evomerge.merge.adapters.weights import adapter_file
 from evomerge.merge.files.belongings import GENERATION, belongings
 from evomerge.merge.files.contents import checkpoint_contents
