@@ -300,6 +300,16 @@ def public(path: Path) -> Iterator[tuple[str, ast.stmt]]:
             yield from ((one.name, one) for one in methods)
 
 
+def test_no_page_holds_what_a_merge_of_texts_left_behind() -> None:
+    """Conflict markers; Python and YAML with them fail by themselves."""
+    pages = [
+        *PACKAGE.parent.glob("*.md"),
+        *(path for part in ("docs", "experiments", "benchmarks") for path in (PACKAGE.parent / part).rglob("*.md")),
+    ]
+    assert pages
+    assert [str(path) for path in pages if re.search(r"^(<{7}|>{7}) ", path.read_text(encoding="utf-8"), re.M)] == []
+
+
 def test_names_of_public_classes_are_unique() -> None:
     where: dict[str, list[str]] = {}
     for module, path in modules().items():
