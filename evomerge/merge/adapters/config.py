@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.locate import ADAPTER
+from evomerge.system.text import cut
 
 _MERGE_IT = "merge it into its base with peft (merge_and_unload, then save_pretrained) and name the result"
 
@@ -148,16 +149,54 @@ def _problems(data: Mapping[str, Any]) -> list[str]:
     init = data.get("init_lora_weights", True)
     if not isinstance(init, bool) and init is not None and init not in _PURE_STARTS:
         found.append(_CHANGED_BASE.format(init=init))
-    ranks = {"r": data.get("r"), **{f"rank_pattern of {k}": v for k, v in _patterns(data, "rank_pattern")}}
+    found += [f"{key} must be {form}, but is {cut(repr(data[key]), 60)}"
+              for key, (form, fits) in _FORMS.items() if data.get(key) is not None and not fits(data[key])]  # fmt: skip
+    ranks = {"r": data.get("r"), **_patterns(data, "rank_pattern")}
     found += [f"{name} must be a whole number above 0, but is {rank!r}" for name, rank in ranks.items()
               if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1]  # fmt: skip
-    alphas: dict[str, Any] = {"lora_alpha": data.get("lora_alpha")}
-    alphas |= {f"alpha_pattern of {k}": v for k, v in _patterns(data, "alpha_pattern")}
-    found += [f"{name} must be a number, but is {alpha!r}" for name, alpha in alphas.items()
-              if type(alpha) not in (int, float) or not math.isfinite(alpha)]  # fmt: skip
+    alphas = {"lora_alpha": data.get("lora_alpha"), **_patterns(data, "alpha_pattern")}
+    found += [f"{name} must be a number, but is {cut(repr(alpha), 60)}" for name, alpha in alphas.items()
+              if not _is_number(alpha)]  # fmt: skip
     return found
 
 
-def _patterns(data: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    value = data.get(key) or {}
-    return list(value.items()) if isinstance(value, dict) else [("all modules", value)]
+def _patterns(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    return {f"{key} of {pattern}": one for pattern, one in value.items()} if isinstance(value, dict) else {}
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+def _are_patterns(value: Any) -> bool:
+    try:
+        return isinstance(value, dict) and all(re.compile(rf"(.*\.)?({pattern})$") for pattern in value)
+    except re.error:
+        return False
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _are_tokens(value: Any) -> bool:
+    lists = value.values() if isinstance(value, dict) else (value,)
+    return all(isinstance(one, list) and all(type(token) is int for token in one) for one in lists)
+
+
+_PATTERNS = "a mapping from regular expressions of modules' names", _are_patterns
+_NAMES = "a list of names", _are_names
+_TRUTH = "true or false", lambda value: isinstance(value, bool)
+_TEXT = "a text", lambda value: isinstance(value, str)
+
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "base_model_name_or_path": _TEXT, "revision": _TEXT, "rank_pattern": _PATTERNS, "alpha_pattern": _PATTERNS,
+    "use_rslora": _TRUTH, "use_dora": _TRUTH, "ensure_weight_tying": _TRUTH, "target_parameters": _NAMES,
+    "modules_to_save": _NAMES,
+    "trainable_token_indices": ("a list of tokens' numbers, or such lists by embedding", _are_tokens),
+}  # fmt: skip
+"""What the values of those keys are that are read, beside numbers."""

@@ -27,6 +27,10 @@ def find_changes(
         CheckpointError: with everything that does not fit.
     """
     finder = _Finder(config, infos, base)
+    for one, other in names.twice:
+        finder.problems.append(
+            f"{one} and {other} mean the same, so which of them counts is unknown; leave one adapter"
+        )
     for name, tensor in names.whole.items():
         finder.whole(name, tensor)
     finder.check_whole(names)

@@ -10,6 +10,7 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.adapters.config import read_config
 from evomerge.merge.files.locate import adapter_folder
 from evomerge.recipe import ModelSource
+from evomerge.system.text import cut
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
@@ -41,11 +42,16 @@ def base_of(source: ModelSource) -> ModelSource:
     instead = f"write {{path: MODEL, adapter: {source.path}}} with the model that it was trained on"
     if name is None:
         raise CheckpointError(f"{source.label} is an adapter that does not say of which model; {instead}")
-    there = Path(name).expanduser()
-    if not there.is_absolute() and (there.exists() or not _HUB_ID.fullmatch(name)):
+    try:
+        there = Path(name).expanduser()
+        exists = there.exists()
+    except (OSError, RuntimeError):  # too long, or no such user's home
+        there, exists = Path(name), False
+    if not there.is_absolute() and (exists or not _HUB_ID.fullmatch(name)):
         raise CheckpointError(
-            f"{source.label} is an adapter of {name!r}, a folder whose place depends on where it was trained; {instead}"
+            f"{source.label} is an adapter of {cut(repr(name), 200)}, a folder whose place depends on where it was "
+            f"trained; {instead}"
         )
-    if there.is_absolute() and not there.exists():
-        raise CheckpointError(f"{source.label} is an adapter of {name}, which is not here; {instead}")
+    if there.is_absolute() and not exists:
+        raise CheckpointError(f"{source.label} is an adapter of {cut(name, 200)}, which is not here; {instead}")
     return ModelSource(name, config.revision, source.trust_remote_code, allow_pickle=source.allow_pickle)

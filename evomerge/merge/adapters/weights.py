@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from evomerge.errors import CheckpointError
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.header import read_header
+from evomerge.merge.files.weights import few
 
 if TYPE_CHECKING:
     import torch
@@ -53,11 +54,13 @@ class AdapterNames:
         factors: module and depth of nesting (0: the outermost) to its factors.
         whole: the name of a parameter to the tensor that replaces it.
         rows: the name of a module to the tensor that replaces some of its rows.
+        twice: pairs of tensors that mean the same.
     """
 
     factors: dict[tuple[str, int], Factors] = field(default_factory=dict)
     whole: dict[str, str] = field(default_factory=dict)
     rows: dict[str, str] = field(default_factory=dict)
+    twice: list[tuple[str, str]] = field(default_factory=list)
 
 
 def sort_names(names: Mapping[str, Any]) -> AdapterNames:
@@ -70,17 +73,23 @@ def sort_names(names: Mapping[str, Any]) -> AdapterNames:
             one = found.factors.setdefault(key, Factors())
             kind = _KINDS[match["kind"]]
             if kind == "b" and match["rest"].endswith(".bias"):
-                one.bias = name
-            else:
-                setattr(one, kind, name)
-                one.embedding = one.embedding or "embedding" in match["kind"]
+                kind = "bias"
+            _note_twice(found, getattr(one, kind), name)
+            setattr(one, kind, name)
+            one.embedding = one.embedding or "embedding" in match["kind"]
         elif match := _ROWS.fullmatch(bare):
+            _note_twice(found, found.rows.get(match["module"]), name)
             found.rows[match["module"]] = name
         elif ".original_module." not in bare:  # what a module was before it was trained as a whole
             plain = re.sub(r"\.(base_layer|modules_to_save(\.[^.]+)?)(?=\.)", "", bare)
             if plain == bare or plain not in found.whole:  # of two copies, the one under the module's own name
                 found.whole[plain] = name
     return found
+
+
+def _note_twice(found: AdapterNames, before: str | None, name: str) -> None:
+    if before is not None:
+        found.twice.append((before, name))
 
 
 class AdapterFile:
@@ -97,23 +106,29 @@ class AdapterFile:
     def __init__(self, folder: Path, *, allow_pickle: bool) -> None:
         import torch
 
+        from evomerge.merge.files.formats.pickles import read_pickle
+
         self.path = adapter_file(folder, allow_pickle=allow_pickle)
         self._tensors: dict[str, torch.Tensor] = {}
         self._finite: set[str] = set()
         self._open: Any = None
         if self.path.name == PICKLE:
-            try:
-                self._tensors = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-            except Exception as error:  # torch raises almost anything on a damaged pickle
-                raise CheckpointError(f"cannot read {self.path}: {error}") from error
+            self._tensors = read_pickle(self.path)
             self.infos = {name: TensorInfo(tuple(one.shape), one.dtype) for name, one in self._tensors.items()}
+            self._refuse(f"{n} ({info.dtype})" for n, info in self.infos.items() if not info.dtype.is_floating_point)
             return
         types = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
         header = read_header(self.path)
-        wrong = [f"{name} ({one['dtype']})" for name, one in header.items() if one["dtype"] not in types]
-        if wrong:
-            raise CheckpointError(f"{self.path} holds tensors that are no floating-point numbers: {', '.join(wrong)}")
+        self._refuse(f"{name} ({one['dtype']})" for name, one in header.items() if one["dtype"] not in types)
         self.infos = {name: TensorInfo(tuple(one["shape"]), types[one["dtype"]]) for name, one in header.items()}
+
+    def _refuse(self, wrong: Iterable[str]) -> None:
+        found = list(wrong)
+        if found:
+            raise CheckpointError(
+                f"{self.path} holds tensors that are no floating-point numbers of 16 bits or more: {few(found)}; save "
+                "the adapter in bfloat16, float16 or float32"
+            )
 
     @property
     def n_bytes(self) -> int:

@@ -41,6 +41,11 @@ def edit(adapter: Path, **changes: Any) -> ModelSource:
         ({"r": 0, "lora_alpha": "x"}, "r must be a whole number above 0, but is 0; lora_alpha must be a number"),
         ({"r": 4}, r"(?s)q_proj.*rank 3, but the configuration says 4.*v_proj.*rank 3, but the configuration says 4"),
         ({"use_dora": True}, "has no lora_magnitude_vector, but use_dora is true"),
+        (
+            {"rank_pattern": {"(": 3}, "modules_to_save": "lm_head", "use_rslora": "false", "lora_alpha": 10**400},
+            "(?s)rank_pattern must be.*use_rslora must be.*modules_to_save must be a list.*lora_alpha must be a number",
+        ),
+        ({"base_model_name_or_path": "a" * 5000}, "there is no folder aaaa"),
         ({"base_model_name_or_path": None}, r"does not say of which model; write \{path: MODEL, adapter: "),
         ({"base_model_name_or_path": "./base"}, "whose place depends on where it was trained"),
         ({"base_model_name_or_path": "/nowhere/base"}, "is an adapter of /nowhere/base, which is not here"),
@@ -84,6 +89,29 @@ def test_a_pickle_needs_permission(adapter: Path) -> None:
     with pytest.raises(CheckpointError, match="allow_pickle: true"):
         Sources().open(ModelSource(str(adapter)))
     assert torch.equal(Sources().open(ModelSource(str(adapter), allow_pickle=True)).load(name), values)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({A: torch.zeros(3, 16, dtype=torch.int8)}, "no floating-point numbers of 16 bits or more"),
+        ([torch.zeros(3)], "holds list in place of tensors by name"),
+        ({"a": Path("b")}, "asks for more than tensors, so it was not read"),
+    ],
+)
+def test_a_pickle_of_anything_else_is_refused(data: Any, said: str, adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    torch.save(data, adapter / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match=said):
+        Sources().open(ModelSource(str(adapter), allow_pickle=True))
+
+
+def test_two_adapters_in_one_file_are_not_mixed(adapter: Path) -> None:
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    both = {name.replace(".weight", f".{mine}.weight"): one for name, one in tensors.items() for mine in ("one", "two")}
+    save_file({name: one.clone() for name, one in both.items()}, adapter / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"lora_A.one.weight and .*lora_A.two.weight mean the same"):
+        Sources().open(ModelSource(str(adapter)))
 
 
 def test_a_tied_head_that_was_trained_apart_is_refused(tmp_path: Path) -> None:

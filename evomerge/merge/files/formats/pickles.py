@@ -60,7 +60,8 @@ class PickleCheckpoint:
         files = index_of(folder, first)
         self._paths = [first] if files is None else sorted(set(files.values()))
         for path in self._paths:
-            found = self._read(path)
+            self.mapped &= zipfile.is_zipfile(path)
+            found = read_pickle(path)
             if files is not None:
                 check_shard(folder, path, files, found.keys())
             self._tensors |= found
@@ -77,21 +78,25 @@ class PickleCheckpoint:
         """Return the values of one tensor, contiguous and without the rest of a storage that it shares."""
         return self._tensors[name].contiguous()
 
-    def _read(self, path: Path) -> dict[str, torch.Tensor]:
-        mapped = zipfile.is_zipfile(path)
-        self.mapped &= mapped
-        try:
-            data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-        except Exception as error:  # a broken pickle makes torch raise almost anything
-            asked = _asked_for(error)
-            if asked is not None:
-                raise CheckpointError(
-                    f"{path} asks for more than tensors, so it was not read, and nothing of it was run: {asked}"
-                ) from error
+
+def read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a pickle that holds nothing else, by name; what its format maps is mapped.
+
+    Raises:
+        CheckpointError: if it is damaged, asks for more than tensors, or holds others than dense numbers.
+    """
+    try:
+        data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a broken pickle makes torch raise almost anything
+        asked = _asked_for(error)
+        if asked is not None:
             raise CheckpointError(
-                f"{path} is no pickle that torch can read: {error_text(error, most=300)}; download it again"
+                f"{path} asks for more than tensors, so it was not read, and nothing of it was run: {asked}"
             ) from error
-        return _checked(path, data)
+        raise CheckpointError(
+            f"{path} is no pickle that torch can read: {error_text(error, most=300)}; download it again"
+        ) from error
+    return _checked(path, data)
 
 
 def _asked_for(error: BaseException) -> str | None:
@@ -122,7 +127,9 @@ def _checked(path: Path, data: Any) -> dict[str, torch.Tensor]:
         wrapper = next((name for name in _WRAPPERS if isinstance(others.get(name), Mapping)), None)
         hint = "" if wrapper is None else f" The tensors seem to be under {wrapper!r}: save that alone."
         shown = [f"{name} ({type(one).__name__})" for name, one in others.items()]
-        raise CheckpointError(f"{path} holds {few(shown)} beside tensors, so it is no model's pytorch_model.bin.{hint}")
+        raise CheckpointError(
+            f"{path} holds {few(shown)} beside tensors, so it is no {path.name} of tensors alone.{hint}"
+        )
     found = {str(name): tensor.detach() for name, tensor in data.items()}
     problems = []
     for name, tensor in found.items():
