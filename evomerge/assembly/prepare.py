@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.assembly.ancestry import ancestry_cautions, search_kinship
+from evomerge.assembly.comparing import Clock
 from evomerge.assembly.hub_models import bring_models
 from evomerge.assembly.hub_pins import Note, Pins, find_pins, pin_config
 from evomerge.assembly.inputs import checkpoints
@@ -27,7 +29,7 @@ from evomerge.assembly.spaces import (
     make_stages,
     recipe_terms,
 )
-from evomerge.assembly.warm_up import Settled, settle
+from evomerge.assembly.warm_up import Expected, Settled, settle
 from evomerge.assembly.workers import (
     device_problems_of,
     find_devices,
@@ -180,7 +182,7 @@ class Prepared:
         set_threads(self.config.execution.threads)
         return make_live_models(self.config, self.sources)
 
-    def settle(self, live: LiveModels, before: Settled | None = None) -> Settled:
+    def settle(self, live: LiveModels, before: Settled | None = None, *, clock: Clock = time.perf_counter) -> Settled:
         """Set the threads of candidates that run in this process, measured where nobody gave them; see `warm_up`."""
         evaluation = self.config.evaluation
         return settle(
@@ -192,7 +194,17 @@ class Prepared:
             batch_size=evaluation.batch_size,
             engine=evaluation.engine,
             before=before,
+            expected=Expected(self._n_candidates, self.config.budget.seconds),
+            clock=clock,
         )
+
+    @property
+    def _n_candidates(self) -> float | None:
+        """How many models a run scores, baselines included, as far as its budget says."""
+        budget = self.config.budget
+        by_items = None if budget.items is None else budget.items / max(1, self.items_per_candidate)
+        limits = [limit for limit in (budget.candidates, by_items) if limit is not None]
+        return min(limits) + len(self.baselines) if limits else None
 
 
 def prepare(

@@ -22,7 +22,7 @@ PASS_SECONDS = 0.03
 """About how long a pass may take with which time is measured; larger batches and prompts are cut down to that."""
 
 STEPS = 2
-"""Tokens that are written in one measurement."""
+"""Tokens that are written in one measurement; of a model whose passes take longer than `PASS_SECONDS`, it is one."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,30 @@ class TimedPasses:
         self._clock = clock
         n = min(load.tokens, 16)
         self._read(1, n)  # the first pass of a process allocates
+        self._slow = like is not None and like.is_slow
         self._tokens, self._rows, self._writing = self._sizes(n) if like is None else like.sizes
+
+    @property
+    def load(self) -> Load:
+        """The work that a candidate is."""
+        return self._load
 
     @property
     def sizes(self) -> tuple[int, int, int]:
         """The tokens and the rows of a pass that reads, and the rows of one that writes."""
         return self._tokens, self._rows, self._writing
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether a pass of few tokens takes longer than a measurement should."""
+        return self._slow
+
     def _sizes(self, n: int) -> tuple[int, int, int]:
         """Find sizes with which passes are short, from the time of a pass over n tokens."""
         load = self._load
-        each = max(self._read(1, n), 1e-6) / n  # seconds a token
+        took = max(self._read(1, n), 1e-6)
+        self._slow = took > PASS_SECONDS
+        each = took / n  # seconds a token
         affordable = max(1, int(PASS_SECONDS / each))
         tokens = min(load.tokens, max(affordable, n))
         return tokens, max(1, min(load.rows, affordable // tokens)), min(load.rows, affordable)
@@ -124,7 +137,8 @@ class TimedPasses:
 
     def _write(self, rows: int) -> float:
         """Return the seconds of a pass that reads one further token in each row; a first pass wakes the threads."""
-        return self._timed(rows, 1, STEPS) / STEPS
+        steps = 1 if self._slow else STEPS
+        return self._timed(rows, 1, steps) / steps
 
     def _timed(self, rows: int, tokens: int, steps: int) -> float:
         import torch

@@ -6,18 +6,23 @@ two threads took ten times as long as one. So a few passes are timed with each n
 The type in which candidates compute is measured, too, but only said: it decides scores, and no score may depend on how
 busy a machine was for a second. The number of threads decides at most the last bits of a logit (MKL adds up products of
 few rows in another order). It is recorded, so that a search that is continued goes on with the same number.
+
+Measuring may take a small share of the time that all candidates will take (`SHARE`): numbers of threads are measured
+once in any case, and as often as that allows; the dtype is compared only where it allows that.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from evomerge.assembly.comparing import FEWEST, Clock, fewest_worth, in_turns, ratio
 from evomerge.assembly.timed_passes import Load, TimedPasses, load_of
 from evomerge.assembly.workers import set_threads
 from evomerge.config.schema import ExecutionConfig
@@ -37,23 +42,30 @@ SETTLED = "threads"
 CHEAP = 0.5
 """Seconds of a candidate's passes below which one thread is taken unmeasured: passes so short gain nothing by more."""
 
-WORTH = 0.9
-"""More threads are taken only if they need less than this share of the time: others may use the cores, too."""
+SHARE, LEAST = 0.01, 1.0
+"""Part of the time that all candidates will take that measuring may, and seconds that it always may: beyond that, what
+it finds is not worth it."""
 
 CLEARLY = 1.5
 """From how many times the time of another dtype on a dtype is said to be slow."""
 
-HOPELESS = (4.0, 1.5)
-"""What took more than so many times as long as the quickest is measured no more: in the first round, which may have
-been a busy moment, and in the best of several."""
 
-FEWEST, MOST = 3, 7
-"""Rounds of measurements."""
+@dataclass(frozen=True)
+class Expected:
+    """How much work is to come.
 
-SECONDS = 2.0
-"""After so many seconds no further round begins, once there were enough."""
+    Attributes:
+        candidates: how many models are scored; None: nobody knows.
+        seconds: the longest that it may take; None: as long as it takes.
+    """
 
-Clock = Callable[[], float]
+    candidates: float | None = None
+    seconds: float | None = None
+
+    def allowed(self, each: float) -> float:
+        """Return for how many seconds it is worth measuring, if a candidate takes `each` seconds."""
+        whole = math.inf if self.candidates is None else self.candidates * each
+        return max(LEAST, SHARE * min(whole, math.inf if self.seconds is None else self.seconds))
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,8 @@ def settle(
     batch_size: int,
     engine: str,
     before: Settled | None = None,
+    expected: Expected | None = None,
+    clock: Clock = time.perf_counter,
 ) -> Settled:
     """Set the number of torch's threads, and find out what the dtype costs; on a CPU only.
 
@@ -93,7 +107,10 @@ def settle(
         batch_size: most rows of a pass.
         engine: the name of the engine; vLLM has threads of its own.
         before: what an earlier session settled, which holds on where there are as many cores.
+        expected: how many candidates there will be; None: nobody knows.
+        clock: seconds since some instant.
     """
+    expected = expected or Expected()
     set_threads(execution.threads)
     if not _measurable(live, engine):
         return Settled()
@@ -113,8 +130,12 @@ def settle(
 
     def measured(load: Load) -> Settled:
         cores = usable_cores()
-        found = _measured_threads(live.model, load, cores) if execution.threads is None else Settled()
-        slow = _measured_dtype(live.model, load, execution.dtype, own)
+        began = clock()
+        passes = TimedPasses(live.model, load, clock=clock)
+        found = Settled()
+        if execution.threads is None:
+            found = _measured_threads(passes, cores, expected, clock)
+        slow = _measured_dtype(live.model, passes, execution.dtype, own, expected, (clock, began))
         return Settled(found.threads, (*found.said, *slow.said), slow.doubts)
 
     return _timed(live, harness, measured, items=items, batch_size=batch_size, otherwise=execution.threads)
@@ -151,7 +172,7 @@ def settle_threads(
     if found is None:
 
         def measured(load: Load) -> Settled:
-            return _measured_threads(live.model, load, usable_cores())
+            return _measured_threads(TimedPasses(live.model, load), usable_cores(), Expected(1.0), time.perf_counter)
 
         found = _timed(live, harness, measured, items=items, batch_size=batch_size, otherwise=None)
     for text in found.said:
@@ -205,58 +226,8 @@ def thread_counts(cores: int) -> tuple[int, ...]:
     return tuple(sorted(powers | {max(1, cores // 2), cores}))
 
 
-def in_turns(
-    measure: Callable[[int], float], choices: Sequence[int], *, clock: Clock = time.perf_counter
-) -> dict[int, list[float]]:
-    """Measure several choices in turns, so that a busy moment strikes all alike.
-
-    Args:
-        measure: returns the seconds of a choice, measured anew.
-        choices: what is compared.
-        clock: seconds since some instant.
-
-    Returns:
-        Choice to its seconds, one for each round; choices that were given up have fewer.
-    """
-    began = clock()
-    found: dict[int, list[float]] = {choice: [] for choice in choices}
-    going = list(choices)
-    for number in range(MOST):
-        if number >= FEWEST and clock() - began > SECONDS:
-            break
-        for choice in going if number % 2 == 0 else reversed(going):
-            found[choice].append(measure(choice))
-        allowed = HOPELESS[min(number, 1)] * min(min(found[choice]) for choice in going)
-        going = [choice for choice in going if min(found[choice]) <= allowed]
-        if len(going) == 1:
-            break
-    return found
-
-
-def fewest_worth(found: Mapping[int, Sequence[float]]) -> int:
-    """Return the number of threads to take: more only where they are clearly faster, round by round.
-
-    Each number is compared with the best so far by the median over rounds of the ratio of both times, so that no single
-    measurement decides.
-
-    Args:
-        found: as `in_turns` returns it, ascending by the number of threads.
-    """
-    best = next(iter(found))
-    for choice in found:
-        if _ratio(found[choice], found[best]) < WORTH:
-            best = choice
-    return best
-
-
-def _ratio(these: Sequence[float], those: Sequence[float]) -> float:
-    """Return the median over common rounds of how many times as long these took as those."""
-    return median(one / max(other, 1e-9) for one, other in zip(these, those, strict=False))
-
-
-def _measured_threads(model: Any, load: Load, cores: int) -> Settled:
+def _measured_threads(passes: TimedPasses, cores: int, expected: Expected, clock: Clock) -> Settled:
     set_threads(1)
-    passes = TimedPasses(model, load)
     alone = passes.seconds()
     if cores == 1 or alone < CHEAP:
         why = (
@@ -270,7 +241,7 @@ def _measured_threads(model: Any, load: Load, cores: int) -> Settled:
         set_threads(threads)
         return passes.seconds()
 
-    found = in_turns(measure, thread_counts(cores))
+    found = in_turns(measure, thread_counts(cores), allowed=expected.allowed(alone), clock=clock)
     chosen = fewest_worth(found)
     set_threads(chosen)
     times = ", ".join(f"{threads}: {_seconds(median(took))}" for threads, took in found.items())
@@ -281,35 +252,46 @@ def _measured_threads(model: Any, load: Load, cores: int) -> Settled:
     )  # fmt: skip
 
 
-def _measured_dtype(model: Any, load: Load, given: str | None, own: str) -> Settled:
+def _measured_dtype(
+    model: Any, passes: TimedPasses, given: str | None, own: str, expected: Expected, since: tuple[Clock, float]
+) -> Settled:
     """Compare the dtype in which candidates run with the other one that is likely; nothing is changed.
+
+    A user who says float32 has decided, and what others would take is no news. One who names another type is warned if
+    it is slow here, since that costs hours.
 
     Args:
         model: the live model.
-        load: the work that a candidate is.
+        passes: its passes.
         given: what the user says; None: nothing.
         own: the type that the merge has on the disk.
+        expected: how much work is to come.
+        since: a clock, and when measuring began.
     """
     import torch
 
     running = str(model.dtype).removeprefix("torch.")
     other = "float32" if running != "float32" else own
-    if other == running:
+    if other == running or given == "float32":
         return Settled()
-    passes = TimedPasses(model, load)
-    if passes.seconds() < CHEAP:
+    clock, began = since
+    before = clock()
+    alone = passes.seconds()
+    left = expected.allowed(alone) - (clock() - began)
+    if alone < CHEAP or 2 * FEWEST * (clock() - before) > left:
         return Settled()
     size = getattr(torch, other).itemsize
     if 2 * size * sum(parameter.numel() for parameter in model.parameters()) > free_memory():
         return Settled(said=(f"{running}: there is no room for a second model to compare its speed with {other}",))
-    second = TimedPasses(copy.deepcopy(model).to(getattr(torch, other)), load, like=passes)
-    found = in_turns(lambda which: (second if which else passes).seconds(), (0, 1))
-    ratio = _ratio(found[0], found[1])  # how many times as long as in the other
-    measured = f"a candidate's passes take {_times(ratio)} as in {other} on this processor (measured)"
-    if running != "float32" and ratio >= CLEARLY:
+    second = TimedPasses(copy.deepcopy(model).to(getattr(torch, other)), passes.load, like=passes, clock=clock)
+    left = expected.allowed(alone) - (clock() - began)
+    found = in_turns(lambda which: (second if which else passes).seconds(), (0, 1), allowed=left, clock=clock)
+    slower = ratio(found[0], found[1])  # how many times as long as in the other
+    measured = f"a candidate's passes take {_times(slower)} as in {other} on this processor (measured)"
+    if running != "float32" and slower >= CLEARLY:
         doubt = f"execution.dtype is {given}, in which {measured}; leave it out to compute in float32"
         return Settled(doubts=(doubt,))
-    if running == "float32" and ratio >= CLEARLY:
+    if running == "float32" and slower >= CLEARLY:
         return Settled(
             said=(
                 f"float32: {measured}; execution.dtype={other} would be quicker. It is not chosen by itself, since "

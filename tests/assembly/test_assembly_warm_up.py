@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from evomerge import api
-from evomerge.assembly import warm_up
+from evomerge.assembly import comparing, warm_up
+from evomerge.assembly.comparing import fewest_worth, in_turns
 from evomerge.assembly.prepare import Prepared, prepare
 from evomerge.assembly.timed_passes import Load, TimedPasses, load_of
-from evomerge.assembly.warm_up import Settled, fewest_worth, in_turns, thread_counts
+from evomerge.assembly.warm_up import Settled, thread_counts
 from evomerge.cli.compose import compose
 from evomerge.record import Split
 from evomerge.store.run_dir import RunDir
@@ -89,7 +90,7 @@ def test_choices_are_measured_in_turns_until_the_time_is_up() -> None:
     found = in_turns(measure, [1, 2], clock=lambda: float(next(clock)))
     assert order == [1, 2, 2, 1, 1, 2]  # three rounds, however long they take
     assert found == {1: [1.0] * 3, 2: [1.0] * 3}
-    assert len(in_turns(measure, [1, 2], clock=lambda: 0.0)[1]) == warm_up.MOST
+    assert len(in_turns(measure, [1, 2], clock=lambda: 0.0)[1]) == comparing.MOST
 
 
 def test_what_is_hopelessly_slow_is_given_up() -> None:
@@ -188,7 +189,42 @@ def test_the_time_is_that_of_all_passes_of_a_candidate() -> None:
 
     passes = TimedPasses(live.model, Load(100, 10, 8, 5), clock=lambda: float(next(ticks)))
     assert passes.sizes == (8, 1, 1)  # a token takes long, so as few as possible
-    assert passes.seconds() == pytest.approx(100 * 5 * 1 / 2 + 100 * 1)
+    assert passes.seconds() == pytest.approx(100 * 5 * 1 + 100 * 1)
+    ticks = itertools.count(step=0.01)
+    assert TimedPasses(live.model, Load(100, 1, 8, 5), clock=lambda: float(next(ticks))).seconds() == pytest.approx(
+        100 * 5 * 0.01 / 2 + 100 * 0.01  # two steps in one measurement
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "rounds", "compared"), [({"candidates": 4}, 1, False), ({"candidates": 5000}, 3, True),
+                                       ({"candidates": 5000, "seconds": 60}, 1, False), ({"items": 48}, 1, False)]
+)  # fmt: skip
+def test_measuring_takes_a_small_share_of_what_is_to_come(
+    budget: dict[str, int], rounds: int, compared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, measured = [0.0], []
+
+    def passes(self: TimedPasses) -> float:
+        now[0] += 3.0  # a slow model, of which few passes take long
+        measured.append(str(self._model.dtype))
+        return 8.0
+
+    monkeypatch.setattr(TimedPasses, "seconds", passes)
+    monkeypatch.setattr(warm_up, "set_threads", lambda threads: None)
+    monkeypatch.setattr(warm_up, "usable_cores", lambda: 2)
+    given = [f"budget.{key}={value}" for key, value in {"candidates": "null", **budget}.items()]
+    prepared = prepare(compose([*ZOO, "execution.threads=null", "models.dtype=bfloat16", *given]))
+    prepared.settle(prepared.live_models(), clock=lambda: now[0])
+    assert measured.count("torch.float32") == 1 + 2 * rounds + 1 + 3 * compared
+    assert measured.count("torch.bfloat16") == 3 * compared
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_user_who_says_float32_is_told_of_no_other_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = costs(monkeypatch, lambda *_: 8.0)
+    assert settled("execution.threads=1", "models.dtype=bfloat16", "execution.dtype=float32") == Settled()
+    assert not asked
 
 
 def scores_with(threads: int, prepared: Prepared) -> Any:
