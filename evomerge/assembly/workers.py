@@ -89,11 +89,6 @@ def make_harness(
     )
 
 
-def lender(config: SearchConfig) -> Any:
-    """Return the model that lends the live model its configuration: the base, else the first parent."""
-    return average(config).donor.source
-
-
 def include_paths(paths: tuple[str, ...] | list[str]) -> list[Path]:
     """Return the folders of task files: the zoo's for `zoo:tasks`, and the user's."""
     from evomerge.zoo import tasks_path

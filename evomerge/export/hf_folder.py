@@ -107,7 +107,7 @@ def export_recipe(
                 verification=_verified(recipe, model, sources, tolerance) if verify else None,
                 repeated=sources.path_plan(recipe).repeated_layers() if recipe.path else None,
                 files=tuple(name for name in texts if name != RECIPE_FILE),
-                auto_class=_auto_class(recipe, model),
+                auto_class=_auto_class(recipe, model, sources),
                 answering=None
                 if force and not verify
                 else _answered(recipe, model, out, sources, questions, force=force, progress=progress),
@@ -143,11 +143,11 @@ def _verified(recipe: Recipe, model: Path, sources: Sources, tolerance: float | 
     return found
 
 
-def _auto_class(recipe: Recipe, model: Path) -> str:
+def _auto_class(recipe: Recipe, model: Path, sources: Sources) -> str:
     from evomerge.export.verify import needs_code
     from evomerge.merge.files.model_class import auto_class_of
 
-    return str(auto_class_of(model, trust_remote_code=needs_code(recipe)).__name__)
+    return str(auto_class_of(model, trust_remote_code=needs_code(recipe, sources)).__name__)
 
 
 def _answered(
@@ -169,7 +169,7 @@ def _answered(
         questions or NEUTRAL,
         sources=sources,
         own_tasks=bool(questions),
-        trust_remote_code=needs_code(recipe),
+        trust_remote_code=needs_code(recipe, sources),
         progress=progress,
     )
     if found is not None and not found.passed and not force:

@@ -199,9 +199,10 @@ def verify(
         weights = {} if folded else _checksums(live.model, dtype)
         seen, unseen = _see(live.model, partial(getattr, live, "processor"), new_tokens, seed)
         del live
-        saved, problems = _load(folder, device, trust_remote_code=needs_code(recipe))
-        problems += _tokenizer_problems(folder, tokenizer, prompts, batches, trust_remote_code=needs_code(recipe))
-        problems += _settings_problems(folder, used, saved, trust_remote_code=needs_code(recipe))
+        own_code = needs_code(recipe, sources)
+        saved, problems = _load(folder, device, trust_remote_code=own_code)
+        problems += _tokenizer_problems(folder, tokenizer, prompts, batches, trust_remote_code=own_code)
+        problems += _settings_problems(folder, used, saved, trust_remote_code=own_code)
         rounded, wrong = (True, _folded_weights(recipe, folder, sources)) if folded else _weights(saved, weights)
         if wrong:
             names = f"{', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}"
@@ -210,7 +211,6 @@ def verify(
         without: list[float] = []
         equal: list[bool] = []
         if seen is not None:
-            own_code = needs_code(recipe)
             other, unread = _see(saved, lambda: load_processor(folder, trust_remote_code=own_code), new_tokens, seed)
             if other is None:
                 problems.append(f"it cannot be shown an image: {unread}")
@@ -340,10 +340,18 @@ def _dtype(folder: Path) -> torch.dtype:
     return max(size, key=lambda dtype: size[dtype], default=torch.float32)
 
 
-def needs_code(recipe: Recipe) -> bool:
-    """Return whether the recipe's configuration comes with custom code, which its checkpoint then contains."""
-    source = recipe.donor.source
-    return needs_code(source) if isinstance(source, Recipe) else source.trust_remote_code
+def needs_code(recipe: Recipe, sources: Sources) -> bool:
+    """Return whether the recipe's configuration comes with custom code, which its checkpoint then contains.
+
+    Args:
+        recipe: the recipe.
+        sources: its opened models, which tell whose configuration it has.
+
+    Raises:
+        CheckpointError, RecipeError: if its models cannot be opened.
+    """
+    source = sources.donor_of(recipe).source
+    return needs_code(source, sources) if isinstance(source, Recipe) else source.trust_remote_code
 
 
 def _load(folder: Path, device: str | torch.device, *, trust_remote_code: bool) -> tuple[Any, list[str]]:

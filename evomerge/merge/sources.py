@@ -203,9 +203,9 @@ class Sources:
         """
         if recipe.path:
             return recipe.parents[0]
-        if recipe.vision is not None:
-            return next(one for one in recipe.members[::-1] if one.name == recipe.vision)
         first = recipe.donor
+        if recipe.vision is not None:
+            return first
         for member in (first, *(one for one in recipe.parents if one is not first)):
             # Others that cannot be opened are reported together with all that is wrong with the recipe's models.
             with contextlib.nullcontext() if member is first else contextlib.suppress(CheckpointError, RecipeError):

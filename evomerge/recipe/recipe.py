@@ -231,7 +231,13 @@ class Recipe:
 
     @property
     def donor(self) -> Parent:
-        """The model that lends configuration and names of tensors: the base, else the first parent."""
+        """The model that lends configuration and names: the one with the vision part, else the base, else the first.
+
+        Where no vision part is named, a model may have one all the same, which only its files tell: then that model is
+        the donor (`evomerge.merge.sources.Sources.donor_of`).
+        """
+        if self.vision is not None:
+            return next(one for one in self.members[::-1] if one.name == self.vision)
         return self.base or self.parents[0]
 
     @property

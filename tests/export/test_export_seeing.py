@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from seeing_models import answer, picture, reading, seeing
 
 from evomerge.export.hf_folder import ExportReport, export_recipe
 from evomerge.export.model_card import model_card
-from evomerge.export.verify import verify
+from evomerge.export.verify import needs_code, verify
+from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe, TokenizerBuild
 
 
@@ -39,3 +41,14 @@ def test_an_export_is_compared_by_an_image_and_says_how_it_is_loaded(tmp_path: P
     (out / "processor_config.json").unlink()
     found = verify(recipe, out, n_random=1)
     assert any("it cannot be shown an image" in problem for problem in found.problems)
+
+
+@pytest.mark.parametrize("named", ["seeing", None])
+def test_whose_code_an_export_needs_is_the_vision_parts(named: str | None, tmp_path: Path) -> None:
+    text = ModelSource(str(reading(tmp_path / "text", "llava", 1)))
+    sees = ModelSource(str(seeing(tmp_path / "seeing", "llava", 0)), trust_remote_code=True)
+    inner = Recipe("linear", (Parent("text", text), Parent("seeing", sees)), Parent("base", text), vision=named)
+    assert inner.donor.name == (named or "base")
+    outer = Recipe("linear", (Parent("inner", inner), Parent("text", text)))
+    plain = Recipe("linear", (Parent("text", text), Parent("again", text)))
+    assert [needs_code(one, Sources()) for one in (inner, outer, plain)] == [True, True, False]

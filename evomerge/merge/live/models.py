@@ -262,7 +262,7 @@ class LiveModels:
         while isinstance(source, Recipe):
             if source.dtype is not None:
                 return source.dtype
-            source = source.donor.source
+            source = self.sources.donor_of(source).source
         if source not in self._dtypes:
             mine = self.sources.open(source).dtype
             self._dtypes[source] = next((name for name, dtype in TORCH_DTYPES.items() if dtype == mine), None)
