@@ -233,7 +233,7 @@ def prepare(
     pins = find_pins(checkpoints(config), note, known)
     config = pin_config(config, pins)
     sources = Sources(cache=config.execution.cache, tell=False, keep=True)  # `Prepared.cautions` has them
-    model_problems, spaces = check_stages(config, sources)
+    model_problems, spaces = check_stages(config, sources, values=False)
     problems += model_problems
     include = include_paths(config.evaluation.include_path)
     # Mistakes of the specs themselves were noted when the mapping was read.
@@ -258,6 +258,8 @@ def prepare(
         problems += check_strategies(config, spaces)
     if problems or settings is None:
         raise ConfigError(problems)
+    if not sources.arriving:  # until here, headers were enough
+        spaces = _by_values(config, sources, continued=recorded_splits is not None)
     harness = make_harness(config, recorded_splits=recorded_splits)
     parents = [parent.name for parent in config.models.parents]
     terms, combination = recipe_terms(config, sources), config.evaluation.objective
@@ -265,13 +267,9 @@ def prepare(
     problems, notes = settings.with_prompts(harness)
     if problems:
         raise ConfigError(problems)
-    if sources.arriving:  # until here, headers were enough
+    if sources.arriving:  # for all but this, headers were enough
         bring_models(sources, note)
-        problems, spaces = check_stages(config, sources)  # only values tell which genes could change nothing
-        if recorded_splits is None:
-            problems += check_strategies(config, spaces)
-        if problems:
-            raise ConfigError(problems)
+        spaces = _by_values(config, sources, continued=recorded_splits is not None)
     named, plain = baselines(config, sources), resolved(data)[0]
     kinship = search_kinship(config.models.parents, config.models.base, sources)
     idle = idle_weights(harness.specs, combination)
@@ -291,6 +289,20 @@ def prepare(
             "fitness.items or evaluation.split.search"
         )
     return prepared
+
+
+def _by_values(config: SearchConfig, sources: Sources, *, continued: bool) -> list[Space]:
+    """Return the spaces of the stages, without the genes that could change nothing, which only values tell.
+
+    Raises:
+        ConfigError: with every mistake that shows then.
+    """
+    problems, spaces = check_stages(config, sources)
+    if not continued:  # the optimizer of a continued run has worked already
+        problems += check_strategies(config, spaces)
+    if problems:
+        raise ConfigError(problems)
+    return spaces
 
 
 def other_answers(

@@ -31,7 +31,7 @@ from evomerge.merge.methods.base import BASE
 from evomerge.merge.methods.registry import METHODS, find_method
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.fold import find_fold
-from evomerge.merge.paths.live_path import path_problems
+from evomerge.merge.paths.placed import path_problems
 from evomerge.merge.plan import check_recipe
 from evomerge.merge.sources import Sources
 from evomerge.optimizers.base import Awake, Optimizer
@@ -52,8 +52,14 @@ _INSIDE = 1e-3
 _ENCODINGS = {"indicators": PathSpace, "segments": SegmentSpace}
 
 
-def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], list[Space]]:
-    """Check methods, parents and genes of every stage; reads configurations and headers, no weights.
+def check_stages(config: SearchConfig, sources: Sources, *, values: bool = True) -> tuple[list[str], list[Space]]:
+    """Check methods, parents and genes of every stage.
+
+    Args:
+        config: the configuration.
+        sources: the models.
+        values: whether weights that are here may be read, which alone tell which genes could change nothing; else
+            configurations and headers are all that is read.
 
     Returns:
         Every mistake, and the space of each stage (of later stages as if the best merge were the start of the first).
@@ -82,7 +88,8 @@ def check_stages(config: SearchConfig, sources: Sources) -> tuple[list[str], lis
     for stage in config.stages:
         if problems:
             break
-        space = _try(problems, lambda stage=stage, elite=elite: make_space(config, stage.space, sources, elite))  # type: ignore[misc]
+        made = functools.partial(make_space, config, stage.space, sources, elite, values=values)
+        space = _try(problems, made)
         if space is None:
             break
         if stage.space.merges:
@@ -118,7 +125,9 @@ def make_stages(config: SearchConfig, sources: Sources, weights: Sequence[float]
     ]
 
 
-def make_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources, elite: Recipe | None) -> Space:
+def make_space(
+    config: SearchConfig, chosen: SpaceConfig, sources: Sources, elite: Recipe | None, *, values: bool = True
+) -> Space:
     """Return the space of one stage.
 
     Args:
@@ -126,11 +135,12 @@ def make_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources, elit
         chosen: the space of the stage.
         sources: the opened models.
         elite: the best recipe of the stages before; None in the first.
+        values: whether weights may be read; see `check_stages`.
 
     Raises:
         ConfigError: with every mistake in the genes.
     """
-    parameters = _parameter_space(config, chosen, sources) if chosen.merges else None
+    parameters = _parameter_space(config, chosen, sources, values) if chosen.merges else None
     if not chosen.stacks:
         assert parameters is not None
         return parameters
@@ -256,7 +266,7 @@ def _seed(seed: int, stage: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0stage {stage}".encode()).digest()[:4], "little")
 
 
-def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources) -> ParameterSpace:
+def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources, values: bool) -> ParameterSpace:
     assert config.method is not None  # the configuration says so
     start = start_recipe(config)
     if start is not None:
@@ -274,7 +284,7 @@ def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources
         genes=chosen.genes,
         parameters=config.method.parameters,
         # Where a recipe's groups are the regions, names of tensors count, too; genes without an effect are kept there.
-        unmoved=None if start is not None and start.groups else _find_unmoved(config, sources),
+        unmoved=_find_unmoved(config, sources) if values and not (start is not None and start.groups) else None,
         start=start,
         tensors=None if start is None else _tensors(config, sources),
         dtype=models.dtype,

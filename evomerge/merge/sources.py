@@ -31,6 +31,7 @@ from evomerge.merge.files.locate import locate_any
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.ends import Lenders
+from evomerge.merge.paths.placed import changed_layers
 from evomerge.merge.paths.plan import PathPlan, make_path_plan
 from evomerge.merge.plan import MergePlan, check_recipe, make_plan
 from evomerge.merge.tokens.json_files import copy_processor, copy_tokenizer, write_templates
@@ -245,6 +246,17 @@ class Sources:
         check_recipe(recipe)
         self.check_tokens(recipe)
         return make_path_plan(recipe, self.compatible_parents(recipe), fold=fold)
+
+    def warn_of_places(self, recipe: Recipe) -> None:
+        """Warn if the class of a path's folder makes something else of a layer than its parent's, as it may.
+
+        Raises:
+            CheckpointError, RecipeError: as `path_plan`.
+        """
+        built, compatible = self.open(recipe).architecture, self.compatible_parents(recipe)
+        for text in changed_layers(compatible, recipe.path, built, in_memory=False):
+            self.warnings[f"a layer of the path computes what its class decides by place: {text}"] = None
+        self._warn()
 
     def compatible_parents(self, recipe: Recipe) -> CompatibleParents:
         """Return the parents of a recipe with a path, in the vocabulary that it builds, checked to fit into one model.

@@ -19,8 +19,8 @@ from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.model_class import auto_class, model_kind
 from evomerge.merge.live.model import LiveModel
 from evomerge.merge.live.models import LiveModels
-from evomerge.merge.paths.live_path import path_problems
 from evomerge.merge.paths.pattern import pattern_of
+from evomerge.merge.paths.placed import path_problems
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Step
 

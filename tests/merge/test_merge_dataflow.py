@@ -20,7 +20,7 @@ from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.disk.folder import merge_to_disk
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.live.models import LiveModels, check_paths
-from evomerge.merge.paths.live_path import path_problems
+from evomerge.merge.paths.placed import path_problems
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, Step
 
@@ -427,15 +427,17 @@ def test_a_family_whose_layers_cannot_move_says_why(
     assert live.model is None
 
 
-def test_layers_that_depend_on_their_place_are_refused() -> None:
+def test_layers_that_depend_on_their_place_are_refused(tmp_path: Path) -> None:
     settings = {"vocab_size": 16, "n_embd": 8, "n_head": 2, "n_layer": 2, "bos_token_id": 1, "eos_token_id": 1}
 
     def problems(**changes: Any) -> list[str]:
         config = GPT2Config(**settings, **changes)
+        config.save_pretrained(tmp_path)
         opened = SimpleNamespace(
             architecture=Architecture(config),
             config=config,
             label="gpt2",
+            folder=tmp_path,
             trust_remote_code=False,
             has_other_parts=False,
         )

@@ -12,9 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from evomerge.errors import CheckpointError
 from evomerge.merge.disk.folder import merge_to_disk
+from evomerge.merge.live import places
 from evomerge.merge.live.models import LiveModels
-from evomerge.merge.paths.live_path import path_problems
+from evomerge.merge.paths import placed
 from evomerge.merge.paths.pattern import pattern_of
+from evomerge.merge.paths.placed import path_problems, problems_of_path
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Step
 
@@ -80,3 +82,46 @@ def test_layers_that_share_a_block_stand_in_no_path(tmp_path: Path) -> None:
     made = parents("zamba", tmp_path)
     with pytest.raises(CheckpointError, match="its layers 1 and 3 share tensors"):
         merge_to_disk(recipe("passthrough", None, made, path=(Step("a", 0), Step("b", 1))), tmp_path / "out")
+
+
+def test_a_path_that_would_compute_something_else_in_memory_is_refused_there(tmp_path: Path) -> None:
+    made = parents("rwkv", tmp_path)  # its layers keep their states under a number that does not follow
+    live = LiveModels()
+    in_place = recipe("passthrough", None, made, path=(Step("a", 0), Step("b", 1)))
+    live.write(in_place)
+    saved: Any = AutoModelForCausalLM.from_pretrained(merge_to_disk(in_place, tmp_path / "in_place")).eval()
+    with torch.no_grad():
+        assert torch.equal(live.model(IDS).logits, saved(IDS).logits)
+    repeated = recipe("passthrough", None, made, path=(Step("a", 0), Step("b", 1), Step("b", 1)))
+    with pytest.raises(CheckpointError, match=r"cannot run in memory.*\n.*slot in the KV cache(.|\n)*evomerge merge"):
+        live.write(repeated)
+    assert live.recipe is None
+    assert AutoModelForCausalLM.from_pretrained(merge_to_disk(repeated, tmp_path / "out")).config.num_hidden_layers == 3
+
+
+def test_candidates_do_not_pay_for_knowing_that_layers_may_stand_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked = parents("llama", tmp_path), []
+
+    def counted(*args: Any) -> list[str]:
+        asked.append(args)
+        return problems_of_path(*args)
+
+    monkeypatch.setattr(placed, "problems_of_path", counted)
+    monkeypatch.setattr(places, "problems_of_path", counted)
+    live = LiveModels()
+    for order in ((0, 1), (1, 0), (0, 0, 1), (1, 1, 1, 0)):
+        live.write(recipe("passthrough", None, made, path=tuple(Step("ab"[i % 2], i) for i in order)))
+    assert len(asked) == 2  # once for each parent
+
+
+def test_a_folder_whose_layers_compute_something_else_comes_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = parents("diffllama", tmp_path)  # how much attention is taken off depends on the depth of a layer
+    merge_to_disk(recipe("passthrough", None, made, path=(Step("a", 0), Step("b", 1))), tmp_path / "same")
+    assert "decides by place" not in caplog.text
+    merge_to_disk(recipe("passthrough", None, made, path=(Step("b", 1), Step("a", 0))), tmp_path / "other")
+    assert "what its class decides by place: its layers are not the same at every place: layer 1" in caplog.text
+    assert "self_attn.lambda_init" in caplog.text

@@ -181,6 +181,7 @@ def _build(recipe: Recipe, sources: Sources, plan: MergePlan | None = None) -> _
     if recipe.path:
         path = sources.path_plan(recipe)
         _ = sources.open(recipe).naming  # the unrolled model class must find all of its tensors, under these names
+        sources.warn_of_places(recipe)
         return _Build(
             path.tasks,
             path.load,

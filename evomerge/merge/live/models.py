@@ -21,11 +21,12 @@ from evomerge.merge.cache import Latest
 from evomerge.merge.files.belongings import processor_files
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.live.model import Devices, LiveModel, as_devices
+from evomerge.merge.live.places import Places
 from evomerge.merge.live.settings import GenerationConfigs, Processors, Tokenizers
 from evomerge.merge.live.writer import Written
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.ends import Lenders
-from evomerge.merge.paths.live_path import PathModel, path_problems
+from evomerge.merge.paths.live_path import PathModel
 from evomerge.merge.paths.scaled import ScaledTensors
 from evomerge.merge.plan import MergePlan, check_recipe
 from evomerge.merge.sources import Sources
@@ -55,6 +56,7 @@ class LiveModels:
         devices: the devices of the parameters; if there are several, each layer is on one of them.
         device: the first device, to which inputs go.
         sources: the opened models.
+        places: where their layers may stand.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class LiveModels:
         self._compatible: Latest[tuple[tuple[str, int], ...], CompatibleParents] = Latest()
         self._paths: dict[Hashable, tuple[frozenset[int], PathModel]] = {}
         self._dtypes: dict[ModelSource, str | None] = {}
+        self.places = Places()
         self._scaled = ScaledTensors()
         self._lender: OpenModel | None = None
         self._tokenizers, self._generation, self._processors = Tokenizers(), GenerationConfigs(), Processors()
@@ -155,7 +158,8 @@ class LiveModels:
 
         Raises:
             RecipeError: if the recipe is wrong, or its result is not finite.
-            CheckpointError: if its models cannot be read or do not fit together.
+            CheckpointError: if its models cannot be read or do not fit together, or the layers of its path would
+                compute something else in memory than in its folder.
         """
         self.recipe = None
         self.written = Written()
@@ -188,6 +192,8 @@ class LiveModels:
             )
         compatible = self.compatible_parents(recipe)
         compatible.check_path(recipe.path)
+        likes = {parent.name: self.sources.like(parent.source) for parent in recipe.parents}
+        self.places.check(compatible, recipe.path, likes)
         self._drop_paths_beside(recipe)
         lenders = Lenders.of(recipe)
         used = {step.parent for step in recipe.path} | {recipe.parents[0].name, lenders.embeddings, lenders.head}
@@ -299,7 +305,7 @@ def check_paths(
     alone = every if tokenizer is None else replace(every, parents=every.parents[:1], tokenizer=None)
     compatible = live.compatible_parents(every)
     problems = [
-        f"{name} ({one.label}): {problem}" for name, one in compatible.members for problem in path_problems(one)
+        f"{name} ({one.label}): {problem}" for name, one in compatible.members for problem in live.places.problems(one)
     ]
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)

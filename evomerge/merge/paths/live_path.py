@@ -7,8 +7,8 @@ every occurrence has its own slot in the KV cache. A copy knows its place only b
 everything else, such as sliding or full attention, belongs to the layer. Tensors that the recipe scales are put in
 place of the parents' own, and so are those with a row for each token where the recipe builds a vocabulary.
 
-No model family is named here. Whether the layers of a class work at another place is found without weights, by
-comparing copies with what the class itself builds for the same path (`path_problems`).
+No model family is named here. Whether the layers of a class work at another place is found without weights
+(`placed.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -30,10 +30,10 @@ from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.config import TIES
 from evomerge.merge.paths.ends import Lenders
 from evomerge.merge.paths.pattern import OWN_SETTINGS, pattern_of
+from evomerge.merge.paths.placed import equal, is_number, numbered, outside, plain
 from evomerge.merge.paths.scaled import Scaled
 from evomerge.recipe import Step
 
-_INDEX = "layer_idx"
 # A mark that transformers leaves on a model whose hidden states were asked for. Hooks are not copied, so neither is it.
 _HOOKED = "_output_capturing_hooks_installed"
 
@@ -76,7 +76,7 @@ class PathModel:
         self.model.generation_config = copy.deepcopy(first.generation_config)
         self._layers: nn.ModuleList = self.model.get_submodule(compatible.layers_name)
         self._layers._modules.clear()
-        self._shell = dict(_outside(self.model, compatible.layers_name))
+        self._shell = dict(outside(self.model, compatible.layers_name))
         self._settings = _settings_of_layers(compatible)
         self._depths = self._follow_kinds()
 
@@ -97,9 +97,9 @@ class PathModel:
         first = self._compatible.members[0][0]
         lenders = lenders or Lenders(first, first)
         wanted = self._compatible.config(path, lenders)
-        outside = self._ends(lenders, scaled.get(None, {}))
+        ends = self._ends(lenders, scaled.get(None, {}))
         self._forget_captures()
-        for (module_name, key), tensor in outside.items():
+        for (module_name, key), tensor in ends.items():
             module = self._shell[module_name]
             if isinstance(tensor, nn.Parameter):
                 module._parameters[key] = tensor
@@ -161,15 +161,15 @@ class PathModel:
         built = Architecture(
             self._compatible.config(steps), trust_remote_code=self._compatible.first.trust_remote_code
         ).model
-        theirs = dict(_outside(built, self._compatible.layers_name))
-        mine = dict(_outside(self.model, self._compatible.layers_name))
+        theirs = dict(outside(built, self._compatible.layers_name))
+        mine = dict(outside(self.model, self._compatible.layers_name))
         depths = []
-        for name, before in _outside(first.model, self._compatible.layers_name):
-            for key, value in _plain(theirs[name]).items():
-                old = _plain(before).get(key)
-                if _is_depth(old, first.n_layers) and _is_depth(value, len(steps)):
+        for name, before in outside(first.model, self._compatible.layers_name):
+            for key, value in plain(theirs[name]).items():
+                old = plain(before).get(key)
+                if is_number(old, first.n_layers) and is_number(value, len(steps)):
                     depths.append((mine[name], key))
-                elif key not in _plain(before) or not _equal(old, value):
+                elif key not in plain(before) or not equal(old, value):
                     setattr(mine[name], key, copy.copy(value))
             for key in theirs[name]._buffers.keys() - mine[name]._buffers.keys():
                 mine[name].register_buffer(key, self._buffer_of_another(name, key), persistent=False)
@@ -198,7 +198,7 @@ class _Occurrence:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self._numbered = _numbered(module)
+        self._numbered = numbered(module)
         self._scale = 1.0
         self._handle: Any = None
         self._own: dict[str, nn.Parameter] = {}
@@ -236,66 +236,6 @@ class _Occurrence:
 
 def _like(own: Any, tensor: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(tensor.to(own.device, own.dtype), requires_grad=False)
-
-
-def path_problems(opened: OpenModel) -> list[str]:
-    """Return why the layers of a model cannot run in another order, one sentence each; no weights are read.
-
-    The copies that a path would use are compared with what the model's class builds for the same path. They must be
-    equal except for their index. Otherwise a layer would compute something else at its new place, or once the path is
-    saved.
-    """
-    architecture = opened.architecture
-    try:
-        compatible = CompatibleParents([("model", opened)])
-    except CheckpointError as error:
-        return [str(error)]
-    model, layers_name = architecture.model, architecture.layers_name
-    problems = []
-    own = {id(value) for module in model.modules() for key, value in vars(module).items() if _is_config(value)}
-    if own != {id(model.config)}:
-        problems.append("its modules have configurations of their own, which cannot follow a path")
-    n_shared = getattr(opened.config, "num_kv_shared_layers", None)
-    if n_shared:
-        problems.append(f"its last {n_shared} layers read the KV cache of others, which a path may leave out")
-    layers: Any = model.get_submodule(layers_name)
-    for index, layer in enumerate(layers):
-        numbers = [part.layer_idx for part in _numbered(layer)]
-        if not numbers or any(number != index for number in numbers):
-            found = "none" if not numbers else f"{numbers[0]!r}"
-            problems.append(
-                f"its layers must know their slot in the KV cache by an attribute {_INDEX}, which layer {index} should "
-                f"have as {index}, but came {found}"
-            )
-            break
-    if problems:
-        return problems
-    n_layers = architecture.n_layers
-    order = [*range(n_layers - 1, -1, -1), 0]
-    path = [Step("model", index) for index in order]
-    try:
-        built = Architecture(compatible.config(path), trust_remote_code=opened.trust_remote_code)
-    except CheckpointError as error:
-        return [f"its class refuses another order of its layers: {error}"]
-    if built.n_layers != len(path):
-        return [f"its class builds {built.n_layers} layers where its configuration says {len(path)}"]
-    placed: Any = built.model.get_submodule(layers_name)
-    for index, there in zip(order, placed, strict=True):
-        different = _differences(layers[index], there)
-        if different:
-            said = pattern_of(opened.config, n_layers).settings
-            derived = "" if said else ", since its configuration computes which kind of layer stands at which place"
-            problems.append(
-                f"its layers are not the same at every place: layer {index} elsewhere would change "
-                f"{different[0]}{derived}"
-            )
-            break
-    outside = dict(_outside(built.model, layers_name))
-    for name, module in _outside(model, layers_name):
-        different = _differences(module, outside[name], depths=(n_layers, len(path)), deep=False)
-        where = name or "the model"
-        problems += [f"its depth or the order of its layers also shows in {where}: {one}" for one in different]
-    return problems
 
 
 def _structural_copy(root: nn.Module, configs: Mapping[int, Any]) -> Any:
@@ -338,18 +278,6 @@ def _scaler(scale: float) -> Callable[..., Any]:
     return before
 
 
-def _numbered(layer: nn.Module) -> list[Any]:
-    """Return the modules of a layer that have its index."""
-    return [part for part in layer.modules() if _INDEX in vars(part)]
-
-
-def _outside(model: nn.Module, layers_name: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that belong to no layer, with their names."""
-    for name, module in model.named_modules():
-        if not name.startswith(f"{layers_name}."):
-            yield name, module
-
-
 def _settings_of_layers(compatible: CompatibleParents) -> list[str]:
     """Return the settings that a path decides: the depth, and those that say something of each layer."""
     first, opened = compatible.members[0]
@@ -370,59 +298,3 @@ def _one_of_each_kind(compatible: CompatibleParents) -> list[Step]:
             kinds.setdefault(pattern.kind(layer), Step(name, layer))
     steps = list(kinds.values())
     return steps + steps[-1:] if len(steps) == compatible.first.architecture.n_layers else steps
-
-
-def _differences(
-    one: nn.Module, other: nn.Module, *, depths: tuple[int, int] | None = None, deep: bool = True
-) -> list[str]:
-    """Return how two modules and their submodules differ, except for their index and, if given, their depths."""
-    mine = dict(one.named_modules()) if deep else {"": one}
-    theirs = dict(other.named_modules()) if deep else {"": other}
-    if mine.keys() != theirs.keys():
-        return [f"its modules: {', '.join(sorted(mine.keys() ^ theirs.keys()))}"]
-    found = []
-    for name, module in mine.items():
-        where = f"{name}." if name else ""
-        if type(module) is not type(theirs[name]):
-            found.append(f"the class of {name or 'the layer'}")
-        a, b = _plain(module), _plain(theirs[name])
-        for key in sorted(a.keys() | b.keys()):
-            if depths is not None and _is_depth(a.get(key), depths[0]) and _is_depth(b.get(key), depths[1]):
-                continue
-            if not _equal(a.get(key), b.get(key)):
-                found.append(f"{where}{key} from {a.get(key)!r} to {b.get(key)!r}")
-        for key, shape in _shapes(module).items() ^ _shapes(theirs[name]).items():
-            found.append(f"the shape of {where}{key} ({'×'.join(map(str, shape))})")
-    return found
-
-
-def _plain(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes of a module that are plain data, without its index and those of torch and transformers."""
-    kinds = (bool, int, float, str, tuple, list, set, dict, type(None))
-    return {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, kinds) and not key.startswith("_") and key not in (_INDEX, "all_tied_weights_keys")
-    }
-
-
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        return bool(one == other)
-    except (RuntimeError, ValueError):  # containers of tensors, which cannot be compared without weights
-        return repr(one) == repr(other)
-
-
-def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    tensors = {**module._parameters, **module._buffers}
-    return {key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor is not None}
-
-
-def _is_depth(value: Any, n_layers: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value == n_layers
-
-
-def _is_config(value: Any) -> bool:
-    from transformers import PreTrainedConfig
-
-    return isinstance(value, PreTrainedConfig)
