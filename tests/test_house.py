@@ -287,6 +287,18 @@ def test_the_root_holds_errors_record_and_api_alone() -> None:
     assert {path.name for path in PACKAGE.glob("*.py")} == ROOT
 
 
+@pytest.mark.parametrize(
+    "folder",
+    ["assembly", "export", *(f"merge/{one}" for one in ("files", "adapters", "tokens", "paths", "live", "disk"))],
+)
+def test_the_listing_of_the_house_names_every_file(folder: str) -> None:
+    page = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8").partition("## The house")[2]
+    row = re.search(rf"^ {{6,8}}{folder.rpartition('/')[2]}/ +(.*(?:\n {{19}}\S.*)*)", page, re.M)
+    assert row is not None
+    found = {path.name for path in (PACKAGE / folder).glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"\w+\.py", row[1])) == found
+
+
 def public(path: Path) -> Iterator[tuple[str, ast.stmt]]:
     """Public functions, classes and constants of a module, and the public methods of its public classes."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
