@@ -232,7 +232,7 @@ def prepare(
         raise ConfigError(problems)
     pins = find_pins(checkpoints(config), note, known)
     config = pin_config(config, pins)
-    sources = Sources(cache=config.execution.cache, tell=False, keep=True)  # `Prepared.cautions` has them
+    sources = Sources(cache=config.execution.cache, tell=False, keep=True, pins=pins)  # `Prepared.cautions` has them
     model_problems, spaces = check_stages(config, sources, values=False)
     problems += model_problems
     include = include_paths(config.evaluation.include_path)

@@ -268,7 +268,7 @@ def _seed(seed: int, stage: int) -> int:
 
 def _parameter_space(config: SearchConfig, chosen: SpaceConfig, sources: Sources, values: bool) -> ParameterSpace:
     assert config.method is not None  # the configuration says so
-    start = start_recipe(config)
+    start = start_recipe(config, sources.pins)
     if start is not None:
         sources.plan(start)  # whose errors say more than a space's
     models, summary = config.models, sources.family(average(config)).architecture.summary

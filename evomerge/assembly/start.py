@@ -6,15 +6,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from evomerge.assembly.hub_pins import Pins
 from evomerge.config.schema import ModelsConfig, SearchConfig
 from evomerge.errors import ConfigError, RecipeError
 from evomerge.interop.load import load_recipe
+from evomerge.merge.files.hub_listing import cached_commit
+from evomerge.merge.files.locate import is_on_hub
 from evomerge.recipe import Group, ModelSource, Parent, Recipe, TokenizerBuild, Value
 from evomerge.recipe.tokenizer import ModelToken, Tokenizer, TokenRow
+from evomerge.store.inputs import moved_recipe
 
 
-def start_recipe(config: SearchConfig) -> Recipe | None:
+def start_recipe(config: SearchConfig, pins: Pins | None = None) -> Recipe | None:
     """Return the recipe with which a search begins, with the search's names of its models; None: there is none.
+
+    Args:
+        config: the configuration.
+        pins: the commits that stand in it for branches, which the recipe may name.
 
     Raises:
         ConfigError: if it cannot be read, or with everything in which it differs from the search's models.
@@ -28,7 +36,7 @@ def start_recipe(config: SearchConfig) -> Recipe | None:
         raise ConfigError(f"`space.start`: {error}") from error
     if recipe.path:
         raise ConfigError(f"`space.start`: {place} is a layer path, but a search begins with a merge of weights")
-    names, problems = _match(recipe, config.models)
+    names, problems = _match(moved_recipe(recipe, pins or {}), config.models, pins or {})
     if not problems:
         recipe = _renamed(recipe, names, config.models)
         problems = _lender_problems(recipe, config.models)
@@ -37,13 +45,13 @@ def start_recipe(config: SearchConfig) -> Recipe | None:
     return recipe
 
 
-def _match(recipe: Recipe, models: ModelsConfig) -> tuple[dict[str, str], list[str]]:
+def _match(recipe: Recipe, models: ModelsConfig, pins: Pins) -> tuple[dict[str, str], list[str]]:
     """Return the search's name of each parent of a recipe, and why the models are not the same."""
     left = list(models.parents)
     names: dict[str, str] = {}
     problems = []
     for parent in recipe.parents:
-        found = next((one for one in left if _same(one.source, parent.source)), None)
+        found = next((one for one in left if _same(one.source, parent.source, pins)), None)
         if found is None:
             problems.append(f"its parent {parent.name} ({_place(parent)}) is none of `models.parents`")
         else:
@@ -54,7 +62,7 @@ def _match(recipe: Recipe, models: ModelsConfig) -> tuple[dict[str, str], list[s
         order = ", ".join(names.values())
         problems.append(f"its parents come in the order {order}; list `models.parents` in that order")
     theirs, ours = recipe.base, models.base
-    if (theirs is None) != (ours is None) or (theirs and ours and not _same(theirs.source, ours.source)):
+    if (theirs is None) != (ours is None) or (theirs and ours and not _same(ours.source, theirs.source, pins)):
         its = "it has no base" if theirs is None else f"its base is {_place(theirs)}"
         problems.append(f"{its}, but `models.base` is {'null' if ours is None else _place(ours)}")
     return names, problems
@@ -105,10 +113,29 @@ def _renamed(recipe: Recipe, names: Mapping[str, str], models: ModelsConfig) -> 
     )
 
 
-def _same(one: ModelSource | Recipe, other: ModelSource | Recipe) -> bool:
-    if isinstance(one, Recipe) or isinstance(other, Recipe):
-        return one == other
-    return (_full(one.path), one.revision) == (_full(other.path), other.revision)
+def _same(ours: ModelSource | Recipe, theirs: ModelSource | Recipe, pins: Pins) -> bool:
+    if isinstance(ours, Recipe) or isinstance(theirs, Recipe):
+        return ours == theirs
+    wanted = _where(ours)
+    named = {_where(branch): _where(commit) for branch, commit in pins.items()}
+    found = named.get(_where(theirs), _where(theirs))
+    return wanted in (found, _as_cached(found))
+
+
+def _where(source: ModelSource) -> ModelSource:
+    """Return where a model is, and nothing else."""
+    adapter = None if source.adapter is None else _full(source.adapter)
+    return replace(source, path=_full(source.path), adapter=adapter, trust_remote_code=False, allow_pickle=False)
+
+
+def _as_cached(source: ModelSource) -> ModelSource:
+    """Return a source at the commits that the Hub's cache knows its branches as."""
+    if is_on_hub(replace(source, adapter=None, adapter_revision=None)):
+        source = replace(source, revision=cached_commit(source.path, source.revision) or source.revision)
+    if source.adapter is not None and is_on_hub(ModelSource(source.adapter, source.adapter_revision)):
+        commit = cached_commit(source.adapter, source.adapter_revision)
+        source = replace(source, adapter_revision=commit or source.adapter_revision)
+    return source
 
 
 def _full(path: str) -> str:

@@ -93,10 +93,17 @@ class Sources:
         copies: copies of the models' tensors that stay on devices; see `LiveModels.keep`.
         vocabularies: the models' tokenizers, compared.
         warnings: what users should know about the models, in order and without repeats.
+        pins: the commits of models of the Hub that are named otherwise elsewhere: by a branch, or by nothing.
     """
 
     def __init__(
-        self, *, cache: str | float = "auto", tell: bool = True, keep: bool = False, one_merge: bool = False
+        self,
+        *,
+        cache: str | float = "auto",
+        tell: bool = True,
+        keep: bool = False,
+        one_merge: bool = False,
+        pins: Mapping[ModelSource, ModelSource] | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -106,6 +113,7 @@ class Sources:
             tell: whether `warnings` go to the log, each once; if not, the caller tells them.
             keep: whether weights that are dequantised as they are read stay in memory, as many as `cache` allows: for
                 many merges of the same models, of which each tensor is read once each.
+            pins: see `pins`.
 
         Raises:
             RecipeError: if the setting is none of these.
@@ -114,6 +122,7 @@ class Sources:
         self.copies = DeviceCopies()
         self.warnings: dict[str, None] = {}
         self.vocabularies = Vocabularies(warnings=self.warnings)
+        self.pins = MappingProxyType(dict(pins or {}))
         self._tell = tell
         self._told: set[str] = set()
         self._room = Room(budget_bytes(cache)) if keep else None

@@ -13,8 +13,11 @@ from hub_server import Fault, HubServer, hub_variables, use_hub
 from tiny_search import composed, tiny_model, write_tiny
 
 from evomerge import api
-from evomerge.assembly.hub_pins import find_pins, pin_recipe
+from evomerge.assembly.hub_pins import any_on_hub, find_pins, pin_config, pin_recipe
+from evomerge.assembly.inputs import checkpoints
+from evomerge.assembly.start import start_recipe
 from evomerge.cli.main import main
+from evomerge.config.reader import from_data
 from evomerge.errors import CheckpointError, ConfigError
 from evomerge.merge.files import hub_headers
 from evomerge.merge.files.hub import find
@@ -91,6 +94,56 @@ def test_a_branch_that_moves_changes_nothing(hub: HubServer, tiny: Path, tmp_pat
     assert find_pins({"b": ModelSource("org/a")}, known=known)[ModelSource("org/a")].revision != commit
     assert find_pins({"a": known["a"], "c": ModelSource("zoo:math")}) == {}
     assert find_pins({"no": ModelSource("org/no")}) == {ModelSource("org/no"): ModelSource("org/no")}
+
+
+def test_the_model_that_an_adapter_names_is_pinned(hub: HubServer, tmp_path: Path) -> None:
+    said = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    here = tmp_path / "here"
+    for name, base in (("here", "org/base"), ("there", "org/base"), ("local", str(tmp_path))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps({**said, "base_model_name_or_path": base}))
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(b"weights")
+    of_hub = hub.repositories.create("org/there")
+    of_hub.add_folder(tmp_path / "there")
+    repository = hub.repositories.found["model", "org/base"]
+    base, there = repository.branches["main"], of_hub.branches["main"]
+    sources = {
+        "here": ModelSource(str(here)),
+        "branch": ModelSource("org/there"),
+        "commit": ModelSource("org/there", there),
+        "local": ModelSource(str(tmp_path / "local")),
+    }
+    assert any_on_hub([sources["here"]]) and not any_on_hub([sources["local"]])
+    pins = find_pins(sources)
+    of_branch = ModelSource("org/base", base, adapter="org/there", adapter_revision=there)
+    assert pins == {
+        sources["here"]: ModelSource("org/base", base, adapter=str(here)),
+        sources["branch"]: of_branch,
+        sources["commit"]: of_branch,
+    }
+    repository.commit({"README.md": b"another"})
+    known = {name: pins.get(source, source) for name, source in sources.items()}
+    assert find_pins(sources, known=known) == pins  # as a continued run does
+    assert find_pins(known) == {}
+
+
+def test_a_search_begins_with_a_recipe_that_names_branches(hub: HubServer, tiny: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.yaml"
+    start.write_text("method: ties\nbase: org/base\nparents: {x: org/a@main, y: org/b}\n")
+    commit = hub.repositories.found["model", "org/a"].branches["main"]
+    words = ["models.base=org/base", "models.parents={a: org/a@BRANCH, b: org/b}", f"space.start={start}"]
+    find(ModelSource("org/a"))  # so that the cache knows which commit the branch is
+    for branch in (commit, "main"):
+        config = from_data(composed(tiny / "tiny_search.yaml", *(word.replace("BRANCH", branch) for word in words)))
+        pins = find_pins(checkpoints(config))
+        recipe = start_recipe(pin_config(config, pins), pins)
+        assert recipe is not None and [one.name for one in recipe.parents] == ["a", "b"]
+        assert all(len(str(source.revision)) == 40 for source in recipe.checkpoints())
+    hub.repositories.found["model", "org/a"].commit({"README.md": b"another"})
+    find(ModelSource("org/a"))  # the cache knows the branch as another commit now
+    assert start_recipe(pin_config(config, pins), pins) == recipe
+    with pytest.raises(ConfigError, match="its parent x"):
+        start_recipe(pin_config(config, pins))
 
 
 def test_mistakes_are_found_before_weights_come(hub: HubServer, tiny: Path, tmp_path: Path) -> None:

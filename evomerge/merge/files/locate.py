@@ -57,7 +57,12 @@ def adapter_folder(source: ModelSource) -> Path | None:
         return None
     local = _local(source)
     folder = find(source).folder if local is None else local
-    return folder if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file() else None
+    return folder if is_adapter(folder) else None
+
+
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds an adapter without a whole model."""
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
 
 
 def locate_headers(source: ModelSource) -> tuple[Path, HubModel | None]:
