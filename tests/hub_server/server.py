@@ -36,6 +36,7 @@ class Fault:
         seconds_each: how long each `chunk` bytes of the body take; of an upload, how long it waits before it is read.
         chunk: bytes that are sent at a time.
         retry_after: seconds in the header `Retry-After`, with a status.
+        page: a page of HTML is answered in its place, with status 200, as networks do that want a login.
     """
 
     part: str
@@ -47,6 +48,7 @@ class Fault:
     seconds_each: float = 0.0
     chunk: int = 1 << 16
     retry_after: int | None = None
+    page: bool = False
 
 
 Route = Callable[..., None]
@@ -220,6 +222,10 @@ class _Handler(BaseHTTPRequestHandler):
             exchange.body()
             after = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             exchange.error(fault.status, "the Hub is not well", headers=after)
+            return
+        if fault is not None and fault.page:
+            exchange.body()
+            exchange.send(200, b"<html>log in first</html>", headers={"Content-Type": "text/html"})
             return
         for method, pattern, answer in ROUTES:
             found = pattern.fullmatch(exchange.path)

@@ -167,6 +167,19 @@ def test_a_killed_download_goes_on(hub: HubServer, folders: dict[str, Path], tmp
     assert hub.log.served(".safetensors") == size - there
 
 
+@pytest.mark.parametrize("part", ["/api/models", "/blob/"])
+def test_a_page_in_place_of_an_answer_is_said_and_leaves_nothing(
+    part: str, hub: HubServer, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    _publish(hub, folders["one"], "org/one")
+    hub.faults.append(Fault(part, times=99, page=True))
+    with pytest.raises(CheckpointError, match="does not answer as the Hub does"):
+        locate(ModelSource("org/one"))
+    assert not any(path.stat().st_size for path in (tmp_path / "home").rglob("*.evomerge.incomplete"))
+    hub.faults.clear()
+    assert same_bytes(tensors_of(locate(ModelSource("org/one"))), tensors_of(folders["one"]))
+
+
 def test_damage_is_noticed(hub: HubServer, folders: dict[str, Path]) -> None:
     _publish(hub, folders["one"], "org/one")
     hub.faults.append(Fault("/blob/model.safetensors", flip=200_000))

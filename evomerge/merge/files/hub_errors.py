@@ -11,12 +11,35 @@ class UnreachableError(Exception):
     """The Hub cannot be reached; what the cache has may still do."""
 
 
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError)
+"""What huggingface_hub raises on an answer that is none of the Hub's: a login page of a network, a proxy's words."""
+
+
 def any_error() -> tuple[type[Exception], ...]:
     """Return the classes of errors that requests to the Hub raise."""
     from huggingface_hub import errors
 
     # The base of all errors of the library that makes the requests, whichever that is.
     return (vars(errors)["HTTPError"], OSError, errors.HFValidationError)
+
+
+def is_foreign(error: Exception) -> bool:
+    """Return whether an error is about an answer that is none of the Hub's, or about a request that cannot be made."""
+    return isinstance(error, MALFORMED) and not isinstance(error, any_error())
+
+
+def foreign(what: str) -> UnreachableError:
+    """Return the error for an answer that is none of the Hub's.
+
+    Args:
+        what: what is wrong with it.
+    """
+    from huggingface_hub import constants
+
+    return UnreachableError(
+        f"{constants.ENDPOINT} does not answer as the Hub does ({what}): look for a login page of this network, a "
+        "proxy, or a wrong HF_ENDPOINT"
+    )
 
 
 def status_of(error: Exception) -> int | None:
@@ -56,6 +79,18 @@ def said(error: Exception, path: str, revision: str | None, name: str | None = N
     """
     from huggingface_hub import constants, errors
 
+    if isinstance(error, UnicodeEncodeError):
+        return CheckpointError(
+            "the Hub's token on this machine (HF_TOKEN, or what `hf auth login` saved) has characters that no token "
+            "has; copy it anew"
+        )
+    if isinstance(error, OSError) and error.filename is not None and not isinstance(error, ConnectionError):
+        return CheckpointError(
+            f"cannot use {error.filename}: {error.strerror}; where it belongs to the cache of the Hub, set HF_HOME to "
+            "another folder"
+        )
+    if is_foreign(error):
+        return foreign(type(error).__name__)
     what = path if revision is None else f"{path} at revision {revision}"
     if name is not None:
         what = f"{name} of {what}"
@@ -122,7 +157,7 @@ def _not_found(path: str) -> str:
     for kind, info in asked if "/" in path else ():
         try:
             info(path, timeout=5)
-        except any_error():
+        except (*any_error(), *MALFORMED):
             continue
         return f"{path} is a {kind} on the Hub, not a model"
     return f"there is neither a folder nor a Hub model {path!r}; if it is private, `hf auth login` first{_who()}"
@@ -133,7 +168,7 @@ def _near(path: str, revision: str) -> str:
 
     try:
         refs = HfApi().list_repo_refs(path)
-    except any_error():
+    except (*any_error(), *MALFORMED):
         return f"it has no revision {revision!r}"
     return unknown_name("revision", revision, [one.name for one in (*refs.branches, *refs.tags)])
 

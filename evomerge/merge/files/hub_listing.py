@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evomerge.errors import CheckpointError
@@ -18,6 +18,7 @@ ANSWER_SECONDS = 8.0
 _TRIES, _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 3, 0.5, 20.0
 _BUSY = (429, 500, 502, 503, 504)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def is_offline() -> bool:
 
 def is_commit(revision: str | None) -> bool:
     """Return whether a revision is a whole commit id, which never means anything else."""
-    return revision is not None and _COMMIT.fullmatch(revision) is not None
+    return isinstance(revision, str) and _COMMIT.fullmatch(revision) is not None
 
 
 def cached_commit(path: str, revision: str | None) -> str | None:
@@ -115,14 +116,27 @@ def ask(path: str, revision: str | None) -> Listing:
         lambda: api.model_info(path, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS),
         lambda error: hub_errors.said(error, path, revision),
     )
-    files = {}
-    for one in info.siblings or ():
-        etag = one.lfs.sha256 if one.lfs is not None else one.blob_id
-        files[one.rfilename] = RemoteFile(one.rfilename, int(one.size or 0), str(etag))
+    if not is_commit(info.sha):
+        raise hub_errors.foreign(f"the commit of {path} is {info.sha!r}")
+    files = {one.rfilename: _remote(path, one) for one in info.siblings or ()}
     listing = Listing(path, str(info.sha), files, _licence(info), bool(info.gated))
     if not is_commit(revision):
         _remember(listing, revision or "main")
     return listing
+
+
+def _remote(path: str, said: Any) -> RemoteFile:
+    """Return a file of a repository as the Hub describes it.
+
+    Raises:
+        hub_errors.UnreachableError: if its name leads out of the repository, or size or hash are missing.
+    """
+    etag, name = said.lfs.sha256 if said.lfs is not None else said.blob_id, str(said.rfilename)
+    if not isinstance(said.size, int) or not _HASH.fullmatch(str(etag)):
+        raise hub_errors.foreign(f"{name} of {path} has no size and hash")
+    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        raise hub_errors.foreign(f"{path} holds {name!r}, which lies outside of it")
+    return RemoteFile(name, said.size, str(etag))
 
 
 def patiently(request: Any, explained: Any) -> Any:
@@ -138,9 +152,14 @@ def patiently(request: Any, explained: Any) -> Any:
     for tried in range(1, _TRIES + 1):
         try:
             return request()
-        except hub_errors.any_error() as error:
+        except (*hub_errors.any_error(), *hub_errors.MALFORMED) as error:
             status = hub_errors.status_of(error)
-            if tried == _TRIES or (status is not None and status not in _BUSY) or hub_errors.is_hopeless(error):
+            if (
+                tried == _TRIES
+                or hub_errors.is_foreign(error)
+                or (status is not None and status not in _BUSY)
+                or hub_errors.is_hopeless(error)
+            ):
                 raise explained(error) from error
             time.sleep(pause(tried, error))
     raise AssertionError("the last try returns or raises")

@@ -258,6 +258,10 @@ def _stream(listing: Listing, file: RemoteFile, begin: int, until: int) -> Itera
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
         hf_raise_for_status(response)
+        length = response.headers.get("Content-Length")
+        if response.status_code == 200 and length is not None and length != str(file.size):
+            what = f"{length} bytes of {response.headers.get('Content-Type')} in place of {file.size}"
+            raise _broken(listing, file, hub_errors.foreign(what))
         skip = begin if response.status_code == 200 else 0  # a server between here and there that knows no ranges
         left = until - begin
         for chunk in response.iter_bytes():  # as they come: what is gathered first is lost where a connection is cut
