@@ -11,7 +11,7 @@ class UnreachableError(Exception):
     """The Hub cannot be reached; what the cache has may still do."""
 
 
-MALFORMED = (ValueError, TypeError, KeyError, AttributeError)
+MALFORMED: tuple[type[Exception], ...] = (ValueError, TypeError, KeyError, AttributeError)
 """What huggingface_hub raises on an answer that is none of the Hub's: a login page of a network, a proxy's words."""
 
 
@@ -157,7 +157,7 @@ def _not_found(path: str) -> str:
     for kind, info in asked if "/" in path else ():
         try:
             info(path, timeout=5)
-        except (*any_error(), *MALFORMED):
+        except any_error() + MALFORMED:
             continue
         return f"{path} is a {kind} on the Hub, not a model"
     return f"there is neither a folder nor a Hub model {path!r}; if it is private, `hf auth login` first{_who()}"
@@ -168,7 +168,7 @@ def _near(path: str, revision: str) -> str:
 
     try:
         refs = HfApi().list_repo_refs(path)
-    except (*any_error(), *MALFORMED):
+    except any_error() + MALFORMED:
         return f"it has no revision {revision!r}"
     return unknown_name("revision", revision, [one.name for one in (*refs.branches, *refs.tags)])
 

@@ -152,7 +152,7 @@ def patiently(request: Any, explained: Any) -> Any:
     for tried in range(1, _TRIES + 1):
         try:
             return request()
-        except (*hub_errors.any_error(), *hub_errors.MALFORMED) as error:
+        except hub_errors.any_error() + hub_errors.MALFORMED as error:
             status = hub_errors.status_of(error)
             if (
                 tried == _TRIES
