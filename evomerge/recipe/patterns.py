@@ -25,6 +25,8 @@ from evomerge.errors import RecipeError
 from evomerge.system.text import cut
 
 _WILD = re.compile(r"[*?\[]")
+_IN_SETS = re.compile(r"[\\\[\]^&~|]")
+"""Signs that mean something inside of a regular expression's set, and nothing inside of a shell's."""
 _KEYS = ("pattern", "last", "every", "trust_remote_code", "allow_pickle")
 _SHOWN = 8
 """How many names a message lists."""
@@ -82,10 +84,17 @@ def _expanded(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
     last, every = (_count(key, said.get(key)) for key in ("last", "every"))
     matches = _matches(text)
     if not matches:
-        raise RecipeError(f"no model matches {text}; {_there(text)}")
+        hint = "; a bracket that belongs to a name is written [[]" if "[" in text else ""
+        raise RecipeError(f"no model matches {text}; {_there(text)}{hint}")
     chosen = matches[:: -(every or 1)][:last][::-1]
     given = {key: said[key] for key in ("trust_remote_code", "allow_pickle") if said.get(key) is not None}
-    return {f"{name}-{'-'.join(parts)}": {"path": path, **given} if given else path for parts, path in chosen}
+    found: dict[str, Any] = {}
+    for parts, path in chosen:
+        called = f"{name}-{'-'.join(parts)}"
+        if called in found:
+            raise RecipeError(f"{text} names two models {called!r}, one of them {path}; give each a name of its own")
+        found[called] = {"path": path, **given} if given else path
+    return found
 
 
 def _count(key: str, said: Any) -> int | None:
@@ -105,6 +114,7 @@ def _matches(text: str) -> list[tuple[tuple[str, ...], str]]:
     try:
         # What is written before the wildcards stays as it is, so that a recipe stays relative.
         whole = str(Path(text).expanduser()) if text.startswith("~") else text.rstrip("/")
+        whole = re.sub("(?<!^)/+", "/", whole)  # as glob writes them
         paths = [path for path in glob.glob(whole) if Path(path).is_dir() or path.endswith(".gguf")]  # noqa: PTH207
         form = re.compile(_as_regex(whole))
     except (OSError, RuntimeError, ValueError, re.error) as error:
@@ -117,22 +127,24 @@ def _as_regex(pattern: str) -> str:
     """Return a regular expression with a group for the wildcards of a pattern that stand together."""
     made, inside = "", False
     for piece in re.findall(r"\*|\?|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL):
-        wild = piece in ("*", "?") or len(piece) > 1
+        itself = piece[1] if len(piece) == 3 and piece[1] in "*?[" else None  # how a shell writes these signs
+        wild = itself is None and (piece in ("*", "?") or len(piece) > 1)
         made += "(" if wild and not inside else ")" if inside and not wild else ""
         inside = wild
         if piece in ("*", "?"):
             made += "[^/]" if piece == "?" else "[^/]*"
         elif wild:
-            within = piece[1:-1].replace("\\", r"\\")
-            made += f"[^{within[1:]}]" if within.startswith("!") else f"[{within}]"
+            no, within = ("^", piece[2:-1]) if piece.startswith("[!") else ("", piece[1:-1])
+            made += f"[{no}" + _IN_SETS.sub(r"\\\g<0>", within) + "]"
         else:
-            made += re.escape(piece)
+            made += re.escape(piece if itself is None else itself)
     return made + (")" if inside else "")
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:
     """Return a sort key by which 1000 comes after 500."""
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", text) if part]
+    parts = re.split(r"(\d+)", text)
+    return [(not i % 2, int(part) if i % 2 else 0, part) for i, part in enumerate(parts) if part]
 
 
 def _there(text: str) -> str:

@@ -109,3 +109,14 @@ def test_a_recipe_holds_what_was_found(run: Path) -> None:
     assert "pattern" not in recipe.to_yaml()
     with pytest.raises(RecipeError, match="no model matches"):
         Recipe.from_yaml(text)
+
+
+def test_signs_that_belong_to_names_and_names_that_meet(run: Path) -> None:
+    for name in ("a[1]/c-1", "a[1]/c-2²", "b/1-1/2", "b/1/1-2"):
+        (run / name).mkdir(parents=True)
+    assert list(expand_parents({"s": "a[[]1]/c-*"})) == ["s-1", "s-2²"]
+    assert list(expand_parents({"s": "run//checkpoint-[^5]00"})) == ["s-5"]
+    with pytest.raises(RecipeError, match=r"a bracket that belongs to a name is written \[\[\]"):
+        expand_parents({"s": "a[1]/c-*"})
+    with pytest.raises(RecipeError, match="names two models 's-1-1-2'"):
+        expand_parents({"s": "b/*/*"})
