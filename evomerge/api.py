@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evomerge.export import ExportReport
     from evomerge.export.adapter import ExtractedAdapter
     from evomerge.export.hub import Pushed
-    from evomerge.export.verify import Verification
+    from evomerge.export.verification import Verification
     from evomerge.report import Shown
     from evomerge.workflows.evaluate import RunEvaluation
     from evomerge.workflows.full_evaluation import FullResult

@@ -18,7 +18,7 @@ from evomerge.system.files import read_text
 from evomerge.system.text import visible
 
 if TYPE_CHECKING:
-    from evomerge.export.verify import Verification
+    from evomerge.export.verification import Verification
 
 
 def run(words: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from evomerge.errors import ExportError
 from evomerge.export.adapter_check import AdapterCheck, check_adapter
 from evomerge.export.lora import Extraction, extract
 from evomerge.export.revisions import is_hub_id
-from evomerge.merge.disk.folder import appearing
+from evomerge.merge.disk.appearing import appearing
 from evomerge.merge.files.belongings import belongings
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.files.model_class import model_kind

@@ -17,7 +17,7 @@ from typing import Any
 
 from evomerge.errors import ExportError
 from evomerge.export.gguf_check import check_gguf
-from evomerge.merge.disk.folder import appearing
+from evomerge.merge.disk.appearing import appearing
 from evomerge.merge.files.locate import locate
 from evomerge.recipe import ModelSource
 from evomerge.system.files import free_folder

@@ -17,7 +17,7 @@ from evomerge.system.leftovers import hidden_folder
 
 if TYPE_CHECKING:
     from evomerge.export.answering import Answering
-    from evomerge.export.verify import Verification
+    from evomerge.export.verification import Verification
     from evomerge.merge.paths.plan import RepeatedLayers
     from evomerge.merge.sources import Sources
 

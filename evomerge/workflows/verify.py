@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evomerge.assembly.hub_models import ready
-from evomerge.export.verify import Verification
+from evomerge.export.verification import Verification
 from evomerge.export.verify import verify as compare
 from evomerge.recipe import Recipe
 from evomerge.workflows import Note

@@ -14,7 +14,8 @@ from evomerge import api
 from evomerge.cli.main import main
 from evomerge.errors import ExportError
 from evomerge.export import ExportReport, export_recipe, model_card
-from evomerge.export.verify import Verification, default_tolerance, verify
+from evomerge.export.verification import Verification
+from evomerge.export.verify import default_tolerance, verify
 from evomerge.merge.paths import plan as path_plan
 from evomerge.recipe import ModelSource, Parent, Recipe, Step
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 from evomerge.errors import CheckpointError, ExportError, RecipeError
 from evomerge.merge.adapters.contents import model_fingerprint, source_fingerprint
 from evomerge.merge.apply import prepared
-from evomerge.merge.disk.folder import Progress, appearing, merge_to_disk
+from evomerge.merge.disk.appearing import appearing
+from evomerge.merge.disk.folder import Progress, merge_to_disk
 from evomerge.merge.disk.stream import Piece, write_files
 from evomerge.merge.files.header import read_header
 from evomerge.merge.methods import opcm

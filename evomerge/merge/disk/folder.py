@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import CheckpointError, ExportError
+from evomerge.merge.disk.appearing import appearing
 from evomerge.merge.disk.plain import PlainMerge, UnusualError, plain_merge
 from evomerge.merge.disk.stream import Lend, Piece, file_size, write_files
 from evomerge.merge.files import pages
@@ -23,7 +22,6 @@ from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan, TensorTask
 from evomerge.recipe import Recipe
 from evomerge.system.files import free_folder, write_json
-from evomerge.system.leftovers import hidden_folder
 
 if TYPE_CHECKING:
     from evomerge.merge.disk.flat import Flat
@@ -221,42 +219,6 @@ def _write(build: _Build, recipe: Recipe, out: Path, shard_size: int, progress: 
         _write_weights(build, folder, shard_size, progress)
         _write_tokenizer(build, folder)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-
-
-@contextlib.contextmanager
-def appearing(out: Path) -> Iterator[Path]:
-    """Yield a new folder beside `out`, which becomes `out` at the end or is removed if anything goes wrong.
-
-    Raises:
-        ExportError: if it cannot be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with hidden_folder(out) as folder:
-            yield folder
-            for path in folder.rglob("*"):
-                _sync(path)
-            _sync(folder)
-            folder.rename(out)  # replaces an empty folder, refuses any other
-            _sync(out.parent)
-    except OSError as error:
-        raise ExportError(f"cannot write {out}: {_reason(error)}; nothing was left there") from error
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or a folder's entries where possible, to the disk, so that it survives a power cut."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-            os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full: make room, or choose another disk"
-    return error.strerror or str(error)
 
 
 def _write_weights(build: _Build, folder: Path, shard_size: int, progress: Progress | None) -> None:
