@@ -19,7 +19,7 @@ def run(words: Sequence[str]) -> int:
         prog="evomerge extract-lora",
         description="Write what distinguishes a model from its base as a LoRA adapter, cut to a rank.",
     )
-    parser.add_argument("model", help="a model's folder or Hub id, such as an exported merge")
+    parser.add_argument("model", help="a model's folder or Hub id, such as an exported merge; or {path: …}")
     parser.add_argument("base", help="the model that the adapter lies on, of the same shape")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write; must not exist or be empty")
     parser.add_argument("--rank", default="32", help=f"of each matrix, or {AUTO}: as --error asks (default 32)")

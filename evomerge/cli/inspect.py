@@ -37,7 +37,8 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "model",
         nargs="+",
-        help="a folder, Hub id, zoo:NAME, recipe file, or run (its parents and base); NAME=MODEL gives it a name",
+        help="a folder, Hub id, GGUF file, zoo:NAME, recipe file, run (its parents and base), or as in a recipe "
+        "'{path: MODEL, adapter: ADAPTER}'; NAME=MODEL gives it a name",
     )
     parser.add_argument("--base", help="the model from which task vectors are measured")
     parser.add_argument(

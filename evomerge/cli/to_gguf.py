@@ -14,7 +14,7 @@ def run(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="evomerge to-gguf", description="Write a model as a GGUF file, by your llama.cpp, and read it back."
     )
-    parser.add_argument("model", help="a model's folder or Hub id, such as an exported merge")
+    parser.add_argument("model", help="a model's folder or Hub id, such as an exported merge; or {path: …}")
     parser.add_argument("type", help="f32, f16, bf16; or of a quantised copy: q8_0, Q4_K_M (needs llama-quantize), …")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write; must not exist or be empty")
     parser.add_argument("--llama-cpp", type=Path, metavar="DIR", help="llama.cpp's folder (default: $LLAMA_CPP, PATH)")

@@ -16,6 +16,7 @@ from evomerge.export.lora import Extraction, extract
 from evomerge.export.revisions import is_hub_id
 from evomerge.merge.disk.appearing import appearing
 from evomerge.merge.files.belongings import belongings
+from evomerge.merge.files.locate import whole_model
 from evomerge.merge.files.model import OpenModel, open_checkpoint
 from evomerge.merge.files.model_class import model_kind
 from evomerge.recipe import ModelSource
@@ -89,6 +90,8 @@ def extract_adapter(
         CheckpointError: if a model cannot be read.
     """
     folder = free_folder(out, ExportError)
+    for one in (model, base):
+        whole_model(one)
     opened, below = open_checkpoint(model), open_checkpoint(base)
     made = extract(opened, below, rank=rank, error=error, others=others, progress=progress)
     called = names or (_name(model), _name(base))

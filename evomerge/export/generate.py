@@ -6,13 +6,15 @@ folder says is said by the library that its users have, with the end tokens and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from evomerge.analysis.short_answers import ShortAnswer
 from evomerge.export.questions import Question
@@ -120,20 +122,33 @@ def _generate(loaded: Loaded, questions: Sequence[Question], count: Callable[[in
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
     decodes_apart = bool(getattr(model.config, "is_encoder_decoder", False))
     start = 1 if decodes_apart else longest
-    made = model.generate(
-        inputs.to(model.device),
-        attention_mask=mask.to(model.device),
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=max(limits),
-        pad_token_id=pad,
-        stopping_criteria=StoppingCriteriaList([_Ended(tokenizer, questions, limits, start, count)]),
-    )
+    with _without_own_length(model):
+        made = model.generate(
+            inputs.to(model.device),
+            attention_mask=mask.to(model.device),
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max(limits),
+            pad_token_id=pad,
+            stopping_criteria=StoppingCriteriaList([_Ended(tokenizer, questions, limits, start, count)]),
+        )
     ends = _end_tokens(model)
     return [
         _answer(tokenizer, row.tolist()[:limit], one, limit, ends)
         for row, one, limit in zip(made[:, start:].cpu(), questions, limits, strict=True)
     ]
+
+
+@contextmanager
+def _without_own_length(model: Any) -> Iterator[None]:
+    """Hide a model's own `max_length`: the question's limit counts, and transformers would warn of the two."""
+    own = model.generation_config
+    model.generation_config = copy.copy(own)
+    model.generation_config.max_length = GenerationConfig().max_length
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _answer(tokenizer: Any, tokens: list[int], question: Question, limit: int, ends: set[int]) -> ShortAnswer:

@@ -18,7 +18,7 @@ from typing import Any
 from evomerge.errors import ExportError
 from evomerge.export.gguf_check import check_gguf
 from evomerge.merge.disk.appearing import appearing
-from evomerge.merge.files.locate import locate
+from evomerge.merge.files.locate import locate, whole_model
 from evomerge.recipe import ModelSource
 from evomerge.system.files import free_folder
 from evomerge.system.text import visible
@@ -117,6 +117,7 @@ def write_gguf(
     """
     tools = find_llama_cpp(llama_cpp, kind)
     folder = free_folder(out, ExportError)
+    whole_model(model)
     source = locate(model)
     name = name or source.name
     word = kind.lower() if kind.lower() in CONVERTED else kind.upper()

@@ -81,7 +81,7 @@ def counterparts(model: OpenModel, donor: OpenModel) -> Counterparts:
         return _of_language_parts(model, donor)
     if model is donor:
         return Counterparts({name: name for name in donor.naming.targets})
-    settings = list(setting_differences(model, donor).values())
+    settings = setting_differences(model, donor)
     found = _Found()
     by_target = {target: name for name, target in model.naming.targets.items() if target not in model.naming.parts}
     for name, target in donor.naming.targets.items():
@@ -90,8 +90,10 @@ def counterparts(model: OpenModel, donor: OpenModel) -> Counterparts:
             found.lost.append(name)
         else:
             found.take(name, mine, model, donor)
+    if not found.own and "model_type" in settings:  # nothing is gained by listing every setting and tensor
+        return Counterparts({}, problems=(f"{settings['model_type']}, and no tensor of one is in the other",))
     extra = [name for name in model.naming.targets if name not in set(found.own.values())]
-    return Counterparts(found.own, problems=(*settings, *found.problems(extra)))
+    return Counterparts(found.own, problems=(*settings.values(), *found.problems(extra)))
 
 
 def differ_in_rows_alone(model: OpenModel, donor: OpenModel) -> bool:

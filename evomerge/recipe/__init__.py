@@ -13,7 +13,7 @@
 
 from evomerge.recipe.layer_path import Step
 from evomerge.recipe.recipe import DTYPES, PASSTHROUGH, ROLES, Group, Parent, Recipe, Value
-from evomerge.recipe.source import ModelSource
+from evomerge.recipe.source import ModelSource, in_braces
 from evomerge.recipe.tokenizer import TokenizerBuild
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "Step",
     "TokenizerBuild",
     "Value",
+    "in_braces",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from evomerge.errors import RecipeError, unknown_name
+from evomerge.system.yaml_text import Place, YamlError, read_yaml
 
 _AT_REVISION = re.compile(r"([\w-][\w.-]*/[\w.-]+)@([\w./-]+)")
 """A Hub id at a revision, `org/name@revision`. A local folder of that very name comes first; see `locate`."""
@@ -79,6 +80,29 @@ class ModelSource:
         read: dict[str, Any] = {name: str(one) for name, one in data.items() if name not in _FLAGS and one is not None}
         read |= {name: bool(data.get(name)) for name in _FLAGS}
         return cls(**read)
+
+    @classmethod
+    def from_text(cls, text: str) -> ModelSource:
+        """Return the model that a word of a command names: a path or Hub id, or as in a recipe `{path: …, adapter: …}`.
+
+        Raises:
+            RecipeError: if what stands in braces names no model.
+        """
+        if not in_braces(text):
+            return cls.from_data(text)
+        try:
+            return cls.from_data(read_yaml(text, text_at=_is_text))
+        except YamlError as error:
+            raise RecipeError(f"a model is a path or Hub id, or {_FORM}, but {text} is no YAML: {error}") from error
+
+
+def in_braces(text: str) -> bool:
+    """Return whether a word of a command names a model as a recipe does, `{path: …}`, rather than by its path alone."""
+    return text.startswith("{") and text.endswith("}")
+
+
+def _is_text(place: Place) -> bool:
+    return len(place) == 1 and place[0] in SOURCE_TEXTS
 
 
 _FORM = "{path:, revision:, file:, adapter:, adapter_revision:, trust_remote_code:, allow_pickle:}"

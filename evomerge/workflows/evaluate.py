@@ -264,7 +264,7 @@ def _as_recipe(target: str | Path | Recipe) -> Recipe:
         return target
     if Path(target).suffix in (".yaml", ".yml"):
         return load_recipe(target)
-    return Recipe("linear", (Parent("model", ModelSource.from_data(str(target))),))
+    return Recipe("linear", (Parent("model", ModelSource.from_text(str(target))),))
 
 
 def _means(scores: Sequence[ItemScore]) -> dict[str, dict[str, Score]]:

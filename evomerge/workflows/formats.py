@@ -28,7 +28,7 @@ def extract_lora(
     progress: Progress | None,
 ) -> ExtractedAdapter:
     """Write what distinguishes a model from its base as a LoRA adapter; see `evomerge.api.extract_lora`."""
-    sources = (ModelSource.from_data(str(model)), ModelSource.from_data(str(base)))
+    sources = (ModelSource.from_text(str(model)), ModelSource.from_text(str(base)))
     return extract_adapter(*sources, out, rank=rank, error=error, others=others, verify=verify, progress=progress)
 
 
@@ -36,7 +36,7 @@ def to_gguf(
     model: str | Path, kind: str, out: str | Path, *, llama_cpp: str | Path | None, name: str | None, note: Note | None
 ) -> Path:
     """Write a model as a GGUF file by llama.cpp; see `evomerge.api.to_gguf`."""
-    source = ModelSource.from_data(str(model))
+    source = ModelSource.from_text(str(model))
     return write_gguf(source, kind, out, llama_cpp=llama_cpp, name=name, note=note)
 
 

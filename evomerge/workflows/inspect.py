@@ -20,7 +20,7 @@ from evomerge.merge.files.model import OpenModel
 from evomerge.merge.files.tokens import files_digest, read_tokens
 from evomerge.merge.kinship import Kinship, Relation, find_kinship
 from evomerge.merge.sources import Sources
-from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe
+from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, in_braces
 from evomerge.store.run_dir import DATABASE, RunDir
 from evomerge.workflows import Note
 
@@ -107,7 +107,7 @@ def _named(
 
 def _run_of(target: str | Path | Recipe) -> tuple[list[Parent], Parent | None] | None:
     """Return the parents and the base of a run; None: it is none."""
-    if isinstance(target, Recipe) or not (Path(target) / DATABASE).is_file():
+    if isinstance(target, Recipe) or in_braces(str(target)) or not (Path(target) / DATABASE).is_file():
         return None
     with RunDir.open(target) as run:
         config = from_data(run.config).models
@@ -120,8 +120,11 @@ def _source(target: str | Path | Recipe) -> Parent:
         return Parent(f"recipe {target.content_hash[:8]}", target)
     text = str(target)
     name, equals, place = text.partition("=")
-    if not equals or "/" in name or Path(text).exists():
+    if not equals or "/" in name or "{" in name or (not in_braces(place) and Path(text).exists()):
         name, place = "", text
+    if in_braces(place):
+        source = ModelSource.from_text(place)
+        return Parent(name or _last_part(source.adapter or source.file or source.path), source)
     if Path(place).suffix in (".yaml", ".yml"):
         return Parent(name or Path(place).stem, load_recipe(place))
     source = ModelSource.from_data(place)

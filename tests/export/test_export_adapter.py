@@ -19,7 +19,7 @@ from transformers import (
     Qwen2MoeConfig,
 )
 
-from evomerge.errors import ExportError
+from evomerge.errors import CheckpointError, ExportError
 from evomerge.export.adapter import extract_adapter
 from evomerge.recipe import ModelSource
 
@@ -171,3 +171,9 @@ def test_what_cannot_be_extracted_is_refused_and_leaves_nothing(tmp_path: Path) 
         with pytest.raises(ExportError, match=said):
             extract_adapter(*pair, tmp_path / "out", **options)
     assert not [one for one in tmp_path.iterdir() if "out" in one.name]
+
+
+def test_an_adapter_on_a_model_is_not_taken_for_the_model_below(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="m \\+ a is a model with an adapter, and whole weights are needed here"):
+        extract_adapter(ModelSource("m", adapter="a"), ModelSource("m"), tmp_path / "out", rank=4)
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,8 +106,8 @@ def test_a_path_with_ends_of_its_own_can_be_a_parent_and_stays_in_a_lineage(made
 def opened(config: Any) -> OpenModel:
     nowhere = Path()
     return OpenModel(
-        label=config.model_type, config=config, tensors=None, folder=nowhere, tokenizer_folder=nowhere,  # type: ignore[arg-type]
-        generation_folder=nowhere, trust_remote_code=False,
+        label=config.model_type, config=config, tensors=SimpleNamespace(infos={}),  # type: ignore[arg-type]
+        folder=nowhere, tokenizer_folder=nowhere, generation_folder=nowhere, trust_remote_code=False,
     )  # fmt: skip
 
 

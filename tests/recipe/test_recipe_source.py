@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evomerge.errors import RecipeError
+from evomerge.errors import CheckpointError, RecipeError
 from evomerge.merge.files.locate import locate
 from evomerge.recipe import ModelSource, Recipe
 
@@ -44,11 +44,38 @@ def test_a_wrong_source_is_told(data: Any, words: str) -> None:
         ModelSource.from_data(data)
 
 
+@pytest.mark.parametrize(("word", "source"), [
+    ("org/model@v1", ModelSource("org/model", "v1")),
+    ("{path: m, adapter: 007, adapter_revision: 1e3}", ModelSource("m", adapter="007", adapter_revision="1e3")),
+    ("{path: m, allow_pickle: true}", ModelSource("m", allow_pickle=True)),
+    ('{"path": "a, b", "file": "x.gguf"}', ModelSource("a, b", file="x.gguf")),
+])  # fmt: skip
+def test_a_word_of_a_command_names_a_model_as_a_recipe_does(word: str, source: ModelSource) -> None:
+    assert ModelSource.from_text(word) == source
+
+
+@pytest.mark.parametrize(("word", "words"), [
+    ("{path: [m}", r"or \{path:, .*, but \{path: \[m\} is no YAML"),
+    ("{pth: m}", "a model is a path or Hub id"),
+])  # fmt: skip
+def test_a_word_in_braces_that_names_no_model_is_told(word: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        ModelSource.from_text(word)
+
+
 def test_revisions_and_adapters_are_text_in_a_recipe() -> None:
     text = "method: linear\nparents:\n  no: {path: org/m, revision: 1e3, adapter: 007, adapter_revision: 1.0}\n"
     recipe = Recipe.from_yaml(text + "parameters: {weight: 1.0}\n")
     assert recipe.parents[0].source == ModelSource("org/m", "1e3", adapter="007", adapter_revision="1.0")
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+
+
+def test_a_missing_gguf_file_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.gguf", "here/x.gguf", str(tmp_path / "x.gguf")):
+        with pytest.raises(CheckpointError, match=f"^there is no file {name}$"):
+            locate(ModelSource(name))
 
 
 def test_a_folder_whose_name_looks_like_a_revision_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tiny_search import composed, tiny_model, write_tiny
 
 from evomerge import api
@@ -144,6 +147,17 @@ def test_names_tell_models_apart(tmp_path: Path) -> None:
     found = api.inspect([one, other, f"third={one}"])
     assert [each["name"] for each in found["models"]] == ["model", "model (2)", "third"]
     assert "model and model (2) are the same model, as far as was sampled" in str(found["warnings"])
+
+
+def test_a_pickle_is_inspected_where_the_word_allows_it_as_a_recipe_does(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "m", 1)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=re.escape(f"write {{path: {folder}, allow_pickle: true}}")) as refused:
+        api.inspect([folder])
+    word = next(iter(re.findall(r"\{.*?\}", str(refused.value))))
+    (one,) = api.inspect([f"old={word}"])["models"]
+    assert (one["name"], one["storage"].startswith("pickle")) == ("old", True), one["storage"]
 
 
 def test_a_template_and_another_vocabulary_show(tmp_path: Path) -> None:

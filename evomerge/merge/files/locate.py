@@ -30,6 +30,19 @@ def locate(source: ModelSource) -> Path:
     return folder
 
 
+def whole_model(source: ModelSource) -> None:
+    """Refuse a source that names an adapter on top of its model, which `locate` would leave out.
+
+    Raises:
+        CheckpointError: if it does.
+    """
+    if source.adapter is not None:
+        raise CheckpointError(
+            f"{source.label} is a model with an adapter, and whole weights are needed here; write them first: "
+            "`evomerge merge RECIPE.yaml DIR` with `method: passthrough` and this as the one parent"
+        )
+
+
 def locate_any(source: ModelSource) -> Path:
     """Return the local folder of what a path names, a whole model or an adapter; a Hub id is downloaded.
 
@@ -115,6 +128,8 @@ def _local(source: ModelSource) -> Path | None:
         if source.revision is not None:
             raise CheckpointError(f"{source.path} is a local folder, so it has no revision {source.revision!r}")
         return local
+    if local.suffix == ".gguf" and ("/" not in source.path or local.parent.is_dir()):
+        raise CheckpointError(f"there is no file {source.path}")  # no Hub id: those have an owner
     if source.path.startswith((".", "/", "~")) or source.path.count("/") > 1:
         raise CheckpointError(f"there is no folder {source.path}")
     return None

@@ -166,8 +166,8 @@ def no_pickle(folder: Path, file: Path) -> str:
     """Return why the weights of a folder are not read, if they are a pickle, and what can be done."""
     return (
         f"{folder} holds its weights as {file.name}, a pickle, which can run code when it is read. If you trust "
-        "where it comes from, write {path: …, allow_pickle: true}: it is then read by torch's loader for weights "
-        "alone, which refuses code. Or convert it: AutoModelForCausalLM.from_pretrained(folder)"
+        f"where it comes from, write {{path: {folder}, allow_pickle: true}}: it is then read by torch's loader for "
+        "weights alone, which refuses code. Or convert it: AutoModelForCausalLM.from_pretrained(folder)"
         ".save_pretrained(new_folder) writes safetensors"
     )
 
