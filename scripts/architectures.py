@@ -25,7 +25,9 @@ missing or unexpected tensor, and compared with a mean made by hand: every tenso
   *mixers* are parts of layers that are neither attention nor MLP (state-space, convolutions: role `other`); *experts*:
   a mixture, whether its experts are stacked in one tensor or stored one by one; *tied*: the head is the embedding.
 - **layer paths**: whether layers can stand in another order and come again. Else the first reason why not; a path in a
-  recipe that keeps what is asked for may still work, and is checked for itself.
+  recipe that keeps what is asked for may still work, and is checked for itself: in memory, where `evaluate` runs it,
+  it must compute what its folder does; a folder is written if the class can hold the layers in that order, with a
+  warning if one computes something else at its new place.
 - **scored by**: the engine of a search. What writes no text can be merged by a recipe, not searched.
 """
 

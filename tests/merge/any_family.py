@@ -83,7 +83,12 @@ BY_HAND: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "esm": {"vocab_size": VOCABULARY, "pad_token_id": 0, "mask_token_id": 3},
     # As many heads for keys as for queries.
-    "dots3_note_text": {"num_key_value_heads": 4},
+    "dots3_note_text": {
+        "num_key_value_heads": 4,
+        # Layers with a window have sizes of their own, under names of another form.
+        "swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 8, "swa_kv_lora_rank": 8,
+        "swa_head_dim": 8, "swa_qk_nope_head_dim": 4, "swa_qk_rope_head_dim": 4, "swa_v_head_dim": 8,
+    },
     "esmc": {"num_key_value_heads": 4},
     # Layers that use the keys of earlier layers of their kind.
     "gemma3n_text": {

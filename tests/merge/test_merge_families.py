@@ -41,4 +41,5 @@ def test_no_family_is_left_out_and_none_fails_to_merge() -> None:
 
 @pytest.mark.slow
 def test_every_row_of_the_page_is_what_comes_out() -> None:
+    """Some minutes: two seconds a row, since no model has more than `MOST` parameters."""
     assert SCRIPT["page"]([SCRIPT["tried"](one) for one in SCRIPT["every"]()]).splitlines() == rows()

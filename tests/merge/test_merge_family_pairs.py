@@ -69,7 +69,10 @@ def check(model_type: str, tied: bool, shards: tuple[bool, bool], dtype: str, se
         live = LiveModel(ModelSource(str(made["a"])))
         live.write(of)
         live.model.save_pretrained(Path(folder) / "live")
-        assert same_bytes(tensors_of(out), tensors_of(Path(folder) / "live"))
+        wide = tuple(live.model._keep_in_fp32_modules or ())  # what the class has in fp32 in any model of halves
+        disk, saved = tensors_of(out), tensors_of(Path(folder) / "live")
+        assert same_bytes(disk, {name: value.to(disk[name].dtype) if any(one in name for one in wide) else value
+                                 for name, value in saved.items()})  # fmt: skip
 
 
 @settings(PROFILE, max_examples=6)
