@@ -132,7 +132,7 @@ def _config(path: Path, table: GgufTable) -> tuple[Any, dict[str, Any]]:
             config = AutoConfig.for_model(**settings)
     except Exception as error:  # transformers raises almost anything on metadata that it does not understand
         raise CheckpointError(
-            f"transformers cannot make a configuration of {path} (architecture {table.architecture}): "
+            f"transformers cannot make a configuration of {path.resolve()} (architecture {table.architecture}): "
             f"{error_text(error, most=300)}; merge the safetensors that it was converted from"
         ) from error
     # transformers looks for the head in one file alone.
