@@ -47,9 +47,10 @@ def base_of(source: ModelSource) -> ModelSource:
         exists = there.exists()
     except (OSError, RuntimeError):  # too long, or no such user's home
         there, exists = Path(name), False
-    if not there.is_absolute() and (exists or not _HUB_ID.fullmatch(name)):
+    # A folder named from where it was trained counts from here, as other names of folders do, and as peft reads it.
+    if not there.is_absolute() and not exists and not _HUB_ID.fullmatch(name):
         raise CheckpointError(
-            f"{source.label} is an adapter of {cut(repr(name), 200)}, a folder whose place depends on where it was "
+            f"{source.label} is an adapter of {cut(repr(name), 200)}, a folder that is not here but where it was "
             f"trained; {instead}"
         )
     if there.is_absolute() and not exists:

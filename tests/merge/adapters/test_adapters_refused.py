@@ -47,13 +47,22 @@ def edit(adapter: Path, **changes: Any) -> ModelSource:
         ),
         ({"base_model_name_or_path": "a" * 5000}, "there is no folder aaaa"),
         ({"base_model_name_or_path": None}, r"does not say of which model; write \{path: MODEL, adapter: "),
-        ({"base_model_name_or_path": "./base"}, "whose place depends on where it was trained"),
+        ({"base_model_name_or_path": "./base"}, "a folder that is not here but where it was trained"),
         ({"base_model_name_or_path": "/nowhere/base"}, "is an adapter of /nowhere/base, which is not here"),
     ],
 )
 def test_the_configuration_says_why(changes: dict[str, Any], said: str, adapter: Path) -> None:
     with pytest.raises(CheckpointError, match=said):
         Sources().open(edit(adapter, **changes))
+
+
+def test_a_base_that_is_named_from_where_it_was_trained_is_found_from_there(
+    adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(adapter.parent)
+    for name in ("base", "./base"):
+        opened = Sources().open(edit(adapter, base_model_name_or_path=name))
+        assert opened.folder.samefile(adapter.parent / "base")
 
 
 def test_tensors_that_do_not_fit_are_named_together(adapter: Path) -> None:
