@@ -26,6 +26,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "slerp": {"method": "slerp", "parents": "ab", "parameters": {"t": 0.4}},
     "dare_ties": {"method": "dare_ties", "parents": "abc", "base": True, "parameters": {"density": 0.5}},
     "consensus_ta": {"method": "consensus_ta", "parents": "abc", "base": True},
+    "compeft": {"method": "compeft", "parents": "abc", "base": True},
+    "adapters": {"method": "linear", "parents": "xyz", "made": "adapter"},
+    "adapters, dare_ties": {"method": "dare_ties", "parents": "xyz", "made": "adapter", "base": True},
+    "fp8": {"method": "linear", "parents": "fgh", "made": "fp8", "wide": True},
+    "GGUF": {"method": "linear", "parents": "pq", "made": "gguf", "wide": True},
     "tsv_m": {"method": "tsv_m", "parents": "abc", "base": True, "few": True},
     "knots": {"method": "knots", "parents": "abc", "base": True, "few": True},
     "iso_c": {"method": "iso_c", "parents": "abc", "base": True, "few": True},
@@ -36,7 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 SIZES = {
     False: {"vocab_size": 151936, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "heads": 12},
-    True: {"vocab_size": 96000, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 28, "heads": 4},
+    True: {"vocab_size": 20480, "hidden_size": 768, "intermediate_size": 1024, "num_hidden_layers": 20, "heads": 12},
 }
 TINY = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "heads": 4}
 FEW = 2
@@ -84,7 +89,89 @@ def write_models(folder: Path, sizes: dict[str, int], layers: int, shard_bytes: 
     for path in (folder / "u").glob("token*"):
         path.unlink()
     write_tokenizer(folder / "u", sizes["vocab_size"], "own")
+    write_variants(folder, shapes, config)
     return max(2 * int(torch.tensor(shape).prod()) for shape in shapes.values())
+
+
+def write_variants(folder: Path, shapes: dict[str, tuple[int, ...]], config: Any) -> None:
+    """Write adapters x, y, z on the base, models f, g, h in fp8 with a scale for each row, and a GGUF file."""
+    import torch
+    from safetensors.torch import save_file
+
+    small = torch.Generator().manual_seed(1)
+    for who in "xyz":
+        out, rank, prefix = folder / who, 8, "base_model.model."
+        out.mkdir()
+        factors = {}
+        for name, (rows, *columns) in shapes.items():
+            if name.endswith(("q_proj.weight", "v_proj.weight")):
+                module = prefix + name.removesuffix(".weight")
+                factors[f"{module}.lora_A.weight"] = torch.randn(rank, *columns, generator=small)
+                factors[f"{module}.lora_B.weight"] = torch.randn(rows, rank, generator=small) * 0.01
+        save_file(factors, out / "adapter_model.safetensors", metadata={"format": "pt"})
+        settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+        base = {"base_model_name_or_path": str((folder / "base").resolve()), "bias": "none", "task_type": "CAUSAL_LM"}
+        (out / "adapter_config.json").write_text(json.dumps(settings | base))
+    tensors: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        values = torch.randn(64, *shape[1:], generator=small).repeat(-(-shape[0] // 64), *[1] * (len(shape) - 1))
+        values = values[: shape[0]]
+        if len(shape) == 2:  # embedding and head, too, which are the largest
+            tensors[name] = values.clamp_(-4, 4).to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale"] = torch.full((shape[0], 1), 0.02)
+        else:
+            tensors[name] = values.bfloat16()
+    (folder / "f").mkdir()
+    save_file(tensors, folder / "f" / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(folder / "base", folder / "f", ignore=shutil.ignore_patterns("part-*", "*.index.json"),
+                    dirs_exist_ok=True)  # fmt: skip
+    scheme = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel"}
+    quantisation = {
+        "quant_method": "compressed-tensors", "format": "float-quantized",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": scheme}},
+    }  # fmt: skip
+    said = json.loads((folder / "f" / "config.json").read_text())
+    (folder / "f" / "config.json").write_text(json.dumps({**said, "quantization_config": quantisation}))
+    for who in "gh":
+        shutil.copytree(folder / "f", folder / who, copy_function=os.link)
+    write_gguf(folder / "p.gguf", shapes, config)
+    os.link(folder / "p.gguf", folder / "q.gguf")
+
+
+def write_gguf(path: Path, shapes: dict[str, tuple[int, ...]], config: Any) -> None:
+    """Write a file of 8-bit weights (Q8_0), as llama.cpp's converter names them."""
+    import gguf
+    import numpy as np
+
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["<s>", "</s>", *(chr(33 + i) for i in range(config.vocab_size - 3)), '!"'])
+    writer.add_token_types([3, 3, *[1] * (config.vocab_size - 2)])
+    writer.add_token_merges(['! "'])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    kind = gguf.GGMLQuantizationType.Q8_0
+    for name, shape in shapes.items():
+        stem, _, end = name.rpartition(".")
+        if len(shape) == 1:
+            writer.add_tensor(f"{names.get_name(stem)}.{end}", np.ones(shape, np.float32))
+        else:
+            block = gguf.quantize(np.random.default_rng(2).standard_normal((1, shape[1]), np.float32) * 0.02, kind)
+            writer.add_tensor(f"{names.get_name(stem)}.{end}", block.repeat(shape[0], 0), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def write_tokenizer(folder: Path, n: int, last: str) -> None:
@@ -104,7 +191,8 @@ def write_tokenizer(folder: Path, n: int, last: str) -> None:
 def recipe(kind: str, folder: Path, layers: int) -> dict[str, Any]:
     """Return the recipe of a kind of merge."""
     asked = KINDS[kind]
-    parents: dict[str, Any] = {who: {"path": str(folder / who)} for who in asked["parents"]}
+    parents: dict[str, Any] = {who: {"path": str(folder / (f"{who}.gguf" if asked.get("made") == "gguf" else who))}
+                               for who in asked["parents"]}  # fmt: skip
     data: dict[str, Any] = {"method": asked["method"], "parents": parents}
     if asked.get("base"):
         data["base"] = {"path": str(folder / "base")}
@@ -124,7 +212,11 @@ def recipe(kind: str, folder: Path, layers: int) -> dict[str, Any]:
 def measured(kind: str, folder: Path, warm: Path, layers: int, shard: int) -> dict[str, float]:
     """Merge in this process, and return how much its memory grew at most, in bytes."""
     from evomerge import api
+    from evomerge.merge.files.formats import gguf_folder
     from evomerge.recipe import Recipe
+
+    # Beside the models, and not by XDG_CACHE_HOME, where compiled kernels are, too.
+    gguf_folder.cache_folder = lambda: folder / "cache"  # type: ignore[assignment]
 
     def merge(models: Path, out: Path, n_layers: int) -> None:
         state = out.with_name(f"{out.name}-state") if KINDS[kind].get("state") else None
@@ -182,13 +274,13 @@ def main() -> None:
                     raise SystemExit(f"{kind} failed:\n{done.stderr[-3000:]}")
                 found = json.loads(done.stdout.splitlines()[-1])
                 n_models = len(KINDS[kind]["parents"]) + bool(KINDS[kind].get("base"))
-                bound = largest * (n_models + 2) + shard
+                # What is stored in fewer bits is read in fp32. A tensor larger than a shard is a shard of its own.
+                bound = largest * (1 + bool(KINDS[kind].get("wide"))) * (n_models + 2) + max(shard, largest)
                 rows[kind] = {
                     "largest tensor (MB)": largest / 1e6,
                     "model (MB)": total / 1e6,
                     "models": n_models,
                     "peak (MB)": found["peak"] / 1e6,
-                    "without the shard (MB)": largest * (n_models + 2) / 1e6,
                     "bound (MB)": bound / 1e6,
                     "peak / bound": found["peak"] / bound,
                     "layers": layers,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from evomerge.errors import RecipeError
 from evomerge.merge.adapters.low_rank import Summand, write_sum
+from evomerge.merge.files.stored import release
 from evomerge.merge.kernels.engine import KernelEngine, engine_for
 from evomerge.merge.kernels.program import Program
-from evomerge.merge.methods.base import BASE, Inputs
+from evomerge.merge.methods.base import BASE, Inputs, blocks_of
 from evomerge.merge.methods.tensor_at import TensorAt
 from evomerge.merge.plan import MergePlan, TensorTask, place_of
 
@@ -93,9 +94,15 @@ def start_tensor(
         if low is not None:
             return write_sum(engine, *low, out, roundings)
         return engine.run(program, inputs.base, list(inputs.parents), out, roundings=roundings)
-    if not task.method.casts:
-        base = None if inputs.base is None else inputs.base.float()
-        inputs = replace(inputs, base=base, parents=[each.float() for each in inputs.parents])
+    if task.method.block is not None:
+        flat, bad = out.view(-1), cast("int | torch.Tensor", 0)
+        for start, part in blocks_of(inputs):
+            made = task.method.block(part, start)
+            found = engine.run(_COPY, None, [made], flat[start : start + made.numel()], roundings=roundings)
+            bad = found | bad if not isinstance(found, int) else max(found, int(bad))
+        return bad
+    base = None if inputs.base is None else inputs.base.float()
+    inputs = replace(inputs, base=base, parents=[each.float() for each in inputs.parents])
     made = task.method.merge(inputs)
     return engine.run(_COPY, None, [made.contiguous()], out, roundings=roundings)
 
@@ -139,7 +146,10 @@ def _inputs(plan: MergePlan, task: TensorTask, engine: KernelEngine, device: tor
     inputs = Inputs(base, parents, task.values, task.seeds, at=place_of(family, task.tensor))
     if task.method.prepare is None:
         return inputs
-    return replace(inputs, prepared=task.method.prepare(inputs, _TaskTensors(plan, task, engine, device)))
+    tensors = _TaskTensors(plan, task, engine, device)
+    found = task.method.prepare(inputs, tensors)
+    tensors.passed()
+    return replace(inputs, prepared=found)
 
 
 def _near(family: Family, device: torch.device, index: int, name: str) -> torch.Tensor:
@@ -211,6 +221,7 @@ class _TaskTensors:
         self._inputs = task.inputs
         self._device = device
         self._base = (BASE,) if task.reads_base else ()
+        self._other: str | None = None
 
     def once(
         self,
@@ -224,6 +235,14 @@ class _TaskTensors:
         of_tensor = isinstance(key, tuple) and any(isinstance(part, str) and part in self._names for part in key)
         cache = self._family.parent_cache
         return cache.get(key, find, n_bytes, what=what, models=self._serials(of), of_tensor=of_tensor)
+
+    def passed(self) -> None:
+        """Let go of the pages that were read last: a pass over models should not end with all of them in memory."""
+        if self._other is not None and self._family.parent_cache.one_merge:
+            for index in (*self._base, *self._inputs):
+                model, own = self._family.origin(index, self._other)
+                release(model.tensors, own)
+        self._other = None
 
     def lately(self, key: Hashable, find: Callable[[], T]) -> T:
         return self._family.parent_cache.recent((key, self._serials()), find)
@@ -240,6 +259,9 @@ class _TaskTensors:
         }
 
     def load(self, name: str, which: Sequence[int] | None = None) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        if name != self._other:
+            self.passed()
+            self._other = name
         family, wanted = self._family, self._inputs if which is None else [self._inputs[i] for i in which]
         first = [*self._base, *self._inputs][0]
         device = family.home(first, name) or self._device  # a model's tensors may lie on several devices

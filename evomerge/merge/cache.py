@@ -79,6 +79,7 @@ class ParentCache:
     Attributes:
         budget: how many bytes may be kept.
         used: how many bytes are kept.
+        one_merge: whether it serves a single merge to disk.
     """
 
     def __init__(self, cache: str | float = "auto", *, one_merge: bool = False) -> None:
@@ -91,7 +92,7 @@ class ParentCache:
                 unless it is small.
         """
         self.budget = budget_bytes(cache)
-        self._one_merge = one_merge
+        self.one_merge = one_merge
         self.used = 0
         self._setting = cache
         self._kept: dict[tuple[Hashable, tuple[int, ...]], tuple[Any, int]] = {}
@@ -124,7 +125,7 @@ class ParentCache:
             return kept
         made = make()
         size = n_bytes(made)
-        if self._one_merge and of_tensor and size > SMALL:
+        if self.one_merge and of_tensor and size > SMALL:
             return made
         if self.used + size <= self.budget:
             self._kept[place] = made, size

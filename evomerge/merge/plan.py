@@ -61,6 +61,13 @@ class TensorTask:
         return self.tensor.info.shape
 
     @property
+    def members(self) -> tuple[int, ...]:
+        """Indices of all members that are read."""
+        if self.copy_of is not None:
+            return (self.copy_of,)
+        return (*self.inputs, BASE) if self.reads_base else self.inputs
+
+    @property
     def n_bytes(self) -> int:
         """Size in the result."""
         return self.tensor.info.n_bytes // self.tensor.info.dtype.itemsize * self.dtype.itemsize

@@ -22,13 +22,14 @@ from evomerge.merge.equality import equal_parents
 from evomerge.merge.family import Family, find_donor
 from evomerge.merge.files.architecture import Architecture
 from evomerge.merge.files.belongings import processor_files
-from evomerge.merge.files.checkpoint import TensorInfo
+from evomerge.merge.files.checkpoint import TensorInfo, TensorSource
 from evomerge.merge.files.code_words import other_code
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.hub import HubModel
 from evomerge.merge.files.kept import KeptTensors, Room
 from evomerge.merge.files.locate import locate_any
 from evomerge.merge.files.model import OpenModel, open_checkpoint
+from evomerge.merge.files.stored import release
 from evomerge.merge.paths.compatible import CompatibleParents
 from evomerge.merge.paths.ends import Lenders
 from evomerge.merge.paths.placed import changed_layers
@@ -57,9 +58,17 @@ class RecipeTensors:
             {task.name: TensorInfo(task.tensor.info.shape, task.dtype) for task in plan.tasks}
         )
 
+    def reads(self, name: str) -> list[tuple[TensorSource, str]]:
+        """See `evomerge.merge.files.stored`."""
+        found = [self._plan.family.source(index, name) for index in self._tasks[name].members]
+        return [(model.tensors, own) for model, own in found]
+
     def load(self, name: str) -> torch.Tensor:
         """Compute one tensor."""
-        return merge_tensor(self._plan, self._tasks[name])
+        made = merge_tensor(self._plan, self._tasks[name])
+        if self._plan.family.parent_cache.one_merge:
+            release(self, name)
+        return made
 
 
 class PathTensors:
@@ -77,6 +86,11 @@ class PathTensors:
     def load(self, name: str) -> torch.Tensor:
         """Compute one tensor."""
         return self._plan.load(self._tasks[name])
+
+    def reads(self, name: str) -> list[tuple[TensorSource, str]]:
+        """See `evomerge.merge.files.stored`."""
+        task = self._tasks[name]
+        return [(self._plan.compatible.model(task.parent).tensors, task.source)]
 
 
 class Sources:

@@ -36,6 +36,7 @@ class MemoryFamily:
     """What `evomerge.merge.family.Family` is for plans and merges; all models have tensors of the same names."""
 
     n_layers = N_LAYERS
+    adapted = False
 
     def __init__(self, parents: Mapping[str, Tensors], base: Tensors | None, cache: str = "auto") -> None:
         models = [*parents.values(), *([] if base is None else [base])]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is reset through /proc")
 def test_the_peak_of_merges_stays_below_the_bound(tmp_path: Path) -> None:
-    kinds = "linear,dare_ties,layer path"
+    kinds = "linear,dare_ties,layer path,recipe as a parent,consensus_ta,adapters,fp8"
     command = [sys.executable, str(ROOT / "benchmarks" / "disk_memory.py"), "--quick", "--linked", "--json"]
     command += ["--kinds", kinds, "--models", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "benchmarks", env=_environment())

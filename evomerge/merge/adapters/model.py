@@ -20,7 +20,7 @@ from evomerge.merge.adapters.low_rank import LowRankChange, Summand, write_sum
 from evomerge.merge.adapters.mapping import find_changes
 from evomerge.merge.adapters.weights import AdapterFile, sort_names
 from evomerge.merge.files.belongings import GENERATION, has_tokenizer
-from evomerge.merge.files.checkpoint import TensorInfo
+from evomerge.merge.files.checkpoint import TensorInfo, TensorSource
 from evomerge.merge.files.locate import ADAPTER
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.kernels.engine import engine_for
@@ -109,6 +109,13 @@ class AdapterTensors(LayeredTensors):
         out = torch.empty(origin.shape, dtype=torch.float32)
         write_sum(engine_for(out.device), origin, [Summand(1.0, self._low_rank(name, change.product))], [], out)
         return out
+
+    def reads(self, name: str) -> list[tuple[TensorSource | AdapterFile, str]]:
+        """See `evomerge.merge.files.stored`; the factors, which are small, stay."""
+        change = self.changes.get(name)
+        if change is not None and change.whole:
+            return [(self.file, one) for one in change.whole]
+        return [(self.base.tensors, name)]
 
     def below(self, name: str) -> tuple[OpenModel, str, LowRankChange | None] | None:
         """See `LayeredTensors`."""

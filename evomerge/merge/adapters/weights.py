@@ -97,6 +97,7 @@ class AdapterFile:
 
     Attributes:
         path: the file.
+        mapped: whether `load` returns the memory of the file.
         infos: the tensors' shapes and types.
 
     Raises:
@@ -112,7 +113,8 @@ class AdapterFile:
         self._tensors: dict[str, torch.Tensor] = {}
         self._finite: set[str] = set()
         self._open: Any = None
-        if self.path.name == PICKLE:
+        self.mapped = self.path.name != PICKLE
+        if not self.mapped:
             self._tensors = read_pickle(self.path)
             self.infos = {name: TensorInfo(tuple(one.shape), one.dtype) for name, one in self._tensors.items()}
             self._refuse(f"{n} ({info.dtype})" for n, info in self.infos.items() if not info.dtype.is_floating_point)

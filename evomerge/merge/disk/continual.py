@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from evomerge.errors import CheckpointError, ExportError, RecipeError
 from evomerge.merge.adapters.contents import model_fingerprint, source_fingerprint
 from evomerge.merge.apply import prepared
 from evomerge.merge.disk.appearing import appearing
+from evomerge.merge.disk.flat import FLOATS, Flat
 from evomerge.merge.disk.folder import Progress, merge_to_disk
-from evomerge.merge.disk.stream import Piece, write_files
+from evomerge.merge.disk.stream import Lend, Piece, block_entries, write_files
 from evomerge.merge.files.header import read_header
+from evomerge.merge.files.stored import release
 from evomerge.merge.methods import opcm
-from evomerge.merge.plan import MergePlan, check_recipe, make_plan, resolve_values
+from evomerge.merge.plan import MergePlan, TensorTask, check_recipe, make_plan, resolve_values
 from evomerge.merge.sources import Sources
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.recipe.groups import raise_problems
@@ -324,17 +328,35 @@ def _write_state(
             task.name,
             task.shape,
             torch.float32,
-            n_inputs=0,
+            n_inputs=sum(plan.family.info(index, task.name).n_bytes for index in task.members),
             copied=False,
             load=partial(_direction, plan, task),
+            blocks=partial(_blocks, plan, task),
+            n_work=4 * math.prod(task.shape),
             fetch=lambda: None,
-            release=lambda: None,
+            release=partial(_release, plan, task),
         )
         for task in tasks
     ]
     with appearing(folder) as hidden:
         write_files({hidden / DIRECTIONS: pieces}, lambda: None)
         (hidden / STATE).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _release(plan: MergePlan, task: TensorTask) -> None:
+    for index in task.members:
+        model, name = plan.family.origin(index, task.name)
+        release(model.tensors, name)
+
+
+def _blocks(plan: MergePlan, task: TensorTask, lend: Lend) -> Iterator[Flat]:
+    """Yield the direction in blocks, so that it is gone before the next one is computed."""
+    z = _direction(plan, task).reshape(-1).numpy()
+    for start in range(0, max(len(z), 1), block_entries()):
+        part = z[start : start + block_entries()]
+        out = lend(len(part), FLOATS["F32"])
+        out.memory[:] = part.view(np.uint8)
+        yield out
 
 
 def _direction(plan: MergePlan, task: Any) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evomerge.errors import CheckpointError, ExportError
+from evomerge.errors import ExportError
 from evomerge.merge.disk.appearing import appearing
 from evomerge.merge.disk.plain import PlainMerge, UnusualError, plain_merge
 from evomerge.merge.disk.stream import Lend, Piece, file_size, write_files
-from evomerge.merge.files import pages
+from evomerge.merge.files import stored
 from evomerge.merge.files.belongings import GENERATION, belongings, code_files
 from evomerge.merge.files.weights import INDEX, SINGLE
-from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan, TensorTask
 from evomerge.recipe import Recipe
 from evomerge.system.files import free_folder, write_json
@@ -50,8 +50,8 @@ def merge_to_disk(
     not depend on the number of threads. Checkpoints of a common layout are merged without torch and transformers (see
     `evomerge.merge.disk.plain`), unless `sources` are given.
 
-    Memory: at most (parents and base + 2) times the largest tensor, however large a shard is. A method without a fused
-    kernel and parents that are recipes take more.
+    Memory: at most (parents and base + 2) times the largest tensor and one output shard; with a fused kernel, however
+    large or small a shard is. Tensors that are computed as they are read (quantised weights, adapters) count in fp32.
 
     Args:
         recipe: what to build; it is written into the folder as `recipe.yaml`.
@@ -143,6 +143,7 @@ class _Build:
         generation: the folder that lends the generation config.
         tokenizer_code: whether code of a tokenizer class may run that comes with its folder.
         blocks: computes a tensor block by block, in place of `load`, unless it is copied; None: `load` computes all.
+        work: returns how many bytes `load` takes for a tensor beside its inputs and the result.
     """
 
     tasks: Sequence[TensorTask | PathTask]
@@ -155,6 +156,7 @@ class _Build:
     generation: Path
     tokenizer_code: bool = False
     blocks: Callable[[Any, Lend], Iterator[Flat]] | None = None
+    work: Callable[[Any], int] = lambda task: 0
 
 
 def _plain_build(plain: PlainMerge) -> _Build:
@@ -194,7 +196,7 @@ def _build(recipe: Recipe, sources: Sources, plan: MergePlan | None = None) -> _
     plan = plan or sources.plan(recipe)
     donor = plan.family.model(plan.family.donor)
     load = partial(merge_tensor, plan)
-    return _Build(plan.tasks, load, *_reads(plan), donor, donor.config, tokenizer, generation, its_code)
+    return _Build(plan.tasks, load, *_reads(plan), donor, donor.config, tokenizer, generation, its_code, work=_work)
 
 
 def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]]], Callable[[TensorTask], bool]]:
@@ -202,15 +204,18 @@ def _reads(plan: MergePlan) -> tuple[Callable[[TensorTask], list[tuple[Any, str]
     family = plan.family
 
     def inputs(task: TensorTask) -> list[tuple[Any, str]]:
-        if task.copy_of is not None:
-            return [family.origin(task.copy_of, task.name)]
-        members = (*task.inputs, BASE) if task.reads_base else task.inputs
-        return list(dict.fromkeys(family.origin(index, task.name) for index in members))
+        return list(dict.fromkeys(family.origin(index, task.name) for index in task.members))
 
     def copied(task: TensorTask) -> bool:
         return task.copy_of is not None and family.info(task.copy_of, task.name).dtype == task.dtype
 
     return inputs, copied
+
+
+def _work(task: TensorTask) -> int:
+    """Return the bytes of what a method makes of a whole tensor in fp32 before it is rounded."""
+    whole = task.copy_of is None and task.method.program is None and task.method.block is None
+    return 4 * math.prod(task.shape) if whole else 0
 
 
 def _write(build: _Build, recipe: Recipe, out: Path, shard_size: int, progress: Progress | None) -> None:
@@ -247,17 +252,15 @@ def _weight_files(build: _Build, folder: Path, shard_size: int) -> dict[Path, li
 
 def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
     inputs = build.inputs(task)
-    infos = [model.tensors.infos[name] for model, name in inputs]
-    mapped = [(model.tensors, name) for model, name in inputs if model.tensors.mapped]
+    infos = [info for model, name in inputs for info in stored.inputs_of(model.tensors, name)]
 
     def fetch() -> None:
-        for tensors, name in mapped:
-            with contextlib.suppress(CheckpointError):  # reported when the tensor is really read
-                pages.fetch(tensors.load(name))
+        for model, name in inputs:
+            stored.fetch(model.tensors, name)
 
     def release() -> None:
-        for tensors, name in mapped:
-            pages.release(tensors.load(name))
+        for model, name in inputs:
+            stored.release(model.tensors, name)
 
     return Piece(
         task.name,
@@ -269,6 +272,7 @@ def _piece(build: _Build, task: TensorTask | PathTask) -> Piece:
         fetch=fetch,
         release=release,
         blocks=None if build.blocks is None or build.copied(task) else partial(build.blocks, task),
+        n_work=build.work(task),
     )
 
 

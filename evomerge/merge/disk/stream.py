@@ -54,6 +54,7 @@ class Piece:
         load: computes the tensor; called in the caller's thread.
         fetch: reads the inputs ahead; called in another thread, before `load`.
         release: frees the inputs' memory; called in any thread, when it is not needed any more.
+        n_work: how many bytes `load` takes beside the inputs and the result.
         blocks: computes the tensor block by block, in place of `load`, each in memory that the given function lends. A
             block must not be used any more when the next one is asked for.
     """
@@ -67,6 +68,7 @@ class Piece:
     fetch: Callable[[], None]
     release: Callable[[], None]
     blocks: Callable[[Lend], Iterator[Flat]] | None = None
+    n_work: int = 0
 
     @property
     def n_bytes(self) -> int:
@@ -105,7 +107,8 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
     """
     pieces = [piece for each in files.values() for piece in each]
     largest = max((piece.n_inputs + piece.n_made for piece in pieces), default=0)
-    ledger = _Ledger(largest + max((piece.n_bytes for piece in pieces), default=0))
+    working = max((piece.n_inputs + piece.n_made + piece.n_work for piece in pieces), default=0)
+    ledger = _Ledger(max(largest + max((piece.n_bytes for piece in pieces), default=0), working))
     fetched: SimpleQueue[Piece | None] = SimpleQueue()
     made: SimpleQueue[tuple[int, torch.Tensor | Flat] | None] = SimpleQueue()
     # The system takes more time for new memory than the arithmetic takes, so the same blocks are lent again and again.
@@ -123,7 +126,7 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
     def read() -> None:
         try:
             for piece in pieces:
-                ledger.take(piece.n_inputs + piece.n_made)
+                ledger.take(piece.n_inputs + piece.n_made + piece.n_work)
                 piece.fetch()
                 fetched.put(piece)
         finally:
@@ -173,7 +176,7 @@ def write_files(files: Mapping[Path, Sequence[Piece]], on_piece: Callable[[], No
                     at += n_bytes
             if not piece.copied:
                 piece.release()
-                ledger.give(piece.n_inputs)
+                ledger.give(piece.n_inputs + piece.n_work)
             on_piece()
         threads[1].join()
     except _StoppedError:

@@ -10,5 +10,6 @@
   `code_words.py`: what the code of a model reads
 - `kept.py`: dequantised tensors that stay in memory for the next candidate
 - `device_copies.py`: parents' tensors that stay on the device where candidates are made
-- `fingerprint.py`: whether two copies of a checkpoint are equal; `pages.py`: advice to the system about mapped memory
+- `fingerprint.py`: whether two copies of a checkpoint are equal; `pages.py`: advice to the system about mapped memory;
+  `stored.py`: which mapped tensors a tensor comes from
 """

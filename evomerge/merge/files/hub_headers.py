@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -63,6 +63,10 @@ class ArrivingTensors:
     def arriving(self) -> tuple[HubModel, ...]:
         """The models of the Hub whose weights are not here yet; tensors that are made of others have theirs."""
         return () if self.model.is_here else (self.model,)
+
+    def reads(self, name: str) -> Sequence[tuple[TensorSource, str]]:
+        """See `evomerge.merge.files.stored`; nothing, as long as the weights are not here."""
+        return ((self._found, name),) if self._opened else ()
 
     def load(self, name: str) -> torch.Tensor:
         """Return the values of one tensor; the first downloads the weights where nobody has brought them.

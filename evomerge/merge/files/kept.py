@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evomerge.merge.files.checkpoint import TensorInfo, TensorSource
@@ -37,6 +37,10 @@ class KeptTensors:
     def storage(self) -> str | None:
         """How its weights are stored, for people."""
         return getattr(self._tensors, "storage", None)
+
+    def reads(self, name: str) -> Sequence[tuple[TensorSource, str]]:
+        """See `evomerge.merge.files.stored`."""
+        return ((self._tensors, name),)
 
     def load(self, name: str) -> torch.Tensor:
         """Return the values of one tensor; do not change it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
@@ -179,8 +179,9 @@ class Method:
             everything else is then asked with these. None: the recipe's values hold as they are.
         reads_base: whether task vectors are measured from a base with these values; None: `spec.needs_base` says so.
             The recipe is refused if it has no base then.
-        casts: whether `merge` takes tensors in the types of the files, and converts them block by block (`in_blocks`);
-            else it gets all of them in fp32, which takes twice the memory of half-precision models.
+        block: the reference where no program is, for a flat part of a tensor: gets inputs whose tensors are that part,
+            in fp32, what was prepared for the whole, and the flat index of the first entry. None: `merge` gets whole
+            tensors, in fp32, which take twice the memory of half-precision models.
     """
 
     spec: MethodSpec
@@ -196,7 +197,7 @@ class Method:
     prepare_without_torch: bool = False
     values_at: Callable[[Values, TensorAt], Values] | None = None
     reads_base: Callable[[Values], bool] | None = None
-    casts: bool = False
+    block: Callable[[Inputs, int], torch.Tensor] | None = None
 
     def uses_base(self, values: Values) -> bool:
         """Return whether the base's tensors are read with these values."""
@@ -271,8 +272,18 @@ def in_blocks(inputs: Inputs, merge: Callable[[Inputs, int], torch.Tensor]) -> t
     """
     import torch
 
+    out = torch.empty_like(inputs.origin, dtype=torch.float32, memory_format=torch.contiguous_format)
+    flat = out.view(-1)
+    for start, part in blocks_of(inputs):
+        made = merge(part, start)
+        flat[start : start + made.numel()] = made
+    return out
+
+
+def blocks_of(inputs: Inputs) -> Iterator[tuple[int, Inputs]]:
+    """Yield the flat parts of a tensor's inputs in fp32, each with the flat index of its first entry."""
     base, *parents = [x.reshape(-1) for x in (inputs.origin, *inputs.parents)]
-    out, n = torch.empty_like(base, dtype=torch.float32), base.numel()
+    n = base.numel()
     size = BLOCK if base.device.type == "cpu" else max(n, 1)
     for start in range(0, n, size):
         part = replace(
@@ -280,21 +291,23 @@ def in_blocks(inputs: Inputs, merge: Callable[[Inputs, int], torch.Tensor]) -> t
             base=base[start : start + size].float(),
             parents=[parent[start : start + size].float() for parent in parents],
         )
-        out[start : start + size] = merge(part, start)
-    return out.view(inputs.origin.shape)
+        yield start, part
 
 
-def in_double(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
+def in_double(
+    function: Callable[..., torch.Tensor], *tensors: torch.Tensor, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return what element-wise arithmetic in float64 makes of tensors, as fp32 on the CPU, block by block.
 
     Args:
         function: gets flat parts of the tensors in float64, and returns one of their size.
         tensors: of one shape and any floating-point types.
+        out: contiguous fp32 memory for the result, which may be that of a tensor; None: new memory.
     """
     import torch
 
     flat = [tensor.cpu().reshape(-1) for tensor in tensors]
-    out = torch.empty(tensors[0].shape, dtype=torch.float32)
+    out = torch.empty(tensors[0].shape, dtype=torch.float32) if out is None else out
     into, n = out.view(-1), out.numel()
     for start in range(0, n, BLOCK):
         into[start : start + BLOCK] = function(*(one[start : start + BLOCK].double() for one in flat))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evomerge.merge.kernels.program import Cut
@@ -67,18 +67,19 @@ def compress(task_vector: torch.Tensor, *, cut: Cut, level: float) -> torch.Tens
 
 
 def _merge(inputs: Inputs) -> torch.Tensor:
-    cuts, stds = inputs.prepared or _of_tensor(
+    found = inputs.prepared or _of_tensor(
         [parent.float() - inputs.origin.float() for parent in inputs.parents], inputs.numbers("density")
     )
-    levels = [w * inputs.number("alpha") * std for w, std in zip(inputs.numbers("weight"), stds, strict=True)]
+    return in_blocks(replace(inputs, prepared=found), _block)
 
-    def add(part: Inputs, first: int) -> torch.Tensor:
-        out = part.origin.clone()
-        for tau, cut, level in zip(task_vectors(part), cuts, levels, strict=True):
-            out += compress(tau, cut=Cut(cut.threshold, max(0, cut.limit - first)), level=level)
-        return out
 
-    return in_blocks(inputs, add)
+def _block(part: Inputs, first: int) -> torch.Tensor:
+    cuts, stds = part.prepared
+    levels = [w * part.number("alpha") * std for w, std in zip(part.numbers("weight"), stds, strict=True)]
+    out = part.origin.clone()
+    for tau, cut, level in zip(task_vectors(part), cuts, levels, strict=True):
+        out += compress(tau, cut=Cut(cut.threshold, max(0, cut.limit - first)), level=level)
+    return out
 
 
 def _of_tensor(taus: Sequence[torch.Tensor], densities: Sequence[float]) -> tuple[list[Cut], list[float]]:
@@ -148,7 +149,7 @@ METHOD = Method(
         "passes.",
     ),
     merge=_merge,
-    casts=True,
+    block=_block,
     prepare=_prepare,
     active=lambda values: nonzero(values, "weight", "density"),
     one_input=lambda values: BASE if not nonzero(values, "weight", "density") or values["alpha"] == 0.0 else None,

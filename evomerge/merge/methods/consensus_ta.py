@@ -92,7 +92,7 @@ METHOD = Method(
         "mergekit has no such method. No fused kernel: a candidate takes several passes over the task vectors.",
     ),
     merge=lambda inputs: in_blocks(inputs, _merge),
-    casts=True,
+    block=_merge,
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,
     problems=lambda values: too_small(values, "threshold") + too_small(values, "k"),

@@ -26,6 +26,7 @@ from evomerge.merge.methods.base import (
     Method,
     ParentTensors,
     Values,
+    in_blocks,
     in_double,
     nonzero,
     out_of_range,
@@ -71,6 +72,10 @@ class Direction:
     def factor(self, target: float) -> float:
         """Return s·n̄/‖Z‖, which is 0 where task vectors cancel out."""
         return target * math.fsum(self.norms) / len(self.norms) / self.norm if self.norm else 0.0
+
+
+_PART = 1 << 20
+"""How many entries are squared at once: all of an embedding in float64 would be four times its bfloat16."""
 
 
 class _Chain:
@@ -179,8 +184,9 @@ class _Walk:
         if z is None:
             return _delta(base, parent, weight)
         assert base is not None  # the method needs one
-        svds = self._svds(name, at, z, t) if holds_matrices(at) else []
-        return advance(z, base, parent, weight, at, svds, self._alpha, self._variant)
+        alone = not holds_matrices(at)  # its steps are not kept, so that after the first Z is this walk's own
+        svds = [] if alone else self._svds(name, at, z, t)
+        return advance(z, base, parent, weight, at, svds, self._alpha, self._variant, in_place=alone and t > 0)
 
     def _svds(self, name: str, at: TensorAt, z: torch.Tensor, t: int) -> list[Svd]:
         if t != 1 or self._start:
@@ -202,10 +208,8 @@ def _delta(base: torch.Tensor | None, parent: torch.Tensor, weight: float) -> to
 
 
 def _square(tensor: torch.Tensor) -> float:
-    import torch
-
     with one_thread():
-        return float(tensor.to(torch.float64, copy=True).square_().sum())
+        return math.fsum(float(part.double().square_().sum()) for part in tensor.reshape(-1).split(_PART))
 
 
 def _svd_bytes(at: TensorAt) -> int:
@@ -221,7 +225,14 @@ def _prepare(inputs: Inputs, tensors: ParentTensors, start: Start | None = None)
 
 def _merge(inputs: Inputs) -> torch.Tensor:
     found = inputs.prepared if inputs.prepared is not None else _alone(inputs)
-    return found.z.to(inputs.origin.device) * found.factor(inputs.number("norm")) + inputs.origin
+    return in_blocks(replace(inputs, prepared=found), _block)
+
+
+def _block(part: Inputs, first: int) -> torch.Tensor:
+    found, n = part.prepared, part.origin.numel()
+    z = found.z.reshape(-1)[first : first + n].to(part.origin.device)
+    made: torch.Tensor = z * found.factor(part.number("norm")) + part.origin
+    return made
 
 
 def _alone(inputs: Inputs) -> Direction:
@@ -320,6 +331,7 @@ METHOD = Method(
         "arithmetic (task_arithmetic with weight 0.3) and the continual average (linear), whose order means nothing.",
     ),
     merge=_merge,
+    block=_block,
     prepare=_prepare,
     active=lambda values: nonzero(values, "weight"),
     one_input=_one_input,

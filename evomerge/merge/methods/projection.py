@@ -74,7 +74,7 @@ def project(delta: torch.Tensor, before: Svd, alpha: float, variant: str) -> tor
 
 def advance(
     z: torch.Tensor, base: torch.Tensor, parent: torch.Tensor, weight: float, at: TensorAt, svds: Sequence[Svd],
-    alpha: float, variant: str,
+    alpha: float, variant: str, *, in_place: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """Return Z + P(w·τ) of a tensor as fp32 on the CPU.
 
@@ -86,9 +86,11 @@ def advance(
         at: the tensor's place.
         svds: the decomposition of each matrix of Z; empty: the tensor holds none, and P changes nothing.
         alpha, variant: see `project`.
+        in_place: whether Z before is not needed any more, so that a tensor without matrices may take its memory.
     """
     if not svds:
-        return in_double(lambda before, theta, theta0: before + weight * (theta - theta0), z, parent, base)
+        out = z if in_place else None
+        return in_double(lambda before, theta, theta0: before + weight * (theta - theta0), z, parent, base, out=out)
     with one_thread():
         rows = zip(matrices(z, at), matrices(base, at), matrices(parent, at), svds, strict=True)
         parts = [

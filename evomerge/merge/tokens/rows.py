@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from evomerge.recipe.tokenizer import TokenizerBuild, ZeroRow
 _ZERO, _MEAN, _PADDING = -1, -2, -3
 """In place of the model from which a missing row comes: zeros, the mean of those that have it, the mean of all rows."""
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 20
+"""How many entries are gathered at once."""
 
 
 class RowOrder:
@@ -103,6 +105,12 @@ class RowOrder:
         """Return whether a model's rows are in this order already, and there are as many."""
         return n_rows == self.n_rows and bool((self._own[member] == np.arange(self.n_rows)).all())
 
+    def givers(self, member: int) -> list[int]:
+        """Return the indices of the other models from which rows of a model come."""
+        sources = set(self._source[self._own[member] < 0].tolist())
+        found = {source for source in sources if source >= 0} | (set(self._same) if _MEAN in sources else set())
+        return sorted(found - {member})
+
     def take(self, member: int, load: Callable[[int], torch.Tensor]) -> torch.Tensor:
         """Return a tensor of a model with its rows in this order, in its own type.
 
@@ -113,13 +121,13 @@ class RowOrder:
         mine, own = load(member), self._own[member]
         out = mine.new_zeros((self.n_rows, *mine.shape[1:]))
         there = (own >= 0).nonzero()[0]
-        out[torch.from_numpy(there)] = mine[torch.from_numpy(own[there])]
+        _copy_rows(out, there, mine, own[there])
         missing = own < 0
         for source in np.unique(self._source[missing]).tolist()[::-1]:  # padding last: the mean of all others
             places = (missing & (self._source == source)).nonzero()[0]
             at = torch.from_numpy(places)
             if source >= 0:
-                out[at] = load(source)[torch.from_numpy(self._row[places])].to(out.dtype)
+                _copy_rows(out, places, load(source), self._row[places])
             elif source == _MEAN:
                 out[at] = self._mean_of_owners(places, load).to(out.dtype)
             elif source == _PADDING:
@@ -145,9 +153,20 @@ class RowOrder:
         return total / counts.view(-1, *[1] * (total.dim() - 1))
 
 
+def _copy_rows(out: torch.Tensor, places: NDArray[np.int64], rows: torch.Tensor, which: NDArray[np.int64]) -> None:
+    for part in _steps(len(places), rows):
+        out[torch.from_numpy(places[part])] = rows[torch.from_numpy(which[part])].to(out.dtype)
+
+
+def _steps(n: int, rows: torch.Tensor) -> Iterator[slice]:
+    step = max(1, _CHUNK // max(1, math.prod(rows.shape[1:])))
+    return (slice(start, start + step) for start in range(0, n, step))
+
+
 def _mean_row(rows: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     """Return the mean of some rows in fp32, whatever the number of threads: numpy adds row by row."""
     total: NDArray[np.float64] = np.zeros(tuple(rows.shape[1:]), dtype=np.float64)
-    for start in range(0, len(which), _CHUNK):
-        total = total + rows[which[start : start + _CHUNK]].float().numpy().sum(axis=0, dtype=np.float64)
+    for part in _steps(len(which), rows):
+        # Adding to the sum so far keeps the order of one sum over all rows.
+        total = np.concatenate([total[None], rows[which[part]].double().numpy()]).sum(axis=0)
     return torch.from_numpy(np.asarray(total / max(1, len(which)), dtype=np.float32))

@@ -13,9 +13,10 @@ from evomerge.errors import CheckpointError
 from evomerge.merge.adapters.model import LayeredTensors, has_adapter
 from evomerge.merge.cache import ParentCache
 from evomerge.merge.files.belongings import GENERATION
-from evomerge.merge.files.checkpoint import TensorInfo
+from evomerge.merge.files.checkpoint import TensorInfo, TensorSource
 from evomerge.merge.files.generation import generation_json
 from evomerge.merge.files.model import OpenModel
+from evomerge.merge.files.stored import release
 from evomerge.merge.files.tokens import Tokens
 from evomerge.merge.tokens.json_files import copy_processor, copy_tokenizer, extend_tokenizer
 from evomerge.merge.tokens.numbers import Renumbering, renumbered_config
@@ -74,6 +75,10 @@ class RowTensors(LayeredTensors):
         """
         if not self.moved(name):
             return self._model.tensors.load(name)
+        if self._cache.one_merge:
+            made = self._put_in_order(name)
+            release(self, name)
+            return made
         if name not in self._loaded:
             self._loaded.add(name)
             return self._put_in_order(name)
@@ -86,16 +91,27 @@ class RowTensors(LayeredTensors):
             of_tensor=True,
         )
 
-    def _put_in_order(self, name: str) -> torch.Tensor:
-        target = self._targets[name]
+    def reads(self, name: str) -> list[tuple[TensorSource, str]]:
+        """See `evomerge.merge.files.stored`."""
+        found = [(self._model.tensors, name)]
+        for index in self._order.givers(self._index) if self.moved(name) else ():
+            own = self._own_name(index, name)
+            if own is not None:
+                found.append((self._models[index].tensors, own))
+        return found
 
+    def _own_name(self, index: int, name: str) -> str | None:
+        """Return the name that another model has for a tensor with a row for each token; None: it has no such one."""
+        model, places = self._models[index], _places(self._model, self._targets[name])
+        return next((one for one, filled in model.naming.targets.items() if places & _places(model, filled)), None)
+
+    def _put_in_order(self, name: str) -> torch.Tensor:
         def load(index: int) -> torch.Tensor:
             if index == self._index:
                 return self._model.tensors.load(name)
-            model = self._models[index]
-            places = _places(self._model, target)
-            own = next((one for one, filled in model.naming.targets.items() if places & _places(model, filled)), None)
+            model, own = self._models[index], self._own_name(index, name)
             if own is None:
+                target = self._targets[name]
                 raise CheckpointError(f"{model.label} has no {target}, from which rows of {name} are to come")
             return model.load(own)
 

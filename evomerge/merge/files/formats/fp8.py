@@ -80,6 +80,10 @@ class Fp8Checkpoint:
         size = "" if self._blocks is None else f" in blocks of {self._blocks[0]}×{self._blocks[1]}"
         return f"fp8{size}, dequantised as it is read ({self._stored.storage})"
 
+    def reads(self, name: str) -> tuple[tuple[SafetensorsCheckpoint, str], ...]:
+        """See `evomerge.merge.files.stored`."""
+        return tuple((self._stored, one) for one in (name, self._scales.get(name)) if one is not None)
+
     def load(self, name: str) -> torch.Tensor:
         """Return the values of one tensor; of a quantised one, in float32.
 

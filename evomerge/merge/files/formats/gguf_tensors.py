@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from evomerge.errors import CheckpointError
+from evomerge.merge.files import pages
 from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.formats.gguf_table import GgufEntry, GgufTable, gguf_library
 from evomerge.merge.files.model_class import build_on_meta
@@ -100,6 +101,13 @@ class GgufCheckpoint:
         data = self._files[entry.file][entry.offset : entry.offset + entry.n_bytes]
         if len(data) != entry.n_bytes:
             raise ValueError(f"{self.table.files[entry.file]} became shorter")
+        try:
+            return self._values(entry, data)
+        finally:
+            pages.release(torch.from_numpy(data))
+
+    @staticmethod
+    def _values(entry: GgufEntry, data: np.ndarray) -> np.ndarray:
         if entry.kind in _FLOATS:
             values = torch.from_numpy(np.array(data)).view(_FLOATS[entry.kind]).to(torch.float32)
             return np.asarray(values.numpy()).reshape(entry.shape)
