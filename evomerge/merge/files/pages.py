@@ -62,7 +62,12 @@ def release(tensor: Memory) -> None:
     The tensor must be the file's own memory, as safetensors maps it, or a copy that is not used any more, since other
     memory would lose its content.
     """
-    start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    release_at(tensor.data_ptr(), tensor.nbytes)
+
+
+def release_at(start: int, n_bytes: int) -> None:
+    """Do as `release` for a part of a mapped file, by its address."""
+    stop = start + n_bytes
     start, stop = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
     if _madvise is not None and stop > start:
         _madvise(start, stop - start, _DONTNEED)

@@ -104,7 +104,7 @@ class GgufCheckpoint:
         try:
             return self._values(entry, data)
         finally:
-            pages.release(torch.from_numpy(data))
+            pages.release_at(data.ctypes.data, data.nbytes)
 
     @staticmethod
     def _values(entry: GgufEntry, data: np.ndarray) -> np.ndarray:
