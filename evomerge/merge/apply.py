@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from evomerge.errors import RecipeError
 from evomerge.merge.adapters.low_rank import Summand, write_sum
-from evomerge.merge.files.stored import release
 from evomerge.merge.kernels.engine import KernelEngine, engine_for
 from evomerge.merge.kernels.program import Program
 from evomerge.merge.methods.base import BASE, Inputs, blocks_of
@@ -240,8 +239,7 @@ class _TaskTensors:
         """Let go of the pages that were read last: a pass over models should not end with all of them in memory."""
         if self._other is not None and self._family.parent_cache.one_merge:
             for index in (*self._base, *self._inputs):
-                model, own = self._family.origin(index, self._other)
-                release(model.tensors, own)
+                self._family.release(index, self._other)
         self._other = None
 
     def lately(self, key: Hashable, find: Callable[[], T]) -> T:

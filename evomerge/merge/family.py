@@ -17,6 +17,7 @@ from evomerge.merge.files.checkpoint import TensorInfo
 from evomerge.merge.files.device_copies import DeviceCopies
 from evomerge.merge.files.model import TORCH_DTYPES, OpenModel
 from evomerge.merge.files.places import Merged
+from evomerge.merge.files.stored import release
 
 _ONE_VOCABULARY = (
     "only their vocabularies differ: `tokenizer: {source: union}` gives them one of all their tokens, {source: base} "
@@ -118,6 +119,11 @@ class Family:
             return model.load(self._names[index][name])
         except CheckpointError as error:
             raise CheckpointError(f"{_who(who, self, index)}: {error}") from error
+
+    def release(self, index: int, name: str) -> None:
+        """Drop the pages of files from which a member's tensor comes; see `evomerge.merge.files.stored`."""
+        model, own = self.origin(index, name)
+        release(model.tensors, own)
 
     def near(self, device: torch.device, index: int, name: str) -> torch.Tensor:
         """Return a tensor as `load` does, or its copy if that stays on the device.

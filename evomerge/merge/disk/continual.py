@@ -25,7 +25,6 @@ from evomerge.merge.disk.flat import FLOATS, Flat
 from evomerge.merge.disk.folder import Progress, merge_to_disk
 from evomerge.merge.disk.stream import Lend, Piece, block_entries, write_files
 from evomerge.merge.files.header import read_header
-from evomerge.merge.files.stored import release
 from evomerge.merge.methods import opcm
 from evomerge.merge.plan import MergePlan, TensorTask, check_recipe, make_plan, resolve_values
 from evomerge.merge.sources import Sources
@@ -345,8 +344,7 @@ def _write_state(
 
 def _release(plan: MergePlan, task: TensorTask) -> None:
     for index in task.members:
-        model, name = plan.family.origin(index, task.name)
-        release(model.tensors, name)
+        plan.family.release(index, task.name)
 
 
 def _blocks(plan: MergePlan, task: TensorTask, lend: Lend) -> Iterator[Flat]:

@@ -28,6 +28,7 @@ from evomerge.merge.disk.stream import Lend, block_entries
 from evomerge.merge.files.header import read_header
 from evomerge.merge.files.locate import locate
 from evomerge.merge.files.places import Merged
+from evomerge.merge.files.stored import release
 from evomerge.merge.files.tokens import UnusualTokenizerError, read_tokens_quickly
 from evomerge.merge.files.weights import locate_tensors
 from evomerge.merge.kernels.engine import compiled, engine_for
@@ -184,6 +185,10 @@ class PlainFamily:
             UnusualError: if it is not finite.
         """
         return self._models[index].tensors.load(name) if self.shows_bad else self.checked(index, name)
+
+    def release(self, index: int, name: str) -> None:
+        """See `evomerge.merge.family.Family`."""
+        release(self.model(index).tensors, name)
 
     def near(self, device: Any, index: int, name: str) -> Flat:
         """Return a tensor as `load` does, since all of them are in the CPU's memory."""
