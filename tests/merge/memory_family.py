@@ -67,6 +67,9 @@ class MemoryFamily:
     def near(self, device: torch.device, index: int, name: str) -> torch.Tensor:
         return self._tensors[index][name]
 
+    def shared(self, indices: Sequence[int], name: str) -> bool:
+        return False
+
     def home(self, index: int, name: str) -> None:
         return None
 
