@@ -117,6 +117,21 @@ def test_rounding_on_the_way_is_a_cast_each(threads: int) -> None:
             assert same(out, expected.to(dtype)), (steps, dtype, engine)
 
 
+@pytest.mark.parametrize("weight", [0.3, -1.7, 0.0])
+def test_a_product_is_added_to_a_bf16_tensor_as_plain_torch_does(weight: float, threads: int) -> None:
+    program = Program(weight=(weight, 1.0))
+    for n in SIZES:
+        origin, made = tensors(n, "bf", scale=1.0)
+        origin[::3], origin[1::7], made[::5] = 0.0, -0.0, -0.0
+        for middle, last in ((None, False), (3.4e38, None), (torch.inf, True), (torch.nan, True)):
+            if middle is not None:
+                made[n // 2] = middle
+            fast, plain = torch.empty_like(origin), torch.empty_like(origin)
+            bad = [bool(one.run(program, None, [origin, made], out)) for one, out in ((FAST, fast), (PLAIN, plain))]
+            assert bad[0] == bad[1] and last in (bad[0], None)
+            assert bad[0] or same(fast, plain)
+
+
 def test_every_16_bit_number_is_converted_as_torch_does() -> None:
     every = torch.arange(-(1 << 15), 1 << 15).to(torch.int16)
     for dtype in (torch.bfloat16, torch.float16):

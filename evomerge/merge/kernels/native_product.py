@@ -1,4 +1,4 @@
-"""The product of two matrices of low rank for CPUs, compiled by numba, with sums in one order.
+"""The product of two matrices of low rank for CPUs, compiled by numba, with sums in one order, and what is added to it.
 
 Each entry of the product is a sum over the rank, added up one after the other from the first, products rounded before
 they are added: plain torch and a GPU give the same bits, and neither tiles nor threads change them. Four rows and
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from evomerge.merge.kernels.lanes import WIDTH, all_wide, load_wide, store
+from evomerge.merge.kernels import lanes
+from evomerge.merge.kernels.lanes import WIDTH, all_wide, bits, floats, from_bits, ints, load_wide, store
 
 PRODUCT = "void(float32[:, ::1], float32[:, ::1], float32[:, ::1], int64, int64)"
 
@@ -70,3 +71,23 @@ def product(left, right, out, start, stop):
             for k in range(rank):
                 total += left[row, k] * right[k, column]
             out[row, column] = total
+
+
+ADDED = "int64(int64, float32, int64, int64, int64, int64)"
+
+
+def added(origin, weight, made, out, start, stop):
+    """Write the entries start to stop − 1 of w·θ0 + x for bf16 θ0 and fp32 x into bf16, given by their addresses.
+
+    It is the sum that `native.run` makes of these two, to the bit. It returns how many entries were written: whole
+    vectors, or none if one of them may not be finite.
+    """
+    magnitude, one, half = ints(np.int32(0x7FFFFFFF)), ints(np.int32(1)), ints(np.int32(0x7FFF))
+    most, factor, nothing = ints(np.int32(0)), floats(weight), floats(np.float32(0))
+    stop -= (stop - start) % WIDTH
+    for i in range(start, stop, WIDTH):
+        x = nothing + lanes.load_bf16(origin + 2 * i) * factor
+        word = bits(x + from_bits(lanes.load_words(made + 4 * i)))
+        lanes.store_upper(out + 2 * i, word + half + (lanes.upper_halves(word) & one))
+        most = lanes.larger(most, word & magnitude)
+    return stop - start if lanes.largest(most) < np.uint32(0x7F7F8000) else 0
