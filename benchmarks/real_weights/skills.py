@@ -1,4 +1,4 @@
-"""Two skills that a small model learns in minutes, made by seed: sums of numbers in words, and words in reverse."""
+"""Two skills that a small model learns in minutes, made by seed: numbers in words as digits, and words in reverse."""
 
 from __future__ import annotations
 
@@ -33,17 +33,21 @@ class Item:
 
 
 def in_words(number: int) -> str:
-    """Return a number below a hundred as it is read."""
+    """Return a number below ten thousand as it is read."""
+    for size, name in ((1000, "thousand"), (100, "hundred")):
+        if number >= size:
+            rest = number % size
+            return f"{ONES[number // size]} {name}" + (f" {in_words(rest)}" if rest else "")
     if number < 20:
         return ONES[number]
     tens, ones = divmod(number, 10)
     return TENS[tens] + (f"-{ONES[ones]}" if ones else "")
 
 
-def _sums(draw: random.Random) -> Iterator[Item]:
+def _digits(draw: random.Random) -> Iterator[Item]:
     while True:
-        first, second = draw.randrange(100), draw.randrange(100)
-        yield Item(f"Add: {in_words(first)} plus {in_words(second)}\nAnswer:", str(first + second))
+        number = draw.randrange(10_000)
+        yield Item(f"Digits: {in_words(number)}\nAnswer:", str(number))
 
 
 def _reversals(draw: random.Random) -> Iterator[Item]:
@@ -52,7 +56,7 @@ def _reversals(draw: random.Random) -> Iterator[Item]:
         yield Item(f"Reverse: {' '.join(words)}\nAnswer:", " ".join(reversed(words)))
 
 
-SKILLS = {"sums": _sums, "reversal": _reversals}
+SKILLS = {"digits": _digits, "reversal": _reversals}
 
 
 def items(skill: str, n: int, seed: int, *, without: frozenset[Item] = frozenset()) -> list[Item]:

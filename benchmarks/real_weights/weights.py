@@ -50,7 +50,7 @@ def dequantise(gguf: Path, out: Path) -> dict[str, Any]:
     theirs = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32).state_dict()
     assert ours.keys() == theirs.keys()
     tokenizers = AutoTokenizer.from_pretrained(out), AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    texts = ["Add: forty-seven plus 38\nAnswer:", "<|im_start|>user\nDéjà vu, 日本語 🙂<|im_end|>\n"]
+    texts = ["Digits: forty-seven, not 38\nAnswer:", "<|im_start|>user\nDéjà vu, 日本語 🙂<|im_end|>\n"]
     return {
         "tensors": len(ours),
         "values_that_differ": sum(int((ours[n] != theirs[n].bfloat16()).sum()) for n in ours),
