@@ -28,7 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "consensus_ta": {"method": "consensus_ta", "parents": "abc", "base": True},
     "compeft": {"method": "compeft", "parents": "abc", "base": True},
     "adapters": {"method": "linear", "parents": "xyz", "made": "adapter"},
-    "adapters, dare_ties": {"method": "dare_ties", "parents": "xyz", "made": "adapter", "base": True},
+    "adapters by dare_ties": {"method": "dare_ties", "parents": "xyz", "made": "adapter", "base": True},
     "fp8": {"method": "linear", "parents": "fgh", "made": "fp8", "wide": True},
     "GGUF": {"method": "linear", "parents": "pq", "made": "gguf", "wide": True},
     "tsv_m": {"method": "tsv_m", "parents": "abc", "base": True, "few": True},
@@ -47,8 +47,14 @@ TINY = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidd
 FEW = 2
 
 
-def write_models(folder: Path, sizes: dict[str, int], layers: int, shard_bytes: int, *, linked: bool = False) -> int:
-    """Write base, a, b and c, sharded, one tensor at a time; return the bytes of the largest tensor."""
+def write_models(
+    folder: Path, sizes: dict[str, int], layers: int, shard_bytes: int, made: set[str], *, linked: bool = False
+) -> int:
+    """Write base, a, b and c, sharded, one tensor at a time; return the bytes of the largest tensor.
+
+    Args:
+        made: which variants of them to write: "adapter", "fp8", "gguf".
+    """
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, Qwen2Config
@@ -89,12 +95,18 @@ def write_models(folder: Path, sizes: dict[str, int], layers: int, shard_bytes: 
     for path in (folder / "u").glob("token*"):
         path.unlink()
     write_tokenizer(folder / "u", sizes["vocab_size"], "own")
-    write_variants(folder, shapes, config)
+    if "adapter" in made:
+        write_adapters(folder, shapes)
+    if "fp8" in made:
+        write_fp8(folder, shapes)
+    if "gguf" in made:
+        write_gguf(folder / "p.gguf", shapes, config)
+        os.link(folder / "p.gguf", folder / "q.gguf")
     return max(2 * int(torch.tensor(shape).prod()) for shape in shapes.values())
 
 
-def write_variants(folder: Path, shapes: dict[str, tuple[int, ...]], config: Any) -> None:
-    """Write adapters x, y, z on the base, models f, g, h in fp8 with a scale for each row, and a GGUF file."""
+def write_adapters(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Write adapters x, y, z on the base."""
     import torch
     from safetensors.torch import save_file
 
@@ -112,6 +124,14 @@ def write_variants(folder: Path, shapes: dict[str, tuple[int, ...]], config: Any
         settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
         base = {"base_model_name_or_path": str((folder / "base").resolve()), "bias": "none", "task_type": "CAUSAL_LM"}
         (out / "adapter_config.json").write_text(json.dumps(settings | base))
+
+
+def write_fp8(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Write models f, g, h in fp8 with a scale for each row."""
+    import torch
+    from safetensors.torch import save_file
+
+    small = torch.Generator().manual_seed(2)
     tensors: dict[str, Any] = {}
     for name, shape in shapes.items():
         values = torch.randn(64, *shape[1:], generator=small).repeat(-(-shape[0] // 64), *[1] * (len(shape) - 1))
@@ -134,8 +154,6 @@ def write_variants(folder: Path, shapes: dict[str, tuple[int, ...]], config: Any
     (folder / "f" / "config.json").write_text(json.dumps({**said, "quantization_config": quantisation}))
     for who in "gh":
         shutil.copytree(folder / "f", folder / who, copy_function=os.link)
-    write_gguf(folder / "p.gguf", shapes, config)
-    os.link(folder / "p.gguf", folder / "q.gguf")
 
 
 def write_gguf(path: Path, shapes: dict[str, tuple[int, ...]], config: Any) -> None:
@@ -256,10 +274,11 @@ def main() -> None:
     rows = {}
     with tempfile.TemporaryDirectory(prefix="disk_memory-", dir=arguments.models) as name:
         work = Path(name)
-        write_models(work / "tiny", TINY, TINY["num_hidden_layers"], 20_000)
+        wanted = {KINDS[kind].get("made", "") for kind in kinds}
+        write_models(work / "tiny", TINY, TINY["num_hidden_layers"], 20_000, wanted)
         for few in sorted({bool(KINDS[kind].get("few")) for kind in kinds}):
             layers = FEW if few else sizes["num_hidden_layers"]
-            largest = write_models(work / "models", sizes, layers, shard, linked=arguments.linked)
+            largest = write_models(work / "models", sizes, layers, shard, wanted, linked=arguments.linked)
             total = sum(path.stat().st_size for path in (work / "models" / "a").glob("*.safetensors"))
             for kind in (one for one in kinds if bool(KINDS[one].get("few")) == few):
                 for place in ("models", "tiny"):

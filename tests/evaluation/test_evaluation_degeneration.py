@@ -1,6 +1,7 @@
 """Known answers of the measures that say how answers degenerate."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,8 @@ def test_known_scripts_are_those_of_the_items_and_of_their_task() -> None:
 
 def test_no_part_of_the_documentation_counts_as_repetitive() -> None:
     texts = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parents[2].glob("docs/*.md"))]
+    # A long table does repeat itself: a row like the next for each of two hundred families.
+    texts = [re.sub(r"(?m)^\|.*\n", "", text) for text in texts]
     parts = [text[i : i + 1500] for text in texts for i in range(0, len(text), 1500)]
     assert len(parts) > 50
     assert not [json.dumps(part[:60]) for part in parts if repeats(part)]

@@ -294,7 +294,7 @@ def test_what_is_wrong_with_a_gguf_file_is_said(tmp_path: Path, pair: tuple[Path
 
     refused("has no file x.gguf; it has one.Q4_0.gguf", tmp_path, file="x.gguf")
     refused("`file` names the GGUF file", tmp_path, file="model.safetensors")
-    refused("there is no folder", tmp_path / "nowhere.gguf")
+    refused("there is no file", tmp_path / "nowhere.gguf")
     (tmp_path / "config.json").write_text(json.dumps(LlamaConfig(**SIZES).to_dict()))
     refused(r"one.Q4_0.gguf; to read one of them, write \{path: …, file: one.Q4_0.gguf\}", tmp_path)
     data = pair[0].read_bytes()
