@@ -7,6 +7,7 @@ and one number store such a vector. The result is θ0 + Σ w_i τ̃_i.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from evomerge.merge.kernels.engine import KernelEngine
 
 
+_PIECE = 1 << 20
+"""Entries of a task vector that are in memory at once while its deviation is found."""
+
+
 @dataclass(frozen=True)
 class Moments:
     """Number, sum and sum of squares of the entries of a task vector, in float64."""
@@ -51,13 +56,19 @@ class Moments:
         return math.sqrt(max(0.0, self.squares - self.total * self.total / self.n) / (self.n - 1))
 
 
-def moments(engine: KernelEngine, task_vector: torch.Tensor) -> Moments:
-    """Return the moments of a task vector's entries."""
+def moments(engine: KernelEngine, theta: torch.Tensor, base: torch.Tensor | None = None) -> Moments:
+    """Return the moments of the entries of θ − θ0 in fp32 (without a base: of θ), found piece by piece."""
     import torch
 
-    flat = task_vector.contiguous()
-    squares, total, _ = engine.dots(flat, torch.ones_like(flat))
-    return Moments(flat.numel(), total, squares)
+    pieces = theta.reshape(-1).split(_PIECE)
+    origins = itertools.repeat(None) if base is None else base.reshape(-1).split(_PIECE)
+    ones = torch.ones(min(_PIECE, theta.numel()), device=theta.device)
+    total = squares = 0.0
+    for piece, origin in zip(pieces, origins, strict=False):
+        tau = piece.float() if origin is None else piece.float() - origin.float()
+        more, added, _ = engine.dots(tau.contiguous(), ones[: tau.numel()])
+        squares, total = squares + more, total + added
+    return Moments(theta.numel(), total, squares)
 
 
 def compress(task_vector: torch.Tensor, *, cut: Cut, level: float) -> torch.Tensor:
@@ -102,12 +113,12 @@ def _prepare(inputs: Inputs, tensors: ParentTensors) -> tuple[list[Cut], list[fl
 def _std(inputs: Inputs, tensors: ParentTensors, parent: int, name: str | None) -> float:
     def find() -> float:
         if name is not None:
-            return moments(tensors.engine, inputs.parents[parent].float() - inputs.origin.float()).std
+            return moments(tensors.engine, inputs.parents[parent], inputs.origin).std
         found = []
         for each in tensors.tensors():
             base, (theta,) = tensors.load(each, [parent])
             assert base is not None  # the method needs one
-            found.append(moments(tensors.engine, theta.float() - base.float()))
+            found.append(moments(tensors.engine, theta, base))
         return Moments(
             sum(one.n for one in found), sum(one.total for one in found), sum(one.squares for one in found)
         ).std
