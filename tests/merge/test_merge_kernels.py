@@ -126,10 +126,14 @@ def test_a_product_is_added_to_a_bf16_tensor_as_plain_torch_does(weight: float, 
         for middle, last in ((None, False), (3.4e38, None), (torch.inf, True), (torch.nan, True)):
             if middle is not None:
                 made[n // 2] = middle
-            fast, plain = torch.empty_like(origin), torch.empty_like(origin)
-            bad = [bool(one.run(program, None, [origin, made], out)) for one, out in ((FAST, fast), (PLAIN, plain))]
-            assert bad[0] == bad[1] and last in (bad[0], None)
-            assert bad[0] or same(fast, plain)
+            for kind, roundings in ((torch.bfloat16, ()), (torch.float32, (torch.bfloat16,)), (torch.float32, ())):
+                fast, plain = torch.empty(n, dtype=kind), torch.empty(n, dtype=kind)
+                bad = [
+                    bool(one.run(program, None, [origin, made], out, roundings=roundings))
+                    for one, out in ((FAST, fast), (PLAIN, plain))
+                ]
+                assert bad[0] == bad[1] and last in (bad[0], None)
+                assert bad[0] or same(fast, plain)
 
 
 def test_every_16_bit_number_is_converted_as_torch_does() -> None:

@@ -73,21 +73,26 @@ def product(left, right, out, start, stop):
             out[row, column] = total
 
 
-ADDED = "int64(int64, float32, int64, int64, int64, int64)"
+ADDED = "int64(int64, float32, int64, int64, boolean, int64, int64)"
 
 
-def added(origin, weight, made, out, start, stop):
-    """Write the entries start to stop − 1 of w·θ0 + x for bf16 θ0 and fp32 x into bf16, given by their addresses.
+def added(origin, weight, made, out, wide, start, stop):
+    """Write the entries start to stop − 1 of w·θ0 + x for bf16 θ0 and fp32 x, given by their addresses.
 
-    It is the sum that `native.run` makes of these two, to the bit. It returns how many entries were written: whole
-    vectors, or none if one of them may not be finite.
+    They are rounded to bf16, and written as such or, where `wide` is true, as fp32: the sum that `native.run` makes of
+    these two, to the bit. It returns how many entries were written: whole vectors, or none if one may not be finite.
     """
     magnitude, one, half = ints(np.int32(0x7FFFFFFF)), ints(np.int32(1)), ints(np.int32(0x7FFF))
+    upper = ints(np.int32(-0x10000))
     most, factor, nothing = ints(np.int32(0)), floats(weight), floats(np.float32(0))
     stop -= (stop - start) % WIDTH
     for i in range(start, stop, WIDTH):
         x = nothing + lanes.load_bf16(origin + 2 * i) * factor
         word = bits(x + from_bits(lanes.load_words(made + 4 * i)))
-        lanes.store_upper(out + 2 * i, word + half + (lanes.upper_halves(word) & one))
+        rounded = word + half + (lanes.upper_halves(word) & one)
+        if wide:
+            lanes.store_words(out + 4 * i, rounded & upper)
+        else:
+            lanes.store_upper(out + 2 * i, rounded)
         most = lanes.larger(most, word & magnitude)
     return stop - start if lanes.largest(most) < np.uint32(0x7F7F8000) else 0

@@ -205,14 +205,15 @@ class NumbaEngine:
 
         # What adapters end with: their product, in fp32, and the model below them.
         added = (
-            program.simple and base is None and n == 2 and program.weight[1] == 1.0 and not steps
-            and [_CODES[tensor.dtype] for tensor in (*parents, out)] == [native.BF16, native.F32, native.BF16]
+            program.simple and base is None and n == 2 and program.weight[1] == 1.0
+            and [_CODES[tensor.dtype] for tensor in parents] == [native.BF16, native.F32]
+            and [*steps, _CODES[out.dtype]] in ([native.BF16], [native.BF16, native.F32])
         )  # fmt: skip
 
         def work(first: int, last: int) -> int:
             if added:
                 (origin, made), weight = head[0].tolist(), head[2][0]
-                done = self._added(origin, weight, made, head[14], first, last)
+                done = self._added(origin, weight, made, head[14], bool(steps), first, last)
                 return general(first + done // native.BLOCK * native.BLOCK, last) if first + done < last else 0
             if not fused:
                 return general(first, last)
