@@ -8,15 +8,11 @@ import torch
 
 from evomerge.merge.adapters.changes import StackPlace
 from evomerge.merge.files.naming import Naming
-
-LARGEST_PROBE = 1 << 28
-"""Largest stack, in entries, for which this is found (8 bytes an entry, once)."""
+from evomerge.merge.files.probe import find_places
 
 
 def find_slices(naming: Naming, target: str, whole: tuple[int, ...]) -> dict[str, StackPlace] | None:
     """Return where the tensors of files lie in a stack that the model makes of them.
-
-    Transformers' own converter is given tensors of running numbers; its result shows where each entry goes.
 
     Args:
         naming: how the tensors fill the model's parameters.
@@ -26,25 +22,17 @@ def find_slices(naming: Naming, target: str, whole: tuple[int, ...]) -> dict[str
     Returns:
         Name in the files to the place; None: they do not lie in plain blocks, or the stack is too large to find out.
     """
-    shapes, begins, start = naming.part_shapes(target), {}, 0
-    for name, shape in shapes.items():
-        begins[name], start = start, start + math.prod(shape)
-    if start > LARGEST_PROBE or start != math.prod(whole) or len(whole) != 3:
+    if len(whole) != 3:
         return None
-    numbers = {
-        name: torch.arange(begins[name], begins[name] + math.prod(shape), dtype=torch.int32).view(shape)
-        for name, shape in shapes.items()
-    }
-    made = naming.convert(target, numbers)[target].reshape(-1).long()
-    places = torch.empty(start, dtype=torch.int32)
-    places[made] = torch.arange(start, dtype=torch.int32)
+    places = find_places(naming, target)
+    if places is None or dict(places.parameters) != {target: (0, math.prod(whole))}:
+        return None
     found = {}
-    for name, shape in shapes.items():
-        at = int(places[begins[name]])
+    for name, here in places.of.items():
+        shape, at = here.shape, int(here.reshape(-1)[0])
         expert, inside = divmod(at, whole[1] * whole[2])
         row, column = divmod(inside, whole[2])
-        stack = torch.arange(start, dtype=torch.int32).view(whole)[expert]
-        here = places[begins[name] : begins[name] + math.prod(shape)].view(shape)
+        stack = torch.arange(math.prod(whole), dtype=torch.int32).view(whole)[expert]
         if here.equal(stack[row : row + shape[0], column : column + shape[1]]):
             found[name] = StackPlace(expert, row, column, False)
         elif here.equal(stack[row : row + shape[1], column : column + shape[0]].T):

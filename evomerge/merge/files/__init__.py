@@ -6,6 +6,7 @@
 - `tokens.py`: the tokens of a tokenizer, and in which two differ
 - `architecture.py`: role and layer of each tensor; `places.py`: these as plain data
 - `naming.py`: which parameter each tensor fills
+- `probe.py`: where the entries of tensors go that fill a parameter together
 - `settings.py`: by which settings two models compute other functions; `rope.py`: whether their angles are the same;
   `code_words.py`: what the code of a model reads
 - `kept.py`: dequantised tensors that stay in memory for the next candidate

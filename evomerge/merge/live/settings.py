@@ -41,31 +41,23 @@ class Tokenizers:
         """
         folder = lender.tokenizer_folder
         if folder not in self._loaded:
-            from transformers import AutoTokenizer
-
-            try:
-                self._loaded[folder] = AutoTokenizer.from_pretrained(folder, trust_remote_code=lender.trust_remote_code)
-            except Exception as error:  # transformers raises almost anything on missing or broken files
-                raise CheckpointError(f"{folder} has no tokenizer that transformers can load: {error}") from error
+            self._loaded[folder] = self._load(folder, lender.trust_remote_code)
         return self._loaded[folder]
 
+    def _load(self, folder: Path, trust_remote_code: bool) -> Any:
+        from transformers import AutoTokenizer
 
-class Processors:
-    """Processors of opened models, which make inputs of texts and images; each is loaded once."""
+        try:
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        except Exception as error:  # transformers raises almost anything on missing or broken files
+            raise CheckpointError(f"{folder} has no tokenizer that transformers can load: {error}") from error
 
-    def __init__(self) -> None:
-        self._loaded: dict[Path, Any] = {}
 
-    def of(self, lender: OpenModel) -> Any:
-        """Return a model's processor, which has a tokenizer of its own.
+class Processors(Tokenizers):
+    """Processors of opened models, which make inputs of texts and images, and have a tokenizer of their own."""
 
-        Raises:
-            CheckpointError: if transformers cannot load it.
-        """
-        folder = lender.tokenizer_folder
-        if folder not in self._loaded:
-            self._loaded[folder] = load_processor(folder, trust_remote_code=lender.trust_remote_code)
-        return self._loaded[folder]
+    def _load(self, folder: Path, trust_remote_code: bool) -> Any:
+        return load_processor(folder, trust_remote_code=trust_remote_code)
 
 
 class GenerationConfigs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,11 +9,9 @@ import torch
 
 from evomerge.merge.apply import merge_tensor, refuse, start_tensor
 from evomerge.merge.files.naming import Naming
+from evomerge.merge.files.probe import find_places
 from evomerge.merge.methods.base import BASE
 from evomerge.merge.plan import MergePlan, TensorTask
-
-LARGEST_PROBE = 1 << 28
-"""Largest stacked parameter, in entries, for which the place of each of its parts is found (8 bytes an entry, once)."""
 
 
 @dataclass(frozen=True)
@@ -189,35 +186,19 @@ def _signature(plan: MergePlan, task: TensorTask, rounded: torch.dtype | None) -
 def find_views(naming: Naming, target: str, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
     """Return the places in the parameters of tensors that are converted together.
 
-    Transformers' own converter is given tensors of running numbers; its result shows where each entry goes.
-
     Returns:
-        For each name in `naming.parts[target]` a view of a parameter. None if a part's entries do not lie in fixed
-        strides, a part is used twice, or the parameter is larger than `LARGEST_PROBE`.
+        For each name in `naming.parts[target]` a view of a parameter. None if its entries' places are not known
+        (`find_places`), or do not lie in fixed strides.
     """
-    shapes = naming.part_shapes(target)
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    total = sum(sizes.values())
-    if total > LARGEST_PROBE:
+    found = find_places(naming, target)
+    if found is None:
         return None
-    numbers, start, begins = {}, 0, {}
-    for name, shape in shapes.items():
-        begins[name] = start
-        numbers[name] = torch.arange(start, start + sizes[name], dtype=torch.int32).view(shape)
-        start += sizes[name]
-    made = naming.convert(target, numbers)
-    if sum(tensor.numel() for tensor in made.values()) != total:
-        return None
-    places, offset, owners = torch.full((total,), -1, dtype=torch.int32), 0, []
-    for name, tensor in made.items():
-        places[tensor.reshape(-1).long()] = torch.arange(offset, offset + tensor.numel(), dtype=torch.int32)
-        owners.append((offset, offset + tensor.numel(), parameters[name]))
-        offset += tensor.numel()
     views = {}
-    for name, shape in shapes.items():
-        here = places[begins[name] : begins[name] + sizes[name]].view(shape)
-        first = int(here.reshape(-1)[0])
-        owner = next(((begin, parameter) for begin, end, parameter in owners if begin <= first < end), None)
+    for name, here in found.of.items():
+        shape, first = here.shape, int(here.reshape(-1)[0])
+        owner = next(
+            ((begin, parameters[one]) for one, (begin, end) in found.parameters.items() if begin <= first < end), None
+        )
         strides = [
             int(here.select(axis, 1).reshape(-1)[0]) - first if size > 1 else 1 for axis, size in enumerate(shape)
         ]
