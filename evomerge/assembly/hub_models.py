@@ -13,7 +13,7 @@ from evomerge.merge.sources import Sources
 from evomerge.recipe import Recipe
 from evomerge.system.advance import Advance
 from evomerge.system.memory import GIB
-from evomerge.system.text import visible
+from evomerge.system.text import duration, visible
 
 _EVERY_SECONDS = 0.5
 
@@ -100,23 +100,13 @@ class _Told:
         self._seen = [*((then, size) for then, size in self._seen if now - then < 30), (now, done)]
         (begin, before), share = self._seen[0], 100 * done / total if total else 100
         speed = (done - before) / (now - begin) if now > begin else 0.0
-        left = f", {_size(round(speed))}/s, {_span((total - done) / speed)} left" if speed > 0 else ""
+        left = f", {_size(round(speed))}/s, {duration((total - done) / speed)} left" if speed > 0 else ""
         models = "1 model" if self._n_models == 1 else f"{self._n_models} models"
         self._note(Advance(f"downloading {models}: {_size(done)} of {_size(total)} ({share:.0f} %){left}"))
 
 
 def _size(n_bytes: int) -> str:
     return f"{n_bytes / GIB:.2f} GiB" if n_bytes >= GIB / 10 else f"{n_bytes / 2**20:.1f} MiB"
-
-
-def _span(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def _described(model: HubModel, dtype: str) -> str:
