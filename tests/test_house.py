@@ -33,7 +33,9 @@ MAY_IMPORT = {
     "search": {"recipe", "record", "strategies", "execution", "fitness", "store"},
     "analysis": {"record", "store", "evaluation"},
     "export": {"recipe", "record", "merge", "store", "interop", "analysis"},
-    "report": {"recipe", "record", "store", "analysis"},
+    "report": {"recipe", "record", "store", "analysis", "evaluation"},
+    "dashboard": {"record", "report", "store"},
+    "loggers": {"record"},  # records of runs for other people's pages
     # Plain data (recipes, the budget, what a task is) and the registries of names.
     "config": {"recipe", "search", "evaluation", "estimation", "merge", "optimizers", "strategies"},
     "api": {"workflows"},

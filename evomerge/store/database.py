@@ -27,6 +27,7 @@ from evomerge.recipe import Recipe
 from evomerge.record import Choice, Finalist, ItemScore, Record, Result, Score, Split, State
 from evomerge.store.answers import ANSWERS_SCHEMA, AnswerTables
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
+from evomerge.store.traces import TRACES_SCHEMA, TraceTables
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 from evomerge.system.secrets import hide
 from evomerge.system.text import command, storable
@@ -85,6 +86,7 @@ CREATE TABLE item_scores (
 CREATE INDEX item_scores_by_task ON item_scores (task, metric, split, candidate);
 """
     + ANSWERS_SCHEMA
+    + TRACES_SCHEMA
 )
 
 _PAGE = 256
@@ -102,6 +104,7 @@ class Database:
     Attributes:
         path: the file.
         answers: the texts that models answered, and what they were asked.
+        traces: how the search went.
     """
 
     def __init__(self, path: Path, *, write: bool, busy_seconds: float) -> None:
@@ -112,6 +115,7 @@ class Database:
         self._reading = False
         self._read: dict[tuple[int, Split], list[ItemScore]] = {}  # in this snapshot
         self.answers = AnswerTables(self)
+        self.traces = TraceTables(self)
         # A reader, too, asks for write access: a transaction that a killed writer left must be undone before anything
         # can be read. Without the right to write, SQLite falls back to read-only access. `query_only` prevents writes.
         with explain_database_errors(path):
@@ -466,6 +470,8 @@ class Database:
             for table, _, lost, _ in self._all("PRAGMA foreign_key_check"):
                 raise damaged(self.path, f"rows of the table {table} belong to rows of {lost} that are missing")
             self._check_recipes()
+            for statement in TRACES_SCHEMA.split(";"):  # those of a run that an earlier version began
+                self._all(statement)
             with self._transaction():  # a commit that changes nothing shows now, not after hours, if commits work
                 self._db.execute("UPDATE meta SET value = value WHERE key = 'format'")
 

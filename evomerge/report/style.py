@@ -1,0 +1,62 @@
+"""How charts look, in light and in dark: one place for colours and letters, given to Vega when a chart is drawn.
+
+A figure names no colour. Its marks take the first of the series, and scales of names take the series in their order, so
+the best merge, which comes first wherever models are compared, has the same colour everywhere. All colours of a series
+have a contrast of at least 3 : 1 to their background (WCAG 2.2, 1.4.11), and differ for most kinds of colour blindness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from evomerge.report.data import RunData
+
+LIGHT, DARK = "light", "dark"
+
+BEST = "best merge"
+"""What the best candidate is called beside parents and average."""
+
+SERIES = {
+    LIGHT: ("#0b62d6", "#c2410c", "#0f766e", "#7c3aed", "#be185d", "#4d7c0f", "#57606a", "#0e7490"),
+    DARK: ("#6ea8fe", "#fb923c", "#2dd4bf", "#c4b5fd", "#f472b6", "#a3e635", "#9ca3af", "#22d3ee"),
+}
+INK = {LIGHT: "#1f2328", DARK: "#e6edf3"}
+FAINT = {LIGHT: "#d0d7de", DARK: "#30363d"}
+QUIET = {LIGHT: "#57606a", DARK: "#9ca3af"}
+BACKGROUND = {LIGHT: "#ffffff", DARK: "#0d1117"}
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def vega_config(theme: str) -> dict[str, Any]:
+    """Return the `config` of every Vega-Lite specification, for "light" or "dark"."""
+    series, ink, faint, quiet = list(SERIES[theme]), INK[theme], FAINT[theme], QUIET[theme]
+    ramp = ["#f6f8fa", "#0b62d6"] if theme == LIGHT else ["#161b22", "#6ea8fe"]
+    diverging = ["#c2410c", "#f6f8fa", "#0b62d6"] if theme == LIGHT else ["#fb923c", "#161b22", "#6ea8fe"]
+    return {
+        "background": "transparent",
+        "font": FONT,
+        "view": {"stroke": None},
+        "axis": {
+            "domainColor": faint,
+            "gridColor": faint,
+            "tickColor": faint,
+            "labelColor": quiet,
+            "titleColor": ink,
+            "titleFontWeight": "normal",
+            "gridOpacity": 0.6,
+        },
+        "legend": {"labelColor": ink, "titleColor": ink, "titleFontWeight": "normal", "orient": "top"},
+        "header": {"labelColor": ink, "titleColor": ink},
+        "title": {"color": ink},
+        "text": {"color": ink},
+        "mark": {"color": series[0]},
+        "rule": {"color": quiet},
+        "range": {"category": series, "ramp": ramp, "heatmap": ramp, "ordinal": ramp, "diverging": diverging},
+    }
+
+
+def model_names(run: RunData) -> Sequence[str]:
+    """Return what models are called in figures, in the order of the series: the best merge, parents, average."""
+    return (BEST, *(record.name for record in run.baselines))

@@ -1,0 +1,109 @@
+"""How a search went, beside what it found: when each candidate was recorded, what its time went into, from which
+candidates it was bred, and how the strategy stood.
+
+Nothing is decided by it, so a run without these tables (of an earlier evomerge) is whole: they are made when it is
+continued, and readers take a missing table for an empty one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evomerge.store.database import Database
+
+TRACES_SCHEMA = """
+CREATE TABLE IF NOT EXISTS traces (
+    candidate INTEGER PRIMARY KEY REFERENCES candidates (number),
+    data TEXT NOT NULL                                                              -- JSON
+);
+CREATE TABLE IF NOT EXISTS course (
+    candidates INTEGER PRIMARY KEY,                                                 -- how many the strategy was told
+    data TEXT NOT NULL                                                              -- JSON
+);
+"""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How one candidate came about.
+
+    Attributes:
+        seconds: the search's clock when it was recorded, in seconds over all sessions; None: not known.
+        items: how many item evaluations the search had spent by then.
+        at: when that was, in seconds since 1970.
+        stage: the number of its stage, from 0.
+        parents: numbers of the candidates from which it was bred.
+        parts: what its own time went into: name of a part (`merge`, `prefill`, `decode`, `engine`, `scoring`, `wait`)
+            to seconds; parts that are not known are missing.
+    """
+
+    seconds: float | None = None
+    items: int | None = None
+    at: float | None = None
+    stage: int = 0
+    parents: tuple[int, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return JSON data; what is not known or empty is left out."""
+        data = {
+            "seconds": self.seconds,
+            "items": self.items,
+            "at": self.at,
+            "stage": self.stage or None,
+            "parents": list(self.parents) or None,
+            "parts": dict(self.parts) or None,
+        }
+        return {name: value for name, value in data.items() if value is not None}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Trace:
+        """Return what `to_data` wrote; keys of a later version are left out."""
+        return cls(
+            data.get("seconds"),
+            data.get("items"),
+            data.get("at"),
+            int(data.get("stage", 0)),
+            tuple(data.get("parents", ())),
+            dict(data.get("parts", {})),
+        )
+
+
+class TraceTables:
+    """The tables of traces of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def put(self, number: int, trace: Trace) -> None:
+        """Write how a recorded candidate came about; one transaction, or a part of one that is open."""
+        with self._db._transaction():
+            self._db._db.execute(
+                "INSERT OR REPLACE INTO traces (candidate, data) VALUES (?, ?)", (number, json.dumps(trace.to_data()))
+            )
+
+    def put_course(self, candidates: int, state: Mapping[str, Any]) -> None:
+        """Write how the strategy stood after it was told so many candidates; JSON data."""
+        with self._db._transaction():
+            self._db._db.execute(
+                "INSERT OR REPLACE INTO course (candidates, data) VALUES (?, ?)", (candidates, json.dumps(dict(state)))
+            )
+
+    def all(self) -> dict[int, Trace]:
+        """Return the traces by the candidate's number."""
+        with self._db._explain_damage():
+            return {number: Trace.from_data(json.loads(data)) for number, data in self._rows("traces", "candidate")}
+
+    def course(self) -> list[dict[str, Any]]:
+        """Return how the strategy stood, the oldest first: what was written, with `candidates`."""
+        with self._db._explain_damage():
+            return [{**json.loads(data), "candidates": n} for n, data in self._rows("course", "candidates")]
+
+    def _rows(self, table: str, key: str) -> list[Any]:
+        if self._db._one("SELECT 1 FROM sqlite_master WHERE name = ?", table) is None:
+            return []
+        return self._db._all(f"SELECT {key}, data FROM {table} ORDER BY {key}")
