@@ -1,0 +1,147 @@
+"""Which of several runs belong together: those that differ in the seed alone, and what the others differ in.
+
+Runs of one group are drawn as a mean with a band over seeds, and a group is called what its configuration has and most
+others have not, as one writes it on the command line: "optimizer=random, fitness.items=30".
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.report.data import RunData
+from evomerge.system.text import cut, value_word
+
+SEED = "seed"
+
+_DECIDES = ("execution.dtype", "execution.deterministic")
+_DECIDES_NOTHING = (SEED, "name", "run", "execution", "evaluation.batch_size", "evaluation.answers")
+"""Keys, and all below them, that change what a run is called, how long it takes or what it keeps, but no score."""
+
+_OWN = "name"
+"""Options beside such a key are those of what it names, so they say nothing of runs that name something else."""
+
+_LONGEST = 60
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs whose configurations differ in the seed alone.
+
+    Attributes:
+        label: what it is called beside the other groups: the name of its runs, or what most others of that name have
+            not.
+        runs: in the order given.
+        setting: what it has and some other group has not: key to value, in words; empty where there is no other.
+    """
+
+    label: str
+    runs: tuple[RunData, ...]
+    setting: Mapping[str, str]
+
+
+def groups_of(runs: Sequence[RunData]) -> tuple[RunGroup, ...]:
+    """Return the groups in the order in which their first runs come; the labels are all different."""
+    found: dict[str, list[RunData]] = {}
+    kinds: dict[str, Mapping[str, Any]] = {}
+    for run in runs:
+        own = _decisive(run)
+        key = json.dumps(own, sort_keys=True, default=str)
+        found.setdefault(key, []).append(run)
+        kinds[key] = own
+    labels = _different([_label(key, found, kinds) for key in found])
+    settings = [dict(_setting(own, list(kinds.values()))) for own in kinds.values()]
+    return tuple(
+        RunGroup(label, tuple(ones), setting)
+        for label, ones, setting in zip(labels, found.values(), settings, strict=True)
+    )
+
+
+def labels_of(runs: Sequence[RunData]) -> tuple[str, ...]:
+    """Return what to call each run beside the others: its group and its seed; all labels are different."""
+    groups = groups_of(runs)
+    named: dict[int, str] = {}
+    for group in groups:
+        seeds = Counter(run.seed for run in group.runs)
+        for run in group.runs:
+            words = [group.label] if len(groups) > 1 or len(group.runs) == 1 else []
+            if len(group.runs) > 1:
+                words.append(f"seed {run.seed}" if seeds[run.seed] == 1 else f"seed {run.seed} ({run.path.name})")
+            named[id(run)] = ", ".join(words)
+    return tuple(_different([named[id(run)] for run in runs]))
+
+
+def _label(key: str, found: Mapping[str, Sequence[RunData]], kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the name of a group's runs where no others have it, else what most others of that name have not."""
+    name = found[key][0].label
+    namesakes = [kinds[one] for one, runs in found.items() if runs[0].label == name]
+    settings = [dict(_setting(own, namesakes)) for own in namesakes]
+    own = {
+        k: value
+        for k, value in _setting(kinds[key], namesakes)
+        if 2 * sum(one.get(k, _NONE) == value for one in settings) <= len(settings)
+    }
+    if not own:
+        return name
+    words = cut(", ".join(f"{_short(k)}={value}" for k, value in own.items()), 2 * _LONGEST)
+    return words if len(namesakes) == len(kinds) else f"{name}, {words}"
+
+
+def _short(key: str) -> str:
+    """Return "optimizer" for "optimizer.name"."""
+    return key.removesuffix(f".{_OWN}")
+
+
+def _decisive(run: RunData) -> dict[str, Any]:
+    """Return what decides a run's scores besides the seed, by key; models count by their contents where known."""
+    found = {key: value for key, value in _flat(run.config) if value is not None and _decides(key)}
+    inputs = run.run.inputs
+    if inputs is not None:
+        found |= {
+            f"contents of {name}": sorted(model.digests.values()) for name, model in sorted(inputs.models.items())
+        }
+    return found
+
+
+def _decides(key: str) -> bool:
+    under = any(key == one or key.startswith(f"{one}.") for one in _DECIDES_NOTHING)
+    return key in _DECIDES or not under
+
+
+def _flat(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def _setting(own: Mapping[str, Any], kinds: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield what differs between one configuration and others, without options of what the others do not have."""
+    for key in dict.fromkeys(key for one in kinds for key in one):
+        named = f"{key.rpartition('.')[0]}.{_OWN}"
+        like = [one for one in kinds if key == named or one.get(named) == own.get(named)]
+        if any(one.get(key) != own.get(key) for one in like):
+            yield key, _words(own.get(key))
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return _NONE
+    if isinstance(value, (list, tuple)):
+        return cut(json.dumps(value, ensure_ascii=False, default=str), _LONGEST)
+    return cut(value_word(value), _LONGEST)
+
+
+def _different(labels: Sequence[str]) -> list[str]:
+    """Return labels that are all different: equal ones are numbered."""
+    counts, seen = Counter(labels), Counter[str]()
+    made = []
+    for label in labels:
+        seen[label] += 1
+        made.append(f"{label} ({seen[label]})" if counts[label] > 1 else label)
+    return made
