@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evomerge.report import Shown
     from evomerge.workflows.evaluate import RunEvaluation
     from evomerge.workflows.full_evaluation import FullResult
+    from evomerge.workflows.report import Written
 
 
 def search(
@@ -532,6 +533,44 @@ def responses(run_dir: str | Path) -> Responses:
     return read(run_dir)
 
 
+def report(
+    runs: Sequence[str | Path] | str | Path,
+    *,
+    out: str | Path | None = None,
+    figures: str | Path | None = None,
+    kind: str = "svg",
+    only: Sequence[str] = (),
+    theme: str = "auto",
+    strict: bool = False,
+    note: Note | None = None,
+) -> Written:
+    """Write what runs found as one HTML page, or its figures as pictures; no model, task or network is needed for it.
+
+    Args:
+        runs: the run's folder, or several, or folders that hold runs; another process may be running them. Several are
+            overlaid, and those of one configuration stand together as seeds.
+        out: the file of the page. None: `report.html` in the run, or in the folder that all runs stand in; no page
+            where `figures` is given. Nothing but an earlier report is replaced.
+        figures: the folder to which each figure is written, and its table as CSV; None: none.
+        kind: of the pictures, "svg" or "png".
+        only: names of figures; none: all.
+        theme: "light", "dark", or "auto": what the reader's system asks for (light in pictures).
+        strict: whether the error of a figure is raised, rather than shown in its place.
+        note: called with a sentence about what takes long.
+
+    Returns:
+        The files, the keys of the figures, and a sentence about each run that could not be read (the others are shown).
+
+    Raises:
+        RunError: if a folder is no run, no run can be read, or a file is in the way.
+        ConfigError: if there is no such figure, format or theme.
+    """
+    from evomerge.workflows.report import write_report
+
+    paths = [runs] if isinstance(runs, str | Path) else list(runs)
+    return write_report(paths, out=out, figures=figures, kind=kind, only=only, theme=theme, strict=strict, note=note)
+
+
 def show(target: str | Path | Recipe, *, candidate: int | None = None, out: str | Path | None = None) -> Shown:
     """Draw the layer path of a recipe, or of a run's best merge, as SVG and PNG.
 
@@ -981,6 +1020,7 @@ __all__ = [
     "profile",
     "push",
     "records",
+    "report",
     "responses",
     "resume",
     "save_answers",

@@ -23,6 +23,7 @@ COMMANDS = {
     "explain": "what a key of the configuration means, with its type, range and default; or all keys",
     "space": "list the genes of a configuration with their ranges and starts",
     "inspect": "what models are, and whether they are of one ancestry, before they are merged",
+    "report": "what runs found, as one page to look at: scores, progress, the merge, answers, costs",
     "show": "draw the layer path of a run's best merge, or of a recipe, as SVG and PNG",
     "profile": "run a few candidates of a configuration, and say where the time goes",
     "methods": "list the merge methods, or explain one",

@@ -25,6 +25,7 @@ INK = {LIGHT: "#1f2328", DARK: "#e6edf3"}
 FAINT = {LIGHT: "#d0d7de", DARK: "#30363d"}
 QUIET = {LIGHT: "#57606a", DARK: "#9ca3af"}
 BACKGROUND = {LIGHT: "#ffffff", DARK: "#0d1117"}
+SURFACE = {LIGHT: "#f6f8fa", DARK: "#161b22"}
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -32,8 +33,8 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 def vega_config(theme: str) -> dict[str, Any]:
     """Return the `config` of every Vega-Lite specification, for "light" or "dark"."""
     series, ink, faint, quiet = list(SERIES[theme]), INK[theme], FAINT[theme], QUIET[theme]
-    ramp = ["#f6f8fa", "#0b62d6"] if theme == LIGHT else ["#161b22", "#6ea8fe"]
-    diverging = ["#c2410c", "#f6f8fa", "#0b62d6"] if theme == LIGHT else ["#fb923c", "#161b22", "#6ea8fe"]
+    ramp = [SURFACE[theme], series[0]]
+    diverging = [series[1], SURFACE[theme], series[0]]
     return {
         "background": "transparent",
         "font": FONT,
@@ -55,6 +56,28 @@ def vega_config(theme: str) -> dict[str, Any]:
         "rule": {"color": quiet},
         "range": {"category": series, "ramp": ramp, "heatmap": ramp, "ordinal": ramp, "diverging": diverging},
     }
+
+
+def picture_config(theme: str) -> dict[str, Any]:
+    """Return the `config` of pictures that are drawn without a browser, in a font that is always there."""
+    return {**vega_config(theme), "font": "sans-serif"}
+
+
+def css_variables() -> str:
+    """Return the colours and the font as variables of CSS, by the theme that `data-theme` or the system asks for."""
+    light, dark = _variables(LIGHT), _variables(DARK)
+    return (
+        f":root{{--font:{FONT};color-scheme:light;{light}}}\n"
+        f"@media (prefers-color-scheme:dark){{:root:not([data-theme={LIGHT}]){{color-scheme:dark;{dark}}}}}\n"
+        f":root[data-theme={DARK}]{{color-scheme:dark;{dark}}}\n"
+    )
+
+
+def _variables(theme: str) -> str:
+    named = {"ink": INK, "faint": FAINT, "quiet": QUIET, "background": BACKGROUND, "surface": SURFACE}
+    colours = {name: colour[theme] for name, colour in named.items()}
+    colours |= {f"series-{number}": colour for number, colour in enumerate(SERIES[theme], 1)}
+    return "".join(f"--{name}:{colour};" for name, colour in colours.items())
 
 
 def model_names(run: RunData) -> Sequence[str]:

@@ -6,10 +6,15 @@ It takes the runs (`RunData`), one or several, and returns a `Figure`, or None w
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from evomerge.report.data import RunData
-from evomerge.report.figure import Figure
+from evomerge.report.figure import Draw, Figure
+from evomerge.system.text import error_text
+
+log = logging.getLogger(__name__)
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     # Section of the page: modules of this package, in order.
@@ -23,16 +28,43 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def figures_of(runs: Sequence[RunData], names: Sequence[str] = ()) -> Iterator[tuple[str, Figure]]:
-    """Yield each figure of some runs with its section.
+@dataclass(frozen=True)
+class Problem:
+    """A figure that could not be drawn.
+
+    Attributes:
+        key: the name of its module, with hyphens.
+        error: what went wrong.
+    """
+
+    key: str
+    error: str
+
+
+def figures_of(
+    runs: Sequence[RunData], names: Sequence[str] = (), *, strict: bool = False
+) -> Iterator[tuple[str, Figure | Problem]]:
+    """Yield each figure of some runs with its section; of one that cannot be drawn, what went wrong.
 
     Args:
         runs: one, or several that are overlaid.
         names: modules of figures; none: all.
+        strict: whether such an error is raised.
     """
     for section, modules in SECTIONS.items():
         for name in modules:
             if not names or name in names:
-                figure = importlib.import_module(f"evomerge.report.figures.{name}").draw(runs)
+                figure = _drawn(name, runs, strict)
                 if figure is not None:
                     yield section, figure
+
+
+def _drawn(name: str, runs: Sequence[RunData], strict: bool) -> Figure | Problem | None:
+    try:
+        draw: Draw = importlib.import_module(f"evomerge.report.figures.{name}").draw
+        return draw(runs)
+    except Exception as error:  # one figure is not worth the page
+        if strict:
+            raise
+        log.warning("the figure %s cannot be drawn", name, exc_info=True)
+        return Problem(name.replace("_", "-"), error_text(error, name=True))

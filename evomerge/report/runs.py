@@ -1,0 +1,91 @@
+"""Which runs a page is about: folders, or folders of runs, each opened and named so that it can be told from others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from evomerge.errors import EvomergeError, RunError
+from evomerge.report.data import RunData
+from evomerge.store.run_dir import DATABASE
+from evomerge.system.files import explain_os_errors, user_path
+from evomerge.system.text import error_text
+
+DEEPEST = 3
+"""How many folders down runs are looked for: outputs/NAME/sweep_TIME/0."""
+
+
+def find_runs(folder: str | Path) -> list[Path]:
+    """Return a run's folder itself, or the runs in a folder of runs, in the order of their names.
+
+    Raises:
+        RunError: if the folder is not there, or holds no run.
+    """
+    path = user_path(folder)
+    if (path / DATABASE).is_file():
+        return [path]
+    if not path.is_dir():
+        raise RunError(f"there is no folder {path}; a run is a folder outputs/<name>/<time> made by `evomerge search`")
+    found = _below(path, DEEPEST)
+    if not found:
+        raise RunError(
+            f"{path} is no run, and no folder of runs: there is no {DATABASE} in it. `evomerge search` makes runs"
+        )
+    return found
+
+
+def open_runs(folders: Iterable[str | Path]) -> tuple[list[RunData], list[str]]:
+    """Open runs, each with a label of its own.
+
+    Args:
+        folders: of runs, or of folders that hold several; each run counts once.
+
+    Returns:
+        The runs, which the caller closes, and a sentence about each that cannot be read.
+
+    Raises:
+        RunError: if a folder is not there or holds no run.
+    """
+    paths = list(dict.fromkeys(path for folder in folders for path in find_runs(folder)))
+    runs: list[RunData] = []
+    problems: list[str] = []
+    try:
+        for path in paths:
+            try:
+                run = RunData.open(path)
+                _ = run.status  # damage shows when the records are read
+                runs.append(run)
+            except EvomergeError as error:
+                problems.append(f"{path} was left out: {error_text(error)}")
+        name_apart(runs)
+    except BaseException:
+        for run in runs:
+            run.close()
+        raise
+    return runs, problems
+
+
+def name_apart(runs: Sequence[RunData]) -> None:
+    """Give each of several runs a label of its own: its name, with the seed or the folder where that tells it apart."""
+    for make in (
+        lambda run: run.label if run.seed is None else f"{run.label}, seed {run.seed}",
+        lambda run: f"{run.label} ({run.path.name})",
+        lambda run: f"{run.label} ({run.path})",
+    ):
+        counted = Counter(run.label for run in runs)
+        for run in runs:
+            if counted[run.label] > 1:
+                run.label = make(run)
+
+
+def _below(folder: Path, depth: int) -> list[Path]:
+    with explain_os_errors(folder):
+        inner = sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    found: list[Path] = []
+    for one in inner:
+        if (one / DATABASE).is_file():
+            found.append(one)
+        elif depth > 1:
+            found += _below(one, depth - 1)
+    return found
