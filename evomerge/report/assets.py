@@ -41,7 +41,11 @@ def chart_library() -> str:
     stamp = f"vl-convert {version('vl-convert-python')}"
     found = read_cached("charts.json", stamp)
     if not isinstance(found, str):
-        found = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;"))
+        found = str(
+            vl_convert.javascript_bundle(
+                "window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;"
+            )
+        )
         write_cached("charts.json", stamp, found)
     # Nothing in it ends a script today; in a string, where alone it could stand, this means the same.
     return re.sub("</(?=script)", r"<\\/", found, flags=re.IGNORECASE)

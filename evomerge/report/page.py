@@ -25,6 +25,7 @@ from evomerge.report.assets import chart_library, page_script, style_sheet
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
 from evomerge.report.figures import Problem, figures_of
+from evomerge.report.groups import labels_of
 from evomerge.store.status import COMPLETE
 from evomerge.system.text import error_text, json_text, visible
 
@@ -93,8 +94,8 @@ def render_page(
     scripts = [Markup(chart_library()), Markup(page_script())]
     return render(
         "page.html",
-        runs=runs,
-        title=" · ".join(run.label for run in runs),
+        runs=list(zip(runs, labels_of(runs), strict=True)),
+        title=title_of(runs),
         sections=sections,
         theme=theme,
         left_out=left_out,
@@ -104,6 +105,12 @@ def render_page(
         scripts=scripts,
         policy=content_policy([str(script) for script in scripts]),
     )
+
+
+def title_of(runs: Sequence[RunData]) -> str:
+    """Return what a page about some runs is called: their names, and how many they are."""
+    names = " · ".join(dict.fromkeys(run.label for run in runs))
+    return names if len(runs) == 1 else f"{names}: {len(runs)} runs"
 
 
 def render_section(section: Section, *, strict: bool = False) -> Markup:

@@ -1,9 +1,8 @@
-"""Which runs a page is about: folders, or folders of runs, each opened and named so that it can be told from others."""
+"""Which runs a page is about: folders, or folders of runs, each opened."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from evomerge.errors import EvomergeError, RunError
@@ -36,7 +35,7 @@ def find_runs(folder: str | Path) -> list[Path]:
 
 
 def open_runs(folders: Iterable[str | Path]) -> tuple[list[RunData], list[str]]:
-    """Open runs, each with a label of its own.
+    """Open runs.
 
     Args:
         folders: of runs, or of folders that hold several; each run counts once.
@@ -58,25 +57,11 @@ def open_runs(folders: Iterable[str | Path]) -> tuple[list[RunData], list[str]]:
                 runs.append(run)
             except EvomergeError as error:
                 problems.append(f"{path} was left out: {error_text(error)}")
-        name_apart(runs)
     except BaseException:
         for run in runs:
             run.close()
         raise
     return runs, problems
-
-
-def name_apart(runs: Sequence[RunData]) -> None:
-    """Give each of several runs a label of its own: its name, with the seed or the folder where that tells it apart."""
-    for make in (
-        lambda run: run.label if run.seed is None else f"{run.label}, seed {run.seed}",
-        lambda run: f"{run.label} ({run.path.name})",
-        lambda run: f"{run.label} ({run.path})",
-    ):
-        counted = Counter(run.label for run in runs)
-        for run in runs:
-            if counted[run.label] > 1:
-                run.label = make(run)
 
 
 def _below(folder: Path, depth: int) -> list[Path]:
