@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evomerge.report import Shown
     from evomerge.workflows.evaluate import RunEvaluation
     from evomerge.workflows.full_evaluation import FullResult
-    from evomerge.workflows.report import Written
+    from evomerge.workflows.report import WrittenReport
 
 
 def search(
@@ -543,7 +543,7 @@ def report(
     theme: str = "auto",
     strict: bool = False,
     note: Note | None = None,
-) -> Written:
+) -> WrittenReport:
     """Write what runs found as one HTML page, or its figures as pictures; no model, task or network is needed for it.
 
     Args:

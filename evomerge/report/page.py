@@ -41,7 +41,7 @@ _NUMBER = re.compile(r"[+\-−±]?\d[\d.,]*( ?[%a-zA-Zµ]{1,3})?( \[.*\])?|[–�
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A section of a page.
 
     Attributes:
@@ -58,7 +58,7 @@ class Section:
         return "section-" + re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
-def sections_of(runs: Sequence[RunData], names: Sequence[str] = (), *, strict: bool = False) -> list[Section]:
+def sections_of(runs: Sequence[RunData], names: Sequence[str] = (), *, strict: bool = False) -> list[PageSection]:
     """Return the sections of a page about some runs, without those that have nothing to show.
 
     Args:
@@ -69,12 +69,12 @@ def sections_of(runs: Sequence[RunData], names: Sequence[str] = (), *, strict: b
     found: dict[str, list[Figure | Problem]] = {}
     for section, figure in figures_of(runs, names, strict=strict):
         found.setdefault(section, []).append(figure)
-    return [Section(title, figures) for title, figures in found.items()]
+    return [PageSection(title, figures) for title, figures in found.items()]
 
 
 def render_page(
     runs: Sequence[RunData],
-    sections: Sequence[Section],
+    sections: Sequence[PageSection],
     *,
     theme: str = AUTO,
     left_out: Sequence[str] = (),
@@ -113,7 +113,7 @@ def title_of(runs: Sequence[RunData]) -> str:
     return names if len(runs) == 1 else f"{names}: {len(runs)} runs"
 
 
-def render_section(section: Section, *, strict: bool = False) -> Markup:
+def render_section(section: PageSection, *, strict: bool = False) -> Markup:
     """Return the HTML of one section; `strict` as in `render_figure`."""
     return render("section.html", section=section, strict=strict)
 

@@ -13,7 +13,7 @@ from evomerge.errors import ConfigError, RunError, unknown_name
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure
 from evomerge.report.figures import SECTIONS, Problem
-from evomerge.report.page import AUTO, GENERATOR, Section, render_page, sections_of
+from evomerge.report.page import AUTO, GENERATOR, PageSection, render_page, sections_of
 from evomerge.report.pictures import PNG, SVG, picture, rows_as_csv
 from evomerge.report.runs import open_runs
 from evomerge.report.style import DARK, LIGHT
@@ -29,7 +29,7 @@ _PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenReport:
     """What was written about some runs.
 
     Attributes:
@@ -55,7 +55,7 @@ def write_report(
     theme: str,
     strict: bool,
     note: Note | None,
-) -> Written:
+) -> WrittenReport:
     """Write the page of some runs, or their figures; see `evomerge.api.report`."""
     _check(kind, only, theme)
     if not runs:
@@ -78,7 +78,7 @@ def write_report(
             html = render_page(found, sections, theme=theme, left_out=left_out, strict=strict)
             write_atomically(page, html)
         broken = [f"the figure {one.key} could not be drawn: {one.error}" for one in drawn if isinstance(one, Problem)]
-        return Written(page, folder, tuple(one.key for one in drawn), (*left_out, *broken))
+        return WrittenReport(page, folder, tuple(one.key for one in drawn), (*left_out, *broken))
 
 
 class _Patient:
@@ -161,7 +161,7 @@ def _folder_of_pictures(named: str | Path) -> Path:
     return path
 
 
-def _write_pictures(folder: Path, sections: Sequence[Section], kind: str, theme: str) -> None:
+def _write_pictures(folder: Path, sections: Sequence[PageSection], kind: str, theme: str) -> None:
     """Write the pictures, the tables and the index of a folder; of the files there, only our own are replaced."""
     ours = _earlier(folder)
     index = []

@@ -12,7 +12,7 @@ import pytest
 from evomerge.report import figures
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
-from evomerge.report.page import Section, content_policy, render_figure, render_page, sections_of
+from evomerge.report.page import PageSection, content_policy, render_figure, render_page, sections_of
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)></script>{{7*7}}\u202egnp\x1b[2J&amp;"
 SHOWN = "<script>alert(1)</script><img src=x onerror=alert(2)></script>{{7*7}}\\u202egnp\\x1b[2J&amp;"
@@ -106,7 +106,7 @@ def test_a_figure_that_raises_is_a_notice_and_the_others_stand(open_made, monkey
     monkeypatch.setattr("evomerge.report.figures.progress.draw", broken)
     monkeypatch.setitem(figures.SECTIONS, "More", ("progress",))
     run = open_made()
-    page = render_page([run], [*sections_of([run]), Section("Own", [Figure("own", "Mine", "stands")])])
+    page = render_page([run], [*sections_of([run]), PageSection("Own", [Figure("own", "Mine", "stands")])])
     texts = "".join(Parsed(page).texts)
     assert f"The figure “progress” could not be drawn: ValueError: no such thing: {SHOWN}" in texts
     assert "stands" in texts
