@@ -58,6 +58,7 @@ class AnsweredItem:
         answers: by the model's name as it was asked for, the first model first.
         kind: what became of the item, one of `KINDS`; without a second model never "lost" or "gained".
         metric: the metric by which the task counts, and its filter.
+        direction: which of its values are better, "maximize" or "minimize".
     """
 
     task: str
@@ -67,6 +68,7 @@ class AnsweredItem:
     answers: Mapping[str, ModelAnswer]
     kind: str
     metric: tuple[str, str | None] = ("", None)
+    direction: str = "maximize"
 
     @property
     def question(self) -> str | None:
@@ -193,9 +195,11 @@ def answered_items(
             for name, own in found.items()
             if key in own and name in (first, (beside or {}).get(key[0], name))
         }
-        kind = _kind(list(answers.values()), counted[key[0]])
         spec = counted[key[0]]
-        rows.append(AnsweredItem(*key, chosen, prompts.get(key), answers, kind, (spec.metric, spec.filter)))
+        direction = spec.direction or "maximize"
+        kind = kind_of(list(answers.values()), direction)
+        metric = (spec.metric, spec.filter)
+        rows.append(AnsweredItem(*key, chosen, prompts.get(key), answers, kind, metric, direction))
     place = {task: i for i, task in enumerate(known)}
     return sorted(rows, key=lambda row: (KINDS.index(row.kind), place[row.task], row.item))
 
@@ -331,11 +335,17 @@ def _model_answer(answer: ItemAnswer, score: ItemScore | None, spec: TaskSpec, *
     return ModelAnswer(answer, metrics, value, None if value is None or not share else value == best)
 
 
-def _kind(answers: Sequence[ModelAnswer], spec: TaskSpec) -> str:
+def kind_of(answers: Sequence[ModelAnswer], direction: str) -> str:
+    """Return what became of an item, one of `KINDS`.
+
+    Args:
+        answers: the first model's, and the second one's where there is one.
+        direction: which scores are better, "maximize" or "minimize".
+    """
     values = [answer.score for answer in answers[:2]]
     if any(value is None for value in values):
         return "not judged"
     one, other = float(values[0] or 0.0), float(values[-1] or 0.0)
     if one != other:
-        return "gained" if (one < other) == (spec.direction == "minimize") else "lost"
+        return "gained" if (one < other) == (direction == "minimize") else "lost"
     return "equal" if answers[0].right is None else "right" if answers[0].right else "wrong"
