@@ -2,8 +2,8 @@
 
 The page has them as JSON with short keys, which `static/answers.js` shows:
 
-- of an item `t`, `s`, `i`: places of its task and split, and its number; `b`: the place of the text that stands before
-  its prompt and those of other items; `q`: the rest of the prompt, a text or a list of `[role, text]`; `o`: options;
+- of an item `t`, `s`, `i`: places of its task and split, and its number; `q`: what it asks; `w`: what was said before,
+  as a list of `[who, text]`; `b`: the place of what is said before several items alike, such a list, too; `o`: options;
   `g`: the right answer; `a`: by the place of a model its answer;
 - of an answer `x`: its text; `f`: what the filter made of it; `v`: the score; `r`: 1 right, 0 wrong, missing: not
   judged; `p`: of each option its probability among the options; `c`: the place of the option that was chosen.
@@ -30,11 +30,12 @@ SHARED = 200
 """Prompts share a beginning (a description, examples) that has at least so many characters."""
 
 Row = dict[str, Any]
+Said = list[list[str]]
 
 
 def answer_rows(
     items: Sequence[AnsweredItem], places: Mapping[str, int], tasks: Sequence[str], splits: Sequence[str]
-) -> tuple[list[Row], list[Any]]:
+) -> tuple[list[Row], list[Said]]:
     """Return the rows of items, and the beginnings that their prompts share.
 
     Args:
@@ -46,7 +47,7 @@ def answer_rows(
     groups: dict[tuple[str, str], list[int]] = {}
     for place, item in enumerate(items):
         groups.setdefault((item.task, str(item.split)), []).append(place)
-    beginnings: list[Any] = []
+    beginnings: list[Said] = []
     asked: dict[int, Row] = {}
     for group in groups.values():
         known = [place for place in group if items[place].question is not None]
@@ -54,7 +55,7 @@ def answer_rows(
         if shared:
             beginnings.append(shared)
         for place, rest in zip(known, rests, strict=True):
-            asked[place] = {"b": len(beginnings) - 1, "q": rest} if shared else {"q": rest}
+            asked[place] = {"b": len(beginnings) - 1, **rest} if shared else rest
     rows = []
     for number, item in enumerate(items):
         row: Row = {"t": tasks.index(item.task), "s": splits.index(str(item.split)), "i": item.item}
@@ -68,27 +69,27 @@ def answer_rows(
     return rows, beginnings
 
 
-def without_beginning(prompts: Sequence[str]) -> tuple[Any, list[Any]]:
-    """Return what all prompts begin with, and what is left of each; texts, or turns where a chat template wrote them.
+def without_beginning(prompts: Sequence[str]) -> tuple[Said, list[Row]]:
+    """Return what all prompts begin with, and of each the fields of a row that say what is left of it.
 
-    Of turns the first ones are shared, of texts what goes to the end of a line; "" where that is short.
+    Where a chat template wrote them, the first turns may be shared; of other texts what goes to the end of a line.
     """
     if not prompts:
-        return "", []
+        return [], []
     chats = [turns_of(prompt) for prompt in prompts]
     if all(turns is not None for turns in chats):
         turns = [one or [] for one in chats]
         n = min([_in_common(turns), *(len(one) - 1 for one in turns)])
         n = n if sum(len(said) for _, said in turns[0][:n]) >= SHARED else 0
-        return (_chat(turns[0][:n]) if n else ""), [_chat(one[n:]) for one in turns]
+        return _said(turns[0][:n]), [_asked(one[n:]) for one in turns]
     shared = prompts[0][: _in_common(prompts)]
     end = shared.rfind("\n") + 1
     end = end if end >= SHARED else 0
     rests = [
-        _middle(prompt[end:].strip(), PROMPT) if turns is None or end else _chat(turns)
+        _asked([("", prompt[end:].strip())] if turns is None or end else turns)
         for prompt, turns in zip(prompts, chats, strict=True)
     ]
-    return _middle(shared[:end].strip(), PROMPT), rests
+    return _said([("", shared[:end].strip())] if end else []), rests
 
 
 def as_many_as_fit(rows: Sequence[Row], first: Sequence[bool], most: int = MOST_BYTES) -> list[int]:
@@ -164,9 +165,17 @@ def probabilities(answer: ModelAnswer, options: int) -> list[float] | None:
     return [float(f"{one / math.fsum(odds):.4g}") for one in odds]
 
 
-def _chat(turns: Turns) -> list[list[str]]:
+def _asked(turns: Turns) -> Row:
+    """Return the last question of a prompt, with what the model is made to say behind it, and what was said before."""
+    at = max((place for place, (who, _) in enumerate(turns) if who in ("", "user")), default=0)
+    question = "\n\n".join([turns[at][1], *(f"{who}: {said}" for who, said in turns[at + 1 :])])
+    row: Row = {"q": _middle(question, PROMPT)}
+    return {**row, "w": _said(turns[:at])} if at else row
+
+
+def _said(turns: Turns) -> Said:
     each = max(SHORT, PROMPT // max(1, len(turns)))
-    return [[visible(role, most=SHORT), _middle(said, each)] for role, said in turns]
+    return [[visible(who, most=SHORT), _middle(said, each)] for who, said in turns]
 
 
 def _middle(text: str, most: int) -> str:

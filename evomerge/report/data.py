@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.analysis.skills import Skills
 from evomerge.analysis.verdict import objective_of, with_verdict
 from evomerge.evaluation.objective import Objectives
+from evomerge.evaluation.task import TaskSpec
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.store.run_dir import RunDir
@@ -87,6 +89,16 @@ class RunData:
     def objectives(self) -> Objectives | None:
         """What the search improves; None: the run did not come so far."""
         return objective_of(self.run)
+
+    @cached_property
+    def skills(self) -> Skills | None:
+        """The scores of all records task by task; None: the run did not come so far."""
+        return None if self.objectives is None else Skills(self.run, self.objectives)
+
+    @property
+    def entries(self) -> Mapping[str, TaskSpec]:
+        """The entry that stands for each task: the first one with a weight. In the order of the configuration."""
+        return {} if self.skills is None else self.skills.entries
 
     @property
     def seed(self) -> int | None:
@@ -177,6 +189,15 @@ class RunData:
         if key not in self._matrices:
             self._matrices[key] = self.run.database.response_matrix(task, metric, split)
         return self._matrices[key]
+
+    def task_responses(
+        self, task: str, split: Split = Split.SEARCH
+    ) -> tuple[list[int], list[int], NDArray[np.float64]]:
+        """Return what `responses` returns of the metric by which a task counts (see `entries`)."""
+        spec = self.entries[task]
+        # In a task with several filters, values stand under "metric,filter".
+        own = self.responses(task, f"{spec.metric},{spec.filter}", split)
+        return own if own[0] else self.responses(task, spec.metric, split)
 
     @cached_property
     def _matrices(self) -> dict[tuple[str, str, Split], tuple[list[int], list[int], NDArray[np.float64]]]:

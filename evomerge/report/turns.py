@@ -24,9 +24,15 @@ _HEAD = re.compile(
     r"|(?P<question>\[INST\]) ?"
     r"|(?P<answer>\[/INST\]) ?"
 )
-_END = re.compile(
-    r"\s*(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|<\|END_OF_TURN_TOKEN\|>|<[|｜]end▁of▁sentence[|｜]>|</s>"
-    r"|<s>)?\s*\Z"
+_ENDS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<｜end▁of▁sentence｜>",
+    "</s>",
+    "<s>",
 )
 _SYSTEM = re.compile(r"\s*<<SYS>>\s*(?P<system>.*?)\s*<</SYS>>\s*", re.DOTALL)
 _ROLES = {"[inst]": "user", "[/inst]": "assistant", "model": "assistant", "chatbot": "assistant", "human": "user"}
@@ -44,10 +50,18 @@ def turns_of(prompt: str) -> Turns | None:
     found: Turns = []
     for head, after in zip(heads, [*heads[1:], None], strict=True):
         role = str(head[head.lastgroup or 0]).lower()
-        text = _END.sub("", prompt[head.end() : len(prompt) if after is None else after.start()], count=1)
+        text = _without_end(prompt[head.end() : len(prompt) if after is None else after.start()])
         system = _SYSTEM.match(text) if role == "[inst]" else None
         if system is not None:
             found.append(("system", system["system"]))
             text = text[system.end() :]
         found.append((_ROLES.get(role, role), text.strip()))
     return found[:-1] if len(found) > 1 and not found[-1][1] else found
+
+
+def _without_end(text: str) -> str:
+    """Return what is said without the marks behind it."""
+    text = text.rstrip()
+    while end := next((mark for mark in _ENDS if text.endswith(mark)), None):
+        text = text.removesuffix(end).rstrip()
+    return text
