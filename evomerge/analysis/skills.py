@@ -17,8 +17,7 @@ from evomerge.analysis.comparison import Difference, compare
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.item_values import LARGEST, metric_key
-from evomerge.evaluation.measures.registry import MEASURES, SHARES
-from evomerge.evaluation.metrics import is_share
+from evomerge.evaluation.measures.registry import MEASURES, is_share
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.scripts import KnownScripts
 from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, PYTHON, TaskSpec
@@ -262,11 +261,11 @@ def skill(
     }
     if not both:
         nothing = ("mean", "parent_mean", "difference", "low", "high", "p_value", "lost", "kept")
-        return {**found, "share": _shares(spec.metric, ()), **dict.fromkeys(nothing)}
+        return {**found, "share": shown_as_shares(spec.metric, ()), **dict.fromkeys(nothing)}
     mine, theirs = [own[item] for item in both], [other[item] for item in both]
     means = (_mean(mine), _mean(theirs))
     difference = paired(mine, theirs, spec.direction)
-    share = _shares(spec.metric, means)
+    share = shown_as_shares(spec.metric, means)
     part_of = share and spec.direction == "maximize" and means[0] >= 0.0 and means[1] > 0.0
     return {
         **found,
@@ -288,8 +287,9 @@ def _sign(spec: TaskSpec) -> float:
     return -1.0 if spec.direction == "minimize" else 1.0
 
 
-def _shares(metric: str, means: Iterable[float]) -> bool:
-    known = metric in SHARES if metric in MEASURES.names else metric.startswith(PYTHON) or is_share(metric)
+def shown_as_shares(metric: str, means: Iterable[float] = ()) -> bool:
+    """Return whether means of a metric are shown in per cent; those of a user's own function where they can be."""
+    known = metric.startswith(PYTHON) or is_share(metric)
     return known and all(-1.0 <= mean <= 1.0 for mean in means)
 
 

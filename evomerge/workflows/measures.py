@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from evomerge.evaluation.measures.registry import MEASURES, SHARES
-from evomerge.evaluation.metrics import is_share as is_share_of_lm_eval
+from evomerge.evaluation.measures.registry import MEASURES
+from evomerge.evaluation.measures.registry import is_share as known
 
 
 def measures() -> tuple[str, ...]:
@@ -13,4 +13,4 @@ def measures() -> tuple[str, ...]:
 
 def is_share(metric: str) -> bool:
     """Return whether a metric's values are shares; see `evomerge.api.is_share`."""
-    return metric in SHARES if metric in MEASURES.names else is_share_of_lm_eval(metric)
+    return known(metric)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.analysis.over_seeds import OverSeeds, over_seeds
+from evomerge.analysis.searches import found_over_seeds, search_found
 from evomerge.analysis.verdict import with_verdict
 from evomerge.errors import EvomergeError
-from evomerge.evaluation.task import WORST
-from evomerge.record import Split
 from evomerge.store.run_dir import RunDir
-from evomerge.store.status import COMPLETE, run_status
+from evomerge.store.status import run_status
 from evomerge.system.text import error_text
-from evomerge.workflows.measures import is_share
-
-BEST = "best merge"
-"""The name under which the winners of several searches stand together."""
 
 
 def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str, Any]:
@@ -30,117 +23,18 @@ def sweep_summary(runs: Sequence[tuple[Sequence[str], str | Path]]) -> dict[str,
         groups.setdefault(rest, []).append(one)
     return {
         "searches": [{key: value for key, value in one.items() if key not in ("models", "shares")} for one in found],
-        "groups": [_group(rest, ones) for rest, ones in groups.items()],
+        "groups": [{"setting": list(rest), **found_over_seeds(ones)} for rest, ones in groups.items()],
     }
 
 
 def _one(setting: tuple[str, ...], path: Path) -> dict[str, Any]:
     """Return one search: its winner, its gain over the best parent, and each model's means on the test items."""
-    empty: dict[str, Any] = {
-        "best": None,
-        "test": None,
-        "best_parent": None,
-        "gain": None,
-        "seconds": None,
-        "lost": [],
-        "models": {},
-        "shares": False,
-    }
-    made = {"setting": list(setting), "path": str(path), "state": "not begun", "error": None, **empty}
+    asked = {"setting": list(setting), "path": str(path)}
     try:
         with RunDir.open(path) as run, run.database.snapshot():
-            status = with_verdict(run, run_status(run))
-            numbers = {record.name: record.number for record in run.database.baselines()}
-            best, parent = status["best"], status["best_parent"]
-            made |= {"state": status["state"], "error": status["error"], "seconds": status["seconds"]}
-            if status["state"] != COMPLETE or best is None:
-                return made
-            gains = {one["against"]: one for one in status["comparisons"]}
-            models = {BEST: (best["test"], best["id"])}
-            models |= {row["name"]: (row["test"], numbers[row["name"]]) for row in status["baselines"]}
-            return made | {
-                "best": best["name"],
-                "test": best["test"],
-                "best_parent": parent,
-                "gain": gains.get(parent),
-                "lost": [one["task"] for one in status["skills"] if one["lost"]],
-                "shares": _all_shares(run.config),
-                "models": {
-                    name: {"mean": score["mean"], "tasks": _by_task(run, number, run.config)}
-                    for name, (score, number) in models.items()
-                    if score is not None
-                },
-            }
+            return asked | search_found(run, with_verdict(run, run_status(run)))
     except EvomergeError as error:
-        return made if not path.exists() else made | {"state": "unreadable", "error": error_text(error)}
-
-
-def _over_seeds(values: Sequence[float], shares: bool) -> OverSeeds | None:
-    """Return what one score says over seeds; a share cannot be beyond 0 and 1 (0 and -1 where less is better)."""
-    if not shares or not all(-1.0 <= value <= 1.0 for value in values):
-        return over_seeds(values)
-    below, above = any(value < 0.0 for value in values), any(value > 0.0 for value in values)
-    return over_seeds(values, (-1.0 if below else 0.0, 1.0 if above or not below else 0.0))
-
-
-def _all_shares(config: Mapping[str, Any]) -> bool:
-    """Return whether all metrics of the objective are shares, and so is what is made of them."""
-    if (config.get("evaluation") or {}).get("objective") == WORST:
-        return False
-    tasks = (config.get("evaluation") or {}).get("tasks") or ()
-    return all(_is_share(f"{task.get('name')} {task.get('metric')}") for task in tasks if task.get("weight", 1.0) != 0)
-
-
-def _is_share(task: str) -> bool:
-    """Return whether the values of a "task metric" are shares; what a function of one's own returns is not known."""
-    return " python:" not in task and is_share(task.rpartition(" ")[2])
-
-
-def _by_task(run: RunDir, number: int, config: Mapping[str, Any]) -> dict[str, float]:
-    """Return a model's mean on the test items by task and metric, of those that the configuration names."""
-    named = {f"{task.get('name')} {task.get('metric')}" for task in (config.get("evaluation") or {}).get("tasks") or ()}
-    values: dict[str, list[float]] = {}
-    for score in run.database.item_scores(number, Split.TEST):
-        for metric, value in score.metrics.items():
-            name = f"{score.task} {metric.partition(',')[0]}"  # a metric of several filters stands as "metric,filter"
-            if name in named and math.isfinite(value):
-                values.setdefault(f"{score.task} {metric}", []).append(float(value))
-    return {name: math.fsum(one) / len(one) for name, one in values.items()}
-
-
-def _group(setting: tuple[str, ...], ones: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return searches of one setting together: each model's score, and the gain, over their seeds."""
-    done = [one for one in ones if one["models"]]
-    shares = all(one["shares"] for one in done)
-    names = dict.fromkeys(name for one in done for name in one["models"])
-    models = []
-    for name in names:
-        own = [one["models"][name] for one in done if name in one["models"]]
-        tasks = dict.fromkeys(task for model in own for task in model["tasks"])
-        by_task = {
-            task: _over_seeds([model["tasks"][task] for model in own if task in model["tasks"]], _is_share(task))
-            for task in tasks
-        }
-        total = _over_seeds([model["mean"] for model in own], shares)
-        models.append(
-            {
-                "name": name,
-                "test": None if total is None else total.to_data(),
-                "tasks": {task: one.to_data() for task, one in by_task.items() if one is not None},
-            }
-        )
-    gains = [one["gain"]["difference"] for one in done if one["gain"] is not None]
-    gain = over_seeds(gains, (-1.0, 1.0) if shares else (-math.inf, math.inf))
-    return {
-        "setting": list(setting),
-        "searches": len(ones),
-        "complete": len(done),
-        "models": models,
-        "gain": None
-        if gain is None
-        else {
-            **gain.to_data(),
-            "above": sum(one > 0.0 for one in gains),
-            "share": all(one["gain"]["share"] for one in done if one["gain"] is not None),
-        },
-    }
+        state: Mapping[str, Any] = {"state": "not begun", "error": None}
+        if path.exists():
+            state = {"state": "unreadable", "error": error_text(error)}
+        return asked | search_found(None, state)
