@@ -137,7 +137,7 @@ def made_run(folder: Path, made: MadeRun | None = None, **changes: Any) -> Path:
         changes: fields of `MadeRun` in place of the defaults, where `made` is None.
     """
     made = MadeRun(**changes) if made is None else made
-    run = RunDir.create(folder, config=_config(made))
+    run = RunDir.create(folder, config=_config(made), splits=_splits(made))
     try:
         with run.database.together():
             _Writer(run, made).write()
@@ -162,6 +162,14 @@ def _config(made: MadeRun) -> dict[str, Any]:
         **({"stages": {f"stage{i}": {} for i in range(made.stages)}} if made.stages > 1 else {}),
         **made.config,
     }
+
+
+def _splits(made: MadeRun) -> dict[str, Any]:
+    def one(task: str, split: Split) -> dict[str, Any]:
+        items = range(_PLACES[split], _PLACES[split] + made.items[split])
+        return {"task": task, "n_docs": 30_000, "items": list(items)}
+
+    return {spec.name: {str(split): one(spec.name, split) for split in Split} for spec in _specs(made)}
 
 
 def _parents(made: MadeRun) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.analysis.searches import search_found
 from evomerge.analysis.skills import Skills
 from evomerge.analysis.verdict import objective_of, with_verdict
 from evomerge.evaluation.objective import Objectives
@@ -79,6 +80,20 @@ class RunData:
     def config(self) -> Mapping[str, Any]:
         """The composed configuration, with what was changed since."""
         return self.run.config
+
+    @cached_property
+    def n_items(self) -> Mapping[Split, int]:
+        """How many items each split has, over all tasks; without splits that have none."""
+        counts = dict.fromkeys(Split, 0)
+        for task in self.run.database.splits().values():
+            for split in Split:
+                counts[split] += len((task.get(str(split)) or {}).get("items", ()))
+        return {split: n for split, n in counts.items() if n}
+
+    @cached_property
+    def found(self) -> Mapping[str, Any]:
+        """What the search found, beside others; see `evomerge.analysis.searches.search_found`."""
+        return search_found(self.run, self.status)
 
     @cached_property
     def environment(self) -> Mapping[str, Any]:

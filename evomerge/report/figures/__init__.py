@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     # Section of the page: modules of this package, in order.
-    "What was found": (),
+    "What was found": ("summary",),
     "How the search went": ("progress",),
     "The merge": (),
     "Goals": (),

@@ -1,0 +1,201 @@
+"""What was searched and what was found, for who has a minute: two sentences, the verdict, the next step, cautions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evomerge.analysis.lost_skills import listed, lost, scores_text
+from evomerge.analysis.next_steps import next_steps
+from evomerge.record import Split
+from evomerge.report.data import RunData
+from evomerge.report.figure import Figure
+from evomerge.report.numbers import objective_styles, score_style
+from evomerge.report.searched import named, searched
+from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
+from evomerge.system.figures import p_text
+from evomerge.system.text import command, cut, duration
+
+USE, DO_NOT_USE, WEIGH = "yes", "no", "weigh"
+"""What a verdict comes to; a word of the template's classes."""
+
+_LONGEST = 600
+
+
+def draw(runs: Sequence[RunData]) -> Figure | None:
+    """Say what one run searched and found; several have a table of their own (`runs`)."""
+    if len(runs) != 1:
+        return None
+    run = runs[0]
+    sentences = [f"{searched(run)}.", f"{_found(run)}."]
+    status = run.status
+    verdict = status.get("verdict") if status.get("choice") is not None else None
+    data = {
+        "state": status["state"],
+        "standing": _standing(run),
+        "sentences": sentences,
+        "verdict": None if verdict is None else {"use": _use(verdict["use"]), "text": verdict["text"]},
+        "numbers": list(_numbers(run)),
+        "cautions": [dict(one) for one in status["warnings"]],
+        "next": [one.to_data() for one in next_steps(status, run.records)],
+    }
+    lead = " ".join(sentences)
+    return Figure("summary", "What was searched and found", lead, template="summary.html", data=data)
+
+
+def _use(use: bool | None) -> str:
+    return {True: USE, False: DO_NOT_USE, None: WEIGH}[use]
+
+
+def _standing(run: RunData) -> dict[str, str] | None:
+    """Return what there is to say of a search that is not complete: `text`, and the `command` that goes on."""
+    status = run.status
+    state, path = status["state"], status["path"]
+    error = cut(str(status["error"]), _LONGEST) if status["error"] else ""
+    if state == COMPLETE:
+        return None
+    if state == RUNNING:
+        left = status["seconds_left"]
+        rate = f"{status['per_minute']:.1f} candidates a minute" if status["per_minute"] else ""
+        more = [_budget(status), rate, "" if left is None else f"about {duration(left)} left"]
+        return {"text": f"The search is running: {', '.join(one for one in more if one)}.", "command": ""}
+    if state == FAILED:
+        return {"text": f"The search failed: {error or 'no reason was recorded'}", "command": command("resume", path)}
+    if state == INTERRUPTED:
+        last = f" Its last error: {error}" if error else ""
+        text = f"The search was interrupted after {_budget(status)}; it can be continued.{last}"
+        return {"text": text, "command": command("resume", path)}
+    return {"text": f"The search is {state}.", "command": ""}
+
+
+def _budget(status: Mapping[str, Any]) -> str:
+    """Return "40 of 96 candidates" for whatever limits the search."""
+    done = {"candidates": status["candidates"], "items": status["items"], "seconds": status["seconds"]}
+    parts = [
+        f"{duration(done[key])} of {duration(limit)}" if key == "seconds" else f"{done[key]:,} of {limit:,} {key}"
+        for key, limit in status["budget"].items()
+        if limit is not None and key in done
+    ]
+    return ", ".join(parts) or f"{status['candidates']:,} candidates"
+
+
+def _found(run: RunData) -> str:
+    """Return the second sentence, without a full stop."""
+    status, style = run.status, score_style(run)
+    best, choice = status["best"], status["choice"]
+    if best is None:
+        failed = status["failed"]
+        return f"No candidate was scored ({failed} failed)" if failed else "Nothing has been scored yet"
+    split = next((one for one in (Split.TEST, Split.VALIDATION) if best.get(one) is not None), Split.SEARCH)
+    score = best.get(split)
+    if score is None:
+        return f"{best['name']} is the best, but has no score"
+    several = choice is not None and len(choice["records"]) > 1
+    if choice is None:
+        split = Split.SEARCH if best.get(Split.SEARCH) is not None else split
+        score, who = best[split], f"So far the best is {best['name']}, with"
+    elif several:
+        who = f"{_ranges(run, split)} The one with the best sum, {best['name']}, reaches"
+    else:
+        who = f"The best merge, {best['name']}, reaches"
+    flatters = ", by which it was chosen, so that it flatters" if split is not Split.TEST else ""
+    said = ", ".join([f"{who} {style.score(score)} on the {score['n']:,} {split} items{flatters}", *_gains(run, split)])
+    return "; ".join([said, *_lost(status, several)])
+
+
+def _ranges(run: RunData, split: Split) -> str:
+    """Return from where to where the chosen merges go in each objective."""
+    choice, styles = run.status["choice"], objective_styles(run)
+    parts = []
+    for one in run.status["objectives"]:
+        rows = [row["objectives"].get(one["name"], {}).get(split) for row in choice["records"]]
+        means = sorted(row["mean"] for row in rows if row)
+        if means:
+            style = styles[one["name"]]
+            less = " (less is better)" if one["direction"] == "minimize" else ""
+            parts.append(f"{style.mean(means[0])} to {style.mean(means[-1])} in {named([one['name']])}{less}")
+    what = f"It ended with {_a(choice['kind'])} of {len(choice['records'])} merges"
+    return f"{what}: on the {split} items {', '.join(parts)}." if parts else f"{what}."
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def _gains(run: RunData, split: Split) -> Iterator[str]:
+    """Yield how much better the best merge is than the best parent, and than the average."""
+    status, style = run.status, score_style(run)
+    compared = {one["against"]: one for one in status["comparisons"]} if split is Split.TEST else {}
+    for row in status["baselines"]:
+        if row["name"] != status["best_parent"] and row.get("parent", True):
+            continue
+        score = row.get(split)
+        if score is None:
+            continue
+        parent = row["name"] == status["best_parent"]
+        what = f"{named([row['name']])}, the best parent" if parent else f"the {named([row['name']])}"
+        one = compared.get(row["name"])
+        if one is not None:
+            yield f"{style.difference(one)} over {what} ({style.mean(score['mean'])})"
+        else:
+            yield f"{what}, has {style.mean(score['mean'])}" if parent else f"{what} {style.mean(score['mean'])}"
+
+
+def _lost(status: Mapping[str, Any], several: bool) -> Iterator[str]:
+    skills = status["skills"]
+    if not skills or several:
+        return  # of several merges the verdict says it
+    gone = lost(skills)
+    if gone:
+        words = [f"{named([one['task']])} ({scores_text(one)})" for one in gone]
+        yield f"it is worse than a parent at {listed(words, 3)}"
+    elif len(skills) > 1:
+        yield f"no skill of a parent is seen to be lost, of {len(skills)} tasks"
+
+
+def _numbers(run: RunData) -> Iterator[dict[str, str]]:
+    """Yield the key numbers: `name`, `value`, `detail`."""
+    status, style = run.status, score_style(run)
+    best = status["best"]
+    if best is not None:
+        split = next((one for one in reversed(Split) if best.get(one) is not None), None)
+        if split is not None:
+            score = best[split]
+            name = "best merge" if status["choice"] else "best so far"
+            detail = f"{style.interval(score['low'], score['high'])} on {score['n']} {split} items"
+            yield {"name": name, "value": style.mean(score["mean"]), "detail": detail}
+    chosen = (status["choice"] or {}).get("records", ())
+    if len(chosen) > 1:
+        yield {"name": f"merges of the {status['choice']['kind']}", "value": f"{len(chosen)}", "detail": ""}
+    gain = next((one for one in status["comparisons"] if one["against"] == status["best_parent"]), None)
+    if gain is not None:
+        interval, p_value = style.interval(gain["low"], gain["high"]), p_text(gain["p_value"])
+        yield {
+            "name": f"gain over {named([gain['against']])}, the best parent",
+            "value": style.change(gain["difference"]),
+            "detail": f"{interval}, {p_value}",
+        }
+    yield from _kept(status)
+    yield {
+        "name": "candidates",
+        "value": f"{status['candidates']:,}",
+        "detail": f"{status['failed']} failed, {status['cache_hits']} repeated",
+    }
+    yield {
+        "name": "time",
+        "value": duration(status["seconds"]),
+        "detail": f"{status['items']:,} answers of candidates",
+    }
+
+
+def _kept(status: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield how many skills are kept; of several merges, how many of them keep all."""
+    chosen = (status["choice"] or {}).get("records", ())
+    if len(chosen) > 1:
+        kept = sum(not any(one["lost"] for one in row["skills"]) for row in chosen)
+        yield {"name": "keep every skill", "value": f"{kept} of {len(chosen)}", "detail": "of these merges"}
+        return
+    skills = [one for one in status["skills"] if one["lost"] is not None]
+    if len(skills) > 1:
+        kept = sum(not one["lost"] for one in skills)
+        yield {"name": "skills kept", "value": f"{kept} of {len(skills)}", "detail": "against each task's best parent"}
