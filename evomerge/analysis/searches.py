@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evomerge.analysis.over_seeds import OverSeeds, over_seeds
-from evomerge.evaluation.measures.registry import is_share
+from evomerge.analysis.shares import is_share
 from evomerge.evaluation.task import WORST
 from evomerge.record import Split
 from evomerge.store.run_dir import RunDir

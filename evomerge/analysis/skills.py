@@ -9,18 +9,19 @@ nothing on the test items. Intervals are those of `evomerge.evaluation.intervals
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evomerge.analysis.choice import note_baselines, parent_names, with_each_chosen
 from evomerge.analysis.comparison import Difference, compare
+from evomerge.analysis.shares import shown_as_shares
 from evomerge.errors import EvaluationError
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.item_values import LARGEST, metric_key
-from evomerge.evaluation.measures.registry import MEASURES, is_share
+from evomerge.evaluation.measures.registry import MEASURES
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.scripts import KnownScripts
-from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, PYTHON, TaskSpec
+from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, TaskSpec
 from evomerge.record import ItemScore, Record, Split
 from evomerge.store.run_dir import RunDir
 
@@ -285,12 +286,6 @@ def paired(own: Sequence[float], other: Sequence[float], direction: str | None) 
 
 def _sign(spec: TaskSpec) -> float:
     return -1.0 if spec.direction == "minimize" else 1.0
-
-
-def shown_as_shares(metric: str, means: Iterable[float] = ()) -> bool:
-    """Return whether means of a metric are shown in per cent; those of a user's own function where they can be."""
-    known = metric.startswith(PYTHON) or is_share(metric)
-    return known and all(-1.0 <= mean <= 1.0 for mean in means)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.analysis.skills import shown_as_shares
+from evomerge.analysis.shares import shown_as_shares
 from evomerge.evaluation.objective import SCORE
 from evomerge.evaluation.task import WORST
 from evomerge.record import Score

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from evomerge.analysis.shares import is_share as known
 from evomerge.evaluation.measures.registry import MEASURES
-from evomerge.evaluation.measures.registry import is_share as known
 
 
 def measures() -> tuple[str, ...]:

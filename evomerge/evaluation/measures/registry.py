@@ -8,7 +8,6 @@ from dataclasses import replace
 from evomerge.errors import ConfigError
 from evomerge.evaluation.measures.base import Answered, Measure
 from evomerge.evaluation.measures.python_function import python_measure
-from evomerge.evaluation.metrics import is_share as is_share_of_lm_eval
 from evomerge.evaluation.task import PYTHON
 from evomerge.system.registry import Registry
 
@@ -38,11 +37,6 @@ ALWAYS = (
 
 SHARES = ("cut_answers", "empty_answers", "repetitive_answers", "foreign_script", "cut_prompts")
 """The measures that are 0 or 1 for each item, so that their mean is a share."""
-
-
-def is_share(metric: str) -> bool:
-    """Return whether a metric's values are shares: what evomerge measures of any answer, or a metric of a task."""
-    return metric in SHARES if metric in MEASURES.names else is_share_of_lm_eval(metric)
 
 
 def find_measure(metric: str) -> Measure | None:
