@@ -22,7 +22,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "How the search went": ("progress",),
     "The merge": (),
     "Goals": (),
-    "Answers": ("answers",),
+    "Answers": ("answers", "responses", "difficulty"),
     "What it cost": (),
     "To do it again": (),
 }
