@@ -18,7 +18,10 @@ gc.disable()
 
 
 def group(file: str) -> str:
-    """Name what runs in one process of `pytest -n`: all files that start Ray are a group, each other file is one."""
+    """Name what runs in one process of `pytest -n`: all files that start Ray are a group, so are those that share a
+    browser, and each other file is one."""
+    if Path(file).parent.name == "browser":
+        return "browser"
     stem = Path(file).stem
     return "ray" if "ray" in stem.split("_") or stem == "test_processes" else file
 

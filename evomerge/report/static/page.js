@@ -36,7 +36,7 @@ const evomerge = (() => {
 
   // ---- charts ----
 
-  const charts = new Map(); // element -> {spec, view, drawn: what it was drawn for, visible}
+  const charts = new Map(); // element -> {spec, made: by Vega-Embed, view, drawn: what it was drawn for, visible, width, marks, at}
 
   // Legends stand above charts, so their entries must find room in the width.
   const columns = (element) => Math.max(1, Math.floor(element.clientWidth / 150));
@@ -53,6 +53,7 @@ const evomerge = (() => {
     const target = wanted(element);
     if (chart.drawn === target || !element.clientWidth) return;
     chart.drawn = target;
+    if (chart.made) hide();
     try {
       const made = await embed(element, chart.spec, configuration(element, theme()));
       if (chart.drawn !== target) { made.finalize(); return; } // another theme was chosen meanwhile
@@ -78,7 +79,6 @@ const evomerge = (() => {
   }
 
   function redraw() {
-    hide();
     for (const [element, chart] of charts) if (chart.visible) draw(element);
   }
 
@@ -94,7 +94,13 @@ const evomerge = (() => {
   let waiting = 0;
   const sized = new ResizeObserver((entries) => {
     // Vega listens to the window alone, and a frame changes its width with what stands beside it, too.
-    if (!entries.some(({ target }) => charts.get(target)?.made)) return;
+    let changed = false;
+    for (const { target } of entries) {
+      const chart = charts.get(target);
+      changed ||= chart?.made && chart.width !== target.clientWidth;
+      if (chart) chart.width = target.clientWidth;
+    }
+    if (!changed) return;
     clearTimeout(waiting);
     waiting = setTimeout(() => { window.dispatchEvent(new Event("resize")); redraw(); }, 80);
   });
