@@ -28,6 +28,7 @@ from evomerge.record import Choice, Finalist, ItemScore, Record, Result, Score, 
 from evomerge.store.answers import ANSWERS_SCHEMA, AnswerTables
 from evomerge.store.packing import Column, from_columns, pack, to_columns, unpack_items, unpack_values
 from evomerge.store.traces import TRACES_SCHEMA, TraceTables
+from evomerge.store.untouched import connect_untouched, in_memory
 from evomerge.system.files import damaged, explain_database_errors, explain_os_errors, sync_folder
 from evomerge.system.secrets import hide
 from evomerge.system.text import command, storable
@@ -107,7 +108,7 @@ class Database:
         traces: how the search went.
     """
 
-    def __init__(self, path: Path, *, write: bool, busy_seconds: float) -> None:
+    def __init__(self, path: Path, *, write: bool, busy_seconds: float, mend: bool = True) -> None:
         """Use `create` or `open`."""
         self.path = path
         self._write = write
@@ -116,12 +117,16 @@ class Database:
         self._read: dict[tuple[int, Split], list[ItemScore]] = {}  # in this snapshot
         self.answers = AnswerTables(self)
         self.traces = TraceTables(self)
-        # A reader, too, asks for write access: a transaction that a killed writer left must be undone before anything
-        # can be read. Without the right to write, SQLite falls back to read-only access. `query_only` prevents writes.
-        with explain_database_errors(path):
-            self._db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=busy_seconds, isolation_level=None
-            )
+        # A reader, too, asks for write access, unless it must not mend: a transaction that a killed writer left must be
+        # undone before anything can be read. Without the right to write, SQLite falls back to read-only access.
+        # `query_only` prevents writes.
+        if write or mend:
+            with explain_database_errors(path):
+                self._db = sqlite3.connect(
+                    f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=busy_seconds, isolation_level=None
+                )
+        else:
+            self._db = connect_untouched(path, busy_seconds=busy_seconds)
         try:
             self._prepare()
         except BaseException:
@@ -167,13 +172,15 @@ class Database:
         return cls.open(path, write=True)
 
     @classmethod
-    def open(cls, path: str | Path, *, write: bool = False, busy_seconds: float = 60.0) -> Database:
+    def open(cls, path: str | Path, *, write: bool = False, busy_seconds: float = 60.0, mend: bool = True) -> Database:
         """Open a database.
 
         Args:
             path: the file.
             write: whether to open it for writing, which also checks the whole file and that commits work.
             busy_seconds: how long to wait for other processes that are reading or writing.
+            mend: whether a reader may undo in the file what a killed writer left half written; if not, it is undone in
+                a copy in memory (see `evomerge.store.untouched`).
 
         Raises:
             RunError: if it is missing, damaged, of a newer format, or (for writing) read-only.
@@ -181,13 +188,12 @@ class Database:
         path = Path(path)
         if not path.is_file():
             raise RunError(f"there is no database {path}; the folder holds no run")
-        return cls(path, write=write, busy_seconds=busy_seconds)
+        return cls(path, write=write, busy_seconds=busy_seconds, mend=mend)
 
     def freeze(self) -> None:
         """Go on with a copy in memory of what the last commit left: a writer is neither seen nor held up any more."""
-        copy = sqlite3.connect(":memory:", isolation_level=None)
         with explain_database_errors(self.path):
-            self._db.backup(copy)
+            copy = in_memory(self._db)
         self._db.close()
         self._db = copy
 

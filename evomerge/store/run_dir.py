@@ -23,7 +23,7 @@ from evomerge.store.database import Database
 from evomerge.store.environment import collect_environment
 from evomerge.store.inputs import RunInputs, moved_recipe
 from evomerge.store.lock import WriterLock
-from evomerge.system.files import damaged, explain_os_errors, user_path, write_atomically
+from evomerge.system.files import damaged, explain_os_errors, read_text, user_path, write_atomically
 from evomerge.system.text import command, visible
 from evomerge.system.yaml_text import YamlError, read_yaml, write_yaml
 
@@ -119,7 +119,8 @@ class RunDir:
             path: the folder.
             write: whether to continue the run, which takes the writer's lock and checks the whole database. Reading
                 needs no lock, and works beside the writer and in a read-only folder.
-            frozen: whether all that is read is of one moment, for readers that take long: of a copy in memory.
+            frozen: whether all that is read is of one moment, for readers that take long: of a copy in memory. No file
+                of the run is touched then, not even where a killed writer left a transaction half written.
 
         Raises:
             RunError: if the folder is no run, another process writes it, it is damaged, or (for writing) read-only.
@@ -129,7 +130,7 @@ class RunDir:
             raise RunError(_not_a_run(path))
         lock = WriterLock(path / LOCK) if write else None
         try:
-            database = Database.open(path / DATABASE, write=write)
+            database = Database.open(path / DATABASE, write=write, mend=not frozen)
             if frozen and not write:
                 database.freeze()
             return cls(path, database, lock)
@@ -224,10 +225,10 @@ class RunDir:
             RunError: if it cannot be read.
         """
         try:
-            data = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
+            if not (self.path / ENVIRONMENT).exists():
+                return {}
+            data = json.loads(read_text(self.path / ENVIRONMENT, "what the run ran on,", RunError))
+        except ValueError as error:
             raise RunError(f"cannot read {self.path / ENVIRONMENT}: {error}") from error
         return data if isinstance(data, dict) else {}
 

@@ -127,7 +127,7 @@ def _state(run: RunDir) -> str:
 
 def _is_locked(run: RunDir) -> bool:
     try:
-        handle = os.open(run.path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(run.path / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for a writer
     except OSError:
         return False
     try:
