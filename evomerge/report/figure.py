@@ -11,6 +11,9 @@ from evomerge.report.data import RunData
 Draw: TypeAlias = "Callable[[Sequence[RunData]], Figure | None]"
 """Draws a figure of one run, or of several that are overlaid; None: there is nothing to show of these."""
 
+Cell: TypeAlias = "str | int | float | None"
+"""What stands in a cell of a table; None: nothing is known."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -23,7 +26,7 @@ class Table:
     """
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | int | float | None]]
+    rows: Sequence[Sequence[Cell]]
     marked: frozenset[int] = frozenset()
 
 
