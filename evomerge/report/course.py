@@ -16,7 +16,7 @@ OVER = (CANDIDATES, ITEMS, SECONDS)
 
 
 @dataclass(frozen=True)
-class CoursePoint:
+class SearchPoint:
     """Where a search stood when a candidate was scored.
 
     Attributes:
@@ -32,16 +32,16 @@ class CoursePoint:
     spent: Mapping[str, float]
 
 
-def course_of(run: RunData) -> Iterator[CoursePoint]:
+def course_of(run: RunData) -> Iterator[SearchPoint]:
     """Yield where a search stood after each candidate that was scored."""
     for record, best in best_so_far(run.records):
         reached = score(best, Split.SEARCH)
         if reached is not None and math.isfinite(reached.mean):
-            yield CoursePoint(record, best, reached, spent_by(run, record))
+            yield SearchPoint(record, best, reached, spent_by(run, record))
 
 
 def spent_by(run: RunData, record: Record) -> dict[str, float]:
-    """Return what a search had spent when a candidate was recorded; see `CoursePoint.spent`."""
+    """Return what a search had spent when a candidate was recorded; see `SearchPoint.spent`."""
     trace = run.traces.get(record.number)
     found: dict[str, float | None] = {CANDIDATES: record.number + 1}
     if trace is not None:
@@ -49,13 +49,13 @@ def spent_by(run: RunData, record: Record) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def known(run: RunData, points: Sequence[CoursePoint]) -> list[str]:
+def known(run: RunData, points: Sequence[SearchPoint]) -> list[str]:
     """Return what a search can be looked at over: what is known of each of its candidates."""
     return [name for name in OVER if points and all(name in point.spent for point in points)]
 
 
 @dataclass(frozen=True)
-class Band:
+class SeedBand:
     """How good the best of several searches was when each had spent so much.
 
     Attributes:
@@ -71,7 +71,7 @@ class Band:
     n: int
 
 
-def bands(courses: Sequence[Sequence[CoursePoint]], over: str, ends: Sequence[float], most: int) -> list[Band]:
+def bands(courses: Sequence[Sequence[SearchPoint]], over: str, ends: Sequence[float], most: int) -> list[SeedBand]:
     """Return the band of searches that differ in the seed alone, from where all have a best to where the first ends.
 
     Args:
@@ -91,5 +91,5 @@ def bands(courses: Sequence[Sequence[CoursePoint]], over: str, ends: Sequence[fl
     for place in places:
         values = [course[bisect_right(one, place) - 1].score.mean for one, course in zip(starts, courses, strict=True)]
         mean = math.fsum(values) / len(values)
-        found.append(Band(place, mean, min(values), max(values), len(values)))
+        found.append(SeedBand(place, mean, min(values), max(values), len(values)))
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evomerge.record import Score, Split
-from evomerge.report.course import CANDIDATES, SECONDS, Band, CoursePoint, bands
+from evomerge.report.course import CANDIDATES, SECONDS, SeedBand, SearchPoint, bands
 from evomerge.report.data import RunData
 from evomerge.report.figures.progress import draw
 
@@ -20,9 +20,9 @@ def rows(chart: dict[str, Any], mark: str) -> list[dict[str, Any]]:
     return list(data["values"] if "values" in data else chart["datasets"][data["name"]])
 
 
-def course(*points: tuple[float, float]) -> list[CoursePoint]:
+def course(*points: tuple[float, float]) -> list[SearchPoint]:
     nobody: Any = SimpleNamespace()
-    return [CoursePoint(nobody, nobody, Score(mean, 0, 1, 1), {SECONDS: spent}) for spent, mean in points]
+    return [SearchPoint(nobody, nobody, Score(mean, 0, 1, 1), {SECONDS: spent}) for spent, mean in points]
 
 
 def test_a_band_is_of_all_runs_from_the_last_first_score_to_the_first_end() -> None:
@@ -36,7 +36,7 @@ def test_a_band_is_of_all_runs_from_the_last_first_score_to_the_first_end() -> N
     ]
     assert [one.mean for one in found] == pytest.approx([0.2, 0.4, 0.45, 0.45])
     few = bands(courses, SECONDS, [6.0, 8.0], 2)
-    assert few == [Band(2.0, 0.2, 0.1, 0.3, 2), Band(6.0, 0.45, 0.4, 0.5, 2)]
+    assert few == [SeedBand(2.0, 0.2, 0.1, 0.3, 2), SeedBand(6.0, 0.45, 0.4, 0.5, 2)]
 
 
 def test_one_run_shows_every_candidate_and_the_best_so_far(open_made: Any) -> None:

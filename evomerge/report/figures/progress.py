@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 
 from evomerge.record import Record, Split, State
-from evomerge.report.course import CANDIDATES, OVER, SECONDS, CoursePoint, bands, course_of, known, spent_by
+from evomerge.report.course import CANDIDATES, OVER, SECONDS, SearchPoint, bands, course_of, known, spent_by
 from evomerge.report.data import RunData, score
 from evomerge.report.figure import Cell, Figure, Table
 from evomerge.report.groups import RunGroup, groups_of
@@ -54,7 +54,7 @@ def _of_one(run: RunData) -> Figure | None:
     )
 
 
-def _chart(run: RunData, points: Sequence[CoursePoint], shown: Sequence[Record], style: ScoreStyle) -> dict[str, Any]:
+def _chart(run: RunData, points: Sequence[SearchPoint], shown: Sequence[Record], style: ScoreStyle) -> dict[str, Any]:
     over = known(run, points) or [CANDIDATES]
     rules = list(_baselines(run, style))
     present = [BEST] * bool(points) + [row["model"] for row in rules]
@@ -132,7 +132,7 @@ def _y_title(style: ScoreStyle) -> str:
     return "worst task, relative to its best parent" if style.worst else "score on the search items"
 
 
-def _line(points: Sequence[CoursePoint], run: RunData) -> Iterator[dict[str, Any]]:
+def _line(points: Sequence[SearchPoint], run: RunData) -> Iterator[dict[str, Any]]:
     """Yield a row where the best changes, and one at the end of the search."""
     before: Record | None = None
     style = score_style(run)
@@ -145,7 +145,7 @@ def _line(points: Sequence[CoursePoint], run: RunData) -> Iterator[dict[str, Any
         yield _best_row(points[-1], style, {**points[-1].spent, **spent_by(run, last)})
 
 
-def _best_row(point: CoursePoint, style: ScoreStyle, spent: Any) -> dict[str, Any]:
+def _best_row(point: SearchPoint, style: ScoreStyle, spent: Any) -> dict[str, Any]:
     low, high = seen(point.score.low), seen(point.score.high)
     own = {"model": BEST, "name": point.best.name, "score": seen(point.score.mean), "text": style.score(point.score)}
     return {**own, "low": low, "high": high, **spent}
@@ -212,7 +212,7 @@ def _stages(run: RunData) -> Iterator[dict[str, Any]]:
             yield {"stage": str(name), **spent_by(run, record)}
 
 
-def _lead(run: RunData, points: Sequence[CoursePoint], style: ScoreStyle) -> str:
+def _lead(run: RunData, points: Sequence[SearchPoint], style: ScoreStyle) -> str:
     n, failed = len(run.records), run.status["failed"]
     if not points:
         return f"None of {n:,} candidates has a score: {failed:,} failed."
@@ -236,10 +236,10 @@ def _lead(run: RunData, points: Sequence[CoursePoint], style: ScoreStyle) -> str
     return "; ".join(said) + "." + failures
 
 
-def _steps(points: Sequence[CoursePoint], style: ScoreStyle) -> Table:
+def _steps(points: Sequence[SearchPoint], style: ScoreStyle) -> Table:
     """Return the table of the improvements, the latest ones where there are many."""
     over = [name for name in OVER if all(name in point.spent for point in points)]
-    firsts: dict[int, CoursePoint] = {}
+    firsts: dict[int, SearchPoint] = {}
     for point in points:
         firsts.setdefault(point.best.number, point)
     rows: list[list[Cell]] = [
@@ -298,13 +298,13 @@ def _of_several(runs: Sequence[RunData]) -> Figure | None:
     return Figure("progress", "Progress", lead, chart=chart, table=Table(columns, table), note=note)
 
 
-def _at(points: Sequence[CoursePoint], candidates: int) -> CoursePoint:
+def _at(points: Sequence[SearchPoint], candidates: int) -> SearchPoint:
     """Return where a search stood after so many candidates; at its first score, if that came later."""
     return next((point for point in reversed(points) if point.spent[CANDIDATES] <= candidates), points[0])
 
 
 def _band_rows(
-    group: RunGroup, courses: Sequence[tuple[RunData, Sequence[CoursePoint]]], style: ScoreStyle
+    group: RunGroup, courses: Sequence[tuple[RunData, Sequence[SearchPoint]]], style: ScoreStyle
 ) -> Iterator[dict[str, Any]]:
     for over in OVER:
         if not all(over in known(run, points) for run, points in courses):
