@@ -20,6 +20,7 @@ from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.task import TaskSpec
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Score, Split, best_scored
+from evomerge.report.genes import GeneTable, gene_tables
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
 from evomerge.store.traces import Trace
@@ -187,6 +188,13 @@ class RunData:
         """
         found = self.run.database.get_meta(GENES)
         return tuple(found) if isinstance(found, list) else ()
+
+    @cached_property
+    def gene_tables(self) -> Sequence[GeneTable]:
+        """The genes of each stage with the values that its candidates had; empty for runs that did not note genes."""
+        stages = self.config.get("stages")
+        names = list(map(str, stages)) if isinstance(stages, Mapping) else []
+        return gene_tables(self.genes, self.records, self.traces, names)
 
     @cached_property
     def kinship(self) -> Mapping[str, Any] | None:
