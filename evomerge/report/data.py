@@ -197,6 +197,13 @@ class RunData:
         return gene_tables(self.genes, self.records, self.traces, names)
 
     @cached_property
+    def best_genes(self) -> GeneTable | None:
+        """The genes of the stage from which the best candidate comes; without one of the last stage that has begun."""
+        begun = [table for table in self.gene_tables if table.records]
+        with_best = [table for table in begun if table.row(self.best) is not None]
+        return next(iter(with_best or begun[-1:]), None)
+
+    @cached_property
     def kinship(self) -> Mapping[str, Any] | None:
         """How the parents are related; None: there is one, or it was not noted."""
         found = self.run.database.get_meta(KINSHIP)

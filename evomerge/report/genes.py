@@ -81,12 +81,11 @@ class GeneInfo:
     def edge(self, value: float) -> str:
         """Return "low" or "high" where a value lies at that end of the range, else "".
 
-        A choice has no ends, and neither has an indicator of the data-flow space, which only its sign counts of.
+        Only ranges of floats can be wider: choices have no ends, whole numbers are counts of layers and the like, and
+        of an indicator of the data-flow space only the sign counts.
         """
-        if not math.isfinite(value) or self.kind == "choice" or self.n_values == 2 or self.name.startswith("include."):
+        if self.kind != "float" or not math.isfinite(value) or self.name.startswith("include."):
             return ""
-        if self.kind == "integer":
-            return "low" if value <= self.low else "high" if value >= self.high else ""
         place = float(self.unit(np.array([value]))[0])
         return "low" if place <= EDGE else "high" if place >= 1.0 - EDGE else ""
 
@@ -137,9 +136,10 @@ class GeneTable:
 
     @cached_property
     def by_importance(self) -> list[int]:
-        """The places of the genes, the one that explains most first; without an answer in their own order."""
-        shares = [0.0 if math.isnan(one.share) else one.share for one in self.importance]
-        return sorted(range(len(self.genes)), key=lambda i: (-shares[i], i))
+        """The places of the genes, the one that explains most first; of equal ones the one that was awake more often."""
+        found = self.importance
+        shares = [0.0 if math.isnan(one.share) else one.share for one in found]
+        return sorted(range(len(self.genes)), key=lambda i: (-shares[i], -found[i].n, i))
 
     def row(self, record: Record | None) -> int | None:
         """Return the place of a record in the table; None: it is not in it."""
@@ -212,3 +212,39 @@ def _gene_names(recipe: Recipe) -> Iterator[str]:
     for member in recipe.members:
         if isinstance(member.source, Recipe):
             yield from _gene_names(member.source)
+
+
+def shown_fitness(records: Sequence[Record]) -> NDArray[np.float64]:
+    """Return the fitness of records; NaN where they failed or break a limit, since that is on no scale with others."""
+    return np.array([_fitness(record) for record in records], dtype=np.float64)
+
+
+def _fitness(record: Record) -> float:
+    infeasible = record.result is not None and record.result.violation > 0.0
+    return math.nan if record.fitness is None or infeasible else record.fitness
+
+
+def even_sample(table: GeneTable, most: int) -> list[int]:
+    """Return the places of at most so many records, in order: the best fifth of them, and the others at even steps."""
+    n = len(table.records)
+    if n <= most:
+        return list(range(n))
+    ranked = np.argsort(-np.nan_to_num(shown_fitness(table.records), nan=-np.inf), kind="stable")
+    best = set(ranked[: most // 5].tolist())
+    others = [i for i in range(n) if i not in best]
+    steps = np.linspace(0, len(others) - 1, most - len(best)).round().astype(int)
+    return sorted(best | {others[i] for i in steps})
+
+
+def digits(value: float, n: int = 4) -> float | None:
+    """Return a number with as many digits as can be seen; None where it is not finite."""
+    return float(f"{value:.{n}g}") if math.isfinite(value) else None
+
+
+def without_prefix(names: Sequence[str]) -> list[str]:
+    """Return names without the parts, up to a dot, with which all of them begin: "math.head" of "weight.math.head"."""
+    split = [name.split(".") for name in names]
+    same = 0
+    while len(names) > 1 and all(len(parts) > same + 1 and parts[same] == split[0][same] for parts in split):
+        same += 1
+    return [".".join(parts[same:]) for parts in split]

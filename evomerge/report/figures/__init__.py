@@ -10,6 +10,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from altair.utils.schemapi import debug_mode
+
 from evomerge.report.data import RunData
 from evomerge.report.figure import Draw, Figure
 from evomerge.system.text import error_text
@@ -19,7 +21,7 @@ log = logging.getLogger(__name__)
 SECTIONS: dict[str, tuple[str, ...]] = {
     # Section of the page: modules of this package, in order.
     "What was found": ("summary",),
-    "How the search went": ("progress",),
+    "How the search went": ("progress", "gene_course", "parallel_coordinates", "importance"),
     "The merge": (),
     "Goals": (),
     "Answers": ("answers", "responses", "difficulty"),
@@ -62,7 +64,8 @@ def figures_of(
 def _drawn(name: str, runs: Sequence[RunData], strict: bool) -> Figure | Problem | None:
     try:
         draw: Draw = importlib.import_module(f"evomerge.report.figures.{name}").draw
-        return draw(runs)
+        with debug_mode(False):  # checking each piece takes most of the time, so tests do it: see `report/chart.py`
+            return draw(runs)
     except Exception as error:  # one figure is not worth the page
         if strict:
             raise
