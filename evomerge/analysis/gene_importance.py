@@ -1,17 +1,17 @@
 """How much each gene explains of whether a candidate is among the best of a search: PED-ANOVA.
 
-Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces"
+Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter GeneShare in Arbitrary Subspaces"
 (IJCAI 2023, arXiv 2304.10255): the variance that a gene explains of being among the best share g of all candidates is
 g² times the Pearson divergence of the two densities of the gene's values (theorem 1), of the best (p) and of all (q):
 
     D = ∫ (p(x) / q(x) - 1)² q(x) dx
 
 It needs no model of the fitness and no uniform sample: q is where the search went. g² is the same for all genes, so
-that D says which of them matter. What differs from the authors' code: both densities are smoothed by one kernel, so that
+that D says which of them matter. What differs from the authors' code: one kernel smooths both densities, so that
 smoothing alone makes no difference between them; candidates of equal fitness at the border of the best count in part;
 and what chance alone makes of D in so few candidates is taken off (the mean over permuted fitnesses, as in Altmann et
-al. 2010, Bioinformatics 26:1340). Whether a gene stands out at all is decided with regard to how many were looked at, by
-the largest of all genes under permutation (Westfall and Young 1993, "Resampling-Based Multiple Testing").
+al. 2010, Bioinformatics 26:1340). Whether a gene stands out at all is decided with regard to their number, by the
+largest of all genes under permutation (Westfall and Young 1993, "Resampling-Based Multiple Testing").
 
 Genes that a search moved together cannot be told apart by it.
 """
@@ -38,7 +38,7 @@ _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Importance:
+class GeneShare:
     """What one gene explains.
 
     Attributes:
@@ -66,7 +66,7 @@ def gene_importance(
     best_share: float = BEST_SHARE,
     rounds: int = 200,
     seed: int = 0,
-) -> list[Importance]:
+) -> list[GeneShare]:
     """Return how much each gene explains of whether a candidate is among the best.
 
     Args:
@@ -115,7 +115,7 @@ def gene_importance(
     limit = float(np.quantile(((by_chance - chance) / scale).max(axis=1, initial=-np.inf), _LEVEL))
     total = float(beyond.sum())
     return [
-        Importance(
+        GeneShare(
             share=float(beyond[i] / total) if known[i] and total > 0.0 else math.nan,
             low=float(low[i]) if total > 0.0 else math.nan,
             high=float(high[i]) if total > 0.0 else math.nan,
@@ -127,9 +127,7 @@ def gene_importance(
     ]
 
 
-def _interval(
-    spread: NDArray[np.float64], known: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _interval(spread: NDArray[np.float64], known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of the intervals of shares, of the `(rounds, n_genes)` divergences of bootstrap samples."""
     totals = spread.sum(axis=1, keepdims=True)
     shares = np.divide(spread, totals, out=np.zeros_like(spread), where=totals > 0.0)

@@ -1,6 +1,6 @@
 """From an altair chart to its specification without the time that altair spends on data and on checking itself.
 
-Altair copies each row of its data several times and checks each piece of a chart against the schema of Vega-Lite: half a
+Altair copies each row of its data several times and checks each piece of a chart against Vega-Lite's schema: half a
 second for a chart of 400 candidates. So data is named in a chart and put in afterwards, and the schema is checked by
 tests alone::
 

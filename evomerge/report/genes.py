@@ -1,4 +1,4 @@
-"""The genes of a search with what the candidates had of them: one table for each stage, since each has its own genes."""
+"""The genes of a search with what candidates had of them: a table for each stage, since each has its own genes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.analysis.gene_importance import Importance, gene_importance
+from evomerge.analysis.gene_importance import GeneShare, gene_importance
 from evomerge.recipe import Recipe
 from evomerge.record import Record, State
 from evomerge.store.traces import Trace
@@ -119,7 +119,7 @@ class GeneTable:
         return np.array([math.nan if one.fitness is None else one.fitness for one in self.records], dtype=np.float64)
 
     @cached_property
-    def importance(self) -> list[Importance]:
+    def importance(self) -> list[GeneShare]:
         """What each gene explains; see `evomerge.analysis.gene_importance`. Twins are left out."""
         told = self.told
         return gene_importance(self.units[told], self.fitness[told], self.kinds)
@@ -136,7 +136,7 @@ class GeneTable:
 
     @cached_property
     def by_importance(self) -> list[int]:
-        """The places of the genes, the one that explains most first; of equal ones the one that was awake more often."""
+        """The places of the genes, those that explain most first; of equal ones those that were awake more often."""
         found = self.importance
         shares = [0.0 if math.isnan(one.share) else one.share for one in found]
         return sorted(range(len(self.genes)), key=lambda i: (-shares[i], -found[i].n, i))

@@ -73,10 +73,8 @@ def _lead(table: GeneTable, edges: Sequence[str], best: Sequence[float], known: 
     if not at:
         one = "The gene of the best merge does not lie" if n == 1 else f"None of the {n} genes of the best merge lies"
         return f"{one} at the edge of its range, so the ranges were wide enough."
-    words = [
-        f"{table.genes[i].name} at its {'upper' if edges[i] == 'high' else 'lower'} end ({table.genes[i].word(best[i])})"
-        for i in at[:3]
-    ]
+    ends = {"low": "lower", "high": "upper"}
+    words = [f"{table.genes[i].name} at its {ends[edges[i]]} end ({table.genes[i].word(best[i])})" for i in at[:3]]
     more = f" and {len(at) - 3} more" if len(at) > 3 else ""
     verb = "lies" if len(at) == 1 else "lie"
     it, their = ("it", "its") if len(at) == 1 else ("them", "their")
@@ -99,7 +97,9 @@ def _chart(table: GeneTable, chosen: Sequence[int], shown: Sequence[int], best: 
     ]
     names = [table.genes[i].name for i in chosen]
     # Names and words are values of parameters, so that no expression is made of them.
-    gene = alt.param("gene", value=0, bind=alt.binding_select(options=list(range(len(names))), labels=names, name="gene "))
+    gene = alt.param(
+        "gene", value=0, bind=alt.binding_select(options=list(range(len(names))), labels=names, name="gene ")
+    )
     words = alt.param("words", value=[list(table.genes[i].choices) for i in chosen])
     label = "length(words[gene]) ? (words[gene][datum.value] || '') : format(datum.value, '.4~g')"
     # A word stands for the value of a choice in tooltips, too.
@@ -144,7 +144,7 @@ def _chart(table: GeneTable, chosen: Sequence[int], shown: Sequence[int], best: 
         .transform_fold(["low", "high", "start"], as_=["what", "v"])
         .transform_calculate(
             word="length(words[gene]) ? words[gene][datum.v] : format(datum.v, '.4~g')",
-            said="{low: 'lower end of the range', high: 'upper end of the range', start: 'start of the search'}[datum.what]",
+            said="{low: 'lower end', high: 'upper end', start: 'start of the search'}[datum.what]",
         )
         .mark_rule(strokeDash=[4, 3])
         .encode(

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from evomerge.analysis.gene_importance import BEST_SHARE, FEWEST, Importance, gene_importance
+from evomerge.analysis.gene_importance import BEST_SHARE, FEWEST, GeneShare, gene_importance
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
@@ -20,14 +20,14 @@ MOST = 12
 """Genes that are drawn; the table has all."""
 
 _NOTE = (
-    "PED-ANOVA (Watanabe et al. 2023) with what chance alone makes of so few candidates taken off; intervals of 95 % by "
-    "bootstrap over candidates. Shares are of what all genes of a stage explain one by one. Genes that the search moved "
-    "together cannot be told apart. Twins are left out, failed candidates count as the worst."
+    "PED-ANOVA (Watanabe et al. 2023) with what chance alone makes of so few candidates taken off; intervals of 95 % "
+    "by bootstrap over candidates. Shares are of what all genes of a stage explain one by one. Genes that the search "
+    "moved together cannot be told apart. Twins are left out, failed candidates count as the worst."
 )
 
 
 def draw(runs: Sequence[RunData]) -> Figure | None:
-    """Draw the share of each gene, with its interval; of several runs for each configuration, with its seeds together."""
+    """Draw the share of each gene, with its interval; of several runs for each configuration."""
     groups = groups_of(runs)
     rows: list[dict[str, Any]] = []
     counted: list[tuple[str, int, int]] = []
@@ -73,7 +73,7 @@ def _stages(tables: Sequence[Sequence[GeneTable]]) -> list[list[GeneTable]]:
     return list(found.values())
 
 
-def _pooled(tables: Sequence[GeneTable]) -> list[Importance]:
+def _pooled(tables: Sequence[GeneTable]) -> list[GeneShare]:
     """Return what the genes explain in several searches together: the best are those of each search."""
     points, ranks = [], []
     for table in tables:
@@ -85,7 +85,7 @@ def _pooled(tables: Sequence[GeneTable]) -> list[Importance]:
     return gene_importance(np.concatenate(points), np.concatenate(ranks), tables[0].kinds)
 
 
-def _rows(label: str, tables: Sequence[GeneTable], found: Sequence[Importance]) -> list[dict[str, Any]]:
+def _rows(label: str, tables: Sequence[GeneTable], found: Sequence[GeneShare]) -> list[dict[str, Any]]:
     first = tables[0]
     rows = []
     for i, (gene, one) in enumerate(zip(first.genes, found, strict=True)):
@@ -182,8 +182,8 @@ def _lead(strongest: Sequence[dict[str, Any]], counted: Sequence[tuple[str, int,
 def _too_few(counted: Sequence[tuple[str, int, int]]) -> str:
     found = ", ".join(f"{n}{f' of the stage {name}' if name else ''}" for name, n, _ in counted)
     return (
-        f"Which genes matter cannot be told from so few candidates ({found}): it takes {FEWEST} in which a gene counts, "
-        "and values that differ."
+        f"Which genes matter cannot be told from so few candidates ({found}): it takes {FEWEST} in which a gene "
+        "counts, and values that differ."
     )
 
 
