@@ -61,7 +61,7 @@ def test_how_many_items_decide_nothing_is_said(open_made) -> None:
     assert f"Right are {never} of 20 search items for none of the candidates and {always} for all" in figure.lead
     row = next(row for row in figure.table.rows if row[1] == "search")
     assert list(row[2:4]) == [len(own), 20] and list(row[5:]) == [never, always, 20 - never - always]
-    assert figure.chart["data"] or figure.chart["datasets"]
+    assert figure.chart["datasets"]["rows"][0]["y"] == 100 * own.mean(axis=0).max()
 
 
 def test_metrics_in_a_unit_have_a_matrix_but_no_right_answers(open_made) -> None:

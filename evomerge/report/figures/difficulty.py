@@ -10,6 +10,7 @@ import numpy as np
 
 from evomerge.analysis.difficulty import Difficulty, difficulty
 from evomerge.record import Split
+from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
 from evomerge.system.figures import percentage
@@ -58,7 +59,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     tasks = list(dict.fromkeys(one.task for one in search))
     series = "run" if several else "task"
     names = [run.label for run in runs] if several else tasks
-    base = alt.Chart(alt.Data(values=rows), width="container", height=240).encode(
+    base = alt.Chart(alt.NamedData("rows"), width="container", height=240).encode(
         x=alt.X("x:Q", title="search items, the easiest first, %", scale=alt.Scale(domain=[0, 100], nice=False)),
         y=alt.Y("y:Q", title="candidates that have it right, %", scale=alt.Scale(domain=[0, 100])),
         color=alt.Color(
@@ -80,7 +81,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
         "difficulty",
         "How hard the items are",
         _lead(search, several),
-        chart=base.mark_line(interpolate="step-after").to_dict(),
+        chart=specification(base.mark_line(interpolate="step-after"), rows=rows),
         table=_table(told, several),
         note="Search items: candidates alone, each recipe once; validation and test items: all models that answered "
         "them, parents included. Items on which all score the same decide nothing; fitness.items and "

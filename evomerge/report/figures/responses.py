@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.analysis.difficulty import block_means, blocks, difficulty
+from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure
 from evomerge.system.figures import percentage
@@ -41,16 +42,14 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     if not tasks:
         return None
     cells, columns, lines = _laid_out(run, tasks)
-    data = {"cells": cells, "columns": columns, "lines": lines}
     shares = all(((v >= 0) & (v <= 1) | np.isnan(v)).all() for _, _, v in tasks.values())
     chart = _chart(list(tasks), shares, min(340, max(160, 4 * max(len(numbers) for numbers, _, _ in tasks.values()))))
-    spec = {**chart.to_dict(), "datasets": data}
     joined = any(one["n"] > 1 for one in (*columns, *lines))
     return Figure(
         "responses",
         "Who has which item right",
         _lead(tasks, shares),
-        chart=spec,
+        chart=specification(chart, cells=cells, columns=columns, lines=lines),
         note="The easiest items stand to the left."
         + (" A cell is the mean of a block of candidates and items." if joined else "")
         + " Candidates that repeat an earlier recipe are left out; gaps were not asked.",
