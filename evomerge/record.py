@@ -240,6 +240,8 @@ class Outcome:
         fault: what failed, if it was the worker's memory or device; None: the candidate failed itself, or nothing did.
         answers: what was answered to each of the scored items; empty where the worker does not tell.
         build_seconds: the part of the seconds that building took; 0 where several workers shared the job.
+        parts: what the seconds went into, as far as the worker tells: name of a part to seconds, over all workers that
+            shared the job; see `evomerge.execution.worker.PARTS`.
     """
 
     job: Job
@@ -251,6 +253,7 @@ class Outcome:
     fault: Fault | None = None
     answers: tuple[ItemAnswer, ...] = ()
     build_seconds: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ pre-training, heavy pruning or retraining lies between. docs/ancestry.md has wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evomerge.merge.kinship import UNLIKE, Kinship, Likeness, Relation, find_kinship
 from evomerge.merge.sources import Sources
@@ -107,6 +109,47 @@ def search_kinship(parents: Sequence[Parent], base: Parent | None, sources: Sour
     if base is not None:
         models.append((BASE, sources.open(base.source)))
     return find_kinship(models, None if base is None else BASE) if len(models) > 1 else None
+
+
+def pairs_of(kinship: Kinship) -> Iterator[dict[str, Any]]:
+    """Yield what was measured of each pair of models, as JSON data with the verdict on them.
+
+    The keys are those of `Relation` and `Likeness`, with shares in place of counts of equal tensors. `cosine`,
+    `pearson`, `sign_agreement` and `delta_difference` are of task vectors: None without a base, or of a pair with it.
+    """
+    for (one, other), relation in kinship.relations.items():
+        kin = KIN if other == kinship.base else KIN**2
+        likeness = kinship.likeness.get((one, other))
+        yield {
+            "a": one,
+            "b": other,
+            "verdict": verdict_of(relation, kin=kin)[0],
+            **_measured(relation),
+            "cosine": None if likeness is None else likeness.cosine,
+            "pearson": None if likeness is None else likeness.pearson,
+            "sign_agreement": None if likeness is None else likeness.sign_agreement,
+            "delta_difference": None if likeness is None else likeness.difference,
+        }
+
+
+def kinship_data(kinship: Kinship) -> dict[str, Any]:
+    """Return how the parents of a search are related, as JSON data.
+
+    Returns:
+        `base`: the name of the base among the models, or None. `parents`: names of the others, in order. `models`: for
+        each parent `name`, `verdict` ("same", "doubtful", "foreign"), `reason` in words and `likelier_base` (a name or
+        None). `pairs`: what `pairs_of` yields, for each pair of parents, and of each parent with the base as `b`.
+    """
+    found = judged(kinship)
+    return {
+        "base": kinship.base,
+        "parents": list(found),
+        "models": [
+            {"name": name, "verdict": one.verdict, "reason": one.reason, "likelier_base": one.likelier}
+            for name, one in found.items()
+        ],
+        "pairs": list(pairs_of(kinship)),
+    }
 
 
 def percent(share: float) -> str:
@@ -216,6 +259,21 @@ def _by_group(kinship: Kinship, name: str, group: Sequence[str]) -> Ancestry:
 def _closeness(kinship: Kinship, one: str, other: str) -> float:
     relation = kinship.between(one, other)
     return relation.correlation if relation.correlation is not None else -1.0
+
+
+def _measured(relation: Relation) -> dict[str, Any]:
+    return {
+        "correlation": relation.correlation,
+        "distance": relation.distance if relation.matrices and math.isfinite(relation.distance) else None,
+        "scale": relation.scale if relation.matrices and math.isfinite(relation.scale) else None,
+        "equal_tensors": relation.equal / relation.tensors if relation.tensors else None,
+        "equal_rounded": relation.rounded / relation.tensors if relation.tensors else None,
+        "tensors": relation.tensors,
+        "missing": relation.missing,
+        "matrices": relation.matrices,
+        "unlike": relation.unlike,
+        "outliers": [{"tensor": name, "ratio": ratio} for name, ratio in relation.outliers],
+    }
 
 
 def _two(number: float) -> str:

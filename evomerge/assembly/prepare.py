@@ -172,6 +172,16 @@ class Prepared:
         said = [left_out(self.config, space) for space in self.spaces]
         return list(dict.fromkeys(text for text in said if text is not None))
 
+    @property
+    def genes(self) -> list[dict[str, Any]]:
+        """The genes of all stages, as `evomerge.store.traces.GENES` has them."""
+        stages = zip(self.config.stages, self.spaces, strict=True)
+        return [
+            {**gene, "stage": stage.name, "stage_number": number}
+            for number, (stage, space) in enumerate(stages)
+            for gene in space.describe()
+        ]
+
     def stages(self) -> list[Stage]:
         """Return the stages of the search, in order."""
         weights = [objective.weight for objective in self.objectives.objectives]

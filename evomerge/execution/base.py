@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge.evaluation.engines.base import Answers
@@ -72,6 +72,7 @@ class PartialAnswers:
         n_units: how many units the candidate has in all.
         answers: the answers to the requests of these units.
         seconds: the time that this took, with building the candidate.
+        parts: what the seconds went into, as in `Outcome`.
     """
 
     first: int
@@ -79,6 +80,7 @@ class PartialAnswers:
     n_units: int
     answers: Answers
     seconds: float
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Worker(ABC):

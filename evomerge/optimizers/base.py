@@ -31,10 +31,12 @@ class Point:
     Attributes:
         number: counts the asks of this optimizer from 0; `tell` names the point by it.
         x: `(n_dims,)` float64, inside the unit cube, read-only.
+        parents: numbers of the points from which it was bred, in the same count.
     """
 
     number: int
     x: NDArray[np.float64]
+    parents: tuple[int, ...] = ()
 
 
 class Optimizer(ABC):
@@ -99,6 +101,13 @@ class Optimizer(ABC):
         Raises:
             RuntimeError: if that number was never asked or is told twice.
         """
+
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Return how the optimizer stands, for people; see `Strategy.diagnostics`.
+
+        Lengths are shares of the cube's side.
+        """
+        return {}
 
     @abstractmethod
     def dump_state(self) -> bytes:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evomerge.optimizers.base import Optimizer, Point
-from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, usable
+from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, shown, usable
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
 from evomerge.record import Result
 
@@ -44,6 +44,9 @@ MOST_POPULATION = 100_000
 FLAT_GENERATIONS = 10
 """After more generations in a row in which three quarters tie for the best, the search has stagnated. pycma's own
 limit, 1, would restart too soon where scores are shares of a hundred items."""
+
+MOST_AXES = 256
+"""How many principal axes are told at most."""
 
 MIN_STEP = 1e-6
 """A step size (share of a gene's range) below which the search has converged: no model answers differently for less."""
@@ -171,6 +174,31 @@ class CMA(Optimizer):
     def restarts(self) -> int:
         """How often the search restarted because it had converged or stagnated."""
         return self._restarts
+
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Return how the distribution stands from which the next points are drawn.
+
+        Returns:
+            `step_size`: sigma. `axes`: the standard deviations along the principal axes, the longest first, as points
+            are drawn by them (pycma decomposes the covariance in some generations only); with more than `MOST_AXES`, as
+            many of them at equal distances in this order. `generation`, from 0 over all restarts; `restarts`;
+            `population`.
+        """
+        es = self._es
+        if self._separable or self.n_dims == 1:  # the first of two, of which the other is pycma's alone
+            lengths = np.asarray(es.stds)[: self.n_dims]
+        else:
+            lengths = float(es.sigma) * np.asarray(es.sm.D)
+        axes = np.sort(lengths)[::-1]
+        if len(axes) > MOST_AXES:
+            axes = axes[np.linspace(0, len(axes) - 1, MOST_AXES).round().astype(int)]
+        return {
+            "step_size": shown(es.sigma),
+            "axes": [shown(one) for one in axes],
+            "generation": self._generation,
+            "restarts": self._restarts,
+            "population": self._population,
+        }
 
     def ask(self) -> Point:
         """Return the next point to score."""

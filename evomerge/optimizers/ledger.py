@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,25 @@ class Ledger:
         self.n_asked = 0
         self.outstanding: dict[int, NDArray[np.float64]] = {}
 
-    def open(self, x: ArrayLike) -> Point:
-        """Hand out a point, clipped into the unit cube, under the next number."""
+    def open(self, x: ArrayLike, parents: Iterable[int] = ()) -> Point:
+        """Hand out a point, clipped into the unit cube, under the next number.
+
+        Args:
+            x: `(n_dims,)`.
+            parents: numbers of the points from which it was bred.
+        """
         # A copy, so that nobody else holds a writable view of what the caller gets.
         point = np.clip(np.array(x, dtype=np.float64), 0.0, 1.0)
         point.setflags(write=False)
-        opened = Point(self.n_asked, point)
+        opened = Point(self.n_asked, point, tuple(sorted(set(parents))))
         self.outstanding[self.n_asked] = point
         self.n_asked += 1
         return opened
+
+    @property
+    def n_told(self) -> int:
+        """How many proposals were told."""
+        return self.n_asked - len(self.outstanding)
 
     def close(self, number: int) -> NDArray[np.float64]:
         """Take a proposal off the list and return its point.
@@ -77,6 +88,11 @@ def usable(result: Result | None) -> float | None:
         raise ValueError(f"this optimizer takes one objective and no violation, but was told {result}")
     value = result.objectives[0]
     return float(value) if math.isfinite(value) else None
+
+
+def shown(number: float) -> float:
+    """Return a number with the four digits that people see."""
+    return float(f"{number:.4g}")
 
 
 def own_generator(seed: int, purpose: str) -> np.random.RandomState:

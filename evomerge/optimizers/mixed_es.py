@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evomerge.optimizers.base import Awake, Optimizer, Point, lent
-from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, usable
+from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, shown, usable
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
 from evomerge.record import Result
 
@@ -153,15 +153,17 @@ class MixedES(Optimizer):
 
     def ask(self) -> Point:
         """Return the next point to score."""
+        parents: tuple[int, ...] = ()
         x, steps = self._start, self._first_steps
         if self._ledger.n_asked > 0:
             for _ in range(TRIES):
-                x, steps = self._mutated(*self._recombined())
+                x, steps, parents = self._recombined()
+                x, steps = self._mutated(x, steps)
                 if len(self._floats) or _key(x) not in self._seen:
                     break
         if not len(self._floats):
             self._seen.append(_key(x))
-        proposal = self._ledger.open(x)
+        proposal = self._ledger.open(x, parents)
         self._asked[proposal.number] = steps
         return proposal
 
@@ -182,13 +184,17 @@ class MixedES(Optimizer):
         best, *others = self._members
         self._members = [best, *(one for one in others if one.born > oldest)][: self._population]
 
-    def _recombined(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return genes and strategy parameters from two members, or those of the start while there are no members."""
+    def _recombined(self) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, ...]]:
+        """Return genes and strategy parameters from two members, with their numbers.
+
+        While there are no members, those of the start are returned.
+        """
         if not self._members:
-            return self._start, self._first_steps
+            return self._start, self._first_steps, ()
         one, other = (self._members[i] for i in self._generator.randint(len(self._members), size=2))
         from_one = self._generator.random_sample(self.n_dims) < 0.5
-        return np.where(from_one, *lent(self._awake, one.x, other.x)), (one.steps + other.steps) / 2.0
+        x = np.where(from_one, *lent(self._awake, one.x, other.x))
+        return x, (one.steps + other.steps) / 2.0, (one.number, other.number)
 
     def _mutated(
         self, x: NDArray[np.float64], steps: NDArray[np.float64]
@@ -226,6 +232,19 @@ class MixedES(Optimizer):
         for where in (self._integers, self._choices):
             x[where] = (self._index(x, where) + 0.5) / self._n_values[where]
         return x
+
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Return the strategy parameters that the population has come to, in the mean over its members.
+
+        Returns:
+            `generation`: tells per member, from 0, since nothing waits for whole generations; `population`; and of the
+            kinds that there are `step_size` (of floats), `integer_step` (mean step, a share of the range) and
+            `choice_rate` (the probability of another choice).
+        """
+        found = {"generation": self._n_told // self._population, "population": self._population}
+        steps = np.mean([one.steps for one in self._members], axis=0) if self._members else self._first_steps
+        kinds = (("step_size", self._floats), ("integer_step", self._integers), ("choice_rate", self._choices))
+        return found | {name: shown(step) for (name, where), step in zip(kinds, steps, strict=True) if len(where)}
 
     def dump_state(self) -> bytes:
         """Return everything that the next `ask` depends on."""

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evomerge.optimizers.base import Awake, Optimizer, Point, lent
-from evomerge.optimizers.ledger import Ledger, checked_start, own_generator
+from evomerge.optimizers.ledger import Ledger, checked_start, own_generator, shown
 from evomerge.optimizers.pareto import crowding, ranks
 from evomerge.optimizers.state import damaged, flatten, pack, restore, unpack
 from evomerge.record import Result
@@ -119,7 +119,8 @@ class NSGA2(Optimizer):
         if not self._parents:
             return self._ledger.open(self._generator.random_sample(self.n_dims))
         one, other = self._tournament(), self._tournament()
-        return self._ledger.open(self._mutated(self._crossed(*lent(self._awake, one.x, other.x))))
+        child = self._mutated(self._crossed(*lent(self._awake, one.x, other.x)))
+        return self._ledger.open(child, (one.number, other.number))
 
     def tell(self, number: int, result: Result | None) -> None:
         """Take the result of point `number`; None, or one that is not finite: it failed and ranks last.
@@ -177,6 +178,18 @@ class NSGA2(Optimizer):
         chosen, u = draw.random_sample(self.n_dims) < 1.0 / len(counts), draw.random_sample(self.n_dims)
         chosen[counts[draw.randint(len(counts))]] |= not chosen[counts].any()
         return np.where(chosen, np.clip(x + _step(x, u), 0.0, 1.0), x)
+
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Return how many selections there were, and how far apart the parents of the next children are.
+
+        Returns:
+            `generation`, from 0; `population`; `spread`: the standard deviation of the parents, mean over the
+            coordinates, once there are parents.
+        """
+        found = {"generation": self._ledger.n_told // self._population, "population": self._population}
+        if not self._parents:
+            return found
+        return {**found, "spread": shown(np.std([one.x for one in self._parents], axis=0).mean())}
 
     def dump_state(self) -> bytes:
         """Return everything that the next `ask` depends on."""

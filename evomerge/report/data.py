@@ -23,11 +23,7 @@ from evomerge.record import Record, Score, Split, best_scored
 from evomerge.report.genes import GeneTable, gene_tables
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
-from evomerge.store.traces import Trace
-
-GENES, KINSHIP = "genes", "kinship"
-"""Keys in the database: the genes of all stages (`Gene.to_data` with `stage`), and how the parents are related
-(`parents`: list of names; `base`; `pairs`: list of `a`, `b`, `cosine`, `relation`)."""
+from evomerge.store.traces import GENES, KINSHIP, Trace
 
 
 class RunData:
@@ -141,10 +137,10 @@ class RunData:
 
     @cached_property
     def course(self) -> Sequence[Mapping[str, Any]]:
-        """How the strategy stood, the oldest first: `candidates` (told by then), `stage`, and what it says of itself.
+        """How the strategy stood, the oldest first: `candidates` (told by then), `stage` (from 0), and what it says.
 
-        CMA-ES says `step_size`, `axes` (standard deviation along each principal axis, the longest first), `generation`
-        and `restarts`.
+        See `Strategy.diagnostics`. CMA-ES says `step_size`, `axes` (standard deviation along each principal axis, the
+        longest first), `generation`, `restarts` and `population`.
         """
         return tuple(self.run.database.traces.course())
 
@@ -182,9 +178,10 @@ class RunData:
 
     @cached_property
     def genes(self) -> Sequence[Mapping[str, Any]]:
-        """The genes of all stages: `name`, `low`, `high`, `start`, `log`, `kind`, `choices`, `doc`, `stage`.
+        """The genes of all stages, in the order of genomes.
 
-        Empty for runs that did not note them.
+        `name`, `low`, `high`, `start`, `log`, `kind`, `choices`, `doc`, `when`, `stage` (its name) and `stage_number`
+        (from 0). Empty for runs that did not note them.
         """
         found = self.run.database.get_meta(GENES)
         return tuple(found) if isinstance(found, list) else ()
@@ -205,7 +202,10 @@ class RunData:
 
     @cached_property
     def kinship(self) -> Mapping[str, Any] | None:
-        """How the parents are related; None: there is one, or it was not noted."""
+        """How the parents are related; None: there is one, or it was not noted.
+
+        See `evomerge.assembly.ancestry.kinship_data` for its keys.
+        """
         found = self.run.database.get_meta(KINSHIP)
         return found if isinstance(found, dict) else None
 

@@ -57,7 +57,7 @@ class Baselines:
             if number not in missing:
                 scorer.note(name, Split.SEARCH, database.item_scores(number, Split.SEARCH))
         held: list[Outcome] = []  # outcomes that wait until all baselines that they are compared with are known
-        failed: list[Record] = []  # failures that wait until one was scored
+        failed: list[tuple[Record, Outcome]] = []  # failures that wait until one was scored
         scored = len(missing) < len(named)
         for outcome in scorer.run(Job(number, named[number][1], Split.SEARCH) for number in missing):
             name, recipe = named[outcome.job.candidate]
@@ -73,13 +73,15 @@ class Baselines:
                 scored = scored or record.state == State.COMPLETE
                 if record.state != State.COMPLETE:
                     self._check_reference(record.name, record.error)
-                    failed.append(record)
+                    failed.append((record, one))
                 else:
-                    journal.add(record, one.scores, one.answers)
+                    journal.add(record, one.scores, one.answers, parts=one.parts)
                 while scored and failed:
-                    journal.add(failed.pop(0), ())
+                    record, one = failed.pop(0)
+                    journal.add(record, (), parts=one.parts)
         if failed:
-            raise EvaluationError(f"no baseline could be scored, so no merge of them will be: {reasons_of(failed)}")
+            reasons = reasons_of(record for record, _ in failed)
+            raise EvaluationError(f"no baseline could be scored, so no merge of them will be: {reasons}")
         for number in sorted(named, reverse=True):
             if scorer.record(number).state == State.COMPLETE:
                 self._scoring.observe(number, None, database.item_scores(number, Split.SEARCH))

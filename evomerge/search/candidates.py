@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from evomerge.record import ItemAnswer, ItemScore, Job, Outcome, Record, Split
+from evomerge.system.stopwatch import summed
 
 Items = Mapping[str, tuple[int, ...]]
 ItemKey = tuple[str, int]
@@ -41,6 +42,9 @@ class Candidate:
         texts: what it answered so far in words, as far as that is known, for people.
         twin: the earlier candidate with the same recipe, whose result it gets.
         items: how many item evaluations it has cost so far.
+        parents: numbers of the candidates from which it was bred.
+        parts: what the time of its workers went into, in this session.
+        asked_at: when it was asked for in this session, on the search's clock.
     """
 
     number: int
@@ -54,6 +58,9 @@ class Candidate:
     texts: dict[ItemKey, ItemAnswer] = field(default_factory=dict)
     twin: int | None = None
     items: int = 0
+    parents: tuple[int, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=dict)
+    asked_at: float = 0.0
 
     @property
     def is_decided(self) -> bool:
@@ -158,6 +165,7 @@ class Candidates:
         assert outcome is not None, "only a held candidate has one"
         candidate.texts = candidate.all_texts
         candidate.outcome, candidate.life = None, Life.ASKED
+        candidate.parts = summed((candidate.parts, outcome.parts))
         del self._submitted[candidate.number]
         self._arrived.remove(candidate)
         before = candidate.record

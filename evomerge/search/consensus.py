@@ -6,7 +6,7 @@ same reason (Beyer, Evolutionary Computation 3:81, 1995, calls it genetic repair
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from evomerge.fitness.scoring import Scoring
@@ -18,6 +18,7 @@ from evomerge.search.splits import SplitScorer
 from evomerge.search.stage import Progress
 from evomerge.search.verdicts import decided
 from evomerge.strategies.base import WINNER, Strategy
+from evomerge.system.stopwatch import summed
 
 SHARE, LEAST = 0.1, 4
 """The best part of the scored candidates (and how many at least) whose mean genome becomes a finalist of its own."""
@@ -85,7 +86,8 @@ def score_consensus(
     if not has_consensus(strategy) or not enough_for_consensus(ranked, progress.first):
         return None
     n = max(LEAST, round(SHARE * len(ranked)))
-    proposal = strategy.mean([record.genome or () for record in ranked[:n]])
+    best = ranked[:n]
+    proposal = strategy.mean([record.genome or () for record in best])
     assert proposal is not None, "the strategy has a mean"
     number = candidates.number_of(proposal.recipe.content_hash)
     if number is None:
@@ -93,29 +95,35 @@ def score_consensus(
             return None  # the search is too short to spend one of its candidates on this
         number = candidates.next_number
         record = Record(number, CONSENSUS, State.RUNNING, proposal.recipe, proposal.genome)
-        record, answers, texts = _score_alone(record, strategy, scoring, scorer, weights)
+        record, answers, texts, parts = _score_alone(record, strategy, scoring, scorer, weights)
         candidates.know(record)
         progress.spent.candidates += 1
         progress.spent.items += len({(score.task, score.item) for score in answers})
-        journal.add(record, answers, texts)
+        journal.add(record, answers, texts, parts=parts, parents=[one.number for one in best])
     record = scorer.record(number)
     return record if record.is_consensus and record.fitness is not None else None
 
 
 def _score_alone(
     record: Record, strategy: Strategy, scoring: Scoring, scorer: SplitScorer, weights: Sequence[float]
-) -> tuple[Record, Sequence[ItemScore], Sequence[ItemAnswer]]:
-    """Score a recipe that no strategy proposed, on as many search items as a candidate gets."""
+) -> tuple[Record, Sequence[ItemScore], Sequence[ItemAnswer], Mapping[str, float]]:
+    """Score a recipe that no strategy proposed, on as many search items as a candidate gets.
+
+    Returns:
+        Its record, its answers, the same in words, and what its time went into.
+    """
     texts: list[ItemAnswer] = []
+    parts: Mapping[str, float] = {}
     scoring.enter_alone(record.number, record.recipe, strategy.point(record.genome))
     while questions := scoring.next_questions():
         for number, items in questions:
             outcome = next(scorer.run([Job(number, record.recipe, Split.SEARCH, items)]))
             record = replace(record, seconds=record.seconds + outcome.seconds, device=outcome.device)
+            parts = summed((parts, outcome.parts))
             if outcome.state != State.COMPLETE:
                 scoring.withdraw()
-                return replace(record, state=outcome.state, error=outcome.error), (), ()
+                return replace(record, state=outcome.state, error=outcome.error), (), (), parts
             texts += outcome.answers
             scoring.answer(number, outcome.scores)
     verdict = scoring.verdicts()[0]
-    return decided(record, verdict, weights), verdict.answers, texts
+    return decided(record, verdict, weights), verdict.answers, texts, parts

@@ -8,11 +8,13 @@ hardly any time wait for later ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from evomerge.record import ItemAnswer, ItemScore, Record, Split, best_scored
 from evomerge.search.candidates import Candidate
+from evomerge.search.course import Course
 from evomerge.search.events import Listener
 from evomerge.search.kept_answers import KeptAnswers
 from evomerge.store.run_dir import RunDir
@@ -38,6 +40,7 @@ class Journal:
         written: called with each candidate that is on the disk now.
         clock: the search's clock, in seconds.
         listener: receives each record that was written.
+        course: notes how the search goes.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Journal:
         written: Callable[[Candidate], None],
         clock: Callable[[], float],
         listener: Listener,
+        course: Course,
     ) -> None:
         self._run_dir = run_dir
         self._db = run_dir.database
@@ -61,6 +65,7 @@ class Journal:
         self._written = written
         self._clock = clock
         self._listener = listener
+        self._course = course
         self._told: list[Candidate] = []
         self._answers_wait = False
         self._seconds_wait = 0.0  # the workers' time in answers that wait to be written
@@ -78,6 +83,7 @@ class Journal:
     def told(self, candidate: Candidate) -> None:
         """Note a candidate whose result the strategy was told."""
         self._told.append(candidate)
+        self._course.told(candidate)
 
     def answered(self, seconds: float) -> None:
         """Note that workers answered, and how many seconds they worked for it."""
@@ -109,15 +115,39 @@ class Journal:
             self._written(candidate)
         self._writing_seconds += self._clock() - start
 
-    def add(self, record: Record, scores: Sequence[ItemScore], texts: Sequence[ItemAnswer] = ()) -> None:
-        """Write a record that no strategy is told: a baseline, or the consensus; `texts` are its answers in words."""
-        self._commit([(record, scores, texts)], state=None)
+    def add(
+        self,
+        record: Record,
+        scores: Sequence[ItemScore],
+        texts: Sequence[ItemAnswer] = (),
+        *,
+        parts: Mapping[str, float] = MappingProxyType({}),
+        parents: Sequence[int] = (),
+    ) -> None:
+        """Write a record that no strategy is told: a baseline, or the consensus.
 
-    def _commit(self, decided: Sequence[Decided], *, state: bytes | None) -> None:
-        with self._db.together():
+        Args:
+            record: the record.
+            scores: its item scores.
+            texts: its answers in words.
+            parts: what its time went into.
+            parents: numbers of the candidates of which it is made.
+        """
+        self._commit([(record, scores, texts)], state=None, parts=parts, parents=parents)
+
+    def _commit(
+        self,
+        decided: Sequence[Decided],
+        *,
+        state: bytes | None,
+        parts: Mapping[str, float] = MappingProxyType({}),
+        parents: Sequence[int] = (),
+    ) -> None:
+        with self._course.writing(), self._db.together():
             for record, scores, texts in decided:
                 self._db.add(record, scores={Split.SEARCH: scores})
                 self._kept.keep(record, Split.SEARCH, texts)
+            self._course.write([record for record, *_ in decided], parts, parents)
             self._kept.keep_unfinished(self._unfinished())
             self._db.update_progress(self._progress(), strategy_state=state)
         best = best_scored(record for record, *_ in decided if not record.is_baseline)

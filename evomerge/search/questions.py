@@ -13,6 +13,7 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.record import ItemAnswer, ItemScore, Outcome, Record, State
 from evomerge.search.budget import Spent
 from evomerge.search.candidates import Candidate, Candidates
+from evomerge.search.course import Course
 from evomerge.search.verdicts import decided
 from evomerge.store.database import Database
 from evomerge.strategies.base import Proposal, Strategy
@@ -30,6 +31,7 @@ class Questions:
     Args:
         spent: the counts, to which the cost of answers is added.
         weights: `(n_objectives,)`, for the one number by which records are ordered.
+        course: notes how candidates come about.
     """
 
     strategy: Strategy
@@ -44,6 +46,7 @@ class Questions:
         *,
         spent: Spent,
         weights: Sequence[float],
+        course: Course,
     ) -> None:
         self._db = database
         self._candidates = candidates
@@ -52,6 +55,7 @@ class Questions:
         self._stop = stop
         self._spent = spent
         self._weights = weights
+        self._course = course
         self.first = 0
 
     def add(self, proposal: Proposal) -> None:
@@ -75,6 +79,7 @@ class Questions:
         candidate.answers = {(score.task, score.item): score for score in answers}
         candidate.texts = {(text.task, text.item): text for text in texts}
         self._candidates.add(candidate)
+        self._course.asked(candidate, proposal)
         if candidate.twin is None:
             self._scoring.enter(number, record.recipe, self.point(record), self.strategy.population)
             self._queue()

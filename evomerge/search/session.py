@@ -27,6 +27,7 @@ from evomerge.search.baselines import Baselines
 from evomerge.search.budget import AnswerLimits, Budget, SearchClock
 from evomerge.search.candidates import Candidates
 from evomerge.search.consensus import enough_for_consensus, has_consensus, less_one_candidate, score_consensus
+from evomerge.search.course import Course
 from evomerge.search.events import Listener, Silent
 from evomerge.search.journal import Journal
 from evomerge.search.kept_answers import Asked, KeptAnswers
@@ -89,13 +90,21 @@ class Search:
         weights = [objective.weight for objective in self.scoring.judge.objectives]
         self._candidates = Candidates()
         self._clock = SearchClock(spent, self.clock)
+        self._course = Course(database.traces, self._progress, self._clock)
         self._kept = KeptAnswers(database, self.answers, self.asked)
         self._scorer = SplitScorer(
             database, self.executor, self.scoring.judge, self.splits, self.stop, self.listener, self._kept
         )
         self._baselines = Baselines(self.baselines, self.scoring, weights)
         self._questions = Questions(
-            database, self._candidates, self.scoring, self.executor, self.stop, spent=spent, weights=weights
+            database,
+            self._candidates,
+            self.scoring,
+            self.executor,
+            self.stop,
+            spent=spent,
+            weights=weights,
+            course=self._course,
         )
         self._journal = Journal(
             self.run_dir,
@@ -106,6 +115,7 @@ class Search:
             written=self._candidates.written,
             clock=self.clock,
             listener=self.listener,
+            course=self._course,
         )
         self._loop = Loop(
             self._candidates,
@@ -152,6 +162,7 @@ class Search:
                     self._loop.repeats = 0
                     self.scoring.begin_stage()
                     self._begin_stage()
+                    self._course.note_standing()
                     self._evolve_stage()
             except Interrupted:
                 if not self.stop.overdue:
@@ -170,7 +181,8 @@ class Search:
         """Make the strategy of the present stage, and find what the stage may spend."""
         progress, items = self._progress, self.scoring.items_per_candidate
         stage = self.stages[progress.stage]
-        strategy = stage.begin(None if progress.elite is None else self._scorer.record(progress.elite).recipe)
+        elite = None if progress.elite is None else self._scorer.record(progress.elite).recipe
+        strategy = self._course.begin_stage(stage.begin(elite))
         self._questions.strategy, self._questions.first = strategy, progress.first
         self._limit = self.budget.part(stage.until)
         if progress.stage == len(self.stages) - 1 and self.consensus and has_consensus(strategy):
@@ -202,8 +214,10 @@ class Search:
         data = self._db.progress()
         self._loop.repeats = data.get("repeats", 0)
         self._begin_stage()
+        records, outstanding = [], data.get("outstanding", [])
         for record in self._db.records(baselines=True):
             self._candidates.know(record)
+            records += [] if record.is_baseline else [record]
             if self.scoring.learns and not record.is_baseline:
                 self._questions.observe(record, self._db.item_scores(record.number, Split.SEARCH))
         self._journal.take_up()
@@ -213,7 +227,9 @@ class Search:
                 strategy.load_state(state)
             except ValueError as error:  # another version of its library, say
                 raise RunError(f"the run {self.run_dir.path} cannot be continued here: {error}") from error
-        outstanding, generations = data.get("outstanding", []), data.get("generations", [])
+        self._course.take_up(records, outstanding, data)
+        self._course.note_standing()
+        generations = data.get("generations", [])
         ends = [first for first, *_ in generations[1:]] + [math.inf]
         begun, texts = -1, self._kept.unfinished()
         for (first, size, entered, late), end in zip(generations, ends, strict=False):
@@ -254,6 +270,7 @@ class Search:
             ],
             "generations": [astuple(one) for one in self.scoring.generations(first)],
             "repeats": self._loop.repeats,
+            **self._course.to_data(outstanding),
             **workers,
         }
 

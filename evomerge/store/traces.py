@@ -1,5 +1,5 @@
-"""How a search went, beside what it found: when each candidate was recorded, what its time went into, from which
-candidates it was bred, and how the strategy stood.
+"""How a search went, beside what it found: when each candidate was done, what its time went into, from which candidates
+it was bred, how the strategy stood, which genes were evolved, and how the parents are related.
 
 Nothing is decided by it, so a run without these tables (of an earlier evomerge) is whole: they are made when it is
 continued, and readers take a missing table for an empty one.
@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evomerge.store.database import Database
+
+GENES = "genes"
+"""The key in the database of the genes of all stages, in the order of their genomes: a list of what `Gene.to_data`
+returns, each with `stage`, the name of its stage, and `stage_number`, from 0."""
+
+KINSHIP = "kinship"
+"""The key in the database of how the parents are related; see `evomerge.assembly.ancestry.kinship_data`."""
 
 TRACES_SCHEMA = """
 CREATE TABLE IF NOT EXISTS traces (
@@ -32,13 +39,18 @@ class Trace:
     """How one candidate came about.
 
     Attributes:
-        seconds: the search's clock when it was recorded, in seconds over all sessions; None: not known.
+        seconds: the search's clock when the strategy was told of it, in seconds over all sessions; of one that no
+            strategy is told of (a baseline, the consensus), when it was recorded. None: not known.
         items: how many item evaluations the search had spent by then.
         at: when that was, in seconds since 1970.
         stage: the number of its stage, from 0.
-        parents: numbers of the candidates from which it was bred.
-        parts: what its own time went into: name of a part (`merge`, `prefill`, `decode`, `engine`, `scoring`, `wait`)
-            to seconds; parts that are not known are missing.
+        parents: numbers of the candidates from which it was bred: those that its strategy names; of the consensus those
+            whose mean it is; of others in a later stage the best candidate of the stages before.
+        parts: what time went into: name of a part to seconds; parts that are not known, or took none, are missing.
+            `merge`, `prefill`, `decode`, `engine`, `scoring`: of its workers (see `evomerge.execution.worker.PARTS`),
+            added up where several shared it. `optimizer` (ask, tell, state) and `database`: of the driver between the
+            transaction before and that of this record, in equal parts for the records of it. `wait`: from ask to tell
+            without the work on it: for a worker, its turn, the rest of its generation, or its twin.
     """
 
     seconds: float | None = None
@@ -47,6 +59,10 @@ class Trace:
     stage: int = 0
     parents: tuple[int, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
+
+    def with_parts(self, parts: Mapping[str, float]) -> Trace:
+        """Return the trace with other parts."""
+        return replace(self, parts=parts)
 
     def to_data(self) -> dict[str, Any]:
         """Return JSON data; what is not known or empty is left out."""

@@ -142,6 +142,14 @@ class Strategy(ABC):
             ValueError: if the state is not one of this strategy and its arguments.
         """
 
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Return how the strategy stands, for people, as JSON data; empty: it has nothing to say.
+
+        It changes nothing and is cheap, since it is called after each tell. A search notes it when its `generation`
+        changed; without this key, when anything in it did.
+        """
+        return {}
+
     def point(self, genome: tuple[float, ...] | None) -> NDArray[np.float64] | None:
         """Return a recipe's point in the unit cube, from which models predict scores of recipes near it; or None.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -124,7 +124,13 @@ class GreedySoup(Strategy):
         places = self._outstanding[number]
         if len(places) == 1:
             return Proposal(number, self._parents[places[0]])
-        return Proposal(number, self._average_of([self._average.parents[place] for place in places]))
+        # Each parent was proposed alone, under the number of its place.
+        soup = self._average_of([self._average.parents[place] for place in places])
+        return Proposal(number, soup, parents=tuple(places))
+
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Return the parents that the `soup` has, the best first as it took them up; nothing before it was begun."""
+        return {"soup": [self._average.parents[place].name for place in self._soup]} if self._soup else {}
 
     def _average_of(self, parents: Sequence[Parent]) -> Recipe:
         """Return the average of some parents; what another one would lend comes from the first of them or the base.

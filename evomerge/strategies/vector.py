@@ -6,7 +6,8 @@ take only one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,8 @@ class VectorStrategy(Strategy):
             return Proposal(0, self.space.decode(self._first), self._first)
         asked: Point = self.optimizer.ask()
         genome = self.space.canonical(self.space.genome(asked.x))
-        return Proposal(asked.number + self._shift, self.space.decode(genome), genome)
+        parents = tuple(number + self._shift for number in asked.parents)
+        return Proposal(asked.number + self._shift, self.space.decode(genome), genome, parents)
 
     def tell(self, number: int, result: Result | None) -> None:
         """Tell the optimizer the whole result, or the one number that it becomes.
@@ -104,6 +106,10 @@ class VectorStrategy(Strategy):
             raise ValueError("the state is not one of a search that begins with a recipe")
         self.optimizer.load_state(state[1:])
         self._begun, self._first_told = state[0] > 0, state[0] > 1
+
+    def diagnostics(self) -> Mapping[str, Any]:
+        """Return the optimizer's."""
+        return self.optimizer.diagnostics()
 
     def point(self, genome: tuple[float, ...] | None) -> NDArray[np.float64] | None:
         """Return the `(n_dims,)` point of a genome in the unit cube; None without a genome."""

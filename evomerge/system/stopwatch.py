@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -64,18 +64,42 @@ class TimedInterval:
         return self.total - sum(self.seconds.values())
 
 
+class Mark(Protocol):
+    """An instant on a device that works asynchronously, such as a CUDA event."""
+
+    def record(self) -> None:
+        """Set the mark behind the work that the device was given so far."""
+        ...
+
+    def query(self) -> bool:
+        """Return whether the device has passed the mark."""
+        ...
+
+    def elapsed_time(self, end: Any) -> float:
+        """Return the milliseconds from this mark to another one; both were passed."""
+        ...
+
+
 class Stopwatch:
     """Takes the time of nested sections; each instant belongs to the innermost one. Not for several threads.
 
     Args:
         synchronize: called before the clock is read, to wait for a device that works asynchronously.
+        marks: makes a mark on such a device, by which passes are timed there without waiting for it: what they took is
+            taken from the section around them once that ends, by when their answers were read. Marks that the device
+            did not pass by then are left out. None: passes are timed by the clock.
         clock: returns seconds.
     """
 
     def __init__(
-        self, *, synchronize: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.perf_counter
+        self,
+        *,
+        synchronize: Callable[[], None] = lambda: None,
+        marks: Callable[[], Mark] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._synchronize = synchronize
+        self._marks = marks
         self._clock = clock
         self._open: list[str] = []
         self._seconds: defaultdict[str, float] = defaultdict(float)
@@ -100,6 +124,8 @@ class Stopwatch:
         Args:
             model: a transformers model.
         """
+        marked: list[tuple[str, Mark, Mark]] = []
+        open_marks: list[tuple[str, Mark]] = []
 
         def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]  # (rows, tokens)
@@ -107,10 +133,17 @@ class Stopwatch:
             kind = "decode" if ids.shape[1] == 1 and cache is not None and cache.get_seq_length() > 0 else "prefill"
             self._counts[f"{kind} passes"] += 1
             self._counts[f"{kind} tokens"] += ids.numel()
-            self._enter(kind)
+            if self._marks is None:
+                self._enter(kind)
+            else:
+                open_marks.append((kind, self._set_mark(self._marks)))
 
         def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            self._leave()
+            if self._marks is None:
+                self._leave()
+            elif open_marks:
+                kind, begun = open_marks.pop()
+                marked.append((kind, begun, self._set_mark(self._marks)))
 
         handles = [
             model.register_forward_pre_hook(before, with_kwargs=True),
@@ -121,6 +154,22 @@ class Stopwatch:
         finally:
             for handle in handles:
                 handle.remove()
+            self._read_marks(marked)
+
+    @staticmethod
+    def _set_mark(make: Callable[[], Mark]) -> Mark:
+        mark = make()
+        mark.record()
+        return mark
+
+    def _read_marks(self, marked: Iterable[tuple[str, Mark, Mark]]) -> None:
+        """Give the time between marks to their sections, and take it from the innermost one that is open."""
+        for kind, begun, ended in marked:
+            if ended.query():
+                seconds = begun.elapsed_time(ended) / 1e3
+                self._seconds[kind] += seconds
+                if self._open:
+                    self._seconds[self._open[-1]] -= seconds
 
     def timed(self, inner: Any, name: str, *only: str) -> Any:
         """Return an object that behaves like another, but whose methods are timed as a section.
@@ -139,6 +188,11 @@ class Stopwatch:
         self._seconds, self._counts, self._began = defaultdict(float), defaultdict(int), now
         return interval
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return section to its seconds since the last interval began; those of open sections up to their last tick."""
+        return dict(self._seconds)
+
     def _enter(self, name: str) -> None:
         self._tick()
         self._open.append(name)
@@ -155,6 +209,15 @@ class Stopwatch:
             self._seconds[self._open[-1]] += now - self._last
         self._last = now
         return now
+
+
+def summed(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sums of mappings of numbers, name by name."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for one in parts:
+        for name, value in one.items():
+            found[name] += value
+    return dict(found)
 
 
 class _Timed:

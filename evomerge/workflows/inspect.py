@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.assembly.ancestry import KIN, Ancestry, ancestry_cautions, judged, verdict_of
+from evomerge.assembly.ancestry import Ancestry, ancestry_cautions, judged, pairs_of
 from evomerge.assembly.hub_models import bring_models, describe_arriving
 from evomerge.config.reader import from_data
 from evomerge.errors import CheckpointError, ConfigError
@@ -18,7 +18,7 @@ from evomerge.interop import load_recipe
 from evomerge.merge.files.belongings import has_tokenizer
 from evomerge.merge.files.model import OpenModel
 from evomerge.merge.files.tokens import files_digest, read_tokens
-from evomerge.merge.kinship import Kinship, Relation, find_kinship
+from evomerge.merge.kinship import Kinship, find_kinship
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, ModelSource, Parent, Recipe, in_braces
 from evomerge.store.run_dir import DATABASE, RunDir
@@ -63,7 +63,7 @@ def inspect(
     return {
         "base": kinship.base,
         "models": [_described(one, opened[one.name], kinship, verdicts.get(one.name), digests) for one in everyone],
-        "pairs": list(_pairs(kinship)),
+        "pairs": list(pairs_of(kinship)),
         "ancestry": {name: one.verdict for name, one in verdicts.items()},
         "warnings": [] if headers_alone else [one.to_data() for one in ancestry_cautions(kinship)],
         "to_download": 0 if download else sum(missing.values()),
@@ -176,37 +176,6 @@ def _described(
 
 def _alone(parent: Parent) -> Recipe:
     return Recipe(PASSTHROUGH, (parent,))
-
-
-def _pairs(kinship: Kinship) -> Iterator[dict[str, Any]]:
-    for (one, other), relation in kinship.relations.items():
-        kin = KIN if other == kinship.base else KIN**2
-        likeness = kinship.likeness.get((one, other))
-        yield {
-            "a": one,
-            "b": other,
-            "verdict": verdict_of(relation, kin=kin)[0],
-            **_measured(relation),
-            "cosine": None if likeness is None else likeness.cosine,
-            "pearson": None if likeness is None else likeness.pearson,
-            "sign_agreement": None if likeness is None else likeness.sign_agreement,
-            "delta_difference": None if likeness is None else likeness.difference,
-        }
-
-
-def _measured(relation: Relation) -> dict[str, Any]:
-    return {
-        "correlation": relation.correlation,
-        "distance": relation.distance if relation.matrices and math.isfinite(relation.distance) else None,
-        "scale": relation.scale if relation.matrices and math.isfinite(relation.scale) else None,
-        "equal_tensors": relation.equal / relation.tensors if relation.tensors else None,
-        "equal_rounded": relation.rounded / relation.tensors if relation.tensors else None,
-        "tensors": relation.tensors,
-        "missing": relation.missing,
-        "matrices": relation.matrices,
-        "unlike": relation.unlike,
-        "outliers": [{"tensor": name, "ratio": ratio} for name, ratio in relation.outliers],
-    }
 
 
 def _tokenizer(opened: OpenModel, digests: dict[Path, str | None]) -> str | None:

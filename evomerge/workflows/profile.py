@@ -243,8 +243,7 @@ def _run_stage(
         strategy.optimizer = stopwatch.timed(strategy.optimizer, "optimizer")
         return strategy
 
-    prepared.harness.timer = stopwatch
-    worker = LiveWorker(stopwatch.timed(live, "merge", "write"), prepared.harness, stop=stop)
+    worker = LiveWorker(live, prepared.harness, stop=stop, stopwatch=stopwatch)
     with _temporary(folder) as path, RunDir.create(path / "run", config={}) as run:
         run.database = stopwatch.timed(run.database, "database")
         search = Search(

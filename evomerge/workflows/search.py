@@ -17,6 +17,7 @@ from evomerge.analysis.degeneration import cut_prompts_of_baselines
 from evomerge.analysis.measured import DATASETS
 from evomerge.analysis.probed_answers import probed_cautions
 from evomerge.analysis.verdict import CODE_TASKS, COMBINATION, OBJECTIVE, PUBLIC_TASKS
+from evomerge.assembly.ancestry import kinship_data
 from evomerge.assembly.asked import AskedPrompts
 from evomerge.assembly.executors import make_executor
 from evomerge.assembly.inputs import find_inputs
@@ -33,6 +34,7 @@ from evomerge.store.database import Database
 from evomerge.store.log import logging_to
 from evomerge.store.run_dir import CONFIG, RunDir
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
+from evomerge.store.traces import GENES, KINSHIP
 from evomerge.system.references import resolved
 from evomerge.system.secrets import secrets_in_data
 from evomerge.system.text import command, cut, error_text
@@ -141,6 +143,8 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     database.set_meta(OBJECTIVE, [spec.to_data() for spec in prepared.objectives.specs])
     database.set_meta(COMBINATION, prepared.objectives.combination)
     database.set_meta(CODE_TASKS, prepared.code_tasks)
+    database.set_meta(GENES, prepared.genes)
+    database.set_meta(KINSHIP, None if prepared.kinship is None else kinship_data(prepared.kinship))
     cautions = prepared.cautions
     said = [one.to_data() for one in cautions if one.kind in SHOWN_LATER]
     database.set_meta(SAID, [*said, *(database.get_meta(PROBED) or [])])

@@ -128,12 +128,12 @@ class SharingWorker(DummyWorker):
             answers[unit] = job.candidate + unit / n
         if units.whole:
             return self.finish(job, [[answers]])
-        return PartialAnswers(units.first, units.end, n, [answers], 0.25)
+        return PartialAnswers(units.first, units.end, n, [answers], 0.25, {"decode": 0.25 * len(answers)})
 
     def finish(self, job: Job, answers: Sequence[Answers]) -> Outcome:
         together = {unit: value for (some,) in answers for unit, value in some.items()}
         assert together == {unit: job.candidate + unit / self.plan.units for unit in range(self.plan.units)}
-        return answer(job)
+        return replace(answer(job), parts={"decode": 100.0, "scoring": 1.0})
 
 
 class Placed(Dummy):

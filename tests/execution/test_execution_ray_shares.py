@@ -61,6 +61,7 @@ def test_idle_workers_take_parts_of_the_candidate_that_is_left(executor, folder)
     assert (outcome.state, outcome.scores) == (State.COMPLETE, answer(job(1)).scores)
     assert outcome.answers == answer(job(1)).answers
     assert asked(folder, 1) == [1] * UNITS
+    assert outcome.parts == {"decode": 100.0 + 0.25 * UNITS, "scoring": 1.0}  # of all who shared it
     assert noted(folder, "ran1") >= 3
     assert executor.pool.steals >= 2
     assert executor.report()["shared"] == executor.pool.steals

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+from torch.nn import Linear
 
 from evomerge.errors import (
     CheckpointError,
@@ -12,9 +13,9 @@ from evomerge.errors import (
     RecipeError,
 )
 from evomerge.evaluation.engines.units import UnitRange
-from evomerge.execution.base import StopSignal, Worker
+from evomerge.execution.base import PartialAnswers, StopSignal, Worker
 from evomerge.execution.local import LocalExecutor
-from evomerge.execution.worker import LiveWorker
+from evomerge.execution.worker import LiveWorker, _stopwatch
 from evomerge.recipe import ModelSource, Parent, Recipe
 from evomerge.record import ItemScore, Job, Outcome, Split, State
 
@@ -205,3 +206,49 @@ def test_a_deadline_stops_the_running_candidate() -> None:
     assert not stop.now() and not stop.overdue
     clock[0] = 5.0
     assert stop.now() and stop.overdue and not stop.draining
+
+
+class Timed(Harness):
+    """Takes time, as a harness does that has a timer."""
+
+    def answers(self, *args, **options):
+        with self.timer.section("engine"), self.timer.section("prefill"):
+            return super().answers(*args, **options)
+
+    def scores(self, *args, **options):
+        with self.timer.section("scoring"):
+            return super().scores(*args, **options)
+
+
+def test_what_a_candidates_time_went_into_comes_with_its_outcome() -> None:
+    worker = LiveWorker(Live(), Timed(), stop=StopSignal())
+    first, second = worker.run(job()), worker.run(job(1))
+    for outcome in (first, second):
+        assert set(outcome.parts) == {"merge", "engine", "prefill", "scoring"}
+        assert 0.0 < sum(outcome.parts.values()) <= outcome.seconds
+    failed = LiveWorker(Live(), Timed(ValueError("a bug")), stop=StopSignal()).run(job())
+    assert failed.state == State.FAILED and set(failed.parts) == {"merge", "engine", "prefill"}
+
+
+def test_each_part_of_a_divided_candidate_says_what_its_time_went_into() -> None:
+    live, harness = Live(), Timed()
+    live.recipe = None
+    worker = LiveWorker(live, harness, stop=StopSignal())
+    partial = worker.run_units(job(), UnitRange(0, 2))
+    assert isinstance(partial, PartialAnswers) and set(partial.parts) == {"merge", "engine", "prefill"}
+    live.recipe = RECIPE
+    done = worker.finish(job(), [partial.answers, [dict.fromkeys((2, 3), 0.5)]])
+    assert done.state == State.COMPLETE and "merge" in done.parts and done.parts["merge"] < 0.1
+    assert done.parts["scoring"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"), [(("cuda",), True), (("cuda", "cuda"), False), (("mps",), False), (("cpu",), None)]
+)
+def test_passes_are_told_apart_where_nothing_has_to_wait_for_that(
+    kinds: tuple[str, ...], expected: bool | None
+) -> None:
+    stopwatch = _stopwatch([SimpleNamespace(type=kind) for kind in kinds])
+    assert (stopwatch._marks is not None) == bool(expected)
+    with stopwatch.section("engine"), stopwatch.passes(model := Linear(2, 2)):
+        assert bool(model._forward_hooks) == (expected is not False)

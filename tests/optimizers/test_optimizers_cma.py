@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from optimizer_cases import assert_equal_points, drive, sphere, told
 
 from evomerge.optimizers import make_optimizer
-from evomerge.optimizers.cma_es import CMA, FLAT_GENERATIONS, SEPARABLE_ABOVE
+from evomerge.optimizers.cma_es import CMA, FLAT_GENERATIONS, MOST_AXES, SEPARABLE_ABOVE
 from evomerge.optimizers.ledger import own_generator
+from evomerge.record import Result
 
 
 def ellipsoid(x: NDArray[np.float64]) -> float:
@@ -241,3 +242,27 @@ def test_options_change_what_they_name() -> None:
     narrow = make_optimizer("cma", n_dims=4, start=[0.5] * 4, seed=0, sigma=0.001, population=31)
     assert narrow.population == 31
     assert np.ptp([narrow.ask().x for _ in range(31)]) < 0.01
+
+
+@pytest.mark.parametrize(("n_dims", "separable"), [(1, False), (4, False), (4, True), (400, True)])
+def test_it_says_its_step_size_and_the_axes_of_its_distribution(n_dims: int, separable: bool) -> None:
+    optimizer = CMA(n_dims, [0.5] * n_dims, 3, separable=separable)
+    first = optimizer.diagnostics()
+    assert (first["step_size"], first["generation"], first["restarts"]) == (0.2, 0, 0)
+    assert first["axes"] == [0.2] * min(n_dims, MOST_AXES)
+    weights = np.arange(1, n_dims + 1) ** 3
+    while optimizer.diagnostics()["generation"] < 8:
+        point = optimizer.ask()
+        optimizer.tell(point.number, Result((-float(np.sum(weights * (point.x - 0.4) ** 2)),)))
+    found, es = optimizer.diagnostics(), optimizer._es
+    assert found["population"] == optimizer.population
+    assert found["step_size"] == pytest.approx(es.sigma, rel=1e-3)
+    if n_dims == 4 and not separable:
+        # It was decomposed some generations ago.
+        assert found["axes"] == pytest.approx(es.sigma * np.sqrt(np.linalg.eigvalsh(es.sm.C))[::-1], rel=0.1)
+        assert found["axes"] == pytest.approx(es.sigma * np.sort(es.sm.D)[::-1], rel=1e-3)
+    else:
+        stds = np.sort(es.result.stds[:n_dims])[::-1]
+        assert found["axes"][0] == pytest.approx(stds[0], rel=1e-3)
+        assert found["axes"][-1] == pytest.approx(stds[-1], rel=1e-3)
+    assert len(found["axes"]) == min(n_dims, MOST_AXES)

@@ -231,3 +231,27 @@ def test_a_start_on_the_border_is_allowed(case: Case, corner: float) -> None:
     optimizer = make_optimizer(case.name, n_dims=3, start=[corner] * 3, seed=0, **case.options)
     for x in drive(optimizer, 40):
         assert np.all((x >= 0.0) & (x <= 1.0))
+
+
+def test_how_it_stands_is_plain_data_and_changes_nothing(case: Case) -> None:
+    asked, optimizer = case.make(), case.make()
+    for _ in range(30):
+        for one in (asked, optimizer):
+            point = one.ask()
+            one.tell(point.number, told(fitness_of(point)))
+        found = asked.diagnostics()
+        assert json.loads(json.dumps(found)) == found
+        assert found == asked.diagnostics()
+    assert asked.dump_state() == optimizer.dump_state()
+    assert (case.name in ("cma", "mixed", "nsga2")) == bool(asked.diagnostics())
+
+
+def test_those_from_which_a_point_was_bred_were_told_before(case: Case) -> None:
+    optimizer, bred = case.make(), 0
+    for number in range(60):
+        point = optimizer.ask()
+        assert point.parents == tuple(sorted(set(point.parents)))
+        assert all(0 <= parent < number for parent in point.parents)
+        bred += len(point.parents)
+        optimizer.tell(number, told(fitness_of(point)))
+    assert (case.name in ("mixed", "nsga2")) == bool(bred)

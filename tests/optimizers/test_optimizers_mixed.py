@@ -12,6 +12,7 @@ from optimizer_cases import assert_equal_points, drive, sphere, told
 
 from evomerge.optimizers import make_optimizer
 from evomerge.optimizers.mixed_es import LIFESPAN, MixedES
+from evomerge.record import Result
 
 Fitness = Callable[[NDArray[np.float64]], float]
 
@@ -227,3 +228,18 @@ def test_a_state_whose_parts_do_not_belong_together_is_refused() -> None:
 def test_kinds_given_as_floats_are_those_without_kinds() -> None:
     one, other = MixedES(4, [0.4] * 4, 3), MixedES(4, [0.4] * 4, 3, kinds=(0, 0, 0, 0))
     assert_equal_points(drive(one, 40), drive(other, 40))
+
+
+def test_it_says_the_strategy_parameters_of_the_kinds_that_there_are() -> None:
+    floats = MixedES(2, [0.5, 0.5], 1, sigma=0.1)
+    assert floats.diagnostics() == {"generation": 0, "population": 4, "step_size": 0.1}
+    mixed = MixedES(3, [0.5] * 3, 1, kinds=[0, 5, -3], sigma=0.1)
+    for i in range(9):
+        point = mixed.ask()
+        mixed.tell(point.number, Result((float(i),)))
+    found = mixed.diagnostics()
+    assert (found["generation"], set(found) - {"generation", "population"}) == (
+        9 // 4,
+        {"step_size", "integer_step", "choice_rate"},
+    )
+    assert found["step_size"] == pytest.approx(np.mean([one.steps[0] for one in mixed._members]), rel=1e-3)

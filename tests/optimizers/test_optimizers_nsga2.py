@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from evomerge.optimizers import make_optimizer, nsga2
+from evomerge.optimizers.nsga2 import NSGA2
 from evomerge.optimizers.pareto import best_front, crowding, ranks
 from evomerge.optimizers.random_search import RandomSearch
 from evomerge.record import Result
@@ -200,3 +201,14 @@ def test_the_best_front_of_many_results_needs_no_memory_of_their_square() -> Non
         tracemalloc.stop()
     assert peak < n * n / 2  # a byte for each pair would be twice as much
     assert not any(other.dominates(results[place]) for place in best for other in results)
+
+
+def test_it_says_how_often_it_selected_and_how_far_apart_its_parents_are() -> None:
+    optimizer = NSGA2(2, [0.5, 0.5], 1, population=4)
+    assert optimizer.diagnostics() == {"generation": 0, "population": 4}
+    for _ in range(4):
+        point = optimizer.ask()
+        optimizer.tell(point.number, Result((float(point.x[0]), float(point.x[1]))))
+    spread = np.std([one.x for one in optimizer._parents], axis=0).mean()
+    assert optimizer.diagnostics() == {"generation": 1, "population": 4, "spread": pytest.approx(spread, rel=1e-3)}
+    assert set(optimizer.ask().parents) <= {0, 1, 2, 3}

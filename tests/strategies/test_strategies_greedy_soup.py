@@ -186,3 +186,14 @@ def test_a_soup_keeps_the_vocabulary_that_is_built_of_a_parent_without_it() -> N
     strategy.tell(4, Result((0.0,)))
     soup = strategy.ask().recipe  # of a and d
     assert soup.parameters == {"weight": {"a": 1.0, "c": 0.0, "d": 1.0}}
+
+
+def test_a_soup_says_of_whom_it_is_made_and_names_its_parents() -> None:
+    strategy, asked = soup(), []
+    assert strategy.diagnostics() == {}
+    while strategy.ready:
+        asked.append(strategy.ask())
+        alone = [NAMES.index(name) for name in names(asked[-1])]
+        strategy.tell(asked[-1].number, Result((float(min(alone)),)))
+    assert [one.parents for one in asked] == [(), (), (), (), (2, 3), (1, 3), (0, 3)]
+    assert strategy.diagnostics() == {"soup": ["d"]}

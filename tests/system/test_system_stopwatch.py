@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from evomerge.system.stopwatch import UNTIMED, Stopwatch
+from evomerge.system.stopwatch import UNTIMED, Stopwatch, summed
 
 
 class Clock:
@@ -116,3 +116,59 @@ def test_what_is_not_timed_keeps_nothing() -> None:
     with UNTIMED.section("a"), UNTIMED.passes(None), UNTIMED.section("a"):
         pass
     assert UNTIMED.section("a") is UNTIMED.section("b")  # no object is made
+
+
+class Device:
+    """Works behind the clock: what it is given waits until it was reached."""
+
+    def __init__(self) -> None:
+        self.busy_until = self.reached = 0.0
+
+    def work(self, seconds: float) -> None:
+        self.busy_until += seconds
+
+    def mark(self) -> SimpleNamespace:
+        made = SimpleNamespace(at=None)
+        made.record = lambda: setattr(made, "at", self.busy_until)
+        made.query = lambda: made.at <= self.reached
+        made.elapsed_time = lambda end: 1e3 * (end.at - made.at)
+        return made
+
+
+def test_passes_on_a_device_that_works_behind_the_clock_are_timed_there(clock: Clock) -> None:
+    import torch
+    from torch import nn
+
+    device = Device()
+
+    class Model(nn.Module):
+        def forward(self, input_ids: torch.Tensor, past_key_values: object = None) -> torch.Tensor:
+            clock.work(1)  # launching
+            device.work(10 * input_ids.shape[1])
+            return input_ids
+
+    model, stopwatch = Model(), Stopwatch(clock=clock, marks=device.mark)
+    cache, one = SimpleNamespace(get_seq_length=lambda: 7), torch.zeros(4, 1, dtype=torch.long)
+    with stopwatch.section("engine"), stopwatch.passes(model):
+        model(torch.zeros(4, 7, dtype=torch.long))
+        model(input_ids=one, past_key_values=cache)
+        clock.work(98)  # reading the answers, which waits
+        device.reached = device.busy_until
+        model(one)  # nobody waits for this one
+    assert stopwatch.seconds == {"prefill": 70, "decode": 10, "engine": 101 - 80}
+    assert not model._forward_hooks and not model._forward_pre_hooks
+
+
+def test_what_was_taken_so_far_is_read_without_an_end(clock: Clock) -> None:
+    stopwatch = Stopwatch(clock=clock)
+    with stopwatch.section("work"):
+        clock.work(1)
+    before = stopwatch.seconds
+    with stopwatch.section("work"):
+        clock.work(2)
+    assert (before, stopwatch.seconds, stopwatch.interval().seconds) == ({"work": 1}, {"work": 3}, {"work": 3})
+
+
+def test_mappings_are_added_up_name_by_name() -> None:
+    assert summed([{"a": 1.0}, {}, {"b": 2.0, "a": 0.5}]) == {"a": 1.5, "b": 2.0}
+    assert summed([]) == {}

@@ -5,7 +5,8 @@ Two more of them stand elsewhere: `PartialAnswers` in `execution.base` and `Stol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from evomerge.errors import Fault
@@ -57,6 +58,7 @@ class JobDone:
     fault: Fault | None = None
     answers: tuple[ItemAnswer, ...] = ()
     build_seconds: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 StartAnswer: TypeAlias = WorkerReady | WorkerRefused | WorkerBroken

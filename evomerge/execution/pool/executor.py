@@ -37,6 +37,7 @@ from evomerge.execution.pool.ranges import WorkRange
 from evomerge.execution.pool.settings import PoolSettings
 from evomerge.execution.pool.workers import WorkerHandle, WorkerPool, WorkerState
 from evomerge.record import Job, Outcome, State
+from evomerge.system.stopwatch import summed
 
 log = logging.getLogger(__name__)
 
@@ -275,12 +276,20 @@ class RayExecutor(Executor):
         seconds = done.seconds + sum(partial.seconds for partial in pool_job.partials)
         if done.state == State.COMPLETE:
             self._deadline.note(job, seconds)
-        self._queue.withdraw(pool_job)
         where = f"{done.device}, {worker.label}"
         built = done.build_seconds if not pool_job.partials else 0.0
         outcome = Outcome(
-            job, done.state, done.scores, seconds, where, done.error, answers=done.answers, build_seconds=built
+            job,
+            done.state,
+            done.scores,
+            seconds,
+            where,
+            done.error,
+            answers=done.answers,
+            build_seconds=built,
+            parts=summed([done.parts, *(partial.parts for partial in pool_job.partials)]),
         )
+        self._queue.withdraw(pool_job)
         self._outcomes.append(outcome)
 
     def _refuse(self, worker: WorkerHandle, message: str) -> None:
