@@ -32,7 +32,7 @@ DIGITS = 6
 _WAITED = 1e-3  # below that, nobody waited: the driver had to do something else
 
 
-class Course:
+class CourseNotes:
     """Notes the course of a search.
 
     Args:

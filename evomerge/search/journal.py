@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from evomerge.record import ItemAnswer, ItemScore, Record, Split, best_scored
 from evomerge.search.candidates import Candidate
-from evomerge.search.course import Course
+from evomerge.search.course import CourseNotes
 from evomerge.search.events import Listener
 from evomerge.search.kept_answers import KeptAnswers
 from evomerge.store.run_dir import RunDir
@@ -54,7 +54,7 @@ class Journal:
         written: Callable[[Candidate], None],
         clock: Callable[[], float],
         listener: Listener,
-        course: Course,
+        course: CourseNotes,
     ) -> None:
         self._run_dir = run_dir
         self._db = run_dir.database

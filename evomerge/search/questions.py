@@ -13,7 +13,7 @@ from evomerge.fitness.scoring import Scoring
 from evomerge.record import ItemAnswer, ItemScore, Outcome, Record, State
 from evomerge.search.budget import Spent
 from evomerge.search.candidates import Candidate, Candidates
-from evomerge.search.course import Course
+from evomerge.search.course import CourseNotes
 from evomerge.search.verdicts import decided
 from evomerge.store.database import Database
 from evomerge.strategies.base import Proposal, Strategy
@@ -46,7 +46,7 @@ class Questions:
         *,
         spent: Spent,
         weights: Sequence[float],
-        course: Course,
+        course: CourseNotes,
     ) -> None:
         self._db = database
         self._candidates = candidates

@@ -27,7 +27,7 @@ from evomerge.search.baselines import Baselines
 from evomerge.search.budget import AnswerLimits, Budget, SearchClock
 from evomerge.search.candidates import Candidates
 from evomerge.search.consensus import enough_for_consensus, has_consensus, less_one_candidate, score_consensus
-from evomerge.search.course import Course
+from evomerge.search.course import CourseNotes
 from evomerge.search.events import Listener, Silent
 from evomerge.search.journal import Journal
 from evomerge.search.kept_answers import Asked, KeptAnswers
@@ -90,7 +90,7 @@ class Search:
         weights = [objective.weight for objective in self.scoring.judge.objectives]
         self._candidates = Candidates()
         self._clock = SearchClock(spent, self.clock)
-        self._course = Course(database.traces, self._progress, self._clock)
+        self._course = CourseNotes(database.traces, self._progress, self._clock)
         self._kept = KeptAnswers(database, self.answers, self.asked)
         self._scorer = SplitScorer(
             database, self.executor, self.scoring.judge, self.splits, self.stop, self.listener, self._kept
