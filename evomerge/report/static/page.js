@@ -38,13 +38,15 @@ const evomerge = (() => {
 
   const charts = new Map(); // element -> {spec, made: by Vega-Embed, view, drawn: what it was drawn for, visible, width, marks, at}
 
-  // Legends stand above charts, so their entries must find room in the width.
-  const columns = (element) => Math.max(1, Math.floor(element.clientWidth / 150));
+  // Legends stand above charts and names beside them, so both must find room in the width.
+  const column = 170;
+  const columns = (element) => Math.max(1, Math.floor(element.clientWidth / column));
   const wanted = (element) => `${theme()} ${columns(element)}`;
 
   function configuration(element, name) {
     const config = structuredClone(EVOMERGE_THEMES[name]);
-    config.legend = { ...config.legend, columns: columns(element) };
+    config.legend = { ...config.legend, columns: columns(element), labelLimit: column - 30 };
+    config.axis = { ...config.axis, labelLimit: Math.min(180, Math.round(element.clientWidth / 3)) };
     return config;
   }
 
