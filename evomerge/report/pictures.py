@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from evomerge.report.style import BACKGROUND, picture_config
 from evomerge.system.text import json_text, visible
 
 SVG, PNG = "svg", "png"
+_FORMULA = re.compile(r"[=@\t]|[+-](?![\d.,]+($|[ %]))")
+"""How a cell begins that a spreadsheet would compute; signed numbers and what follows them after a space may stand."""
+
 WIDTH = 720
 """Pixels of a chart that would follow the width of a page."""
 
@@ -49,7 +53,7 @@ def _cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = visible(value, lines=True)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not text[1:2].isdigit() else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _sized(spec: Mapping[str, Any]) -> dict[str, Any]:
