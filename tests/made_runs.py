@@ -87,6 +87,7 @@ class MadeRun:
         layers: of the parents, in blocks of two.
         genes, kinship, traces, course: whether they were noted.
         answers: whether texts are kept, of baselines and the best.
+        words: how many more words each question and answer has.
         measures: further measures of each result: name to the numbers of the candidates, in turn.
         budget: `candidates`, `items`, `seconds`.
         config: what else the configuration says, or says otherwise.
@@ -121,6 +122,7 @@ class MadeRun:
     traces: bool = True
     course: bool = True
     answers: bool = False
+    words: int = 0
     measures: Mapping[str, Sequence[float]] = field(default_factory=dict)
     budget: Mapping[str, float | None] = field(default_factory=lambda: {"candidates": 16})
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -457,4 +459,6 @@ class _Writer:
         return ItemAnswer(item.task, item.item, [text], {"none": [text]}, {"none": {spec.metric: value}})
 
     def said(self, text: str) -> str:
-        return f"{text} {HOSTILE}" if self.made.hostile else text
+        start = sum(map(ord, text))
+        more = "".join(f" word{(start + 7 * i) % 997}" for i in range(self.made.words))
+        return f"{text}{more} {HOSTILE}" if self.made.hostile else text + more

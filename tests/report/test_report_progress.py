@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evomerge.record import Score, Split
-from evomerge.report.course import CANDIDATES, SECONDS, SeedBand, SearchPoint, bands
+from evomerge.report.course import CANDIDATES, SECONDS, SearchPoint, SeedBand, bands
 from evomerge.report.data import RunData
 from evomerge.report.figures.progress import draw
 
