@@ -67,24 +67,24 @@ def seconds(browser: Browser, page: Path, rounds: int) -> dict[str, float]:
 
 def measure(folders: list[Path], rounds: int, keep: Path) -> dict[str, Any]:
     """Make the page of some runs and open it; return sizes in MB and seconds."""
-    began = time.perf_counter()
+    began = time.process_time()
     runs, problems = open_runs(folders)
     if problems:
         sys.exit("\n".join(problems))
-    opened = time.perf_counter()
+    opened = time.process_time()
     each: dict[str, float] = {}
     for name in (name for modules in SECTIONS.values() for name in modules):
-        start = time.perf_counter()
+        start = time.process_time()
         list(figures_of(runs, (name,), strict=True))
-        each[name] = time.perf_counter() - start
-    drawn = time.perf_counter()
+        each[name] = time.process_time() - start
+    drawn = time.process_time()
     empty = keep / "empty.html"
     empty.write_text(render_page(runs, []), encoding="utf-8")  # brings the library of charts from its cache
     sections = sections_of(runs, strict=True)
-    start = time.perf_counter()
+    start = time.process_time()
     page = keep / "page.html"
     page.write_text(render_page(runs, sections, strict=True), encoding="utf-8")
-    rendered = time.perf_counter() - start
+    rendered = time.process_time() - start
     with start_browser(keep) as browser:
         browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": FIRST_CHART})
         without, whole = seconds(browser, empty, rounds), seconds(browser, page, rounds)
@@ -93,13 +93,13 @@ def measure(folders: list[Path], rounds: int, keep: Path) -> dict[str, Any]:
     return {
         "page, MB": page.stat().st_size / 1e6,
         "page without figures, MB": empty.stat().st_size / 1e6,
-        "open the runs, s": opened - began,
-        "draw the figures, s": drawn - opened,
-        "put the page together, s": rendered,
+        "open the runs, s of a core": opened - began,
+        "draw the figures, s of a core": drawn - opened,
+        "put the page together, s of a core": rendered,
         "until load, s": whole["load"],
         "until load, as a ratio to the page without figures": whole["load"] / without["load"],
         "until the first chart, s": whole.get("first chart", float("nan")),
-        "slowest figures, s": dict(sorted(each.items(), key=lambda one: -one[1])[:5]),
+        "slowest figures, s of a core": dict(sorted(each.items(), key=lambda one: -one[1])[:5]),
     }
 
 

@@ -115,6 +115,7 @@ class Database:
         self._together = False
         self._reading = False
         self._read: dict[tuple[int, Split], list[ItemScore]] = {}  # in this snapshot
+        self._recipes: dict[str, Recipe] | None = None  # by hash, in a frozen database: reading one takes a while
         self.answers = AnswerTables(self)
         self.traces = TraceTables(self)
         # A reader, too, asks for write access, unless it must not mend: a transaction that a killed writer left must be
@@ -196,6 +197,7 @@ class Database:
             copy = in_memory(self._db)
         self._db.close()
         self._db = copy
+        self._recipes = {}
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -330,18 +332,18 @@ class Database:
     def records(self, *, baselines: bool = False) -> Iterator[Record]:
         """Yield the records in order of number; `baselines` adds those with negative numbers, which come first."""
         last = -(2**63) if baselines else -1
-        recipes: dict[str, Recipe] = {}
+        recipes = self._known_recipes()
         while page := self._read_records("number > ? ORDER BY number LIMIT ?", (last, _PAGE), recipes):
             yield from page
             last = page[-1].number
 
     def baselines(self) -> list[Record]:
         """Return the baselines in the order in which they are configured and shown."""
-        return self._read_records("number < 0", (), {})[::-1]
+        return self._read_records("number < 0", (), self._known_recipes())[::-1]
 
     def record(self, number: int) -> Record | None:
         """Return one record, or None where there is none of that number."""
-        found = self._read_records("number = ?", (number,), {})
+        found = self._read_records("number = ?", (number,), self._known_recipes())
         return found[0] if found else None
 
     def count(self, *, baselines: bool = False) -> int:
@@ -577,6 +579,10 @@ class Database:
             )
         for key, value in progress.items():
             self._db.execute("INSERT OR REPLACE INTO progress (key, value) VALUES (?, ?)", (key, _json(value)))
+
+    def _known_recipes(self) -> dict[str, Recipe]:
+        """Return where recipes that were read are found again by their hash; a frozen database keeps them."""
+        return {} if self._recipes is None else self._recipes
 
     def _read_records(self, where: str, values: tuple[Any, ...], recipes: dict[str, Recipe]) -> list[Record]:
         """Return whole records, scores included, from one snapshot; no lock outlives the call."""

@@ -56,6 +56,9 @@ def visible(text: object, *, most: int | None = None, lines: bool = False) -> st
         lines: whether it may have lines and tabs of its own; if not, they are shown as `\n` and `\t`.
     """
     shown = cut(hide(_as_text(text)), most)
+    # Most texts need nothing, which Python knows of ASCII much sooner than an expression finds it.
+    if shown.isascii() and (shown.replace("\n", "").replace("\t", "") if lines else shown).isprintable():
+        return shown
     if lines:
         return _UNSEEN_BUT_LINES.sub(_escape, shown.replace("\r\n", "\n"))
     return _ANY_UNSEEN.sub(_escape, shown)
