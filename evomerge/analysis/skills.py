@@ -22,7 +22,7 @@ from evomerge.evaluation.measures.registry import MEASURES
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.scripts import KnownScripts
 from evomerge.evaluation.task import FOREIGN_SCRIPT, NEGATIVE_FLIPS, TaskSpec
-from evomerge.record import ItemScore, Record, Split
+from evomerge.record import ItemScore, Record, Score, Split
 from evomerge.store.run_dir import RunDir
 
 JUDGED = (Split.VALIDATION, Split.TEST)
@@ -132,6 +132,27 @@ class Skills:
             self._own[key] = self.of_items(self.items(record, split), split)
         return self._own[key]
 
+    def entry_scores(self, record: Record, split: Split) -> dict[str, Score]:
+        """Return a record's score in every entry of the objectives, limits too, by the entry's name (`term_names`).
+
+        Entries without judged items are left out; all of them are, where one is told by models that were not scored.
+        """
+        items = self.items(record, split)
+        if not items:
+            return {}
+        self._note(split)
+        try:
+            found = self.objectives.answers(items, split)
+        except EvaluationError:
+            return {}
+        return {name: mean_score(list(values.values())) for name, values in found.items() if values}
+
+    def _note(self, split: Split) -> None:
+        """Tell the objectives what the baselines answered, with which others are compared."""
+        if split not in self._noted:
+            note_baselines(self._run, self.objectives, split)
+            self._noted.add(split)
+
     def of_items(self, items: Sequence[ItemScore], split: Split) -> dict[str, dict[int, float]]:
         """Return item scores as `answers` does."""
         found: dict[str, dict[int, float]] = {}
@@ -167,9 +188,7 @@ class Skills:
         """Return the values of an entry that is told by others' answers; none where these are not known."""
         if not items:
             return {}
-        if split not in self._noted:
-            note_baselines(self._run, self.objectives, split)
-            self._noted.add(split)
+        self._note(split)
         name = next(n for n, one in zip(self.objectives.term_names, self.objectives.specs, strict=True) if one == spec)
         try:
             return self.objectives.answers(items, split)[name]

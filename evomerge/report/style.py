@@ -64,6 +64,7 @@ def vega_config(theme: str) -> dict[str, Any]:
         "text": {"color": ink},
         "mark": {"color": series[0]},
         "rule": {"color": quiet},
+        "tick": {"color": ink},
         "range": {"category": series, "ramp": ramp, "heatmap": ramp, "ordinal": ramp, "diverging": diverging},
     }
 
