@@ -571,6 +571,34 @@ def report(
     return write_report(paths, out=out, figures=figures, kind=kind, only=only, theme=theme, strict=strict, note=note)
 
 
+def dashboard(
+    folder: str | Path = "outputs",
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    token: str | None = None,
+    open_browser: bool = False,
+    say: Note | None = None,
+) -> None:
+    """Serve pages over all runs of a folder, which follow running searches, until Ctrl-C. Nothing is written.
+
+    Args:
+        folder: where the runs are; those in folders below it count, links are not followed.
+        host: the address to listen at; another one than loopback needs a token.
+        port: None: 8420, or the next one that is free; 0: any that is free.
+        token: what a reader must know, at least 16 letters; "auto": one is made; None: nothing.
+        open_browser: whether the list is shown in the browser.
+        say: called with a sentence that holds the address, with the token.
+
+    Raises:
+        RunError: if there is no such folder, or the port is in use.
+        ConfigError: if there is no token where one is needed, or it is too short.
+    """
+    from evomerge.workflows.dashboard import serve
+
+    serve(folder, host=host, port=port, token=token, open_browser=open_browser, say=say)
+
+
 def show(target: str | Path | Recipe, *, candidate: int | None = None, out: str | Path | None = None) -> Shown:
     """Draw the layer path of a recipe, or of a run's best merge, as SVG and PNG.
 
@@ -1004,6 +1032,7 @@ __all__ = [
     "Split",
     "StopSignal",
     "answers",
+    "dashboard",
     "estimate",
     "evaluate",
     "evaluate_full",

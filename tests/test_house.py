@@ -161,6 +161,7 @@ LIGHT = (
     "evomerge.strategies",
     "evomerge.store",
     "evomerge.report",
+    "evomerge.dashboard.server",
     "evomerge.search.session",
     "evomerge.merge.disk.folder",
     "evomerge.config.reader",

@@ -24,6 +24,7 @@ COMMANDS = {
     "space": "list the genes of a configuration with their ranges and starts",
     "inspect": "what models are, and whether they are of one ancestry, before they are merged",
     "report": "what runs found, as one page to look at: scores, progress, the merge, answers, costs",
+    "dashboard": "all runs of a folder in the browser, live: list, follow, compare",
     "show": "draw the layer path of a run's best merge, or of a recipe, as SVG and PNG",
     "profile": "run a few candidates of a configuration, and say where the time goes",
     "methods": "list the merge methods, or explain one",

@@ -43,17 +43,18 @@ class RunData:
         self.label = label
 
     @classmethod
-    def open(cls, path: str | Path, *, label: str | None = None) -> RunData:
+    def open(cls, path: str | Path, *, label: str | None = None, busy_seconds: float = 60.0) -> RunData:
         """Open a run, which another process may be writing.
 
         Args:
             path: the folder.
             label: what it is called; None: the name of its configuration.
+            busy_seconds: how long to wait for the commit of its writer.
 
         Raises:
             RunError: if the folder is no run, or it is damaged.
         """
-        run = RunDir.open(path, frozen=True)
+        run = RunDir.open(path, frozen=True, busy_seconds=busy_seconds)
         return cls(run, label or str(run.config.get("name") or run.path.name))
 
     def close(self) -> None:

@@ -75,6 +75,33 @@ def labels_of(runs: Sequence[RunData]) -> tuple[str, ...]:
     return tuple(_different([named[id(run)] for run in runs]))
 
 
+def tags_of(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return of each configuration what it has and some other of the same name has not: key to value, in words.
+
+    The seed is among them. What decides nothing of the result is left out, and so are options of what others of the
+    name do not have, as in `groups_of`.
+    """
+    rows = [
+        {
+            key: (_peers(config, flat, key), _words(value))
+            for key, value in flat.items()
+            if value is not None and (key == SEED or _decides(key))
+        }
+        for config in configs
+        for flat in [dict(_flat(config))]
+    ]
+    sizes = Counter(peers for row in rows for peers in {peers for peers, _ in row.values()})
+    alike = Counter((key, *cell) for row in rows for key, cell in row.items())
+    return [{_short(key): cell[1] for key, cell in row.items() if alike[key, *cell] < sizes[cell[0]]} for row in rows]
+
+
+def _peers(config: Mapping[str, Any], flat: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return what configurations must share so that their values of a key are compared: names, of runs and methods."""
+    owner = f"{key.rpartition('.')[0]}.{_OWN}"
+    own = () if key == owner or owner not in flat else (owner, _words(flat[owner]))
+    return (str(config.get("name")), *own)
+
+
 def _label(key: str, found: Mapping[str, Sequence[RunData]], kinds: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the name of a group's runs where no others have it, else what most others of that name have not."""
     name = found[key][0].label

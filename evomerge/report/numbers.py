@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from evomerge.analysis.shares import shown_as_shares
-from evomerge.evaluation.objective import SCORE
+from evomerge.evaluation.objective import SCORE, Objectives
 from evomerge.evaluation.task import WORST
-from evomerge.record import Score
+from evomerge.record import Record, Score
 from evomerge.report.data import RunData
 from evomerge.system.figures import fixed, gain, mean_text, percentage
 
@@ -68,17 +68,16 @@ class ScoreStyle:
 
 def score_style(run: RunData) -> ScoreStyle:
     """Return how the score of a run is shown: its weighted sum, or the worst of its tasks."""
-    objectives = run.objectives
+    return style_of(run.objectives, (*run.baselines, *run.records))
+
+
+def style_of(objectives: Objectives | None, records: Iterable[Record]) -> ScoreStyle:
+    """Return how the scores of some records are shown; objectives: None where the run did not come so far."""
     if objectives is None:
         return ScoreStyle(share=False)
     if objectives.combination == WORST:
         return ScoreStyle(share=False, worst=True)
-    means = [
-        score.mean
-        for record in (*run.baselines, *run.records)
-        for score in (record.scores or {}).values()
-        if math.isfinite(score.mean)
-    ]
+    means = [score.mean for record in records for score in (record.scores or {}).values() if math.isfinite(score.mean)]
     counting = [spec for spec in objectives.specs if spec.weight > 0.0]
     return ScoreStyle(share=all(shown_as_shares(spec.metric, means) for spec in counting))
 

@@ -351,6 +351,20 @@ class Database:
         row = self._one("SELECT COUNT(*) FROM candidates" + ("" if baselines else " WHERE number >= 0"))
         return int(row[0]) if row else 0
 
+    def tally(self) -> dict[State, int]:
+        """Return how many candidates are in each state, without reading them."""
+        rows = self._all("SELECT state, COUNT(*) FROM candidates WHERE number >= 0 GROUP BY state")
+        with self._explain_damage():
+            return {State(state): int(n) for state, n in rows}
+
+    def best_number(self) -> int | None:
+        """Return the candidate with the largest fitness, the oldest of equal ones, without reading the others."""
+        row = self._one(
+            "SELECT number FROM candidates WHERE number >= 0 AND fitness IS NOT NULL ORDER BY fitness DESC, number"
+            " LIMIT 1"
+        )
+        return None if row is None else int(row[0])
+
     def item_scores(self, number: int, split: Split) -> list[ItemScore]:
         """Return a candidate's item scores on one split, task by task, in the order in which they were added.
 

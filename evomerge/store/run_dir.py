@@ -112,7 +112,15 @@ class RunDir:
             raise RunError(f"{path} holds files that are not of a run ({some}); choose a folder that is new or empty")
 
     @classmethod
-    def open(cls, path: str | Path, *, write: bool = False, frozen: bool = False) -> RunDir:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        write: bool = False,
+        frozen: bool = False,
+        mend: bool = True,
+        busy_seconds: float = 60.0,
+    ) -> RunDir:
         """Open a run.
 
         Args:
@@ -121,6 +129,7 @@ class RunDir:
                 needs no lock, and works beside the writer and in a read-only folder.
             frozen: whether all that is read is of one moment, for readers that take long: of a copy in memory. No file
                 of the run is touched then, not even where a killed writer left a transaction half written.
+            mend, busy_seconds: as for `Database.open`.
 
         Raises:
             RunError: if the folder is no run, another process writes it, it is damaged, or (for writing) read-only.
@@ -130,7 +139,7 @@ class RunDir:
             raise RunError(_not_a_run(path))
         lock = WriterLock(path / LOCK) if write else None
         try:
-            database = Database.open(path / DATABASE, write=write, mend=not frozen)
+            database = Database.open(path / DATABASE, write=write, mend=mend and not frozen, busy_seconds=busy_seconds)
             if frozen and not write:
                 database.freeze()
             return cls(path, database, lock)

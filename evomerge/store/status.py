@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from evomerge.record import Choice, Record, Split, State, best_scored
@@ -38,8 +39,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
     database = run.database
     progress = database.progress()
     spent = progress.get("spent", {})
-    own = {key: _number(value) for key, value in (run.config.get("budget") or {}).items()}
-    budget = {**own, **database.get_meta("budget", {})}
+    budget = run_budget(run)
     workers = progress.get("workers")
     per_minute = (workers or {}).get("jobs_per_minute") or _mean_rate(spent)
     records = list(database.records(baselines=True))
@@ -48,7 +48,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
     return {
         "name": run.config.get("name", run.path.name),
         "path": str(run.path),
-        "state": _state(run),
+        "state": run_state(run),
         "candidates": len(proposals),
         "items": spent.get("items", 0),
         "seconds": spent.get("seconds", 0.0),
@@ -65,6 +65,12 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "changed": run.changed,
         "answers": _answers(database),
     }
+
+
+def run_budget(run: RunDir) -> dict[str, Any]:
+    """Return the limits of a search: those of its configuration, and what a session was given in their place."""
+    own = {key: _number(value) for key, value in (run.config.get("budget") or {}).items()}
+    return {**own, **run.database.get_meta("budget", {})}
 
 
 def _answers(database: Database) -> dict[str, Any]:
@@ -119,15 +125,16 @@ def _seconds_left(budget: Mapping[str, float], spent: Mapping[str, float], per_m
     return max(0.0, min(found)) if found else None
 
 
-def _state(run: RunDir) -> str:
+def run_state(run: RunDir) -> str:
     """Return the recorded state; "interrupted" if it is "running" but no process writes the run."""
     recorded = str(run.database.get_meta("state", INTERRUPTED))
-    return INTERRUPTED if recorded == RUNNING and not run.writable and not _is_locked(run) else recorded
+    return INTERRUPTED if recorded == RUNNING and not run.writable and not is_written(run.path) else recorded
 
 
-def _is_locked(run: RunDir) -> bool:
+def is_written(path: Path) -> bool:
+    """Return whether a process writes the run in a folder now; its lock is asked for, and held for an instant."""
     try:
-        handle = os.open(run.path / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for a writer
+        handle = os.open(path / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for a writer
     except OSError:
         return False
     try:

@@ -11,12 +11,16 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from evomerge.errors import RunError
 from evomerge.system.files import explain_database_errors, explain_os_errors
 
 _ATTEMPTS = 5
+
+_SETTLED_NS = 100_000_000
+"""Times of files have steps of some milliseconds."""
 
 
 def connect_untouched(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
@@ -110,6 +114,13 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def settled_stamp(path: Path) -> tuple[int, ...] | None:
+    """Return the stamp of a file; of one that was written just now, which may be written again with it, another one."""
+    found = stamp(path)
+    settled = found is None or abs(time.time_ns() - found[1]) > _SETTLED_NS
+    return found if settled or found is None else (*found, time.time_ns())
 
 
 def _refuse_other_than_files(path: Path) -> None:

@@ -1,0 +1,240 @@
+"""A page about runs that follows them: figures are drawn again when a run changed, however many look at them.
+
+A search must not be slowed by who watches it, so figures are drawn in a thread that stands back, at most as often as
+leaves it idle nine tenths of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from markupsafe import Markup
+
+from evomerge.dashboard.background import Background
+from evomerge.dashboard.folder import check
+from evomerge.dashboard.run_list import ListedRun
+from evomerge.errors import EvomergeError
+from evomerge.record import Split
+from evomerge.report.data import RunData, score
+from evomerge.report.groups import labels_of
+from evomerge.report.numbers import score_style
+from evomerge.report.overview import BUSY_SECONDS
+from evomerge.report.page import PageSection, render, render_figure, sections_of, title_of
+from evomerge.store.run_dir import DATABASE
+from evomerge.store.status import RUNNING, is_written
+from evomerge.store.untouched import settled_stamp
+from evomerge.system.text import error_text, json_text
+
+log = logging.getLogger(__name__)
+
+LEAST_SECONDS, TIMES_AS_LONG = 2.0, 10.0
+"""Figures are drawn again after at least so many seconds, and so many times what drawing them took."""
+
+PATIENCE_SECONDS = 2.0
+"""So long a reader waits for a page that nobody has looked at yet."""
+
+_PAGES, _VERSIONS = 16, 64
+"""So many pages are kept, and of each so many versions that a reader may have."""
+
+
+@dataclass(frozen=True)
+class DrawnPage:
+    """What a page shows of some runs at one moment.
+
+    Attributes:
+        version: differs where anything that is shown does.
+        title: of the page.
+        masthead, contents: HTML of these parts.
+        left_out: sentences about runs that cannot be read.
+        sections: each with the HTML of its figures, by key.
+        digests: of the HTML of each figure.
+        running: whether one of the runs goes on.
+        told: what is said to who hears the page.
+    """
+
+    version: str
+    title: str
+    masthead: str
+    contents: str
+    left_out: tuple[str, ...]
+    sections: tuple[tuple[PageSection, tuple[tuple[str, str], ...]], ...]
+    digests: Mapping[str, str]
+    running: bool
+    told: str
+
+    def main(self, had: Mapping[str, str]) -> str:
+        """Return the HTML of the sections, with an empty place for each figure that a reader has already.
+
+        Args:
+            had: the digests of the figures that the reader has.
+        """
+        places = [
+            (section, [(key, None if had.get(key) == self.digests[key] else Markup(html)) for key, html in figures])
+            for section, figures in self.sections
+        ]
+        return render("run_main.html", sections=places, left_out=self.left_out)
+
+
+@dataclass
+class _Page:
+    shown: DrawnPage | None = None
+    stamps: object = None
+    due: float = 0.0
+    drawing: Future[tuple[DrawnPage, float]] | None = None
+    versions: OrderedDict[str, Mapping[str, str]] = field(default_factory=OrderedDict)
+
+
+class LivePages:
+    """The pages that somebody looked at of late. The server calls it from its one thread."""
+
+    def __init__(self, root: Path, *, reading: Background, drawing: Background) -> None:
+        self._root = root
+        self._reading = reading
+        self._drawing = drawing
+        self._pages: OrderedDict[tuple[str, ...], _Page] = OrderedDict()
+
+    async def show(self, runs: Sequence[ListedRun]) -> DrawnPage:
+        """Return what a page about some runs shows, as it was drawn last; where they changed, it is drawn anew.
+
+        A page that is drawn for the first time is waited for a moment, then one that says so takes its place.
+        """
+        stamps = await self._reading.run(lambda: _stamps_of(runs))
+        page = self._page(runs)
+        _take(page)
+        if page.drawing is None and page.stamps != stamps and time.monotonic() >= page.due:
+            page.stamps = stamps
+            page.drawing = self._drawing.submit(lambda: _timed(self._root, runs))
+        if page.shown is None and page.drawing is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(page.drawing)), PATIENCE_SECONDS)
+            _take(page)
+        return page.shown or _BEING_DRAWN
+
+    def had(self, runs: Sequence[ListedRun], version: str) -> Mapping[str, str]:
+        """Return the digests of the figures of an earlier version; none, if it is not known any more."""
+        return self._page(runs).versions.get(version, {})
+
+    def _page(self, runs: Sequence[ListedRun]) -> _Page:
+        key = tuple(run.found.key for run in runs)
+        page = self._pages.setdefault(key, _Page())
+        self._pages.move_to_end(key)
+        while len(self._pages) > _PAGES:
+            self._pages.popitem(last=False)
+        return page
+
+
+_BEING_DRAWN = DrawnPage(
+    version="",
+    title="Being drawn",
+    masthead="",
+    contents="",
+    left_out=("The figures are being drawn. They appear by themselves.",),
+    sections=(),
+    digests={},
+    running=True,
+    told="",
+)
+
+
+def _take(page: _Page) -> None:
+    """Let a page show what was drawn."""
+    if page.drawing is None or not page.drawing.done():
+        return
+    drawing, page.drawing = page.drawing, None
+    page.shown, took = drawing.result()
+    page.due = time.monotonic() + max(LEAST_SECONDS, TIMES_AS_LONG * took)
+    page.versions[page.shown.version] = page.shown.digests
+    while len(page.versions) > _VERSIONS:
+        page.versions.popitem(last=False)
+
+
+def _stamps_of(runs: Sequence[ListedRun]) -> object:
+    """Return what differs after one of the runs was written, or its search ended; cheap."""
+    return [
+        (settled_stamp(run.found.path / DATABASE), run.state if run.state != RUNNING else is_written(run.found.path))
+        for run in runs
+    ]
+
+
+def _timed(root: Path, runs: Sequence[ListedRun]) -> tuple[DrawnPage, float]:
+    begun = time.monotonic()
+    try:
+        shown = _drawn(root, runs)
+    except Exception as error:  # the page says it, and goes on
+        log.warning("a page cannot be drawn", exc_info=True)
+        shown = _shown([], [], [f"The page could not be drawn: {error_text(error, name=True)}"])
+    return shown, time.monotonic() - begun
+
+
+def _drawn(root: Path, runs: Sequence[ListedRun]) -> DrawnPage:
+    opened: list[RunData] = []
+    left_out = []
+    with ExitStack() as closing:
+        for run in runs:
+            if run.found.begun:
+                left_out.append(f"{run.found.place}: nothing has been recorded yet")
+                continue
+            try:
+                data = closing.enter_context(RunData.open(check(root, run.found), busy_seconds=BUSY_SECONDS))
+                _ = data.status  # damage shows when the records are read
+                opened.append(data)
+            except EvomergeError as error:
+                left_out.append(f"{run.found.place} cannot be read: {error_text(error)}")
+        return _shown(opened, sections_of(opened) if opened else [], left_out)
+
+
+def _shown(runs: Sequence[RunData], sections: Sequence[PageSection], left_out: Sequence[str]) -> DrawnPage:
+    drawn = tuple(
+        (section, tuple((figure.key, str(render_figure(figure))) for figure in section.figures)) for section in sections
+    )
+    digests = {key: digest(html) for _, figures in drawn for key, html in figures}
+    title = title_of(runs) if runs else "No run can be read"
+    states = [str(run.status["state"]) for run in runs]
+    masthead = render(
+        "masthead.html",
+        kind="evomerge dashboard",
+        title=title,
+        runs=list(zip(runs, labels_of(runs), strict=True)),
+        made=datetime.now().astimezone().strftime("%H:%M:%S"),
+    )
+    contents = render("contents.html", sections=sections)
+    facts = [digests, [dict(run.status) for run in runs], list(left_out)]
+    return DrawnPage(
+        version=digest(json_text(facts)),
+        title=title,
+        masthead=str(masthead),
+        contents=str(contents),
+        left_out=tuple(left_out),
+        sections=drawn,
+        digests=digests,
+        running=RUNNING in states,
+        told=_told(runs),
+    )
+
+
+def _told(runs: Sequence[RunData]) -> str:
+    """Return in a sentence where the runs stand."""
+    said = []
+    for run, label in zip(runs, labels_of(runs), strict=True):
+        best, split = run.best, Split.SEARCH
+        found = None if best is None else score(best, split)
+        good = "" if found is None else f", best {score_style(run).score(found)} on search items"
+        who = f"{label}: " if len(runs) > 1 else ""
+        said.append(f"{who}{run.status['state']}, {run.status['candidates']:,} candidates{good}")
+    return "; ".join(said)
+
+
+def digest(text: str) -> str:
+    """Return a few letters that differ where texts do."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
