@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from evomerge.dashboard.background import Background
-from evomerge.dashboard.live import LivePages, DrawnPage, digest
+from evomerge.dashboard.live import DrawnPage, LivePages, digest
 from evomerge.dashboard.rows import ROWS_AT_MOST, SORTED, Wish, chosen, rows_of
 from evomerge.dashboard.run_list import ListedRun, RunList
 from evomerge.report.assets import chart_library, page_script, style_sheet

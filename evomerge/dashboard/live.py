@@ -27,6 +27,8 @@ from evomerge.dashboard.run_list import ListedRun
 from evomerge.errors import EvomergeError
 from evomerge.record import Split
 from evomerge.report.data import RunData, score
+from evomerge.report.figure import Figure
+from evomerge.report.figures import Problem
 from evomerge.report.groups import labels_of
 from evomerge.report.numbers import score_style
 from evomerge.report.overview import BUSY_SECONDS
@@ -57,8 +59,8 @@ class DrawnPage:
         title: of the page.
         masthead, contents: HTML of these parts.
         left_out: sentences about runs that cannot be read.
-        sections: each with the HTML of its figures, by key.
-        digests: of the HTML of each figure.
+        sections: of the page.
+        figures: the HTML of each figure, by key; `digests`: of that.
         running: whether one of the runs goes on.
         told: what is said to who hears the page.
     """
@@ -68,7 +70,8 @@ class DrawnPage:
     masthead: str
     contents: str
     left_out: tuple[str, ...]
-    sections: tuple[tuple[PageSection, tuple[tuple[str, str], ...]], ...]
+    sections: Sequence[PageSection]
+    figures: Mapping[str, Markup]
     digests: Mapping[str, str]
     running: bool
     told: str
@@ -79,11 +82,13 @@ class DrawnPage:
         Args:
             had: the digests of the figures that the reader has.
         """
-        places = [
-            (section, [(key, None if had.get(key) == self.digests[key] else Markup(html)) for key, html in figures])
-            for section, figures in self.sections
-        ]
-        return render("run_main.html", sections=places, left_out=self.left_out)
+
+        def place(figure: Figure | Problem, *, strict: bool) -> Markup:
+            if had.get(figure.key) == self.digests[figure.key]:
+                return Markup('<article id="{}" data-same></article>').format(figure.key)
+            return self.figures[figure.key]
+
+        return render("run_main.html", sections=self.sections, left_out=self.left_out, figure_html=place, strict=False)
 
 
 @dataclass
@@ -141,6 +146,7 @@ _BEING_DRAWN = DrawnPage(
     contents="",
     left_out=("The figures are being drawn. They appear by themselves.",),
     sections=(),
+    figures={},
     digests={},
     running=True,
     told="",
@@ -195,10 +201,8 @@ def _drawn(root: Path, runs: Sequence[ListedRun]) -> DrawnPage:
 
 
 def _shown(runs: Sequence[RunData], sections: Sequence[PageSection], left_out: Sequence[str]) -> DrawnPage:
-    drawn = tuple(
-        (section, tuple((figure.key, str(render_figure(figure))) for figure in section.figures)) for section in sections
-    )
-    digests = {key: digest(html) for _, figures in drawn for key, html in figures}
+    figures = {figure.key: render_figure(figure) for section in sections for figure in section.figures}
+    digests = {key: digest(html) for key, html in figures.items()}
     title = title_of(runs) if runs else "No run can be read"
     states = [str(run.status["state"]) for run in runs]
     masthead = render(
@@ -216,7 +220,8 @@ def _shown(runs: Sequence[RunData], sections: Sequence[PageSection], left_out: S
         masthead=str(masthead),
         contents=str(contents),
         left_out=tuple(left_out),
-        sections=drawn,
+        sections=sections,
+        figures=figures,
         digests=digests,
         running=RUNNING in states,
         told=_told(runs),

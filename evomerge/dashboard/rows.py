@@ -21,7 +21,7 @@ _WHY = 400
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """A line in words.
 
     Attributes:
@@ -148,7 +148,7 @@ class Wish:
         return cls(query.get("q", "")[:200], query.get("state", ""), query.get("task", ""), sort, down)
 
 
-SORTED: Mapping[str, Callable[[Row], Any]] = {
+SORTED: Mapping[str, Callable[[RunRow], Any]] = {
     "name": lambda row: (row.name.casefold(), row.run.found.place),
     "state": lambda row: row.run.state,
     "score": lambda row: _or_none(row.run.overview and row.run.overview.best and row.run.overview.best.mean),
@@ -159,7 +159,7 @@ SORTED: Mapping[str, Callable[[Row], Any]] = {
 """By what lines are put in order."""
 
 
-def rows_of(runs: Iterable[ListedRun]) -> list[Row]:
+def rows_of(runs: Iterable[ListedRun]) -> list[RunRow]:
     """Return all lines."""
     runs = list(runs)
     readable = [run for run in runs if run.overview is not None]
@@ -170,10 +170,10 @@ def rows_of(runs: Iterable[ListedRun]) -> list[Row]:
             strict=True,
         )
     )
-    return [Row(run, tuple(tags.get(run.found.key, {}).items())) for run in runs]
+    return [RunRow(run, tuple(tags.get(run.found.key, {}).items())) for run in runs]
 
 
-def chosen(rows: Sequence[Row], wish: Wish) -> list[Row]:
+def chosen(rows: Sequence[RunRow], wish: Wish) -> list[RunRow]:
     """Return the lines that are asked for, in order; those without a value come last."""
     words = wish.text.casefold().split()
     found = [

@@ -113,11 +113,6 @@ def title_of(runs: Sequence[RunData]) -> str:
     return names if len(runs) == 1 else f"{names}: {len(runs)} runs"
 
 
-def render_section(section: PageSection, *, strict: bool = False) -> Markup:
-    """Return the HTML of one section; `strict` as in `render_figure`."""
-    return render("section.html", section=section, strict=strict)
-
-
 def render_figure(figure: Figure | Problem, *, strict: bool = False) -> Markup:
     """Return the HTML of one figure; where that fails, of a notice that says so.
 

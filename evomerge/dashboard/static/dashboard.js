@@ -46,18 +46,17 @@
     if (!from.matches(".chart, input, select:focus")) children(from, to);
   }
 
-  const alike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName
-    && (one.id || "") === (other.id || "");
+  const named = (one) => one.id || one.getAttribute?.("aria-labelledby") || "";
+  const alike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && named(one) === named(other);
 
   function children(from, to) {
     let at = from.firstChild;
     for (const next of [...to.childNodes]) {
-      const named = next.id && [...from.children].find((one) => one.id === next.id);
-      const found = named && alike(named, next) ? named : at && alike(at, next) ? at : null;
+      const found = named(next) ? [...from.children].find((one) => alike(one, next)) : at && alike(at, next) ? at : null;
       if (found) {
         if (found !== at) from.insertBefore(found, at);
+        at = found.nextSibling; // before it may give way to another element
         become(found, next);
-        at = found.nextSibling;
       } else if (!next.hasAttribute?.("data-same")) {
         from.insertBefore(document.importNode(next, true), at);
       }
