@@ -12,14 +12,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evomerge.analysis.choice import with_each_chosen
 from evomerge.analysis.lost_skills import listed
 from evomerge.analysis.parent_answers import parent_answers
 from evomerge.analysis.skills import JUDGED, Skills, paired
+from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.measures.registry import ALWAYS, SHARES
 from evomerge.evaluation.scripts import KnownScripts
-from evomerge.evaluation.task import FOREIGN_SCRIPT
-from evomerge.record import Caution, ItemScore, Record, Split
+from evomerge.evaluation.task import FOREIGN_SCRIPT, SCRIPT
+from evomerge.record import Caution, ItemScore, Record, Score, Split
 from evomerge.store.database import Database
 from evomerge.store.run_dir import RunDir
 from evomerge.system.figures import gain, percentage
@@ -38,6 +42,9 @@ _KINDS = {
     "cut_answers": ("cut_answers", "do not end", "were cut by the limit of tokens"),
 }
 """Measure to the kind of caution, and how answers are called."""
+
+LESS = tuple(_KINDS)
+"""The measures of which less is better, and that say that something is wrong."""
 
 LONGER = "raise its generation.max_gen_toks, or see why answers do not end (stop texts, chat template)"
 SHORTER = "use fewer examples (num_fewshot), or leave less room for answers (generation.max_gen_toks)"
@@ -105,6 +112,33 @@ class Degeneration:
             {"task": task, "split": split, "models": names, "cut": cut, "n": n}
             for (task, split, cut, n), names in found.items()
         ]
+
+    def scores(self, record: Record, split: Split) -> dict[str, dict[str, Score]]:
+        """Return the mean of each measure of each task with its 95 % interval."""
+        return {
+            task: {measure: mean_score(list(values.values())) for measure, values in own.items() if values}
+            for task, own in self.values(record, split).items()
+        }
+
+    def over_candidates(self, task: str, measure: str) -> tuple[list[int], NDArray[np.float64]]:
+        """Return the candidates and the mean of a measure over the search items that each answered, NaN for none.
+
+        Whether an answer is in a foreign script is told by the parents' answers to the same item.
+        """
+        database = self.skills.run.database
+        stored = SCRIPT if measure == FOREIGN_SCRIPT else measure
+        numbers, items, values = database.response_matrix(task, stored, baselines=False)
+        if measure == FOREIGN_SCRIPT:
+            known = self.skills.scripts(Split.SEARCH)
+            values = np.array(values)
+            for column, item in enumerate(items):
+                for script in np.unique(values[:, column][~np.isnan(values[:, column])]):
+                    told = known.foreign(ItemScore(task, item, {SCRIPT: float(script)}))
+                    values[values[:, column] == script, column] = told
+        there = ~np.isnan(values)
+        counts = there.sum(axis=1)
+        sums = np.where(there, values, 0.0).sum(axis=1)
+        return numbers, np.divide(sums, counts, out=np.full(len(numbers), np.nan), where=counts > 0)
 
     def values(self, record: Record, split: Split) -> Values:
         """Return a record's measures of each item that it answered."""

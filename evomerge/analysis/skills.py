@@ -59,6 +59,7 @@ class Skills:
     """The task scores of a run's records, each read once.
 
     Attributes:
+        run: the run.
         objectives: those of the run.
 
     Args:
@@ -67,7 +68,7 @@ class Skills:
     """
 
     def __init__(self, run: RunDir, objectives: Objectives) -> None:
-        self._run, self.objectives = run, objectives
+        self.run, self.objectives = run, objectives
         self.entries = own_entries(objectives)
         # In the order in which they are configured: of equal parents the first one is the best, as everywhere.
         self.baselines = {record.name: record for record in run.database.baselines()}
@@ -150,7 +151,7 @@ class Skills:
     def _note(self, split: Split) -> None:
         """Tell the objectives what the baselines answered, with which others are compared."""
         if split not in self._noted:
-            note_baselines(self._run, self.objectives, split)
+            note_baselines(self.run, self.objectives, split)
             self._noted.add(split)
 
     def of_items(self, items: Sequence[ItemScore], split: Split) -> dict[str, dict[int, float]]:
@@ -181,7 +182,7 @@ class Skills:
         key = (record.number, split)
         if key not in self._items:
             scored = split in (record.scores or {})
-            self._items[key] = self._run.database.item_scores(record.number, split) if scored else []
+            self._items[key] = self.run.database.item_scores(record.number, split) if scored else []
         return self._items[key]
 
     def _relative(self, spec: TaskSpec, items: Sequence[ItemScore], split: Split) -> dict[int, float]:

@@ -13,15 +13,16 @@ from rich.console import Console
 
 from evomerge.analysis.cautions import SAID
 from evomerge.analysis.comparison import mcnemar, tango
-from evomerge.analysis.degeneration import cut_prompts_of_baselines
-from evomerge.analysis.verdict import OBJECTIVE, candidate_verdict, with_verdict
+from evomerge.analysis.degeneration import Degeneration, cut_prompts_of_baselines
+from evomerge.analysis.skills import Skills
+from evomerge.analysis.verdict import OBJECTIVE, candidate_verdict, objective_of, with_verdict
 from evomerge.cli.degeneration_table import MOST, degeneration_table
 from evomerge.evaluation.objective import Objectives
 from evomerge.evaluation.scripts import NO_SCRIPT, number_of
-from evomerge.evaluation.task import SCRIPT, Constraint, TaskSpec
+from evomerge.evaluation.task import FOREIGN_SCRIPT, SCRIPT, Constraint, TaskSpec
 from evomerge.export.model_card import model_card
 from evomerge.recipe import ModelSource, Parent, Recipe
-from evomerge.record import Caution, Choice, ItemScore, Record, Split, State
+from evomerge.record import Caution, Choice, ItemScore, Record, Score, Split, State
 from evomerge.store import RunDir
 from evomerge.store.status import run_status
 
@@ -396,3 +397,21 @@ def test_foreign_scripts_can_be_a_limit(tmp_path: Path) -> None:
     assert result.measures["gsm8k, foreign_script (limit)"] == 0.5
     assert result.violation == pytest.approx(4.0)
     assert objectives.result(answers("LATIN", "THAI", "LATIN", "LATIN")).violation == 0.0
+
+
+def test_foreign_scripts_over_candidates(tmp_path: Path) -> None:
+    latin, kana = number_of("LATIN"), number_of("JAPANESE")
+    scripts = {-1: [latin, latin, latin], 0: [latin, kana, 0.0], 1: [kana, kana, latin]}
+    with RunDir.create(tmp_path / "run", config={"models": {"parents": {"p": "org/p"}}}) as run:
+        run.database.set_meta(OBJECTIVE, [TaskSpec("t", "acc", direction="maximize").to_data()])
+        for number, own in scripts.items():
+            recipe = Recipe("linear", (Parent("p", ModelSource("org/p")),), parameters={"weight": number + 9.0})
+            items = [ItemScore("t", i, {"acc": 1.0, SCRIPT: script}) for i, script in enumerate(own)]
+            record = Record(number, "p" if number < 0 else f"candidate {number}", State.COMPLETE, recipe)
+            scores = {Split.SEARCH: Score(1.0, 0.5, 1.0, 3)}
+            run.database.add(replace(record, scores=scores), scores={Split.SEARCH: items})
+        objectives = objective_of(run)
+        assert objectives is not None
+        numbers, means = Degeneration(Skills(run, objectives)).over_candidates("t", FOREIGN_SCRIPT)
+        assert numbers == [0, 1] and means == pytest.approx([1 / 3, 2 / 3])
+        assert Degeneration(Skills(run, objectives)).over_candidates("t", "cut_answers")[0] == []

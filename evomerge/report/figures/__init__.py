@@ -24,7 +24,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "How the search went": ("progress", "gene_course", "parallel_coordinates", "importance"),
     "The merge": (),
     "Goals": (),
-    "Answers": ("answers", "responses", "difficulty", "estimates"),
+    "Answers": ("answers", "responses", "difficulty", "estimates", "degeneration", "degeneration_course"),
     "What it cost": (),
     "To do it again": (),
 }
