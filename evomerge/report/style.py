@@ -65,6 +65,8 @@ def vega_config(theme: str) -> dict[str, Any]:
         "mark": {"color": series[0]},
         "rule": {"color": quiet},
         "tick": {"color": ink},
+        # Numbers on the weaker and on the stronger half of a ramp.
+        "style": {"on-weak": {"color": ink}, "on-strong": {"color": BACKGROUND[theme]}},
         "range": {"category": series, "ramp": ramp, "heatmap": ramp, "ordinal": ramp, "diverging": diverging},
     }
 

@@ -22,7 +22,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     # Section of the page: modules of this package, in order.
     "What was found": ("summary", "scores", "scores_in_units"),
     "How the search went": ("progress", "gene_course", "parallel_coordinates", "importance"),
-    "The merge": (),
+    "The merge": ("recipe", "coefficients"),
     "Goals": (),
     "Answers": ("answers", "responses", "difficulty", "estimates", "degeneration", "degeneration_course"),
     "What it cost": (),
