@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from charts import check_chart
 
 from evomerge.record import Score, Split
 from evomerge.report.course import CANDIDATES, SECONDS, SearchPoint, SeedBand, bands
@@ -16,8 +17,7 @@ from evomerge.report.figures.progress import draw
 def rows(chart: dict[str, Any], mark: str) -> list[dict[str, Any]]:
     """The data of the first layer of a kind."""
     layer = next(one for one in chart["layer"] if one["mark"]["type"] == mark)
-    data = layer.get("data") or chart["data"]
-    return list(data["values"] if "values" in data else chart["datasets"][data["name"]])
+    return list(chart["datasets"][(layer.get("data") or chart["data"])["name"]])
 
 
 def course(*points: tuple[float, float]) -> list[SearchPoint]:
@@ -47,9 +47,9 @@ def test_one_run_shows_every_candidate_and_the_best_so_far(open_made: Any) -> No
     assert [row["name"] for row in rows(figure.chart, "line")][-1] == max(scored, key=lambda one: one.fitness).name
     twin = next(row for row in rows(figure.chart, "point") if row["name"] == "candidate 6")
     assert twin["said"] == "the recipe of candidate 2" and (twin["items"], twin["seconds"]) == (280, 14)
-    failed = next(one for one in figure.chart["layer"] if one["encoding"].get("y") == {"value": 311})
-    data = failed.get("data", {})
-    assert [row["name"] for row in data["values"]] == ["candidate 3"] and "out of memory" in data["values"][0]["error"]
+    assert any(one["encoding"].get("y") == {"value": 311} for one in figure.chart["layer"])
+    (failed,) = figure.chart["datasets"]["failed"]
+    assert failed["name"] == "candidate 3" and "out of memory" in failed["error"]
     assert [one["bind"]["options"] for one in figure.chart["params"] if "bind" in one] == [
         ["candidates", "items", "seconds"]
     ]
@@ -60,6 +60,8 @@ def test_one_run_shows_every_candidate_and_the_best_so_far(open_made: Any) -> No
 def test_any_run_has_a_course(any_run: RunData) -> None:
     figure = draw([any_run])
     assert (figure is None) == (not any_run.records)
+    if figure is not None:
+        check_chart(figure)
     if figure is not None and not any_run.traces:
         assert "params" not in figure.chart
     if figure is not None and not any(record.fitness is not None for record in any_run.records):
@@ -77,6 +79,7 @@ def test_several_runs_are_bands_over_seeds(open_made: Any) -> None:
     figure = draw(runs)
     assert [row[:3] for row in figure.table.rows] == [["optimizer=cma", 2, "16"], ["optimizer=random", 1, "12"]]
     assert "after 12 candidates, which each run has (mean over seeds)" in figure.lead
+    check_chart(figure)
     line = rows(figure.chart, "area")
     assert {row["over"] for row in line} == {"candidates", "items", "seconds"}
     assert all(row["low"] <= row["score"] <= row["high"] for row in line)

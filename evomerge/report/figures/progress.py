@@ -5,12 +5,13 @@ Several runs: the best so far of each group of runs that differ in the seed alon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
 from evomerge.record import Record, Split, State
+from evomerge.report.chart import specification
 from evomerge.report.course import CANDIDATES, OVER, SECONDS, SearchPoint, bands, course_of, known, spent_by
 from evomerge.report.data import RunData, score
 from evomerge.report.figure import Cell, Figure, Table
@@ -66,47 +67,56 @@ def _chart(run: RunData, points: Sequence[SearchPoint], shown: Sequence[Record],
     when = [alt.Tooltip(f"{name}:Q", title=f"after {name}", format=",.4~f") for name in over]
     splits = [alt.Tooltip(f"{split}:N", title=f"{split} score") for split in (Split.VALIDATION, Split.TEST)]
     name = alt.Tooltip("name:N", title="candidate")
-    line, scored = list(_line(points, run)), list(_scored(run, shown, style))
+    failed = [record for record in shown if record.state in (State.FAILED, State.INVALID)]
+    stages = list(_stages(run))
+    data = {
+        "best": list(_line(points, run)),
+        "rules": rules,
+        "candidates": list(_scored(run, shown, style)),
+        "further": list(_further(run, style)),
+        "failed": [_failure(run, record) for record in failed],
+        "stages": stages if len(stages) > 1 else [],
+    }
     layers: list[alt.Chart] = []
-    if line:
-        best = _layer(line, over)
+    best = _layer("best", over)
+    if data["best"]:
         area = best.mark_area(interpolate="step-after", opacity=0.15, tooltip=False)
         layers.append(area.encode(x=x, y=alt.Y("low:Q", title=_y_title(style)), y2="high:Q", color=colour))
     if rules:
-        dashed = alt.Chart(alt.Data(values=rules)).mark_rule(strokeDash=[5, 4], strokeWidth=1.5)
+        dashed = alt.Chart(alt.NamedData("rules")).mark_rule(strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(dashed.encode(y=y, color=colour, tooltip=[alt.Tooltip("model:N"), own]))
-    if scored:
+    if data["candidates"]:
         note = alt.Tooltip("said:N", title="note")
-        dots = _layer(scored, over).mark_point(filled=True, size=28, opacity=0.45)
+        dots = _layer("candidates", over).mark_point(filled=True, size=28, opacity=0.45)
         layers.append(dots.encode(x=x, y=y, color=colour, tooltip=[name, own, *splits, note, *when]))
-    if line:
+    if data["best"]:
         steps = best.mark_line(interpolate="step-after", strokeWidth=2)
         first = alt.Tooltip("name:N", title="best so far")
         layers.append(steps.encode(x=x, y=y, color=colour, tooltip=[first, own, *when]))
-    if further := list(_further(run, style)):
+    if further := data["further"]:
         shape = alt.Shape(
             "split:N",
             scale=alt.Scale(domain=[str(Split.VALIDATION), str(Split.TEST)], range=["diamond", "square"]),
             legend=alt.Legend(title=None, values=list(dict.fromkeys(row["split"] for row in further))),
         )
-        dots = _layer(further, over).mark_point(filled=False, size=80, strokeWidth=1.8)
+        dots = _layer("further", over).mark_point(filled=False, size=80, strokeWidth=1.8)
         layers.append(dots.encode(x=x, y=y, shape=shape, color=colour, tooltip=[name, *splits, own, *when]))
-    if failed := [_failure(run, record) for record in shown if record.state in (State.FAILED, State.INVALID)]:
-        bars = _layer(failed, over).mark_rule(strokeWidth=2)
+    if data["failed"]:
+        bars = _layer("failed", over).mark_rule(strokeWidth=2)
         why = alt.Tooltip("error:N", title="failed")
         layers.append(bars.encode(x=x, y=alt.value(HEIGHT - 9), y2=alt.value(HEIGHT), tooltip=[name, why, *when]))
-    if len(stages := list(_stages(run))) > 1:
-        begun = _layer(stages, over)
+    if data["stages"]:
+        begun = _layer("stages", over)
         layers.append(begun.mark_rule().encode(x=x, tooltip=alt.Tooltip("stage:N")))
         layers.append(
             begun.mark_text(align="left", dx=4, dy=2, baseline="top").encode(x=x, y=alt.value(0), text="stage:N")
         )
-    return _selectable(alt.layer(*layers), over)
+    return _selectable(alt.layer(*layers), over, {name: rows for name, rows in data.items() if rows})
 
 
-def _layer(rows: Sequence[dict[str, Any]], over: Sequence[str]) -> alt.Chart:
+def _layer(name: str, over: Sequence[str]) -> alt.Chart:
     place = f"datum['{over[0]}']" if len(over) == 1 else f"datum[{_PARAMETER}]"
-    return alt.Chart(alt.Data(values=list(rows))).transform_calculate(x=place)
+    return alt.Chart(alt.NamedData(name)).transform_calculate(x=place)
 
 
 def _x(over: Sequence[str]) -> alt.X:
@@ -116,12 +126,14 @@ def _x(over: Sequence[str]) -> alt.X:
     )
 
 
-def _selectable(chart: alt.LayerChart, over: Sequence[str]) -> dict[str, Any]:
+def _selectable(
+    chart: alt.LayerChart, over: Sequence[str], rows: Mapping[str, Sequence[dict[str, Any]]]
+) -> dict[str, Any]:
     made = chart.properties(width="container", height=HEIGHT)
     if len(over) > 1:
         radio = alt.binding_radio(options=list(over), name="over ")
         made = made.add_params(alt.param(name=_PARAMETER, value=over[0], bind=radio))
-    data: dict[str, Any] = made.to_dict()
+    data = specification(made, **rows)
     for layer in data["layer"] if len(over) > 1 else ():
         if "x" in layer["encoding"]:  # a title that follows a choice is known to Vega-Lite, but not to its schema
             layer["encoding"]["x"]["title"] = {"signal": _PARAMETER}
@@ -320,7 +332,7 @@ def _band_chart(
     rows: Sequence[dict[str, Any]], labels: Sequence[str], over: Sequence[str], style: ScoreStyle
 ) -> dict[str, Any]:
     chosen = f"datum.over == '{over[0]}'" if len(over) == 1 else f"datum.over == {_PARAMETER}"
-    base = alt.Chart(alt.Data(values=list(rows))).transform_filter(chosen)
+    base = alt.Chart(alt.NamedData("bands")).transform_filter(chosen)
     colour = alt.Color(
         "group:N", scale=alt.Scale(domain=list(labels)), legend=alt.Legend(title=None, labelLimit=320, symbolOpacity=1)
     )
@@ -338,4 +350,4 @@ def _band_chart(
         area.encode(x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color=colour),
         base.mark_line(interpolate="step-after", strokeWidth=2).encode(x=x, y=y, color=colour, tooltip=tip),
     ]
-    return _selectable(alt.layer(*layers), over)
+    return _selectable(alt.layer(*layers), over, {"bands": rows})

@@ -9,6 +9,7 @@ import altair as alt
 
 from evomerge.analysis.lost_skills import listed
 from evomerge.record import Score, Split
+from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.entry_rows import EntryRow, entry_rows, model_order
 from evomerge.report.figure import Cell, Figure, Table
@@ -16,10 +17,11 @@ from evomerge.report.numbers import seen
 from evomerge.report.searched import named
 from evomerge.report.style import BEST, model_names
 
-_ROW, _BETWEEN, _TASK = 15, 16, 26
-"""Pixels of a model, between tasks, and of a task whose models share a line."""
-_APART, _MOST = 24, 24
-"""So many marks with intervals stand apart from each other; so many tasks are drawn."""
+_ROW, _BETWEEN, _TASK, _AXIS = 15, 16, 26, 20
+"""Pixels of a model, between tasks, of a task whose models share a line, and for the rest."""
+_HIGHEST = 360
+_MOST = 13
+"""So many tasks are drawn."""
 _LABEL = 150
 
 MARKS = (
@@ -50,9 +52,10 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
 def score_chart(run: RunData, rows: Sequence[EntryRow]) -> dict[str, Any]:
     """Return a chart of scores in one unit: a dot for each model, with its interval, entry by entry."""
     models = list(model_order(run, rows))
-    apart = len(rows) * len(models) <= _APART
+    height = len(rows) * (_ROW * len(models) + _BETWEEN) + _AXIS
+    apart = height <= _HIGHEST  # else the models of a task share a line
     values = [value for row in rows for model in models for value in score_marks(row, model)]
-    base = alt.Chart(alt.Data(values=values))
+    base = alt.Chart(alt.NamedData("scores"))
     labels = [row_label(row) for row in rows]
     y = alt.Y("task:N", sort=labels, title=None, axis=alt.Axis(labelLimit=_LABEL, ticks=False, domain=False))
     x = alt.X(
@@ -82,11 +85,12 @@ def score_chart(run: RunData, rows: Sequence[EntryRow]) -> dict[str, Any]:
         if row.limit is not None
     ]
     if limits:
-        bars = alt.Chart(alt.Data(values=limits)).mark_tick(thickness=3, size=_ROW * len(models) if apart else _TASK)
+        bars = alt.Chart(alt.NamedData("limits")).mark_tick(thickness=3, size=_ROW * len(models) if apart else _TASK)
         layers.append(bars.encode(y=y, x=x, tooltip=[alt.Tooltip("task:N"), alt.Tooltip("text:N", title="limit")]))
-    height = len(rows) * ((_ROW * len(models) + _BETWEEN) if apart else _TASK) + 20
-    data: dict[str, Any] = alt.layer(*layers, width="container", height=height).to_dict()
-    return data
+    height = max(100, height if apart else _TASK * len(rows) + _AXIS)
+    return specification(
+        alt.layer(*layers, width="container", height=height), scores=values, **({"limits": limits} if limits else {})
+    )
 
 
 def score_tips() -> Iterator[alt.Tooltip]:

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from evomerge.analysis.lost_skills import listed
+from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.entry_rows import EntryRow, entry_rows, model_order
 from evomerge.report.figure import Figure
@@ -42,7 +43,7 @@ def _chart(run: RunData, rows: Sequence[EntryRow]) -> dict[str, Any]:
     models = list(model_order(run, rows))
     chosen = f"datum.task == {_PARAMETER}" if len(rows) > 1 else "true"
     values = [value for row in rows for model in models for value in score_marks(row, model)]
-    base = alt.Chart(alt.Data(values=values)).transform_filter(chosen)
+    base = alt.Chart(alt.NamedData("scores")).transform_filter(chosen)
     y = alt.Y("model:N", sort=models, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=150))
     colour = alt.Color("model:N", scale=alt.Scale(domain=list(model_names(run))), legend=None)
     x = alt.X("score:Q", title=row_label(rows[0]), scale=alt.Scale(zero=False))
@@ -60,13 +61,13 @@ def _chart(run: RunData, rows: Sequence[EntryRow]) -> dict[str, Any]:
         if row.limit is not None
     ]
     if limits:
-        bars = alt.Chart(alt.Data(values=limits)).transform_filter(chosen).mark_tick(thickness=3, size=_ROW)
+        bars = alt.Chart(alt.NamedData("limits")).transform_filter(chosen).mark_tick(thickness=3, size=_ROW)
         layers.append(bars.encode(y=y, x=x, tooltip=[alt.Tooltip("task:N"), alt.Tooltip("text:N", title="limit")]))
-    made = alt.layer(*layers, width="container", height=_ROW * len(models) + 20)
+    made = alt.layer(*layers, width="container", height=max(100, min(360, _ROW * len(models) + 20)))
     if len(rows) > 1:
         select = alt.binding_select(options=[row_label(row) for row in rows], name="shown: ")
         made = made.add_params(alt.param(name=_PARAMETER, value=row_label(rows[0]), bind=select))
-    data: dict[str, Any] = made.to_dict()
+    data = specification(made, scores=values, **({"limits": limits} if limits else {}))
     for layer in data["layer"] if len(rows) > 1 else ():
         layer["encoding"]["x"]["title"] = {"signal": _PARAMETER}  # known to Vega-Lite, but not to its schema
     return data
