@@ -25,6 +25,8 @@ _OWN = "name"
 """Options beside such a key are those of what it names, so they say nothing of runs that name something else."""
 
 _LONGEST = 60
+_MOST = 3
+"""So many settings are named, or one more."""
 _NONE = "–"
 
 
@@ -114,7 +116,9 @@ def _label(key: str, found: Mapping[str, Sequence[RunData]], kinds: Mapping[str,
     }
     if not own:
         return name
-    words = cut(", ".join(f"{_short(k)}={value}" for k, value in own.items()), 2 * _LONGEST)
+    shown = [f"{_short(k)}={value}" for k, value in own.items()]
+    more = f" and {len(shown) - _MOST} more settings" if len(shown) > _MOST + 1 else ""
+    words = cut(", ".join(shown[:_MOST] if more else shown), 2 * _LONGEST) + more
     return words if len(namesakes) == len(kinds) else f"{name}, {words}"
 
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     # Section of the page: modules of this package, in order.
-    "What was found": ("summary", "scores", "scores_in_units"),
+    "What was found": ("summary", "runs", "scores", "scores_over_seeds", "scores_in_units"),
     "How the search went": ("progress", "gene_course", "parallel_coordinates", "importance"),
     "The merge": ("recipe", "coefficients"),
     "Goals": (),

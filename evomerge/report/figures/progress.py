@@ -289,7 +289,7 @@ def _of_several(runs: Sequence[RunData]) -> Figure | None:
         length = f"{min(ends):,} to {max(ends):,}" if min(ends) != max(ends) else f"{ends[0]:,}"
         shown = [style.mean(one) for one in (mean, min(finals), max(finals))]
         table.append([group.label, len(courses), length, *shown])
-        told.append((mean, f"{group.label} {style.mean(mean)}"))
+        told.append((mean, f"{style.mean(mean)} ({group.label})"))
     if not rows:
         return None
     over = [name for name in OVER if name in common]
