@@ -227,12 +227,18 @@ class _Writer:
             db.set_meta("genes", [{**gene, **more, "stage": s} for s in range(made.stages) for gene in self.genes])
         if made.kinship and len(self.parents) > 1:
             pairs = [
-                {"a": a, "b": b, "cosine": round(0.9 - 0.3 * (i + j), 3), "relation": "same base"}
+                {"a": a, "b": b, "verdict": "same", "cosine": round(0.9 - 0.3 * (i + j), 3), "distance": 0.2}
                 for i, a in enumerate(self.parents)
                 for j, b in enumerate(self.parents)
                 if i < j
             ]
-            db.set_meta("kinship", {"parents": self.parents, "base": "base", "pairs": pairs})
+            pairs += [{"a": a, "b": "base", "verdict": "same", "cosine": None, "distance": 0.1} for a in self.parents]
+            models = [
+                {"name": name, "verdict": "same", "reason": "correlation of weights 0.99", "likelier_base": None}
+                for name in self.parents
+            ]
+            kinship = {"parents": self.parents, "base": "base", "models": models, "pairs": pairs}
+            db.set_meta("kinship", kinship)
         if made.baselines:
             for place, parent in enumerate(self.parents):
                 genome = np.tile(np.eye(len(self.parents))[place], len(self.groups()))
