@@ -22,10 +22,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
 
-from made_runs import made_run  # noqa: E402
+from made_runs import big_run  # noqa: E402
 from one_browser import Browser, start_browser  # noqa: E402
 
-from evomerge.record import Split  # noqa: E402
 from evomerge.report.figures import SECTIONS, figures_of  # noqa: E402
 from evomerge.report.page import render_page, sections_of  # noqa: E402
 from evomerge.report.runs import open_runs  # noqa: E402
@@ -36,21 +35,6 @@ addEventListener("DOMContentLoaded", () => {
     .observe(document.body, {subtree: true, attributeFilter: ["data-drawn"]});
 });
 """
-
-
-def big_run(folder: Path, *, candidates: int = 1000, items: int = 250, words: int = 300) -> Path:
-    """Make a run with two tasks of so many items on each split, five parents and long answers."""
-    return made_run(
-        folder,
-        candidates=candidates,
-        items=dict.fromkeys(Split, items),
-        parents=("math", "words", "code", "law", "poems"),
-        layers=32,
-        answers=True,
-        words=words,
-        finalists=8,
-        budget={"candidates": candidates},
-    )
 
 
 def seconds(browser: Browser, page: Path, rounds: int) -> dict[str, float]:

@@ -148,6 +148,21 @@ def made_run(folder: Path, made: MadeRun | None = None, **changes: Any) -> Path:
     return folder
 
 
+def big_run(folder: Path, *, candidates: int = 1000, items: int = 250, words: int = 300) -> Path:
+    """Make a run with two tasks of so many items on each split, five parents and long answers."""
+    return made_run(
+        folder,
+        candidates=candidates,
+        items=dict.fromkeys(Split, items),
+        parents=("math", "words", "code", "law", "poems"),
+        layers=32,
+        answers=True,
+        words=words,
+        finalists=8,
+        budget={"candidates": candidates},
+    )
+
+
 def _config(made: MadeRun) -> dict[str, Any]:
     return {
         "name": made.name,

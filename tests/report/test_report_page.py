@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from made_runs import big_run
 
 from evomerge.report import figures
 from evomerge.report.data import RunData
@@ -165,3 +166,12 @@ def test_the_theme_is_the_readers_unless_one_is_asked_for(open_made, theme: str,
 
 def test_every_kind_of_run_makes_a_page(any_run) -> None:
     assert len(render_page([any_run], sections_of([any_run], strict=True), strict=True)) > 900_000
+
+
+@pytest.mark.slow
+def test_the_page_of_a_large_run_is_light(tmp_path) -> None:
+    """1,000 candidates, 500 search items, answers of 300 words to 1,500 items; 0.9 MB are the library of charts."""
+    with RunData.open(big_run(tmp_path / "run")) as run:
+        page = render_page([run], sections_of([run], strict=True), strict=True)
+    assert len(page.encode()) < 6_000_000
+    assert len(page.encode()) > 1_000_000
