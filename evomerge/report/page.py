@@ -125,7 +125,7 @@ def render_figure(figure: Figure | Problem, *, strict: bool = False) -> Markup:
     except Exception as error:  # one figure is not worth the page
         if strict:
             raise
-        log.warning("the figure %s cannot be shown", figure.key, exc_info=True)
+        log.info("the figure %s cannot be shown", figure.key, exc_info=True)
         return render("figure.html", figure=Problem(figure.key, error_text(error, name=True)))
 
 

@@ -69,5 +69,5 @@ def _drawn(name: str, runs: Sequence[RunData], strict: bool) -> Figure | Problem
     except Exception as error:  # one figure is not worth the page
         if strict:
             raise
-        log.warning("the figure %s cannot be drawn", name, exc_info=True)
+        log.info("the figure %s cannot be drawn", name, exc_info=True)
         return Problem(name.replace("_", "-"), error_text(error, name=True))
