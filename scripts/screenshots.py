@@ -106,12 +106,15 @@ def ready(browser: Browser, page: Path, width: int, theme: str) -> None:
 
 
 def picture(browser: Browser, x: float, y: float, width: float, height: float) -> bytes:
-    """Return a part of the page as a PNG with few colours."""
+    """Return a part of the page as a PNG; with few colours where it would be too large with all."""
     clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
     taken = browser.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
     image = Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
-    small = io.BytesIO()
-    image.quantize(200, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    for one in (image, image.quantize(256, dither=Image.Dither.NONE)):
+        small = io.BytesIO()
+        one.save(small, "PNG", optimize=True)
+        if small.tell() <= MOST_BYTES:
+            break
     return small.getvalue()
 
 

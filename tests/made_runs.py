@@ -239,7 +239,12 @@ class _Writer:
             db.set_meta(key, value)
         if made.genes:
             more = {"log": False, "doc": "a weight", "kind": "float", "choices": []}
-            db.set_meta("genes", [{**gene, **more, "stage": s} for s in range(made.stages) for gene in self.genes])
+            noted = [
+                {**gene, **more, "stage": f"stage{number}" if made.stages > 1 else "search", "stage_number": number}
+                for number in range(made.stages)
+                for gene in self.genes
+            ]
+            db.set_meta("genes", noted)
         if made.kinship and len(self.parents) > 1:
             pairs = [
                 {"a": a, "b": b, "verdict": "same", "cosine": round(0.9 - 0.3 * (i + j), 3), "distance": 0.2}

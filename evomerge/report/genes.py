@@ -156,7 +156,7 @@ def gene_tables(
     """Return the table of each stage that has genes, in order.
 
     Args:
-        genes: what the run noted, each with the number of its `stage`.
+        genes: what the run noted, each with the `stage_number` of its stage.
         records: the candidates.
         traces: which say the stage of each; a candidate without one is taken for one of the first stage with as many
             genes as its genome has values.
@@ -164,7 +164,7 @@ def gene_tables(
     """
     stages: dict[int, list[GeneInfo]] = {}
     for data in genes:
-        stages.setdefault(int(data.get("stage") or 0), []).append(GeneInfo.from_data(data))
+        stages.setdefault(int(data.get("stage_number") or 0), []).append(GeneInfo.from_data(data))
     of_stage: dict[int, list[Record]] = {stage: [] for stage in stages}
     for record in records:
         length = len(record.genome or ())

@@ -46,7 +46,7 @@ def record(number: int, genome: tuple[float, ...], fitness: float | None = 0.5, 
 
 
 def test_each_stage_has_the_candidates_whose_trace_says_so() -> None:
-    genes = [gene("a", stage=0), gene("b", stage=1), gene("c", stage=1)]
+    genes = [gene("a", stage_number=0), gene("b", stage_number=1), gene("c", stage_number=1)]
     records = [record(0, (0.1,)), record(1, (0.2, 0.3)), record(2, (0.4, 0.5)), record(3, (1.0, 1.0, 1.0))]
     tables = gene_tables(genes, records, {0: Trace(stage=0), 1: Trace(stage=1)}, ("weights", "layers"))
     assert [(table.name, [one.number for one in table.records]) for table in tables] == [
