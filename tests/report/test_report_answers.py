@@ -126,7 +126,7 @@ def test_long_and_filtered_answers() -> None:
     rows, _ = answer_rows([item], {"7": 0}, ["t"], ["test"])
     answer = rows[0]["a"][0]
     assert (
-        len(answer["x"]) < ANSWER + 40 and "(3,408 characters)" in answer["x"] and answer["x"].endswith("\\x1b[31m 9")
+        len(answer["x"]) < ANSWER + 40 and "(3,407 characters)" in answer["x"] and answer["x"].endswith("\\x1b[31m 9")
     )
     assert answer["f"] == "9" and answer["v"] == 0.5 and answer["r"] == 0
 

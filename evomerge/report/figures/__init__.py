@@ -21,7 +21,15 @@ log = logging.getLogger(__name__)
 SECTIONS: dict[str, tuple[str, ...]] = {
     # Section of the page: modules of this package, in order.
     "What was found": ("summary", "runs", "scores", "scores_over_seeds", "scores_in_units"),
-    "How the search went": ("progress", "convergence", "gene_course", "parallel_coordinates", "importance", "lineage"),
+    "How the search went": (
+        "progress",
+        "convergence",
+        "gene_course",
+        "parallel_coordinates",
+        "importance",
+        "lineage",
+        "failures",
+    ),
     "The merge": ("recipe", "coefficients", "kinship"),
     "Goals": (),
     "Answers": ("answers", "responses", "difficulty", "estimates", "degeneration", "degeneration_course"),

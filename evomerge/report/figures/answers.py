@@ -20,6 +20,9 @@ from evomerge.system.text import command, json_text, visible
 MERGES, BASELINES = 6, 9
 """So many merges of a front, and so many parents with their average, can be chosen from."""
 
+NAME = 80
+"""At most so many characters of a name."""
+
 FIRST = 12
 """So many items can be read without scripts."""
 
@@ -82,9 +85,10 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
 
 
 def _label(record: Record, merges: Sequence[Record]) -> str:
+    name = visible(record.name, most=NAME)
     if record.is_baseline or record != merges[0]:
-        return visible(record.name)
-    return f"{BEST} ({visible(record.name)})" if len(merges) > 1 else BEST
+        return name
+    return f"{BEST} ({name})" if len(merges) > 1 else BEST
 
 
 def _direction(items: Sequence[AnsweredItem], task: str) -> str:
