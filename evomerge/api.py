@@ -10,8 +10,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evomerge.workflows import Listener, Note, Progress, Recipe, Record, Score, Split, StopSignal
+from evomerge.workflows import (
+    Against,
+    Limit,
+    Listener,
+    Moment,
+    Note,
+    Progress,
+    Recipe,
+    Record,
+    Score,
+    Split,
+    StopSignal,
+    Task,
+    Works,
+)
 from evomerge.workflows.run import Run
+from evomerge.workflows.watch import Watch
 
 if TYPE_CHECKING:
     from evomerge.analysis.answers import AnsweredItem
@@ -90,6 +105,26 @@ def resume(
 def status(run_dir: str | Path) -> dict[str, Any]:
     """Return where a run stands; see `Run.status`."""
     return Run(Path(run_dir)).status()
+
+
+def watch(run_dir: str | Path) -> Watch:
+    """Return what looks at a run again and again while it goes on, here or elsewhere; see `evomerge.workflows.watch`.
+
+    Raises:
+        RunError: if the folder is no run.
+    """
+    return Watch(run_dir)
+
+
+def runs_in(folder: str | Path) -> list[Path]:
+    """Return the folders of the runs in a folder, by name.
+
+    Raises:
+        RunError: if there is no such folder.
+    """
+    from evomerge.workflows.watch import runs_in as found
+
+    return list(found(folder))
 
 
 def records(run_dir: str | Path, *, baselines: bool = False) -> list[Record]:
@@ -1025,12 +1060,18 @@ def push(
 
 
 __all__ = [
+    "Against",
+    "Limit",
     "Listener",
+    "Moment",
     "Record",
     "Run",
     "Score",
     "Split",
     "StopSignal",
+    "Task",
+    "Watch",
+    "Works",
     "answers",
     "dashboard",
     "estimate",
@@ -1052,6 +1093,7 @@ __all__ = [
     "report",
     "responses",
     "resume",
+    "runs_in",
     "save_answers",
     "search",
     "show",
@@ -1060,4 +1102,5 @@ __all__ = [
     "sweep_summary",
     "to_gguf",
     "verify",
+    "watch",
 ]

@@ -148,7 +148,7 @@ def _with_worth(run: RunDir, status: Mapping[str, Any], skills: Skills | None) -
     found["comparisons"] = _comparisons(run, objective, status["best"])
     finalists = _finalists(run, objective, winner, records)
     found["finalists"] = [
-        {"id": record.number, **_compared(objective, finalists[0][1], values, Split.VALIDATION).to_data()}
+        {"id": record.number, **compared(objective, finalists[0][1], values, Split.VALIDATION).to_data()}
         for record, values in finalists[1:]
     ]
     if choice.kind == "winner" and finalists and finalists[0][0].number == winner:
@@ -212,7 +212,21 @@ def _against_baselines(run: RunDir, objective: Objectives, winner: int) -> Itera
     for record in run.database.baselines():
         other = _usable(run, objective, record.number, Split.TEST)
         if own is not None and other is not None and _comparable(objective, own, other):
-            yield record, _compared(objective, own, other, Split.TEST)
+            yield record, compared(objective, own, other, Split.TEST)
+
+
+def compared_on_common(run: RunDir, objective: Objectives, number: int, other: int, split: Split) -> Difference | None:
+    """Return the paired difference of two records on the items of a split that both answered; None: there are none.
+
+    A candidate of a search that asks each one a few items is compared on those.
+    """
+    try:
+        one, two = (values_of(run, objective, each, split) for each in (number, other))
+        common = {task: one[task].keys() & two[task].keys() for task in one}
+        rows = [{task: {item: own[task][item] for item in common[task]} for task in own} for own in (one, two)]
+        return compared(objective, rows[0], rows[1], split)
+    except (EvaluationError, ValueError, KeyError):  # no item of a task with a weight, or of other objectives
+        return None
 
 
 def _shares(best: Mapping[str, Any], record: Record, objective: Objectives) -> bool:
@@ -302,7 +316,8 @@ def _comparable(objective: Objectives, one: Values, other: Values) -> bool:
     )
 
 
-def _compared(objective: Objectives, one: Values, other: Values, split: Split) -> Difference:
+def compared(objective: Objectives, one: Values, other: Values, split: Split) -> Difference:
+    """Return the paired difference of two models' values (see `values_of`) on the same items."""
     if objective.combination == WORST:
         return compare_worst(objective.ratios_of(one, split), objective.ratios_of(other, split))
     rows = [{task: [values[task][item] for item in sorted(values[task])] for task in values} for values in (one, other)]

@@ -1,56 +1,35 @@
-"""The display of a search while it runs: a live view on a terminal, plain lines elsewhere."""
+"""The display of a search while it runs: a live view on a terminal, plain lines elsewhere, nothing where it is quiet.
+
+Both read the run, as those do who watch it from elsewhere (`evomerge top`); the search only says that there is news.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections import deque
+from pathlib import Path
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console
 from rich.text import Text
 
-from evomerge.api import Record, Score, Split
-from evomerge.cli.console import make_console, named
-from evomerge.cli.tables import percent
+from evomerge.api import Moment, Record, Score, Split, Watch, watch
+from evomerge.cli.console import make_console
+from evomerge.cli.live.lines import best_words, progress_words, record_words
+from evomerge.cli.live.marks import marks_for
+from evomerge.cli.live.picture import last_picture, picture
+from evomerge.cli.live.rows import fitted, plain
+from evomerge.cli.live.said import said
+from evomerge.cli.live.screen import GONE, Screen
+from evomerge.cli.quiet import is_quiet
+from evomerge.errors import EvomergeError
 from evomerge.system.advance import Advance, NowAndThen
-from evomerge.system.text import ERROR_LENGTH, visible
+from evomerge.system.text import visible
 
-_GONE = (OSError, ValueError)
-"""Errors of an output whose reader is gone, or that was closed; neither ends a search."""
-
-BARS = "▁▂▃▄▅▆▇█"
 PLAIN_SECONDS = 10.0
 """How often, at least, a line is printed without a terminal, in seconds; improvements are always printed."""
 
-
-class Course:
-    """The course of a search as the best of equal stretches, between `most / 2` and `most` of them once it is long.
-
-    So a picture of it costs the same however long the search is.
-    """
-
-    def __init__(self, most: int = 60) -> None:
-        self._most, self._each, self._in_last = most, 1, 0
-        self._best: list[float] = []
-
-    def add(self, value: float) -> None:
-        """Add the next value."""
-        if not self._best or self._in_last == self._each:
-            if len(self._best) == self._most:
-                self._best = [max(self._best[i : i + 2]) for i in range(0, self._most, 2)]
-                self._each *= 2
-            self._best.append(value)
-            self._in_last = 0
-        self._best[-1] = max(self._best[-1], value)
-        self._in_last += 1
-
-    def bars(self) -> str:
-        """Return values in [0, 1] as a row of bars."""
-        top, last = max([*self._best, 1e-9]), len(BARS) - 1
-        return "".join(BARS[min(int(max(value, 0.0) / top * last + 0.5), last)] for value in self._best)
+_KEPT = 20
 
 
 class Display:
@@ -58,142 +37,164 @@ class Display:
 
     Args:
         console: where to write: a live view if it is a terminal, else plain lines.
-
-    Attributes:
-        worst: whether scores are those of the worst task relative to its best parent.
+        quiet: whether nothing is shown; None: as the command line says.
     """
 
-    worst = False
-
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, quiet: bool | None = None) -> None:
         self.console = console or make_console()
-        self._course = Course()
-        self._best: Record | None = None
+        self._quiet = is_quiet() if quiet is None else quiet
+        self._marks = marks_for(self.console)
+        self._folder: Path | None = None
         self._phase = ""
-        self._last_line = time.monotonic()
-        self._left_out = 0
-        self._baselines: list[tuple[str, Score | None]] = []
-        self._progress = Progress(
-            TextColumn("{task.description:<10}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        )
-        self._task: TaskID | None = None
-        self._live: Live | None = None
+        self._notes: deque[str] = deque(maxlen=_KEPT)
         self._advance: str | None = None
         self._now_and_then = NowAndThen()
+        self._screen: Screen | None = None
+        self._eyes = _Eyes()  # of the screen's thread
+        self._own_eyes = _Eyes()  # of the search's thread, for plain lines
+        self._last_line = time.monotonic()
+        self._left_out = 0
+        self._best = float("-inf")
 
     def __enter__(self) -> Display:
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self._live = Live(self._view(), console=self.console, refresh_per_second=4)
-            with contextlib.suppress(*_GONE):
-                self._live.__enter__()
+        if self.console.is_terminal and not self.console.is_dumb_terminal and not self._quiet:
+            self._screen = Screen(self.console, self._draw, after=self._eyes.close)
+            self._screen.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._tell_left_out()
-        if self._live is not None:
-            with contextlib.suppress(*_GONE):
-                self._live.update(self._view())
-            with contextlib.suppress(*_GONE):
-                self._live.__exit__(None, None, None)
-            self._live = None
+        screen, self._screen = self._screen, None
+        if screen is not None:
+            screen.__exit__()
+            moment = self._look(self._own_eyes)
+            if moment is not None:
+                self._stay(moment)
+        self._own_eyes.close()
 
-    def take_up(self, records: Iterable[Record]) -> None:
-        """Know what earlier sessions scored: baselines, and the best candidate so far.
+    # ---- what the search tells ----
 
-        Args:
-            records: those of the run, baselines first.
-        """
-        for record in records:
-            self._count(record, Split.SEARCH, (record.scores or {}).get(Split.SEARCH))
+    def attach(self, folder: Path) -> None:
+        """Take note of the run's folder, which is read from now on."""
+        self._folder = folder
 
     def note(self, text: str) -> None:
-        """Print a line, for example what is being loaded; lost where nobody reads the output any more."""
-        passing = isinstance(text, Advance)
-        self._advance = text if passing and self._live is not None else None
-        if passing and (self._live is not None or not self._now_and_then.due()):
-            self._refresh()
+        """Show a sentence, for example what is being loaded; lost where nobody reads the output any more.
+
+        On a terminal sentences stand above the view until the first phase begins, then in it.
+        """
+        if self._quiet:
             return
-        with contextlib.suppress(*_GONE):
+        if isinstance(text, Advance) and (self._screen is not None or not self._now_and_then.due()):
+            self._advance = text
+            self._soon()
+            return
+        self._advance = None
+        if self._screen is not None and self._phase:
+            self._notes.append(text)
+            self._soon()
+            return
+        with contextlib.suppress(*GONE):
             self.console.print(text, highlight=False)
 
     def phase(self, name: str, total: int | None, done: int) -> None:
         """Show that a phase of the search begins."""
         self._tell_left_out()
-        self._phase = name
-        self._task = self._progress.add_task(visible(name), total=total, completed=done)
+        self._phase, self._advance = name or "search", None
         if total is not None and done > total:
             self.note(f"{name}: the run has {done} candidates already; nothing more to search with a budget of {total}")
-        elif self._live is None:
+        elif self._screen is None:
             size = f" {total} candidates" if total is not None else ""
             self.note(f"{name}:{size}" + (f" ({done} done before)" if done else ""))
-        self._refresh()
+        if self._screen is None and not self._quiet:
+            moment = self._look(self._own_eyes)
+            if moment is not None and moment.fitness is not None:
+                self._best = max(self._best, moment.fitness)
+        self._soon()
 
     def scored(self, record: Record, split: Split, score: Score | None) -> None:
         """Show that a candidate was scored."""
-        if self._task is not None and not (self._phase == "baselines" and split != Split.SEARCH):
-            self._progress.advance(self._task)
-        improved = self._count(record, split, score)
-        if self._live is None:
-            self._line(record, split, score, improved)
-        self._refresh()
+        if self._quiet:
+            return
+        if self._screen is None:
+            self._line(record, split, score)
+        self._soon()
 
-    def _count(self, record: Record, split: Split, score: Score | None) -> bool:
-        """Take note of a score on the search items; return whether it is the best of a candidate so far."""
-        if split != Split.SEARCH:
-            return False
-        if record.is_baseline:
-            self._baselines.append((record.name, score))
-        elif record.fitness is not None:
-            self._course.add(record.fitness)
-            if self._best is None or record.fitness > (self._best.fitness or 0.0):
-                self._best = record
-                return True
-        return False
+    # ---- plain lines ----
 
-    def _line(self, record: Record, split: Split, score: Score | None, improved: bool) -> None:
-        due = time.monotonic() - self._last_line > PLAIN_SECONDS
+    def _line(self, record: Record, split: Split, score: Score | None) -> None:
         searching = split == Split.SEARCH and not record.is_baseline
-        if not searching or improved or due or record.error or record.is_consensus:
-            what = visible(record.error, most=ERROR_LENGTH) if record.error else self._percent(score)
-            best = f"   best {self._percent(self._search_score(self._best))}" if searching and self._best else ""
-            judged = split != Split.TEST and not record.is_baseline and not record.error
-            broken = judged and record.result is not None and record.result.violation > 0.0
-            limit = " breaks a limit" if broken else ""
-            self.note(f"  {visible(record.name):<16} {split:<10} {what}{limit}{best}")
-            self._last_line = time.monotonic()
-        else:
+        improved = searching and record.fitness is not None and record.fitness > self._best
+        if improved and record.fitness is not None:
+            self._best = record.fitness
+        due = time.monotonic() - self._last_line > PLAIN_SECONDS
+        if searching and not (improved or due or record.error or record.is_consensus):
             self._left_out += 1
+            return
+        moment = self._look(self._own_eyes)
+        said = [record_words(record, split, score, worst=moment is not None and moment.worst)]
+        if moment is not None and searching:
+            said += [text for text in (best_words(moment),) if text and not improved]
+            gain = (best_words(moment) or "").partition(", ")[2] if improved else ""
+            said[0] += f", the best so far{f', {gain}' if gain else ''}" if improved else ""
+        where = visible(self._phase) if moment is None else progress_words(moment)
+        self.note(f"{where}: {'; '.join(said)}")
+        self._last_line = time.monotonic()
 
     def _tell_left_out(self) -> None:
         """Say how many candidates had no line of their own since the phase began."""
         if self._left_out:
-            self.note(f"  ({self._left_out} more in run.log)")
+            self.note(f"({self._left_out} more in run.log)")
         self._left_out = 0
 
-    def _refresh(self) -> None:
-        if self._live is not None:
-            self._live.update(self._view())
+    # ---- the view ----
 
-    def _percent(self, score: Score | None) -> str:
-        return percent(score, worst=self.worst)
+    def _soon(self) -> None:
+        if self._screen is not None:
+            self._screen.soon()
 
-    @staticmethod
-    def _search_score(record: Record | None) -> Score | None:
-        return None if record is None else (record.scores or {}).get(Split.SEARCH)
+    def _look(self, eyes: _Eyes) -> Moment | None:
+        return None if self._folder is None else eyes.look(self._folder)
 
-    def _view(self) -> Group:
-        rows: list[Any] = [] if self._advance is None else [named(self._advance)]
-        if self._baselines:
-            scores = ", ".join(
-                f"{name} {self._percent(score).split('[')[0].strip()}" for name, score in self._baselines
-            )
-            rows.append(named(f"on the search items: {scores}", "dim"))
-        if self._best is not None:
-            rows.append(
-                Text.assemble(
-                    (self._course.bars(), "cyan"),
-                    f"  best so far {self._percent(self._search_score(self._best))} ({visible(self._best.name)})",
-                )
-            )
-        rows.append(self._progress)
-        return Group(*rows)
+    def _draw(self, width: int, height: int) -> list[Text]:
+        passing = [] if self._advance is None else [fitted(Text(plain(self._advance)), width, self._marks)]
+        moment = self._look(self._eyes) if self._phase else None
+        if moment is None:
+            notes = said(list(self._notes), width, self._marks, 3) if self._phase else []
+            return passing + notes
+        shown = [*self._notes, *([] if self._advance is None else [self._advance])]
+        return picture(moment, shown, width, height, self._marks)
+
+    def _stay(self, moment: Moment) -> None:
+        """Print what stays of the view above the tables, with the warnings that were said in it."""
+        width = self.console.width
+        with contextlib.suppress(*GONE):
+            for line in last_picture(moment, width, self._marks):
+                self.console.print(line, highlight=False, soft_wrap=True)
+            for note in self._notes:
+                if note.startswith("warning"):
+                    self.console.print(note, highlight=False)
+
+
+class _Eyes:
+    """Looks at the run for one thread; what cannot be read is not seen."""
+
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
+        self._last: Moment | None = None
+
+    def look(self, folder: Path) -> Moment | None:
+        """Return what the run has come to; where it cannot be read just now, what it was before."""
+        try:
+            if self._watch is None:
+                self._watch = watch(folder)
+            self._last = self._watch.look()
+        except EvomergeError:
+            pass
+        return self._last
+
+    def close(self) -> None:
+        """Let go of the run."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None

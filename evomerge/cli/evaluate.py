@@ -12,6 +12,7 @@ from rich.table import Table
 from evomerge.cli.asking import add_asking, asking_of
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.notes import say_note
+from evomerge.cli.quiet import add_quiet
 from evomerge.cli.skill_table import LOST, loss_word, skill_table
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json
@@ -149,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object with stable keys")
     add_asking(parser)
+    add_quiet(parser)
     return parser
 
 

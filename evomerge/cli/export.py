@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evomerge.cli.quiet import add_quiet
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say
 
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--gguf", metavar="TYPE", help="also a GGUF file (f16, q8_0, Q4_K_M, …), in OUT-TYPE-GGUF")
     parser.add_argument("--llama-cpp", type=Path, metavar="DIR", help="llama.cpp's folder (default: $LLAMA_CPP, PATH)")
+    add_quiet(parser)
     return parser
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from evomerge.cli.quiet import add_quiet
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say
 from evomerge.errors import ConfigError
@@ -28,6 +29,7 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--matrices-only", action="store_true", help="leave out norms, biases and tied embeddings")
     parser.add_argument("--no-verify", action="store_true", help="do not compare logits with the model's")
+    add_quiet(parser)
     arguments = parser.parse_args(words)
 
     from evomerge import api

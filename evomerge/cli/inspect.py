@@ -11,6 +11,7 @@ from rich.text import Text
 
 from evomerge.cli.console import make_console, named, print_hanging, print_table
 from evomerge.cli.notes import say_note
+from evomerge.cli.quiet import add_quiet
 from evomerge.cli.streams import say_json
 
 _SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
@@ -47,6 +48,7 @@ def run(words: Sequence[str]) -> int:
         help="download the weights of Hub models that are not here; without them, headers answer, but not on ancestry",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_quiet(parser)
     arguments = parser.parse_intermixed_args(words)
 
     from evomerge import api

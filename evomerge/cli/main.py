@@ -11,13 +11,15 @@ import sys
 from collections.abc import Sequence
 
 from evomerge.cli.failures import is_foreign_exit, report_failure
+from evomerge.cli.quiet import be_quiet
 from evomerge.cli.streams import GONE, finish_output, safe_streams
 from evomerge.errors import ConfigError, unknown_name
 
 COMMANDS = {
     "search": "evolve a merge: evomerge search experiment=zoo_ja_math, or your own YAML file",
     "resume": "continue a run after Ctrl-C or a crash, or with a larger budget",
-    "status": "where a run stands: budget spent, baselines, best",
+    "status": "where a run stands: budget spent, baselines, best; with --watch live",
+    "top": "the live view of a run from elsewhere, or all running ones of a folder",
     "records": "one JSON line per candidate, in order of proposal",
     "answers": "what models answered, side by side: the winner beside the best parent, lost items first",
     "explain": "what a key of the configuration means, with its type, range and default; or all keys",
@@ -71,6 +73,7 @@ def _run(words: Sequence[str]) -> int:
     if not sys.stderr.isatty():
         # Progress bars of transformers, datasets and the Hub would fill a log file. They read this when imported.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    be_quiet(False)
     if words[0] not in COMMANDS:
         raise ConfigError(unknown_name("command", words[0], COMMANDS))
     status: int = importlib.import_module(f"evomerge.cli.{words[0].replace('-', '_')}").run(words[1:])

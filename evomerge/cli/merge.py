@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evomerge.cli.notes import say_note
+from evomerge.cli.quiet import add_quiet
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say
 
@@ -26,6 +27,7 @@ def run(words: Sequence[str]) -> int:
         metavar="DIR",
         help="go on from such a state with the models that it has not seen; the others need not exist any more",
     )
+    add_quiet(parser)
     arguments = parser.parse_args(words)
 
     from evomerge import api

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evomerge.cli.quiet import is_quiet
 from evomerge.system.advance import Advance, NowAndThen
 from evomerge.system.text import visible
 
@@ -23,6 +24,8 @@ class Notes:
 
     def __call__(self, text: str) -> None:
         """Print a sentence."""
+        if is_quiet():
+            return
         from evomerge.cli.console import make_console
 
         console = make_console(stderr=True)

@@ -11,6 +11,7 @@ from rich.table import Table
 from evomerge.cli.compose import compose
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.notes import say_note
+from evomerge.cli.quiet import add_quiet
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say_json
 
@@ -27,6 +28,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("config", nargs="+", help="as for `evomerge search`: experiment=NAME or FILE.yaml, overrides")
     parser.add_argument("--candidates", type=int, default=3, help="how many are timed in each stage (default 3)")
     parser.add_argument("--json", action="store_true", help="one JSON object with stable keys")
+    add_quiet(parser)
     arguments = parser.parse_intermixed_args(words)
 
     from evomerge import api

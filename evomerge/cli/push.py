@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evomerge.cli.quiet import add_quiet, is_quiet
 from evomerge.cli.steps import steps
 from evomerge.cli.streams import say
 
@@ -53,6 +54,7 @@ def run(words: Sequence[str]) -> int:
         help="several merges: branches of one repository, the chosen one on main; or a collection of repositories",
     )
     parser.add_argument("--force", action="store_true", help="push a merge however it answers, as `evomerge export`")
+    add_quiet(parser)
     arguments = parser.parse_args(words)
 
     from evomerge import api
@@ -90,7 +92,8 @@ class _Shown(contextlib.ExitStack):
         """Say a sentence; what comes after it has no bar yet."""
         self.close()
         self._bar = None
-        say(text)
+        if not is_quiet():
+            say(text)
 
     def progress(self, done: int, total: int) -> None:
         """Show how far a merge is built."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evomerge.cli.quiet import add_quiet
 from evomerge.cli.running import resume_search
 from evomerge.errors import ConfigError
 from evomerge.system.yaml_text import YamlError, read_yaml
@@ -25,6 +26,7 @@ def run(words: Sequence[str]) -> int:
         help="a larger budget: budget.candidates=200 (or items, seconds); or a key that concerns speed only, like "
         "execution.threads=2 or execution=ray (`evomerge explain KEY` says which keys may be changed)",
     )
+    add_quiet(parser)
     arguments = parser.parse_args(words)
     budget: dict[str, float | int] = {}
     changes: dict[str, Any] = {}

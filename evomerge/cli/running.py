@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from evomerge import api
 from evomerge.cli.console import make_console, print_hanging, print_table
 from evomerge.cli.display import Display
+from evomerge.cli.quiet import is_quiet
 from evomerge.cli.stopping import stop_on_signals
 from evomerge.cli.streams import unread
 from evomerge.cli.tables import (
@@ -27,6 +29,9 @@ from evomerge.cli.tables import (
 from evomerge.errors import Interrupted
 from evomerge.system.text import command, visible
 
+GRAVE = ("lost_skill", "limits", "degenerate", "unscored")
+"""The kinds of warnings that are shown even where it is quiet; see `evomerge.record.CAUTIONS`."""
+
 _NAMED = 3
 """So many lost skills are named in a sentence."""
 
@@ -36,7 +41,6 @@ def run_search(data: Mapping[str, Any], folder: Path | None = None) -> int:
     run = data.get("run")
     named = run.get("dir") if folder is None and isinstance(run, Mapping) else folder
     with _shown(None if named is None else Path(str(named)).expanduser()) as (display, stop):
-        display.worst = (data.get("evaluation") or {}).get("objective") == "worst"
         run = api.search(data, run_dir=folder, listener=display, stop=stop, note=display.note)
     return show_result(run)
 
@@ -44,8 +48,6 @@ def run_search(data: Mapping[str, Any], folder: Path | None = None) -> int:
 def resume_search(folder: Path, budget: Mapping[str, Any], changes: Mapping[str, Any]) -> int:
     """Continue a run, and show it."""
     with _shown(folder) as (display, stop):
-        display.worst = is_worst(api.Run(folder).status())
-        display.take_up(api.records(folder, baselines=True))
         run = api.resume(folder, budget=budget, changes=changes, listener=display, stop=stop, note=display.note)
     return show_result(run)
 
@@ -74,6 +76,9 @@ def show_result(run: Any) -> int:
     """Print what was found, and at its end, where a terminal shows it, the verdict and the next command; return 0."""
     console = make_console()
     status = run.status()
+    if is_quiet():
+        _show_quietly(console, status)
+        return 0
     for table in result_tables(status, console.width):
         print_table(console, table)
     for text in verdict_lines(status):
@@ -86,6 +91,16 @@ def show_result(run: Any) -> int:
         console.print(f"what was answered: {answers_command(status)}", highlight=False, soft_wrap=True)
     console.print(f"next: {_next(status)}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _show_quietly(console: Console, status: Mapping[str, Any]) -> None:
+    """Print the verdict, what is grave, and the next command."""
+    for warning in status["warnings"]:
+        if warning["kind"] in GRAVE:
+            print_hanging(console, NOTE, Text(warning["text"]))
+    if (line := verdict_line(status)) is not None:
+        print_hanging(console, VERDICT, line)
+    console.print(f"next: {_next(status)}", highlight=False, soft_wrap=True)
 
 
 def _next(status: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from evomerge.cli.compose import Composer, plain_config
+from evomerge.cli.quiet import be_quiet
 from evomerge.cli.running import run_search
 from evomerge.cli.streams import say
 from evomerge.cli.sweep import has_basic_sweeper, plan_sweep, run_by_hydra, run_sweep
@@ -37,6 +38,9 @@ several searches:
   -m, --multirun       values with commas are searches of their own: -m seed=0,1,2 optimizer=cma,random; each has its
                        folder, and a table at the end says mean and spread over the seeds
 
+what is shown:
+  -q, --quiet          nothing but the verdict, the next command, grave warnings and errors; the exit status is the same
+
 to look without searching:
   -c, --cfg job        print the composed configuration; with --resolve, references such as ${{name}} resolved;
                        with -p SECTION, that section
@@ -57,6 +61,7 @@ def run(words: Sequence[str]) -> int:
     if asked.help:
         say(_help())
         return 0
+    be_quiet(asked.quiet)
     with Composer(asked) as composer:
         if asked.show is not None or asked.info is not None:
             return _look(composer, asked)

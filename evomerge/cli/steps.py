@@ -6,11 +6,13 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from evomerge.cli.quiet import is_quiet
+
 
 @contextlib.contextmanager
 def steps(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show the progress of a job that reports (steps done, steps in all); on a terminal only."""
-    if not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.console import Console

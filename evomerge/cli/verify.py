@@ -11,6 +11,7 @@ from rich.table import Table
 
 from evomerge.cli.console import make_console, named, print_table
 from evomerge.cli.notes import say_note
+from evomerge.cli.quiet import add_quiet
 from evomerge.cli.streams import say_json
 from evomerge.errors import ConfigError
 from evomerge.system.figures import percentage
@@ -37,6 +38,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the random prompts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_quiet(parser)
     arguments = parser.parse_args(words)
 
     from evomerge import api

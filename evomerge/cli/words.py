@@ -31,6 +31,7 @@ class Asked:
         folder: one more folder with configuration files.
         name: the configuration instead of the built-in `search`.
         help: whether only the help is asked for.
+        quiet: whether nothing is shown but the result.
     """
 
     file: Path | None
@@ -43,6 +44,7 @@ class Asked:
     folder: Path | None = None
     name: str | None = None
     help: bool = False
+    quiet: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +73,7 @@ def read_words(words: Sequence[str]) -> Asked:
     parser.add_argument("-cd", "--config-dir", type=Path)
     parser.add_argument("-cn", "--config-name")
     parser.add_argument("-r", "--run", action="store_true")
+    parser.add_argument("-q", "--quiet", action="store_true")
     found, rest = parser.parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") and word != "--" and not _is_file(word)]
     if unknown:
@@ -88,7 +91,7 @@ def read_words(words: Sequence[str]) -> Asked:
             file = _file(word)
     return Asked(
         file, tuple(overrides), found.multirun, found.cfg, found.resolve, found.package, found.info, found.config_dir,
-        found.config_name, found.help,
+        found.config_name, found.help, found.quiet,
     )  # fmt: skip
 
 

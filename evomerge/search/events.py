@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from evomerge.record import Record, Score, Split
 
@@ -25,6 +26,15 @@ class Listener(Protocol):
 
         The record's `result` is that on the search items; of a finalist on the validation items it is that on those.
         """
+        ...
+
+
+@runtime_checkable
+class Attached(Listener, Protocol):
+    """A `Listener` that reads the run itself, beside the search that writes it."""
+
+    def attach(self, folder: Path) -> None:
+        """Take note of the run's folder, before the first phase."""
         ...
 
 

@@ -612,7 +612,7 @@ class Database:
         scores: dict[int, dict[Split, Score]] = {}
         with self._explain_damage():
             for number, split, mean, low, high, n in score_rows:
-                scores.setdefault(number, {})[Split(split)] = Score(_nan(mean), _nan(low), _nan(high), n)
+                scores.setdefault(number, {})[Split(split)] = Score(or_nan(mean), or_nan(low), or_nan(high), n)
             return [self._record(row, scores, recipes) for row in rows]
 
     def _record(self, row: Any, scores: dict[int, dict[Split, Score]], recipes: dict[str, Recipe]) -> Record:
@@ -674,5 +674,6 @@ def _result(objectives: str | None, violation: float | None, measures: str | Non
     return Result(tuple(json.loads(objectives)), violation or 0.0, json.loads(measures or "{}"))
 
 
-def _nan(value: float | None) -> float:
+def or_nan(value: float | None) -> float:
+    """Return a number, for which a column holds NULL where it is not one."""
     return math.nan if value is None else value

@@ -10,6 +10,7 @@ import os
 import platform
 import time
 import weakref
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +19,51 @@ from evomerge.system.files import explain_os_errors
 
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who writes a run, as its lock tells.
+
+    Attributes:
+        held: whether the lock is held, as far as this machine sees; None: the file cannot be read.
+        pid: of the process that holds it, or that ended without releasing it; None: nobody's name is there.
+        host: the machine of that process.
+        since: when it took the lock, in ISO 8601.
+    """
+
+    held: bool | None
+    pid: int | None = None
+    host: str | None = None
+    since: str | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether that process is one of this machine."""
+        return self.host == platform.node()
+
+
+def holder_of(path: Path) -> Holder:
+    """Return who holds a writer's lock; nobody is disturbed by the question."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for a writer
+    except FileNotFoundError:
+        return Holder(False)
+    except OSError:
+        return Holder(None)
+    try:
+        held = False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            held = True
+        try:
+            data = json.loads(os.pread(handle, 4096, 0))
+            return Holder(held, int(data["pid"]), str(data["host"]), str(data["since"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return Holder(held)
+    finally:
+        os.close(handle)
 
 
 class WriterLock:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,15 @@ from typing import Any
 from evomerge.record import Choice, Record, Split, State, best_scored
 from evomerge.store.answers import DROPPED
 from evomerge.store.database import Database
+from evomerge.store.lock import holder_of
 from evomerge.store.run_dir import LOCK, RunDir
 from evomerge.system.references import resolved
 
 UNSCORED = "unscored"
 """The key in the database of why records have no score on a split: {number: {split: reason}}."""
+
+PHASE = "phase"
+"""The key in the database of the part of the search that began last: `name`, `total`, `done` (before it), `at`."""
 
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
 
@@ -41,7 +43,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
     spent = progress.get("spent", {})
     budget = run_budget(run)
     workers = progress.get("workers")
-    per_minute = (workers or {}).get("jobs_per_minute") or _mean_rate(spent)
+    per_minute = (workers or {}).get("jobs_per_minute") or mean_rate(spent)
     records = list(database.records(baselines=True))
     proposals = [record for record in records if not record.is_baseline]
     baselines = sorted((record for record in records if record.is_baseline), key=lambda record: -record.number)
@@ -57,7 +59,7 @@ def run_status(run: RunDir) -> dict[str, Any]:
         "error": database.get_meta("error"),
         "budget": budget,
         "per_minute": per_minute,
-        "seconds_left": _seconds_left(budget, spent, per_minute),
+        "seconds_left": time_left(budget, spent, per_minute),
         "workers": workers,
         "baselines": [{"name": record.name, **_scores(record)} for record in baselines],
         "best": _best(proposals, database.choice()),
@@ -107,21 +109,23 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _mean_rate(spent: Mapping[str, float]) -> float | None:
+def mean_rate(spent: Mapping[str, float]) -> float | None:
+    """Return how many candidates a minute were scored since the search began; None: that is not known."""
     seconds = spent.get("seconds", 0.0)
     return 60.0 * (spent.get("candidates", 0) - spent.get("hits", 0)) / seconds if seconds > 0.0 else None
 
 
-def _seconds_left(budget: Mapping[str, float], spent: Mapping[str, float], per_minute: float | None) -> float | None:
+def time_left(budget: Mapping[str, float | None], spent: Mapping[str, float], per_minute: float | None) -> float | None:
     """Return how long the search would go on at this rate, until the first limit of its budget."""
     found = []
-    if budget.get("seconds") is not None:
-        found.append(budget["seconds"] - spent.get("seconds", 0.0))
-    if per_minute and budget.get("candidates") is not None:
-        found.append(60.0 * (budget["candidates"] - spent.get("candidates", 0)) / per_minute)
-    if per_minute and budget.get("items") is not None and spent.get("items") and spent.get("candidates"):
+    seconds, candidates, items = (budget.get(key) for key in ("seconds", "candidates", "items"))
+    if seconds is not None:
+        found.append(seconds - spent.get("seconds", 0.0))
+    if per_minute and candidates is not None:
+        found.append(60.0 * (candidates - spent.get("candidates", 0)) / per_minute)
+    if per_minute and items is not None and spent.get("items") and spent.get("candidates"):
         each = spent["items"] / spent["candidates"]
-        found.append(60.0 * (budget["items"] - spent["items"]) / each / per_minute)
+        found.append(60.0 * (items - spent["items"]) / each / per_minute)
     return max(0.0, min(found)) if found else None
 
 
@@ -133,17 +137,7 @@ def run_state(run: RunDir) -> str:
 
 def is_written(path: Path) -> bool:
     """Return whether a process writes the run in a folder now; its lock is asked for, and held for an instant."""
-    try:
-        handle = os.open(path / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for a writer
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return bool(holder_of(path / LOCK).held)
 
 
 def _best(proposals: list[Record], choice: Choice | None) -> dict[str, Any] | None:

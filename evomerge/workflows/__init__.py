@@ -7,6 +7,7 @@
 - `merge.py`: a recipe as a model folder; `export.py`, `verify.py`, `push.py`: a run's best merge as one
 - `evaluate.py`: scores one model; `full_evaluation.py`: scores models on all items
 - `responses.py`: the answers of a run as a matrix; `estimate.py`: scores from a few answers
+- `watch.py`, `moments.py`: what a run has come to, read again and again while it goes on
 - `profile.py`: where a candidate's time goes; `show.py`: draws a layer path
 
 This module has the types that use cases share. The use cases themselves load heavy libraries, so each is imported where
@@ -18,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from evomerge.analysis.moment import Against, Limit, Moment, Task, Works
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Score, Split
@@ -29,7 +31,21 @@ Note = Callable[[str], None]
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
-__all__ = ["Listener", "Note", "Progress", "Recipe", "Record", "Score", "Split", "StopSignal"]
+__all__ = [
+    "Against",
+    "Limit",
+    "Listener",
+    "Moment",
+    "Note",
+    "Progress",
+    "Recipe",
+    "Record",
+    "Score",
+    "Split",
+    "StopSignal",
+    "Task",
+    "Works",
+]
 
 
 def tell(warnings: Sequence[str], note: Note | None) -> None:

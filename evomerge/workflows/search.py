@@ -28,12 +28,12 @@ from evomerge.config.reader import with_found_parents
 from evomerge.errors import CheckpointError, ConfigError, EvaluationError, ExecutionError, Interrupted, RunError
 from evomerge.execution.base import Executor, StopSignal
 from evomerge.record import Record, Score, Split
-from evomerge.search.events import Listener
+from evomerge.search.events import Attached, Listener
 from evomerge.search.session import Search
 from evomerge.store.database import Database
 from evomerge.store.log import logging_to
 from evomerge.store.run_dir import CONFIG, RunDir
-from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
+from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, PHASE, RUNNING
 from evomerge.store.traces import GENES, KINSHIP
 from evomerge.system.references import resolved
 from evomerge.system.secrets import secrets_in_data
@@ -116,7 +116,9 @@ def carry_out(
     stop = stop or StopSignal()
     try:
         with logging_to(run.log_path) as run_log, own_threads():
-            _carry_out(run, prepared, _Logged(listener, note, lambda: _doubts(run, prepared)), stop, note)
+            logged = _Logged(listener, note, lambda: _doubts(run, prepared), run)
+            logged.begin()
+            _carry_out(run, prepared, logged, stop, note)
     except (Interrupted, KeyboardInterrupt) as error:
         raise _stopped(error, run.path) from None
     if run_log.problem is not None and note is not None:
@@ -270,18 +272,28 @@ class _Logged:
 
     Args:
         after_baselines: returns what is to be warned of once the baselines are scored.
+        run: the run, in which phases are noted for who watches it; None: nobody does.
 
     Attributes:
         corrected: returns the plan of the search by what the baselines took; None: it needs no correction.
     """
 
-    def __init__(self, listener: Listener | None, note: Note | None, after_baselines: Doubts) -> None:
+    def __init__(
+        self, listener: Listener | None, note: Note | None, after_baselines: Doubts, run: RunDir | None = None
+    ) -> None:
         self._listener = listener
+        self._run = run
         self._note = note
         self._after_baselines = after_baselines
         self.corrected: Callable[[], str | None] = lambda: None
         self._phase = ""
         self._failed: int | None = 0  # candidates that failed since the beginning; None: one was scored
+
+    def begin(self) -> None:
+        """Tell a listener that reads the run itself where it is."""
+        listener, run = self._listener, self._run
+        if run is not None and isinstance(listener, Attached):
+            self._pass_on(lambda: listener.attach(run.path))
 
     def say(self, text: str) -> None:
         """Write a sentence to the log, and say it at once."""
@@ -303,6 +315,8 @@ class _Logged:
             if plan is not None:
                 self.say(plan)
         self._phase = name
+        if self._run is not None:
+            self._run.database.set_meta(PHASE, {"name": name, "total": total, "done": done, "at": time.time()})
         log.info("%s: %s candidates, %d done before", name, "unbounded" if total is None else total, done)
         if self._listener is not None:
             listener = self._listener
