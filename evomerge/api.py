@@ -22,7 +22,7 @@ from evomerge.workflows import (
     Score,
     Split,
     StopSignal,
-    Task,
+    TaskGain,
     Works,
 )
 from evomerge.workflows.run import Run
@@ -1069,7 +1069,7 @@ __all__ = [
     "Score",
     "Split",
     "StopSignal",
-    "Task",
+    "TaskGain",
     "Watch",
     "Works",
     "answers",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evomerge.analysis.moment import AVERAGE, BEST_PARENT, Against, Goal, Task
+from evomerge.analysis.moment import AVERAGE, BEST_PARENT, Against, Goal, TaskGain
 from evomerge.analysis.skills import Skills, skill
 from evomerge.analysis.verdict import compared_on_common
 from evomerge.evaluation.objective import Objectives
@@ -40,7 +40,7 @@ class BestRunning:
             Against(role, one.name, (one.scores or {})[split], self._gain(number, one, split)) for role, one in rows
         )
 
-    def tasks(self, number: int | None, split: Split) -> tuple[Task, ...]:
+    def tasks(self, number: int | None, split: Split) -> tuple[TaskGain, ...]:
         """Return a candidate task by task against the best parent of each; empty where there is one task."""
         entries = self._skills.entries
         if len(entries) < 2:
@@ -55,7 +55,7 @@ class BestRunning:
             made = None if record is None else skill(spec, name, by, split, own.get(task, {}), other)
             averages = [self._skills.answers(one, split).get(task) for one in self._others]
             values = next((list(one.values()) for one in averages if one), None)
-            found.append(Task(task, made, None if values is None else sum(values) / len(values)))
+            found.append(TaskGain(task, made, None if values is None else sum(values) / len(values)))
         return tuple(found)
 
     def goals(self, results: list[tuple[float, ...]]) -> tuple[Goal, ...]:

@@ -27,7 +27,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Part:
+class PhaseDone:
     """A part of a search: its baselines, the search itself, validation, test.
 
     Attributes:
@@ -60,7 +60,7 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskGain:
     """The best merge in one task.
 
     Attributes:
@@ -155,7 +155,7 @@ class Moment:
     error: str | None = None
     written: float | None = None
     phase: str = ""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PhaseDone, ...] = ()
     limits: tuple[Limit, ...] = ()
     candidates: int = 0
     failed: int = 0
@@ -168,7 +168,7 @@ class Moment:
     score: Score | None = None
     limited: bool = False
     against: tuple[Against, ...] = ()
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[TaskGain, ...] = ()
     goals: tuple[Goal, ...] = ()
     front: int = 0
     hypervolume: float | None = None

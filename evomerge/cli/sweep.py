@@ -16,9 +16,11 @@ from omegaconf import DictConfig
 from evomerge import api
 from evomerge.cli.compose import Composer, config_errors
 from evomerge.cli.failures import report_failure
+from evomerge.cli.quiet import is_quiet
 from evomerge.cli.running import run_search
 from evomerge.cli.streams import say
 from evomerge.cli.sweep_display import show_sweep
+from evomerge.cli.sweep_progress import sweep_lines
 from evomerge.config.reader import read
 from evomerge.errors import ConfigError
 
@@ -94,7 +96,10 @@ def run_sweep(jobs: Sequence[SweepJob]) -> int:
     """
     statuses: list[int] = []
     for number, job in enumerate(jobs):
-        say(f"search {number + 1} of {len(jobs)}: {' '.join(job.setting) or 'as configured'}")
+        if not is_quiet():
+            done = api.sweep_summary([(one.setting, one.folder) for one in jobs[:number]])["searches"]
+            for line in sweep_lines([one.setting for one in jobs], done):
+                say(line)
         statuses.append(_run(job))
         if statuses[-1] == _INTERRUPTED:
             break

@@ -14,7 +14,7 @@ _PAGE = 500
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenRecord:
     """What one who watches knows of a record.
 
     Attributes:
@@ -53,11 +53,11 @@ class Following:
         before, self._version = self._version, int(version)
         return before != self._version
 
-    def new(self) -> list[Seen]:
+    def new(self) -> list[SeenRecord]:
         """Return the records that were not returned before, in order of number."""
         numbers = {row[0] for row in self._db._all("SELECT number FROM candidates")} - self._known
         wanted = sorted(numbers)
-        found: list[Seen] = []
+        found: list[SeenRecord] = []
         for start in range(0, len(wanted), _PAGE):
             found += self._read(wanted[start : start + _PAGE])
         self._known |= numbers
@@ -76,7 +76,7 @@ class Following:
         with self._db._explain_damage():
             return [Trace.from_data(json.loads(data)) for (data,) in rows[::-1]]
 
-    def _read(self, numbers: list[int]) -> list[Seen]:
+    def _read(self, numbers: list[int]) -> list[SeenRecord]:
         marks = ", ".join("?" * len(numbers))
         rows = self._db._all(
             "SELECT c.number, c.name, c.state, c.fitness, c.objectives, c.violation, c.same_as, "
@@ -92,9 +92,11 @@ class Following:
 def _seen(
     number: int, name: str, state: str, fitness: float | None, objectives: str | None, violation: float | None,
     same_as: int | None, *score: Any,
-) -> Seen:  # fmt: skip
+) -> SeenRecord:  # fmt: skip
     result = None if objectives is None else Result(tuple(json.loads(objectives)), float(violation or 0.0))
-    return Seen(number, name, State(state), fitness, result, same_as, None if score[-1] is None else _score(*score))
+    return SeenRecord(
+        number, name, State(state), fitness, result, same_as, None if score[-1] is None else _score(*score)
+    )
 
 
 def _score(mean: float | None, low: float | None, high: float | None, n: int) -> Score:

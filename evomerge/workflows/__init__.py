@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from evomerge.analysis.moment import Against, Limit, Moment, Task, Works
+from evomerge.analysis.moment import Against, Limit, Moment, TaskGain, Works
 from evomerge.execution.base import StopSignal
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Score, Split
@@ -43,7 +43,7 @@ __all__ = [
     "Score",
     "Split",
     "StopSignal",
-    "Task",
+    "TaskGain",
     "Works",
 ]
 

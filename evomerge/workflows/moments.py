@@ -10,11 +10,11 @@ from evomerge.analysis.best_course import BestCourse
 from evomerge.analysis.best_running import BestRunning
 from evomerge.analysis.choice import parent_names
 from evomerge.analysis.front_so_far import FrontSoFar
-from evomerge.analysis.moment import Limit, Moment, Part, Works
+from evomerge.analysis.moment import Limit, Moment, PhaseDone, Works
 from evomerge.analysis.verdict import COMBINATION, objective_of
 from evomerge.evaluation.task import SUM, WORST
 from evomerge.record import Score, Split
-from evomerge.store.following import Following, Seen
+from evomerge.store.following import Following, SeenRecord
 from evomerge.store.lock import Holder, holder_of
 from evomerge.store.run_dir import DATABASE, LOCK, RunDir
 from evomerge.store.status import (
@@ -22,8 +22,8 @@ from evomerge.store.status import (
     PHASE,
     RUNNING,
     UNSCORED,
-    run_budget,
     mean_rate,
+    run_budget,
     time_left,
 )
 from evomerge.system.memory_of import process_bytes
@@ -38,7 +38,7 @@ _RATE_SECONDS, _RATE_TRACES = 300.0, 50
 BASELINES, SEARCH, VALIDATION, TEST = "baselines", "search", "validation", "test"
 
 
-class Moments:
+class MomentReader:
     """Looks at one run. An object belongs to the thread that uses it; it holds no lock between two looks.
 
     Args:
@@ -51,7 +51,7 @@ class Moments:
         self._parents = parent_names(run)
         self._course, self._front = BestCourse(), FrontSoFar()
         self._n = {"candidates": 0, "failed": 0, "repeated": 0, BASELINES: 0}
-        self._best: Seen | None = None
+        self._best: SeenRecord | None = None
         self._compares: BestRunning | None = None
         self._compared: tuple[int, ...] = ()  # the scores of baselines that it knows
         self._shown: tuple[Any, ...] | None = None
@@ -156,7 +156,7 @@ class Moments:
             "report": report,
         }
 
-    def _note(self, one: Seen) -> None:
+    def _note(self, one: SeenRecord) -> None:
         """Count a record, and see whether it is the best."""
         if one.number < 0:
             self._n[BASELINES] += 1
@@ -202,7 +202,7 @@ class Moments:
         scores: Mapping[Split, Mapping[int, Score]],
         unscored: Mapping[str, Mapping[str, str]],
         complete: bool,
-    ) -> tuple[Part, ...]:
+    ) -> tuple[PhaseDone, ...]:
         """Return the parts with how far each has come."""
         totals = {str(begun.get("name", "")).partition(":")[0]: begun.get("total")}
         out = {split: sum(str(split) in texts for texts in unscored.values()) for split in scores}
@@ -221,7 +221,7 @@ class Moments:
         for place, name in enumerate(order):
             total = totals.get(name)
             past = complete or place < here
-            found.append(Part(name, done[name], done[name] if past and name != SEARCH else total))
+            found.append(PhaseDone(name, done[name], done[name] if past and name != SEARCH else total))
         return tuple(found)
 
     # ---- what changes while nothing is written ----

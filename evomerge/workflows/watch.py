@@ -12,7 +12,7 @@ from evomerge.analysis.moment import Moment
 from evomerge.errors import RunError
 from evomerge.store.run_dir import DATABASE, LOG, RunDir
 from evomerge.system.files import user_path
-from evomerge.workflows.moments import Moments
+from evomerge.workflows.moments import MomentReader
 
 KEPT = 20
 """So many notes are kept."""
@@ -76,7 +76,7 @@ class Watch:
     def _open(self) -> None:
         self._run = RunDir.open(self.path, mend=False)
         self._identity = _identity(self.path)
-        self._moments = Moments(self._run)
+        self._moments = MomentReader(self._run)
 
     def _new_lines(self) -> Iterator[str]:
         try:

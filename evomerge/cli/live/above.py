@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.text import Text
 
 from evomerge.system.text import visible
 
 
-class Above:
+class Above(FileProxy):
     """A stream in place of stdout or stderr. A line that is written again and again (a progress bar) is shown once.
 
     Args:
@@ -23,32 +24,20 @@ class Above:
     """
 
     def __init__(self, console: Console, stream: Any) -> None:
-        self._console, self._stream = console, stream
+        super().__init__(console, stream)
+        self._console = console
         self._lock = threading.Lock()
         self._rest = ""
-
-    @property
-    def rich_proxied_file(self) -> Any:
-        """The stream that it stands for, by the name under which rich looks for it."""
-        return self._stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Take text; whole lines are printed."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
             if "\r" in self._rest:
-                self._rest = _last_state(self._rest, ended=False)
+                self._rest = _last_state(self._rest)
         for line in lines:
-            self._print(_last_state(line, ended=True))
+            self._print(line)
         return len(text)
-
-    def writelines(self, lines: Any) -> None:
-        """Take lines."""
-        for line in lines:
-            self.write(line)
 
     def flush(self) -> None:
         """Wait for the end of the line."""
@@ -58,20 +47,20 @@ class Above:
         with self._lock:
             rest, self._rest = self._rest, ""
         if rest.strip():
-            self._print(_last_state(rest, ended=True))
+            self._print(rest)
 
     def _print(self, line: str) -> None:
+        line = _last_state(line).rstrip("\r")
+        shown = Text.from_ansi(line)
         with contextlib.suppress(OSError, ValueError):
-            shown = Text.from_ansi(line)
             self._console.print(shown if visible(shown.plain, lines=True) == shown.plain else Text(visible(line)))
 
 
-def _last_state(line: str, *, ended: bool) -> str:
-    """Return what a line that was written over and over shows at last."""
+def _last_state(line: str) -> str:
+    """Return what a line that was written over and over shows at last, ready to be written over if it was."""
     states = [one for one in line.split("\r") if one.strip()]
-    if not states:
-        return ""
-    return states[-1] if ended or not line.endswith("\r") else states[-1] + "\r"
+    last = states[-1] if states else ""
+    return last + "\r" if line.endswith("\r") else last
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import math
 
 from rich.text import Text
 
-from evomerge.api import Moment, Task
+from evomerge.api import Moment, TaskGain
 from evomerge.cli.live.marks import Marks
 from evomerge.cli.live.rows import columns, plain
 from evomerge.cli.skill_table import LOST, loss_word
@@ -32,12 +32,12 @@ def tasks(moment: Moment, width: int, marks: Marks, room: int) -> list[Text]:
     return lines
 
 
-def _gravity(one: Task) -> tuple[bool, float]:
+def _gravity(one: TaskGain) -> tuple[bool, float]:
     skill = one.skill
     return skill is None or not skill["lost"], math.inf if not skill or not skill["n"] else skill["difference"]
 
 
-def _row(one: Task, marks: Marks) -> list[Text]:
+def _row(one: TaskGain, marks: Marks) -> list[Text]:
     skill = one.skill
     if skill is None or not skill["n"]:
         return [Text(plain(one.name)), *(Text(marks.none) for _ in range(3)), _average(one, marks)]
@@ -54,6 +54,6 @@ def _row(one: Task, marks: Marks) -> list[Text]:
     ]
 
 
-def _average(one: Task, marks: Marks) -> Text:
+def _average(one: TaskGain, marks: Marks) -> Text:
     share = one.skill["share"] if one.skill else one.average is not None and -1.0 <= one.average <= 1.0
     return Text(marks.none if one.average is None else mean_text(one.average, share))

@@ -82,7 +82,7 @@ def _values(groups: Sequence[tuple[RunGroup, Found]], tasks: Sequence[str]) -> I
             row = {"task": task, "group": group.label, "runs": one["n"], "text": _text(one, style)}
             mean = one["mean"]
             low, high = mean - spread, mean + spread
-            if style.share and 0.0 <= mean:  # no share is beyond
+            if style.share and mean >= 0.0:  # no share is beyond
                 low, high = max(low, 0.0), min(high, 1.0)
             yield {**row, "kind": "mean", "score": seen(mean), "low": seen(low), "high": seen(high), "name": BEST}
             for run in group.runs if one["n"] > 1 else ():
