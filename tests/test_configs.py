@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from evomerge.cli.compose import compose
-from evomerge.cli.paths import configs_path
 from evomerge.cli.words import experiments, read_words
 from evomerge.config.reader import from_data
 from evomerge.errors import ConfigError
+from evomerge.system.config_files import configs_path
 
 FILES = sorted(configs_path().rglob("*.yaml"))
 

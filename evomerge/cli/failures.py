@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from evomerge.cli.paths import PACKAGE
 from evomerge.errors import EvaluationError, EvomergeError, Interrupted
+from evomerge.system.config_files import PACKAGE
 from evomerge.system.text import STORED_LENGTH, error_text, visible
 
 _HYDRA = importlib.util.find_spec("hydra")

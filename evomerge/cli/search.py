@@ -97,7 +97,7 @@ def _look(composer: Composer, asked: Asked) -> int:
 
 
 def _help() -> str:
-    from evomerge.cli.paths import configs_path
+    from evomerge.system.config_files import configs_path
 
     def names(group: str) -> str:
         return ", ".join(sorted(path.stem for path in (configs_path() / group).glob("*.yaml")))

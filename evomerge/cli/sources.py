@@ -23,9 +23,9 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from evomerge.cli.overrides import is_whole
-from evomerge.cli.paths import configs_path
 from evomerge.config.keys import declared, takes_text
 from evomerge.errors import ConfigError
+from evomerge.system.config_files import configs_path
 from evomerge.system.files import read_file
 from evomerge.system.yaml_text import YamlError, read_yaml
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from evomerge.cli.paths import configs_path
 from evomerge.errors import ConfigError, unknown_name
+from evomerge.system.config_files import configs_path
 from evomerge.system.text import command
 
 SUFFIXES = (".yaml", ".yml")

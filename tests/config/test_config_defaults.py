@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from evomerge.cli.paths import configs_path
 from evomerge.config.keys import ROOT, all_keys
 from evomerge.config.schema import ENCODINGS, ExecutionConfig, SearchKeys
 from evomerge.genome import settings
@@ -15,6 +14,7 @@ from evomerge.genome.dataflow import PathSpace
 from evomerge.genome.layout import EMBEDDINGS
 from evomerge.genome.segments import SegmentSpace
 from evomerge.optimizers.registry import OPTIMIZERS
+from evomerge.system.config_files import configs_path
 
 FREE = ("optimizer", "models.parents", "method.parameters", "space.genes", "stages", "execution.runtime_env")
 """Where the user chooses the keys."""

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from evomerge.cli.paths import configs_path
 from evomerge.config.json_schema import schema_text
+from evomerge.system.config_files import configs_path
 
 ROOT = Path(__file__).parents[2]
 

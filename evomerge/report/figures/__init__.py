@@ -34,7 +34,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Goals": (),
     "Answers": ("answers", "responses", "difficulty", "estimates", "degeneration", "degeneration_course"),
     "What it cost": ("time",),
-    "To do it again": (),
+    "To do it again": ("configuration", "reproduce"),
 }
 
 
