@@ -13,7 +13,7 @@ def run(words: Sequence[str]) -> int:
     """Write the picture of a layer path and print the path."""
     parser = argparse.ArgumentParser(
         prog="evomerge show",
-        description="Draw a layer path as SVG and PNG: parents as lanes, steps from left to right, scales as colour.",
+        description="Draw a layer path as SVG and PNG: steps from left to right, the depth in the parent upwards.",
     )
     parser.add_argument("target", metavar="RUN|RECIPE", help="a run folder (its best merge), or a recipe file")
     parser.add_argument("--candidate", type=int, metavar="N", help="of the run; its best if left out")

@@ -5,7 +5,7 @@ from path_recipes import example, path_recipe, random_recipe
 
 from evomerge.recipe import ModelSource, Parent, Recipe, Step
 from evomerge.report import describe_source, path_text
-from evomerge.report.path_layout import STEPS_PER_ROW, Move, lay_out, moves
+from evomerge.report.path_layout import Move, lay_out, move_words, moves
 from evomerge.report.path_text import path_summary
 
 
@@ -56,16 +56,29 @@ def test_moves_tell_the_next_layer_from_jumps_and_from_steps_back() -> None:
     assert moves([Step("a", 3), Step("b", 3)]) == [Move.BACK]
 
 
-@pytest.mark.parametrize("n_steps", [1, 2, STEPS_PER_ROW, STEPS_PER_ROW + 1, 199, 200])
-def test_rows_hold_every_step_once_in_order_and_differ_by_at_most_one(n_steps: int) -> None:
+@pytest.mark.parametrize("n_steps", [1, 2, 199])
+def test_every_step_is_placed_once_in_order_in_the_lane_of_its_parent(n_steps: int) -> None:
     recipe = random_recipe(n_steps, 3, seed=n_steps)
     layout = lay_out(recipe)
     assert [placed.step for placed in layout.steps] == list(recipe.path)
-    places = [(placed.row, placed.column) for placed in layout.steps]
-    assert places == sorted(set(places))
-    lengths = [sum(row == r for row, _ in places) for r in range(layout.n_rows)]
-    assert max(lengths) <= STEPS_PER_ROW and max(lengths) - min(lengths) <= 1
+    assert [placed.number for placed in layout.steps] == list(range(1, n_steps + 1))
     assert all(layout.lanes[placed.lane] == placed.step.parent for placed in layout.steps)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (("a", 1), ("a", 2), "the next layer"),
+        (("a", 1), ("b", 2), "the next depth of b"),
+        (("a", 1), ("a", 1), "repeats the layer"),
+        (("a", 1), ("b", 1), "the same depth of b"),
+        (("a", 5), ("b", 2), "back to layer 2 of b"),
+        (("a", 1), ("a", 4), "skips 2 layers"),
+        (("a", 1), ("b", 3), "skips 1 layer and goes on with b"),
+    ],
+)
+def test_a_move_is_told_in_words(before: tuple[str, int], after: tuple[str, int], words: str) -> None:
+    assert move_words(Step(*before), Step(*after)) == words
 
 
 def test_lanes_are_the_first_parent_and_those_that_are_used() -> None:

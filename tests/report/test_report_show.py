@@ -39,9 +39,9 @@ def test_the_title_names_run_candidate_and_the_score_that_the_search_never_saw(r
     import evomerge.report.path_figure as path_figure
 
     titles = []
-    draw = path_figure.draw_path
+    draw = path_figure.path_figure
     monkeypatch.setattr(
-        path_figure, "draw_path", lambda recipe, *, title: titles.append(title) or draw(recipe, title=title)
+        path_figure, "path_figure", lambda recipe, *, title: titles.append(title) or draw(recipe, title=title)
     )
     api.show(run)
     assert titles == ["stacks, candidate 1: 62.0 % [55.1, 68.4] on validation items"]

@@ -30,7 +30,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "lineage",
         "failures",
     ),
-    "The merge": ("recipe", "coefficients", "kinship"),
+    "The merge": ("recipe", "layer_path", "coefficients", "kinship"),
     "Goals": (),
     "Answers": ("answers", "responses", "difficulty", "estimates", "degeneration", "degeneration_course"),
     "What it cost": ("time",),
