@@ -16,6 +16,8 @@ from typing import Any
 import altair as alt
 from altair.utils.schemapi import debug_mode
 
+from evomerge.system.text import json_text, visible
+
 
 def specification(chart: alt.Chart | alt.LayerChart, **data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the Vega-Lite specification of a chart with its data.
@@ -27,3 +29,19 @@ def specification(chart: alt.Chart | alt.LayerChart, **data: Sequence[Mapping[st
     with debug_mode(False):
         spec: dict[str, Any] = chart.to_dict(validate=False)
     return {**spec, "datasets": {name: list(rows) for name, rows in data.items()}}
+
+
+def chart_text(spec: Mapping[str, Any]) -> str:
+    """Return a specification as JSON in which every text can be seen."""
+    text = json_text(spec)
+    if r"\u" in text or visible(text, lines=True) != text:  # seldom, and a walk through all data takes a while
+        text = json_text(_visible(spec))
+    return text
+
+
+def _visible(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _visible(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_visible(value) for value in data]
+    return visible(data, lines=True) if isinstance(data, str) else data

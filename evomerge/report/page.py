@@ -22,12 +22,13 @@ from markupsafe import Markup
 
 from evomerge import __version__
 from evomerge.report.assets import chart_library, page_script, style_sheet
+from evomerge.report.chart import chart_text
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
 from evomerge.report.figures import Problem, figures_of
 from evomerge.report.groups import labels_of
 from evomerge.store.status import COMPLETE
-from evomerge.system.text import error_text, json_text, visible
+from evomerge.system.text import error_text, visible
 
 log = logging.getLogger(__name__)
 
@@ -171,19 +172,7 @@ def _chart(figure: Figure) -> Markup:
     """Return the specification of a figure's chart as JSON that ends no script."""
     spec = {key: value for key, value in (figure.chart or {}).items() if key != "$schema"}
     spec["description"] = f"{figure.title}. {figure.lead}"
-    text = json_text(spec)
-    if r"\u" in text or visible(text, lines=True) != text:  # seldom, and a walk through all data takes a while
-        text = json_text(_visible_data(spec))
-    return Markup(text.replace("<", r"\u003c"))
-
-
-def _visible_data(data: Any) -> Any:
-    """Return data whose texts can be seen."""
-    if isinstance(data, dict):
-        return {key: _visible_data(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_visible_data(value) for value in data]
-    return visible(data, lines=True) if isinstance(data, str) else data
+    return Markup(chart_text(spec).replace("<", r"\u003c"))
 
 
 def _chart_height(figure: Figure) -> int:

@@ -17,7 +17,7 @@ from evomerge.system.files import explain_os_errors, write_atomically
 from evomerge.system.text import visible
 
 _TITLE, _WORDS = 15, 11
-"""Sizes of letters; those of a font without serifs are about 0.6 times as wide, Chinese and Japanese ones as wide."""
+"""Sizes of letters."""
 
 _MOST_LINES = 3
 
@@ -67,6 +67,12 @@ def save_path_figure(recipe: Recipe, stem: Path, *, title: str | None = None) ->
 def _wrap(text: str, size: int, *, bold: bool = False) -> list[str]:
     """Return a text as lines that fit the picture; the last one is cut if there are too many."""
     shown = visible(" ".join(text.split()))
-    wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in shown)
-    letter = size * (1.0 if wide else 0.62 if bold else 0.56)
-    return textwrap.wrap(shown, int(WIDTH / letter), max_lines=_MOST_LINES, placeholder=" …") or ["…"]
+    mean = sum(map(_width, shown)) / max(1, len(shown)) * (1.1 if bold else 1.0)
+    return textwrap.wrap(shown, int(WIDTH / size / max(mean, 0.4)), max_lines=_MOST_LINES, placeholder=" …") or ["…"]
+
+
+def _width(letter: str) -> float:
+    """Return about how wide a letter of a font without serifs is, as a share of its size."""
+    if unicodedata.east_asian_width(letter) in "WF" or letter in "WM@%…—":
+        return 1.0
+    return 0.75 if letter.isupper() else 0.6

@@ -8,9 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from evomerge.report.chart import chart_text
 from evomerge.report.figure import Figure
 from evomerge.report.style import BACKGROUND, picture_config
-from evomerge.system.text import json_text, visible
+from evomerge.system.text import visible
 
 SVG, PNG = "svg", "png"
 _FORMULA = re.compile(r"[=@\t]|[+-](?![\d.,]+($|[ %]))")
@@ -30,7 +31,7 @@ def picture(figure: Figure, kind: str, theme: str) -> bytes:
     """
     import vl_convert
 
-    spec = json_text(_sized({key: value for key, value in (figure.chart or {}).items() if key != "$schema"}))
+    spec = chart_text(_sized({key: value for key, value in (figure.chart or {}).items() if key != "$schema"}))
     config = {**picture_config(theme), "background": BACKGROUND[theme], "padding": 16}
     if kind == SVG:
         return str(vl_convert.vegalite_to_svg(spec, config=config, allowed_base_urls=[])).encode()

@@ -1,5 +1,6 @@
 """The picture of a layer path: its chart, and its files."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from evomerge.report.pictures import PNG, SVG, WIDTH, picture
 
 def words_of(recipe: Recipe, **more) -> list[str]:
     svg = picture(path_figure(recipe, **more), SVG, "light").decode()
-    return re.findall(r">([^<>\n]+)</text>", svg)
+    return re.findall(r">([^<>\n]+)</t", svg)
 
 
 def test_the_layer_path_of_any_run_is_drawn_or_there_is_none(any_run) -> None:
@@ -62,7 +63,7 @@ def test_lines_join_all_steps_with_the_ends() -> None:
     lines = sorted(spec["datasets"]["lines"], key=lambda line: line["n"])
     assert [(line["n"], line["n2"]) for line in lines] == [(i, i + 1) for i in range(11)]
     layers = [0, *(step.layer for step in example().path), 5]
-    assert [(line["layer"], line["layer2"]) for line in lines] == list(zip(layers, layers[1:], strict=False))
+    assert [(line["layer"], line["layer2"]) for line in lines] == list(itertools.pairwise(layers))
 
 
 def test_the_ends_have_the_colours_of_their_lenders() -> None:
