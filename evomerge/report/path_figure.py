@@ -75,4 +75,4 @@ def _width(letter: str) -> float:
     """Return about how wide a letter of a font without serifs is, as a share of its size."""
     if unicodedata.east_asian_width(letter) in "WF" or letter in "WM@%…—":
         return 1.0
-    return 0.75 if letter.isupper() else 0.6
+    return 0.75 if letter.isupper() else 0.53
