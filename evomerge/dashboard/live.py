@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 LEAST_SECONDS, TIMES_AS_LONG = 2.0, 10.0
 """Figures are drawn again after at least so many seconds, and so many times what drawing them took."""
 
+KIND = "evomerge dashboard"
+"""What stands above the name of a page."""
+
 PATIENCE_SECONDS = 2.0
 """So long a reader waits for a page that nobody has looked at yet."""
 
@@ -124,7 +127,7 @@ class LivePages:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(page.drawing)), PATIENCE_SECONDS)
             _take(page)
-        return page.shown or _BEING_DRAWN
+        return page.shown or _being_drawn(runs)
 
     def had(self, runs: Sequence[ListedRun], version: str) -> Mapping[str, str]:
         """Return the digests of the figures of an earlier version; none, if it is not known any more."""
@@ -139,18 +142,21 @@ class LivePages:
         return page
 
 
-_BEING_DRAWN = DrawnPage(
-    version="",
-    title="Being drawn",
-    masthead="",
-    contents="",
-    left_out=("The figures are being drawn. They appear by themselves.",),
-    sections=(),
-    figures={},
-    digests={},
-    running=True,
-    told="",
-)
+def _being_drawn(runs: Sequence[ListedRun]) -> DrawnPage:
+    """Return what stands in the place of a page that is not drawn yet."""
+    title = " · ".join(run.found.place if run.overview is None else run.overview.name for run in runs)
+    return DrawnPage(
+        version="",
+        title=title,
+        masthead=str(render("masthead.html", kind=KIND, title=title, runs=[])),
+        contents="",
+        left_out=("The figures are being drawn. They appear by themselves.",),
+        sections=(),
+        figures={},
+        digests={},
+        running=True,
+        told="",
+    )
 
 
 def _take(page: _Page) -> None:
@@ -207,7 +213,7 @@ def _shown(runs: Sequence[RunData], sections: Sequence[PageSection], left_out: S
     states = [str(run.status["state"]) for run in runs]
     masthead = render(
         "masthead.html",
-        kind="evomerge dashboard",
+        kind=KIND,
         title=title,
         runs=list(zip(runs, labels_of(runs), strict=True)),
         made=datetime.now().astimezone().strftime("%H:%M:%S"),

@@ -13,6 +13,13 @@ from typing import Any
 import pytest
 
 from evomerge.dashboard.server import Listening, listen
+from evomerge.report import figures
+
+
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of two figures: what others show is tested with the report."""
+    monkeypatch.setattr(figures, "SECTIONS", {"What was found": ("summary",), "How the search went": ("progress",)})
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,12 @@ class Reader:
             return Answer(answer.status, found, answer.read().decode())
         finally:
             connection.close()
+
+    def drawn(self, path: str) -> Answer:
+        """Ask for a page about runs until it is drawn, which takes long on a busy machine."""
+        while "The figures are being drawn" in (answer := self(path)).text:
+            time.sleep(0.05)
+        return answer
 
 
 Serve = Callable[..., Reader]
