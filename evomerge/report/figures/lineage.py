@@ -125,7 +125,8 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _chart(kinds: Mapping[int, str], style: ScoreStyle) -> alt.LayerChart:
     present = [kind for kind in (CHOSEN, CONSENSUS, ANCESTOR) if kind in kinds.values()]
-    x = alt.X("candidate:Q", title="candidate", axis=alt.Axis(tickMinStep=1), scale=alt.Scale(zero=False, padding=24))
+    axis = alt.Axis(tickMinStep=1, labelExpr="datum.value < 0 ? '' : datum.label")  # the padding is no candidate
+    x = alt.X("candidate:Q", title="candidate", axis=axis, scale=alt.Scale(zero=False, padding=24))
     scale = alt.Scale(zero=False, padding=20)
     y = alt.Y("score:Q", title="score on the search items", axis=alt.Axis(format=style.axis), scale=scale)
     lines = alt.Chart(alt.NamedData("edges")).mark_rule(opacity=0.5)
