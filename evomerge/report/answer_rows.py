@@ -26,6 +26,9 @@ MOST_BYTES = 1_500_000
 PROMPT, ANSWER, SHORT = 2400, 1600, 300
 """Most characters of a prompt, of an answer, and of an option, a target or what a filter made."""
 
+LEAVE = 0.8
+"""At most so much of the room is taken by items that come first, where others are left."""
+
 SHARED = 200
 """Prompts share a beginning (a description, examples) that has at least so many characters."""
 
@@ -92,29 +95,33 @@ def without_beginning(prompts: Sequence[str]) -> tuple[Said, list[Row]]:
     return _said([("", shared[:end].strip())] if end else []), rests
 
 
-def as_many_as_fit(rows: Sequence[Row], first: Sequence[bool], most: int = MOST_BYTES) -> list[int]:
-    """Return the places of the rows that fit, ascending: those that come first, and of the others an even sample.
+def as_many_as_fit(rows: Sequence[Row], ranks: Sequence[int], most: int = MOST_BYTES) -> list[int]:
+    """Return the places of the rows that fit, ascending: of each rank as many as fit, or an even sample of them.
 
     Args:
         rows: the rows.
-        first: of each whether it is kept before others.
+        ranks: of each; those of a smaller one come first, and leave at least a fifth of the room to the others.
         most: how many bytes they may take.
     """
     sizes = [len(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")) for row in rows]
     kept: list[int] = []
-    for wanted in (True, False):
-        left = [place for place in range(len(rows)) if first[place] is wanted]
-        total = sum(sizes[place] for place in left)
-        room = most - sum(sizes[place] for place in kept)
-        if total <= room:
-            kept += left
-            continue
-        n = max(0, int(len(left) * room / total))  # by their mean size; the longest are left out if it is exceeded
-        sample = [left[math.floor((k + 0.5) * len(left) / n)] for k in range(n)]
-        while sample and sum(sizes[place] for place in sample) > room:
-            sample.remove(max(sample, key=lambda place: sizes[place]))
-        kept += sample
+    left = sorted(set(ranks))
+    for rank in left:
+        own = [place for place, one in enumerate(ranks) if one == rank]
+        total, room = sum(sizes[place] for place in own), most - sum(sizes[place] for place in kept)
+        if rank != left[-1] and total > LEAVE * room:
+            room = int(LEAVE * room)
+        kept += own if total <= room else _sample(own, sizes, room)
     return sorted(kept)
+
+
+def _sample(places: Sequence[int], sizes: Sequence[int], room: int) -> list[int]:
+    """Return evenly spread places whose sizes fit; the longest are left out where their mean size was too small."""
+    n = int(len(places) * room / sum(sizes[place] for place in places))
+    sample = [places[math.floor((k + 0.5) * len(places) / n)] for k in range(n)]
+    while sample and sum(sizes[place] for place in sample) > room:
+        sample.remove(max(sample, key=lambda place: sizes[place]))
+    return sample
 
 
 def kind_beside(item: AnsweredItem, model: str, other: str | None) -> str:

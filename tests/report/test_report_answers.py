@@ -141,11 +141,14 @@ def test_a_small_score_is_better_where_less_is() -> None:
 
 def test_what_does_not_fit_is_an_even_sample_of_the_rest() -> None:
     rows = [{"q": "x" * 90} for _ in range(100)]  # 100 bytes each
-    first = [place < 10 for place in range(100)]
-    kept = as_many_as_fit(rows, first, 4000)
+    ranks = [0 if place < 10 else 2 for place in range(100)]
+    kept = as_many_as_fit(rows, ranks, 4000)
     assert kept[:10] == list(range(10)) and 38 <= len(kept) <= 40
     gaps = [b - a for a, b in itertools.pairwise(kept[10:])]
     assert set(gaps) <= {3, 4}
-    assert as_many_as_fit(rows, first, 10**6) == list(range(100))
-    few = as_many_as_fit(rows, [True] * 100, 500)
+    assert as_many_as_fit(rows, ranks, 10**6) == list(range(100))
+    few = as_many_as_fit(rows, [1] * 100, 500)
     assert 4 <= len(few) <= 5 and few[0] > 0
+    # Those that come first leave a fifth to the others.
+    many = as_many_as_fit(rows, [0] * 80 + [1] * 20, 2000)
+    assert len([place for place in many if place < 80]) == 16 and len(many) >= 19

@@ -57,7 +57,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     items, kinds = [items[at] for at in order], [kinds[at] for at in order]
     places = {name_of(record): place for place, record in enumerate(shown)}
     rows, beginnings = answer_rows(items, places, tasks, splits)
-    kept = as_many_as_fit(rows, [kind in ("lost", "gained") for kind in kinds])
+    kept = as_many_as_fit(rows, [_rank(item, kind, splits) for item, kind in zip(items, kinds, strict=True)])
     best = {tasks.index(task): places[name] for task, name in beside.items() if name in places and task in tasks}
     data = {
         "models": [{"name": _label(record, merges), "merge": not record.is_baseline} for record in shown],
@@ -66,6 +66,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
             for place, task in enumerate(tasks)
         ],
         "splits": splits,
+        "left": [sum(items[at].split == split for at in set(range(len(items))) - set(kept)) for split in splits],
         "beginnings": beginnings,
         "rows": [rows[at] for at in kept],
     }
@@ -89,6 +90,11 @@ def _label(record: Record, merges: Sequence[Record]) -> str:
     if record.is_baseline or record != merges[0]:
         return name
     return f"{BEST} ({name})" if len(merges) > 1 else BEST
+
+
+def _rank(item: AnsweredItem, kind: str, splits: Sequence[str]) -> int:
+    """Return how early an item is kept: what was gained or lost on the split that is shown first, then elsewhere."""
+    return (0 if item.split == splits[0] else 1) if kind in ("lost", "gained") else 2
 
 
 def _direction(items: Sequence[AnsweredItem], task: str) -> str:
@@ -117,7 +123,7 @@ def _note(run: RunData, left: int, total: int, options: bool) -> str:
     if left:
         note = (
             f"{left:,} of {total:,} items are left out so that the page stays small; what was gained or lost is kept "
-            f"first, and an even sample of the others. `{shown} --limit {total}` shows all of them, in full."
+            f"before the rest, of which an even sample is left. `{shown} --limit {total}` shows all, in full."
         )
     if options:
         note += " The probability of an option is among the options, from the log-probabilities of their whole texts."

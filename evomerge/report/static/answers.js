@@ -130,7 +130,9 @@ customElements.define("evomerge-answers", class extends HTMLElement {
     this.list.append(...made);
     this.shown += next.length;
     const all = this.found.length;
-    this.count.textContent = all ? `${this.shown} of ${all} items` : "No such items.";
+    const left = this.data.left[Number(this.split.value)];
+    this.count.textContent = (all ? `${this.shown} of ${all} items` : "No such items")
+      + (left ? `; ${left} more items are not on this page` : "");
     this.more.firstElementChild.textContent = `Show ${Math.min(this.constructor.step, all - this.shown)} more`;
     this.more.hidden = this.shown >= all;
     if (focus && made.length) { made[0].tabIndex = -1; made[0].focus({ preventScroll: true }); }
