@@ -49,19 +49,19 @@ def spent_by(run: RunData, record: Record) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def known(run: RunData, points: Sequence[SearchPoint]) -> list[str]:
+def known(spent: Sequence[Mapping[str, float]]) -> list[str]:
     """Return what a search can be looked at over: what is known of each of its candidates."""
-    return [name for name in OVER if points and all(name in point.spent for point in points)]
+    return [name for name in OVER if spent and all(name in one for one in spent)]
 
 
 @dataclass(frozen=True)
 class SeedBand:
-    """How good the best of several searches was when each had spent so much.
+    """Where several searches stood when each had spent so much.
 
     Attributes:
         spent: how much.
-        mean, low, high: of the searches: their mean, the worst and the best of them.
-        n: how many searches had a best by then and went on at least so long.
+        mean, low, high: of their values: the mean, the least and the largest.
+        n: how many searches.
     """
 
     spent: float
@@ -71,16 +71,15 @@ class SeedBand:
     n: int
 
 
-def bands(courses: Sequence[Sequence[SearchPoint]], over: str, ends: Sequence[float], most: int) -> list[SeedBand]:
-    """Return the band of searches that differ in the seed alone, from where all have a best to where the first ends.
+def bands(courses: Sequence[Sequence[tuple[float, float]]], ends: Sequence[float], most: int) -> list[SeedBand]:
+    """Return the band of searches that differ in the seed alone, from where all have a value to where the first ends.
 
     Args:
-        courses: that of each search, with what was spent of `over` at each point.
-        over: one of `OVER`.
+        courses: of each search what was spent when a value was reached, and the value.
         ends: how much each search spent in all.
         most: how many bands at most, at equal distances.
     """
-    starts = [[point.spent[over] for point in course] for course in courses]
+    starts = [[spent for spent, _ in course] for course in courses]
     if not starts or not all(starts):
         return []
     first, last = max(one[0] for one in starts), min(ends)
@@ -89,7 +88,7 @@ def bands(courses: Sequence[Sequence[SearchPoint]], over: str, ends: Sequence[fl
         places = [first + (last - first) * i / (most - 1) for i in range(most)]
     found = []
     for place in places:
-        values = [course[bisect_right(one, place) - 1].score.mean for one, course in zip(starts, courses, strict=True)]
+        values = [course[bisect_right(one, place) - 1][1] for one, course in zip(starts, courses, strict=True)]
         mean = math.fsum(values) / len(values)
         found.append(SeedBand(place, mean, min(values), max(values), len(values)))
     return found

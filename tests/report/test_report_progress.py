@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from charts import check_chart
 
-from evomerge.record import Score, Split
-from evomerge.report.course import CANDIDATES, SECONDS, SearchPoint, SeedBand, bands
+from evomerge.record import Split
+from evomerge.report.course import CANDIDATES, SeedBand, bands
 from evomerge.report.data import RunData
 from evomerge.report.figures.progress import draw
 
@@ -20,14 +19,9 @@ def rows(chart: dict[str, Any], mark: str) -> list[dict[str, Any]]:
     return list(chart["datasets"][(layer.get("data") or chart["data"])["name"]])
 
 
-def course(*points: tuple[float, float]) -> list[SearchPoint]:
-    nobody: Any = SimpleNamespace()
-    return [SearchPoint(nobody, nobody, Score(mean, 0, 1, 1), {SECONDS: spent}) for spent, mean in points]
-
-
 def test_a_band_is_of_all_runs_from_the_last_first_score_to_the_first_end() -> None:
-    courses = [course((1.0, 0.1), (4.0, 0.5)), course((2.0, 0.3), (5.0, 0.4))]
-    found = bands(courses, SECONDS, [6.0, 8.0], 100)
+    courses = [[(1.0, 0.1), (4.0, 0.5)], [(2.0, 0.3), (5.0, 0.4)]]
+    found = bands(courses, [6.0, 8.0], 100)
     assert [(one.spent, one.low, one.high, one.n) for one in found] == [
         (2.0, 0.1, 0.3, 2),
         (4.0, 0.3, 0.5, 2),
@@ -35,7 +29,7 @@ def test_a_band_is_of_all_runs_from_the_last_first_score_to_the_first_end() -> N
         (6.0, 0.4, 0.5, 2),
     ]
     assert [one.mean for one in found] == pytest.approx([0.2, 0.4, 0.45, 0.45])
-    few = bands(courses, SECONDS, [6.0, 8.0], 2)
+    few = bands(courses, [6.0, 8.0], 2)
     assert few == [SeedBand(2.0, 0.2, 0.1, 0.3, 2), SeedBand(6.0, 0.45, 0.4, 0.5, 2)]
 
 

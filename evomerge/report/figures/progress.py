@@ -11,21 +11,19 @@ from typing import Any
 import altair as alt
 
 from evomerge.record import Record, Split, State
-from evomerge.report.chart import specification
-from evomerge.report.course import CANDIDATES, OVER, SECONDS, SearchPoint, bands, course_of, known, spent_by
+from evomerge.report.course import CANDIDATES, OVER, SECONDS, SearchPoint, course_of, known, spent_by
+from evomerge.report.course_chart import HEIGHT, OverAxis, band_chart, band_rows
 from evomerge.report.data import RunData, score
 from evomerge.report.figure import Cell, Figure, Table
-from evomerge.report.groups import RunGroup, groups_of
+from evomerge.report.groups import groups_of
 from evomerge.report.numbers import ScoreStyle, score_style, seen
 from evomerge.report.searched import named
 from evomerge.report.style import BEST, model_names
 from evomerge.system.text import cut, duration
 
-HEIGHT = 320
-_MOST, _STEPS, _BANDS = 1200, 40, 100
-"""So many candidates, rows of the table and points of a band at most."""
-_PARAMETER = "progress_over"
-"""Says what the search is looked at over."""
+KEY = "progress"
+_MOST, _STEPS = 1200, 40
+"""So many candidates and rows of the table at most."""
 _LONGEST = 160
 
 
@@ -46,7 +44,7 @@ def _of_one(run: RunData) -> Figure | None:
     note = "The coloured area is the 95 % interval of the best so far; bars at the bottom are candidates that failed."
     note += f" Of {len(run.records):,} candidates every {step}th is drawn." if step > 1 else ""
     return Figure(
-        "progress",
+        KEY,
         "Progress",
         _lead(run, points, style),
         chart=_chart(run, points, shown, style),
@@ -56,15 +54,14 @@ def _of_one(run: RunData) -> Figure | None:
 
 
 def _chart(run: RunData, points: Sequence[SearchPoint], shown: Sequence[Record], style: ScoreStyle) -> dict[str, Any]:
-    over = known(run, points) or [CANDIDATES]
+    axis = OverAxis(KEY, known([point.spent for point in points]) or [CANDIDATES])
+    x, when = axis.x, axis.tooltips
     rules = list(_baselines(run, style))
     present = [BEST] * bool(points) + [row["model"] for row in rules]
     legend = alt.Legend(title=None, values=present, symbolType="stroke", symbolOpacity=1)
     colour = alt.Color("model:N", scale=alt.Scale(domain=list(model_names(run))), legend=legend)
     y = alt.Y("score:Q", title=_y_title(style), axis=alt.Axis(format=style.axis), scale=alt.Scale(zero=False))
-    x = _x(over)
     own = alt.Tooltip("text:N", title="score on the search items")
-    when = [alt.Tooltip(f"{name}:Q", title=f"after {name}", format=",.4~f") for name in over]
     splits = [alt.Tooltip(f"{split}:N", title=f"{split} score") for split in (Split.VALIDATION, Split.TEST)]
     name = alt.Tooltip("name:N", title="candidate")
     failed = [record for record in shown if record.state in (State.FAILED, State.INVALID)]
@@ -78,7 +75,7 @@ def _chart(run: RunData, points: Sequence[SearchPoint], shown: Sequence[Record],
         "stages": stages if len(stages) > 1 else [],
     }
     layers: list[alt.Chart] = []
-    best = _layer("best", over)
+    best = axis.layer("best")
     if data["best"]:
         area = best.mark_area(interpolate="step-after", opacity=0.15, tooltip=False)
         layers.append(area.encode(x=x, y=alt.Y("low:Q", title=_y_title(style)), y2="high:Q", color=colour))
@@ -87,7 +84,7 @@ def _chart(run: RunData, points: Sequence[SearchPoint], shown: Sequence[Record],
         layers.append(dashed.encode(y=y, color=colour, tooltip=[alt.Tooltip("model:N"), own]))
     if data["candidates"]:
         note = alt.Tooltip("said:N", title="note")
-        dots = _layer("candidates", over).mark_point(filled=True, size=28, opacity=0.45)
+        dots = axis.layer("candidates").mark_point(filled=True, size=28, opacity=0.45)
         layers.append(dots.encode(x=x, y=y, color=colour, tooltip=[name, own, *splits, note, *when]))
     if data["best"]:
         steps = best.mark_line(interpolate="step-after", strokeWidth=2)
@@ -99,45 +96,19 @@ def _chart(run: RunData, points: Sequence[SearchPoint], shown: Sequence[Record],
             scale=alt.Scale(domain=[str(Split.VALIDATION), str(Split.TEST)], range=["diamond", "square"]),
             legend=alt.Legend(title=None, values=list(dict.fromkeys(row["split"] for row in further))),
         )
-        dots = _layer("further", over).mark_point(filled=False, size=80, strokeWidth=1.8)
+        dots = axis.layer("further").mark_point(filled=False, size=80, strokeWidth=1.8)
         layers.append(dots.encode(x=x, y=y, shape=shape, color=colour, tooltip=[name, *splits, own, *when]))
     if data["failed"]:
-        bars = _layer("failed", over).mark_rule(strokeWidth=2)
+        bars = axis.layer("failed").mark_rule(strokeWidth=2)
         why = alt.Tooltip("error:N", title="failed")
         layers.append(bars.encode(x=x, y=alt.value(HEIGHT - 9), y2=alt.value(HEIGHT), tooltip=[name, why, *when]))
     if data["stages"]:
-        begun = _layer("stages", over)
+        begun = axis.layer("stages")
         layers.append(begun.mark_rule().encode(x=x, tooltip=alt.Tooltip("stage:N")))
         layers.append(
             begun.mark_text(align="left", dx=4, dy=2, baseline="top").encode(x=x, y=alt.value(0), text="stage:N")
         )
-    return _selectable(alt.layer(*layers), over, {name: rows for name, rows in data.items() if rows})
-
-
-def _layer(name: str, over: Sequence[str]) -> alt.Chart:
-    place = f"datum['{over[0]}']" if len(over) == 1 else f"datum[{_PARAMETER}]"
-    return alt.Chart(alt.NamedData(name)).transform_calculate(x=place)
-
-
-def _x(over: Sequence[str]) -> alt.X:
-    words = over[0] if len(over) == 1 else f"{', '.join(over[:-1])} or {over[-1]}"
-    return alt.X(
-        "x:Q", title=words, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickMinStep=1, format=",~f")
-    )
-
-
-def _selectable(
-    chart: alt.LayerChart, over: Sequence[str], rows: Mapping[str, Sequence[dict[str, Any]]]
-) -> dict[str, Any]:
-    made = chart.properties(width="container", height=HEIGHT)
-    if len(over) > 1:
-        radio = alt.binding_radio(options=list(over), name="over ")
-        made = made.add_params(alt.param(name=_PARAMETER, value=over[0], bind=radio))
-    data = specification(made, **rows)
-    for layer in data["layer"] if len(over) > 1 else ():
-        if "x" in layer["encoding"]:  # a title that follows a choice is known to Vega-Lite, but not to its schema
-            layer["encoding"]["x"]["title"] = {"signal": _PARAMETER}
-    return data
+    return axis.chart(layers, {name: rows for name, rows in data.items() if rows})
 
 
 def _y_title(style: ScoreStyle) -> str:
@@ -274,15 +245,12 @@ def _of_several(runs: Sequence[RunData]) -> Figure | None:
     rows: list[dict[str, Any]] = []
     table: list[list[Cell]] = []
     told: list[tuple[float, str]] = []
-    common = set(OVER)
     common_end = min((len(run.records) for run in runs if any(True for _ in course_of(run))), default=0)
     for group in groups:
         courses = [(run, points) for run in group.runs if (points := list(course_of(run)))]
         if not courses:
             continue
-        for run, points in courses:
-            common &= set(known(run, points))
-        rows += list(_band_rows(group, courses, style))
+        rows += list(band_rows(group, [list(_reached(run, points)) for run, points in courses], style))
         finals = [_at(points, common_end).score.mean for _, points in courses]
         mean = sum(finals) / len(finals)
         ends = [len(run.records) for run, _ in courses]
@@ -292,11 +260,10 @@ def _of_several(runs: Sequence[RunData]) -> Figure | None:
         told.append((mean, f"{style.mean(mean)} ({group.label})"))
     if not rows:
         return None
-    over = [name for name in OVER if name in common]
     best = ", ".join(text for _, text in sorted(told, key=lambda one: -one[0]))
     seeds = any(len(group.runs) > 1 for group in groups)
     spread = " Lines are means over seeds, bands go from the lowest to the highest of them." if seeds else ""
-    chart = _band_chart([row for row in rows if row["over"] in common], [group.label for group in groups], over, style)
+    chart = band_chart(KEY, rows, [group.label for group in groups], _y_title(style), style)
     note = f"Groups end where their first run ends.{spread}"
     means = " (mean over seeds)" if seeds else ""
     lead = f"The best on the search items after {common_end:,} candidates, which each run has{means}: {best}."
@@ -307,7 +274,7 @@ def _of_several(runs: Sequence[RunData]) -> Figure | None:
         "candidates",
         *(f"{what}, {after}" for what in ("mean of the best", "lowest", "highest")),
     ]
-    return Figure("progress", "Progress", lead, chart=chart, table=Table(columns, table), note=note)
+    return Figure(KEY, "Progress", lead, chart=chart, table=Table(columns, table), note=note)
 
 
 def _at(points: Sequence[SearchPoint], candidates: int) -> SearchPoint:
@@ -315,39 +282,9 @@ def _at(points: Sequence[SearchPoint], candidates: int) -> SearchPoint:
     return next((point for point in reversed(points) if point.spent[CANDIDATES] <= candidates), points[0])
 
 
-def _band_rows(
-    group: RunGroup, courses: Sequence[tuple[RunData, Sequence[SearchPoint]]], style: ScoreStyle
-) -> Iterator[dict[str, Any]]:
-    for over in OVER:
-        if not all(over in known(run, points) for run, points in courses):
-            continue
-        ends = [max(points[-1].spent[over], spent_by(run, run.records[-1]).get(over, 0.0)) for run, points in courses]
-        for one in bands([points for _, points in courses], over, ends, _BANDS):
-            row = {"group": group.label, "over": over, "x": seen(one.spent), "score": seen(one.mean)}
-            text = f"{style.mean(one.low)} to {style.mean(one.high)}" if one.n > 1 else "–"
-            yield {**row, "low": seen(one.low), "high": seen(one.high), "mean": style.mean(one.mean), "range": text}
-
-
-def _band_chart(
-    rows: Sequence[dict[str, Any]], labels: Sequence[str], over: Sequence[str], style: ScoreStyle
-) -> dict[str, Any]:
-    chosen = f"datum.over == '{over[0]}'" if len(over) == 1 else f"datum.over == {_PARAMETER}"
-    base = alt.Chart(alt.NamedData("bands")).transform_filter(chosen)
-    colour = alt.Color(
-        "group:N", scale=alt.Scale(domain=list(labels)), legend=alt.Legend(title=None, labelLimit=320, symbolOpacity=1)
-    )
-    x, title = _x(over), _y_title(style)
-    y = alt.Y("score:Q", title=title, axis=alt.Axis(format=style.axis), scale=alt.Scale(zero=False))
-    area = base.mark_area(interpolate="step-after", opacity=0.15, tooltip=False)
-    tip = [
-        alt.Tooltip("group:N", title="runs"),
-        alt.Tooltip("mean:N", title="mean of the best so far"),
-        alt.Tooltip("range:N", title="lowest to highest"),
-        alt.Tooltip("x:Q", title="after", format=",.4~f"),
-        alt.Tooltip("over:N", title="of"),
-    ]
-    layers = [
-        area.encode(x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color=colour),
-        base.mark_line(interpolate="step-after", strokeWidth=2).encode(x=x, y=y, color=colour, tooltip=tip),
-    ]
-    return _selectable(alt.layer(*layers), over, {"bands": rows})
+def _reached(run: RunData, points: Sequence[SearchPoint]) -> Iterator[tuple[Mapping[str, float], float]]:
+    """Yield what was spent and the best score by then, to the end of the search."""
+    for point in points:
+        yield point.spent, point.score.mean
+    if run.records[-1] is not points[-1].record:
+        yield spent_by(run, run.records[-1]), points[-1].score.mean
