@@ -20,8 +20,17 @@ def front(records: Iterable[Record]) -> list[Record]:
     Records with equal results all stay.
     """
     scored = [(record, record.result) for record in records if record.result is not None]
-    best = [(record, result) for record, result in scored if not any(other.dominates(result) for _, other in scored)]
-    return [record for record, result in sorted(best, key=lambda one: (-one[1].objectives[0], one[0].number))]
+    least = min((result.violation for _, result in scored), default=0.0)
+    # A smaller violation dominates a larger one, and between equal ones the objectives alone decide.
+    level = [(record, result) for record, result in scored if result.violation == least]
+    if not level:
+        return []
+    import moocore
+
+    objectives = np.array([result.objectives for _, result in level])
+    best = moocore.is_nondominated(objectives, maximise=True, keep_weakly=True)
+    kept = [one for one, stays in zip(level, best, strict=True) if stays]
+    return [record for record, result in sorted(kept, key=lambda one: (-one[1].objectives[0], one[0].number))]
 
 
 def hypervolume(results: Sequence[Result | None], reference: Sequence[float]) -> float:

@@ -86,7 +86,13 @@ def band_rows(group: RunGroup, courses: Sequence[Reached], style: ScoreStyle) ->
 
 
 def band_chart(
-    key: str, rows: Sequence[dict[str, Any]], labels: Sequence[str], title: str, style: ScoreStyle
+    key: str,
+    rows: Sequence[dict[str, Any]],
+    labels: Sequence[str],
+    title: str,
+    style: ScoreStyle,
+    *,
+    zero: bool = False,
 ) -> dict[str, Any]:
     """Return a chart of bands: a line for the mean of each group, and an area from the lowest to the highest.
 
@@ -96,6 +102,7 @@ def band_chart(
         labels: of the groups, in their order.
         title: of the vertical axis.
         style: how values are shown.
+        zero: whether the vertical axis begins at zero.
     """
     present = {(row["group"], row["over"]) for row in rows}
     groups = {group for group, _ in present}
@@ -103,7 +110,7 @@ def band_chart(
     base = axis.filtered("bands")
     legend = alt.Legend(title=None, labelLimit=320, symbolOpacity=1) if len(labels) > 1 else None
     colour = alt.Color("group:N", scale=alt.Scale(domain=list(labels)), legend=legend)
-    y = alt.Y("score:Q", title=title, axis=alt.Axis(format=style.axis), scale=alt.Scale(zero=False))
+    y = alt.Y("score:Q", title=title, axis=alt.Axis(format=style.axis), scale=alt.Scale(zero=zero))
     area = base.mark_area(interpolate="step-after", opacity=0.15, tooltip=False)
     tip = [
         alt.Tooltip("group:N", title="runs"),

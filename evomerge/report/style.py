@@ -52,6 +52,8 @@ def vega_config(theme: str) -> dict[str, Any]:
             "gridOpacity": 0.6,
         },
         "legend": {
+            "symbolBaseFillColor": quiet,  # of shapes, where something else is told by colours
+            "symbolBaseStrokeColor": quiet,
             "labelColor": ink,
             "titleColor": quiet,
             "titleFontWeight": "normal",

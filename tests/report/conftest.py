@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from altair.utils.schemapi import debug_mode
 from made_runs import MadeRun, made_run
 
 from evomerge.report.data import RunData
 
 OpenMade = Callable[..., RunData]
 """Makes a run and opens it: `open_made(candidates=3, choice=None)`; `label` is what it is called beside others."""
+
+
+@pytest.fixture(autouse=True)
+def unchecked() -> Iterator[None]:
+    """Keep altair from checking each piece of a chart, as reports do; `charts.check_chart` checks the whole."""
+    with debug_mode(False):
+        yield
 
 
 @pytest.fixture

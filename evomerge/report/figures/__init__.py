@@ -23,6 +23,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "What was found": ("summary", "runs", "scores", "scores_over_seeds", "scores_in_units"),
     "How the search went": (
         "progress",
+        "finalists",
         "convergence",
         "gene_course",
         "parallel_coordinates",
@@ -31,7 +32,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "failures",
     ),
     "The merge": ("recipe", "layer_path", "coefficients", "kinship"),
-    "Goals": (),
+    "Goals": ("front", "hypervolume", "archive"),
     "Answers": ("answers", "responses", "difficulty", "estimates", "degeneration", "degeneration_course"),
     "What it cost": ("time",),
     "To do it again": ("configuration", "reproduce"),
