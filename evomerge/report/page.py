@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from evomerge import __version__
 from evomerge.report.assets import chart_library, page_script, style_sheet
@@ -156,7 +156,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"version": __version__, "generator": GENERATOR, "complete": COMPLETE, "figure_html": render_figure}
-    made.filters |= {"chart": _chart, "chart_height": _chart_height, "number": _number, "to_the_right": _to_the_right}
+    made.filters |= {
+        "chart": _chart,
+        "chart_height": _chart_height,
+        "inline": _inline,
+        "number": _number,
+        "to_the_right": _to_the_right,
+    }
     made.tests |= {"problem": lambda value: isinstance(value, Problem)}
     return made
 
@@ -173,6 +179,11 @@ def _chart(figure: Figure) -> Markup:
     spec = {key: value for key, value in (figure.chart or {}).items() if key != "$schema"}
     spec["description"] = f"{figure.title}. {figure.lead}"
     return Markup(chart_text(spec).replace("<", r"\u003c"))
+
+
+def _inline(text: str) -> Markup:
+    """Return plain text whose `commands` and names of keys stand as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(_shown(text)))))
 
 
 def _chart_height(figure: Figure) -> int:

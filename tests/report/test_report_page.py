@@ -90,6 +90,12 @@ def test_hostile_words_are_text(figure: Figure) -> None:
     assert SHOWN in "".join(parsed.texts)
 
 
+def test_commands_in_words_stand_as_code() -> None:
+    html = render_figure(Figure("one", "t", "say `evomerge <x>` and `", note="`a` or `<b>`"), strict=True)
+    assert "say <code>evomerge &lt;x&gt;</code> and `" in html
+    assert "<code>a</code> or <code>&lt;b&gt;</code>" in html
+
+
 def test_hostile_words_in_a_chart_end_no_script_and_can_be_seen() -> None:
     figure = Figure("one", HOSTILE, "lead", chart=chart([{"model": HOSTILE, "x": float("nan")}]))
     html = render_figure(figure, strict=True)

@@ -130,7 +130,7 @@ def _typical(tables: Sequence[GeneTable], i: int, of_best: bool) -> str:
 def _chart(rows: Sequence[dict[str, Any]], names: Sequence[str], n_groups: int) -> dict[str, Any]:
     title = "share of what the genes explain"
     base = alt.Chart().encode(
-        y=alt.Y("gene:N", sort=list(names), title=None, axis=alt.Axis(labelLimit=170)),
+        y=alt.Y("gene:N", sort=list(names), title=None),
         tooltip=[
             *([alt.Tooltip("group:N", title="runs")] if n_groups > 1 else []),
             alt.Tooltip("gene:N"),

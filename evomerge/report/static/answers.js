@@ -3,7 +3,7 @@
 "use strict";
 
 customElements.define("evomerge-answers", class extends HTMLElement {
-  static step = 24;
+  static step = 12;
   static kinds = ["lost", "gained", "wrong", "right", "equal", "not judged"];
   static words = { equal: "equally good" };
   // What can be chosen: a name, and which items it takes, of their kind and of whether the first model is right.

@@ -41,13 +41,31 @@ const evomerge = (() => {
   // Legends stand above charts and names beside them, so both must find room in the width.
   const column = 170;
   const columns = (element) => Math.max(1, Math.floor(element.clientWidth / column));
+  const fewer = (element) => [...new Set([1, 2, 3, 6].map((by) => Math.ceil(columns(element) / by)))];
   const wanted = (element) => `${theme()} ${columns(element)}`;
 
-  function configuration(element, name) {
+  function configuration(element, name, { entries = columns(element), stacked = false } = {}) {
     const config = structuredClone(EVOMERGE_THEMES[name]);
-    config.legend = { ...config.legend, columns: columns(element), labelLimit: column - 30 };
-    config.axis = { ...config.axis, labelLimit: Math.min(180, Math.round(element.clientWidth / 3)) };
+    config.legend = { ...config.legend, columns: entries, labelLimit: column - 30 };
+    if (stacked) config.legend.layout = { top: { direction: "vertical", anchor: "start" } };
+    config.axis = { ...config.axis, labelLimit: Math.min(280, Math.round(element.clientWidth / 3)) };
     return config;
+  }
+
+  // Whether legends end inside of the picture; how long their entries are is known when they are drawn.
+  function fits(element) {
+    const { right } = element.getBoundingClientRect();
+    return [...element.querySelectorAll(".role-legend")].every((one) => one.getBoundingClientRect().right <= right + 1);
+  }
+
+  async function embedFitting(element, spec) {
+    let made = await embed(element, spec, configuration(element, theme()));
+    for (const entries of fewer(element)) {
+      if (fits(element)) break;
+      made.finalize();
+      made = await embed(element, spec, configuration(element, theme(), { entries, stacked: true }));
+    }
+    return made;
   }
 
   async function draw(element) {
@@ -57,7 +75,7 @@ const evomerge = (() => {
     chart.drawn = target;
     if (chart.made) hide();
     try {
-      const made = await embed(element, chart.spec, configuration(element, theme()));
+      const made = await embedFitting(element, chart.spec);
       if (chart.drawn !== target) { made.finalize(); return; } // another theme was chosen meanwhile
       chart.made?.finalize();
       chart.made = made;
@@ -144,14 +162,14 @@ const evomerge = (() => {
     ring.remove();
   }
 
-  function entries(value) {
+  function entriesOf(value) {
     if (value === null || typeof value !== "object") return [["", String(value)]];
     return Object.entries(value).map(([name, one]) => [name, String(one)]);
   }
 
   function show(value, x, y) {
     const list = document.createElement("dl");
-    for (const [name, text] of entries(value)) {
+    for (const [name, text] of entriesOf(value)) {
       const term = document.createElement("dt");
       const description = document.createElement("dd");
       term.textContent = name; // always as text: names are anybody's
@@ -243,7 +261,7 @@ const evomerge = (() => {
     const placed = ring.getBoundingClientRect();
     show(value, placed.right - 8, placed.bottom - 8);
     const told = document.getElementById("told");
-    if (told) told.textContent = entries(value).map(([name, text]) => (name ? `${name}: ${text}` : text)).join("; ");
+    if (told) told.textContent = entriesOf(value).map(([name, text]) => (name ? `${name}: ${text}` : text)).join("; ");
   }
 
   // ---- files ----
