@@ -656,6 +656,37 @@ def show(target: str | Path | Recipe, *, candidate: int | None = None, out: str 
     return run(target, candidate=candidate, out=out)
 
 
+def log_run(
+    run_dir: str | Path,
+    to: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    again: bool = False,
+    note: Note | None = None,
+) -> dict[str, int]:
+    """Send a run to a logger, after or while it is searched: one row for each model that was scored.
+
+    Rows that are there already are not sent twice, whether a search or this function sent them.
+
+    Args:
+        run_dir: the run.
+        to: the logger: "tensorboard", "trackio", "wandb", "mlflow", or "my_file.py:Class" of your own.
+        options: its own; see docs/loggers.md.
+        again: whether everything is sent again, to another run there.
+        note: called, also by a thread, with where the run is to be seen, and with warnings.
+
+    Returns:
+        `rows` of the run, and how many of them were `sent` now.
+
+    Raises:
+        ConfigError: if there is no such logger, its library is missing, or an option is wrong.
+        RunError: if the folder is no run, or not all rows were sent.
+    """
+    from evomerge.workflows.loggers import log_run as run
+
+    return run(run_dir, to, options or {}, anew=again, note=note or (lambda _: None))
+
+
 def estimate(
     responses: str | Path | Responses,
     *,
@@ -1083,6 +1114,7 @@ __all__ = [
     "extract_lora",
     "further_formats",
     "inspect",
+    "log_run",
     "measures",
     "merge",
     "method",

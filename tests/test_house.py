@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "dashboard": {"record", "report", "store"},
     "loggers": {"record"},  # records of runs for other people's pages
     # Plain data (recipes, the budget, what a task is) and the registries of names.
-    "config": {"recipe", "search", "evaluation", "estimation", "merge", "optimizers", "strategies"},
+    "config": {"recipe", "search", "evaluation", "estimation", "loggers", "merge", "optimizers", "strategies"},
     "api": {"workflows"},
     "cli": {"api", "config", "zoo"},  # config: its declaration, to be explained; zoo: its own command
 }
@@ -163,6 +163,8 @@ LIGHT = (
     "evomerge.report.page",
     "evomerge.workflows.report",
     "evomerge.dashboard.server",
+    "evomerge.loggers.child",
+    "evomerge.loggers.delivery",
     "evomerge.search.session",
     "evomerge.merge.disk.folder",
     "evomerge.config.reader",
@@ -377,6 +379,7 @@ def test_config_sees_only_plain_data_and_the_registries_of_names() -> None:
         "evaluation.engines.registry.ENGINES",
         "estimation.run_estimators.RUN_ESTIMATORS",
         "merge.methods.registry.METHODS",
+        "loggers.registry.logger_problems",
         "optimizers.registry.OPTIMIZERS",
         "strategies.registry.STRATEGIES",
     }

@@ -53,6 +53,7 @@ from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
 from evomerge.genome.space import Space
+from evomerge.loggers.registry import logger_problems
 from evomerge.merge.kinship import Kinship
 from evomerge.merge.live.models import LiveModels
 from evomerge.merge.sources import Sources
@@ -264,6 +265,7 @@ def prepare(
         devices = find_devices(config.execution)
         problems += memory_problems(config, sources, devices, running_dtype(config.execution.dtype, devices[0]))
     problems += engine_problems(config.evaluation.engine)
+    problems += [one for one in logger_problems(config.loggers, libraries=True) if one not in problems]
     if recorded_splits is None:  # the optimizer of a continued run has worked already
         problems += check_strategies(config, spaces)
     if problems or settings is None:

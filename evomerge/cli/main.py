@@ -22,6 +22,7 @@ COMMANDS = {
     "top": "the live view of a run from elsewhere, or all running ones of a folder",
     "records": "one JSON line per candidate, in order of proposal",
     "answers": "what models answered, side by side: the winner beside the best parent, lost items first",
+    "log": "send a run to TensorBoard, trackio, Weights & Biases or MLflow",
     "explain": "what a key of the configuration means, with its type, range and default; or all keys",
     "space": "list the genes of a configuration with their ranges and starts",
     "inspect": "what models are, and whether they are of one ancestry, before they are merged",

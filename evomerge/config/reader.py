@@ -125,6 +125,7 @@ def _config(keys: SearchKeys) -> SearchConfig | None:
         budget=keys.budget.build(),
         fitness=keys.fitness,
         execution=keys.execution,
+        loggers=keys.loggers,
     )
 
 

@@ -19,6 +19,7 @@ from evomerge.config.schema import (
 from evomerge.errors import unknown_name
 from evomerge.evaluation.chat import chat_problems
 from evomerge.evaluation.task import combination_problems, spec_problems
+from evomerge.loggers.registry import logger_problems
 
 _PLAIN_MEANS = ("mean", "stratified", "weighted")
 """Estimators that need items which were chosen without regard to the candidate."""
@@ -55,6 +56,7 @@ def rule_problems(keys: SearchKeys, given: Mapping[str, Any]) -> list[str]:
         )
         problems += combination_problems(keys.evaluation.tasks, keys.evaluation.objective)
     problems += [*_engine(keys, stages), *_fitness(keys.fitness), *_execution(keys.execution)]
+    problems += logger_problems(keys.loggers)
     return problems
 
 

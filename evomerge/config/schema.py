@@ -949,6 +949,19 @@ class ExecutionConfig(Section):
         return max(int(self.gpus_per_worker or 0), 1 + self.device.count(","))
 
 
+_LOGGER = [
+    {"type": "string"},
+    {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+]
+
+
+def _logger(value: Any) -> dict[str, Any]:
+    named = isinstance(value, Mapping) and isinstance(value.get("name"), str)
+    if not (named or isinstance(value, str)) or not (value["name"] if named else value):
+        raise ValueError
+    return {str(key): one for key, one in value.items() if one is not None} if named else {"name": value}
+
+
 @dataclass(frozen=True)
 class SearchConfig:
     """The configuration of a whole search, as other parts get it; the YAML in `configs/` has the keys of `SearchKeys`.
@@ -956,6 +969,7 @@ class SearchConfig:
     Attributes:
         method: the merge method (of several, the one at the start); None if no stage merges weights.
         stages: the stages, one after the other; at least one.
+        loggers: where rows are sent, too: each with a `name` and its options.
     """
 
     models: ModelsConfig
@@ -967,6 +981,7 @@ class SearchConfig:
     budget: Budget
     fitness: FitnessConfig
     execution: ExecutionConfig
+    loggers: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -1011,6 +1026,20 @@ class SearchKeys(Section):
         FitnessConfig, "how many items a candidate answers, and what its answers are worth"
     )
     execution: ExecutionConfig = section(ExecutionConfig, "where candidates run")
+    loggers: tuple[Any, ...] = key(
+        (),
+        "where each candidate is shown, too: [tensorboard, trackio, wandb, mlflow], or {name: wandb, project: …}\n"
+        "Each is an extra, like evomerge[wandb]; your own is my_file.py:Class. See docs/loggers.md for their options.",
+        must="list names of loggers, or mappings like {name: wandb, project: merges}",
+        json={"anyOf": [*_LOGGER, {"type": "array", "items": {"anyOf": _LOGGER}}]},
+        at_resume=SHOWN,
+    )
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _loggers(cls, value: Any) -> Any:
+        entries = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        return tuple(map(_logger, entries))
 
     def stage_configs(self) -> tuple[StageConfig, ...]:
         """Return the stages; if none are given, one with the whole budget."""

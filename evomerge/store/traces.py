@@ -114,6 +114,14 @@ class TraceTables:
         with self._db._explain_damage():
             return {number: Trace.from_data(json.loads(data)) for number, data in self._rows("traces", "candidate")}
 
+    def get(self, number: int) -> Trace | None:
+        """Return the trace of one candidate, if it has one."""
+        if self._db._one("SELECT 1 FROM sqlite_master WHERE name = 'traces'") is None:
+            return None
+        row = self._db._one("SELECT data FROM traces WHERE candidate = ?", number)
+        with self._db._explain_damage():
+            return None if row is None else Trace.from_data(json.loads(row[0]))
+
     def course(self) -> list[dict[str, Any]]:
         """Return how the strategy stood, the oldest first: what was written, with `candidates`."""
         with self._db._explain_damage():

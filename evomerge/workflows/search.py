@@ -39,6 +39,7 @@ from evomerge.system.references import resolved
 from evomerge.system.secrets import secrets_in_data
 from evomerge.system.text import command, cut, error_text
 from evomerge.workflows import Note
+from evomerge.workflows.loggers import RunLoggers
 from evomerge.workflows.probe import corrected_plan, plan_of, probe_parents
 from evomerge.workflows.run import Run
 
@@ -118,7 +119,15 @@ def carry_out(
         with logging_to(run.log_path) as run_log, own_threads():
             logged = _Logged(listener, note, lambda: _doubts(run, prepared), run)
             logged.begin()
-            _carry_out(run, prepared, logged, stop, note)
+            try:
+                _carry_out(run, prepared, logged, stop, note)
+            except KeyboardInterrupt:
+                logged.loggers.kill()
+                raise
+            except BaseException:
+                logged.loggers.close(stopped=True)
+                raise
+            logged.loggers.close(stopped=False, hurry=lambda: stop.draining)
     except (Interrupted, KeyboardInterrupt) as error:
         raise _stopped(error, run.path) from None
     if run_log.problem is not None and note is not None:
@@ -147,6 +156,7 @@ def _carry_out(run: RunDir, prepared: Prepared, listener: _Logged, stop: StopSig
     database.set_meta(CODE_TASKS, prepared.code_tasks)
     database.set_meta(GENES, prepared.genes)
     database.set_meta(KINSHIP, None if prepared.kinship is None else kinship_data(prepared.kinship))
+    listener.loggers = RunLoggers(run, prepared.config.loggers, note)
     cautions = prepared.cautions
     said = [one.to_data() for one in cautions if one.kind in SHOWN_LATER]
     database.set_meta(SAID, [*said, *(database.get_meta(PROBED) or [])])
@@ -276,6 +286,7 @@ class _Logged:
 
     Attributes:
         corrected: returns the plan of the search by what the baselines took; None: it needs no correction.
+        loggers: which get a row for each model that is scored.
     """
 
     def __init__(
@@ -286,6 +297,7 @@ class _Logged:
         self._note = note
         self._after_baselines = after_baselines
         self.corrected: Callable[[], str | None] = lambda: None
+        self.loggers = RunLoggers(None, (), note)
         self._phase = ""
         self._failed: int | None = 0  # candidates that failed since the beginning; None: one was scored
 
@@ -335,6 +347,7 @@ class _Logged:
         if self._listener is not None:
             listener = self._listener
             self._pass_on(lambda: listener.scored(record, split, score))
+        self.loggers.scored(record, split, score)
         self._tell_failures(record, split)
 
     def _tell_failures(self, record: Record, split: Split) -> None:

@@ -28,7 +28,7 @@ MAY_CHANGE = {
             )
         ),
     },
-    "shown": {"name", "run.dir"},
+    "shown": {"name", "run.dir", "loggers"},
     "place": {"models.base", "models.parents", "evaluation.include_path", "fitness.responses", "space.start"},
     "limit": {"budget.candidates", "budget.items", "budget.seconds"},
     "effect": {"execution.dtype"},
