@@ -200,7 +200,9 @@ def _of_several(runs: Sequence[RunData]) -> Figure | None:
     base = alt.Chart(alt.NamedData("rows"))
     x = alt.X("candidates:Q", title="candidates", axis=alt.Axis(tickMinStep=1))
     scale, title = _scale([row[end] for row in rows for end in ("low", "high")]), TITLE
-    colour = alt.Color("group:N", scale=alt.Scale(domain=labels), legend=alt.Legend(title=None, labelLimit=320))
+    colour = alt.Color(
+        "group:N", scale=alt.Scale(domain=labels), legend=alt.Legend(title=None, labelLimit=320, symbolOpacity=1)
+    )
     band = base.mark_area(opacity=0.15, tooltip=False, interpolate="step-after")
     line = base.mark_line(interpolate="step-after", strokeWidth=2)
     tip = [
