@@ -27,7 +27,7 @@ def run(words: Sequence[str]) -> int:
         "execution.threads=2 or execution=ray (`evomerge explain KEY` says which keys may be changed)",
     )
     add_quiet(parser)
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_intermixed_args(words)
     budget: dict[str, float | int] = {}
     changes: dict[str, Any] = {}
     for word in arguments.changes:
