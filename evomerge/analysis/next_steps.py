@@ -62,11 +62,14 @@ def _steps(status: Mapping[str, Any], records: Sequence[Record]) -> Iterator[Nex
         return
     verdict, kinds = status["verdict"] or {}, {one["kind"] for one in status["warnings"]}
     several = len(status["choice"]["records"]) > 1
-    if several:
-        yield NextStep("export the merges of the choice, and compare them on what matters to you", _export(path, True))
+    export = NextStep("export the merges of the choice, and compare them on what matters to you", _export(path, True))
+    if several and verdict.get("use") is not False:
+        yield export
     elif verdict.get("use"):
         yield NextStep("export the best merge", _export(path, False))
     yield from _on_losses(status)
+    if several and verdict.get("use") is False:
+        yield export
     if "degenerate" in kinds or "cut_answers" in kinds:
         yield NextStep("read what it answered, beside the best parent", command("answers", path))
     if "cut_answers" in kinds or "parent_answers" in kinds:

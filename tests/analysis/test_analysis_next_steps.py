@@ -40,6 +40,15 @@ def test_a_merge_to_use_is_exported() -> None:
     assert steps(ended(use=None)) == []
 
 
+def test_merges_of_which_each_has_lost_a_skill_are_exported_last() -> None:
+    lost = {"task": "add", "lost": True, "share": True, "difference": -0.5, "p_value": 1e-9, "floor": False}
+    rows = [{"id": number, "skills": [lost]} for number in (3, 4)]
+    status = {**ended(False), "choice": {"kind": "front", "records": rows}}
+    assert [one.partition(" ")[0] for one in steps(status)] == ["keep", "read", "export"]
+    status["verdict"]["use"] = None
+    assert steps(status)[0].startswith("export the merges of the choice")
+
+
 def test_a_search_that_still_climbed_goes_on() -> None:
     (step,) = steps(ended(None, 19))
     assert step.endswith("| evomerge resume 'my runs/1' budget.candidates=40 budget.seconds=15")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from made_runs import TWO_OBJECTIVES
+from made_runs import PERPLEXITY, TWO_OBJECTIVES
 
 from evomerge.record import Split
 from evomerge.report.data import RunData
@@ -77,8 +77,6 @@ def test_a_front_is_told_from_end_to_end(open_made: Any) -> None:
 
 
 def test_less_is_better_is_said(open_made: Any) -> None:
-    from made_runs import PERPLEXITY
-
     figure = draw([open_made(specs=(PERPLEXITY,))])
     assert "word_perplexity of wiki (less is better)" in figure.lead
 
