@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from charts import check_chart
 from made_runs import ADD
 
 from evomerge.analysis.degeneration import Degeneration
@@ -52,8 +53,12 @@ def test_the_course_is_that_of_the_candidates(open_made) -> None:
 
 
 def test_every_kind_of_run_has_them_or_none(any_run: RunData) -> None:
-    assert (degeneration.draw([any_run]) is not None) == bool(any_run.baselines)
-    assert degeneration_course.draw([any_run]) is None or len(any_run.records) > 1
+    figure, course = degeneration.draw([any_run]), degeneration_course.draw([any_run])
+    assert (figure is not None) == bool(any_run.baselines)
+    assert course is None or len(any_run.records) > 1
+    for one in (figure, course):
+        if one is not None and one.chart is not None:
+            check_chart(one)
 
 
 def test_several_runs_have_none(open_made) -> None:

@@ -1,6 +1,7 @@
 """Estimates beside validation scores."""
 
 import pytest
+from charts import check_chart
 from made_runs import ADD, PERPLEXITY
 
 from evomerge.report.data import RunData
@@ -49,4 +50,7 @@ def test_other_scores_are_shown_in_their_own_way(open_made, changes: dict) -> No
 
 
 def test_every_kind_of_run_has_it_or_none(any_run: RunData) -> None:
-    assert (draw([any_run]) is None) == (any_run.run.database.choice() is None)
+    figure = draw([any_run])
+    assert (figure is None) == (any_run.run.database.choice() is None)
+    if figure is not None:
+        check_chart(figure)

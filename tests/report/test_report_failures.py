@@ -1,5 +1,7 @@
 """What did not work, counted."""
 
+from charts import check_chart
+
 from evomerge.record import Split
 from evomerge.report.data import RunData
 from evomerge.report.figures.failures import BARS, draw
@@ -39,4 +41,7 @@ def test_several_runs_have_a_table(open_made) -> None:
 
 
 def test_every_kind_of_run_has_it_or_none(any_run: RunData) -> None:
-    assert (draw([any_run]) is None) == all(one.error is None and one.same_as is None for one in any_run.records)
+    figure = draw([any_run])
+    assert (figure is None) == all(one.error is None and one.same_as is None for one in any_run.records)
+    if figure is not None:
+        check_chart(figure)

@@ -1,6 +1,7 @@
 """The response matrix and how hard items are, of runs whose answers are known."""
 
 import numpy as np
+from charts import check_chart
 from made_runs import ADD, PERPLEXITY
 
 from evomerge.record import Split
@@ -37,19 +38,20 @@ def test_each_cell_is_the_answer_of_a_candidate_to_an_item(open_made) -> None:
 
 def test_large_matrices_are_put_together(open_made) -> None:
     run = open_made(
-        specs=(ADD,), candidates=60, items={Split.SEARCH: 200, Split.VALIDATION: 0, Split.TEST: 0}, choice=None
+        specs=(ADD,), candidates=32, items={Split.SEARCH: 160, Split.VALIDATION: 0, Split.TEST: 0}, choice=None
     )
     figure = responses.draw([run])
     data = figure.chart["datasets"]
     by_proposal = [one for one in data["lines"] if one["order"] == responses.PROPOSAL]
     assert 1500 < len(by_proposal) * len(data["columns"]) <= responses.CELLS
     assert "mean of a block" in figure.note
+    check_chart(figure)
     _, _, values = run.task_responses("add")
     whole = values[[n >= 0 for n in run.task_responses("add")[0]]].mean()
     sizes = {one["c"]: one["n"] for one in data["columns"]}, {one["l"]: one["n"] for one in by_proposal}
     cells = [one for one in data["cells"] if one["l"] in sizes[1]]
     total = sum(one["v"] * sizes[0][one["c"]] * sizes[1][one["l"]] for one in cells)
-    assert abs(total / (200 * sum(sizes[1].values())) - whole) < 2e-3
+    assert abs(total / (160 * sum(sizes[1].values())) - whole) < 2e-3
 
 
 def test_how_many_items_decide_nothing_is_said(open_made) -> None:
@@ -71,8 +73,11 @@ def test_metrics_in_a_unit_have_a_matrix_but_no_right_answers(open_made) -> None
 
 def test_every_kind_of_run_has_them_or_none(any_run: RunData) -> None:
     has = any(n >= 0 for task in any_run.entries for n in any_run.task_responses(task)[0])
-    assert (responses.draw([any_run]) is not None) == has
-    assert difficulty.draw([any_run]) is None or has
+    matrix, curve = responses.draw([any_run]), difficulty.draw([any_run])
+    assert (matrix is not None) == has and (curve is None or has)
+    for figure in (matrix, curve):
+        if figure is not None:
+            check_chart(figure)
 
 
 def test_several_runs_are_overlaid(open_made) -> None:

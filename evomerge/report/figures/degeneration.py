@@ -99,7 +99,7 @@ def _chart(run: RunData, shares: Rows, several: bool) -> dict[str, Any]:
         ),
         base.mark_point(filled=True, size=55, opacity=1).encode(x=alt.X("mean:Q", scale=alt.Scale(domainMin=0))),
     )
-    height = min(360, max(90, len(shares) * (len(names) * 13 + 10)))
+    height = min(360, max(110, len(shares) * (len(names) * 13 + 10)))
     return specification(chart.properties(width="container", height=height), rows=rows)
 
 
