@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from evomerge.dashboard.background import Background
 from evomerge.dashboard.live import DrawnPage, LivePages, digest
-from evomerge.dashboard.rows import ROWS_AT_MOST, SORTED, Wish, chosen, rows_of
+from evomerge.dashboard.rows import ROWS_AT_MOST, RunRow, Wish, chosen, rows_of
 from evomerge.dashboard.run_list import ListedRun, RunList
 from evomerge.report.assets import chart_library, page_script, style_sheet
 from evomerge.report.page import environment, render
@@ -40,6 +40,7 @@ class Dashboard:
         self.root = root.resolve()
         self._reading, self._drawing = Background("reading runs"), Background("drawing figures")
         self._runs = RunList(self.root)
+        self._rows: list[RunRow] = []
         self._pages = LivePages(self.root, reading=self._reading, drawing=self._drawing)
         # What all pages need is made once, in the background, since the library of charts may take seconds.
         self._assets = self._drawing.submit(_assets)
@@ -62,12 +63,13 @@ class Dashboard:
 
     async def show_list(self, request: Request) -> Response:
         """Answer with the list of all runs."""
-        return HTMLResponse(render("list.html", **await self._list(request), **await self._linked()))
+        wish, linked = Wish.of(request.query_params), await self._linked()
+        return HTMLResponse(await self._reading.run(lambda: render("list.html", **self._list(wish), **linked)))
 
     async def show_rows(self, request: Request) -> Response:
         """Answer with what changes in the list."""
-        values = await self._list(request)
-        parts = {"rows": str(render("rows.html", **values)), "choices": str(render("choices.html", **values))}
+        wish = Wish.of(request.query_params)
+        parts = await self._reading.run(lambda: self._changing(wish))
         version = digest("".join(parts.values()))
         known = request.query_params.get("version") == version
         return JSONResponse({"version": version, **({} if known else parts)})
@@ -104,10 +106,16 @@ class Dashboard:
 
     # ---- inside ----
 
-    async def _list(self, request: Request) -> dict[str, Any]:
-        wish = Wish.of(request.query_params)
-        runs = await self._reading.run(lambda: list(self._runs.all().values()))
-        rows = rows_of(runs)
+    def _changing(self, wish: Wish) -> dict[str, str]:
+        values = self._list(wish)
+        return {"rows": str(render("rows.html", **values)), "choices": str(render("choices.html", **values))}
+
+    def _list(self, wish: Wish) -> dict[str, Any]:
+        """Return what the list shows; with hundreds of runs that takes a while, so it is called in a thread."""
+        runs = self._runs.all().values()
+        if [row.run for row in self._rows] != list(runs):
+            self._rows = rows_of(runs)
+        rows = self._rows
         found = chosen(rows, wish)
         return {
             "root": self.root,
@@ -118,7 +126,6 @@ class Dashboard:
             "cut": self._runs.cut,
             "states": sorted({row.run.state for row in rows}),
             "tasks": sorted({task for row in rows if row.run.overview is not None for task in row.run.overview.tasks}),
-            "sorted": list(SORTED),
         }
 
     async def _asked(self, request: Request) -> list[ListedRun] | Response:
