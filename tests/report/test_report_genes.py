@@ -178,3 +178,13 @@ def test_names_lose_what_all_of_them_begin_with() -> None:
     assert without_prefix(["t.layers0", "weight.ja"]) == ["t.layers0", "weight.ja"]
     assert without_prefix(["weight.math", "weight.math.head"]) == ["math", "math.head"]
     assert without_prefix(["alone.one"]) == ["alone.one"]
+
+
+def test_of_a_choice_it_is_told_how_common_its_most_common_word_is(open_made, monkeypatch) -> None:
+    run = open_made(candidates=80, twins={}, failed=(), consensus=False)
+    genes = [gene("method", low=0.0, high=1.0, start=0.0, kind="choice", choices=["linear", "ties"], stage=0)]
+    records = [record(i, (float(i % 4 == 0),), 0.9 if i % 4 == 0 else 0.1) for i in range(80)]
+    run.gene_tables = gene_tables(genes, records, {})
+    figure = importance.draw([run])
+    assert "those have ties (100 %), all have linear (75 %)" in figure.lead
+    check_chart(figure)

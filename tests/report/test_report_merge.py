@@ -161,7 +161,7 @@ def test_the_recipe_names_models_without_the_folders_of_one_machine(open_made, m
     assert facts["dtype"] == "bfloat16" and facts["for every tensor"] == "normalize true"
     assert one["yaml"] == outer.to_yaml()
     html = render_figure(figure, strict=True)
-    assert "<details" in html and "data-copy" in html and "both › math" in html
+    assert "<details" in html and "<evomerge-copy label=" in html and "both › math" in html
 
 
 def test_a_path_is_told_in_words_and_several_runs_by_their_kinds(open_made) -> None:

@@ -33,6 +33,9 @@ METHOD, WEIGHT = "method", "weight"
 _NEEDED, _LETTER = 30, 6
 """Pixels of a column in which a number can be read, and of a letter."""
 
+_LONGEST = 14
+"""Letters of a part beside the chart; its tooltips have all."""
+
 _STRONG = 0.72
 """The part of a ramp from which numbers have the colour of the ground, which then is easier to read in both themes."""
 
@@ -80,7 +83,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     note = [f"The numbers {about}." if about else "", _same_everywhere(groups[0][2])]
     if seeds > 1:
         note.append("Means over seeds; the spread is a standard deviation.")
-    note.append("What a parameter means: `evomerge methods NAME`.")
+    note.append("What a parameter means is told by: evomerge methods NAME.")
     return Figure(
         "coefficients",
         title,
@@ -114,7 +117,9 @@ def _same_everywhere(cells: Sequence[_Cell]) -> str:
 
 def _where(cell: Coefficient) -> str:
     """Return the row of a heat map to which a cell belongs, without its parent."""
-    return cell.part or ("" if cell.place.isdigit() or cell.place == ALL else "outside")
+    if not cell.part:
+        return "" if cell.place.isdigit() or cell.place == ALL else "outside"
+    return cell.part if len(cell.part) <= _LONGEST else f"{cell.part.split(', ')[0][:_LONGEST]}, …"
 
 
 def _rows(groups: Sequence[tuple[str, int, Sequence[_Cell]]]) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ def _lead(table: GeneTable, edges: Sequence[str], best: Sequence[float], known: 
     it, their = ("it", "its") if len(at) == 1 else ("them", "their")
     return (
         f"{len(at)} of {n} genes of the best merge {verb} at the edge of {their} range: {', '.join(words)}{more}. "
-        f"Where the method allows more, widen {it} (`space.genes`) and search again."
+        f"Where the method allows more, widen {it} (space.genes) and search again."
     )
 
 
@@ -154,5 +154,10 @@ def _chart(table: GeneTable, chosen: Sequence[int], shown: Sequence[int], best: 
             tooltip=[alt.Tooltip("said:N", title="line"), alt.Tooltip("word:N", title="value")],
         )
     )
-    layers = alt.layer(limits, dots, failed, star, data=alt.NamedData("rows")).add_params(gene, words)
+    charts = [limits, dots]
+    if any(row["f"] is None for row in rows):
+        charts.append(failed)
+    if any(row["best"] for row in rows):
+        charts.append(star)
+    layers = alt.layer(*charts, data=alt.NamedData("rows")).add_params(gene, words)
     return specification(layers.properties(width="container", height=280), rows=rows, genes=genes)

@@ -13,7 +13,7 @@ from evomerge.analysis.gene_importance import BEST_SHARE, FEWEST, GeneShare, gen
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
-from evomerge.report.genes import GeneTable, digits
+from evomerge.report.genes import GeneTable, digits, without_prefix
 from evomerge.report.groups import groups_of
 
 MOST = 12
@@ -123,14 +123,17 @@ def _typical(tables: Sequence[GeneTable], i: int, of_best: bool) -> str:
     if not values:
         return "asleep"
     if gene.kind == "choice":
-        return gene.word(max(dict.fromkeys(values), key=values.count))
+        common = max(dict.fromkeys(values), key=values.count)
+        return f"{gene.word(common)} ({100 * values.count(common) / len(values):.0f} %)"
     return gene.word(float(np.median(values)))
 
 
 def _chart(rows: Sequence[dict[str, Any]], names: Sequence[str], n_groups: int) -> dict[str, Any]:
-    title = "share of what the genes explain"
+    title = "share explained"
+    short = dict(zip(names, without_prefix(names), strict=True))  # what all begin with says nothing
+    rows = [{**row, "short": short[row["gene"]]} for row in rows]
     base = alt.Chart().encode(
-        y=alt.Y("gene:N", sort=list(names), title=None),
+        y=alt.Y("short:N", sort=list(short.values()), title=None),
         tooltip=[
             *([alt.Tooltip("group:N", title="runs")] if n_groups > 1 else []),
             alt.Tooltip("gene:N"),
@@ -152,7 +155,7 @@ def _chart(rows: Sequence[dict[str, Any]], names: Sequence[str], n_groups: int) 
         bars = bars.encode(color=alt.Color("group:N", title=None), yOffset="group:N")
         lines = lines.encode(yOffset="group:N")
     height = 60 + len(names) * (22 if n_groups == 1 else 12 * (n_groups + 1))
-    chart = alt.layer(bars, lines, data=alt.NamedData("rows")).properties(width="container", height=min(height, 360))
+    chart = alt.layer(bars, lines, data=alt.NamedData("rows")).properties(width="container", height=min(max(height, 100), 360))
     return specification(chart, rows=rows)
 
 

@@ -32,7 +32,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     shown = found[:MOST_RUNS]
     left_out = len(found) - len(shown)
     lead = _lead(*found[0][1:]) if len(found) == 1 else _leads([best.recipe for _, _, best in found])
-    note = "What a parameter means: `evomerge methods NAME`."
+    note = "What a parameter means is told by: evomerge methods NAME."
     return Figure(
         "recipe",
         "The recipe",
