@@ -155,7 +155,9 @@ def _chart(rows: Sequence[dict[str, Any]], names: Sequence[str], n_groups: int) 
         bars = bars.encode(color=alt.Color("group:N", title=None), yOffset="group:N")
         lines = lines.encode(yOffset="group:N")
     height = 60 + len(names) * (22 if n_groups == 1 else 12 * (n_groups + 1))
-    chart = alt.layer(bars, lines, data=alt.NamedData("rows")).properties(width="container", height=min(max(height, 100), 360))
+    chart = alt.layer(bars, lines, data=alt.NamedData("rows")).properties(
+        width="container", height=min(max(height, 100), 360)
+    )
     return specification(chart, rows=rows)
 
 
