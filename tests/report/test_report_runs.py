@@ -35,7 +35,8 @@ def test_runs_that_are_not_complete_are_marked(open_made: Any) -> None:
     begun = {"candidates": 0, "baselines": False, "choice": None}
     runs = [open_made(), open_made(seed=1, state="failed", error="no disk", **begun)]
     figure = side_by_side.draw(runs)
-    assert figure.table.rows[1][2] == "failed: no disk" and 1 in figure.table.marked
+    row = dict(zip(figure.table.columns, figure.table.rows[1], strict=True))
+    assert row["state"] == "failed: no disk" and 1 in figure.table.marked
     assert figure.lead.endswith("1 of the runs is not complete, and left out of that.")
     assert side_by_side.draw(runs[:1]) is None
     assert "No gain is known." in side_by_side.draw([runs[1], runs[1]]).lead

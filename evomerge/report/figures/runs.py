@@ -29,8 +29,16 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     groups = groups_of(runs)
     settings = {id(run): group.setting for group in groups for run in group.runs}
     keys = list(dict.fromkeys(key for group in groups for key in group.setting))[:_SETTINGS]
-    columns = ["run", "seed", *keys, "state", "candidates", "best merge, test", "gain over the best parent [95 %]"]
-    columns += ["p", "best parent", "lost skills", "use it", "time"]
+    columns = [
+        "run",
+        "best merge, test",
+        "gain over the best parent [95 %]",
+        "p",
+        "best parent",
+        "lost skills",
+        "use it",
+    ]
+    columns += [*keys, "seed", "state", "candidates", "time"]
     rows = [
         _row(run, label, [settings[id(run)].get(key) for key in keys])
         for run, label in zip(runs, labels_of(runs), strict=True)
@@ -55,16 +63,16 @@ def _row(run: RunData, label: str, settings: Sequence[str | None]) -> list[Cell]
     use = {True: "yes", False: "no", None: "weigh"}[verdict] if found["best"] is not None else None
     return [
         label,
-        run.seed,
-        *settings,
-        state,
-        status["candidates"],
         style.score(found["test"]) if found["test"] else None,
         style.difference(one) if one else None,
         p_number(one["p_value"]) if one else None,
         found["best_parent"],
         ", ".join(found["lost"]) or ("none" if found["best"] is not None else None),
         use,
+        *settings,
+        run.seed,
+        state,
+        status["candidates"],
         duration(status["seconds"]),
     ]
 
