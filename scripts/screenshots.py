@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -31,8 +33,11 @@ IMAGES = ROOT / "docs" / "images"
 SHAPES = {1280: 1400, 390: 844}
 """Width of the window to the height of the picture of the page's beginning."""
 
-FIGURES: tuple[str, ...] = ("progress", "answers")
+FIGURES: tuple[str, ...] = ("coefficients", "answers")
 """Figures that have a picture of their own, at the greater width."""
+
+PLACE = Path("outputs/demo/run")
+"""What the demo's run is called in the pictures."""
 
 MOST_BYTES = 300_000
 LONGEST = 1800
@@ -48,22 +53,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         page = folder / "report.html"
-        runs = arguments.runs or [demo(folder / "run")]
+        images = IMAGES if arguments.all is None else arguments.all.absolute()
+        runs = [beside(Path(run), folder) for run in arguments.runs] or [demo(folder / PLACE)]
+        os.chdir(folder)  # so that no path of this machine is in the pictures
         print(*api.report(runs, out=page, note=print).problems, sep="\n")
         with start_browser(folder) as browser:
-            if arguments.all is None:
-                IMAGES.mkdir(exist_ok=True)
-                save(pictures(browser, page), IMAGES)
-            else:
-                arguments.all.mkdir(parents=True, exist_ok=True)
-                save(pieces(browser, page), arguments.all)
+            images.mkdir(parents=True, exist_ok=True)
+            save((pictures if arguments.all is None else pieces)(browser, page), images)
 
 
-def demo(folder: Path) -> Path:
-    """Run the search of `make demo`."""
+def demo(place: Path) -> Path:
+    """Run the search of `make demo`, and return its folder as somebody names it who stands beside it."""
     from evomerge.cli.compose import compose
 
-    return api.search(compose(["experiment=zoo_ja_math", "seed=0"]), run_dir=folder, note=print).path
+    api.search(compose(["experiment=zoo_ja_math", "seed=0"]), run_dir=place, note=print)
+    return PLACE
+
+
+def beside(run: Path, folder: Path) -> Path:
+    """Copy a run into a folder, and return where it is, seen from there."""
+    place = PLACE.with_name(run.name)
+    shutil.copytree(run, folder / place)
+    return place
 
 
 def pictures(browser: Browser, page: Path) -> Iterator[tuple[str, bytes]]:
@@ -101,8 +112,8 @@ def ready(browser: Browser, page: Path, width: int, theme: str) -> None:
     """Open the page, with all charts drawn."""
     browser.open(page, width=width, theme=theme)
     browser.draw_all()
-    browser.driver.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
-    time.sleep(0.5)
+    browser.driver.execute_script("document.activeElement.blur(); scrollTo({top: 0, behavior: 'instant'})")
+    time.sleep(1.0)
 
 
 def picture(browser: Browser, x: float, y: float, width: float, height: float) -> bytes:

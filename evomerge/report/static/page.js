@@ -48,7 +48,7 @@ const evomerge = (() => {
     const config = structuredClone(EVOMERGE_THEMES[name]);
     config.legend = { ...config.legend, columns: entries, labelLimit: column - 30 };
     if (stacked) config.legend.layout = { top: { direction: "vertical", anchor: "start" } };
-    config.axis = { ...config.axis, labelLimit: Math.min(280, Math.round(element.clientWidth / 3)) };
+    config.axis = { ...config.axis, labelLimit: Math.min(280, Math.max(150, Math.round(element.clientWidth / 3))) };
     return config;
   }
 
