@@ -15,7 +15,7 @@ def test_a_made_up_run_is_a_run(open_made) -> None:
     assert [record.state for record in run.records].count(State.FAILED) == 1
     assert run.records[6].same_as == 2 and run.records[6].fitness == run.records[2].fitness
     assert len(run.traces) == 16 and [one["candidates"] for one in run.course] == [4, 8, 12, 16]
-    assert len(run.genes) == 9 and len(run.kinship["pairs"]) == 3
+    assert len(run.genes) == 9 and len(run.kinship["pairs"]) == 6  # with the base, too
     assert run.best_parent.name in ("math", "words", "code")
     numbers, items, values = run.responses("add", "acc")
     assert values.shape == (len(numbers), len(items)) == (18, 20)
