@@ -115,7 +115,7 @@ class Database:
         self._together = False
         self._reading = False
         self._read: dict[tuple[int, Split], list[ItemScore]] = {}  # in this snapshot
-        self._recipes: dict[str, Recipe] | None = None  # by hash, in a frozen database: reading one takes a while
+        self._recipes: dict[str, Recipe] | None = None  # by hash, where nothing changes: reading one takes a while
         self.answers = AnswerTables(self)
         self.traces = TraceTables(self)
         # A reader, too, asks for write access, unless it must not mend: a transaction that a killed writer left must be
@@ -538,19 +538,20 @@ class Database:
     def snapshot(self) -> Iterator[None]:
         """Let all reads within see the state of the same commit.
 
-        The writer cannot commit meanwhile, so nothing that takes long may stand in it. Item scores that were read stay
-        in memory until it ends.
+        The writer cannot commit meanwhile, so nothing that takes long may stand in it. Item scores and recipes that
+        were read stay in memory until it ends.
         """
         if self._reading or self._together:
             yield
             return
         with explain_database_errors(self.path):
             self._db.execute("BEGIN")
-        self._reading = True
+        self._reading, recipes = True, self._recipes
+        self._recipes = {} if recipes is None else recipes
         try:
             yield
         finally:
-            self._reading = False
+            self._reading, self._recipes = False, recipes
             self._read.clear()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -595,7 +596,7 @@ class Database:
             self._db.execute("INSERT OR REPLACE INTO progress (key, value) VALUES (?, ?)", (key, _json(value)))
 
     def _known_recipes(self) -> dict[str, Recipe]:
-        """Return where recipes that were read are found again by their hash; a frozen database keeps them."""
+        """Return where recipes that were read are found again by their hash, as long as nothing changes."""
         return {} if self._recipes is None else self._recipes
 
     def _read_records(self, where: str, values: tuple[Any, ...], recipes: dict[str, Recipe]) -> list[Record]:
