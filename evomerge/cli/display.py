@@ -15,7 +15,7 @@ from rich.text import Text
 
 from evomerge.api import Moment, Record, Score, Split, Watch, watch
 from evomerge.cli.console import make_console
-from evomerge.cli.live.lines import best_words, progress_words, record_words
+from evomerge.cli.live.lines import best_words, gain_words, progress_words, record_words
 from evomerge.cli.live.marks import marks_for
 from evomerge.cli.live.picture import last_picture, picture
 from evomerge.cli.live.rows import fitted, plain
@@ -135,7 +135,7 @@ class Display:
         said = [record_words(record, split, score, worst=moment is not None and moment.worst)]
         if moment is not None and searching:
             said += [text for text in (best_words(moment),) if text and not improved]
-            gain = (best_words(moment) or "").partition(", ")[2] if improved else ""
+            gain = gain_words(moment) if improved else None
             said[0] += f", the best so far{f', {gain}' if gain else ''}" if improved else ""
         where = visible(self._phase) if moment is None else progress_words(moment)
         self.note(f"{where}: {'; '.join(said)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import sys
@@ -29,6 +30,9 @@ PAUSES = (1.0, 4.0)
 
 MOST_WAITING = 64
 """So many rows at most are sent before they are handed over safely and noted."""
+
+TOO_LATE = 3
+"""The exit status where the library still works, or hangs, long after the last row came."""
 
 Tell = Callable[[Mapping[str, Any]], None]
 Waiting = Callable[[], bool]
@@ -52,7 +56,7 @@ def serve(lines: Iterable[str], tell: Tell, more: Waiting, *, pauses: tuple[floa
     try:
         logger = make_logger(name, asked["options"])
         path = ledger_path(Path(asked["run"]), name, logger.place)
-        ledger = SentNotes(path, logger.place, anew=bool(asked["anew"]))
+        ledger = SentNotes(path, logger.place, wait=asked["turn"], anew=bool(asked["anew"]))
         run, again = ledger.run, ledger.begun
         begun = _tried(lambda: logger.begin(facts, run, again=again), pauses)
         if begun.logged is not None:
@@ -131,9 +135,15 @@ def main() -> int:
     arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:  # at once, so that the search never waits for a library that is slow
-        for line in heard:
+        patience = math.inf
+        for i, line in enumerate(heard):
+            if i == 0:
+                patience = float(json.loads(line)["begin"]["patience"])
             arrived.put(line)
         arrived.put(None)
+        threading.Event().wait(min(patience, threading.TIMEOUT_MAX))
+        print("the time to send what had arrived is over", file=sys.stderr, flush=True)
+        os._exit(TOO_LATE)  # whatever the library waits for: nobody is there who could end it
 
     threading.Thread(target=read, daemon=True).start()
 

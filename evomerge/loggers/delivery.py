@@ -23,6 +23,10 @@ MOST_QUEUED = 10_000
 """Rows that wait for a logger at most, a few MB; what comes beyond is sent from the run folder later."""
 
 
+PATIENCE, LEFT_ALONE, TURN = 60.0, 70.0, 90.0
+"""Seconds for which a search waits for a logger at its end, after which the process ends by itself where the search is
+gone, and for which the next session's process waits for that."""
+
 STEP, LAST = 0.05, 2.0
 """Seconds between looks at a process that is waited for, and that one may take to be gone once it was killed."""
 
@@ -32,6 +36,7 @@ class Delivery:
 
     Attributes:
         name: of the logger.
+        options: its own.
         lost: how many rows were given and are not sent: by now, or for good where `problem` is set.
         problem: why the logger was left out; None: it was not.
         sent: how many rows this process sent.
@@ -48,6 +53,8 @@ class Delivery:
         doubt: Callable[[str], None] = lambda _: None,
         anew: bool = False,
         most: int = MOST_QUEUED,
+        patience: float = LEFT_ALONE,
+        turn: float = TURN,
     ) -> None:
         """Start the process; nothing waits for it.
 
@@ -60,11 +67,13 @@ class Delivery:
             doubt: called, in a thread, with why the logger is left out.
             anew: whether all is sent again, to another run outside.
             most: see `MOST_QUEUED`.
+            patience: seconds that the process may take when no more rows can come, whether or not anybody waits.
+            turn: seconds that it may wait for another process which sends the same run to the same place.
 
         Raises:
             RunError: if its log cannot be written, so that nothing can be noted either.
         """
-        self.name, self.problem, self.sent = name, None, 0
+        self.name, self.options, self.problem, self.sent = name, dict(options), None, 0
         self._given = self._known = 0
         self._tell, self._doubt, self._ended = tell, doubt, False
         self._queue: queue.Queue[str | None] = queue.Queue(most)
@@ -73,8 +82,8 @@ class Delivery:
             self._log.parent.mkdir(exist_ok=True)
             with self._log.open("ab") as said:
                 self._process = _start(said)
-        begin = {"facts": facts.to_data(), "logger": name, "options": dict(options), "anew": anew}
-        self._put({"begin": {**begin, "run": str(folder.absolute())}})
+        begin = {"facts": facts.to_data(), "logger": name, "options": self.options, "anew": anew, "turn": turn}
+        self._put({"begin": {**begin, "patience": patience, "run": str(folder.absolute())}})
         self._writer, self._reader = (
             threading.Thread(target=work, name=f"evomerge logger {name}", daemon=True)
             for work in (self._write, self._read)

@@ -19,7 +19,7 @@ from evomerge.analysis.verdict import objective_of, with_verdict
 from evomerge.errors import ConfigError, EvomergeError, RunError
 from evomerge.evaluation.intervals import mean_score
 from evomerge.evaluation.objective import Objectives
-from evomerge.loggers.delivery import Delivery
+from evomerge.loggers.delivery import PATIENCE, Delivery
 from evomerge.loggers.ledger import rows_sent
 from evomerge.loggers.registry import logger_problems
 from evomerge.loggers.row import LogRow, RunFacts, Summary, row_key
@@ -39,8 +39,11 @@ MOST_GENES = 32
 MOST_ERROR = 500
 """Most characters of why a candidate failed."""
 
-PATIENCE, STOPPED, AFTERWARDS = 60.0, 5.0, 3600.0
-"""Seconds that loggers may take at the end of a search, of one that was stopped, and for `evomerge log`."""
+STOPPED, AFTERWARDS = 5.0, 3600.0
+"""Seconds that loggers may take at the end of a search that was stopped, and for `evomerge log`."""
+
+TURN = 10.0
+"""Seconds that `evomerge log` waits for another process that sends the same run to the same place."""
 
 
 def facts_of(run: RunDir, objectives: Objectives | None) -> RunFacts:
@@ -263,7 +266,7 @@ class RunLoggers:
             for one in self._deliveries:
                 one.wait(end - time.monotonic(), hurry)
                 if one.lost > 0 and one.problem is None:
-                    how = command("log", self._run.path, "--to", one.name)
+                    how = log_command(self._run.path, one.name, one.options)
                     self._warn(f"{one.lost} rows were not sent to {one.name} in time; `{how}` sends them")
         finally:
             self.kill()
@@ -274,12 +277,13 @@ class RunLoggers:
             one.wait(0.0)
 
     def _begin(self, entry: Mapping[str, Any], facts: RunFacts) -> None:
-        options = {key: value for key, value in entry.items() if key != "name"}
+        name, options = str(entry["name"]), {key: value for key, value in entry.items() if key != "name"}
+        later = log_command(self._run.path, name, options)
+        doubt = lambda text: self._warn(f"{text}; once that is mended, `{later}` sends what is missing")  # noqa: E731
         try:
-            made = Delivery(str(entry["name"]), options, facts, self._run.path, self._say, doubt=self._warn)
-            self._deliveries.append(made)
+            self._deliveries.append(Delivery(name, options, facts, self._run.path, self._say, doubt=doubt))
         except (OSError, EvomergeError) as error:
-            self._warn(f"the logger {entry['name']} is left out, the search goes on: {error}")
+            self._warn(f"the logger {name} is left out, the search goes on: {error}")
 
     def _send(self, row: LogRow) -> None:
         for one in self._deliveries:
@@ -316,6 +320,13 @@ class _noted_only:  # noqa: N801 - reads as the context that it is
         return False
 
 
+def log_command(run: Path, name: str, options: Mapping[str, Any]) -> str:
+    """Return the command that sends what is missing to the same place, as it can be pasted into a shell."""
+    given = {key: value for key, value in options.items() if value is not None}
+    words = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in given.items()]
+    return command("log", run, "--to", name, *words)
+
+
 def log_run(
     run_dir: str | Path, to: str, options: Mapping[str, Any], *, anew: bool, note: Callable[[str], None]
 ) -> dict[str, int]:
@@ -326,7 +337,7 @@ def log_run(
     with RunDir.open(run_dir, frozen=True) as run:
         rows = LogRows(run)
         facts, count = facts_of(run, rows.objectives), 0
-        delivery = Delivery(to, options, facts, run.path, note, anew=anew, most=0)
+        delivery = Delivery(to, options, facts, run.path, note, anew=anew, most=0, patience=2 * AFTERWARDS, turn=TURN)
         try:
             for row in rows.all():
                 delivery.send(row)

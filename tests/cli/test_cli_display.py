@@ -1,6 +1,7 @@
 """Tables and lines for people hold whatever words users and libraries choose."""
 
 import io
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from made_runs import made_run
 from rich.console import Console
 
 from evomerge import api
@@ -99,6 +101,21 @@ def test_a_resumed_search_remembers_the_best_of_before(tmp_path: Path) -> None:
     (line,) = [line for line in text_of(console).splitlines() if "candidate 2" in line]
     assert line.startswith("search 3 of 4") and "candidate 2 50.0 % [40.0, 60.0] on the search items" in line
     assert "best candidate 0 80.0 % [70.0, 90.0]" in line and "the best so far" not in line
+
+
+def test_a_new_best_is_shown_with_its_gain_alone(tmp_path: Path) -> None:
+    console = shown()
+    with RunDir.open(made_run(tmp_path / "run", candidates=6)) as run, Display(console) as display:
+        best = max(run.database.records(), key=lambda one: one.fitness or 0.0)
+        score = (best.scores or {})[Split.SEARCH]
+        display.attach(run.path)
+        display.phase("search", 9, 6)
+        display._best = -1.0
+        display.scored(best, Split.SEARCH, score)
+    (line,) = [line for line in text_of(console).splitlines() if "the best so far" in line]
+    text, gain = line.split("the best so far, ")
+    assert f"{100 * score.mean:.1f} % [{100 * score.low:.1f}, " in text
+    assert re.match(r"[+-][\d.]+ points \[.*, .*\] over \S+, the best parent$", gain), line
 
 
 def test_status_of_a_run_that_stopped_in_its_baselines_shows_those_that_were_scored(

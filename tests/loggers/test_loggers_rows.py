@@ -1,11 +1,13 @@
 """What a row holds, and that the same rows come whenever a run is sent."""
 
+import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Sent
+from conftest import Sent, SentRun
 from logged import keys, told
 from made_runs import HOSTILE, MadeRun, made_run
 
@@ -18,33 +20,30 @@ from evomerge.store import RunDir
 METRICS = {"add": "acc", "reverse": "exact_match"}
 
 
-def test_each_model_has_a_row_on_each_split_once_and_in_order(run: Path, tmp_path: Path, send: Sent) -> None:
-    done = send(run)
-    found = keys(tmp_path / "told.jsonl")
-    with RunDir.open(run) as opened:
+def test_each_model_has_a_row_on_each_split_once_and_in_order(sent_run: SentRun) -> None:
+    found = keys(sent_run.file)
+    with RunDir.open(sent_run.run) as opened:
         records = list(opened.database.records(baselines=True))
     expected = {f"search {one.number}" for one in records} | {
         f"{split} {one.number}" for one in records for split in one.scores or {}
     }
-    assert set(found) == expected and len(found) == len(expected) == done["rows"] == done["sent"]
+    assert set(found) == expected and len(found) == len(expected) == sent_run.done["rows"] == sent_run.done["sent"]
     numbers = [int(key.split()[1]) for key in found if key.startswith("search")]
     assert numbers == sorted(numbers, key=lambda n: (n >= 0, abs(n)))
 
 
-def test_the_facts_of_a_run_come_first(run: Path, tmp_path: Path, send: Sent) -> None:
-    send(run)
-    (begun,) = told(tmp_path / "told.jsonl", "begin")
+def test_the_facts_of_a_run_come_first(sent_run: SentRun) -> None:
+    (begun,) = told(sent_run.file, "begin")
     assert begun["name"] == "a run" and begun["group"] == "runs" and begun["project"] == "made up"
     assert begun["seed"] == 0 and begun["parents"] == ["math", "words", "code"] and begun["tasks"] == ["add", "reverse"]
     assert begun["objectives"] == {"score": "maximize"} and begun["again"] is False
 
 
-def test_a_row_says_what_the_record_says(run: Path, tmp_path: Path, send: Sent) -> None:
-    send(run)
-    rows = [LogRow.from_data(row) for row in told(tmp_path / "told.jsonl", "row")]
+def test_a_row_says_what_the_record_says(sent_run: SentRun) -> None:
+    rows = [LogRow.from_data(row) for row in told(sent_run.file, "row")]
     best = -math.inf
     failed = 0
-    with RunDir.open(run) as opened:
+    with RunDir.open(sent_run.run) as opened:
         traces, parents = opened.database.traces.all(), opened.database.baselines()
         highest = max(one.scores[Split.SEARCH].mean for one in parents if one.name in ("math", "words", "code"))
         for row in (one for one in rows if one.split == "search"):
@@ -65,14 +64,13 @@ def test_a_row_says_what_the_record_says(run: Path, tmp_path: Path, send: Sent) 
     assert failed == 1 and any(row.error for row in rows)
 
 
-def test_the_end_says_the_verdict_the_scores_and_the_file(run: Path, tmp_path: Path, send: Sent) -> None:
-    send(run)
-    (end,) = told(tmp_path / "told.jsonl", "finished")
-    status = api.status(run)
+def test_the_end_says_the_verdict_the_scores_and_the_file(sent_run: SentRun) -> None:
+    (end,) = told(sent_run.file, "finished")
+    status = api.status(sent_run.run)
     assert end["state"] == "complete" and end["verdict"] == status["verdict"]["text"]
     assert end["scores"]["test"] == status["best"]["test"]["mean"] and end["best"] == status["best"]["name"]
     assert end["scores"]["test/add"] == status["best"]["tasks"]["add"]["test"]["mean"]
-    assert set(end["files"]) == ({"best.yaml"} if (run / "best.yaml").exists() else set())
+    assert set(end["files"]) == ({"best.yaml"} if (sent_run.run / "best.yaml").exists() else set())
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -110,15 +108,36 @@ def test_any_kind_of_run_makes_rows_whose_numbers_are_finite(kind: str, tmp_path
         assert max(row.failed for row in rows) == 5 and summary.best is None
 
 
-def test_nothing_of_what_was_asked_or_answered_is_sent(tmp_path: Path, send: Sent) -> None:
-    send(made_run(tmp_path / "run", answers=True))
-    with RunDir.open(tmp_path / "run") as opened:
-        number, split = next((number, split) for number, split in opened.database.answers.kept())
-        answers = opened.database.answers.get(number, split) if hasattr(opened.database.answers, "get") else []
-    text = (tmp_path / "told.jsonl").read_text()
-    for one in answers:
-        assert all(str(response) not in text for response in one.responses)
-    assert "responses" not in text and "target" not in text
+def texts_in(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        for one in data.values():
+            yield from texts_in(one)
+    elif isinstance(data, Sequence):
+        for one in data:
+            yield from texts_in(one)
+
+
+def test_nothing_of_what_was_asked_or_answered_is_sent(sent_run: SentRun) -> None:
+    own: dict[str, set[str]] = {"answers": set(), "prompts": set()}
+    with RunDir.open(sent_run.run) as opened:
+        answers = opened.database.answers
+        kept = answers.kept()
+        assert any(number < 0 for number, _ in kept) and {split for _, split in kept} == set(Split)
+        for number, split in kept:
+            own["answers"].update(texts_in([(one.responses, one.filtered) for one in answers.of(number, split)]))
+            asked = answers.prompts(number, split).values()
+            # The right answer may be a number like 3, which stands in any row.
+            own["prompts"].update(
+                text for one in asked for text in texts_in([one.requests, one.document]) if len(text) > 5
+            )
+    assert min(map(len, own.values())) > 20 and min(map(len, own["answers"])) > 10
+    sent = set(texts_in([json.loads(line) for line in sent_run.file.read_text().splitlines()]))
+    assert "candidate 3" in sent  # what is sent is found this way
+    everything = "\0".join(sent)
+    for texts in own.values():
+        assert [text for text in texts if text in everything] == []
 
 
 def test_secrets_are_not_sent(tmp_path: Path, send: Sent) -> None:

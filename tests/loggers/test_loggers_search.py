@@ -1,7 +1,7 @@
 """Searches with loggers: the same records, whatever a logger does; continued, killed, stopped."""
 
 import json
-import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,8 +14,10 @@ from logged import fake, keys, told
 from tiny_search import composed, write_tiny
 
 from evomerge import api
+from evomerge.cli.log import _option
 from evomerge.errors import ConfigError, Interrupted
 from evomerge.store import RunDir
+from evomerge.workflows.loggers import log_command
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,10 @@ def test_a_logger_that_fails_changes_nothing_and_is_named_once(
     notes = list[str]()
     run = searched(tiny, tmp_path / "run", fake(tmp_path / "told.jsonl", mood), note=notes.append)
     assert facts(run) == facts(plain) and api.status(run)["state"] == "complete"
-    assert len([text for text in notes if text.startswith("warning: the logger")]) == 1, notes
+    (said,) = [text for text in notes if text.startswith("warning: the logger")]
+    entry = fake(tmp_path / "told.jsonl", mood)
+    how = log_command(run, entry["name"], {"file": entry["file"], "mood": mood})
+    assert said.endswith(f"`{how}` sends what is missing")
     assert "left out" in (run / "run.log").read_text()
     entry = fake(tmp_path / "told.jsonl")
     assert api.log_run(run, entry["name"], {"file": entry["file"]})["sent"] > 0
@@ -160,14 +165,26 @@ def test_a_killed_search_sends_the_rest_when_it_is_continued(tiny: Path, tmp_pat
     file, run = tmp_path / "told.jsonl", tmp_path / "run"
     own = tiny.with_name("with_logger.yaml")
     own.write_text(f"{tiny.read_text()}loggers: {json.dumps([fake(file, 'slow')])}\n")
-    words = [sys.executable, "-m", "evomerge", "search", str(own), f"run.dir={run}", "budget.candidates=12"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(1200):
-        if len(keys(file)) >= 3:
-            break
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    done = subprocess.run([sys.executable, "-m", "evomerge", "resume", str(run)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert sorted(keys(file)) == sorted(expected(run)) and len(told(file, "begin")) == 2
+    words = [sys.executable, "-m", "evomerge", "search", str(own), f"run.dir={run}", "budget.candidates=2000"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and not {"search 0", "search 1"} <= set(keys(file)):
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        said = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, said  # in the middle
+    with RunDir.open(run) as opened:
+        done = opened.database.count()
+    assert 2 <= done < 2000 and not told(file, "finished")
+    api.resume(run, budget={"candidates": done + 3})
+    assert sorted(keys(file)) == sorted(expected(run)) and f"search {done + 2}" in keys(file)
+    first, second = told(file, "begin")
+    assert first["run"] == second["run"] and [end["state"] for end in told(file, "finished")] == ["complete"]
+
+
+def test_a_hint_brings_what_is_missing_to_the_same_place() -> None:
+    options = {"project": "my merges", "files": False, "dir": None}
+    said = log_command(Path("my runs/1"), "my loggers.py:Mine", options)
+    assert said == "evomerge log 'my runs/1' --to 'my loggers.py:Mine' 'project=my merges' files=false"
+    assert dict(map(_option, shlex.split(said)[5:])) == {"project": "my merges", "files": False}

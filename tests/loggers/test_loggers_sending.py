@@ -16,7 +16,7 @@ from logged import FAKE, fake, keys, told
 from made_runs import made_run
 
 from evomerge.errors import RunError
-from evomerge.loggers.child import serve
+from evomerge.loggers.child import TOO_LATE, serve
 from evomerge.loggers.delivery import Delivery
 from evomerge.loggers.ledger import SentNotes, ledger_path, rows_sent
 from evomerge.loggers.registry import LOGGERS
@@ -32,7 +32,15 @@ def row(number: int) -> LogRow:
 def served(folder: Path, mood: str, numbers: range, **begin: Any) -> list[dict[str, Any]]:
     """Serve rows in this process, without pauses; return what was told."""
     options = {"file": str(folder / "told.jsonl"), "mood": mood}
-    asked = {"facts": FACTS.to_data(), "logger": FAKE, "options": options, "anew": False, "run": str(folder), **begin}
+    asked = {
+        "facts": FACTS.to_data(),
+        "logger": FAKE,
+        "options": options,
+        "anew": False,
+        "turn": 0.0,
+        "run": str(folder),
+        **begin,
+    }
     lines = [{"begin": asked}, *({"row": row(n).to_data()} for n in numbers)]
     found: list[dict[str, Any]] = []
     serve(map(json.dumps, lines), lambda what: found.append(dict(what)), lambda: True, pauses=(0.0, 0.0))
@@ -194,6 +202,32 @@ os.kill(os.getpid(), signal.SIGKILL)
     found = keys(tmp_path / "told.jsonl")
     assert found[:20] == [f"search {n}" for n in range(20)] and len(found) in (24, 25)
     assert rows_sent(tmp_path, FAKE) == set(found)
+
+
+def test_a_process_that_hangs_ends_when_nobody_is_left_who_could_end_it(started: Any) -> None:
+    delivery, _ = started("hangs", patience=0.1)
+    delivery.send(row(0))
+    delivery.end()
+    delivery.wait(60.0)
+    assert delivery.lost == 1 and f"ended with status {TOO_LATE}" in str(delivery.problem)
+
+
+def test_a_search_that_is_continued_waits_for_the_logger_of_a_killed_one(tmp_path: Path, started: Any) -> None:
+    first, _ = started("slow")
+    for n in range(5):
+        first.send(row(n))
+    first.end()
+    while not told(tmp_path / "told.jsonl", "begin"):
+        time.sleep(0.02)
+    second, said = started()
+    for n in range(8):
+        second.send(row(n))
+    second.end()
+    second.wait(60.0)
+    assert (first.problem, second.problem, second.lost) == (None, None, 0), said
+    assert keys(tmp_path / "told.jsonl") == [f"search {n}" for n in range(8)]
+    begun, again = told(tmp_path / "told.jsonl", "begin")
+    assert begun["run"] == again["run"] and again["again"] is True
 
 
 def test_sending_again_sends_what_is_missing(tmp_path: Path, send: Sent) -> None:

@@ -30,10 +30,14 @@ def best_words(moment: Moment) -> str | None:
     said = f"best {visible(moment.best)} {score_text(moment.score, worst=moment.worst, none='–')}"
     if moment.limited:
         said += " (breaks a limit)"
+    return said if (gain := gain_words(moment)) is None else f"{said}, {gain}"
+
+
+def gain_words(moment: Moment) -> str | None:
+    """Return the gain of the best merge: "+43.0 points [33.7, 52.8] over math, the best parent"; None: not known."""
     parent = next((one for one in moment.against if one.role == "best parent"), None)
-    if parent is not None and (gain := gain_text(parent)) is not None:
-        said += f", {gain} over {visible(parent.name)}, the best parent"
-    return said
+    gain = None if parent is None or moment.best is None else gain_text(parent)
+    return None if parent is None or gain is None else f"{gain} over {visible(parent.name)}, the best parent"
 
 
 def moment_line(moment: Moment) -> str:
