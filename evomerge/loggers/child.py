@@ -137,9 +137,9 @@ def main() -> int:
     def read() -> None:  # at once, so that the search never waits for a library that is slow
         patience = math.inf
         for i, line in enumerate(heard):
+            arrived.put(line)
             if i == 0:
                 patience = float(json.loads(line)["begin"]["patience"])
-            arrived.put(line)
         arrived.put(None)
         threading.Event().wait(min(patience, threading.TIMEOUT_MAX))
         print("the time to send what had arrived is over", file=sys.stderr, flush=True)

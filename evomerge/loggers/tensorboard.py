@@ -14,12 +14,16 @@ from evomerge.system.yaml_text import write_yaml
 ROWS = "evomerge/rows"
 """The tag of the key of each row, by which a later session knows what the files hold."""
 
+FILES = "events.out.tfevents.*"
+"""How TensorBoard's library names its files; ours end with a part of the id of the run outside."""
+
 
 class TensorBoardLogger(Logger):
     """Event files that TensorBoard shows.
 
     Args:
-        dir: a folder of several runs, each of which gets one of its own in it; null: `tensorboard` in the run folder.
+        dir: a folder of several runs, each of which gets one of its own in it; null: `tensorboard` in the run
+            folder, `tensorboard-…` beside it where everything is sent again.
     """
 
     LIBRARY, EXTRA = "tensorboard", "tensorboard"
@@ -36,14 +40,17 @@ class TensorBoardLogger(Logger):
         """Read what earlier sessions wrote, and begin another file beside theirs."""
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+        mark = run[:6]
         if self._dir is None:
             folder = Path(facts.folder) / "tensorboard"
             top = Path(facts.folder).parent
+            if any(not path.name.endswith(f".{mark}") for path in folder.glob(FILES)):  # of another run outside
+                folder = folder.with_name(f"{folder.name}-{mark}")
         else:
             top = Path(self._dir).expanduser()
-            folder = top / facts.group / f"{facts.name}-{run[:6]}"
+            folder = top / facts.group / f"{facts.name}-{mark}"
         logged = _logged(folder) if folder.is_dir() else set()
-        self._writer: Any = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=5)
+        self._writer: Any = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=5, filename_suffix=f".{mark}")
         self._facts, self._folder = facts, folder
         if not logged:
             self._text("run/configuration", _block(write_yaml(dict(facts.config))))
@@ -99,7 +106,7 @@ def _logged(folder: Path) -> set[str]:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     found = set()
-    for path in sorted(folder.glob("events.out.tfevents.*")):
+    for path in sorted(folder.glob(FILES)):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 if value.tag == ROWS:

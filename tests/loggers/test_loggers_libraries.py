@@ -16,8 +16,11 @@ from made_runs import HOSTILE, made_run
 
 from evomerge import api
 from evomerge.loggers.row import LogRow
+from evomerge.loggers.tensorboard import ROWS
 from evomerge.store import RunDir
 from evomerge.workflows.loggers import LogRows
+
+READ_ALL = {"scalars": 0, "tensors": 0}
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -52,8 +55,14 @@ def test_tensorboard_reads_what_was_written(run: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     sent(run, "tensorboard", {})
-    found = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0}).Reload()
     rows = rows_of(run)
+    assert api.log_run(run, "tensorboard", {}, again=True)["sent"] == len(rows)
+    assert api.log_run(run, "tensorboard", {})["sent"] == 0
+    first, again = (EventAccumulator(str(one), READ_ALL).Reload() for one in sorted(run.glob("tensorboard*")))
+    assert again.Tags()["scalars"] == first.Tags()["scalars"]
+    for found in (first, again):
+        assert sorted(one.tensor_proto.string_val[0].decode() for one in found.Tensors(ROWS)) == sorted(rows)
+    found = again
     tags = found.Tags()
     assert set(tags["scalars"]) == {name for row in rows.values() for name in row.numbers()}
     fitness = {one.step: one.value for one in found.Scalars("candidate/fitness")}
@@ -69,7 +78,8 @@ def test_tensorboard_reads_what_was_written(run: Path) -> None:
 def test_tensorboard_goes_on_in_a_folder_of_several_runs_and_loads_neither_torch_nor_tensorflow(
     run: Path, tmp_path: Path
 ) -> None:
-    sent(run, "tensorboard", {"dir": str(tmp_path / "all")})
+    for _ in range(2):
+        api.log_run(run, "tensorboard", {"dir": str(tmp_path / "all")})
     (folder,) = (tmp_path / "all" / "runs").iterdir()
     assert folder.name.startswith("one-") and not (run / "tensorboard").exists()
     code = (
