@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from evomerge.dashboard.background import Background
 from evomerge.dashboard.folder import check
-from evomerge.dashboard.run_list import ListedRun
+from evomerge.dashboard.run_list import AGAIN_SECONDS, ListedRun
 from evomerge.errors import EvomergeError
 from evomerge.record import Split
 from evomerge.report.data import RunData, score
@@ -33,6 +33,7 @@ from evomerge.report.groups import labels_of
 from evomerge.report.numbers import score_style
 from evomerge.report.overview import BUSY_SECONDS
 from evomerge.report.page import PageSection, render, render_figure, sections_of, title_of
+from evomerge.report.runs import open_run
 from evomerge.store.run_dir import DATABASE
 from evomerge.store.status import RUNNING, is_written
 from evomerge.store.untouched import settled_stamp
@@ -65,6 +66,7 @@ class DrawnPage:
         sections: of the page.
         figures: the HTML of each figure, by key; `digests`: of that.
         running: whether one of the runs goes on.
+        failed: whether there is a run that could not be read, or nothing could be drawn: a later try may succeed.
         told: what is said to who hears the page.
     """
 
@@ -77,6 +79,7 @@ class DrawnPage:
     figures: Mapping[str, Markup]
     digests: Mapping[str, str]
     running: bool
+    failed: bool
     told: str
 
     def main(self, had: Mapping[str, str]) -> str:
@@ -155,6 +158,7 @@ def _being_drawn(runs: Sequence[ListedRun]) -> DrawnPage:
         figures={},
         digests={},
         running=True,
+        failed=False,
         told="",
     )
 
@@ -165,7 +169,9 @@ def _take(page: _Page) -> None:
         return
     drawing, page.drawing = page.drawing, None
     page.shown, took = drawing.result()
-    page.due = time.monotonic() + max(LEAST_SECONDS, TIMES_AS_LONG * took)
+    page.due = time.monotonic() + max(AGAIN_SECONDS if page.shown.failed else LEAST_SECONDS, TIMES_AS_LONG * took)
+    if page.shown.failed:
+        page.stamps = None
     page.versions[page.shown.version] = page.shown.digests
     while len(page.versions) > _VERSIONS:
         page.versions.popitem(last=False)
@@ -185,28 +191,30 @@ def _timed(root: Path, runs: Sequence[ListedRun]) -> tuple[DrawnPage, float]:
         shown = _drawn(root, runs)
     except Exception as error:  # the page says it, and goes on
         log.warning("a page cannot be drawn", exc_info=True)
-        shown = _shown([], [], [f"The page could not be drawn: {error_text(error, name=True)}"])
+        shown = _shown([], [], [f"The page could not be drawn: {error_text(error, name=True)}"], failed=True)
     return shown, time.thread_time() - begun
 
 
 def _drawn(root: Path, runs: Sequence[ListedRun]) -> DrawnPage:
     opened: list[RunData] = []
     left_out = []
+    failed = False
     with ExitStack() as closing:
         for run in runs:
             if run.found.begun:
                 left_out.append(f"{run.found.place}: nothing has been recorded yet")
                 continue
             try:
-                data = closing.enter_context(RunData.open(check(root, run.found), busy_seconds=BUSY_SECONDS))
-                _ = data.status  # damage shows when the records are read
-                opened.append(data)
+                opened.append(closing.enter_context(open_run(check(root, run.found), busy_seconds=BUSY_SECONDS)))
             except EvomergeError as error:
                 left_out.append(f"{run.found.place} cannot be read: {error_text(error)}")
-        return _shown(opened, sections_of(opened) if opened else [], left_out)
+                failed = True
+        return _shown(opened, sections_of(opened) if opened else [], left_out, failed=failed)
 
 
-def _shown(runs: Sequence[RunData], sections: Sequence[PageSection], left_out: Sequence[str]) -> DrawnPage:
+def _shown(
+    runs: Sequence[RunData], sections: Sequence[PageSection], left_out: Sequence[str], *, failed: bool
+) -> DrawnPage:
     figures = {figure.key: render_figure(figure) for section in sections for figure in section.figures}
     digests = {key: digest(html) for key, html in figures.items()}
     title = title_of(runs) if runs else "No run can be read"
@@ -230,6 +238,7 @@ def _shown(runs: Sequence[RunData], sections: Sequence[PageSection], left_out: S
         figures=figures,
         digests=digests,
         running=RUNNING in states,
+        failed=failed,
         told=_told(runs),
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evomerge.dashboard.folder import FoundRun, check, find
 from evomerge.errors import EvomergeError
-from evomerge.report.overview import Overview, overview_of
+from evomerge.report.overview import BUSY_SECONDS, Overview, overview_of
 from evomerge.store.run_dir import CONFIG, DATABASE
 from evomerge.store.status import RUNNING, is_written
 from evomerge.store.untouched import settled_stamp
@@ -21,6 +21,10 @@ STARTING, NOT_BEGUN, UNREADABLE = "starting", "not begun", "unreadable"
 
 FRESH_SECONDS = 1.0
 """For so long what was found counts, however many ask."""
+
+AGAIN_SECONDS, AGAIN_BUSY_SECONDS = 10.0, 0.2
+"""After so long what could not be read is tried again, though its file is the same: who held it, or whom it was
+hidden from, does not show in its file. Then its writer is waited for only shortly, so that the list does not stall."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class ListedRun:
         problem: why it cannot be read.
         written: when its file was last written, in seconds since 1970.
         state: `STARTING`, `NOT_BEGUN` and `UNREADABLE` beside those of `evomerge.store.status`.
+        tried: when that was found, on the clock `time.monotonic`.
     """
 
     found: FoundRun
@@ -40,6 +45,7 @@ class ListedRun:
     problem: str | None
     written: float
     state: str
+    tried: float = field(default_factory=time.monotonic, compare=False)
 
 
 class RunList:
@@ -75,20 +81,28 @@ class RunList:
             return ListedRun(run, None, None, _time(run.path / CONFIG), state)
         now = (run.problem, settled_stamp(run.path / DATABASE))
         known = self._read.get(run.key)
-        if known is not None and known[0] == now and (known[1].state != RUNNING or is_written(run.path)):
+        if known is not None and known[0] == now and not _outdated(known[1]):
             return known[1]
-        made = self._opened(run, _time(run.path / DATABASE))
+        again = known is not None and known[1].state == UNREADABLE
+        made = self._opened(run, _time(run.path / DATABASE), AGAIN_BUSY_SECONDS if again else BUSY_SECONDS)
         self._read[run.key] = (now, made)
         return made
 
-    def _opened(self, run: FoundRun, written: float) -> ListedRun:
+    def _opened(self, run: FoundRun, written: float, busy_seconds: float) -> ListedRun:
         try:
-            overview = overview_of(check(self.root, run))
+            overview = overview_of(check(self.root, run), busy_seconds=busy_seconds)
         except EvomergeError as error:
             return ListedRun(run, None, error_text(error), written, UNREADABLE)
         except Exception as error:  # a database may hold anything; one run is not worth the list
             return ListedRun(run, None, error_text(error, name=True), written, UNREADABLE)
         return ListedRun(run, overview, None, written, overview.state)
+
+
+def _outdated(run: ListedRun) -> bool:
+    """Return whether a run may be another now than it was, though its file is the same."""
+    if run.state == UNREADABLE:
+        return time.monotonic() - run.tried >= AGAIN_SECONDS
+    return run.state == RUNNING and not is_written(run.found.path)
 
 
 def _time(path: Path) -> float:

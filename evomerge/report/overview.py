@@ -64,14 +64,18 @@ class Overview:
         return None if self.best is None or self.parent is None else self.best.mean - self.parent.mean
 
 
-def overview_of(path: Path) -> Overview:
+def overview_of(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Overview:
     """Read one run, which another process may be writing; nothing in its folder is touched.
+
+    Args:
+        path: its folder.
+        busy_seconds: how long to wait for the commit of its writer.
 
     Raises:
         RunError: if it is no run, damaged, or of another format.
     """
     with (
-        RunDir.open(path, mend=False, busy_seconds=BUSY_SECONDS) as run,
+        RunDir.open(path, mend=False, busy_seconds=busy_seconds) as run,
         run.database.snapshot(),
     ):
         return _overview(run)

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from evomerge.errors import RunError
 from evomerge.recipe import Recipe
 from evomerge.report.figure import Figure
 from evomerge.report.path_chart import LEGEND, ends_words, path_chart
@@ -20,6 +21,9 @@ _TITLE, _WORDS = 15, 11
 """Sizes of letters."""
 
 _MOST_LINES = 3
+
+_MARK = b"\n<!-- evomerge show -->\n"
+"""How the SVG ends, by which an earlier pair of pictures is known."""
 
 
 def path_figure(recipe: Recipe, *, title: str | None = None) -> Figure:
@@ -53,15 +57,27 @@ def save_path_figure(recipe: Recipe, stem: Path, *, title: str | None = None) ->
 
     Raises:
         RecipeError: if the recipe has no path.
-        RunError: if the files cannot be written.
+        RunError: if the files cannot be written, or others than earlier pictures of a path are there.
     """
     svg, png = (stem.parent / f"{stem.name}{suffix}" for suffix in (".svg", ".png"))
     figure = path_figure(recipe, title=title)
+    _refuse_others(svg, png)
     with explain_os_errors(stem.parent):
         stem.parent.mkdir(parents=True, exist_ok=True)
-    for path, kind in ((svg, SVG), (png, PNG)):
-        write_atomically(path, picture(figure, kind, LIGHT))
+    write_atomically(svg, picture(figure, SVG, LIGHT) + _MARK)
+    write_atomically(png, picture(figure, PNG, LIGHT))
     return svg, png
+
+
+def _refuse_others(svg: Path, png: Path) -> None:
+    """Check that nothing is lost: the files are new, or such a pair, which its SVG says of itself."""
+    with explain_os_errors(svg):
+        there = [path for path in (svg, png) if path.exists() or path.is_symlink()]
+        if there and not (svg.is_file() and svg.read_bytes().endswith(_MARK)):
+            raise RunError(
+                f"{there[0]} is there, and no picture of a layer path by evomerge; it is left as it is. Choose another "
+                "name: --out STEM"
+            )
 
 
 def _wrap(text: str, size: int, *, bold: bool = False) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from evomerge.report.data import RunData
 from evomerge.store.run_dir import DATABASE
 from evomerge.system.files import explain_os_errors, user_path
 from evomerge.system.text import error_text
+
+log = logging.getLogger(__name__)
 
 DEEPEST = 3
 """How many folders down runs are looked for: outputs/NAME/sweep_TIME/0."""
@@ -34,6 +37,31 @@ def find_runs(folder: str | Path) -> list[Path]:
     return found
 
 
+def open_run(path: str | Path, *, busy_seconds: float = 60.0) -> RunData:
+    """Open one run, whose damage shows now rather than in the middle of a page.
+
+    Args:
+        path: the folder.
+        busy_seconds: how long to wait for the commit of its writer.
+
+    Raises:
+        RunError: if it cannot be read, whatever its database holds.
+    """
+    run = RunData.open(path, busy_seconds=busy_seconds)
+    try:
+        _ = run.status  # which reads all records
+    except BaseException as error:
+        run.close()
+        if isinstance(error, EvomergeError) or not isinstance(error, Exception):
+            raise
+        log.info("the run %s cannot be read", path, exc_info=True)
+        raise RunError(
+            f"the run {path} cannot be read ({error_text(error, name=True)}): something other than evomerge wrote into "
+            "its database, or this is a bug of evomerge"
+        ) from error
+    return run
+
+
 def open_runs(folders: Iterable[str | Path]) -> tuple[list[RunData], list[str]]:
     """Open runs.
 
@@ -46,15 +74,16 @@ def open_runs(folders: Iterable[str | Path]) -> tuple[list[RunData], list[str]]:
     Raises:
         RunError: if a folder is not there or holds no run.
     """
-    paths = list(dict.fromkeys(path for folder in folders for path in find_runs(folder)))
+    # A run that is named in two ways (a link, a relative path) must not count as two seeds.
+    paths: dict[Path, Path] = {}
+    for path in (path for folder in folders for path in find_runs(folder)):
+        paths.setdefault(path.resolve(), path)
     runs: list[RunData] = []
     problems: list[str] = []
     try:
-        for path in paths:
+        for path in paths.values():
             try:
-                run = RunData.open(path)
-                _ = run.status  # damage shows when the records are read
-                runs.append(run)
+                runs.append(open_run(path))
             except EvomergeError as error:
                 problems.append(f"{path} was left out: {error_text(error)}")
     except BaseException:

@@ -451,6 +451,8 @@ class Database:
         """Return how the search ended; None before its end."""
         data = self.get_meta("choice")
         with self._explain_damage():
+            if data is not None and not data["records"]:
+                raise ValueError("the search ended with a choice of nothing")
             return None if data is None else Choice(str(data["kind"]), tuple(int(one) for one in data["records"]))
 
     def finalists(self) -> list[Finalist] | None:

@@ -143,13 +143,18 @@ def _page(named: str | Path) -> Path:
         path = path / "report.html"
     with explain_os_errors(path):
         if path.is_symlink() or path.exists():
-            with path.open("rb") as file:
-                head = file.read(2_000)
-            if f'name="generator" content="{GENERATOR} '.encode() not in head:
+            if not _is_report(path):
                 raise RunError(
                     f"{path} is there, and no report of evomerge; it is left as it is. Choose another file: --out FILE"
                 )
     return path
+
+
+def _is_report(path: Path) -> bool:
+    if not path.is_file():  # a pipe, say, which would wait for somebody
+        return False
+    with path.open("rb") as file:
+        return f'name="generator" content="{GENERATOR} '.encode() in file.read(2_000)
 
 
 def _folder_of_pictures(named: str | Path) -> Path:
@@ -163,21 +168,26 @@ def _folder_of_pictures(named: str | Path) -> Path:
 
 def _write_pictures(folder: Path, sections: Sequence[PageSection], kind: str, theme: str) -> None:
     """Write the pictures, the tables and the index of a folder; of the files there, only our own are replaced."""
-    ours = _earlier(folder)
+    earlier = _earlier(folder)
     index = []
+    files: dict[str, Callable[[], str | bytes]] = {}
     for section in sections:
         for figure in section.figures:
             if isinstance(figure, Problem):
                 continue
-            files = dict(_files(figure, kind, theme))
-            for name, make in files.items():
-                path = folder / name
-                if name not in ours and (path.exists() or path.is_symlink()):
-                    raise RunError(f"{path} is there, and no picture of an earlier report; choose another folder")
-                write_atomically(path, make())
+            own = dict(_files(figure, kind, theme))
+            files |= own
             words = {"key": figure.key, "title": figure.title, "lead": figure.lead, "section": section.title}
-            index.append({**words, "note": figure.note, "files": list(files)})
-    write_atomically(folder / INDEX, json_text({"made by": GENERATOR, "figures": index}, indent=2) + "\n")
+            index.append({**words, "note": figure.note, "files": list(own)})
+    for path in (folder / name for name in files if name not in earlier):
+        if path.exists() or path.is_symlink():
+            raise RunError(f"{path} is there, and no picture of an earlier report; choose another folder")
+    # The index comes first, for without it the pictures of a report that is cut short would be taken for another's.
+    left = sorted(name for name in earlier - set(files) if (folder / name).exists())
+    data = {"made by": GENERATOR, "figures": index, "earlier files": left}
+    write_atomically(folder / INDEX, json_text(data, indent=2) + "\n")
+    for name, make in files.items():
+        write_atomically(folder / name, make())
 
 
 def _files(figure: Figure, kind: str, theme: str) -> Iterator[tuple[str, Callable[[], str | bytes]]]:
@@ -190,12 +200,14 @@ def _files(figure: Figure, kind: str, theme: str) -> Iterator[tuple[str, Callabl
 def _earlier(folder: Path) -> set[str]:
     """Return the names of the files that an earlier report wrote into a folder."""
     path = folder / INDEX
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["made by"] == GENERATOR:
-            return {str(name) for figure in data["figures"] for name in figure["files"]}
-    except FileNotFoundError:
+    if not (path.exists() or path.is_symlink()):
         return set()
+    try:
+        # Another file than an ordinary one, a pipe say, might keep us waiting.
+        data = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if data["made by"] == GENERATOR:
+            own = {str(name) for figure in data["figures"] for name in figure["files"]}
+            return own | {str(name) for name in data.get("earlier files", ())}
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise RunError(f"{visible(path)} is there, and not of an earlier report; choose another folder")

@@ -7,7 +7,7 @@ from pathlib import Path
 from evomerge.errors import RecipeError, RunError
 from evomerge.interop import load_recipe
 from evomerge.recipe import Recipe
-from evomerge.record import Score, Split
+from evomerge.record import Split
 from evomerge.report import Shown, path_text
 from evomerge.store.run_dir import RunDir
 
@@ -34,12 +34,15 @@ def _what_to_show(target: str | Path | Recipe, number: int | None) -> tuple[Reci
     """Return a recipe, the title of its picture, and the folder to which it belongs."""
     path = Path() if isinstance(target, Recipe) else Path(target).expanduser()
     if not isinstance(target, Recipe) and path.is_dir() and not (path / "recipe.yaml").is_file():
+        from evomerge.analysis.verdict import objective_of
         from evomerge.export.from_run import chosen_record
+        from evomerge.report.numbers import style_of
 
-        with RunDir.open(path) as run:
+        with RunDir.open(path, mend=False) as run:
             record, name = chosen_record(run, number), str(run.config.get("name", path.name))
+            style = style_of(objective_of(run), run.database.records(baselines=True))
         split = next((split for split in reversed(Split) if split in (record.scores or {})), None)
-        score = "" if split is None else f": {_percent((record.scores or {})[split])} on {split} items"
+        score = "" if split is None else f": {style.score((record.scores or {})[split])} on {split} items"
         return record.recipe, f"{name}, {record.name}{score}", path
     if number is not None:
         raise RunError(
@@ -49,7 +52,3 @@ def _what_to_show(target: str | Path | Recipe, number: int | None) -> tuple[Reci
         return target, None, path
     file = path / "recipe.yaml" if path.is_dir() else path
     return load_recipe(file), None, file.parent
-
-
-def _percent(score: Score) -> str:
-    return f"{100 * score.mean:.1f} % [{100 * score.low:.1f}, {100 * score.high:.1f}]"

@@ -80,6 +80,8 @@ class Watch:
 
     def _new_lines(self) -> Iterator[str]:
         try:
+            if not (self.path / LOG).is_file():  # a pipe, say, which would wait for somebody
+                return
             with (self.path / LOG).open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
                 if self._log_at is None or self._log_at > end:

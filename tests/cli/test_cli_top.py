@@ -180,6 +180,13 @@ def test_the_log_is_read_on_from_where_it_was(running: RunDir) -> None:
         assert eyes.notes() == ["warning: one", "plan: soon", "warning: half and half"]
 
 
+def test_a_pipe_in_the_place_of_the_log_is_not_waited_for(running: RunDir) -> None:
+    running.log_path.unlink(missing_ok=True)
+    os.mkfifo(running.log_path)
+    with api.watch(running.path) as eyes:
+        assert eyes.notes() == []
+
+
 def test_a_run_that_is_replaced_by_another_one_is_read_anew(running: RunDir) -> None:
     with api.watch(running.path) as eyes:
         assert eyes.look().candidates == 1

@@ -188,9 +188,9 @@ def test_a_run_is_read_again_when_it_was_written_and_not_otherwise(tmp_path: Pat
         os.utime(tmp_path / name / "run.sqlite", (1e9, 1e9))
     read: list[str] = []
 
-    def counting(path: Path) -> Any:
+    def counting(path: Path, **options: Any) -> Any:
         read.append(path.name)
-        return overview_of(path)
+        return overview_of(path, **options)
 
     monkeypatch.setattr(run_list, "overview_of", counting)
     monkeypatch.setattr(run_list, "FRESH_SECONDS", 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -21,9 +22,10 @@ from urllib.parse import urlencode
 import pytest
 from made_runs import made_run
 
-from evomerge.dashboard import live
+from evomerge.dashboard import live, run_list
 from evomerge.dashboard.background import NICE, Background
 from evomerge.dashboard.run_list import RunList
+from evomerge.errors import RunError
 from evomerge.record import Score, Split
 from evomerge.report.figure import Figure
 from evomerge.store import Database, RunDir
@@ -259,14 +261,51 @@ def test_a_writer_is_never_refused_while_many_look(tmp_path: Path, serve, monkey
 
 
 def test_a_database_that_another_program_holds_is_a_line_that_says_so(tmp_path: Path, serve, monkeypatch) -> None:
-    monkeypatch.setattr("evomerge.report.overview.BUSY_SECONDS", 0.05)
+    for busy in ("run_list.BUSY_SECONDS", "run_list.AGAIN_BUSY_SECONDS", "live.BUSY_SECONDS"):
+        monkeypatch.setattr(f"evomerge.dashboard.{busy}", 0.05)
     path = made_run(tmp_path / "run", **SMALL)
     made_run(tmp_path / "other", **SMALL)
+    os.utime(path / "run.sqlite", (1e9, 1e9))
     held = sqlite3.connect(path / "run.sqlite", isolation_level=None)
     held.execute("BEGIN EXCLUSIVE")
-    page = serve(tmp_path)("/").text
-    held.close()
+    ask = serve(tmp_path)
+    page = ask("/").text
     assert "is held by another program" in page and "state complete" in page
+    (key,) = (key for key, one in RunList(tmp_path.resolve()).all().items() if one.found.place == "run")
+    assert "is held by another program" in ask.drawn(f"/run/{key}").text
+    held.close()
+    # Nothing was written, so neither the file nor its times tell that it can be read now.
+    monkeypatch.setattr(run_list, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(run_list, "AGAIN_SECONDS", 0.0)
+    assert "is held by another program" not in ask("/").text
+
+
+def test_a_page_of_a_run_that_could_be_read_again_is_drawn_again(tmp_path: Path, serve, monkeypatch) -> None:
+    for name in ("LEAST_SECONDS", "TIMES_AS_LONG", "AGAIN_SECONDS"):
+        monkeypatch.setattr(live, name, 0.0)
+    path = made_run(tmp_path / "run", **SMALL)
+    os.utime(path / "run.sqlite", (1e9, 1e9))
+    ask = serve(tmp_path)
+    key = key_of(ask)  # it can be read when it is listed, and not when it is drawn
+
+    def held(*_: object, **__: object) -> None:
+        raise RunError("the database is held by another program")
+
+    with monkeypatch.context() as now:
+        now.setattr(live, "open_run", held)
+        assert "is held by another program" in ask.drawn(f"/run/{key}").text
+    while "is held by another program" in ask.drawn(f"/run/{key}").text:
+        time.sleep(0.01)
+    assert "state complete" in ask(f"/run/{key}").text
+
+
+def test_a_run_with_nonsense_in_it_is_left_out_and_those_beside_it_stand(tmp_path: Path, serve) -> None:
+    made_run(tmp_path / "good", **SMALL)
+    made_run(tmp_path / "odd", config={"budget": ["nonsense"]}, **SMALL)
+    ask = serve(tmp_path)
+    keys = RunList(tmp_path.resolve()).all()
+    page = ask.drawn("/compare?" + urlencode([("run", key) for key in keys])).text
+    assert "odd cannot be read" in page and "AttributeError" in page and "state complete" in page
 
 
 def test_looking_at_what_a_killed_search_left_changes_no_byte(tmp_path: Path, serve, monkeypatch) -> None:

@@ -1,11 +1,14 @@
 """`evomerge show`, from the command line and from Python."""
 
+import os
 from pathlib import Path
 
 import pytest
+from made_runs import ADD, PERPLEXITY
 from path_recipes import example
 
 from evomerge import api
+from evomerge.analysis.verdict import OBJECTIVE
 from evomerge.cli.main import main
 from evomerge.errors import RunError
 from evomerge.recipe import ModelSource, Parent, Recipe
@@ -43,8 +46,28 @@ def test_the_title_names_run_candidate_and_the_score_that_the_search_never_saw(r
     monkeypatch.setattr(
         path_figure, "path_figure", lambda recipe, *, title: titles.append(title) or draw(recipe, title=title)
     )
+    with RunDir.open(run, write=True) as opened:
+        opened.database.set_meta(OBJECTIVE, [PERPLEXITY.to_data()])
     api.show(run)
-    assert titles == ["stacks, candidate 1: 62.0 % [55.1, 68.4] on validation items"]
+    with RunDir.open(run, write=True) as opened:
+        opened.database.set_meta(OBJECTIVE, [ADD.to_data()])
+    api.show(run)
+    assert titles == [
+        f"stacks, candidate 1: {score} on validation items" for score in ("0.62 [0.551, 0.684]", "62.0 % [55.1, 68.4]")
+    ]
+
+
+@pytest.mark.parametrize("name", ["mine.svg", "mine.png"])
+def test_pictures_of_others_are_left_as_they_are(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a picture of mine")
+    with pytest.raises(RunError, match="no picture of a layer path by evomerge; it is left as it is"):
+        api.show(example(), out=tmp_path / "mine")
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "a picture of mine"
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RunError, match="it is left as it is"):
+        api.show(example(), out=tmp_path / "mine")
 
 
 def test_a_recipe_file_and_a_model_folder_are_drawn_where_they_are(tmp_path: Path) -> None:

@@ -273,6 +273,12 @@ def test_results_come_back_to_the_bit(database):
         assert [record.result for record in again.records()] == results
 
 
+def test_a_choice_of_nothing_is_damage(database):
+    database.set_meta("choice", {"kind": "winner", "records": []})
+    with pytest.raises(RunError, match="a choice of nothing"):
+        database.choice()
+
+
 def test_the_choice_is_there_once_it_was_made(database):
     assert database.choice() is None
     database.set_choice(Choice("front", (4, 1, 7)))

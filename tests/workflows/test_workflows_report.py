@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def test_a_file_that_is_no_report_is_left_as_it_is(run: Path, tmp_path: Path, co
     assert api.report(run, out=tmp_path).page == tmp_path / "report.html"
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run: Path, tmp_path: Path) -> None:
+    for name in ("page.html", "figures.json"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(RunError, match="is there, and no report of evomerge"):
+        api.report(run, out=tmp_path / "page.html")
+    with pytest.raises(RunError, match="is there, and not of an earlier report"):
+        api.report(run, figures=tmp_path, only=["progress"])
+
+
 def test_a_folder_stands_for_all_runs_in_it_and_each_counts_once(tmp_path: Path) -> None:
     for seed in range(2):
         made_run(tmp_path / "runs" / "sweep" / str(seed), seed=seed)
@@ -60,6 +70,25 @@ def test_a_folder_stands_for_all_runs_in_it_and_each_counts_once(tmp_path: Path)
     assert "<h1>alone · made up: 3 runs</h1>" in text
     assert text.count('<code class="path">') == 3
     assert "seed 0" in text and "seed 1" in text
+
+
+def test_a_run_that_is_named_in_several_ways_counts_once(tmp_path: Path, monkeypatch) -> None:
+    run = made_run(tmp_path / "runs" / "one")
+    (tmp_path / "runs" / "latest").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    page = api.report(["runs", "runs/one", run], out="page.html", only=["summary"]).page
+    assert "<h1>made up</h1>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_with_nonsense_in_it_is_an_error_that_says_so(tmp_path: Path, several: bool, capsys) -> None:
+    odd = made_run(tmp_path / "runs" / "odd", config={"budget": ["nonsense"]})
+    if several:
+        made_run(tmp_path / "runs" / "whole")
+    assert main(["report", str(tmp_path / "runs"), "--only", "summary"]) == 2
+    said = capsys.readouterr()
+    assert f"{odd} was left out: the run {odd} cannot be read (AttributeError: " in said.err
+    assert said.out.startswith("wrote ") is several
 
 
 def test_a_damaged_run_among_others_is_said_and_left_out(run: Path, capsys) -> None:
@@ -118,6 +147,27 @@ def test_figures_are_written_as_pictures_with_their_words(run: Path, tmp_path: P
     assert {path.name for path in folder.iterdir()} == {"figures.json", *figure["files"]}
     assert not (run / "report.html").exists()
     assert main(words) == 0  # an earlier picture of ours is replaced
+
+
+def test_pictures_stay_ours_after_a_report_of_others_or_one_that_was_cut_short(
+    run: Path, tmp_path: Path, monkeypatch
+) -> None:
+    folder = tmp_path / "pictures"
+    monkeypatch.setattr("evomerge.workflows.report.picture", lambda *_: b"a picture")
+    for only in (["progress"], ["scores"], ["progress"]):
+        api.report(run, figures=folder, only=only)
+    assert {"progress.svg", "scores.svg"} <= {path.name for path in folder.iterdir()}
+    cut = tmp_path / "cut"
+    with monkeypatch.context() as now:
+        now.setattr("evomerge.workflows.report.rows_as_csv", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            api.report(run, figures=cut, only=["progress"])
+    assert (cut / "progress.svg").is_file()
+    api.report(run, figures=cut, only=["progress"])
+
+
+def _interrupted(figure: Figure) -> str:
+    raise KeyboardInterrupt
 
 
 def test_all_figures_of_a_hostile_run_are_pictures_that_run_nothing(tmp_path: Path) -> None:
