@@ -142,11 +142,10 @@ def _page(named: str | Path) -> Path:
     if path.is_dir():
         path = path / "report.html"
     with explain_os_errors(path):
-        if path.is_symlink() or path.exists():
-            if not _is_report(path):
-                raise RunError(
-                    f"{path} is there, and no report of evomerge; it is left as it is. Choose another file: --out FILE"
-                )
+        if (path.is_symlink() or path.exists()) and not _is_report(path):
+            raise RunError(
+                f"{path} is there, and no report of evomerge; it is left as it is. Choose another file: --out FILE"
+            )
     return path
 
 

@@ -201,7 +201,7 @@ def test_wrong_names_are_told_together_before_a_run_is_read() -> None:
 
 
 def test_a_run_that_goes_on_is_shown_as_it_stands(run: Path, monkeypatch) -> None:
-    monkeypatch.setattr("evomerge.store.status._state", lambda run: "running")
+    monkeypatch.setattr("evomerge.store.status.run_state", lambda run: "running")
     assert "as it stood on" in api.report(run).page.read_text(encoding="utf-8")
 
 
