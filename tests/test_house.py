@@ -174,9 +174,15 @@ LIGHT = (
 )
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """What a file says; several tests read the same ones."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported_names(path: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -197,7 +203,7 @@ def modules() -> dict[str, Path]:
 def run_time_imports(path: Path) -> frozenset[str]:
     """What a module imports when it or one of its functions runs: without what stands under TYPE_CHECKING."""
     known, found = modules(), set()
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    waiting: list[ast.AST] = [tree(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING":
@@ -307,7 +313,7 @@ def test_the_listing_of_the_house_names_every_file(folder: str) -> None:
 
 def public(path: Path) -> Iterator[tuple[str, ast.stmt]]:
     """Public functions, classes and constants of a module, and the public methods of its public classes."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in tree(path).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             yield node.name, node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
@@ -342,7 +348,7 @@ def test_no_public_name_is_used_by_tests_alone() -> None:
     used: Counter[str] = Counter()
     for folder in ("evomerge", "benchmarks", "experiments"):
         for path in (PACKAGE.parent / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(tree(path)):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                     used[node.id] += 1
                 elif isinstance(node, ast.Attribute):
@@ -387,12 +393,23 @@ def test_config_sees_only_plain_data_and_the_registries_of_names() -> None:
     assert {name for name in inner if not name.startswith(tuple(f"{part}." for part in plain))} == registries
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_a_light_part_loads_neither_torch_nor_ray(module: str) -> None:
-    heavy = ("torch", "ray", "transformers", "lm_eval", "hydra", "matplotlib")
-    code = f"import {module}, sys; sys.exit(' '.join(sorted(sys.modules.keys() & set({heavy}))) or 0)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True)
+IMPORT_ALL = """
+import importlib, sys
+heavy = {"torch", "ray", "transformers", "lm_eval", "hydra", "matplotlib"}
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+    if found := heavy & sys.modules.keys():
+        sys.exit(f"{module} loads {sorted(found)}")
+"""
+
+
+def test_light_parts_load_neither_torch_nor_ray() -> None:
+    """One process imports all, which takes much less time: what none of them has loaded, no single one loads."""
+    words = [sys.executable, "-c", IMPORT_ALL, *LIGHT]
+    done = subprocess.run(words, cwd=PACKAGE.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    heavy = subprocess.run([*words[:3], "evomerge.cli.compose"], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert "evomerge.cli.compose loads ['hydra']" in heavy.stderr, "or this test sees nothing"
 
 
 def test_nobody_touches_the_global_random_state() -> None:
