@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,20 @@ KINDS: dict[str, dict[str, Any]] = {
 """What every figure must be able to draw, or have nothing to show of."""
 
 
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RunData]]:
+    """Opens a run of each kind, once for all tests, which must not change it."""
+    with contextlib.ExitStack() as opened:
+
+        @functools.cache
+        def of(kind: str) -> RunData:
+            path = made_run(tmp_path_factory.mktemp("kinds") / "run", **KINDS[kind])
+            return opened.enter_context(RunData.open(path))
+
+        yield of
+
+
 @pytest.fixture(params=list(KINDS))
-def any_run(request: pytest.FixtureRequest, open_made: OpenMade) -> RunData:
+def any_run(request: pytest.FixtureRequest, kinds: Callable[[str], RunData]) -> RunData:
     """Each kind of a run that every figure must be able to draw, or have nothing to show of."""
-    return open_made(**KINDS[request.param])
+    return kinds(request.param)
