@@ -291,7 +291,7 @@ def test_a_search_records_its_objective_and_says_at_its_start_what_not_to_report
     monkeypatch.setattr("evomerge.workflows.search.make_executor", no_executor)
     prepared: Any = SimpleNamespace(
         objectives=Objectives([SPEC]), public_tasks=["gsm8k"], code_tasks=None, cautions=[], left_out=[],
-        harness=SimpleNamespace(datasets=dict),
+        harness=SimpleNamespace(datasets=dict), genes=[], kinship=None, config=SimpleNamespace(loggers=()),
     )  # fmt: skip
     with pytest.raises(EvaluationError):
         carry_out(run, prepared, listener=None, stop=None, note=told.append)

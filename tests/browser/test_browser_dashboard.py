@@ -41,6 +41,7 @@ def serve() -> Iterator[Serve]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "LEAST_SECONDS", 0.1)
         patch.setattr(live, "TIMES_AS_LONG", 0.1)
+        patch.setattr("evomerge.dashboard.background.NICE", 0)  # other tests run beside
         patch.setattr("evomerge.dashboard.run_list.FRESH_SECONDS", 0.1)
         yield start
     for listening, thread in begun:

@@ -61,8 +61,9 @@ Serve = Callable[..., Reader]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Serves a folder: `serve(folder, token=…)`."""
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Serves a folder: `serve(folder, token=…)`; what is drawn does not wait for the other tests of the machine."""
+    monkeypatch.setattr("evomerge.dashboard.background.NICE", 0)
     begun: list[tuple[Listening, threading.Thread]] = []
 
     def start(folder: Path, **options: Any) -> Reader:
