@@ -209,6 +209,7 @@ def on_terminal(words: list[str], width: int, height: int) -> tuple[int, int]:
 
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which tests that run in the background ignore
         status = main(words)
         sys.stdout.flush()
         os._exit(status)

@@ -62,11 +62,15 @@ class Screen:
         """What the last drawing raised; None: it went well."""
 
     def __enter__(self) -> Screen:
-        with contextlib.suppress(*GONE):
-            self._live.__enter__()
-        self._streams.enter_context(printed_above(self._console))
-        self._thread = threading.Thread(target=self._run, name="evomerge view", daemon=True)
-        self._thread.start()
+        try:
+            with contextlib.suppress(*GONE):
+                self._live.__enter__()
+            self._streams.enter_context(printed_above(self._console))
+            self._thread = threading.Thread(target=self._run, name="evomerge view", daemon=True)
+            self._thread.start()
+        except BaseException:  # Ctrl-C, say: the terminal must be as it was
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
