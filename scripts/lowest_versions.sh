@@ -12,7 +12,7 @@ set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
 folder=${1:-$(mktemp -d)}
 mkdir -p "$folder" && folder=$(cd "$folder" && pwd)
-steps=${STEPS:-imports search paths resume merge export verify show optimizer engine ray}
+steps=${STEPS:-imports search paths resume merge export verify show report optimizer engine ray}
 bin=$folder/venv/bin
 small="evaluation.split={search:12,validation:12,test:12} evaluation.finalists=2"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} HF_HUB_OFFLINE=1
@@ -73,6 +73,10 @@ verify() {
 
 show() { "$bin/evomerge" show runs/paths --out path && [ -s path.png ]; }
 
+report() { # a page and pictures; the step fails with a figure that fails
+    "$bin/evomerge" report runs/search && "$bin/evomerge" report runs/paths --figures pictures --format png
+}
+
 optimizer() { "$bin/evomerge" search experiment=zoo_ja_math optimizer=nevergrad budget.candidates=4 $small run.dir=runs/optimizer; }
 
 engine() { "$bin/evomerge" search experiment=zoo_ja_math evaluation.engine=lm-eval budget.candidates=2 $small run.dir=runs/engine; }
@@ -90,7 +94,7 @@ if [ ! -e venv/installed ]; then
     fi
     touch venv/installed
 fi
-rm -rf runs merged* exported* path.*
+rm -rf runs merged* exported* path.* pictures
 failed=()
 for step in $steps; do
     name=$step
