@@ -11,7 +11,7 @@ from typing import Any
 
 from evomerge.analysis.advice import SURE
 from evomerge.analysis.lost_skills import listed, lost
-from evomerge.record import Record
+from evomerge.record import Record, best_scored
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
 from evomerge.system.text import command
 
@@ -108,11 +108,12 @@ def _on_losses(status: Mapping[str, Any]) -> Iterator[NextStep]:
 
 
 def _climbing(status: Mapping[str, Any], records: Sequence[Record]) -> bool:
-    best = status["best"]["id"]
     proposals = [record for record in records if not record.is_consensus]
-    after = sum(record.number > best for record in proposals)
-    found = any(record.number == best for record in proposals)
-    return found and len(proposals) >= 1 / LATE and after < LATE * len(proposals)
+    best = next((record for record in proposals if record.number == status["best"]["id"]), None)
+    if best is None:  # a consensus, which was made at the end: the candidate that it leans on most says when
+        best = best_scored(proposals)
+    after = sum(record.number > best.number for record in proposals) if best else 0
+    return best is not None and len(proposals) >= 1 / LATE and after < LATE * len(proposals)
 
 
 def _export(path: str, several: bool) -> str:

@@ -44,7 +44,8 @@ def _parents(run: RunData) -> str:
     return (named(names) or "no named parents") + (f" (base: {named([base])})" if isinstance(base, str) else "")
 
 
-def _methods(run: RunData) -> str:
+def methods_tried(run: RunData) -> list[str]:
+    """Return the names of the merge methods among which a run could choose, in all stages; none for layer paths."""
     names: list[str] = []
     for stage in _stages(run.config):
         space = stage.get("space") or {}
@@ -53,7 +54,12 @@ def _methods(run: RunData) -> str:
         choices = (space.get("method") or {}).get("choices")
         own = (stage.get("method") or {}).get("name")
         names += map(str, choices if isinstance(choices, list) else [own] if own else [])
-    return f" by {named(list(dict.fromkeys(names)))}" if names else ""
+    return list(dict.fromkeys(names))
+
+
+def _methods(run: RunData) -> str:
+    names = methods_tried(run)
+    return f" by {named(names)}" if names else ""
 
 
 def _stages(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

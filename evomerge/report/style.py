@@ -58,6 +58,7 @@ def vega_config(theme: str) -> dict[str, Any]:
             "titleColor": quiet,
             "titleFontWeight": "normal",
             "labelFontSize": 12,
+            "labelLimit": 260,
             "titleFontSize": 12,
             "orient": "top",
         },

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import RunError
+from evomerge.errors import RunError, nearest_name
 from evomerge.recipe import Recipe
 from evomerge.store.changes import moved_models
 from evomerge.store.database import Database
@@ -288,10 +288,16 @@ def _refuse_existing(path: Path) -> None:
 
 def _not_a_run(path: Path) -> str:
     if not path.exists():
-        return f"there is no folder {path}; a run is a folder outputs/<name>/<time> made by `evomerge search`"
+        beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+        near = nearest_name(path.name, beside)
+        meant = f"did you mean {path.parent / near}? A" if near else "a"
+        return f"there is no folder {path}; {meant} run is a folder outputs/<name>/<time> made by `evomerge search`"
     message = f"{path} is not a run: a run is a folder with {CONFIG} and {DATABASE}, made by `evomerge search`"
-    inner = sorted(found.parent for found in path.glob(f"*/{DATABASE}")) if path.is_dir() else []
-    return f"{message}. Did you mean the latest run in it, {inner[-1]}?" if inner else message
+    inner = [found.parent for depth in ("*", "*/*") for found in path.glob(f"{depth}/{DATABASE}")]
+    if not inner:
+        return message
+    latest = max(inner, key=lambda run: (run.name, str(run)))  # a run is named after its time
+    return f"{message}. Did you mean the latest run in it, {latest}?"
 
 
 def _plain(value: Any) -> Any:

@@ -55,6 +55,18 @@ def test_a_search_that_still_climbed_goes_on() -> None:
     assert steps(ended(None, 17)) == []  # the last two found nothing better
 
 
+def test_a_consensus_is_as_late_as_the_best_of_the_candidates() -> None:
+    status = {**ended(), "best": {"id": 20}}
+    consensus = Record(20, "consensus", State.COMPLETE, RECIPE, fitness=0.6)
+    for late, more in ((19, 2), (7, 1)):
+        scored = {late: 0.5}
+        records = [
+            Record(number, f"candidate {number}", State.COMPLETE, RECIPE, fitness=scored.get(number, 0.1))
+            for number in range(20)
+        ]
+        assert len(next_steps(status, [*records, consensus])) == more
+
+
 def test_what_stopped_is_continued() -> None:
     assert [one.rpartition("| ")[2] for one in steps({**ended(), "state": "failed"})] == ["evomerge resume 'my runs/1'"]
     assert len(steps({**ended(), "state": "interrupted"})) == 1

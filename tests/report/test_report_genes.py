@@ -187,5 +187,5 @@ def test_of_a_choice_it_is_told_how_common_its_most_common_word_is(open_made, mo
     records = [record(i, (float(i % 4 == 0),), 0.9 if i % 4 == 0 else 0.1) for i in range(80)]
     run.gene_tables = gene_tables(genes, records, {})
     figure = importance.draw([run])
-    assert "those have ties (100 %), all have linear (75 %)" in figure.lead
+    assert "there it is typically ties (100 %), among all linear (75 %)" in figure.lead
     check_chart(figure)

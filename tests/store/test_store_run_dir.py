@@ -103,6 +103,10 @@ def test_what_is_not_a_run_is_refused_and_the_run_inside_is_named(tmp_path):
         RunDir.create(tmp_path / "study" / name, config=CONFIG).close()
     with pytest.raises(RunError, match=r"Did you mean the latest run in it, .*2026-03-04\?"):
         RunDir.open(tmp_path / "study")
+    with pytest.raises(RunError, match=r"Did you mean the latest run in it, .*2026-03-04\?"):
+        RunDir.open(tmp_path)
+    with pytest.raises(RunError, match=r"there is no folder .*stduy; did you mean .*/study\?"):
+        RunDir.open(tmp_path / "stduy")
     assert not (tmp_path / "run.lock").exists()
 
 

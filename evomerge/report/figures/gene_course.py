@@ -50,7 +50,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     if len(shown) < len(table.records):
         note.append(f"Drawn are {len(shown)} of {len(table.records):,} candidates: the best, and an even sample.")
     if any(table.genes[i].when for i in chosen):
-        note.append("A gene has no point where it sleeps.")
+        note.append("No point: the gene does not count there (it belongs to a method that was not chosen).")
     return Figure(
         "gene-course",
         "Where the genes went",

@@ -22,7 +22,7 @@ MOST = 12
 _NOTE = (
     "PED-ANOVA (Watanabe et al. 2023) with what chance alone makes of so few candidates taken off; intervals of 95 % "
     "by bootstrap over candidates. Shares are of what all genes of a stage explain one by one. Genes that the search "
-    "moved together cannot be told apart. Twins are left out, failed candidates count as the worst."
+    "moved together cannot be told apart. Repeated recipes are left out, failed candidates count as the worst."
 )
 
 
@@ -121,7 +121,7 @@ def _typical(tables: Sequence[GeneTable], i: int, of_best: bool) -> str:
         values += table.values[told, i].tolist()
     gene = tables[0].genes[i]
     if not values:
-        return "asleep"
+        return "no value (it did not count)"
     if gene.kind == "choice":
         common = max(dict.fromkeys(values), key=values.count)
         return f"{gene.word(common)} ({100 * values.count(common) / len(values):.0f} %)"
@@ -169,8 +169,8 @@ def _lead(strongest: Sequence[dict[str, Any]], counted: Sequence[tuple[str, int,
     group = f" ({first['group']})" if n_groups > 1 else ""
     about = (
         f"{first['gene']}{group}. It explains {first['text']} "
-        f"{first['interval']} of what the genes explain of being among the best fifth: those have {first['best']}, "
-        f"all have {first['all']}"
+        f"{first['interval']} of what the genes explain of being among the best fifth: there it is typically "
+        f"{first['best']}, among all {first['all']}"
     )
     if not certain:
         return (

@@ -17,6 +17,8 @@ from evomerge.report.genes import GeneTable, digits, even_sample, shown_fitness,
 MOST_GENES = 12
 MOST_LINES = 150
 N_BEST = 10
+AGREE = 0.5
+"""The best agree on a gene where they spread over less than this part of what all candidates tried."""
 
 
 def draw(runs: Sequence[RunData]) -> Figure | None:
@@ -42,7 +44,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     if len(scored) < n_scored:
         note.append(f"Lines are {len(scored)} of {n_scored:,} scored candidates: the best, and an even sample.")
     if any(table.genes[i].when for i in chosen):
-        note.append("A line is broken where a gene sleeps.")
+        note.append("A line is broken where a gene does not count (it belongs to a method that was not chosen).")
     return Figure(
         "parallel-coordinates",
         "Genes of the candidates",
@@ -72,6 +74,12 @@ def _lead(table: GeneTable, chosen: Sequence[int], best: Sequence[int], scored: 
     if not agreed:
         return f"{len(scored)} candidates; with so few the best cannot be told from the rest by their genes."
     agreed.sort(key=lambda pair: pair[0])
+    if agreed[0][0] > AGREE:
+        return (
+            f"The {len(best)} best of {len(scored)} candidates agree on no gene: they spread over half as far as all "
+            f"do, or further. The nearest to it: {agreed[0][1]}."
+        )
+    agreed = [pair for pair in agreed if pair[0] <= AGREE]
     return f"The {len(best)} best of {len(scored)} candidates agree most on: {'; '.join(w for _, w in agreed[:3])}."
 
 

@@ -214,7 +214,9 @@ def _lead(run: RunData, points: Sequence[SearchPoint], style: ScoreStyle) -> str
         gain = last.score.mean - parent.mean
         if gain > 0.0:
             most = next(point for point in points if point.score.mean >= parent.mean + 0.9 * gain)
-            said.append(f"nine tenths of that gain were there after {most.spent[CANDIDATES]:.0f} candidates")
+            n_most = round(most.spent[CANDIDATES])
+            when_most = "with the first candidate" if n_most == 1 else f"after {n_most:,} candidates"
+            said.append(f"nine tenths of that gain were there {when_most}")
     failures = f" {failed:,} candidate{'s' * (failed != 1)} failed." if failed else ""
     return "; ".join(said) + "." + failures
 

@@ -11,7 +11,7 @@ from evomerge.record import Split
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure
 from evomerge.report.numbers import objective_styles, score_style
-from evomerge.report.searched import named, searched
+from evomerge.report.searched import methods_tried, named, searched
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
 from evomerge.system.figures import p_text
 from evomerge.system.text import command, cut, duration
@@ -97,7 +97,7 @@ def _found(run: RunData) -> str:
     elif several:
         who = f"{_ranges(run, split)} The one with the best sum, {best['name']}, reaches"
     else:
-        who = f"The best merge, {best['name']}, reaches"
+        who = f"The best merge, {_called(run, best['name'])}, reaches"
     flatters = ", by which it was chosen, so that it flatters" if split is not Split.TEST else ""
     said = ", ".join([f"{who} {style.score(score)} on the {score['n']:,} {split} items{flatters}", *_gains(run, split)])
     return "; ".join([said, *_lost(status, several)])
@@ -116,6 +116,17 @@ def _ranges(run: RunData, split: Split) -> str:
             parts.append(f"{style.mean(means[0])} to {style.mean(means[-1])} in {named([one['name']])}{less}")
     what = f"It ended with {_a(choice['kind'])} of {len(choice['records'])} merges"
     return f"{what}: on the {split} items {', '.join(parts)}." if parts else f"{what}."
+
+
+def _called(run: RunData, name: str) -> str:
+    """Return the name of the best merge, with what it does not say: that it is a mean, which methods were chosen."""
+    best = run.best
+    if best is None:
+        return str(name)
+    said = ["the mean of the best candidates"] if best.is_consensus else []
+    if len(methods_tried(run)) > 1:
+        said.append(f"by {named(list(best.recipe.methods))}")
+    return f"{name} ({', '.join(said)})" if said else str(name)
 
 
 def _a(kind: str) -> str:
@@ -163,6 +174,8 @@ def _numbers(run: RunData) -> Iterator[dict[str, str]]:
             score = best[split]
             name = "best merge" if status["choice"] else "best so far"
             detail = f"{style.interval(score['low'], score['high'])} on {score['n']} {split} items"
+            n_tasks = len(status["skills"])
+            name += f", over {n_tasks} tasks" if n_tasks > 1 else ""
             yield {"name": name, "value": style.mean(score["mean"]), "detail": detail}
     chosen = (status["choice"] or {}).get("records", ())
     if len(chosen) > 1:
