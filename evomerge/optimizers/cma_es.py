@@ -278,11 +278,11 @@ class CMA(Optimizer):
         self._es = self._new_es(self._mean, self._population)
 
     def _new_es(self, mean: NDArray[np.float64], population: int) -> Any:
-        import cma
-        from cma.sigma_adaptation import CMAAdaptSigmaCSA
-        from cma.utilities.utils import ElapsedWCTime
+        with _quiet():  # it warns at its import, too, where matplotlib is not installed
+            import cma
+            from cma.sigma_adaptation import CMAAdaptSigmaCSA
+            from cma.utilities.utils import ElapsedWCTime
 
-        with _quiet():
             es = cma.CMAEvolutionStrategy(
                 mean,
                 self._sigma,

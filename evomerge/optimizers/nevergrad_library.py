@@ -27,10 +27,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
-from cma.options_parameters import cma_default_options
 from numpy.typing import ArrayLike
 
 from evomerge.optimizers.ledger import own_generator
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of pycma, where matplotlib, with which nothing is drawn here, is not installed
+    from cma.options_parameters import cma_default_options
 
 SIDE = 6.0
 """The side of the cube for nevergrad: its first step is then 1/6 of the side, its own choice for bounded ranges."""

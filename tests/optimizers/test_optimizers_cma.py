@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cma
@@ -266,3 +268,13 @@ def test_it_says_its_step_size_and_the_axes_of_its_distribution(n_dims: int, sep
         assert found["axes"][0] == pytest.approx(stds[0], rel=1e-3)
         assert found["axes"][-1] == pytest.approx(stds[-1], rel=1e-3)
     assert len(found["axes"]) == min(n_dims, MOST_AXES)
+
+
+def test_pycma_does_not_ask_for_matplotlib() -> None:
+    code = (
+        "import sys, warnings; sys.modules['matplotlib'] = None; import numpy as np\n"
+        "from evomerge.optimizers.cma_es import CMA\n"
+        "CMA(2, np.full(2, 0.5), 0).ask()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
