@@ -137,7 +137,7 @@ def path_chart(recipe: Recipe, names: Sequence[str] = ()) -> dict[str, Any]:
     )
     numbers = (
         alt.Chart(alt.NamedData("steps"))
-        .mark_text(fontSize=10, fontWeight="bold", style="on-strong")
+        .mark_text(fontSize=11, fontWeight="bold", style="on-strong")
         .encode(
             x=x,
             y=y,
@@ -150,7 +150,7 @@ def path_chart(recipe: Recipe, names: Sequence[str] = ()) -> dict[str, Any]:
         alt.Chart(alt.NamedData("steps"))
         .transform_filter("datum.short")
         .transform_calculate(said=f"{room} > {_WORD} ? datum.short : datum.sign")
-        .mark_text(fontSize=9, dy=-17)
+        .mark_text(fontSize=11, dy=-17)
         .encode(x=x, y=y, text="said:N", tooltip=tooltip)
     )
     lent = [alt.Tooltip("parent:N"), alt.Tooltip("gives:N")]
@@ -160,7 +160,7 @@ def path_chart(recipe: Recipe, names: Sequence[str] = ()) -> dict[str, Any]:
         .encode(x=x, y=y, color=colour, tooltip=lent)
     )
     called = (
-        alt.Chart(alt.NamedData("ends")).mark_text(fontSize=9, dy=-18).encode(x=x, y=y, text="word:N", tooltip=lent)
+        alt.Chart(alt.NamedData("ends")).mark_text(fontSize=11, dy=-18).encode(x=x, y=y, text="word:N", tooltip=lent)
     )
     chart = alt.layer(moved, boxes, again, numbers, scales, lenders, called)
     height = min(360, max(190, 17 * (deepest + 1) + 60))

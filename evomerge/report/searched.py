@@ -25,11 +25,34 @@ _NAMED, _LONGEST = 5, 60
 def searched(run: RunData) -> str:
     """Return what was searched, without a full stop.
 
-    "Merges of math and japanese (base: zoo:base) by task_arithmetic were searched for: 24 genes, moved by cma, say how
-    much of each parent goes where. They were measured by …, in 96 candidates and 46 s".
+    "64 merges of math and japanese by task_arithmetic were tried for better acc of zoo_ja_math".
     """
-    are = "are being" if run.status["state"] == RUNNING else "were"
-    return f"Merges of {_parents(run)}{_methods(run)} {are} searched for{_genes(run)}{_goal(run)}. {_spent(run)}"
+    status = run.status
+    n, running = status["candidates"], status["state"] == RUNNING
+    many = "No merge" if n == 0 else "1 merge" if n == 1 else f"{n:,} merges"
+    are = ("has" if n < 2 else "have") + " been" if running or n == 0 else "was" if n == 1 else "were"
+    when = " yet" if n == 0 else " so far" if running else ""
+    return f"{many} of {named(_parent_names(run)) or 'no named parents'}{_ways(run)} {are} tried{when}{_goal(run)}"
+
+
+def search_facts(run: RunData) -> Iterator[tuple[str, str]]:
+    """Yield how it was searched, as names and values: base, genes, items, candidates, time."""
+    base = (run.config.get("models") or {}).get("base")
+    if isinstance(base, str):
+        yield "base", named([base])
+    moved = list(_genes(run))
+    if moved:
+        yield "search", "; then ".join(moved)
+    limits = sum(spec.constraint is not None or spec.floor is not None for spec in _specs(run))
+    if limits:
+        yield "limits", f"{limits} (floors and constraints)"
+    counts = run.n_items
+    if Split.SEARCH in counts:
+        rest = [f"{counts[split]:,} {split}" for split in (Split.VALIDATION, Split.TEST) if split in counts]
+        unseen = f"; {' and '.join(rest)} items that the search never saw" if rest else ""
+        yield "items", f"{counts[Split.SEARCH]:,} search items{unseen}"
+    yield "candidates", _candidates(run)
+    yield "time", f"{duration(run.status['seconds'])}, {run.status['items']:,} answers of candidates"
 
 
 def named(names: Sequence[str]) -> str:
@@ -38,28 +61,39 @@ def named(names: Sequence[str]) -> str:
     return " and ".join(short) if len(short) < 3 else listed(short, _NAMED)
 
 
-def _parents(run: RunData) -> str:
-    names = parent_names(run.run) or [record.name for record in run.baselines]
-    base = (run.config.get("models") or {}).get("base")
-    return (named(names) or "no named parents") + (f" (base: {named([base])})" if isinstance(base, str) else "")
+def _parent_names(run: RunData) -> list[str]:
+    return list(parent_names(run.run)) or [record.name for record in run.baselines]
 
 
 def methods_tried(run: RunData) -> list[str]:
     """Return the names of the merge methods among which a run could choose, in all stages; none for layer paths."""
-    names: list[str] = []
+    return list(dict.fromkeys(name for stage in _stages(run.config) for name in _methods(stage)))
+
+
+def _methods(stage: Mapping[str, Any]) -> list[str]:
+    """Return the methods of a stage; none where it searches layer paths, which have none of their own."""
+    space = stage.get("space") or {}
+    if space.get("name") == "dataflow":
+        return []
+    choices = (space.get("method") or {}).get("choices")
+    own = (stage.get("method") or {}).get("name")
+    return list(map(str, choices if isinstance(choices, list) else [own] if own else []))
+
+
+def _ways(run: RunData) -> str:
+    """Return by what parents were merged, stage by stage: " by ties or dare, then as layer paths"."""
+    ways: list[str] = []
     for stage in _stages(run.config):
-        space = stage.get("space") or {}
-        if space.get("name") == "dataflow":
-            continue  # a path has no method of its own
-        choices = (space.get("method") or {}).get("choices")
-        own = (stage.get("method") or {}).get("name")
-        names += map(str, choices if isinstance(choices, list) else [own] if own else [])
-    return list(dict.fromkeys(names))
+        if (stage.get("space") or {}).get("name") == "dataflow":
+            ways.append("as layer paths")
+        elif names := _methods(stage):
+            ways.append("by " + (" or ".join(map(_short, names)) if len(names) < 3 else listed(names, _NAMED)))
+    found = list(dict.fromkeys(ways))
+    return f" {', then '.join(found)}" if found else ""
 
 
-def _methods(run: RunData) -> str:
-    names = methods_tried(run)
-    return f" by {named(names)}" if names else ""
+def _short(name: str) -> str:
+    return visible(name, most=_LONGEST)
 
 
 def _stages(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -69,23 +103,25 @@ def _stages(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield {**config, **{key: value for key, value in one.items() if value is not None}}
 
 
-def _genes(run: RunData) -> str:
-    """Return ": 24 genes, moved by cma, say …", stage by stage."""
+def _genes(run: RunData) -> Iterator[str]:
+    """Yield of each stage "24 genes, moved by cma, say how much of each parent goes where"."""
     stages = list(_stages(run.config))
     counts = Counter(gene.get("stage", 0) for gene in run.genes)
     numbers = [counts[stage] for stage in sorted(counts)]
     if not numbers:  # not noted: what the candidates have
         numbers = list(dict.fromkeys(len(record.genome) for record in run.records if record.genome))
-    parts = []
     for place, stage in enumerate(stages):
         mover = (stage.get("optimizer") or {}).get("name") or (stage.get("strategy") or {}).get("name")
         space = str((stage.get("space") or {}).get("name") or "")
         n = f"{numbers[place]} " if len(numbers) == len(stages) else ""
         what = f" say {_SPACES[space]}" if space in _SPACES else ""
         if what or n:
-            parts.append(f"{n}genes{f', moved by {mover},' if mover else ''}{what}")
-    first, then = "first " if len(parts) > 1 else "", ", then "
-    return f": {first}{then.join(parts)}" if parts else ""
+            moved = f", moved by {mover}{',' * bool(what)}" if mover else ""
+            yield f"{n}genes{moved}{what}"
+
+
+def _specs(run: RunData) -> Sequence[TaskSpec]:
+    return () if run.objectives is None else run.objectives.specs
 
 
 def _goal(run: RunData) -> str:
@@ -94,11 +130,9 @@ def _goal(run: RunData) -> str:
         return ""
     counting = [measured(spec) for spec in objectives.specs if spec.weight > 0.0]
     what = "the worst of " if objectives.combination == WORST and len(counting) > 1 else ""
-    several = f" as {len(objectives.objectives)} objectives" if len(objectives.objectives) > 1 else ""
-    limits = sum(spec.constraint is not None or spec.floor is not None for spec in objectives.specs)
-    limited = f" within {limits} limit{'s' * (limits != 1)}" if limits else ""
+    several = f", {len(objectives.objectives)} objectives" if len(objectives.objectives) > 1 else ""
     goals = " and ".join(counting) if len(counting) < 3 else listed(counting, _NAMED)
-    return f". They were to improve {what}{goals}{several}{limited}{_items(run.n_items)}"
+    return f" for better {what}{goals}{several}"
 
 
 def measured(spec: TaskSpec) -> str:
@@ -107,19 +141,10 @@ def measured(spec: TaskSpec) -> str:
     return f"{named([spec.metric])} of {named([spec.name])}{less}"
 
 
-def _items(counts: Mapping[Split, int]) -> str:
-    if Split.SEARCH not in counts:
-        return ""
-    rest = [f"{counts[split]:,} {split}" for split in (Split.VALIDATION, Split.TEST) if split in counts]
-    more = f", judged by {' and '.join(rest)} items that it never saw" if rest else ""
-    return f" on {counts[Split.SEARCH]:,} search items{more}"
-
-
-def _spent(run: RunData) -> str:
+def _candidates(run: RunData) -> str:
     status = run.status
-    odd = [(status["failed"], "failed"), (status["cache_hits"], "repeated an earlier one")]
-    also = ", ".join(f"{n} {what}" for n, what in odd if n)
     n, limit = status["candidates"], status["budget"].get("candidates")
     of = f" of {limit:,}" if limit and status["state"] != COMPLETE and limit > n else ""
-    took = "So far it took" if status["state"] == RUNNING else "It took"
-    return f"{took} {n:,}{of} candidate{'s' * (n != 1)}{f' ({also})' if also else ''} and {duration(status['seconds'])}"
+    odd = [(status["failed"], "failed"), (status["cache_hits"], "repeated an earlier recipe")]
+    also = ", ".join(f"{n:,} {what}" for n, what in odd if n)
+    return f"{n:,}{of}{f' ({also})' if also else ''}"

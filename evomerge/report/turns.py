@@ -43,10 +43,10 @@ def turns_of(prompt: str) -> Turns | None:
 
     A last turn without a word, where the model goes on, is left out.
     """
-    heads = list(_HEAD.finditer(prompt))
     begin = _BEGIN.match(prompt)
-    if not heads or begin is None or heads[0].start() != begin.end():
-        return None
+    if begin is None or _HEAD.match(prompt, begin.end()) is None:
+        return None  # before all of a long prompt is looked through
+    heads = list(_HEAD.finditer(prompt, begin.end()))
     found: Turns = []
     for head, after in zip(heads, [*heads[1:], None], strict=True):
         role = str(head[head.lastgroup or 0]).lower()

@@ -60,9 +60,10 @@ def test_several_runs_show_in_what_they_differ(open_made) -> None:
     runs = [open_made(seed=0, label="a"), open_made(seed=1, label="b")]
     figure = configuration.draw(runs)
     assert figure is not None and [list(row) for row in figure.table.rows] == [["seed", "0", "1"]]
+    assert list(figure.table.columns) == ["key", "seed 0", "seed 1"]
     assert configuration.draw([runs[0], runs[0]]) is None
     steps = reproduce.draw(runs).data["steps"]
-    assert [one["what"] for one in steps] == ["search again, a", "search again, b", "this page anew"]
+    assert [one["what"] for one in steps] == ["search again: seed 0", "search again: seed 1", "this page anew"]
 
 
 def test_every_kind_of_run_has_both(any_run: RunData) -> None:

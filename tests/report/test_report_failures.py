@@ -35,13 +35,16 @@ def test_where_all_went_well_there_is_nothing_to_show(open_made) -> None:
 
 
 def test_several_runs_have_a_table(open_made) -> None:
-    figure = draw([open_made(label="a"), open_made(failed=(), label="b")])
+    figure = draw([open_made(label="a"), open_made(failed=(), seed=1, label="b")])
     assert figure is not None and figure.lead == "1 of 32 candidates of 2 runs have no result."
-    assert [list(row) for row in figure.table.rows] == [["a", 16, 14, 1, 0, 1, 0], ["b", 16, 15, 1, 0, 0, 0]]
+    assert [list(row) for row in figure.table.rows] == [
+        ["seed 0", 16, 14, 1, 0, 1, 0],
+        ["seed 1", 16, 15, 1, 0, 0, 0],
+    ]
 
 
 def test_every_kind_of_run_has_it_or_none(any_run: RunData) -> None:
     figure = draw([any_run])
     assert (figure is None) == all(one.error is None and one.same_as is None for one in any_run.records)
-    if figure is not None:
+    if figure is not None and figure.chart is not None:
         check_chart(figure)

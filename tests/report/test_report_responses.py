@@ -60,7 +60,7 @@ def test_how_many_items_decide_nothing_is_said(open_made) -> None:
     numbers, _, values = run.task_responses("add")
     own = values[[number >= 0 for number in numbers]]
     never, always = int((own == 0).all(axis=0).sum()), int((own == 1).all(axis=0).sum())
-    assert f"Right are {never} of 20 search items for none of the candidates and {always} for all" in figure.lead
+    assert f"{never} of 20 search items no candidate has right, {always} all have right" in figure.lead
     row = next(row for row in figure.table.rows if row[1] == "search")
     assert list(row[2:4]) == [len(own), 20] and list(row[5:]) == [never, always, 20 - never - always]
     assert figure.chart["datasets"]["rows"][0]["y"] == 100 * own.mean(axis=0).max()
@@ -84,4 +84,4 @@ def test_several_runs_are_overlaid(open_made) -> None:
     runs = [open_made(seed=0, label="a"), open_made(seed=1, label="b")]
     assert responses.draw(runs) is None
     figure = difficulty.draw(runs)
-    assert " in a, " in figure.lead and figure.table.columns[0] == "run"
+    assert " in seed 0, " in figure.lead and figure.table.columns[0] == "run"

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 SECTIONS: dict[str, tuple[str, ...]] = {
     # Section of the page: modules of this package, in order.
     "What was found": ("summary", "runs", "scores", "scores_over_seeds", "scores_in_units"),
+    "Trade-offs": ("front", "hypervolume", "archive"),
+    "The merge": ("recipe", "layer_path", "coefficients", "kinship"),
     "How the search went": (
         "progress",
         "finalists",
@@ -31,8 +33,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "lineage",
         "failures",
     ),
-    "The merge": ("recipe", "layer_path", "coefficients", "kinship"),
-    "Goals": ("front", "hypervolume", "archive"),
     "Answers": ("answers", "responses", "difficulty", "estimates", "degeneration", "degeneration_course"),
     "What it cost": ("time",),
     "To do it again": ("configuration", "reproduce"),

@@ -23,8 +23,8 @@ MERGES, BASELINES = 6, 9
 NAME = 80
 """At most so many characters of a name."""
 
-FIRST = 12
-"""So many items can be read without scripts."""
+FIRST = 4
+"""So many items are shown before more are asked for, with and without scripts."""
 
 
 def draw(runs: Sequence[RunData]) -> Figure | None:

@@ -83,7 +83,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     note = [f"The numbers {about}." if about else "", _same_everywhere(groups[0][2])]
     if seeds > 1:
         note.append("Means over seeds; the spread is a standard deviation.")
-    note.append("What a parameter means is told by: evomerge methods NAME.")
+    note.append("What a parameter means is told by: `evomerge methods NAME`.")
     return Figure(
         "coefficients",
         title,
@@ -195,7 +195,7 @@ def _chart(groups: Sequence[tuple[str, int, Sequence[_Cell]]]) -> dict[str, Any]
     cells = base.mark_rect().encode(color=alt.Color("v:Q", title="value", scale=scale))
     fits = alt.condition(f"width > {_NEEDED * len(places)}", alt.value(1.0), alt.value(0.0))
     texts = [
-        base.transform_filter(test).mark_text(fontSize=10, style=style).encode(text="text:N", opacity=fits)
+        base.transform_filter(test).mark_text(fontSize=11, style=style).encode(text="text:N", opacity=fits)
         for test, style in (("!datum.strong", "on-weak"), ("datum.strong", "on-strong"))
     ]
     n_rows = max(len({row["row"] for row in rows if row["what"] == what}) for what in whats)
@@ -206,7 +206,7 @@ def _chart(groups: Sequence[tuple[str, int, Sequence[_Cell]]]) -> dict[str, Any]
             which = which.transform_filter(test) if "datum.runs" in test else which
         layers.append(
             which.transform_calculate(short=f"truncate(datum.method, max(2, datum.span * width / {_LETTER}))")
-            .mark_text(align="left", fontSize=10, dx=2)
+            .mark_text(align="left", fontSize=11, dx=2)
             .encode(
                 x=alt.X("place:O", bandPosition=0.0),
                 y=y,

@@ -14,6 +14,7 @@ from evomerge.evaluation.task_data import TaskData
 from evomerge.record import Split
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
+from evomerge.report.groups import labels_of
 from evomerge.report.settings import between, differing, flat, without_secrets
 from evomerge.store.inputs import ModelContents
 from evomerge.system.text import cut, visible
@@ -150,6 +151,6 @@ def _several(runs: Sequence[RunData]) -> Figure | None:
         "configuration",
         "In which keys the runs differ",
         f"{len(runs)} runs differ in {len(found)} key{'s' * (len(found) > 1)}: {named}{more}.",
-        table=Table(["key", *(run.label for run in runs)], [[key, *map(_words, found[key])] for key in keys]),
+        table=Table(["key", *labels_of(runs)], [[key, *map(_words, found[key])] for key in keys]),
         note=f"{len(found) - MOST} more keys are left out." if len(found) > MOST else "",
     )

@@ -57,7 +57,7 @@ def _of_one(run: RunData) -> Figure | None:
         .encode(
             x=x,
             y=y,
-            color=alt.Color("what:N", scale=alt.Scale(domain=present), legend=alt.Legend(title=None)),
+            color=alt.Color("what:N", scale=alt.Scale(domain=present), legend=alt.Legend(title=None, labelLimit=220)),
             detail="phase:N",
             tooltip=[
                 alt.Tooltip("what:N", title="what"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -13,6 +13,7 @@ from evomerge.record import Split
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
+from evomerge.report.groups import labels_of
 from evomerge.system.figures import percentage
 from evomerge.system.text import visible
 
@@ -46,19 +47,20 @@ class Told:
 
 def draw(runs: Sequence[RunData]) -> Figure | None:
     """Draw the share of candidates that have each search item right, the easiest items first."""
+    several = len(runs) > 1
+    labels = dict(zip(runs, labels_of(runs), strict=True)) if several else {runs[0]: runs[0].label}
     told = [one for run in runs for one in _told(run)]
     search = [one for one in told if one.split == Split.SEARCH and one.found.judged and one.found.same.size]
     if not search:
         return None
-    several = len(runs) > 1
     rows = [
-        {"x": x, "y": y, "task": one.task, "run": one.run.label}
+        {"x": x, "y": y, "task": one.task, "run": labels[one.run]}
         for one in search
         for x, y in _curve(one.found, one.less)
     ]
     tasks = list(dict.fromkeys(one.task for one in search))
     series = "run" if several else "task"
-    names = [run.label for run in runs] if several else tasks
+    names = list(dict.fromkeys(labels[one.run] for one in search)) if several else tasks
     base = alt.Chart(alt.NamedData("rows"), width="container", height=240).encode(
         x=alt.X("x:Q", title="search items, the easiest first, %", scale=alt.Scale(domain=[0, 100], nice=False)),
         y=alt.Y("y:Q", title="candidates that have it right, %", scale=alt.Scale(domain=[0, 100])),
@@ -80,9 +82,9 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     return Figure(
         "difficulty",
         "How hard the items are",
-        _lead(search, several),
+        _lead(search, labels),
         chart=specification(base.mark_line(interpolate="step-after"), rows=rows),
-        table=_table(told, several),
+        table=_table(told, labels),
         note="Search items: candidates alone, each recipe once; validation and test items: all models that answered "
         "them, parents included. Items on which all score the same decide nothing; fitness.items and "
         "fitness.choose have each candidate asked about a part of the items only.",
@@ -109,19 +111,19 @@ def _curve(found: Difficulty, less: bool) -> list[tuple[float, float]]:
     return [*points, (100.0, points[-1][1])]
 
 
-def _lead(search: Sequence[Told], several: bool) -> str:
-    if several:
+def _lead(search: Sequence[Told], labels: Mapping[RunData, str]) -> str:
+    if len(labels) > 1:
         parts = []
         for run in dict.fromkeys(one.run for one in search):
             own = [one for one in search if one.run is run]
             same, items = sum(int(one.found.same.sum()) for one in own), sum(one.found.items for one in own)
-            parts.append(f"{percentage(same / items)} % in {visible(run.label, most=60)}")
+            parts.append(f"{percentage(same / items)} % in {visible(labels[run], most=60)}")
         return f"Search items on which all candidates score the same, and so decide nothing: {', '.join(parts)}."
     texts = []
     for one in search:
         never, always = int(one.found.never.sum()), int(one.found.always.sum())
         of = f" of {visible(one.task, most=60)}" if len(search) > 1 else ""
-        texts.append(f"{never} of {one.found.items} search items{of} for none of the candidates and {always} for all")
+        texts.append(f"{never} of {one.found.items} search items{of} no candidate has right, {always} all have right")
     same, items = (
         sum(values) for values in zip(*((int(o.found.same.sum()), o.found.items) for o in search), strict=True)
     )
@@ -130,17 +132,18 @@ def _lead(search: Sequence[Told], several: bool) -> str:
     cost = sum(int(one.found.asked[one.found.same].sum()) for one in search)
     total = sum(int(one.found.asked.sum()) for one in search)
     more = f" (and {len(texts) - MOST} more tasks)" if len(texts) > MOST else ""
-    return f"Right are {', '.join(texts[:MOST])}{more}: {percentage(cost / total)} % of the answers decide nothing."
+    return f"{'; '.join(texts[:MOST])}{more}: {percentage(cost / total)} % of the answers decide nothing."
 
 
-def _table(told: Sequence[Told], several: bool) -> Table:
+def _table(told: Sequence[Told], labels: Mapping[RunData, str]) -> Table:
+    several = len(labels) > 1
     rows = []
     for one in told:
         found = one.found
         mean = float(np.nanmean(found.mean)) if (found.asked > 0).any() else float("nan")
         rows.append(
             [
-                *([one.run.label] if several else []),
+                *([labels[one.run]] if several else []),
                 one.task,
                 str(one.split),
                 one.models,

@@ -11,6 +11,7 @@ from evomerge.analysis.estimates import Compared, agreement, compared_scores
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
+from evomerge.report.groups import labels_of
 from evomerge.report.numbers import ScoreStyle, score_style, seen
 
 FINALISTS, BASELINES = "finalists", "parents, average"
@@ -34,23 +35,30 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
         return None
     style = styles.pop()
     several = len(runs) > 1
-    rows = [_row(run, one) for run, own in pairs.items() for one in own if not several or not one.record.is_baseline]
+    labels = dict(zip(runs, labels_of(runs), strict=True)) if several else {runs[0]: runs[0].label}
+    rows = [
+        _row(labels[run], one) for run, own in pairs.items() for one in own if not several or not one.record.is_baseline
+    ]
     estimated = any(one.estimated for own in chosen.values() for one in own)
     return Figure(
         "estimates",
         "Estimates beside validation scores" if estimated else "Search scores beside validation scores",
         _lead(list(chosen.values()), style) + _yardstick(pairs, style, several),
         chart=_chart(
-            rows, style, [run.label for run in runs] if several else [FINALISTS, BASELINES], several, estimated
+            rows,
+            style,
+            [labels[run] for run in runs if chosen[run]] if several else [FINALISTS, BASELINES],
+            several,
+            estimated,
         ),
-        table=_table(pairs, style, several, estimated),
+        table=_table({labels[run]: own for run, own in pairs.items()}, style, several, estimated),
         note=(_ESTIMATED if estimated else "") + _MIXES,
     )
 
 
-def _row(run: RunData, one: Compared) -> dict[str, Any]:
+def _row(label: str, one: Compared) -> dict[str, Any]:
     return {
-        "run": run.label,
+        "run": label,
         "kind": BASELINES if one.record.is_baseline else FINALISTS,
         "name": one.record.name,
         "asked": f"{one.search.n} of {one.items} items",
@@ -139,17 +147,17 @@ def _yardstick(pairs: Mapping[RunData, Sequence[Compared]], style: ScoreStyle, s
     return f" Those of parents and average are {_beside(found.error, style)} theirs."
 
 
-def _table(pairs: Mapping[RunData, Sequence[Compared]], style: ScoreStyle, several: bool, estimated: bool) -> Table:
+def _table(pairs: Mapping[str, Sequence[Compared]], style: ScoreStyle, several: bool, estimated: bool) -> Table:
     rows: list[list[Any]] = []
     marked = set()
-    for run, own in pairs.items():
+    for label, own in pairs.items():
         for one in own:
             low, high = one.interval
             if not one.holds:
                 marked.add(len(rows))
             rows.append(
                 [
-                    *([run.label] if several else []),
+                    *([label] if several else []),
                     one.record.name,
                     one.search.n,
                     style.score(one.search),

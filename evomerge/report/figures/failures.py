@@ -12,10 +12,14 @@ from evomerge.analysis.failures import FAILED, INVALID, REPEATED, SCORED, outcom
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
+from evomerge.report.groups import labels_of
 from evomerge.system.text import cut, visible
 
 BARS = 40
 """At most so many bars."""
+
+FEW = 4
+"""Fewer candidates without a score of their own are told in a sentence: a chart would show nothing more."""
 
 REASONS, LONGEST = 30, 600
 """At most so many reasons, and characters of one."""
@@ -32,13 +36,13 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     if len(runs) > 1:
         failed, every = _sum(counts, FAILED, INVALID), _sum(counts, *_ORDER)
         lead = f"{failed:,} of {every:,} candidates of {len(runs)} runs have no result."
-        return Figure("failures", "What did not work", lead, table=_overview(counts, unscored))
+        return Figure("failures", "What did not work", lead, table=_overview(runs, counts, unscored))
     run = runs[0]
     return Figure(
         "failures",
         "What did not work",
         _lead(run, counts[run], len(unscored[run])),
-        chart=_chart(run) if counts[run].total() > counts[run][SCORED] else None,
+        chart=_chart(run) if counts[run].total() - counts[run][SCORED] >= FEW else None,
         table=_table(run, unscored[run]),
         note="A candidate without a result gets the worst rank, and the search goes on. A repeated recipe is not "
         "scored again: it takes over the earlier result.",
@@ -125,10 +129,15 @@ def _table(run: RunData, unscored: Sequence[Mapping[str, Any]]) -> Table | None:
     return Table(["what", "times", "first candidate", "last", "reason"], rows) if rows else None
 
 
-def _overview(counts: Mapping[RunData, Counter[str]], unscored: Mapping[RunData, Sequence[Any]]) -> Table:
+def _overview(
+    runs: Sequence[RunData], counts: Mapping[RunData, Counter[str]], unscored: Mapping[RunData, Sequence[Any]]
+) -> Table:
     return Table(
         ["run", "candidates", *_ORDER, "models without a score"],
-        [[run.label, own.total(), *(own[kind] for kind in _ORDER), len(unscored[run])] for run, own in counts.items()],
+        [
+            [label, counts[run].total(), *(counts[run][kind] for kind in _ORDER), len(unscored[run])]
+            for run, label in zip(runs, labels_of(runs), strict=True)
+        ],
     )
 
 

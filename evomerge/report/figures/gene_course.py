@@ -49,6 +49,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
         note.append(f"{MOST_GENES} of {len(table.genes)} genes can be chosen; the table has all.")
     if len(shown) < len(table.records):
         note.append(f"Drawn are {len(shown)} of {len(table.records):,} candidates: the best, and an even sample.")
+    note.append("Dashed lines: the ends of the range and, fainter, where the search began; the ring: the best merge.")
     if any(table.genes[i].when for i in chosen):
         note.append("No point: the gene does not count there (it belongs to a method that was not chosen).")
     return Figure(

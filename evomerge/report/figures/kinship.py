@@ -156,7 +156,7 @@ def _table(kinship: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], names
         said = "–" if agree is None else f"{percentage(agree)} % of the signs of what both moved are equal"
         cells: list[Cell] = [str(one["a"]), str(one["b"]), _verdict(one.get("verdict"))]
         rows.append([*cells, None if cosine is None else round(cosine, 3), far, said])
-    columns = ["model", "and", "verdict", "cosine of task vectors", "distance (share of the norm of weights)", "why"]
+    columns = ["model", "and", "verdict", "cosine of task vectors", "distance, of the norm of weights", "why"]
     return Table(columns, rows, frozenset(marked))
 
 

@@ -20,6 +20,9 @@ N_BEST = 10
 AGREE = 0.5
 """The best agree on a gene where they spread over less than this part of what all candidates tried."""
 
+_SLANTED = 36
+"""Pixels of an axis from which on names stand slanted; upright ones need less."""
+
 
 def draw(runs: Sequence[RunData]) -> Figure | None:
     """Draw each candidate as a line through the values of its genes; of one run alone."""
@@ -106,7 +109,15 @@ def _chart(
     x = alt.X(
         "k:O",
         title=None,
-        axis=alt.Axis(labelExpr="names[datum.value]", labelAngle=-35, labelLimit=130, grid=True, domain=False),
+        axis=alt.Axis(
+            labelExpr="names[datum.value]",
+            labelAngle=alt.expr(f"width > {_SLANTED * (last + 1)} ? -35 : -90"),
+            labelAlign="right",
+            labelBaseline=alt.expr(f"width > {_SLANTED * (last + 1)} ? 'top' : 'middle'"),
+            labelLimit=150,
+            grid=True,
+            domain=False,
+        ),
     )
     y = alt.Y("u:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.06], nice=False))
     base = (
@@ -135,13 +146,13 @@ def _chart(
     )
     labels = (
         alt.Chart(alt.NamedData("marks"))
-        .mark_text(fontSize=9, align="left", dx=3)
+        .mark_text(fontSize=11, align="left", dx=3)
         .encode(
             x=x,
             y=y,
             text="word:N",
             # Where the page is too narrow, words would lie upon each other.
-            opacity=alt.condition(f"width > {44 * (last + 1)}", alt.value(0.9), alt.value(0.0)),
+            opacity=alt.condition(f"width > {52 * (last + 1)}", alt.value(0.9), alt.value(0.0)),
         )
     )
     chart = alt.layer(rest, front, labels, data=alt.NamedData("rows")).add_params(names)

@@ -216,7 +216,8 @@ def _lead(run: RunData, points: Sequence[SearchPoint], style: ScoreStyle) -> str
             most = next(point for point in points if point.score.mean >= parent.mean + 0.9 * gain)
             n_most = round(most.spent[CANDIDATES])
             when_most = "with the first candidate" if n_most == 1 else f"after {n_most:,} candidates"
-            said.append(f"nine tenths of that gain were there {when_most}")
+            if n_most < when.spent[CANDIDATES]:
+                said.append(f"nine tenths of that gain were there {when_most}")
     failures = f" {failed:,} candidate{'s' * (failed != 1)} failed." if failed else ""
     return "; ".join(said) + "." + failures
 

@@ -19,6 +19,9 @@ MOST_LINES = 2000
 
 MOST_RUNS = 20
 
+MODELS = "models"
+"""The column of a table where several recipes are of different ones."""
+
 _LONGEST = 300
 """Characters of a value."""
 
@@ -32,15 +35,38 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     shown = found[:MOST_RUNS]
     left_out = len(found) - len(shown)
     lead = _lead(*found[0][1:]) if len(found) == 1 else _leads([best.recipe for _, _, best in found])
-    note = "What a parameter means is told by: evomerge methods NAME."
+    note = "What a parameter means is told by: `evomerge methods NAME`."
     return Figure(
         "recipe",
         "The recipe",
         lead,
         template="recipe.html",
-        data={"recipes": [_recipe(label, run, best) for label, run, best in shown]},
+        data=_data([_recipe(label, run, best) for label, run, best in shown]),
         note=note + (f" Shown are the recipes of {MOST_RUNS} of {len(found)} runs." if left_out else ""),
     )
+
+
+def _data(recipes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the template shows: what all recipes say once, and what differs as a row of a table for each."""
+    facts = [{fact["name"]: fact["value"] for fact in one["facts"]} for one in recipes]
+    names = list(dict.fromkeys(name for own in facts for name in own))
+    differing = [name for name in names if len({own.get(name) for own in facts}) > 1]
+    alike = all(one["models"] == recipes[0]["models"] for one in recipes)
+    return {
+        "recipes": recipes,
+        "facts": [{"name": name, "value": facts[0][name]} for name in names if name not in differing],
+        "models": recipes[0]["models"] if alike else [],
+        "columns": [*differing, *([] if alike else [MODELS])] if len(recipes) > 1 else [],
+        "rows": [
+            [own.get(name, "–") for name in differing] + ([] if alike else [_in_one(one["models"])])
+            for one, own in zip(recipes, facts, strict=True)
+        ],
+    }
+
+
+def _in_one(models: Sequence[Mapping[str, str]]) -> str:
+    """Return the models of a recipe in a cell: "math (org/math), base (org/base)"."""
+    return ", ".join(f"{one['name']} ({one['place']})" for one in models)
 
 
 def _lead(run: RunData, best: Record) -> str:

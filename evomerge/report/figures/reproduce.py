@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure
+from evomerge.report.groups import labels_of
 from evomerge.store.run_dir import CONFIG
 from evomerge.store.status import COMPLETE
 from evomerge.system.text import command
@@ -14,7 +15,8 @@ from evomerge.system.text import command
 def draw(runs: Sequence[RunData]) -> Figure | None:
     """List the commands for one run; of several, those that make them again and compare them."""
     if len(runs) > 1:
-        again = [("search again, " + run.label, _again(run, f"again_{place}")) for place, run in enumerate(runs)]
+        named = enumerate(zip(runs, labels_of(runs), strict=True))
+        again = [(f"search again: {label}", _again(run, f"again_{place}")) for place, (run, label) in named]
         steps = [*again, ("this page anew", command("report", *(run.path for run in runs)))]
         return Figure("reproduce", "How to do it again", _lead(runs[0]), template="reproduce.html", data=_data(steps))
     run = runs[0]

@@ -164,8 +164,11 @@ def _lead(tasks: Mapping[str, Matrix], shares: bool) -> str:
         if not shares or len(numbers) < 4 or np.isnan(first).all() or np.isnan(last).all():
             texts.append(f"{of}{len(items)} items, {len(numbers)} candidates")
         else:
-            texts.append(f"{of}{percentage(float(np.nanmean(first)))} and {percentage(float(np.nanmean(last)))} %")
+            texts.append(f"{of}{percentage(float(np.nanmean(first)))} % and {percentage(float(np.nanmean(last)))} %")
     more = f" (and {len(texts) - MOST} more tasks)" if len(texts) > MOST else ""
     if not any(text.endswith("%") for text in texts):
         return f"Scores on the search items: {', '.join(texts[:MOST])}{more}."
-    return f"Right answers of the first and of the last quarter of the candidates: {', '.join(texts[:MOST])}{more}."
+    return (
+        "The first and the last quarter of the candidates have right, of the search items: "
+        f"{', '.join(texts[:MOST])}{more}."
+    )

@@ -11,7 +11,7 @@ from evomerge.record import Split
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure
 from evomerge.report.numbers import objective_styles, score_style
-from evomerge.report.searched import methods_tried, named, searched
+from evomerge.report.searched import methods_tried, named, search_facts, searched
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
 from evomerge.system.figures import p_text
 from evomerge.system.text import command, cut, duration
@@ -31,11 +31,13 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     status = run.status
     verdict = status.get("verdict") if status.get("choice") is not None else None
     data = {
+        "leads": True,  # the template shows the sentences, below the verdict
         "state": status["state"],
         "standing": _standing(run),
         "sentences": sentences,
         "verdict": None if verdict is None else {"use": _use(verdict["use"]), "text": verdict["text"]},
         "numbers": list(_numbers(run)),
+        "facts": [{"name": name, "value": value} for name, value in search_facts(run)],
         "cautions": [dict(one) for one in status["warnings"]],
         "next": [one.to_data() for one in next_steps(status, run.records)],
     }
@@ -95,11 +97,11 @@ def _found(run: RunData) -> str:
         split = Split.SEARCH if best.get(Split.SEARCH) is not None else split
         score, who = best[split], f"So far the best is {best['name']}, with"
     elif several:
-        who = f"{_ranges(run, split)} The one with the best sum, {best['name']}, reaches"
+        who = f"{_ranges(run, split)}; the one with the best sum, {best['name']}, reaches"
     else:
         who = f"The best merge, {_called(run, best['name'])}, reaches"
     flatters = ", by which it was chosen, so that it flatters" if split is not Split.TEST else ""
-    said = ", ".join([f"{who} {style.score(score)} on the {score['n']:,} {split} items{flatters}", *_gains(run, split)])
+    said = ", ".join([f"{who} {style.score(score)} on {score['n']:,} {split} items{flatters}", *_gain(run, split)])
     return "; ".join([said, *_lost(status, several)])
 
 
@@ -114,8 +116,8 @@ def _ranges(run: RunData, split: Split) -> str:
             style = styles[one["name"]]
             less = " (less is better)" if one["direction"] == "minimize" else ""
             parts.append(f"{style.mean(means[0])} to {style.mean(means[-1])} in {named([one['name']])}{less}")
-    what = f"It ended with {_a(choice['kind'])} of {len(choice['records'])} merges"
-    return f"{what}: on the {split} items {', '.join(parts)}." if parts else f"{what}."
+    what = f"The search ended with {_a(choice['kind'])} of {len(choice['records'])} merges"
+    return f"{what}: on the {split} items {', '.join(parts)}" if parts else what
 
 
 def _called(run: RunData, name: str) -> str:
@@ -133,23 +135,19 @@ def _a(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _gains(run: RunData, split: Split) -> Iterator[str]:
-    """Yield how much better the best merge is than the best parent, and than the average."""
+def _gain(run: RunData, split: Split) -> Iterator[str]:
+    """Yield how much better the best merge is than the best parent, where that is known."""
     status, style = run.status, score_style(run)
-    compared = {one["against"]: one for one in status["comparisons"]} if split is Split.TEST else {}
-    for row in status["baselines"]:
-        if row["name"] != status["best_parent"] and row.get("parent", True):
-            continue
-        score = row.get(split)
-        if score is None:
-            continue
-        parent = row["name"] == status["best_parent"]
-        what = f"{named([row['name']])}, the best parent" if parent else f"the {named([row['name']])}"
-        one = compared.get(row["name"])
-        if one is not None:
-            yield f"{style.difference(one)} over {what} ({style.mean(score['mean'])})"
-        else:
-            yield f"{what}, has {style.mean(score['mean'])}" if parent else f"{what} {style.mean(score['mean'])}"
+    row = next((row for row in status["baselines"] if row["name"] == status["best_parent"]), None)
+    if row is None or row.get(split) is None:
+        return
+    mean = style.mean(row[split]["mean"])
+    compared = status["comparisons"] if split is Split.TEST else ()
+    one = next((one for one in compared if one["against"] == row["name"]), None)
+    if one is not None:
+        yield f"{style.difference(one)} over {named([row['name']])}, the best parent ({mean})"
+    else:
+        yield f"where {named([row['name']])}, the best parent, has {mean}"
 
 
 def _lost(status: Mapping[str, Any], several: bool) -> Iterator[str]:
@@ -184,21 +182,14 @@ def _numbers(run: RunData) -> Iterator[dict[str, str]]:
     if gain is not None:
         interval, p_value = style.interval(gain["low"], gain["high"]), p_text(gain["p_value"])
         yield {
-            "name": f"gain over {named([gain['against']])}, the best parent",
+            "name": "gain over the best parent",
             "value": style.change(gain["difference"]),
-            "detail": f"{interval}, {p_value}",
+            "detail": f"{interval} over {named([gain['against']])}, {p_value}",
         }
     yield from _kept(status)
-    yield {
-        "name": "candidates",
-        "value": f"{status['candidates']:,}",
-        "detail": f"{status['failed']} failed, {status['cache_hits']} repeated",
-    }
-    yield {
-        "name": "time",
-        "value": duration(status["seconds"]),
-        "detail": f"{status['items']:,} answers of candidates",
-    }
+    said = [f"{n:,} {what}" for n, what in ((status["failed"], "failed"), (status["cache_hits"], "repeated")) if n]
+    took = f"in {duration(status['seconds'])}"
+    yield {"name": "candidates", "value": f"{status['candidates']:,}", "detail": ", ".join([took, *said])}
 
 
 def _kept(status: Mapping[str, Any]) -> Iterator[dict[str, str]]:

@@ -3,6 +3,7 @@
 "use strict";
 
 customElements.define("evomerge-answers", class extends HTMLElement {
+  static first = 4;
   static step = 12;
   static kinds = ["lost", "gained", "wrong", "right", "equal", "not judged"];
   static words = { equal: "equally good" };
@@ -125,7 +126,7 @@ customElements.define("evomerge-answers", class extends HTMLElement {
   }
 
   show(focus) {
-    const next = this.found.slice(this.shown, this.shown + this.constructor.step);
+    const next = this.found.slice(this.shown, this.shown + (this.shown ? this.constructor.step : this.constructor.first));
     const made = next.map((one) => this.item(one));
     this.list.append(...made);
     this.shown += next.length;
