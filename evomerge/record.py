@@ -153,6 +153,21 @@ class Score:
 
 
 @dataclass(frozen=True)
+class EarlyEstimate:
+    """What a model's score on all items was taken for after it had answered some of them.
+
+    Attributes:
+        n: how many items it had answered.
+        mean: the estimated score, without what the recipe adds, as in a `Score`.
+        error: its standard error, of the items that were not asked alone.
+    """
+
+    n: int
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True)
 class Objective:
     """One number that a search improves.
 

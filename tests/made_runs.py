@@ -25,6 +25,7 @@ from evomerge.recipe import Group, ModelSource, Parent, Recipe, Step
 from evomerge.record import (
     CONSENSUS,
     Choice,
+    EarlyEstimate,
     Finalist,
     ItemAnswer,
     ItemPrompt,
@@ -86,6 +87,7 @@ class MadeRun:
         dataflow: whether recipes are layer paths.
         layers: of the parents, in blocks of two.
         genes, kinship, traces, course: whether they were noted.
+        estimates: of baselines and candidates by number: what was made of some items, as `(n, mean, error)` each.
         answers: whether texts are kept, of baselines and the best.
         words: how many more words each question and answer has.
         measures: further measures of each result: name to the numbers of the candidates, in turn.
@@ -121,6 +123,7 @@ class MadeRun:
     kinship: bool = True
     traces: bool = True
     course: bool = True
+    estimates: Mapping[int, Sequence[tuple[int, float, float]]] = field(default_factory=dict)
     answers: bool = False
     words: int = 0
     measures: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -268,6 +271,9 @@ class _Writer:
                 genome = np.full(len(self.genes), 1.0 / len(self.parents))
                 self.add(number, "average", genome, tuple(Split), baseline=True)
         self.candidates()
+        for number, found in made.estimates.items():
+            trace = db.traces.get(number) or Trace()
+            db.traces.put(number, replace(trace, estimates=tuple(EarlyEstimate(*one) for one in found)))
         scored = self.scored()
         finalists = scored[: made.finalists] if made.choice else []
         for number in finalists:

@@ -1,7 +1,11 @@
-"""What the scores by which a search went are worth beside scores on items that it never saw.
+"""What the estimates and scores by which a search went are worth.
 
-A search keeps no score on all search items of a candidate that it asked about a part of them, so an estimate can be
-held against the validation score alone. Their difference mixes three things: the error of the estimate, the luck of the
+**Beside the full score on the same items** (`checked_estimates`): of candidates that came to answer all search items in
+a race, and of the baselines, each left out and asked like a candidate; see `Trace.estimates`.
+
+**Beside scores on items that the search never saw** (`compared_scores`). Most candidates that were asked about a part
+of the search items never answer the others, so their estimates can be held against the validation score alone. Their
+difference mixes three things: the error of the estimate, the luck of the
 items (both are samples of the same kind of items), and the choice of the finalists, whose search scores flatter since
 they were chosen for them. Parents and average answered all items and were chosen for nothing, so their differences show
 how far the two sets of items lie apart.
@@ -10,11 +14,47 @@ how far the two sets of items lie apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Protocol
 
-from evomerge.record import Record, Score, Split
+from evomerge.record import EarlyEstimate, Record, Score, Split
 from evomerge.store.run_dir import RunDir
+from evomerge.store.traces import Trace
+
+_Z = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class CheckedEstimate:
+    """An estimate from some search items beside the score of the same model on all of them.
+
+    Attributes:
+        record: the model's.
+        estimate: what was made of some items.
+        full: the score on all of them.
+    """
+
+    record: Record
+    estimate: EarlyEstimate
+    full: float
+
+    @property
+    def error(self) -> float:
+        """By how much the estimate is above the full score."""
+        return self.estimate.mean - self.full
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the full score on these items, by the estimate's own standard error."""
+        half = _Z * self.estimate.error
+        return self.estimate.mean - half, self.estimate.mean + half
+
+    @property
+    def holds(self) -> bool:
+        """Whether the interval holds the full score, as 95 % of them should."""
+        return abs(self.error) <= _Z * self.estimate.error
 
 
 @dataclass(frozen=True)
@@ -60,13 +100,21 @@ class Compared:
         return low <= 0.0 <= high
 
 
+class _Pair(Protocol):
+    @property
+    def error(self) -> float: ...
+
+    @property
+    def holds(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """How search scores and validation scores agree.
+    """How pairs of scores agree: `CheckedEstimate` or `Compared`.
 
     Attributes:
         n: how many pairs.
-        error: their mean error: above 0 the search scores flatter.
+        error: their mean error: above 0 estimates, or search scores, flatter.
         distance: the mean of its size.
         hold: how many agree within their intervals.
     """
@@ -98,7 +146,23 @@ def compared_scores(run: RunDir, records: Sequence[Record]) -> list[Compared]:
     return found
 
 
-def agreement(pairs: Sequence[Compared]) -> Agreement | None:
+def checked_estimates(records: Sequence[Record], traces: Mapping[int, Trace]) -> list[CheckedEstimate]:
+    """Return the estimates of records whose score on all search items is known, in their order, fewest items first.
+
+    Args:
+        records: baselines and candidates.
+        traces: theirs, by number.
+    """
+    return [
+        CheckedEstimate(record, estimate, full.mean)
+        for record in records
+        if record.number in traces and (full := (record.scores or {}).get(Split.SEARCH)) is not None
+        for estimate in traces[record.number].estimates
+        if math.isfinite(estimate.mean - full.mean + estimate.error)
+    ]
+
+
+def agreement(pairs: Sequence[_Pair]) -> Agreement | None:
     """Return how some pairs agree; None: there are none."""
     if not pairs:
         return None

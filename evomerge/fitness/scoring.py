@@ -15,6 +15,7 @@ if it had not been asked; items that are judged for no reference are left out of
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from evomerge.estimation.run_estimators import Guess, RunEstimator, make_run_est
 from evomerge.fitness.choose import POLICIES, information_order, stratified_order, uniform_order
 from evomerge.fitness.items import ItemTable
 from evomerge.fitness.race import Contender, Race, next_blocks
-from evomerge.record import ItemScore, Objective, Result, Score, Split
+from evomerge.record import EarlyEstimate, ItemScore, Objective, Result, Score, Split
 
 if TYPE_CHECKING:
     from evomerge.recipe import Recipe
@@ -101,6 +102,8 @@ class Verdict:
         result: what a strategy is told; None where the candidate could not be scored, for the reason in `error`.
         score: over all search items; estimated where not all were answered.
         answers: all answers of the candidate, in the order of the item table; empty without a result.
+        estimates: what was made of a part of the items on the way, the fewest first; decides nothing.
+        whole: whether every search item was answered, so that nothing is estimated.
     """
 
     number: int
@@ -108,6 +111,8 @@ class Verdict:
     score: Score | None
     answers: tuple[ItemScore, ...]
     error: str | None = None
+    estimates: tuple[EarlyEstimate, ...] = ()
+    whole: bool = False
 
 
 @dataclass
@@ -142,6 +147,12 @@ class _Entry:
     scores: list[ItemScore] = field(default_factory=list)
     error: str | None = None
     outstanding: bool = False
+    estimates: list[EarlyEstimate] = field(default_factory=list)
+
+    def note(self, mean: float, error: float) -> None:
+        """Keep an estimate if it is from twice as many items as the one before, so that a long race leaves few."""
+        if math.isfinite(mean + error) and (not self.estimates or self.answered >= 2 * self.estimates[-1].n):
+            self.estimates.append(EarlyEstimate(self.answered, mean, error))
 
 
 class Scoring:
@@ -183,7 +194,8 @@ class Scoring:
         self._seed = seed
         self.items_per_candidate = table.size if items is None else min(items, table.size)
         self._whole = self.items_per_candidate == table.size and race is None
-        self._estimators: list[RunEstimator] = [make_run_estimator(estimator, seed) for _ in table.terms]
+        self._estimator = estimator
+        self._estimators = self._new_estimators()
         self._others: list[Array] = [np.empty((0, len(table.items[term.task]))) for term in table.terms]
         self._seen: list[NDArray[np.bool_]] = [np.ones(len(table.items[term.task]), dtype=bool) for term in table.terms]
         self._references: dict[int, list[Array]] = {}
@@ -225,6 +237,27 @@ class Scoring:
         for k, term in enumerate(self._table.terms):
             if term.name in rows:
                 self._others[k] = np.asarray(rows[term.name], dtype=np.float64)
+
+    def without(self, number: int) -> Scoring:
+        """Return a scoring that knows the same but for one baseline, and has no candidates.
+
+        Other models that answer a term as that baseline does are left out of it, too: they may be the same one.
+
+        Args:
+            number: of the baseline.
+        """
+        other = copy.copy(self)
+        other._estimators, other._seen = self._new_estimators(), list(self._seen)
+        own = self._references.get(number)
+        if own is not None:
+            other._others = [
+                rows[~((rows == row) | np.isnan(rows) | np.isnan(row)).all(axis=1)]
+                for rows, row in zip(self._others, own, strict=True)
+            ]
+        other._references = {one: rows for one, rows in self._references.items() if one != number}
+        other._known, other._generations = dict(self._known), [Generation()]
+        other._entries, other._failed, other._questions, other._verdicts = {}, {}, [], []
+        return other
 
     def begin_stage(self) -> None:
         """Forget the points of all candidates: the next ones come from another space."""
@@ -404,6 +437,9 @@ class Scoring:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
+    def _new_estimators(self) -> list[RunEstimator]:
+        return [make_run_estimator(self._estimator, self._seed) for _ in self._table.terms]
+
     def _prepare(self, first: int, late: Collection[int]) -> None:
         """Fit the estimators to the candidates before `first`, and choose the items of those from there on."""
         self._spent = self._turn = 0
@@ -502,7 +538,7 @@ class Scoring:
         if not complete or any(entry.outstanding for entry in self._entries.values()):
             return
         alive = [entry for entry in self._entries.values() if entry.error is None]
-        contenders = [Contender(*self._estimate(entry), entry.answered) for entry in alive]
+        contenders = [self._contender(entry) for entry in alive]
         left = self.items_per_candidate * len(self._entries) - self._spent
         given = next_blocks(self._race, contenders, left, self._table.size, self._turn)
         self._turn += 1
@@ -519,31 +555,40 @@ class Scoring:
         try:
             if entry.error is not None:
                 raise EvaluationError(entry.error)
-            if entry.answered == self._table.size:
+            whole = entry.answered == self._table.size
+            if whole:
                 result, score = self.judged(entry.scores, entry.recipe)
             else:
-                result = self.judge.result_of(self._means(entry.point, entry.rows), entry.recipe)
-                score = self._estimated_score(entry)
+                result, score = self._estimated(entry)
         except EvaluationError as error:
             self._verdicts.append(Verdict(entry.number, None, None, (), str(error)))
             return
         answers = tuple(sorted(entry.scores, key=self._table.position))
-        self._verdicts.append(Verdict(entry.number, result, score, answers))
+        estimates = tuple(entry.estimates)
+        self._verdicts.append(Verdict(entry.number, result, score, answers, estimates=estimates, whole=whole))
 
-    def _estimate(self, entry: _Entry) -> tuple[float, float]:
-        """Return the estimated sum of all objectives and its standard error."""
-        guesses = [self._guess(k, entry.point, entry.rows[k]) for k in range(len(self._table.terms))]
+    def _guesses(self, entry: _Entry) -> list[Guess]:
+        return [self._guess(k, entry.point, row) for k, row in enumerate(entry.rows)]
+
+    def _contender(self, entry: _Entry) -> Contender:
+        """Return a candidate as it stands in its race, by the sum of all objectives."""
+        guesses = self._guesses(entry)
         mean, error = self.judge.estimate([guess.mean for guess in guesses], [guess.error for guess in guesses])
-        return mean + self.judge.of_recipe(entry.recipe), error
+        if entry.answered < self._table.size:
+            entry.note(mean, error)
+        return Contender(mean + self.judge.of_recipe(entry.recipe), error, entry.answered)
 
-    def _estimated_score(self, entry: _Entry) -> Score:
-        """Return the estimate with a 95 % interval, which like that of a mean covers items beyond the search items.
+    def _estimated(self, entry: _Entry) -> tuple[Result, Score]:
+        """Return estimated result and score, whose 95 % interval like that of a mean covers items beyond the search's.
 
         Where a term is a share of right answers, its interval stays within 0 and 1.
         """
-        guesses = [self._guess(k, entry.point, entry.rows[k]) for k in range(len(self._table.terms))]
+        guesses = self._guesses(entry)
+        means = [guess.mean for guess in guesses]
+        result = self.judge.result_of(means, entry.recipe)
         score = self.judge.estimated_score(lambda z: [_interval(guess, z) for guess in guesses])
-        return replace(score, n=entry.answered)
+        entry.note(*self.judge.estimate(means, [guess.error for guess in guesses]))
+        return result, replace(score, n=entry.answered)
 
 
 def _interval(guess: Guess, z: float) -> Score:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from evomerge.record import ItemAnswer, ItemScore, Job, Outcome, Record, Split
+from evomerge.record import EarlyEstimate, ItemAnswer, ItemScore, Job, Outcome, Record, Split
 from evomerge.system.stopwatch import summed
 
 Items = Mapping[str, tuple[int, ...]]
@@ -45,6 +45,7 @@ class Candidate:
         parents: numbers of the candidates from which it was bred.
         parts: what the time of its workers went into, in this session.
         asked_at: when it was asked for in this session, on the search's clock.
+        estimates: of one that answered every search item, what was made of some of them before.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Candidate:
     parents: tuple[int, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
     asked_at: float = 0.0
+    estimates: tuple[EarlyEstimate, ...] = ()
 
     @property
     def is_decided(self) -> bool:

@@ -10,9 +10,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from evomerge.record import Record
+from evomerge.fitness.left_out import left_out
+from evomerge.fitness.scoring import Scoring
+from evomerge.record import ItemScore, Record
 from evomerge.search.budget import SearchClock
 from evomerge.search.candidates import Candidate
 from evomerge.search.stage import Progress
@@ -101,7 +104,8 @@ class CourseNotes:
         """Note a candidate whose result the strategy was told now, and how the strategy stands then."""
         waited = self._clock.seconds - candidate.asked_at - candidate.record.seconds
         parts = {**candidate.parts, "wait": waited} if waited >= _WAITED else candidate.parts
-        self._traces[candidate.number] = self._trace(candidate.parents, parts)
+        trace = self._trace(candidate.parents, parts)
+        self._traces[candidate.number] = replace(trace, estimates=candidate.estimates)
         self._n_told += 1
         self.note_standing()
 
@@ -125,6 +129,25 @@ class CourseNotes:
         if same_stage or self._n_told not in self._standings:  # the end of a stage is worth more than a beginning
             self._standings[self._n_told] = standing
         self._last = standing
+
+    def note_left_out(
+        self, scoring: Scoring, number: int, baselines: Iterable[tuple[Record, Sequence[ItemScore]]]
+    ) -> None:
+        """Note what the estimator makes of each baseline, left out, at the end of the search.
+
+        Args:
+            number: that the next candidate would get.
+            baselines: those that were scored, with their answers to all search items.
+        """
+        for record, scores in baselines:
+            trace = self._tables.get(record.number) or Trace()
+            try:
+                found = left_out(scoring, record.number, record.recipe, scores, number)
+            except Exception as error:  # anybody's estimator, on which nothing depends here
+                log.info("%s is not estimated from some of its answers: %s", record.name, error_text(error))
+                found = ()
+            if found != trace.estimates:
+                self._tables.put(record.number, replace(trace, estimates=found))
 
     # --- what the journal says --------------------------------------------------------------------------------------
 

@@ -163,6 +163,7 @@ class Questions:
         """Note what the scoring decided, and queue its further questions."""
         for verdict in self._scoring.verdicts():
             candidate = self._candidates[verdict.number]
+            candidate.estimates = verdict.estimates if verdict.whole else ()
             self._candidates.decide(candidate, decided(candidate.record, verdict, self._weights), verdict.answers)
         self._queue()
 

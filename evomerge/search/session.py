@@ -141,6 +141,7 @@ class Search:
         """
         self._baselines.score(self._db, self._scorer, self._journal, self.listener)
         self._evolve()
+        self._note_left_out()
         choice = self._finals().choose()
         self._test(choice)
         return self._scorer.record(choice.best)
@@ -275,6 +276,15 @@ class Search:
         }
 
     # --- the end --------------------------------------------------------------------------------------------------
+
+    def _note_left_out(self) -> None:
+        """Note what the estimator makes of each baseline, if candidates answered some items only."""
+        if self.scoring.learns:
+            scored = (self._scorer.record(number) for number in self._baselines.numbers)
+            known = ((one, self._db.item_scores(one.number, Split.SEARCH)) for one in scored if one.fitness is not None)
+            # An earlier session may have scored a consensus, from which nobody learns.
+            last = max((one.number for one in self._db.records() if not one.is_consensus), default=-1)
+            self._course.note_left_out(self.scoring, last + 1, known)
 
     def _finals(self) -> Finals:
         return Finals(

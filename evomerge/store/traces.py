@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from evomerge.record import EarlyEstimate
+
 if TYPE_CHECKING:
     from evomerge.store.database import Database
 
@@ -51,6 +53,10 @@ class Trace:
             added up where several shared it. `optimizer` (ask, tell, state) and `database`: of the driver between the
             transaction before and that of this record, in equal parts for the records of it. `wait`: from ask to tell
             without the work on it: for a worker, its turn, the rest of its generation, or its twin.
+        estimates: what its score on the search items was taken for from some of them, the fewest first; noted where
+            the score on all of them is known as well. Of a candidate: in its race, by what was known then. Of a
+            baseline: as if it were the next candidate of the search at its end, by all that is known of everyone else
+            (`evomerge.fitness.left_out`).
     """
 
     seconds: float | None = None
@@ -59,6 +65,7 @@ class Trace:
     stage: int = 0
     parents: tuple[int, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
+    estimates: tuple[EarlyEstimate, ...] = ()
 
     def with_parts(self, parts: Mapping[str, float]) -> Trace:
         """Return the trace with other parts."""
@@ -73,6 +80,7 @@ class Trace:
             "stage": self.stage or None,
             "parents": list(self.parents) or None,
             "parts": dict(self.parts) or None,
+            "estimates": [[one.n, one.mean, one.error] for one in self.estimates] or None,
         }
         return {name: value for name, value in data.items() if value is not None}
 
@@ -86,6 +94,7 @@ class Trace:
             int(data.get("stage", 0)),
             tuple(data.get("parents", ())),
             dict(data.get("parts", {})),
+            tuple(EarlyEstimate(*one) for one in data.get("estimates", ())),
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 from accuracy import Accuracy
 from machines import Killed
 
+from evomerge.fitness.choose import uniform_order
 from evomerge.fitness.items import ItemTable, Term
 from evomerge.fitness.race import Race
 from evomerge.fitness.scoring import Scoring
@@ -255,3 +256,52 @@ def test_a_trace_is_read_as_it_was_written() -> None:
     assert Trace.from_data({**trace.to_data(), "later": 1}) == trace
     assert Trace().to_data() == {} and Trace.from_data({}) == Trace()
     assert trace.with_parts({"decode": 1.0}) == replace(trace, parts={"decode": 1.0})
+
+
+RACED = {"items": 6, "race": Race("posterior", block=2), "choose": "uniform", "estimator": "mean"}
+
+
+def test_estimates_of_those_that_came_to_answer_everything_are_noted(tmp_path: Path) -> None:
+    with run_search(tmp_path / "run", scoring=RACED, consensus=False) as run:
+        traces, db = run.database.traces.all(), run.database
+        answered = {
+            one.number: {score.item: score.metrics["acc"] for score in db.item_scores(one.number, Split.SEARCH)}
+            for one in db.records(baselines=True)
+        }
+    whole = [number for number, own in answered.items() if number >= 0 and len(own) == N_ITEMS]
+    assert whole and {number for number, one in traces.items() if number >= 0 and one.estimates} == set(whole)
+    for number in whole:
+        found = traces[number].estimates
+        assert [one.n for one in found] == [2, 4, 8]  # of 2, 4, 6, 8 and 10
+        order = uniform_order(N_ITEMS, (2, 1, number // 6 * 6)).tolist()
+        for one in found:
+            right = [answered[number][item] for item in order[: one.n]]
+            share = (sum(right) + 1.0) / (one.n + 2.0)
+            assert one.mean == pytest.approx(sum(right) / one.n)
+            assert one.error == pytest.approx((share * (1.0 - share) / one.n * (1.0 - one.n / N_ITEMS)) ** 0.5)
+
+
+@pytest.mark.parametrize("scoring", [RACED, {"items": 5, "race": None}])
+def test_a_continued_search_notes_the_same_estimates(tmp_path: Path, scoring: dict[str, Any]) -> None:
+    with run_search(tmp_path / "run", scoring=scoring) as run:
+        expected = {number: one.estimates for number, one in run.database.traces.all().items()}
+    with run_search(tmp_path / "killed", scoring=scoring, die_at=7) as run:
+        assert {number: one.estimates for number, one in run.database.traces.all().items()} == expected
+    assert [one.n for one in expected[-1]] == ([5] if scoring["race"] is None else [2, 6])
+
+
+def test_an_estimator_that_fails_without_a_baseline_ends_no_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("evomerge.search.course.left_out", fail)
+    with run_search(tmp_path / "run", scoring={"items": 5}) as run:
+        assert run.database.choice() is not None
+        assert not any(one.estimates for one in run.database.traces.all().values())
+
+
+def test_nothing_is_estimated_where_every_item_is_answered(tmp_path: Path) -> None:
+    with run_search(tmp_path / "run") as run:
+        assert not any(one.estimates for one in run.database.traces.all().values())

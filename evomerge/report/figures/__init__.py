@@ -33,7 +33,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "lineage",
         "failures",
     ),
-    "Answers": ("answers", "responses", "difficulty", "estimates", "degeneration", "degeneration_course"),
+    "Answers": ("answers", "responses", "difficulty", "estimates", "validated", "degeneration", "degeneration_course"),
     "What it cost": ("time",),
     "To do it again": ("configuration", "reproduce"),
 }
