@@ -52,7 +52,7 @@ def next_steps(status: Mapping[str, Any], records: Sequence[Record]) -> list[Nex
 def _steps(status: Mapping[str, Any], records: Sequence[Record]) -> Iterator[NextStep]:
     path, state = status["path"], status["state"]
     if state == RUNNING:
-        yield NextStep("follow it in a terminal", command("status", path))
+        yield NextStep("follow it in a terminal", command("top", path))
         return
     if state == INTERRUPTED:
         yield NextStep("continue the search where it stopped; nothing recorded is lost", command("resume", path))

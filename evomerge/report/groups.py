@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.report.data import RunData
+from evomerge.store.status import COMPLETE
 from evomerge.system.text import cut, value_word
 
 SEED = "seed"
@@ -44,6 +45,16 @@ class RunGroup:
     label: str
     runs: tuple[RunData, ...]
     setting: Mapping[str, str]
+
+    @property
+    def one_a_seed(self) -> tuple[RunData, ...]:
+        """Its runs, of each seed one that is complete, or the first: a repeat says nothing of further seeds."""
+        found: dict[object, RunData] = {}
+        for run in self.runs:
+            key = id(run) if run.seed is None else run.seed
+            if key not in found or (found[key].status["state"] != COMPLETE and run.status["state"] == COMPLETE):
+                found[key] = run
+        return tuple(found.values())
 
 
 def groups_of(runs: Sequence[RunData]) -> tuple[RunGroup, ...]:

@@ -42,6 +42,19 @@ def test_runs_that_are_not_complete_are_marked(open_made: Any) -> None:
     assert "No gain is known." in side_by_side.draw([runs[1], runs[1]]).lead
 
 
+def test_a_seed_that_was_run_twice_counts_once(open_made: Any) -> None:
+    other = {"optimizer": {"name": "random"}}
+    runs = [open_made(), open_made(seed=1), open_made(seed=1), open_made(config=other)]
+    figure = side_by_side.draw(runs)
+    gains = [run.found["gain"]["difference"] for run in runs]
+    both = over_seeds(gains[:2], (-1.0, 1.0))
+    assert f"{100 * both.mean:+.1f} points [" in figure.lead and "mean of 2 seeds" in figure.lead
+    assert "1 of the runs repeats a seed, which counts once." in figure.lead and len(figure.table.rows) == 4
+    drawn = scores_over_seeds.draw(runs).chart["datasets"]["scores"]
+    assert {one["runs"] for one in drawn if one["group"] == "optimizer=cma"} == {2}
+    assert "2 runs of one configuration and seed." in side_by_side.draw(runs[1:3]).lead
+
+
 def test_scores_over_seeds_are_means_of_the_runs(open_made: Any) -> None:
     other = {"optimizer": {"name": "random"}}
     runs = [open_made(seed=seed) for seed in (0, 1, 2)] + [open_made(config=other)]

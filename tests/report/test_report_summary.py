@@ -67,7 +67,7 @@ def test_a_search_that_runs_says_how_long_it_will_take(open_made: Any) -> None:
     assert text == "The search is running: 8 of 16 candidates, 26.2 candidates a minute, about 18 s left."
     assert "have been tried so far" in figure.lead
     assert figure.data["next"] == [
-        {"text": "follow it in a terminal", "command": f"evomerge status {made.path}"},
+        {"text": "follow it in a terminal", "command": f"evomerge top {made.path}"},
     ]
 
 
@@ -76,7 +76,10 @@ def test_a_front_is_told_from_end_to_end(open_made: Any) -> None:
     figure = draw([run])
     rows = [row["objectives"]["sums"][Split.TEST]["mean"] for row in run.status["choice"]["records"]]
     assert "The search ended with a front of 4 merges: on the test items" in figure.lead
-    assert f"{100 * min(rows):.1f} % to {100 * max(rows):.1f} % in sums" in figure.lead
+    best = max((row["objectives"]["sums"][Split.TEST]["mean"], row["name"]) for row in run.status["baselines"]
+               if row["name"] != "average")  # fmt: skip
+    span = f"{100 * min(rows):.1f} % to {100 * max(rows):.1f} % in sums"
+    assert f"{span} ({best[1]}: {100 * best[0]:.1f} %)" in figure.lead
     assert "--front" in figure.data["next"][0]["command"]
 
 

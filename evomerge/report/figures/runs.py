@@ -45,12 +45,16 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     ]
     lost = frozenset(i for i, run in enumerate(runs) if run.found["lost"] or run.status["state"] != COMPLETE)
     n = len(groups)
-    lead = f"{len(runs)} runs" + (f" of {n} configurations" if n > 1 else " that differ in the seed alone") + ". "
-    lead += " ".join(_over_seeds(group.label if n > 1 else "", group.runs) for group in groups)
+    repeats = len(runs) - sum(len(group.one_a_seed) for group in groups)
+    alike = " that differ in the seed alone" if len(groups[0].one_a_seed) > 1 else " of one configuration and seed"
+    lead = f"{len(runs)} runs" + (f" of {n} configurations" if n > 1 else alike) + ". "
+    lead += " ".join(_over_seeds(group.label if n > 1 else "", group.one_a_seed) for group in groups)
     unfinished = sum(run.status["state"] != COMPLETE for run in runs)
     if unfinished:
         lead += f" {unfinished} of the runs {'is' if unfinished == 1 else 'are'} not complete, and left out of that."
-    few = any(1 < len(group.runs) < ENOUGH for group in groups)
+    if repeats:
+        lead += f" {repeats} of the runs {'repeats' if repeats == 1 else 'repeat'} a seed, which counts once."
+    few = any(1 < len(group.one_a_seed) < ENOUGH for group in groups)
     note = f"An interval from fewer than {ENOUGH} seeds says little." if few else ""
     return Figure("runs", "The runs side by side", lead.strip(), table=Table(columns, rows, lost), note=note)
 

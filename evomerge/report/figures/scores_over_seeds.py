@@ -30,7 +30,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     """Draw the test scores of several runs, group by group."""
     if len(runs) < 2:
         return None
-    groups = [(group, found_over_seeds([run.found for run in group.runs])) for group in groups_of(runs)]
+    groups = [(group, found_over_seeds([run.found for run in group.one_a_seed])) for group in groups_of(runs)]
     groups = [(group, found) for group, found in groups if found["complete"]]
     tasks = list(dict.fromkeys(task for _, found in groups for model in found["models"] for task in model["tasks"]))
     if not tasks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evomerge.analysis.choice import parent_names
 from evomerge.analysis.lost_skills import listed, lost, scores_text
 from evomerge.analysis.next_steps import next_steps
 from evomerge.record import Split
@@ -115,9 +116,25 @@ def _ranges(run: RunData, split: Split) -> str:
         if means:
             style = styles[one["name"]]
             less = " (less is better)" if one["direction"] == "minimize" else ""
-            parts.append(f"{style.mean(means[0])} to {style.mean(means[-1])} in {named([one['name']])}{less}")
+            span = f"{style.mean(means[0])} to {style.mean(means[-1])} in {named([one['name']])}{less}"
+            parts.append(span + _best_at(run, one, split))
     what = f"The search ended with {_a(choice['kind'])} of {len(choice['records'])} merges"
     return f"{what}: on the {split} items {', '.join(parts)}" if parts else what
+
+
+def _best_at(run: RunData, objective: Mapping[str, Any], split: Split) -> str:
+    """Return in brackets which parent is best at an objective, and its score there."""
+    sign = -1.0 if objective["direction"] == "minimize" else 1.0
+    parents = set(parent_names(run.run))
+    scored = [
+        (sign * score["mean"], row["name"], score["mean"])
+        for row in run.status["baselines"]
+        if row["name"] in parents and (score := row["objectives"].get(objective["name"], {}).get(split)) is not None
+    ]
+    if not scored:
+        return ""
+    _, name, mean = max(scored)
+    return f" ({named([name])}: {objective_styles(run)[objective['name']].mean(mean)})"
 
 
 def _called(run: RunData, name: str) -> str:
