@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.analysis.advice import SURE
+from evomerge.analysis.converging import HARDLY, converging
 from evomerge.analysis.lost_skills import listed, lost
 from evomerge.record import Record, best_scored
 from evomerge.store.status import COMPLETE, FAILED, INTERRUPTED, RUNNING
@@ -39,17 +40,22 @@ class NextStep:
         return {"text": self.text, "command": self.command}
 
 
-def next_steps(status: Mapping[str, Any], records: Sequence[Record]) -> list[NextStep]:
+def next_steps(
+    status: Mapping[str, Any], records: Sequence[Record], course: Sequence[Mapping[str, Any]] = ()
+) -> list[NextStep]:
     """Return what to do next, the most useful first.
 
     Args:
         status: as `evomerge.analysis.verdict.with_verdict` returns it.
         records: the candidates, in order of proposal.
+        course: how the strategy stood, the oldest first, as far as that was noted.
     """
-    return list(_steps(status, records))[:MOST]
+    return list(_steps(status, records, course))[:MOST]
 
 
-def _steps(status: Mapping[str, Any], records: Sequence[Record]) -> Iterator[NextStep]:
+def _steps(
+    status: Mapping[str, Any], records: Sequence[Record], course: Sequence[Mapping[str, Any]]
+) -> Iterator[NextStep]:
     path, state = status["path"], status["state"]
     if state == RUNNING:
         yield NextStep("follow it in a terminal", command("top", path))
@@ -80,6 +86,11 @@ def _steps(status: Mapping[str, Any], records: Sequence[Record]) -> Iterator[Nex
         yield NextStep(
             f"the best came among the last tenth of the candidates, so a larger budget may find a better one "
             f"({_n(records)} so far)",
+            _more(status),
+        )
+    elif (wide := converging(course)) is not None and wide.how == HARDLY:
+        yield NextStep(
+            f"the {wide.width} had hardly shrunk, so a larger budget may find a better one ({_n(records)} so far)",
             _more(status),
         )
     if "noise" in kinds:

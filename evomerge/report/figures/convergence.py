@@ -10,6 +10,7 @@ from typing import Any
 
 import altair as alt
 
+from evomerge.analysis.converging import CONVERGED, HARDLY, WIDTHS, converging, width_of
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Cell, Figure, Table
@@ -20,14 +21,6 @@ from evomerge.system.figures import percentage
 HEIGHT = 280
 MOST = 250
 """So many generations are drawn at most, and of several runs so many points of a band."""
-
-WIDTHS = {
-    "step_size": "step size",
-    "integer_step": "mean step of whole numbers",
-    "choice_rate": "probability of another choice",
-    "spread": "spread of the population",
-}
-"""What an optimizer may say of itself that shrinks as it converges; see `Optimizer.diagnostics`."""
 
 TITLE = "share of a gene's range"
 LONGEST, SHORTEST = "longest axis", "shortest axis"
@@ -41,7 +34,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
 
 
 def _of_one(run: RunData) -> Figure | None:
-    course = [one for one in run.course if any(_width(one, key) is not None for key in WIDTHS)]
+    course = [one for one in run.course if any(width_of(one, key) is not None for key in WIDTHS)]
     if not course:
         return None
     thin = -(-len(course) // MOST)
@@ -100,13 +93,6 @@ def _scale(lengths: Sequence[float]) -> alt.Scale:
     return alt.Scale(type="log", domain=[0.8 * min(lengths), 1.25 * max(lengths)], nice=False)
 
 
-def _width(one: Mapping[str, Any], key: str) -> float | None:
-    value = one.get(key)
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    return float(value) if math.isfinite(value) and value > 0.0 else None
-
-
 def _ends(one: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return the longest and the shortest axis."""
     axes = one.get("axes")
@@ -123,7 +109,7 @@ def _when(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rows(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for key, name in WIDTHS.items():
-        length = _width(one, key)
+        length = width_of(one, key)
         if length is not None:
             yield {**_when(one), "what": name, "length": seen(length)}
     for name, length in zip((LONGEST, SHORTEST), _ends(one) or (), strict=False):
@@ -140,19 +126,17 @@ def _breaks(course: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _lead(course: Sequence[Mapping[str, Any]]) -> str:
-    last = course[-1]
-    key = next(one for one in WIDTHS if _width(last, one) is not None)
-    own = [one for one in course if one.get("stage", 0) == last.get("stage", 0) and _width(one, key) is not None]
-    first, end = _width(own[0], key) or 0.0, _width(own[-1], key) or 0.0
+    last, found = course[-1], converging(course)
+    assert found is not None, "a course without widths is not drawn"
     stage = " in the last stage" if last.get("stage", 0) else ""
-    said = f"The {WIDTHS[key]} went from {_share(first)} to {_share(end)} of a gene's range{stage}{_generations(own)}"
-    if len(own) > 1:
-        if end > first / 2:
-            said += ", so the search had hardly begun to converge: more candidates may find better"
-        elif end < first / 10:
-            said += ", so the search has converged: more candidates of the same kind will change little"
-        else:
-            said += ", so the search was closing in, and had not ended"
+    said = f"The {found.width} went from {_share(found.first)} to {_share(found.last)} of a gene's range{stage}"
+    said += _generations(found.standings)
+    if found.how == HARDLY:
+        said += ", so the search had hardly begun to converge: more candidates may find better"
+    elif found.how == CONVERGED:
+        said += ", so the search has converged: more candidates of the same kind will change little"
+    elif found.how is not None:
+        said += ", so the search was closing in, and had not ended"
     ends = _ends(last)
     if ends is not None:
         said += f"; its distribution is {ends[0] / ends[1]:.2g} times as long as it is narrow"
@@ -233,9 +217,9 @@ def _of_several(runs: Sequence[RunData]) -> Figure | None:
 
 def _main(run: RunData) -> Iterator[tuple[int, float]]:
     """Yield after how many candidates of a run its first known width was what."""
-    key = next((key for key in WIDTHS if any(_width(one, key) is not None for one in run.course)), None)
+    key = next((key for key in WIDTHS if any(width_of(one, key) is not None for one in run.course)), None)
     for one in run.course:
-        length = None if key is None else _width(one, key)
+        length = None if key is None else width_of(one, key)
         if length is not None:
             yield one["candidates"], length
 

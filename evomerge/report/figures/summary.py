@@ -40,7 +40,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
         "numbers": list(_numbers(run)),
         "facts": [{"name": name, "value": value} for name, value in search_facts(run)],
         "cautions": [dict(one) for one in status["warnings"]],
-        "next": [one.to_data() for one in next_steps(status, run.records)],
+        "next": [one.to_data() for one in next_steps(status, run.records, run.course)],
     }
     lead = " ".join(sentences)
     return Figure("summary", "What was searched and found", lead, template="summary.html", data=data)
