@@ -87,6 +87,7 @@ def test_it_fits_a_phone_and_shows_hostile_words_as_text(browser: Browser, make_
         assert select.size["width"] <= 360
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_checker_of_accessibility_finds_nothing_serious(browser: Browser, page: Path, theme: str) -> None:
     browser.open(page, theme=theme)

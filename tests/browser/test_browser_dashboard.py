@@ -198,6 +198,7 @@ def gains_a_point(browser: Browser, run: RunDir) -> None:
     assert [one for one in browser.errors() if '"WARN"' not in one] == []
 
 
+@pytest.mark.slow
 def test_a_page_can_be_paused_and_says_when_its_run_is_gone(browser: Browser, serve: Serve, tmp_path: Path) -> None:
     path = made_run(tmp_path / "run", name="going on", choice=None, state="running")
     with RunDir.open(path, write=True) as run:
@@ -220,8 +221,13 @@ def test_a_page_can_be_paused_and_says_when_its_run_is_gone(browser: Browser, se
     assert "not there any more" in browser.js("document.querySelector('#told').textContent")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("width", "theme"),
+    [
+        (390, "light"),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((390, "dark"), (1280, "light"), (1280, "dark"))),
+    ],
+)
 def test_the_list_fits_and_a_checker_of_accessibility_finds_nothing_serious(
     browser: Browser, url: str, width: int, theme: str
 ) -> None:
@@ -231,6 +237,7 @@ def test_the_list_fits_and_a_checker_of_accessibility_finds_nothing_serious(
     assert browser.axe() == []
 
 
+@pytest.mark.slow
 def test_a_page_about_a_run_fits_and_nothing_serious_is_found_in_it(browser: Browser, url: str) -> None:
     open_run(browser, url, visible(HOSTILE), width=390)
     browser.draw_all()
@@ -257,6 +264,7 @@ def test_the_list_is_used_with_the_keyboard_alone(browser: Browser, url: str) ->
     browser.wait("location.pathname === '/compare'")
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_for_while_nobody_looks(browser: Browser, url: str) -> None:
     browser.open(url)
     browser.driver.execute_script("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")

@@ -126,7 +126,7 @@ def test_marks_can_be_read_with_the_keyboard_alone(browser: Browser, made: Path)
     assert browser.js("document.querySelector('#tip').hidden")
 
 
-@pytest.mark.parametrize("system", ["light", "dark"])
+@pytest.mark.parametrize("system", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_the_theme_follows_the_system_until_one_is_chosen_which_is_remembered(
     browser: Browser, made: Path, system: str
 ) -> None:
@@ -147,8 +147,19 @@ def test_the_theme_follows_the_system_until_one_is_chosen_which_is_remembered(
     browser.wait(f"document.querySelector('[data-key=bars-0]').dataset.drawn === '{other}'")
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 1280])
-@pytest.mark.parametrize("page", ["made", "plain", "hostile"])
+@pytest.mark.parametrize(
+    ("page", "width"),
+    [
+        ("plain", 390),
+        ("hostile", 390),
+        *(
+            pytest.param(page, width, marks=pytest.mark.slow)
+            for page in ("made", "plain", "hostile")
+            for width in (320, 390, 768, 1280)
+            if width != 390 or page == "made"
+        ),
+    ],
+)
 def test_the_page_never_scrolls_sideways(
     browser: Browser, page: str, width: int, request: pytest.FixtureRequest
 ) -> None:
@@ -168,7 +179,7 @@ def test_charts_follow_the_width(browser: Browser, made: Path) -> None:
     browser.wait("document.querySelector('[data-key=bars-0] svg').clientWidth === arguments[0]", wide)
 
 
-@pytest.mark.parametrize("page", ["made", "plain"])
+@pytest.mark.parametrize("page", ["made", pytest.param("plain", marks=pytest.mark.slow)])
 def test_the_keyboard_reaches_everything(browser: Browser, page: str, request: pytest.FixtureRequest) -> None:
     browser.open(request.getfixturevalue(page))
     browser.draw_all()
@@ -213,7 +224,7 @@ def test_hostile_words_in_tooltips_are_text(browser: Browser, tmp_path: Path) ->
     assert browser.js("window.ran") == [] and browser.js("document.images.length") == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_checker_of_accessibility_finds_nothing_serious(browser: Browser, plain: Path, theme: str) -> None:
     browser.open(plain, theme=theme)
     browser.draw_all()
@@ -234,6 +245,7 @@ def test_it_finds_nothing_in_charts_either(
     assert browser.axe() == []
 
 
+@pytest.mark.slow
 def test_paper_gets_all_charts(browser: Browser, made: Path) -> None:
     browser.open(made)
     browser.driver.execute_cdp_cmd("Page.printToPDF", {})

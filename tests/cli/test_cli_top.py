@@ -94,6 +94,7 @@ def searching(tiny_file: Path, tmp_path: Path) -> Iterator[tuple[Path, int]]:
             end(child, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_running_search_is_seen_until_its_process_is_killed(
     searching: tuple[Path, int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_running_search_is_seen_until_its_process_is_killed(
     assert "gone without a word" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_top_says_how_a_search_ends_and_a_folder_lists_those_that_run(
     running: RunDir, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -252,6 +254,7 @@ def test_top_on_a_terminal_is_left_with_q_and_the_search_goes_on(running: RunDir
     assert api.status(running.path)["state"] == "running"
 
 
+@pytest.mark.slow
 def test_a_search_on_a_terminal_stops_with_ctrl_c_and_leaves_a_few_lines(tiny_file: Path, tmp_path: Path) -> None:
     run, width = tmp_path / "run", 60
     terminal = Terminal(width, 24)
