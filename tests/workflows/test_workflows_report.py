@@ -170,6 +170,7 @@ def _interrupted(figure: Figure) -> str:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_all_figures_of_a_hostile_run_are_pictures_that_run_nothing(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", hostile=True, answers=True)
     written = api.report(run, figures=tmp_path / "pictures", theme="dark", strict=True)
