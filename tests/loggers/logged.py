@@ -1,9 +1,14 @@
-"""What the fake logger wrote."""
+"""Runs that were sent to the fake logger, and what it wrote."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from evomerge import api
+
+Sent = Callable[..., dict[str, int]]
 
 FAKE = f"{Path(__file__).with_name('fake_logger.py')}:FakeLogger"
 
@@ -24,3 +29,21 @@ def told(file: Path, what: str) -> list[Mapping[str, Any]]:
 def keys(file: Path) -> list[str]:
     """Return the keys of the rows, in order."""
     return [f"{row['split']} {row['number']}" for row in told(file, "row")]
+
+
+def sender(file: Path) -> Sent:
+    """Return what sends a run to the fake logger, which writes this file, and returns what came of it."""
+
+    def do(run: Path, mood: str | None = None, **more: Any) -> dict[str, int]:
+        return api.log_run(run, FAKE, {"file": str(file), "mood": mood}, **more)
+
+    return do
+
+
+@dataclass(frozen=True)
+class SentRun:
+    """A run that was sent once: its folder, what the logger wrote, and what came of sending it."""
+
+    run: Path
+    file: Path
+    done: dict[str, int]

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Sent, SentRun
-from logged import keys, told
+from logged import Sent, SentRun, keys, told
 from made_runs import HOSTILE, MadeRun, made_run
 
 from evomerge import api

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Sent
-from logged import FAKE, fake, keys, told
+from logged import FAKE, Sent, fake, keys, told
 from made_runs import made_run
 
 from evomerge.errors import RunError

@@ -82,6 +82,8 @@ const evomerge = (() => {
       chart.view = made.view;
       chart.marks = null;
       element.style.minHeight = "";
+      // Layers in which nothing is shown now are no pictures that a reader of the screen should stop at.
+      for (const layer of element.querySelectorAll("g.role-mark[role]:empty")) layer.removeAttribute("role");
       element.dataset.drawn = theme();
     } catch (error) {
       element.textContent = `This chart could not be drawn: ${error.message}`;
