@@ -94,7 +94,7 @@ class DrawnPage:
                 return Markup('<article id="{}" data-same></article>').format(figure.key)
             return self.figures[figure.key]
 
-        return render("run_main.html", sections=self.sections, left_out=self.left_out, figure_html=place, strict=False)
+        return render("sections.html", sections=self.sections, left_out=self.left_out, figure_html=place, strict=False)
 
 
 @dataclass
