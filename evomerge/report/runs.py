@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evomerge.errors import EvomergeError, RunError
 from evomerge.report.data import RunData
-from evomerge.store.run_dir import DATABASE
+from evomerge.store.run_dir import DATABASE, not_a_run
 from evomerge.system.files import explain_os_errors, user_path
 from evomerge.system.text import error_text
 
@@ -28,7 +28,7 @@ def find_runs(folder: str | Path) -> list[Path]:
     if (path / DATABASE).is_file():
         return [path]
     if not path.is_dir():
-        raise RunError(f"there is no folder {path}; a run is a folder outputs/<name>/<time> made by `evomerge search`")
+        raise RunError(not_a_run(path))
     found = _below(path, DEEPEST)
     if not found:
         raise RunError(

@@ -136,7 +136,7 @@ class RunDir:
         """
         path = user_path(path)
         if not (path / DATABASE).is_file():
-            raise RunError(_not_a_run(path))
+            raise RunError(not_a_run(path))
         lock = WriterLock(path / LOCK) if write else None
         try:
             database = Database.open(path / DATABASE, write=write, mend=mend and not frozen, busy_seconds=busy_seconds)
@@ -286,7 +286,8 @@ def _refuse_existing(path: Path) -> None:
         )
 
 
-def _not_a_run(path: Path) -> str:
+def not_a_run(path: Path) -> str:
+    """Return why a folder is no run, with the run that may have been meant."""
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
         near = nearest_name(path.name, beside)
