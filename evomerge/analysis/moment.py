@@ -183,6 +183,10 @@ class Moment:
         return self.state != "running"
 
     @property
-    def limit(self) -> int | None:
-        """How many candidates the budget allows; None: as many as the other limits do."""
-        return next((int(one.most) for one in self.limits if one.key == "candidates"), None)
+    def part(self) -> PhaseDone | None:
+        """How far the part that goes on has come; None: it is none of `parts`."""
+        return next((one for one in self.parts if one.name == self.phase.partition(":")[0]), None)
+
+    def over(self, role: str) -> Against | None:
+        """Return the best merge against the baseline of a role; None: none was scored."""
+        return next((one for one in self.against if one.role == role), None)

@@ -18,7 +18,7 @@ from evomerge.cli.console import make_console
 from evomerge.cli.live.lines import best_words, gain_words, progress_words, record_words
 from evomerge.cli.live.marks import marks_for
 from evomerge.cli.live.picture import last_picture, picture
-from evomerge.cli.live.rows import fitted, plain
+from evomerge.cli.live.rows import fitted
 from evomerge.cli.live.said import said
 from evomerge.cli.live.screen import GONE, Screen
 from evomerge.cli.quiet import is_quiet
@@ -133,10 +133,11 @@ class Display:
             return
         moment = self._look(self._own_eyes)
         said = [record_words(record, split, score, worst=moment is not None and moment.worst)]
-        if moment is not None and searching:
-            said += [text for text in (best_words(moment),) if text and not improved]
-            gain = gain_words(moment) if improved else None
-            said[0] += f", the best so far{f', {gain}' if gain else ''}" if improved else ""
+        if moment is not None and improved:
+            gain = gain_words(moment)
+            said[0] += f", the best so far{f', {gain}' if gain else ''}"
+        elif moment is not None and searching and (best := best_words(moment)):
+            said.append(best)
         where = visible(self._phase) if moment is None else progress_words(moment)
         self.note(f"{where}: {'; '.join(said)}")
         self._last_line = time.monotonic()
@@ -157,7 +158,7 @@ class Display:
         return None if self._folder is None else eyes.look(self._folder)
 
     def _draw(self, width: int, height: int) -> list[Text]:
-        passing = [] if self._advance is None else [fitted(Text(plain(self._advance)), width, self._marks)]
+        passing = [] if self._advance is None else [fitted(Text(visible(self._advance)), width, self._marks)]
         moment = self._look(self._eyes) if self._phase else None
         if moment is None:
             notes = said(list(self._notes), width, self._marks, 3) if self._phase else []

@@ -68,8 +68,8 @@ def _watch_run(console: Console, path: Path, *, live: bool) -> int:
             return _end(console, found)
     finally:
         found.close()
+    found = _Found(path)  # its connection belongs to the screen's thread
     if live:
-        found = _Found(path)  # its connection belongs to the screen's thread
         marks = marks_for(console)
 
         def draw(width: int, height: int) -> list[Text]:
@@ -79,7 +79,6 @@ def _watch_run(console: Console, path: Path, *, live: bool) -> int:
 
         _until_left(Screen(console, draw, whole=True, after=found.close), lambda: found.over)
     else:
-        found = _Found(path)
         with contextlib.closing(found):
             _print_until_end(console, found)
     return _end(console, found)

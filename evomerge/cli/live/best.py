@@ -7,7 +7,8 @@ from rich.text import Text
 from evomerge.api import Against, Moment
 from evomerge.cli.live.marks import Marks
 from evomerge.cli.live.numbers import gain_text, score_text
-from evomerge.cli.live.rows import fitted, plain
+from evomerge.cli.live.rows import fitted
+from evomerge.system.text import visible
 
 _WIDEST = 60
 
@@ -15,8 +16,7 @@ _WIDEST = 60
 def best(moment: Moment, width: int, marks: Marks) -> list[Text]:
     """Return four lines: the best merge, its gain over the best parent, over the average, its course."""
     lines = [_best(moment, marks)]
-    found = {one.role: one for one in moment.against}
-    lines += [_against(found.get(role), role, moment, marks) for role in ("best parent", "average")]
+    lines += [_against(moment.over(role), role, moment, marks) for role in ("best parent", "average")]
     spark = marks.spark(moment.course, min(width - 2, _WIDEST))
     lines.append(Text("  ") + Text(spark, "cyan") if spark else Text(f"  {marks.none}", "dim"))
     return [fitted(line, width, marks) for line in lines]
@@ -30,13 +30,13 @@ def _best(moment: Moment, marks: Marks) -> Text:
     if moment.limited:
         line = line + Text(" breaks a limit", "bold yellow")
     n = "" if moment.score is None else f", {moment.score.n} {moment.split} items"
-    return line + Text(f"  {plain(moment.best)}{n}")
+    return line + Text(f"  {visible(moment.best)}{n}")
 
 
 def _against(one: Against | None, role: str, moment: Moment, marks: Marks) -> Text:
     if one is None:
         return Text(f"  {marks.none} no {role} was scored", "dim")
-    name = plain(one.name)
+    name = visible(one.name)
     who = name if name == role else f"{name}, the {role}"
     gain = gain_text(one)
     own = score_text(one.score, worst=moment.worst, none=marks.none)

@@ -12,13 +12,12 @@ from evomerge.cli.live.numbers import count, left_text, since
 from evomerge.cli.live.rows import fitted, flow
 from evomerge.system.text import duration
 
-_NAMES = {"candidates": "candidates", "items": "items", "seconds": "time"}
 _WIDEST = 60
 
 
 def budget(moment: Moment, width: int, marks: Marks) -> list[Text]:
     """Return a bar for each limit of the budget."""
-    shown = [(_NAMES.get(one.key, one.key), one, _amount(one)) for one in moment.limits]
+    shown = [("time" if one.key == "seconds" else one.key, one, _amount(one)) for one in moment.limits]
     if not shown:
         return [Text(f"{count(moment.candidates)} candidates, no limit")]
     label = max(len(name) for name, _, _ in shown)

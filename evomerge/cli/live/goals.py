@@ -7,7 +7,8 @@ from rich.text import Text
 from evomerge.api import Moment
 from evomerge.cli.live.marks import Marks
 from evomerge.cli.live.numbers import value_text
-from evomerge.cli.live.rows import columns, fitted, plain
+from evomerge.cli.live.rows import columns, fitted
+from evomerge.system.text import visible
 
 
 def goals(moment: Moment, width: int, marks: Marks, room: int) -> list[Text]:
@@ -19,7 +20,7 @@ def goals(moment: Moment, width: int, marks: Marks, room: int) -> list[Text]:
     lines = [fitted(Text(f"front of {merges}{volume}"), width, marks)]
     rows = [
         [
-            Text(plain(one.name) + (" (less is better)" if one.direction == "minimize" else "")),
+            Text(visible(one.name) + (" (less is better)" if one.direction == "minimize" else "")),
             Text(value_text(one.best, marks.none)),
             Text(value_text(one.parent, marks.none)),
         ]

@@ -9,7 +9,7 @@ from evomerge.system.text import ERROR_LENGTH, visible
 
 def progress_words(moment: Moment) -> str:
     """Return the phase with how far it has come: "search 45 of 100 (2 failed), 12.3 a minute, 5 min left"."""
-    part = next((one for one in moment.parts if one.name == moment.phase.partition(":")[0]), None)
+    part = moment.part
     said = visible(moment.phase) or "search"
     if part is not None:
         said += f" {part.done}" + ("" if part.total is None else f" of {part.total}")
@@ -35,7 +35,7 @@ def best_words(moment: Moment) -> str | None:
 
 def gain_words(moment: Moment) -> str | None:
     """Return the gain of the best merge: "+43.0 points [33.7, 52.8] over math, the best parent"; None: not known."""
-    parent = next((one for one in moment.against if one.role == "best parent"), None)
+    parent = moment.over("best parent")
     gain = None if parent is None or moment.best is None else gain_text(parent)
     return None if parent is None or gain is None else f"{gain} over {visible(parent.name)}, the best parent"
 

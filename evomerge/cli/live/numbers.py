@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from rich.text import Text
-
 from evomerge.api import Against, Score
 from evomerge.cli.tables import percent
 from evomerge.system.figures import gain, mean_text
@@ -61,8 +59,3 @@ def left_text(seconds: float, at: float) -> str:
     same = (ends.tm_year, ends.tm_yday) == (now.tm_year, now.tm_yday)
     form = "%H:%M" if same else "%a %H:%M" if seconds < 6 * 86400 else "%Y-%m-%d %H:%M"
     return f"{said}, ends about {time.strftime(form, ends)}"
-
-
-def dim(text: str) -> Text:
-    """Return text that stands back."""
-    return Text(text, "dim")

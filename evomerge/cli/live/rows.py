@@ -8,12 +8,6 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from evomerge.cli.live.marks import Marks
-from evomerge.system.text import visible
-
-
-def plain(text: object) -> str:
-    """Return anybody's words on one line, every character visible."""
-    return visible(text)
 
 
 def cut(text: str, width: int, marks: Marks) -> str:
@@ -46,12 +40,6 @@ def flow(pieces: Iterable[Text], width: int, marks: Marks, lines: int) -> list[T
             gap = Text()
         found[-1] = found[-1] + gap + piece
     return [fitted(line, width, marks) for line in found]
-
-
-def padded(text: str, width: int, *, right: bool = False) -> str:
-    """Return a text that fits as wide as a column."""
-    space = " " * max(width - cell_len(text), 0)
-    return space + text if right else text + space
 
 
 def columns(

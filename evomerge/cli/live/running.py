@@ -14,7 +14,7 @@ from evomerge.api import Moment, Watch
 from evomerge.cli.live.lines import moment_line
 from evomerge.cli.live.marks import Marks
 from evomerge.cli.live.numbers import gain_text, left_text, score_text
-from evomerge.cli.live.rows import columns, cut, fitted, plain
+from evomerge.cli.live.rows import columns, cut, fitted
 from evomerge.errors import EvomergeError
 from evomerge.system.text import error_text, visible
 
@@ -96,7 +96,7 @@ class RunningRuns:
 
 def running_picture(runs: RunningRuns, width: int, height: int, marks: Marks) -> list[Text]:
     """Return a table of the running searches on at most so many lines, and how the others ended."""
-    lines = [fitted(Text(f"{len(runs.running)} running in {plain(runs.folder)}", "bold"), width, marks)]
+    lines = [fitted(Text(f"{len(runs.running)} running in {visible(runs.folder)}", "bold"), width, marks)]
     shown = list(runs.running.items())
     room = max(height - 4 - min(len(runs.broken), 3), 1)
     folded = max(len(shown) - room, 0)
@@ -106,7 +106,7 @@ def running_picture(runs: RunningRuns, width: int, height: int, marks: Marks) ->
     if folded:
         lines.append(Text(f"{marks.more} {folded} more", "dim"))
     for path, why in list(runs.broken.items())[:3]:
-        lines.append(fitted(Text(f"{plain(_short(path, runs.folder))}: {plain(why)}", "red"), width, marks))
+        lines.append(fitted(Text(f"{visible(_short(path, runs.folder))}: {visible(why)}", "red"), width, marks))
     lines.append(fitted(Text(_others(runs), "dim"), width, marks))
     return lines[:height]
 
@@ -123,16 +123,16 @@ def running_lines(runs: RunningRuns) -> Iterator[str]:
 
 
 def _row(path: Path, folder: Path, moment: Moment, marks: Marks) -> list[Text]:
-    part = next((one for one in moment.parts if one.name == moment.phase.partition(":")[0]), None)
+    part = moment.part
     done = marks.none
     if part is not None:
         name = "" if part.name == "search" else f"{part.name} "
         done = f"{name}{part.done}" + ("" if part.total is None else f"/{part.total}")
-    parent = next((one for one in moment.against if one.role == "best parent"), None)
+    parent = moment.over("best parent")
     gain = None if parent is None else gain_text(parent)
     left = "" if moment.seconds_left is None else left_text(moment.seconds_left, moment.at)
     return [
-        Text(cut(plain(_short(path, folder)), 40, marks)),
+        Text(cut(visible(_short(path, folder)), 40, marks)),
         Text(done),
         Text(score_text(moment.score, worst=moment.worst, none=marks.none)),
         Text((gain or marks.none).replace(" points", "")),

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from evomerge.cli.live.marks import Marks
-from evomerge.cli.live.rows import cut, plain
+from evomerge.cli.live.rows import cut
+from evomerge.system.text import visible
 
 
 def said(notes: Sequence[str], width: int, marks: Marks, room: int) -> list[Text]:
     """Return the last notes on so many lines, the latest at the end; a long one takes what room the others leave."""
     if room < 1:
         return []
-    shown = [plain(note) for note in notes][-room:]
+    shown = [visible(note) for note in notes][-room:]
     lines: list[Text] = []
     spare = room - len(shown)
     for text in shown[::-1]:

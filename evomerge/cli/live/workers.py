@@ -10,7 +10,8 @@ from rich.text import Text
 from evomerge.api import Moment, Works
 from evomerge.cli.live.marks import Marks
 from evomerge.cli.live.numbers import bytes_text, since
-from evomerge.cli.live.rows import flow, plain
+from evomerge.cli.live.rows import flow
+from evomerge.system.text import visible
 
 
 def workers(moment: Moment, width: int, marks: Marks, room: int) -> list[Text]:
@@ -25,7 +26,7 @@ def workers(moment: Moment, width: int, marks: Marks, room: int) -> list[Text]:
         order = sorted(range(len(rows)), key=lambda i: (common[rows[i].doing], i))
         shown = sorted(order[: room - 1])
         rows, rest = [rows[i] for i in shown], [rows[i] for i in order[room - 1 :]]
-    label = max((len(plain(one.name)) for one in rows), default=0)
+    label = max((len(visible(one.name)) for one in rows), default=0)
     lines = [_line(one, label, width, marks) for one in rows]
     if rest:
         lines.append(Text(_folded(rest, len(rows), marks), "dim"))
@@ -33,12 +34,12 @@ def workers(moment: Moment, width: int, marks: Marks, room: int) -> list[Text]:
 
 
 def _line(one: Works, label: int, width: int, marks: Marks) -> Text:
-    what = plain(one.candidate) if one.candidate is not None and one.doing == "busy" else one.doing
+    what = visible(one.candidate) if one.candidate is not None and one.doing == "busy" else one.doing
     if one.candidate is not None and one.doing == "stopping":
-        what = f"stopping {plain(one.candidate)}"
-    pieces = [Text(f"{plain(one.name):<{label}}  {what}"), Text(since(one.seconds))]
+        what = f"stopping {visible(one.candidate)}"
+    pieces = [Text(f"{visible(one.name):<{label}}  {what}"), Text(since(one.seconds))]
     if one.device:
-        pieces.append(Text(plain(one.device), "dim"))
+        pieces.append(Text(visible(one.device), "dim"))
     if one.memory is not None:
         pieces.append(Text(bytes_text(one.memory), "dim"))
     if one.done is not None:
