@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,10 @@ def run_sweep(jobs: Sequence[SweepJob]) -> int:
         The worst exit status.
     """
     statuses: list[int] = []
+    done: list[Mapping[str, Any]] = []  # what searches found that are over; each is read once
     for number, job in enumerate(jobs):
         if not is_quiet():
-            done = api.sweep_summary([(one.setting, one.folder) for one in jobs[:number]])["searches"]
+            done += api.sweep_summary([(one.setting, one.folder) for one in jobs[len(done) : number]])["searches"]
             for line in sweep_lines([one.setting for one in jobs], done):
                 say(line)
         statuses.append(_run(job))
