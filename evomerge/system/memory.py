@@ -1,4 +1,4 @@
-"""How much memory the system, the container, or a device has, how much is free, and giving freed memory back."""
+"""How much memory the system, the container, a device or a process has, how much is free, and giving it back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def free_memory(system: Path = Path("/")) -> int:
     Args:
         system: the folder that holds /proc and /sys.
     """
-    free = _meminfo(system, "MemAvailable")
+    free = _amounts(system / "proc/meminfo", "MemAvailable")
     group = system / "sys/fs/cgroup"
     limit, used = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
     if limit.isdigit() and used.isdigit():
@@ -60,11 +60,21 @@ def total_memory(system: Path = Path("/")) -> int:
     Args:
         system: the folder that holds /proc and /sys.
     """
-    sizes = _meminfo(system, "MemTotal")
+    sizes = _amounts(system / "proc/meminfo", "MemTotal")
     limit = _read(system / "sys/fs/cgroup/memory.max").strip()
     if limit.isdigit():
         sizes.append(int(limit))
     return min(sizes, default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def process_bytes(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """Return the resident memory of a process in bytes; None: it is gone, or the system does not tell.
+
+    Args:
+        pid: the process.
+        proc: where the system tells it.
+    """
+    return next(iter(_amounts(proc / str(pid) / "status", "VmRSS")), None)
 
 
 def give_back() -> None:
@@ -80,14 +90,14 @@ def give_back() -> None:
     trim(0)
 
 
-def _meminfo(system: Path, name: str) -> list[int]:
-    """Return what /proc/meminfo has under a name, in bytes, as a list; empty if it has nothing."""
-    lines = _read(system / "proc/meminfo").splitlines()
+def _amounts(path: Path, name: str) -> list[int]:
+    """Return what a file of /proc has under a name, in bytes, as a list; empty if it has nothing."""
+    lines = _read(path).splitlines()
     return [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii")
-    except (OSError, ValueError):  # another system, or no container
+        return path.read_text(encoding="ascii", errors="replace")  # a process may be called anything
+    except OSError:  # another system, or no container
         return ""

@@ -26,7 +26,7 @@ from evomerge.store.status import (
     run_budget,
     time_left,
 )
-from evomerge.system.memory_of import process_bytes
+from evomerge.system.memory import process_bytes
 from evomerge.system.text import duration
 
 FRESH = 120.0

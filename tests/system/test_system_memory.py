@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import pytest
 
-from evomerge.system.memory import GIB, free_memory, give_back, total_memory
+from evomerge.system.memory import GIB, free_memory, give_back, process_bytes, total_memory
 
 
 def system(
@@ -83,3 +84,14 @@ def test_memory_below_a_used_block_is_given_back() -> None:
     give_back()
     assert before - own_bytes() > 50_000_000
     assert len(used) == 100_000
+
+
+def test_the_memory_of_a_process_is_what_its_status_says(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_text("Name:\tpython\nVmPeak:\t  9 kB\nVmRSS:\t    2048 kB\nThreads:\t1\n")
+    assert process_bytes(7, tmp_path) == 2 * 2**20
+    assert process_bytes(8, tmp_path) is None
+    (tmp_path / "7" / "status").write_text("Name:\tkernel thread\n")
+    assert process_bytes(7, tmp_path) is None
+    own = process_bytes(os.getpid())
+    assert own is None or own > 2**20
