@@ -615,7 +615,7 @@ class Database:
         scores: dict[int, dict[Split, Score]] = {}
         with self._explain_damage():
             for number, split, mean, low, high, n in score_rows:
-                scores.setdefault(number, {})[Split(split)] = Score(or_nan(mean), or_nan(low), or_nan(high), n)
+                scores.setdefault(number, {})[Split(split)] = read_score(mean, low, high, n)
             return [self._record(row, scores, recipes) for row in rows]
 
     def _record(self, row: Any, scores: dict[int, dict[Split, Score]], recipes: dict[str, Recipe]) -> Record:
@@ -630,7 +630,7 @@ class Database:
             state=State(state),
             recipe=recipes[recipe_hash],
             genome=None if genome is None else tuple(json.loads(genome)),
-            result=_result(*result),
+            result=read_result(*result),
             fitness=fitness,
             scores=scores.get(number),
             seconds=seconds,
@@ -671,12 +671,17 @@ def _result_columns(result: Result | None) -> tuple[str | None, float | None, st
     return _json([float(value) for value in result.objectives]), float(result.violation), _json(measures)
 
 
-def _result(objectives: str | None, violation: float | None, measures: str | None) -> Result | None:
+def read_result(objectives: str | None, violation: float | None, measures: str | None) -> Result | None:
+    """Return the result of three columns; `measures` may be left out as None."""
     if objectives is None:
         return None
     return Result(tuple(json.loads(objectives)), violation or 0.0, json.loads(measures or "{}"))
 
 
-def or_nan(value: float | None) -> float:
-    """Return a number, for which a column holds NULL where it is not one."""
+def read_score(mean: float | None, low: float | None, high: float | None, n: int) -> Score:
+    """Return the score of four columns, of which a number that is none is NULL."""
+    return Score(_nan(mean), _nan(low), _nan(high), n)
+
+
+def _nan(value: float | None) -> float:
     return math.nan if value is None else value

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from evomerge.record import Result, Score, Split, State
-from evomerge.store.database import Database, or_nan
+from evomerge.store.database import Database, read_result, read_score
 from evomerge.store.traces import Trace
 
 _PAGE = 500
@@ -29,6 +28,7 @@ class SeenRecord:
     result: Result | None
     same_as: int | None
     score: Score | None
+    device: str | None
 
     @property
     def failed(self) -> bool:
@@ -66,21 +66,17 @@ class Following:
     def scores(self, split: Split) -> dict[int, Score]:
         """Return the scores on the validation or test items by record, of which there are few."""
         rows = self._db._all("SELECT candidate, mean, low, high, n FROM scores WHERE split = ?", str(split))
-        return {number: _score(*rest) for number, *rest in rows}
+        return {number: read_score(*rest) for number, *rest in rows}
 
     def latest_traces(self, n: int) -> list[Trace]:
         """Return how the last candidates came about, the oldest first; none in runs that did not note it."""
-        if self._db._one("SELECT 1 FROM sqlite_master WHERE name = 'traces'") is None:
-            return []
-        rows = self._db._all("SELECT data FROM traces ORDER BY candidate DESC LIMIT ?", n)
-        with self._db._explain_damage():
-            return [Trace.from_data(json.loads(data)) for (data,) in rows[::-1]]
+        return self._db.traces.latest(n)
 
     def _read(self, numbers: list[int]) -> list[SeenRecord]:
         marks = ", ".join("?" * len(numbers))
         rows = self._db._all(
             "SELECT c.number, c.name, c.state, c.fitness, c.objectives, c.violation, c.same_as, "
-            "s.mean, s.low, s.high, s.n FROM candidates c "
+            "c.device, s.mean, s.low, s.high, s.n FROM candidates c "
             "LEFT JOIN scores s ON s.candidate = c.number AND s.split = 'search' "
             f"WHERE c.number IN ({marks}) ORDER BY c.number",
             *numbers,
@@ -91,13 +87,7 @@ class Following:
 
 def _seen(
     number: int, name: str, state: str, fitness: float | None, objectives: str | None, violation: float | None,
-    same_as: int | None, *score: Any,
+    same_as: int | None, device: str | None, *score: Any,
 ) -> SeenRecord:  # fmt: skip
-    result = None if objectives is None else Result(tuple(json.loads(objectives)), float(violation or 0.0))
-    return SeenRecord(
-        number, name, State(state), fitness, result, same_as, None if score[-1] is None else _score(*score)
-    )
-
-
-def _score(mean: float | None, low: float | None, high: float | None, n: int) -> Score:
-    return Score(or_nan(mean), or_nan(low), or_nan(high), n)
+    result, found = read_result(objectives, violation, None), None if score[-1] is None else read_score(*score)
+    return SeenRecord(number, name, State(state), fitness, result, same_as, found, device)

@@ -37,6 +37,11 @@ class Holder:
     host: str | None = None
     since: str | None = None
 
+    def __str__(self) -> str:
+        if self.pid is None:
+            return "another process"  # it has the lock, but has not written its name yet
+        return f"process {self.pid} on {self.host} since {self.since}"
+
     @property
     def here(self) -> bool:
         """Whether that process is one of this machine."""
@@ -57,11 +62,7 @@ def holder_of(path: Path) -> Holder:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             held = True
-        try:
-            data = json.loads(os.pread(handle, 4096, 0))
-            return Holder(held, int(data["pid"]), str(data["host"]), str(data["since"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return Holder(held)
+        return _holder(handle, held=held)
     finally:
         os.close(handle)
 
@@ -109,8 +110,8 @@ class WriterLock:
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise RunError(
-                    f"the run {self.path.parent} is being written by {_holder(handle)}. Two processes cannot write one "
-                    "run: wait until that one ends, or stop it (then `evomerge resume` continues)"
+                    f"the run {self.path.parent} is being written by {_holder(handle, held=True)}. Two processes "
+                    "cannot write one run: wait until that one ends, or stop it (then `evomerge resume` continues)"
                 ) from error
             raise RunError(
                 f"cannot lock {self.path} ({error.strerror}): runs need a file system with locks. "
@@ -138,12 +139,12 @@ def _lock(handle: int) -> None:
             time.sleep(_PAUSE_SECONDS)
 
 
-def _holder(handle: int) -> str:
+def _holder(handle: int, *, held: bool) -> Holder:
     try:
-        holder = json.loads(os.pread(handle, 4096, 0))
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        data = json.loads(os.pread(handle, 4096, 0))
+        return Holder(held, int(data["pid"]), str(data["host"]), str(data["since"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"  # it has the lock, but has not written its name yet
+        return Holder(held)
 
 
 # A forked child (a data loader, for instance) shares the lock, and would keep it after the parent's death.

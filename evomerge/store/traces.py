@@ -125,11 +125,19 @@ class TraceTables:
 
     def get(self, number: int) -> Trace | None:
         """Return the trace of one candidate, if it has one."""
-        if self._db._one("SELECT 1 FROM sqlite_master WHERE name = 'traces'") is None:
+        if not self._has("traces"):
             return None
         row = self._db._one("SELECT data FROM traces WHERE candidate = ?", number)
         with self._db._explain_damage():
             return None if row is None else Trace.from_data(json.loads(row[0]))
+
+    def latest(self, n: int) -> list[Trace]:
+        """Return the traces of the candidates with the largest numbers, in their order."""
+        if not self._has("traces"):
+            return []
+        rows = self._db._all("SELECT data FROM traces ORDER BY candidate DESC LIMIT ?", n)
+        with self._db._explain_damage():
+            return [Trace.from_data(json.loads(data)) for (data,) in rows[::-1]]
 
     def course(self) -> list[dict[str, Any]]:
         """Return how the strategy stood, the oldest first: what was written, with `candidates`."""
@@ -137,6 +145,7 @@ class TraceTables:
             return [{**json.loads(data), "candidates": n} for n, data in self._rows("course", "candidates")]
 
     def _rows(self, table: str, key: str) -> list[Any]:
-        if self._db._one("SELECT 1 FROM sqlite_master WHERE name = ?", table) is None:
-            return []
-        return self._db._all(f"SELECT {key}, data FROM {table} ORDER BY {key}")
+        return self._db._all(f"SELECT {key}, data FROM {table} ORDER BY {key}") if self._has(table) else []
+
+    def _has(self, table: str) -> bool:
+        return self._db._one("SELECT 1 FROM sqlite_master WHERE name = ?", table) is not None

@@ -232,7 +232,7 @@ class MomentReader:
         if report is None:
             word = {BASELINES: "a baseline", VALIDATION: "a finalist", TEST: "test items"}.get(known["phase"])
             candidate = word or f"candidate {self._n['candidates']}"
-            device = None if self._best is None else self._device()
+            device = None if self._best is None else self._best.device or None
             return (
                 Works("here" if holder.here else str(holder.host or "there"), "busy", candidate, ago, device, memory),
             )
@@ -250,10 +250,6 @@ class MomentReader:
             )
             for one in report["workers"]
         )
-
-    def _device(self) -> str | None:
-        record = None if self._best is None else self._db.record(self._best.number)
-        return record.device if record is not None and record.device else None
 
 
 def _model(number: int, parents: list[str]) -> str:
@@ -292,14 +288,13 @@ def _state(recorded: str, holder: Holder, ago: float) -> tuple[str, str | None]:
     """Return the state of a run, and what cannot be told of it from here."""
     if recorded != RUNNING or holder.held:
         return recorded, None
-    who = f"process {holder.pid} on {holder.host} since {holder.since}"
     if holder.held is None:
         state = RUNNING if ago < FRESH else INTERRUPTED
         return state, f"its lock cannot be read; written {duration(ago)} ago"
     if holder.pid is not None and not holder.here:
         # Locks of another machine are not seen on every file system.
         state = RUNNING if ago < FRESH else INTERRUPTED
-        return state, f"written by {who}, whose lock is not seen here; written last {duration(ago)} ago"
+        return state, f"written by {holder}, whose lock is not seen here; written last {duration(ago)} ago"
     if holder.pid is not None:
-        return INTERRUPTED, f"its process is gone without a word ({who})"
+        return INTERRUPTED, f"its process is gone without a word ({holder})"
     return INTERRUPTED, None
