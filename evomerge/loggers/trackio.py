@@ -52,7 +52,7 @@ class TrackioLogger(Logger):
             group=facts.group,
             space_id=self._space,
             private=None if self._space is None else self._private is not False,
-            config={**facts.to_data(), "folder": facts.folder},
+            config=facts.to_data(),
             resume="allow",
             embed=False,
             auto_log_gpu=False,

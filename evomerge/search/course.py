@@ -160,9 +160,9 @@ class CourseNotes:
             parents: from which that one was made.
         """
         driver = self._driver.interval().seconds
+        shared = {name: seconds / len(records) for name, seconds in driver.items()} if records else {}
         for record in records:
             trace = self._traces.pop(record.number, None) or self._trace(parents, parts)
-            shared = {name: seconds / len(records) for name, seconds in driver.items()}
             rounded = {name: round(one, DIGITS) for name, one in {**trace.parts, **shared}.items()}
             self._tables.put(record.number, trace.with_parts({name: one for name, one in rounded.items() if one > 0.0}))
         for candidates, standing in self._standings.items():

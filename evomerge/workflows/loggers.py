@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evomerge.analysis.choice import parent_names
 from evomerge.analysis.skills import Skills
 from evomerge.analysis.verdict import objective_of, with_verdict
 from evomerge.errors import ConfigError, EvomergeError, RunError
@@ -82,10 +83,10 @@ class LogRows:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self.objectives = objective_of(run)
-        self._limited = self.objectives is not None and any(
-            spec.constraint is not None or spec.floor is not None for spec in self.objectives.specs
+        self._limited = self.objectives is not None and (
+            any(spec.constraint is not None or spec.floor is not None for spec in self.objectives.specs)
+            or bool(self.objectives.guarded)
         )
-        self._guarded = self.objectives is not None and bool(self.objectives.guarded)
         self._genes: Sequence[Mapping[str, Any]] = ()
         self._skills: dict[Split, Skills] = {}
         self._best: float | None = None
@@ -98,7 +99,7 @@ class LogRows:
         trace = trace or Trace()
         self._take_in(record, split)
         tasks = self._tasks(record, split)
-        named = {} if self.objectives is None else dict.fromkeys(self.objectives.term_names)
+        named = () if self.objectives is None else self.objectives.term_names
         fits = result is not None and result.violation == 0.0
         error = None if record.error is None else _said(record.error)
         counts = split is Split.SEARCH and not record.is_baseline  # others come earlier or later in another session
@@ -115,7 +116,7 @@ class LogRows:
             measures={}
             if result is None
             else {name: value for name, value in result.measures.items() if name not in named},
-            violation=None if result is None or not (self._limited or self._guarded) else result.violation,
+            violation=None if result is None or not self._limited else result.violation,
             best=self._best if counts else None,
             best_parent=max(self._parents.values(), default=None) if counts else None,
             seconds=record.seconds,
@@ -139,8 +140,9 @@ class LogRows:
             database.records(),
             key=lambda one: (traces[one.number].seconds or 0.0 if one.number in traces else 0.0, one.number),
         )
+        records = [*database.baselines(), *records]
         for split in Split:
-            for record in [*database.baselines(), *records]:
+            for record in records:
                 if split is not Split.SEARCH and split not in (record.scores or {}):
                     continue
                 if row_key(record.number, split) in sent:
@@ -153,16 +155,12 @@ class LogRows:
             return
         score = (record.scores or {}).get(Split.SEARCH)
         if record.is_baseline:
-            if record.name in self._parent_names and score is not None and math.isfinite(score.mean):
+            if record.name in parent_names(self._run) and score is not None and math.isfinite(score.mean):
                 self._parents[record.name] = score.mean
         elif record.state in (State.FAILED, State.INVALID):
             self._failed += 1
         elif record.result is not None and record.result.violation == 0.0 and record.fitness is not None:
             self._best = record.fitness if self._best is None else max(self._best, record.fitness)
-
-    @property
-    def _parent_names(self) -> Sequence[str]:
-        return tuple((self._run.config.get("models") or {}).get("parents") or ())
 
     def _own_units(self, values: Sequence[float]) -> dict[str, float]:
         """Return objectives as the user measures them."""
@@ -195,7 +193,7 @@ def summary_of(run: RunDir) -> Summary:
     best = status["best"] or {}
     scores = {str(split): best[split]["mean"] for split in Split if best.get(split)}
     for task, own in (best.get("tasks") or {}).items():
-        scores |= {f"{split}/{task}": own[split]["mean"] for split in (*Split,) if own.get(split)}
+        scores |= {f"{split}/{task}": own[split]["mean"] for split in Split if own.get(split)}
     path = run.path / BEST
     return Summary(
         state=str(status["state"]),

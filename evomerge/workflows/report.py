@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -124,16 +125,7 @@ def _beside(runs: Sequence[RunData]) -> Path:
     """Return the file of a page whose place nobody named: in the run, or beside several."""
     if len(runs) == 1:
         return runs[0].path / "report.html"
-    return Path(*_common([run.path.absolute().parts[:-1] for run in runs])) / "report.html"
-
-
-def _common(paths: Sequence[Sequence[str]]) -> list[str]:
-    common = []
-    for parts in zip(*paths, strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    return common
+    return Path(os.path.commonpath([run.path.absolute().parent for run in runs])) / "report.html"
 
 
 def _page(named: str | Path) -> Path:
