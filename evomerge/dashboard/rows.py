@@ -181,13 +181,15 @@ def chosen(rows: Sequence[RunRow], wish: Wish) -> list[RunRow]:
         for row in rows
         if (not wish.state or row.run.state == wish.state)
         and (not wish.task or (row.run.overview is not None and wish.task in row.run.overview.tasks))
-        and all(word in row.words for word in words)
+        and (not words or _holds(row.words, words))
     ]
-    value = SORTED[wish.sort]
-    valued = [(one, row) for row in found if (one := value(row)) is not None]
-    without = [row for row in found if value(row) is None]
-    valued.sort(key=lambda one: one[0], reverse=wish.down)
-    return [*(row for _, row in valued), *without]
+    valued = [(SORTED[wish.sort](row), row) for row in found]
+    known = sorted((one for one in valued if one[0] is not None), key=lambda one: one[0], reverse=wish.down)
+    return [row for _, row in known] + [row for value, row in valued if value is None]
+
+
+def _holds(text: str, words: Sequence[str]) -> bool:
+    return all(word in text for word in words)
 
 
 def ago(seconds: float) -> str:

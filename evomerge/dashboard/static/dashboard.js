@@ -10,7 +10,7 @@
   // ---- one piece of a page becomes another ----
 
   // What scripts of the page set, and the server does not know.
-  const own = new Set(["open", "style", "hidden", "aria-current", "data-ready", "data-drawn", "class-kept"]);
+  const own = new Set(["open", "style", "hidden", "aria-current", "data-ready", "data-drawn"]);
   const waiting = new Map(); // a figure in which somebody is at work -> what it is to become
 
   const atWork = (element) => {
@@ -196,7 +196,7 @@
       }
       gone = false;
       if (found.version !== live.dataset.version) take(found);
-      else if (found.running !== running) running = found.running;
+      else running = found.running;
       stand();
       return running ? soon : seldom;
     }
