@@ -21,6 +21,7 @@ from evomerge.evaluation.task import TaskSpec
 from evomerge.recipe import Recipe
 from evomerge.record import Record, Score, Split, best_scored
 from evomerge.report.genes import GeneTable, gene_tables
+from evomerge.store.inputs import RunInputs
 from evomerge.store.run_dir import RunDir
 from evomerge.store.status import run_status
 from evomerge.store.traces import GENES, KINSHIP, Trace
@@ -97,6 +98,11 @@ class RunData:
     def environment(self) -> Mapping[str, Any]:
         """Versions and machine of the process that began the run."""
         return self.run.environment
+
+    @cached_property
+    def inputs(self) -> RunInputs | None:
+        """What the run stands on; see `RunDir.inputs`."""
+        return self.run.inputs
 
     @cached_property
     def objectives(self) -> Objectives | None:

@@ -66,7 +66,7 @@ def groups_of(runs: Sequence[RunData]) -> tuple[RunGroup, ...]:
         key = json.dumps(own, sort_keys=True, default=str)
         found.setdefault(key, []).append(run)
         kinds[key] = own
-    labels = _different([_label(key, found, kinds) for key in found])
+    labels = _different(_labels({key: ones[0].label for key, ones in found.items()}, kinds))
     settings = [dict(_setting(own, list(kinds.values()))) for own in kinds.values()]
     return tuple(
         RunGroup(label, tuple(ones), setting)
@@ -115,22 +115,30 @@ def _peers(config: Mapping[str, Any], flat: Mapping[str, Any], key: str) -> tupl
     return (str(config.get("name")), *own)
 
 
-def _label(key: str, found: Mapping[str, Sequence[RunData]], kinds: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the name of a group's runs where no others have it, else what most others of that name have not."""
-    name = found[key][0].label
-    namesakes = [kinds[one] for one, runs in found.items() if runs[0].label == name]
-    settings = [dict(_setting(own, namesakes)) for own in namesakes]
-    own = {
-        k: value
-        for k, value in _setting(kinds[key], namesakes)
-        if 2 * sum(one.get(k, _NONE) == value for one in settings) <= len(settings)
-    }
+def _labels(names: Mapping[str, str], kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return of each group the name of its runs where no others have it, else what most others of that name have not.
+
+    Args:
+        names: of the runs of each group, by its key.
+        kinds: what decides the scores of each.
+    """
+    settings: dict[str, dict[str, dict[str, str]]] = {}
+    for key, name in names.items():
+        namesakes = [kinds[one] for one, other in names.items() if other == name]
+        settings.setdefault(name, {})[key] = dict(_setting(kinds[key], namesakes))
+    alone = len(settings) == 1
+    return [_label(name, settings[name][key], list(settings[name].values()), alone) for key, name in names.items()]
+
+
+def _label(name: str, setting: Mapping[str, str], settings: Sequence[Mapping[str, str]], alone: bool) -> str:
+    """Return what a group is called beside those of its name; `alone`: there are no others, so it goes without it."""
+    own = {k: v for k, v in setting.items() if 2 * sum(one.get(k, _NONE) == v for one in settings) <= len(settings)}
     if not own:
         return name
     shown = [f"{_short(k)}={value}" for k, value in own.items()]
     more = f" and {len(shown) - _MOST} more settings" if len(shown) > _MOST + 1 else ""
     words = cut(", ".join(shown[:_MOST] if more else shown), 2 * _LONGEST) + more
-    return words if len(namesakes) == len(kinds) else f"{name}, {words}"
+    return words if alone else f"{name}, {words}"
 
 
 def _short(key: str) -> str:
@@ -141,7 +149,7 @@ def _short(key: str) -> str:
 def _decisive(run: RunData) -> dict[str, Any]:
     """Return what decides a run's scores besides the seed, by key; models count by their contents where known."""
     found = {key: value for key, value in _flat(run.config) if value is not None and _decides(key)}
-    inputs = run.run.inputs
+    inputs = run.inputs
     if inputs is not None:
         found |= {
             f"contents of {name}": sorted(model.digests.values()) for name, model in sorted(inputs.models.items())

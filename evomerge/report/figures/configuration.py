@@ -74,7 +74,7 @@ def _lead(run: RunData, keys: int, models: Sequence[Any], items: Sequence[Any]) 
 def _models(run: RunData) -> list[dict[str, Any]]:
     """Return the models that the run stands on; those of the configuration where their contents were not recorded."""
     try:
-        inputs = run.run.inputs
+        inputs = run.inputs
     except RunError:
         inputs = None
     if inputs is None:
