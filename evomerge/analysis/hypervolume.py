@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from evomerge.analysis.front import hypervolume
+from evomerge.analysis.front_so_far import FrontSoFar
 from evomerge.record import Result
 
 
@@ -42,16 +42,8 @@ def hypervolume_course(results: Sequence[Result | None], reference: Sequence[flo
         results: in the order in which they came; None: a candidate that failed.
         reference: as for `hypervolume`, of one moment or all.
     """
-    kept: list[Result] = []
-    volume = 0.0
-    least = np.asarray(reference, dtype=np.float64)
+    kept, least = FrontSoFar(), tuple(reference)
     for result in results:
-        counts = result is not None and result.violation == 0.0 and (np.asarray(result.objectives) > least).all()
-        if result is not None and counts and not any(_covers(one, result) for one in kept):
-            kept = [one for one in kept if not result.dominates(one)] + [result]
-            volume = hypervolume(kept, reference)
-        yield volume
-
-
-def _covers(one: Result, other: Result) -> bool:
-    return one.dominates(other) or one.objectives == other.objectives
+        if result is not None and result.violation == 0.0 and (np.asarray(result.objectives) > least).all():
+            kept.add(result)
+        yield kept.hypervolume(least) or 0.0
