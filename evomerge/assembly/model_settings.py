@@ -25,7 +25,7 @@ from evomerge.merge.files.settings import settings_alike
 from evomerge.merge.live.settings import GenerationConfigs, Tokenizers
 from evomerge.merge.sources import Sources
 from evomerge.recipe import PASSTHROUGH, Recipe, TokenizerBuild
-from evomerge.system.text import visible
+from evomerge.system.text import visible, with_and
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class ModelSettings:
             if reason is not None:
                 refused.setdefault(reason, []).append(_said(who))
         problems += [
-            f"transformers cannot generate with the generation config of {_listed(names)}: "
+            f"transformers cannot generate with the generation config of {with_and(names)}: "
             f"{visible(reason, most=300)}; mend its generation_config.json"
             for reason, names in refused.items()
         ]
@@ -207,8 +207,8 @@ def _without_template(config: SearchConfig, tokenizers: Mapping[Who, Any]) -> li
         if reason is not None:
             lacking.setdefault(reason, []).append(name)
     problems = [
-        f"{asked}, but there is {reason} in the tokenizer of {_listed([_said(name) for name in names])}: give each its "
-        "template (chat_template.jinja in its folder), leave it out, or ask without a template"
+        f"{asked}, but there is {reason} in the tokenizer of {with_and([_said(name) for name in names])}: give each "
+        "its template (chat_template.jinja in its folder), leave it out, or ask without a template"
         for reason, names in lacking.items()
     ]
     reason = chat.lacking(tokenizers[THE_MERGE]) if THE_MERGE in tokenizers else None
@@ -266,7 +266,7 @@ def _conflicts(config: SearchConfig, kind: _Kind, merge: Recipe) -> Iterator[str
         if len(groups) > 1:
             # The value that the merge gets comes first.
             order = sorted(groups, key=lambda value: chosen not in groups[value])
-            each = ", ".join(f"{value} in {_listed([_said(name) for name in groups[value]])}" for value in order)
+            each = ", ".join(f"{value} in {with_and([_said(name) for name in groups[value]])}" for value in order)
             set_apart = key.startswith("chat_template") and models.chat_template is not None
             because = "models.chat_template" if set_apart else _because(config, kind.name)
             yield f"{kind.name}: {key} is {each}; the merge takes {_owner(chosen)} ({because})"
@@ -287,10 +287,6 @@ def _said(who: Who) -> str:
 
 def _shown(value: Any) -> str:
     return "not set" if value is None else visible(repr(value), most=80)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _of_tokenizer(tokenizer: Any) -> dict[str, Any]:

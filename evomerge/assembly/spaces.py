@@ -42,6 +42,7 @@ from evomerge.recipe.tokenizer import BASE_NAME, UNION, models_named, tokenizer_
 from evomerge.search.stage import Stage
 from evomerge.strategies.base import Strategy, StrategySetup
 from evomerge.strategies.registry import check_strategy, make_strategy
+from evomerge.system.text import with_and
 
 MERGED = "merged"
 """The name, among the parents of a layer path, of the merge that an earlier stage (or the same genome) made."""
@@ -328,14 +329,10 @@ def left_out(config: SearchConfig, space: Space) -> str | None:
     places: dict[str, dict[str, None]] = {}
     for one in found:
         other = "the base" if find_method(one.method).spec.needs_base else config.models.parents[0].name
-        who = "every parent equals" if one.whole else f"{_listed(one.parents)} {_equal_verb(one.parents)}"
+        who = "every parent equals" if one.whole else f"{with_and(one.parents)} {_equal_verb(one.parents)}"
         places.setdefault(f"{who} {other}", {})[one.region or "the whole model"] = None
     said = "; ".join(f"{who} in {', '.join(where)}" for who, where in places.items())
     return f"{n} of {n + space.n_dims} genes are left out, since they could change nothing: {said}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _equal_verb(names: Sequence[str]) -> str:

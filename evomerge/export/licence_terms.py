@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
+from evomerge.system.text import with_and
+
 _PERMISSIVE = re.compile(
     r"apache-2\.0|mit|bsd(-.*)?|isc|zlib|unlicense|wtfpl|cc0-1\.0|pddl|0bsd|ncsa|postgresql|bsl-1\.0|cc-by-[\d.]+|ms-pl"
     r"|artistic-2\.0|afl-3\.0|odc-by|cdla-permissive-[\d.]+|openmdw(-.*)?|ecl-2\.0|etalab-2\.0"
@@ -137,13 +139,13 @@ def obligations(terms: Iterable[Terms]) -> list[str]:
     alike = [one.name for one in unique if one.share_alike is not None]
     found = []
     if closed:
-        found.append(f"{_listed(closed)} {_verb(closed, 'forbid')} commercial use, so the merge is not for it either")
+        found.append(f"{with_and(closed)} {_verb(closed, 'forbid')} commercial use, so the merge is not for it either")
     if alike:
         found.append(
-            f"{_listed(alike)} {_verb(alike, 'ask')} that what is made of the work be shared under the same terms"
+            f"{with_and(alike)} {_verb(alike, 'ask')} that what is made of the work be shared under the same terms"
         )
     if kept:
-        found.append(f"The terms of {_listed(kept)} on use, names and notices go along with the merge: read them")
+        found.append(f"The terms of {with_and(kept)} on use, names and notices go along with the merge: read them")
     return found
 
 
@@ -160,10 +162,6 @@ def _pair(one: Terms, other: Terms) -> Iterator[str]:
         yield f"gpl-2.0 (where it does not say “or later”) cannot be combined with {other.name}"
     if one.name in _NO_OTHER_MODEL and not other.permissive and not other.name.startswith("llama"):
         yield f"{one.name} forbids using its model to improve another language model, and {other.name} covers another"
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _verb(names: list[str], verb: str) -> str:

@@ -13,7 +13,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evomerge.system.secrets import hide
@@ -190,6 +190,11 @@ def duration(seconds: float) -> str:
 def value_word(value: Any) -> str:
     """Return a number, a flag or a word as one writes it in YAML."""
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def with_and(words: Sequence[str]) -> str:
+    """Return all of some words as a sentence lists them, one at least: "a", "a and b", "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def condition(when: Mapping[str, Iterable[Any]]) -> str:

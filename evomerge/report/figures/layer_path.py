@@ -12,6 +12,7 @@ from evomerge.report.figure import Figure, Table
 from evomerge.report.path_chart import LEGEND, ends_words, path_chart
 from evomerge.report.path_text import describe_source, path_summary
 from evomerge.report.style import model_names
+from evomerge.system.text import with_and
 
 
 def draw(runs: Sequence[RunData]) -> Figure | None:
@@ -44,7 +45,7 @@ def _turns(path: Sequence[Step]) -> str:
     found = list(filter(None, said))
     if not found:
         return "It takes the layers of one model in their order."
-    return f"It {found[0] if len(found) == 1 else ', '.join(found[:-1]) + ' and ' + found[-1]}."
+    return f"It {with_and(found)}."
 
 
 def _times(n: int) -> str:

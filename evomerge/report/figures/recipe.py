@@ -12,7 +12,7 @@ from evomerge.report.data import RunData
 from evomerge.report.figure import Figure
 from evomerge.report.groups import labels_of
 from evomerge.report.path_text import describe_source, path_summary, path_text
-from evomerge.system.text import value_word
+from evomerge.system.text import value_word, with_and
 
 MOST_LINES = 2000
 """Of a recipe that the page holds; a longer one is left to the command that writes it."""
@@ -78,15 +78,14 @@ def _lead(run: RunData, best: Record) -> str:
     base = " on a base" if recipe.base is not None else ""
     groups = len(recipe.groups)
     parts = f", with numbers of their own for {groups} groups of tensors" if groups > 1 else ""
-    return (
-        f"The best merge{so_far} ({best.name}) mixes {_listed(names)}{base} by {_listed(list(recipe.methods))}{parts}."
-    )
+    methods = with_and(list(recipe.methods))
+    return f"The best merge{so_far} ({best.name}) mixes {with_and(names)}{base} by {methods}{parts}."
 
 
 def _leads(recipes: Sequence[Recipe]) -> str:
     kinds = Counter(
-        f"a layer path of {_listed(_lending(recipe))}" if recipe.path else
-        f"{_listed(list(recipe.methods))} of {_listed([parent.name for parent in recipe.parents])}"
+        f"a layer path of {with_and(_lending(recipe))}" if recipe.path else
+        f"{with_and(list(recipe.methods))} of {with_and([parent.name for parent in recipe.parents])}"
         for recipe in recipes
     )  # fmt: skip
     words = "; ".join(f"{kind} ({n} runs)" if n > 1 else kind for kind, n in kinds.most_common(5))
@@ -96,10 +95,6 @@ def _leads(recipes: Sequence[Recipe]) -> str:
 def _lending(recipe: Recipe) -> list[str]:
     used = {step.parent for step in recipe.path}
     return [parent.name for parent in recipe.parents if parent.name in used]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _recipe(label: str, run: RunData, best: Record) -> dict[str, Any]:
