@@ -15,7 +15,7 @@ from evomerge.record import Record, Split
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData, score
 from evomerge.report.figure import Cell, Figure, Table
-from evomerge.report.numbers import score_style, seen
+from evomerge.report.numbers import ScoreStyle, score_style, seen
 from evomerge.report.searched import named
 
 KEY = "archive"
@@ -35,11 +35,17 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
         return None
     edges = {name: edges_of(values, _BINS) for name, values in measures.items()}
     pairs = list(itertools.combinations(edges, 2))
-    rows = [row for x, y in pairs for row in _rows(run, x, y, edges)]
+    style = score_style(run)
+    rows = [row for x, y in pairs for row in _rows(run, x, y, edges, style)]
     note = f"Up to {_BINS} cells of equal width in each direction, between the least and the largest value seen."
     title = "Archive" if (run.status["choice"] or {}).get("kind") == KEY else "Map of the candidates"
     return Figure(
-        KEY, title, _lead(run, rows, pairs[0]), chart=_chart(run, rows, pairs), table=_table(run, measures), note=note
+        KEY,
+        title,
+        _lead(rows, pairs[0], style),
+        chart=_chart(rows, pairs, style),
+        table=_table(run, measures, style),
+        note=note,
     )
 
 
@@ -54,8 +60,9 @@ def _measures(records: Sequence[Record]) -> dict[str, list[float]]:
     return dict(list(varied.items())[:_MEASURES])
 
 
-def _rows(run: RunData, x: str, y: str, edges: Mapping[str, Sequence[float]]) -> Iterator[dict[str, Any]]:
-    style = score_style(run)
+def _rows(
+    run: RunData, x: str, y: str, edges: Mapping[str, Sequence[float]], style: ScoreStyle
+) -> Iterator[dict[str, Any]]:
     for cell in best_by_cell(run.records, x, y, edges[x], edges[y]):
         own = score(cell.best, Split.SEARCH)
         if own is None or (mean := seen(own.mean)) is None or cell.best.result is None:
@@ -78,8 +85,7 @@ def _pair(x: str, y: str) -> str:
     return f"{x} × {y}"
 
 
-def _chart(run: RunData, rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    style = score_style(run)
+def _chart(rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[str, str]], style: ScoreStyle) -> dict[str, Any]:
     words = [_pair(*pair) for pair in pairs]
     base = alt.Chart(alt.NamedData("cells"), width="container", height=_HEIGHT)
     if len(pairs) > 1:
@@ -114,9 +120,8 @@ def _chart(run: RunData, rows: Sequence[dict[str, Any]], pairs: Sequence[tuple[s
     return found
 
 
-def _lead(run: RunData, rows: Sequence[dict[str, Any]], pair: tuple[str, str]) -> str:
+def _lead(rows: Sequence[dict[str, Any]], pair: tuple[str, str], style: ScoreStyle) -> str:
     own = [row for row in rows if row["pair"] == _pair(*pair)]
-    style = score_style(run)
     best = max(own, key=lambda row: row["score"])
     worst = min(own, key=lambda row: row["score"])
     names = " and ".join(named([name]) for name in pair)
@@ -126,9 +131,8 @@ def _lead(run: RunData, rows: Sequence[dict[str, Any]], pair: tuple[str, str]) -
     )
 
 
-def _table(run: RunData, measures: Mapping[str, Sequence[float]]) -> Table:
+def _table(run: RunData, measures: Mapping[str, Sequence[float]], style: ScoreStyle) -> Table:
     """Return the chosen ones with their measures; before the end of the search the best ones."""
-    style = score_style(run)
     scored = sorted((one for one in run.records if one.fitness is not None), key=lambda one: -(one.fitness or 0.0))
     rows: list[list[Cell]] = []
     for record in list(run.chosen or scored)[:_SHOWN]:

@@ -44,13 +44,15 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
     if len(runs) > 1:
         return _of_several(runs, axes)
     run = runs[0]
-    shown = {record.number for record in (*front(run.records), *run.chosen)}
+    best = front(run.records)
+    shown = {record.number for record in (*best, *run.chosen)}
     step = -(-len(run.records) // _MOST)
     records = [one for place, one in enumerate(run.records) if place % step == 0 or one.number in shown]
-    rows = [*_candidates(run, axes, records), *_baselines(run, axes)]
+    rows = [*_candidates(run, axes, records, best), *_baselines(run, axes)]
     note = "Triangles: no other candidate is at least as good in every objective and better in one."
     note += f" Of {len(run.records):,} candidates every {step}th is drawn, and each of those." if step > 1 else ""
-    return Figure(KEY, _title(run), _lead(run), chart=_chart(run, axes, rows), table=_table(run), note=note)
+    chart = _chart(run, axes, rows, best)
+    return Figure(KEY, _title(run), _lead(run, best), chart=chart, table=_table(run), note=note)
 
 
 def axes_of(run: RunData) -> dict[str, ScoreStyle]:
@@ -61,18 +63,19 @@ def axes_of(run: RunData) -> dict[str, ScoreStyle]:
     objectives = run.objectives
     if objectives is None:
         return {}
-    axes = dict(objective_styles(run))
+    axes = objective_styles(run)
+    own = set(axes)
     counting = [term for term, spec in zip(objectives.term_names, objectives.specs, strict=True) if spec.weight > 0.0]
     same = set(counting) if len(counting) == len(axes) else set()
     for record in run.records:
         for name, value in (record.result.measures if record.result else {}).items():
             if name not in same and name not in axes and seen(value) is not None:
                 axes[name] = ScoreStyle(share=False)
+    places = [_places(run, record) for record in run.records if record.result]
     varied = {
         name: style
         for name, style in axes.items()
-        if len({_places(run, record).get(name) for record in run.records if record.result} - {None}) > 1
-        or name in objective_styles(run)
+        if name in own or len({place.get(name) for place in places} - {None}) > 1
     }
     return dict(list(varied.items())[:_AXES])
 
@@ -112,8 +115,10 @@ def _row(run: RunData, axes: Mapping[str, ScoreStyle], record: Record, model: st
     return {"model": model, "name": record.name, "kind": kind, "at": at, **texts}
 
 
-def _candidates(run: RunData, axes: Mapping[str, ScoreStyle], records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    undominated = {record.number for record in front(run.records)}
+def _candidates(
+    run: RunData, axes: Mapping[str, ScoreStyle], records: Sequence[Record], best: Sequence[Record]
+) -> Iterator[dict[str, Any]]:
+    undominated = {record.number for record in best}
     chosen = {record.number for record in run.chosen}
     for record in records:
         if record.result is None or record.same_as is not None:
@@ -129,7 +134,9 @@ def _baselines(run: RunData, axes: Mapping[str, ScoreStyle]) -> Iterator[dict[st
             yield _row(run, axes, record, record.name, BASELINE)
 
 
-def _chart(run: RunData, axes: Mapping[str, ScoreStyle], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _chart(
+    run: RunData, axes: Mapping[str, ScoreStyle], rows: Sequence[dict[str, Any]], best: Sequence[Record]
+) -> dict[str, Any]:
     kinds = [kind for kind in _SHAPES if any(row["kind"] == kind for row in rows)]
     models = [name for name in dict.fromkeys(row["model"] for row in rows) if name != BEST]  # shapes tell the merges
     legend = alt.Legend(title=None, values=models, symbolType="circle", symbolOpacity=1)
@@ -149,7 +156,7 @@ def _chart(run: RunData, axes: Mapping[str, ScoreStyle], rows: Sequence[dict[str
         line = joined.mark_line(strokeDash=[4, 3], strokeWidth=1, tooltip=False)
         layers.append(line.encode(**_axes(axes), color=colour))
     layers += [faint.encode(**how), strong.encode(**how)]
-    joins = {record.name for record in front(run.records)}
+    joins = {record.name for record in best}
     values = [{**row, "joined": row["name"] in joins and row["kind"] != BASELINE} for row in rows]
     return _choosable(layers, list(axes), splits, {"rows": values})
 
@@ -193,10 +200,9 @@ def _title(run: RunData) -> str:
     return "Trade-offs between the objectives" if several else "Score against other measures"
 
 
-def _lead(run: RunData) -> str:
+def _lead(run: RunData, best: Sequence[Record]) -> str:
     scored = [record for record in run.records if record.result is not None]
     feasible = sum(record.result is not None and record.result.violation == 0.0 for record in scored)
-    best = front(run.records)
     n = len({record.result.objectives for record in best if record.result is not None})
     several = run.objectives is not None and len(run.objectives.objectives) > 1
     said = []
@@ -259,12 +265,12 @@ def _of_several(runs: Sequence[RunData], axes: Mapping[str, ScoreStyle]) -> Figu
     if len(objectives) < 2 or len(same) < 2:
         return None
     axes = {name: axes[name] for name in objectives[:_AXES]}
-    labels = dict(zip(map(id, runs), labels_of(runs), strict=True))
+    labels = dict(zip(runs, labels_of(runs), strict=True))
     rows, told = [], []
     for run in same:
         best = [record for record in front(run.records) if record.result and record.result.violation == 0.0]
-        rows += [{**_row(run, axes, one, BEST, UNDOMINATED), "run": labels[id(run)]} for one in best]
-        told.append(f"{len(best)} of {named([labels[id(run)]])}")
+        rows += [{**_row(run, axes, one, BEST, UNDOMINATED), "run": labels[run]} for one in best]
+        told.append(f"{len(best)} of {named([labels[run]])}")
     if not rows:
         return None
     tip = [alt.Tooltip("run:N"), alt.Tooltip("name:N", title="candidate")]

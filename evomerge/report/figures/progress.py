@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 
 from evomerge.record import Record, Split, State
-from evomerge.report.course import CANDIDATES, OVER, SECONDS, SearchPoint, course_of, known, spent_by
+from evomerge.report.course import CANDIDATES, SECONDS, SearchPoint, course_of, known, spent_by
 from evomerge.report.course_chart import HEIGHT, OverAxis, band_chart, band_rows
 from evomerge.report.data import RunData, score
 from evomerge.report.figure import Cell, Figure, Table
@@ -67,7 +67,7 @@ def _chart(run: RunData, points: Sequence[SearchPoint], shown: Sequence[Record],
     failed = [record for record in shown if record.state in (State.FAILED, State.INVALID)]
     stages = list(_stages(run))
     data = {
-        "best": list(_line(points, run)),
+        "best": list(_line(points, run, style)),
         "rules": rules,
         "candidates": list(_scored(run, shown, style)),
         "further": list(_further(run, style)),
@@ -115,10 +115,9 @@ def _y_title(style: ScoreStyle) -> str:
     return "worst task, relative to its best parent" if style.worst else "score on the search items"
 
 
-def _line(points: Sequence[SearchPoint], run: RunData) -> Iterator[dict[str, Any]]:
+def _line(points: Sequence[SearchPoint], run: RunData, style: ScoreStyle) -> Iterator[dict[str, Any]]:
     """Yield a row where the best changes, and one at the end of the search."""
     before: Record | None = None
-    style = score_style(run)
     for point in points:
         if point.best is not before:
             before = point.best
@@ -224,7 +223,7 @@ def _lead(run: RunData, points: Sequence[SearchPoint], style: ScoreStyle) -> str
 
 def _steps(points: Sequence[SearchPoint], style: ScoreStyle) -> Table:
     """Return the table of the improvements, the latest ones where there are many."""
-    over = [name for name in OVER if all(name in point.spent for point in points)]
+    over = known([point.spent for point in points])
     firsts: dict[int, SearchPoint] = {}
     for point in points:
         firsts.setdefault(point.best.number, point)
