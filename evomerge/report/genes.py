@@ -236,11 +236,6 @@ def even_sample(table: GeneTable, most: int) -> list[int]:
     return sorted(best | {others[i] for i in steps})
 
 
-def digits(value: float, n: int = 4) -> float | None:
-    """Return a number with as many digits as can be seen; None where it is not finite."""
-    return float(f"{value:.{n}g}") if math.isfinite(value) else None
-
-
 def without_prefix(names: Sequence[str]) -> list[str]:
     """Return names without the parts, up to a dot, with which all of them begin: "math.head" of "weight.math.head"."""
     split = [name.split(".") for name in names]

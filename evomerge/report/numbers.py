@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,12 @@ def objective_styles(run: RunData) -> dict[str, ScoreStyle]:
     return found
 
 
-def seen(value: float | None) -> float | None:
+def span(numbers: Sequence[int]) -> str:
+    """Return from where to where some numbers go: "3", or "3 to 7"."""
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def seen(value: float | None, digits: int = DIGITS) -> float | None:
     """Return a number as exactly as a chart can show it, so that pages stay small; None: it is no number."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -23,8 +23,8 @@ from evomerge.report.coefficients import (
 )
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
-from evomerge.report.genes import digits
 from evomerge.report.groups import groups_of
+from evomerge.report.numbers import seen
 from evomerge.system.text import visible
 
 ALL_PARENTS = "all parents"
@@ -53,8 +53,13 @@ class _Cell:
 
     @property
     def spread(self) -> float:
-        n = len(self.values)
-        return math.sqrt(math.fsum((value - self.mean) ** 2 for value in self.values) / (n - 1)) if n > 1 else 0.0
+        n, mean = len(self.values), self.mean
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values) / (n - 1)) if n > 1 else 0.0
+
+    @property
+    def text(self) -> str:
+        """Its mean, and of several runs the spread."""
+        return f"{self.mean:.4g}" + (f" ± {self.spread:.2g}" if len(self.values) > 1 else "")
 
 
 def draw(runs: Sequence[RunData]) -> Figure | None:
@@ -138,9 +143,9 @@ def _rows(groups: Sequence[tuple[str, int, Sequence[_Cell]]]) -> list[dict[str, 
                     "part": one.part or ("all of the layer" if one.place.isdigit() else one.place),
                     "parent": parent,
                     "place": one.place,
-                    "v": digits(cell.mean),
+                    "v": seen(cell.mean),
                     "text": _short(cell.mean),
-                    "value": f"{cell.mean:.4g}" + (f" ± {cell.spread:.2g}" if len(cell.values) > 1 else ""),
+                    "value": cell.text,
                     "method": one.method + (f" ({one.words})" if one.words else ""),
                     "group": one.group or "–",
                 }
@@ -312,8 +317,7 @@ def _table(groups: Sequence[tuple[str, int, Sequence[_Cell]]]) -> Table:
         joined: dict[tuple[Any, ...], list[str]] = {}
         for cell in cells:
             one = cell.first
-            value = f"{cell.mean:.4g}" + (f" ± {cell.spread:.2g}" if len(cell.values) > 1 else "")
-            key = (one.parameter, one.parent or ALL_PARENTS, one.part or "all", one.method, value)
+            key = (one.parameter, one.parent or ALL_PARENTS, one.part or "all", one.method, cell.text)
             joined.setdefault(key, []).append(one.place)
         for (parameter, parent, part, method, value), places in joined.items():
             row = [parameter, parent, _span(places), part, value, method]

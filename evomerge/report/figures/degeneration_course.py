@@ -15,7 +15,7 @@ from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure
 from evomerge.report.figures.degeneration import TOKENS, words
-from evomerge.report.numbers import seen
+from evomerge.report.numbers import seen, span
 from evomerge.system.text import visible
 
 POINTS = 1200
@@ -47,7 +47,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
                     "measure": _name(measure),
                     "task": task,
                     "n": first,
-                    "candidates": f"{first}" if first == last else f"{first} to {last}",
+                    "candidates": span([first, last]),
                     "mean": seen(mean if measure == TOKENS else 100 * mean),
                 }
             )

@@ -12,7 +12,7 @@ from evomerge.report.beside_chart import above, beside_chart, by_run
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
 from evomerge.report.groups import labels_of
-from evomerge.report.numbers import ScoreStyle, score_style, seen
+from evomerge.report.numbers import ScoreStyle, score_style, seen, span
 
 MERGES, BASELINES = "merges", "parents, average"
 
@@ -102,8 +102,8 @@ def _lead(first: Mapping[RunData, Sequence[CheckedEstimate]], style: ScoreStyle)
         each = [one for one in map(agreement, own.values()) if one is not None]
         merges = f"{found.n} merge" + ("s" if found.n > 1 else "")
         whose = "parents and average, each left out," if baseline else merges
-        asked = _span([one.estimate.n for one in every])
-        items = _span([run.n_items.get(Split.SEARCH, 0) for run, pairs in own.items() if pairs])
+        asked = span([one.estimate.n for one in every])
+        items = span([run.n_items.get(Split.SEARCH, 0) for run, pairs in own.items() if pairs])
         said.append(
             f"The estimates of {whose} from {asked} of {items} search items are {above(found.error, style)} "
             f"the scores on all of them on average{by_run(each, style)}, {style.change(found.distance).lstrip('+')} "
@@ -146,8 +146,3 @@ def _table(
             )
     columns = ["models", "estimates", "items asked", "mean estimate", "mean score on all", "estimate above it"]
     return Table([*(["run"] if several else []), *columns, "whatever the sign", "within 95 % intervals"], rows)
-
-
-def _span(numbers: Sequence[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"

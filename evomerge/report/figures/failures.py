@@ -13,6 +13,7 @@ from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
 from evomerge.report.groups import labels_of
+from evomerge.report.numbers import span
 from evomerge.system.text import cut, visible
 
 BARS = 40
@@ -79,7 +80,7 @@ def _chart(run: RunData) -> dict[str, Any]:
 def _bar(run: RunData, kinds: Sequence[str], begin: int) -> Iterator[dict[str, Any]]:
     """Yield the parts of a bar, those that were scored at the bottom."""
     end, counts, below = begin + len(kinds), Counter(kinds), 0
-    named = _span(run.records[begin].number, run.records[end - 1].number)
+    named = span([run.records[begin].number, run.records[end - 1].number])
     for kind in _ORDER:
         if counts[kind]:
             above = below + counts[kind]
@@ -88,10 +89,6 @@ def _bar(run: RunData, kinds: Sequence[str], begin: int) -> Iterator[dict[str, A
                 **{"candidates": named, "what": kind, "n": counts[kind]},
             }
             below = above
-
-
-def _span(first: int, last: int) -> str:
-    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def _lead(run: RunData, counts: Counter[str], unscored: int) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
-from evomerge.report.genes import GeneTable, digits, even_sample, shown_fitness
+from evomerge.report.genes import GeneTable, even_sample, shown_fitness
+from evomerge.report.numbers import seen
 
 MOST_GENES = 40
 """Genes that can be chosen; the table has all."""
@@ -90,10 +91,10 @@ def _chart(table: GeneTable, chosen: Sequence[int], shown: Sequence[int], best: 
     rows = []
     for at in shown:
         record = table.records[at]
-        values = {f"g{k}": digits(table.values[at, i]) for k, i in enumerate(chosen)}
-        rows.append({"n": record.number, "name": record.name, "f": digits(fitness[at]), "best": at == best, **values})
+        values = {f"g{k}": seen(table.values[at, i]) for k, i in enumerate(chosen)}
+        rows.append({"n": record.number, "name": record.name, "f": seen(fitness[at]), "best": at == best, **values})
     genes = [
-        {"i": k, "low": digits(gene.low), "high": digits(gene.high), "start": digits(gene.start)}
+        {"i": k, "low": seen(gene.low), "high": seen(gene.high), "start": seen(gene.start)}
         for k, gene in enumerate(table.genes[i] for i in chosen)
     ]
     names = [table.genes[i].name for i in chosen]

@@ -13,8 +13,9 @@ from evomerge.analysis.gene_importance import BEST_SHARE, FEWEST, GeneShare, gen
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
-from evomerge.report.genes import GeneTable, digits, without_prefix
+from evomerge.report.genes import GeneTable, without_prefix
 from evomerge.report.groups import groups_of
+from evomerge.report.numbers import seen
 
 MOST = 12
 """Genes that are drawn; the table has all."""
@@ -94,9 +95,9 @@ def _rows(label: str, tables: Sequence[GeneTable], found: Sequence[GeneShare]) -
             {
                 "group": label,
                 "gene": f"{first.name}: {gene.name}" if first.name else gene.name,
-                "share": digits(one.share),
-                "low": digits(one.low),
-                "high": digits(one.high),
+                "share": seen(one.share),
+                "low": seen(one.low),
+                "high": seen(one.high),
                 "text": _percent(one.share),
                 "interval": f"[{100 * one.low:.1f}, {100 * one.high:.1f}]",
                 "certain": "yes" if one.stands_out else "no",

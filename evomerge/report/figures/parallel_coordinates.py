@@ -12,7 +12,8 @@ import numpy as np
 from evomerge.report.chart import specification
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure
-from evomerge.report.genes import GeneTable, digits, even_sample, shown_fitness, without_prefix
+from evomerge.report.genes import GeneTable, even_sample, shown_fitness, without_prefix
+from evomerge.report.numbers import seen
 
 MOST_GENES = 12
 MOST_LINES = 150
@@ -95,11 +96,11 @@ def _chart(
     rows = []
     for at in scored:
         record = table.records[at]
-        row: dict[str, Any] = {"n": record.number, "name": record.name, "f": digits(fitness[at]), "best": at in best}
+        row: dict[str, Any] = {"n": record.number, "name": record.name, "f": seen(fitness[at]), "best": at in best}
         for k, i in enumerate(chosen):
-            row[f"u{k}"] = digits(table.units[at, i], 3)
+            row[f"u{k}"] = seen(table.units[at, i], 3)
             row[f"v{k}"] = genes[k].word(table.values[at, i])
-        row[f"u{last}"] = digits((fitness[at] - low) / (high - low) if high > low else 0.5, 3)
+        row[f"u{last}"] = seen((fitness[at] - low) / (high - low) if high > low else 0.5, 3)
         rows.append(row)
     marks = [mark for k, gene in enumerate(genes) for mark in _marks(k, gene)]
     marks += [{"k": last, "u": u, "word": f"{value:.4g}", "end": u} for u, value in ((0.0, low), (1.0, high))]
@@ -163,6 +164,6 @@ def _marks(k: int, gene: Any) -> list[dict[str, Any]]:
     """Return what stands along an axis: the ends of a range, or the words of a choice."""
     values = range(len(gene.choices)) if gene.choices else (gene.low, gene.high)
     return [
-        {"k": k, "u": digits(float(gene.unit(np.array([float(value)]))[0]), 3), "word": gene.word(float(value))[:12]}
+        {"k": k, "u": seen(float(gene.unit(np.array([float(value)]))[0]), 3), "word": gene.word(float(value))[:12]}
         for value in values
     ]

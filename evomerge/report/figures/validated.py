@@ -10,7 +10,7 @@ from evomerge.report.beside_chart import above, beside_chart, by_run
 from evomerge.report.data import RunData
 from evomerge.report.figure import Figure, Table
 from evomerge.report.groups import labels_of
-from evomerge.report.numbers import ScoreStyle, score_style, seen
+from evomerge.report.numbers import ScoreStyle, score_style, seen, span
 
 FINALISTS, BASELINES = "finalists", "parents, average"
 
@@ -84,9 +84,7 @@ def _lead(chosen: Sequence[Sequence[Compared]], style: ScoreStyle) -> str:
     what = "search scores"
     estimated = [one for one in every if one.estimated]
     if estimated:
-        asked = sorted({one.search.n for one in estimated})
-        n = f"{asked[0]}" if len(asked) == 1 else f"{asked[0]} to {asked[-1]}"
-        what = f"estimates from {n} of {estimated[0].items} search items"
+        what = f"estimates from {span([one.search.n for one in estimated])} of {estimated[0].items} search items"
     return (
         f"The {what} of {found.n} finalists are {above(found.error, style)} their validation scores on "
         f"average{by_run(each, style)}, {style.change(found.distance).lstrip('+')} whatever the sign; {found.hold} of "
