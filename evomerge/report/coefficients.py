@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from evomerge.recipe import ROLES, Group, Recipe
 from evomerge.recipe.lineage import flatten
+from evomerge.system.text import value_word
 
 EMBEDDINGS, FINAL_NORM, HEAD, OUTSIDE, ALL = "embeddings", "final norm", "head", "others", "all layers"
 """Places that are no layer; the last one stands for all layers where their number is not known."""
@@ -124,13 +125,11 @@ def _values(recipe: Recipe, group: Group | None, part: str, place: str) -> Itera
     method, label = recipe.method_of(group), "" if group is None else group.name
     values = recipe.parameters_in(group)
     words = ", ".join(
-        f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in values.items()
-        if isinstance(value, (bool, str))
+        f"{name}: {value_word(value)}" for name, value in values.items() if isinstance(value, (bool, str))
     )
     for name, value in values.items():
         if isinstance(value, Mapping):
             for parent, number in value.items():
                 yield Coefficient(name, parent, part, place, number, method, label, words)
-        elif isinstance(value, float) and not isinstance(value, bool):
+        elif isinstance(value, float):
             yield Coefficient(name, "", part, place, value, method, label, words)

@@ -124,7 +124,7 @@ class GeneTable:
         told = self.told
         return gene_importance(self.units[told], self.fitness[told], self.kinds)
 
-    @property
+    @cached_property
     def told(self) -> NDArray[np.bool_]:
         """Which records came to an end and are no twins of others."""
         return np.array([one.same_as is None and one.state is not State.RUNNING for one in self.records], dtype=bool)

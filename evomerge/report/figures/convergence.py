@@ -38,7 +38,7 @@ def _of_one(run: RunData) -> Figure | None:
     if not course:
         return None
     thin = -(-len(course) // MOST)
-    shown = [one for place, one in enumerate(course) if place % thin == 0 or place == len(course) - 1]
+    shown = _thinned(course, thin)
     rows = [row for one in shown for row in _rows(one)]
     present = [name for name in (*WIDTHS.values(), LONGEST, SHORTEST) if any(row["what"] == name for row in rows)]
     axes = [{**_when(one), "long": seen(ends[0]), "short": seen(ends[1])} for one in shown if (ends := _ends(one))]
@@ -86,6 +86,11 @@ def _of_one(run: RunData) -> Figure | None:
         table=_table(course, present),
         note=" ".join(notes),
     )
+
+
+def _thinned(course: Sequence[Mapping[str, Any]], each: int) -> list[Mapping[str, Any]]:
+    """Return every so manyth standing, and the last one."""
+    return [one for place, one in enumerate(course) if place % each == 0 or place == len(course) - 1]
 
 
 def _scale(lengths: Sequence[float]) -> alt.Scale:
@@ -154,12 +159,10 @@ def _share(length: float) -> str:
 
 
 def _table(course: Sequence[Mapping[str, Any]], present: Sequence[str]) -> Table:
-    thin = -(-len(course) // _ROWS)
     rows: list[list[Cell]] = []
-    for place, one in enumerate(course):
-        if place % thin == 0 or place == len(course) - 1:
-            lengths = {row["what"]: row["length"] for row in _rows(one)}
-            rows.append([one["candidates"], one.get("generation"), *(lengths.get(name) for name in present)])
+    for one in _thinned(course, -(-len(course) // _ROWS)):
+        lengths = {row["what"]: row["length"] for row in _rows(one)}
+        rows.append([one["candidates"], one.get("generation"), *(lengths.get(name) for name in present)])
     return Table(["after candidates", "generation", *present], rows)
 
 

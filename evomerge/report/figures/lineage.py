@@ -57,7 +57,7 @@ def draw(runs: Sequence[RunData]) -> Figure | None:
             "name": _called(run, number),
             "text": _scored(run, number, style),
             "parents": _listed(_parents(run, number)) or "–",
-            "stage": run.traces[number].stage + 1 if number in run.traces else 1,
+            "stage": _stage_of(run, number) + 1,
         }
         for number, mean in placed.items()
     ]

@@ -74,7 +74,7 @@ def _laid_out(run: RunData, tasks: Mapping[str, Matrix]) -> tuple[Rows, Rows, Ro
         hard = difficulty(values).mean * (1.0 if less else -1.0)
         easy = np.argsort(np.nan_to_num(hard, nan=np.inf), kind="stable")  # those nobody was asked last
         n_lines, n_columns = _sizes(len(numbers), len(items), CELLS // len(tasks))
-        across = blocks(len(items), n_columns)
+        across, down = blocks(len(items), n_columns), blocks(len(numbers), n_lines)
         first = len(columns)
         for begin, end in zip(across[:-1].tolist(), across[1:].tolist(), strict=True):
             named = _listed([items[place] for place in easy[begin:end].tolist()])
@@ -86,7 +86,6 @@ def _laid_out(run: RunData, tasks: Mapping[str, Matrix]) -> tuple[Rows, Rows, Ro
             (PROPOSAL, np.arange(len(numbers))),
             (SCORE, np.array(sorted(range(len(numbers)), key=lambda at: (-worth[at], numbers[at])))),
         ):
-            down = blocks(len(numbers), n_lines)
             means = block_means(values[places][:, easy], down, across)
             for line, (begin, end) in enumerate(zip(down[:-1].tolist(), down[1:].tolist(), strict=True)):
                 named = _listed([numbers[place] for place in places[begin:end].tolist()])
